@@ -1,0 +1,61 @@
+# Everything sets itself up: `make demo` and `make test` need nothing but Python 3.11 or newer.
+#   PYTHON=/path/to/python   which one (default: the first of python3.13, 3.12, 3.11, python3)
+#   ARGS="..."               more arguments for pytest, the benchmarks or the demo
+
+ARGS ?=
+export PYTHON
+# Where it is set, every start would compile all packages anew: seconds each time.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help env demo test test-long test-matrix bench lint types wheel lock clean
+
+help:
+	@echo "make demo         serve the example project on a free port"
+	@echo "make test         every test but the long ones; ARGS='-k name'"
+	@echo "make test-long    the long tests"
+	@echo "make test-matrix  the suite on every supported Python and Django that is here"
+	@echo "make bench        the benchmarks"
+	@echo "make lint         ruff: rules and format"
+	@echo "make types        mypy"
+	@echo "make wheel        build the wheel into dist/"
+	@echo "make lock         refresh requirements/dev.lock"
+	@echo "make clean        remove everything that these made"
+
+env:
+	@scripts/set-up-env .venv
+
+demo: env
+	@.venv/bin/python -m example_project.demo $(ARGS)
+
+test: env
+	@scripts/set-up-browser
+	.venv/bin/pytest $(ARGS)
+
+test-long: env
+	@scripts/set-up-browser
+	.venv/bin/pytest -m long $(ARGS)
+
+test-matrix:
+	@scripts/test-matrix $(ARGS)
+
+bench: env
+	.venv/bin/python -m benchmarks $(ARGS)
+
+lint: env
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+types: env
+	.venv/bin/mypy
+
+wheel: env
+	@rm -rf dist
+	.venv/bin/python -m hatchling build -t wheel
+
+lock: env
+	scripts/lock
+
+clean:
+	rm -rf .venv .matrix dist .pytest_cache .mypy_cache .ruff_cache .hypothesis test-artifacts
+	rm -rf example_project/.demo
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The shop: classic cars, flown to an airport near the buyer."""

@@ -1,0 +1,10 @@
+"""The shop as a Django application."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class ShopConfig(AppConfig):
+    name = "example_project.shop"
+    verbose_name = "Shop"

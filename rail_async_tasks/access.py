@@ -1,0 +1,139 @@
+"""Who may see and change which task: one rule, pure, for every edge.
+
+A task is its owner's, within its tenant. Superusers, and staff with the right, see every task. A
+task without an owner is whoever's knows its id, unless `anonymous_access` is `"deny"`; it is never
+listed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from inspect import iscoroutinefunction
+from typing import Any, Protocol
+
+from asgiref.sync import async_to_sync, sync_to_async
+
+from rail_async_tasks.conf import get_settings, import_from_setting
+
+VIEW_PERMISSION = "rail_async_tasks.view_taskexecution"
+CHANGE_PERMISSION = "rail_async_tasks.change_taskexecution"
+
+
+class Owned(Protocol):
+    """What the rule looks at: a snapshot or a row."""
+
+    @property
+    def owner_id(self) -> str | None: ...
+    @property
+    def tenant_id(self) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """Somebody who asks. `user_id` is None for who did not say who they are."""
+
+    user_id: str | None = None
+    tenant_id: str | None = None
+    sees_all: bool = False
+    changes_all: bool = False
+
+    @property
+    def is_anonymous(self) -> bool:
+        return self.user_id is None
+
+    @classmethod
+    def for_user(cls, user: Any, tenant_id: str | None = None) -> Viewer:
+        """The viewer that a user (or `AnonymousUser`, or None) is. Queries the rights of staff."""
+        user_id = user_id_of(user)
+        if user_id is None:
+            return cls(tenant_id=tenant_id)
+        if not _may_have_rights(user):
+            return cls(user_id, tenant_id)
+        sees_all = bool(user.has_perm(VIEW_PERMISSION))
+        changes_all = sees_all and bool(user.has_perm(CHANGE_PERMISSION))
+        return cls(user_id, tenant_id, sees_all, changes_all)
+
+    @classmethod
+    async def afor_user(cls, user: Any, tenant_id: str | None = None) -> Viewer:
+        """`for_user()` from async code: a thread is used only where a query may be needed."""
+        if _may_have_rights(user):
+            return await sync_to_async(cls.for_user)(user, tenant_id)
+        return cls.for_user(user, tenant_id)
+
+
+# What Python code of the project acts as: a task's handle, a command.
+SYSTEM = Viewer(sees_all=True, changes_all=True)
+
+
+def _may_have_rights(user: Any) -> bool:
+    """Whether asking for permissions can change the answer. Custom users may lack the flags."""
+    return bool(getattr(user, "is_active", False)) and bool(
+        getattr(user, "is_superuser", False) or getattr(user, "is_staff", False)
+    )
+
+
+def user_id_of(user: Any) -> str | None:
+    """The id that a task keeps of its owner; None for nobody and `AnonymousUser`."""
+    if user is None or not getattr(user, "is_authenticated", False) or user.pk is None:
+        return None
+    return str(user.pk)
+
+
+def may_see(viewer: Viewer, task: Owned, anonymous_access: str) -> bool:
+    """Whether `viewer` may read `task`, whose id they know."""
+    if viewer.sees_all:
+        return True
+    if task.owner_id is None:
+        return anonymous_access == "by_id"
+    return _owns(viewer, task)
+
+
+def may_change(viewer: Viewer, task: Owned, anonymous_access: str) -> bool:
+    """Whether `viewer` may cancel or retry `task`. Nobody changes what they may not see."""
+    if viewer.changes_all:
+        return True
+    if task.owner_id is None:
+        return anonymous_access == "by_id"
+    return _owns(viewer, task)
+
+
+def may_list(viewer: Viewer, task: Owned) -> bool:
+    """Whether `task` shows up where `viewer` did not ask for it by its id."""
+    return viewer.sees_all or _owns(viewer, task)
+
+
+def _owns(viewer: Viewer, task: Owned) -> bool:
+    return (
+        viewer.user_id is not None
+        and viewer.user_id == task.owner_id
+        and viewer.tenant_id == task.tenant_id
+    )
+
+
+async def atenant_of(request: Any) -> str | None:
+    """The tenant that a request speaks for: by the `tenant_resolver` setting, else its `tenant_id`.
+
+    A plain function runs in a thread, as it may query the database.
+    """
+    resolve = get_settings().tenant_resolver
+    if resolve is None:
+        return _as_id(getattr(request, "tenant_id", None))
+    function = import_from_setting(resolve, "tenant_resolver")
+    if iscoroutinefunction(function):
+        return _as_id(await function(request))
+    return _as_id(await sync_to_async(function)(request))
+
+
+def tenant_of(request: Any) -> str | None:
+    """`atenant_of()` for synchronous code."""
+    resolve = get_settings().tenant_resolver
+    if resolve is None:
+        return _as_id(getattr(request, "tenant_id", None))
+    function = import_from_setting(resolve, "tenant_resolver")
+    if iscoroutinefunction(function):
+        return _as_id(async_to_sync(function)(request))
+    return _as_id(function(request))
+
+
+def _as_id(value: Any) -> str | None:
+    return None if value is None else str(value)

@@ -1,0 +1,257 @@
+"""The system checks: everything that is wrong with the set-up, at once, with what to do about it.
+
+They read the settings without refusing them, so they run and report whatever else is wrong. Ids
+are stable; what is silenced by id stays silenced.
+
+    id     what
+    E001   `RAIL_DJANGO_GRAPHQL` or a section of it is not a dict
+    E002   unknown key
+    E003   value of a wrong type
+    E004   number out of its range, NaN or infinite
+    E005   text that is none of the allowed words
+    E006   malformed text: dotted path, rate, URL, name
+    E007   `default_queue` is not one of the queues
+    E008   a value needs another setting that is missing
+    E009   two settings contradict each other
+    E010   `jwt` is wrong
+    E011   `encryption_keys` has something that is no Fernet key
+    E012   an extension of the schema cannot be imported, or is no Strawberry type
+    E013   another dotted path cannot be imported, or is not what the setting takes
+    E014   a backend or bus that is not part of this release
+    E015   a setting needs a Python package that is not installed
+    E016   SQLite is older than 3.35
+    W001   a section or key that looks like a misspelt one
+    W002   a setting that another one leaves without effect
+    W003   `jwks_url` without TLS
+    W004   an app is missing from `INSTALLED_APPS`
+    W005   SQLite is not in WAL mode
+    W006   a database that is neither SQLite nor PostgreSQL
+    W007   `USE_TZ` is False and `TIME_ZONE` is not UTC
+
+All are prefixed `rail_async_tasks.`. E016, W005 and W006 look at the database, so they run with
+`check --database` and `migrate` only, as Django's own do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, cast
+
+from django.apps import AppConfig, apps
+from django.conf import settings as django_settings
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.db import connections, router
+from django.db.backends.base.base import BaseDatabaseWrapper
+from strawberry.types import has_object_definition
+
+from rail_async_tasks import conf
+from rail_async_tasks.errors import ConfigurationError
+
+TAG: Final = "rail_async_tasks"
+APP: Final = "rail_async_tasks"
+
+# `ALTER TABLE ... DROP COLUMN` and `UPDATE ... RETURNING`, which the ledger is written with.
+OLDEST_SQLITE: Final = (3, 35)
+
+WAL_HINT: Final = (
+    'Add "OPTIONS": {"init_command": "PRAGMA journal_mode=WAL", "transaction_mode": "IMMEDIATE"} '
+    "to the database's settings, so that readers and the writer do not wait for each other."
+)
+
+# value of the setting: the module that implements it, the extra that installs what it needs, and
+# the packages that the extra brings.
+_BACKENDS: Final = {
+    "arq": ("rail_async_tasks.backends.arq", "arq", ("arq",)),
+    "celery": ("rail_async_tasks.backends.celery", "celery", ("celery",)),
+    "dramatiq": ("rail_async_tasks.backends.dramatiq", "dramatiq", ("dramatiq",)),
+    "django_q": ("rail_async_tasks.backends.django_q", "django-q", ("django_q",)),
+}
+_BUSES: Final = {"redis": ("rail_async_tasks.bus.redis", "redis", ("redis",))}
+
+Check = Callable[..., list[CheckMessage]]
+
+
+def register_checks() -> None:
+    """Registers the checks with Django; called when the app is ready."""
+    for check in (check_settings, check_dotted_paths, check_release, check_packages, check_project):
+        register(check, TAG)
+    register(check_databases, Tags.database)
+
+
+def check_settings(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """Every mistake in the settings themselves (E001 to E011, W001 to W003)."""
+    return [
+        (Error if problem.level == "error" else Warning)(
+            problem.message, hint=problem.hint, id=problem.id
+        )
+        for problem in conf.validate()
+    ]
+
+
+def check_dotted_paths(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """What dotted paths name must import and be of use (E012, E013)."""
+    parsed = conf.read()
+    found: list[CheckMessage] = []
+    for key, paths in parsed.extensions.items():
+        for path in paths:
+            found += _import_problems(
+                path, f'schema_settings["{key}"]', "E012", has_object_definition,
+                "a Strawberry type (a class under @strawberry.type)",
+            )  # fmt: skip
+    for key, (is_right, expected) in _DOTTED_KEYS.items():
+        value = parsed.task_values.get(key)
+        if value is not None and "." in value:  # a backend may be a bare name
+            found += _import_problems(value, f'task_settings["{key}"]', "E013", is_right, expected)
+    return found
+
+
+_DOTTED_KEYS: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {
+    "backend": (lambda value: isinstance(value, type), "a backend class"),
+    "celery_app": (lambda value: hasattr(value, "send_task"), "a Celery app"),
+    "failure_callback": (callable, "callable"),
+    "tenant_resolver": (callable, "callable"),
+    "authenticator": (callable, "callable"),
+}
+
+
+def _import_problems(
+    path: str, place: str, number: str, is_right: Callable[[Any], bool], expected: str
+) -> Iterator[CheckMessage]:
+    check_id = f"{APP}.{number}"
+    try:
+        value = conf.import_from_setting(path, place)
+    except ConfigurationError as error:
+        module, _, name = path.rpartition(".")
+        hint = f'Check the spelling, and that "from {module} import {name}" works.'
+        yield Error(str(error), hint=hint, id=check_id)
+        return
+    if not is_right(value):
+        message = f'{place}: "{path}" is not {expected} but {type(value).__name__}.'
+        yield Error(message, hint=f"Name {expected} there, or remove it.", id=check_id)
+
+
+def check_release(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """A valid name of something that this release does not contain (E014)."""
+    values = conf.read().task_values
+    found: list[CheckMessage] = []
+    for key, known, instead in (
+        ("backend", _BACKENDS, "one of the backends asyncio, thread and sync"),
+        ("bus", _BUSES, 'the bus "memory" (with redis_url set, write it out: "bus": "memory")'),
+    ):
+        value = values.get(key)
+        if value in known and not _is_installed(known[value][0]):
+            message = f'task_settings["{key}"]: "{value}" is not part of this release.'
+            hint = f"Use {instead}, or a release that has it."
+            found.append(Error(message, hint=hint, id=f"{APP}.E014"))
+    return found
+
+
+def check_packages(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """A setting whose Python package is missing (E015)."""
+    found: list[CheckMessage] = []
+    for place, extra, packages in _needed(conf.read()):
+        missing = [package for package in packages if not _is_installed(package)]
+        if missing:
+            message = f"{place} needs {' and '.join(missing)}, which cannot be imported."
+            hint = f'Install it: pip install "rail-async-tasks[{extra}]".'
+            found.append(Error(message, hint=hint, id=f"{APP}.E015"))
+    return found
+
+
+def _needed(parsed: conf.Parsed) -> Iterator[tuple[str, str, Iterable[str]]]:
+    """What the settings use: the place, the extra that installs it, the packages it needs."""
+    values = parsed.task_values
+    for key, known in (("backend", _BACKENDS), ("bus", _BUSES)):
+        module, extra, packages = known.get(values.get(key, ""), (None, "", ()))
+        if module is not None and _is_installed(module):  # else the release lacks it: E014
+            yield f'task_settings["{key}"]', extra, packages
+    if values.get("jwt") is not None:
+        yield 'task_settings["jwt"]', "jwt", ("jwt",)
+    if values.get("encryption_keys") is not None:
+        yield 'task_settings["encryption_keys"]', "crypto", ("cryptography",)
+    if values.get("metrics_enabled"):
+        yield 'task_settings["metrics_enabled"]', "metrics", ("prometheus_client",)
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # a parent that does not import; a half-imported module
+        return False
+
+
+def check_project(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """What the Django project must have (W004, W007)."""
+    found: list[CheckMessage] = []
+    for app in ("channels", "strawberry_django"):
+        if not apps.is_installed(app):
+            message = f'"{app}" is not in INSTALLED_APPS.'
+            hint = f'Add it: INSTALLED_APPS = [..., "{app}", "rail_async_tasks"].'
+            found.append(Warning(message, hint=hint, id=f"{APP}.W004"))
+    if not django_settings.USE_TZ and django_settings.TIME_ZONE != "UTC":
+        # The ledger converts, but outside PostgreSQL a local time is kept without its offset, and
+        # local time repeats an hour each autumn: leases and due times are then off by that hour.
+        message = "USE_TZ is False: times are kept by the local clock, which summer time shifts."
+        hint = 'Set USE_TZ = True (Django\'s default), or TIME_ZONE = "UTC".'
+        found.append(Warning(message, hint=hint, id=f"{APP}.W007"))
+    return found
+
+
+def check_databases(
+    app_configs: Sequence[AppConfig] | None,
+    databases: Iterable[str] | None = None,
+    **_: Any,
+) -> list[CheckMessage]:
+    """The database that keeps the tasks, where Django was asked to look at it."""
+    alias = _ledger_alias()
+    if alias not in (databases or ()):
+        return []
+    if conf.read().task_values.get("track_in_database") is False:
+        return []
+    connection = connections[alias]
+    if connection.vendor == "sqlite":
+        return _check_sqlite(connection)
+    if connection.vendor != "postgresql":
+        message = f'Database "{alias}" ({connection.vendor}) runs tasks by a slower, portable path.'
+        hint = f'Use PostgreSQL, or add "{APP}.W006" to SILENCED_SYSTEM_CHECKS.'
+        return [Warning(message, hint=hint, id=f"{APP}.W006")]
+    return []
+
+
+def _ledger_alias() -> str:
+    try:
+        model = apps.get_model(APP, "TaskExecution")
+    except LookupError:  # the app is not installed; its checks may still be called
+        return "default"
+    return router.db_for_write(model)
+
+
+def _check_sqlite(connection: BaseDatabaseWrapper) -> list[CheckMessage]:
+    version = cast(Any, connection).Database.sqlite_version_info
+    if version < OLDEST_SQLITE:
+        message = f"SQLite {'.'.join(map(str, version))} is too old."
+        hint = "Use Python with SQLite 3.35 or newer, or PostgreSQL."
+        return [Error(message, hint=hint, id=f"{APP}.E016")]
+    mode = _journal_mode(connection)
+    if mode in (None, "wal", "memory"):  # "memory": an in-memory database, which has no WAL
+        return []
+    message = f'The SQLite database "{connection.alias}" is not in WAL mode but "{mode}".'
+    return [Warning(message, hint=WAL_HINT, id=f"{APP}.W005")]
+
+
+def _journal_mode(connection: BaseDatabaseWrapper) -> str | None:
+    """SQLite's journal mode; None where the database cannot be asked, which Django itself says."""
+    was_open = connection.connection is not None
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA journal_mode")
+            row = cursor.fetchone()
+        return str(row[0]).lower() if row else None
+    except Exception:  # noqa: BLE001 - a driver, a wrong OPTIONS, a directory that is missing
+        return None
+    finally:
+        if not was_open:
+            with contextlib.suppress(Exception):
+                connection.close()

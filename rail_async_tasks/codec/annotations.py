@@ -1,0 +1,304 @@
+"""Reads annotations: which converter a parameter's or a field's type stands for.
+
+Python's own types are read directly, the fields of Strawberry inputs through Strawberry, which
+knows about `auto`, generics and lazy types. What has no JSON form raises `Unsupported`, whose text
+says what to write instead; a name that nothing defines yet raises `Pending`.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import dataclasses
+import inspect
+import sys
+from collections.abc import Mapping
+from enum import Enum, Flag
+from importlib.util import resolve_name
+from types import NoneType, UnionType
+from typing import Annotated, Any, Final, ForwardRef, Literal, NewType, Union, get_args, get_origin
+
+from strawberry import UNSET
+from strawberry.types.arguments import StrawberryArgumentAnnotation
+from strawberry.types.base import (
+    StrawberryList,
+    StrawberryMaybe,
+    StrawberryObjectDefinition,
+    StrawberryOptional,
+    get_object_definition,
+)
+from strawberry.types.enum import StrawberryEnumDefinition
+from strawberry.types.field import UNRESOLVED
+from strawberry.types.lazy_type import LazyType, StrawberryLazyReference
+from strawberry.types.maybe import Maybe
+from strawberry.utils.typing import eval_type
+
+from rail_async_tasks.codec import converters, scalars
+from rail_async_tasks.codec.converters import Converter, Field
+from rail_async_tasks.codec.scalars import SCALARS
+
+SUPPORTED: Final = (
+    "supported are str, int, float, bool, ID, UUID, datetime, date, time, timedelta, Decimal, "
+    "enums, Literal, Optional, list, tuple[X, ...], dict[str, X], JSON, Any, dataclasses and "
+    "Strawberry inputs"
+)
+
+_UNSET_TYPES: Final = (NoneType, type(UNSET), type[type(UNSET)])
+_LISTS: Final = (list, collections.abc.Sequence, collections.abc.MutableSequence)
+_DICTS: Final = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
+_INSTEAD: Final[Mapping[object, str]] = {
+    set: "a set has no order; use list[...]",
+    frozenset: "a frozenset has no order; use list[...]",
+    bytes: "store the data first and pass where it is, or pass text",
+    bytearray: "store the data first and pass where it is, or pass text",
+    complex: "pass two floats",
+    collections.abc.Iterable: "use list[...]",
+    collections.abc.Iterator: "use list[...]",
+    collections.abc.Callable: "a function cannot be stored; pass a name and look it up",
+}
+
+
+class Unsupported(Exception):
+    """An annotation with no JSON form; the message says which, why, and what to write instead."""
+
+
+class Pending(Exception):
+    """A forward reference that cannot be resolved yet; the message says which."""
+
+
+class Builder:
+    """Makes the converters of one signature.
+
+    `may_import` says whether a `strawberry.lazy` module may be imported for its type: not while
+    the task's own module is being imported, for which the reference was made lazy.
+    """
+
+    def __init__(self, *, may_import: bool) -> None:
+        self.may_import = may_import
+        self.recursive = False
+        self._structures: dict[type, Converter] = {}
+        self._open: set[type] = set()
+
+    def field(
+        self, name: str, annotation: Any, namespace: Mapping[str, Any], *, has_default: bool
+    ) -> Field:
+        """The converter of a parameter or a field, the only places where `Maybe` may stand."""
+        annotation = self._unwrap(annotation, namespace)
+        if isinstance(annotation, StrawberryMaybe):
+            inner = annotation.of_type
+        elif get_origin(annotation) is Maybe:
+            (inner,) = get_args(annotation)
+        else:
+            to_json, from_json = self.converter(annotation, namespace)
+            return Field(name, to_json, from_json, UNSET, not has_default, False)
+        to_json, from_json = converters.maybe(self.converter(inner, namespace))
+        return Field(name, to_json, from_json, None, False, not has_default)
+
+    def converter(self, annotation: Any, namespace: Mapping[str, Any]) -> Converter:
+        annotation = self._unwrap(annotation, namespace)
+        if (scalar := scalars.scalar(annotation)) is not None:
+            return scalar
+        if isinstance(annotation, StrawberryOptional) and not isinstance(
+            annotation, StrawberryMaybe
+        ):
+            return converters.optional(self.converter(annotation.of_type, namespace))
+        if isinstance(annotation, StrawberryList):
+            return converters.sequence(self.converter(annotation.of_type, namespace), list)
+        if isinstance(annotation, StrawberryEnumDefinition):
+            annotation = annotation.wrapped_cls
+        if isinstance(annotation, type) and issubclass(annotation, Enum):
+            if issubclass(annotation, Flag):
+                raise Unsupported(
+                    f"{annotation.__name__} is a Flag, whose members combine; use int"
+                )
+            return scalars.enumeration(annotation)
+        origin = get_origin(annotation)
+        if origin is not None or any(annotation is bare for bare in (*_LISTS, *_DICTS, tuple)):
+            return self._generic(annotation, origin or annotation, namespace)
+        if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
+            return self._structure(annotation)
+        raise Unsupported(_why_not(annotation))
+
+    def _unwrap(self, annotation: Any, namespace: Mapping[str, Any]) -> Any:
+        """Peel off what says nothing about the value: quotes, `Annotated`, `NewType`, aliases."""
+        while True:
+            if isinstance(annotation, ForwardRef):
+                annotation = annotation.__forward_arg__
+            if isinstance(annotation, str):
+                annotation = _evaluate(annotation, namespace)
+            elif isinstance(annotation, LazyType):
+                annotation = self._load(annotation)
+            elif get_origin(annotation) is Annotated:
+                annotation = _annotated(annotation)
+            elif isinstance(annotation, NewType) and annotation not in SCALARS:
+                annotation = annotation.__supertype__
+            elif hasattr(annotation, "__value__") and not isinstance(annotation, type):
+                annotation = annotation.__value__  # type X = ..., of Python 3.12
+            else:
+                return annotation
+
+    def _load(self, lazy: LazyType[Any, Any]) -> Any:
+        module = resolve_name(lazy.module, lazy.package)
+        if not self.may_import and lazy.type_name not in vars(sys.modules.get(module, object)):
+            raise Pending(f"{lazy.type_name!r} of {module!r} is not there yet")
+        try:
+            return lazy.resolve_type()
+        except (ImportError, KeyError) as error:
+            raise Pending(f"{lazy.type_name!r} cannot be loaded from {module!r}") from error
+
+    def _generic(self, annotation: Any, origin: Any, namespace: Mapping[str, Any]) -> Converter:
+        arguments = get_args(annotation)
+        if origin in (Union, UnionType):
+            return self._union(annotation, arguments, namespace)
+        if origin is Literal:
+            if not all(type(choice) in (str, int, bool, NoneType) for choice in arguments):
+                raise Unsupported(f"{_shown(annotation)} has a choice that JSON lacks")
+            return scalars.literal(arguments)
+        if origin in _LISTS:
+            return converters.sequence(
+                self.converter(arguments[0] if arguments else Any, namespace), list
+            )
+        if origin is tuple:
+            if arguments and (len(arguments) != 2 or arguments[1] is not Ellipsis):
+                raise Unsupported(
+                    f"{_shown(annotation)} has items of their own types; use tuple[X, ...], "
+                    "list[X] or a dataclass"
+                )
+            return converters.sequence(
+                self.converter(arguments[0] if arguments else Any, namespace), tuple
+            )
+        if origin in _DICTS:
+            key, item = arguments or (str, Any)
+            if self._unwrap(key, namespace) is not str:
+                raise Unsupported(
+                    f"{_shown(annotation)} has keys of another type than str; use dict[str, X], or "
+                    "a list of objects"
+                )
+            return converters.mapping(self.converter(item, namespace))
+        if get_object_definition(origin) is not None:
+            raise Unsupported(f"{_shown(annotation)} is generic; write the input out for its type")
+        raise Unsupported(_why_not(annotation))
+
+    def _union(
+        self, annotation: Any, members: tuple[Any, ...], namespace: Mapping[str, Any]
+    ) -> Converter:
+        real = [member for member in members if member not in _UNSET_TYPES]
+        if len(real) != 1:
+            raise Unsupported(
+                f"{_shown(annotation)} leaves open which type a JSON value stands for; only a "
+                "union with None can be read back. Use one type, or JSON"
+            )
+        inner = self.converter(real[0], namespace)
+        return converters.optional(inner) if NoneType in members else inner
+
+    def _structure(self, cls: type) -> Converter:
+        if cls in self._structures:
+            self.recursive = self.recursive or cls in self._open
+            return self._structures[cls]
+        fields: list[Field] = []
+        self._structures[cls] = structure = converters.structure(cls, fields)
+        self._open.add(cls)
+        try:
+            fields.extend(self._fields(cls))
+        except (Pending, Unsupported):
+            # A later look at this type must fail in the same way, not find it half read.
+            del self._structures[cls]
+            raise
+        finally:
+            self._open.discard(cls)
+        return structure
+
+    def _fields(self, cls: type) -> list[Field]:
+        definition = get_object_definition(cls)
+        if definition is None:
+            annotations = _dataclass_annotations(cls)
+        else:
+            annotations = _input_annotations(cls, definition)
+        accepted = inspect.signature(cls).parameters
+        for parameter in accepted.values():
+            if parameter.name not in annotations and parameter.default is parameter.empty:
+                raise Unsupported(
+                    f"{cls.__name__} cannot be built again: its {parameter.name!r} is required but "
+                    "not one of its public fields; give it a default"
+                )
+        fields = []
+        for name, (annotation, namespace) in annotations.items():
+            if name not in accepted:
+                continue  # set by the class itself
+            has_default = accepted[name].default is not inspect.Parameter.empty
+            try:
+                fields.append(self.field(name, annotation, namespace, has_default=has_default))
+            except Unsupported as unsupported:
+                raise Unsupported(f"field {cls.__name__}.{name}: {unsupported}") from None
+            except Pending as pending:
+                raise Pending(f"field {cls.__name__}.{name}: {pending}") from None
+        return fields
+
+
+Annotations = dict[str, tuple[Any, Mapping[str, Any]]]
+
+
+def _dataclass_annotations(cls: type) -> Annotations:
+    """Field names to annotations, each with the names of the module that wrote it."""
+    homes: dict[str, Mapping[str, Any]] = {}
+    for base in reversed(cls.__mro__):
+        module = vars(sys.modules.get(base.__module__, object))
+        homes.update(dict.fromkeys(vars(base).get("__annotations__", ()), module))
+    return {
+        field.name: (field.type, homes.get(field.name, {})) for field in dataclasses.fields(cls)
+    }
+
+
+def _input_annotations(cls: type, definition: StrawberryObjectDefinition) -> Annotations:
+    if not definition.is_input:
+        raise Unsupported(f"{cls.__name__} is an output type; use a @strawberry.input")
+    if definition.origin is not cls:
+        raise Unsupported(f"{cls.__name__} inherits from an input; decorate it as one itself")
+    if definition.from_input is not None or not dataclasses.is_dataclass(cls):
+        raise Unsupported(f"{cls.__name__} builds its own values; use a plain @strawberry.input")
+    annotations: Annotations = {}
+    for field in definition.fields:
+        resolved = field.resolve_type(type_definition=definition)
+        if resolved is UNRESOLVED:
+            raise Pending(f"the type of {cls.__name__}.{field.python_name} is not defined")
+        annotations[field.python_name] = (resolved, {})
+    return annotations
+
+
+def _evaluate(text: str, namespace: Mapping[str, Any]) -> Any:
+    try:
+        # Strawberry's reading of strings knows `Annotated["In", strawberry.lazy("module")]`. It
+        # adds names to the namespace, hence the copy.
+        return eval_type(ForwardRef(text), dict(namespace))
+    except NameError as error:
+        raise Pending(f"{error}; import it where the annotation can see it") from error
+    except AttributeError as error:
+        raise Pending(str(error)) from error
+    except (SyntaxError, TypeError) as error:
+        raise Unsupported(f"{text!r} is not a type ({error})") from error
+
+
+def _annotated(annotation: Any) -> Any:
+    inner, *metadata = get_args(annotation)
+    for item in metadata:
+        if isinstance(item, StrawberryLazyReference) and isinstance(inner, ForwardRef):
+            return item.resolve_forward_ref(inner)
+        if isinstance(item, StrawberryArgumentAnnotation) and item.graphql_type is not None:
+            return item.graphql_type
+    return inner
+
+
+def _shown(annotation: Any) -> str:
+    if isinstance(annotation, type) and not get_args(annotation):
+        return annotation.__name__
+    return str(annotation).replace("typing.", "")
+
+
+def _why_not(annotation: Any) -> str:
+    origin = get_origin(annotation) or annotation
+    if origin is Maybe or isinstance(annotation, StrawberryMaybe):
+        return "Maybe may only be the type of a parameter or a field itself"
+    try:
+        instead = _INSTEAD.get(origin)
+    except TypeError:
+        instead = None
+    return f"{_shown(annotation)} has no JSON form; {instead or SUPPORTED}"

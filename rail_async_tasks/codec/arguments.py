@@ -1,0 +1,212 @@
+"""The argument codec: a function's signature as a pair of functions, values to JSON and back.
+
+An enqueue writes `codec.encode(values)` into the row, and whichever process runs the task calls the
+function with `codec.decode(raw)`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+from strawberry import UNSET
+
+from rail_async_tasks.codec.annotations import Builder, Pending, Unsupported
+from rail_async_tasks.codec.converters import Field
+from rail_async_tasks.codec.json_values import Mismatch, dumps, require_shallow
+from rail_async_tasks.errors import InvalidArguments, TaskDeclarationError
+
+MISSING: Final = dataclasses.MISSING
+
+_loads: Final = msgspec.json.Decoder().decode
+_ROOTS: Final = ("root", "self")
+_RESERVED: Final = frozenset({*_ROOTS, "info"})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Parameter:
+    """One argument of a task. `annotation` is as written, a string where it was one; `default` is
+    the function's own, or `MISSING`."""
+
+    name: str
+    annotation: Any
+    default: Any
+    required: bool
+
+
+class ArgumentsCodec:
+    """The arguments of one function: everything after `(root, info, …)`, `(info, …)` or neither.
+
+    `task` is the name that errors use. Raises `TaskDeclarationError` for a signature or an
+    annotation that cannot be carried as JSON; annotations that name something not defined yet are
+    looked at again by `resolve()`, or at the first use.
+    """
+
+    def __init__(self, function: Callable[..., Any], *, task: str) -> None:
+        self._task = task
+        self._function = function
+        self._fields: tuple[Field, ...] | None = None
+        self._recursive = False
+        leading, arguments = self._split(inspect.signature(function))
+        self.takes_root = any(parameter.name in _ROOTS for parameter in leading)
+        self.takes_info = any(parameter.name == "info" for parameter in leading)
+        self.parameters = tuple(self._parameter(argument) for argument in arguments)
+        self._build(final=False)
+
+    def resolve(self) -> None:
+        """Read the annotations that were not defined at first. Raises `TaskDeclarationError`."""
+        if self._fields is None:
+            self._build(final=True)
+
+    def encode(self, values: Mapping[str, Any]) -> bytes:
+        """A JSON object, canonical: compact, keys sorted, without what is left out or `UNSET`.
+
+        Raises `InvalidArguments` that names the argument, or the place inside it.
+        """
+        done: dict[str, Any] = {}
+        fields = self._fields
+        if fields is None:
+            fields = self._ready()
+        try:
+            for name, to_json, _, absent, required, _ in fields:
+                value = values.get(name, UNSET)
+                if value is UNSET or value is absent:
+                    if required:
+                        raise self._required(name)
+                    continue
+                try:
+                    done[name] = to_json(value)
+                except Mismatch as mismatch:
+                    mismatch.prefix(f".{name}")
+                    raise
+            if len(done) != len(values):
+                self._refuse_unknown(values)
+            if self._recursive:
+                require_shallow(done)
+            return dumps(done)
+        except Mismatch as mismatch:
+            raise _invalid(mismatch) from mismatch.__cause__
+        except RecursionError:
+            raise InvalidArguments("The arguments are nested too deeply.") from None
+
+    def decode(self, raw: bytes | str) -> dict[str, Any]:
+        """What `encode` wrote, as real Python values; what was left out is not there.
+
+        Raises `InvalidArguments` if it does not fit the signature, which may have changed since.
+        """
+        done: dict[str, Any] = {}
+        fields = self._fields
+        if fields is None:
+            fields = self._ready()
+        try:
+            found = _loads(raw)
+            if type(found) is not dict:
+                raise InvalidArguments("The stored arguments are not a JSON object.")
+            for name, _, from_json, _, required, none_when_absent in fields:
+                if name in found:
+                    try:
+                        done[name] = from_json(found[name])
+                    except Mismatch as mismatch:
+                        mismatch.prefix(f".{name}")
+                        raise
+                elif required:
+                    raise self._required(name)
+                elif none_when_absent:
+                    done[name] = None
+        except Mismatch as mismatch:
+            raise _invalid(mismatch) from mismatch.__cause__
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise InvalidArguments("The stored arguments are not JSON.") from None
+        except RecursionError:
+            raise InvalidArguments("The stored arguments are nested too deeply.") from None
+        if len(done) != len(found):
+            self._refuse_unknown(found)
+        return done
+
+    def _ready(self) -> tuple[Field, ...]:
+        self.resolve()
+        return self._fields or ()
+
+    def _build(self, *, final: bool) -> None:
+        builder = Builder(may_import=final)
+        namespace = inspect.unwrap(self._function).__globals__
+        fields: list[Field] = []
+        for p in self.parameters:
+            has_default = p.default is not MISSING
+            try:
+                field = builder.field(p.name, p.annotation, namespace, has_default=has_default)
+            except Unsupported as unsupported:
+                raise self._wrong(p.name, str(unsupported)) from None
+            except Pending as pending:
+                if final:
+                    raise self._wrong(p.name, f"unknown type: {pending}") from pending.__cause__
+                continue
+            fields.append(field)
+        # A Maybe shows only now: a parameter that is required by its looks may be left out.
+        required = {field.name: field.required for field in fields}
+        self.parameters = tuple(
+            dataclasses.replace(p, required=required.get(p.name, p.required))
+            for p in self.parameters
+        )
+        if len(fields) == len(self.parameters):
+            self._recursive = builder.recursive
+            self._fields = tuple(fields)
+
+    def _split(
+        self, signature: inspect.Signature
+    ) -> tuple[list[inspect.Parameter], list[inspect.Parameter]]:
+        """The leading root and info, whatever their annotations, and the arguments proper."""
+        parameters = list(signature.parameters.values())
+        names = [parameter.name for parameter in parameters]
+        if names[:1] == ["info"]:
+            leading = 1
+        elif names and names[0] in _ROOTS:
+            if names[1:2] != ["info"]:
+                raise self._wrong(names[0], "write (root, info, ...), or give it another name")
+            leading = 2
+        else:
+            leading = 0
+        for parameter in parameters[:leading]:
+            if parameter.kind is not parameter.POSITIONAL_OR_KEYWORD:
+                raise self._wrong(parameter.name, "write it as a plain leading parameter")
+        return parameters[:leading], parameters[leading:]
+
+    def _parameter(self, parameter: inspect.Parameter) -> Parameter:
+        name, kind = parameter.name, parameter.kind
+        if kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            stars = "*" if kind is parameter.VAR_POSITIONAL else "**"
+            raise self._wrong(f"{stars}{name}", "name each argument, with its type")
+        if kind is parameter.POSITIONAL_ONLY:
+            raise self._wrong(name, "is positional-only; arguments are passed by name, drop the /")
+        if name in _RESERVED:
+            raise self._wrong(name, "the name is reserved; put root and info first, or rename it")
+        if parameter.annotation is inspect.Parameter.empty:
+            raise self._wrong(name, f'has no type; write one, such as "{name}: str"')
+        default = MISSING if parameter.default is parameter.empty else parameter.default
+        return Parameter(name, parameter.annotation, default, default is MISSING)
+
+    def _wrong(self, parameter: str, what: str) -> TaskDeclarationError:
+        function = self._function
+        return TaskDeclarationError(
+            f"Task {self._task!r} ({function.__module__}.{function.__qualname__}), "
+            f"parameter {parameter!r}: {what}."
+        )
+
+    def _required(self, name: str) -> InvalidArguments:
+        return InvalidArguments(f"Argument {name!r} of task {self._task!r} is required.")
+
+    def _refuse_unknown(self, names: Iterable[str]) -> None:
+        known = [parameter.name for parameter in self.parameters]
+        for name in names:
+            if name not in known:
+                close = difflib.get_close_matches(str(name), known, n=1)
+                hint = f"; did you mean {close[0]!r}" if close else ""
+                raise InvalidArguments(f"Task {self._task!r} has no argument {name!r}{hint}.")
+
+
+def _invalid(mismatch: Mismatch) -> InvalidArguments:
+    return InvalidArguments(f"Argument {mismatch.path.lstrip('.')}: {mismatch.reason}.")

@@ -1,0 +1,120 @@
+"""The settings: `RAIL_DJANGO_GRAPHQL["task_settings"]` and `["schema_settings"]`, read once.
+
+Use reads them by `get_settings()`, which refuses wrong ones. The system checks read them by
+`read()`, which never raises and knows everything that is wrong.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core.signals import setting_changed
+from django.utils.module_loading import import_string
+
+from rail_async_tasks.conf.model import (
+    BACKENDS,
+    BUSES,
+    DEFAULT_QUEUES,
+    IN_PROCESS_BACKENDS,
+    OUT_OF_PROCESS_BACKENDS,
+    JwtSettings,
+    QueueSettings,
+    RateLimit,
+    SchemaSettings,
+    TaskSettings,
+)
+from rail_async_tasks.conf.parser import (
+    SETTING,
+    Parsed,
+    parse,
+    parse_schema_settings,
+    parse_settings,
+)
+from rail_async_tasks.conf.problems import SettingProblem
+from rail_async_tasks.errors import ConfigurationError
+
+__all__ = [
+    "BACKENDS",
+    "BUSES",
+    "DEFAULT_QUEUES",
+    "IN_PROCESS_BACKENDS",
+    "OUT_OF_PROCESS_BACKENDS",
+    "SETTING",
+    "JwtSettings",
+    "Parsed",
+    "QueueSettings",
+    "RateLimit",
+    "SchemaSettings",
+    "SettingProblem",
+    "TaskSettings",
+    "get_schema_settings",
+    "get_settings",
+    "import_from_setting",
+    "parse",
+    "parse_schema_settings",
+    "parse_settings",
+    "read",
+    "validate",
+]
+
+
+def get_settings() -> TaskSettings:
+    """The task settings, the same object until Django's settings change.
+
+    Raises `ConfigurationError`, which lists every error, where one of them is wrong.
+    """
+    parsed = _parsed()
+    if parsed.tasks is None:
+        raise ConfigurationError(_listing(parsed.errors))
+    return parsed.tasks
+
+
+def get_schema_settings() -> SchemaSettings:
+    """The schema settings; as `get_settings`, but refuses only where these are wrong."""
+    parsed = _parsed()
+    if parsed.schema is None:
+        raise ConfigurationError(_listing(parsed.errors))
+    return parsed.schema
+
+
+def read() -> Parsed:
+    """Reads the settings anew, right or wrong. Never raises."""
+    return parse(getattr(django_settings, SETTING, {}))
+
+
+def validate() -> list[SettingProblem]:
+    """Everything that is wrong with the settings as they stand now."""
+    return list(read().problems)
+
+
+def import_from_setting(path: str, place: str) -> Any:
+    """What the dotted path `path` names, which stands at `place` in the settings.
+
+    Raises `ConfigurationError` with the original error as its cause, whatever that was: an import
+    runs other people's code.
+    """
+    try:
+        return import_string(path)
+    except Exception as error:
+        raise ConfigurationError(
+            f'{place}: "{path}" cannot be imported ({type(error).__name__}: {error}).'
+        ) from error
+
+
+_parsed = functools.cache(read)
+
+
+def _listing(problems: Iterable[SettingProblem]) -> str:
+    lines = [f"({problem.id}) {problem.message} {problem.hint}" for problem in problems]
+    return "\n".join([f"{SETTING} is wrong:", *lines])
+
+
+def _forget(*, setting: str, **_: Any) -> None:
+    if setting == SETTING:
+        _parsed.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="rail_async_tasks.conf")

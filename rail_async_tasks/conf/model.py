@@ -1,0 +1,118 @@
+"""The settings as the rest of the package sees them: frozen, typed, complete.
+
+The fields of `TaskSettings` are the keys that users write, with their defaults. Fields that hold
+secrets stay out of `repr`, and so out of logs and error pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+IN_PROCESS_BACKENDS: Final = ("asyncio", "thread", "sync")
+OUT_OF_PROCESS_BACKENDS: Final = ("arq", "celery", "dramatiq", "django_q")
+BACKENDS: Final = IN_PROCESS_BACKENDS + OUT_OF_PROCESS_BACKENDS
+BUSES: Final = ("memory", "redis")
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSettings:
+    """A queue's options; an empty one is what a queue gets that only a declaration names.
+
+    `priority`: higher first. `concurrency`: at most so many at once per process, `None`: no limit
+    but `max_concurrency`.
+    """
+
+    priority: int = 0
+    concurrency: int | None = None
+
+
+DEFAULT_QUEUES: Final[Mapping[str, QueueSettings]] = MappingProxyType(
+    {
+        "high": QueueSettings(priority=10),
+        "default": QueueSettings(),
+        "low": QueueSettings(priority=-10),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """At most `count` starts in `period` seconds."""
+
+    count: int
+    period: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JwtSettings:
+    """How bearer tokens are verified. Exactly one of `key`, `jwks_url` and `keys` is set."""
+
+    key: str | bytes | None = field(default=None, repr=False)
+    jwks_url: str | None = None
+    keys: Mapping[str, str | bytes] | None = field(default=None, repr=False)
+    algorithms: tuple[str, ...]
+    audience: str | tuple[str, ...] | None = None
+    issuer: str | tuple[str, ...] | None = None
+    user_claim: str = "sub"
+    leeway: float = 30.0  # seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSettings:
+    """`RAIL_DJANGO_GRAPHQL["task_settings"]`, valid and complete. Durations are seconds."""
+
+    enabled: bool = True
+    backend: str = "asyncio"
+    default_queue: str = "default"
+    queues: Mapping[str, QueueSettings] = field(default_factory=lambda: DEFAULT_QUEUES)
+    max_concurrency: int = 100
+    max_workers: int = 4
+    max_pending: int | None = 10_000
+    max_pending_per_owner: int | None = None
+    rate_limit: RateLimit | None = None
+    result_ttl_seconds: float | None = 86_400.0
+    max_retries: int = 3
+    retry_delay: float = 1.0
+    retry_backoff: bool = True
+    retry_max_delay: float = 3_600.0
+    retry_jitter: float = 0.1  # a share of the delay
+    timeout: float | None = None
+    max_crashes: int = 2
+    track_in_database: bool = True
+    emit_subscriptions: bool = True
+    subscription_channel: str = "tasks"
+    progress_interval_seconds: float = 0.1
+    bus: str = "memory"  # "redis" where `redis_url` is set and `bus` is not
+    redis_url: str | None = field(default=None, repr=False)
+    celery_app: str | None = None
+    lease_seconds: float = 15.0
+    cancel_grace_seconds: float = 10.0
+    unknown_task_seconds: float = 300.0
+    drain_seconds: float = 20.0
+    on_failure: str = "log"
+    failure_callback: str | None = None
+    metrics_enabled: bool = False
+    log_task_start: bool = False
+    log_task_complete: bool = False
+    slow_task_threshold_seconds: float | None = None
+    audit_enabled: bool = False
+    audit_retention_days: int = 90
+    max_args_bytes: int = 65_536
+    max_result_bytes: int = 262_144
+    anonymous_access: str = "by_id"
+    tenant_resolver: str | None = None
+    authenticator: str | None = None
+    encryption_keys: tuple[bytes, ...] | None = field(default=None, repr=False)
+    jwt: JwtSettings | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchemaSettings:
+    """What `RAIL_DJANGO_GRAPHQL["schema_settings"]` says to this package: dotted paths of types."""
+
+    query_extensions: tuple[str, ...] = ()
+    mutation_extensions: tuple[str, ...] = ()
+    subscription_extensions: tuple[str, ...] = ()

@@ -1,0 +1,315 @@
+"""From what the user wrote to typed settings and a complete list of what is wrong. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+from typing import Any, Final, TypeGuard
+
+from rail_async_tasks.conf import problems as ids
+from rail_async_tasks.conf.credentials import encryption_keys, jwt
+from rail_async_tasks.conf.model import (
+    BUSES,
+    DEFAULT_QUEUES,
+    IN_PROCESS_BACKENDS,
+    QueueSettings,
+    SchemaSettings,
+    TaskSettings,
+)
+from rail_async_tasks.conf.problems import (
+    Place,
+    Report,
+    SettingProblem,
+    did_you_mean,
+    nearest,
+    shown,
+)
+from rail_async_tasks.conf.rules import (
+    MAX_INT,
+    MAX_QUEUE_NAME,
+    Rule,
+    backend,
+    dotted_path,
+    dotted_paths,
+    flag,
+    known_keys,
+    number,
+    one_of,
+    or_none,
+    rate,
+    redis_url,
+    whole,
+    word,
+)
+
+SETTING: Final = "RAIL_DJANGO_GRAPHQL"
+TASKS: Final = Place("task_settings")
+SCHEMA: Final = Place("schema_settings")
+SECTIONS: Final = (TASKS.section, SCHEMA.section)
+
+# Other packages keep their own sections and keys in the same dict, so only what looks very much
+# like one of ours is called a misspelling ("task_setting", not "test_settings").
+_ALIKE: Final = 0.9
+
+
+def queues(value: Any, place: Place, report: Report) -> Any:
+    """The queues merged over the three that always exist, option by option."""
+    merged = dict(DEFAULT_QUEUES)
+    if not isinstance(value, Mapping):
+        report.error(
+            ids.WRONG_TYPE,
+            place,
+            f"must be a dict, not {shown(value)}",
+            'Write {"reports": {"priority": 5, "concurrency": 2}}.',
+        )
+        return merged
+    for name, options in value.items():
+        where = place / name
+        word(MAX_QUEUE_NAME)(name, where, report)
+        if not isinstance(options, Mapping):
+            report.error(
+                ids.WRONG_TYPE,
+                where,
+                f"must be a dict, not {shown(options)}",
+                'Write {"priority": 5, "concurrency": 2}, or {} for the defaults.',
+            )
+            options = {}
+        known_keys(options, _QUEUE_OPTIONS, where, report)
+        base = merged.get(name, QueueSettings())
+        given = {
+            option: rule(options[option], where / option, report)
+            for option, rule in _QUEUE_OPTIONS.items()
+            if option in options
+        }
+        merged[name] = QueueSettings(
+            given.get("priority", base.priority), given.get("concurrency", base.concurrency)
+        )
+    return MappingProxyType(merged)
+
+
+_QUEUE_OPTIONS: Final[Mapping[str, Rule]] = {
+    "priority": whole(low=-MAX_INT),
+    "concurrency": or_none(whole(low=1), "no limit but max_concurrency"),
+}
+
+_RULES: Final[Mapping[str, Rule]] = {
+    "enabled": flag,
+    "backend": backend,
+    "default_queue": word(MAX_QUEUE_NAME),
+    "queues": queues,
+    "max_concurrency": whole(low=1),
+    "max_workers": whole(low=1),
+    "max_pending": or_none(whole(), "no limit"),
+    "max_pending_per_owner": or_none(whole(), "no limit"),
+    "rate_limit": or_none(rate, "no limit"),
+    "result_ttl_seconds": or_none(number(60), "never expires"),
+    "max_retries": whole(),
+    "retry_delay": number(),
+    "retry_backoff": flag,
+    "retry_max_delay": number(),
+    "retry_jitter": number(0, 1, unit="share"),
+    "timeout": or_none(number(above=True), "no limit"),
+    "max_crashes": whole(),
+    "track_in_database": flag,
+    "emit_subscriptions": flag,
+    "subscription_channel": word(100),
+    "progress_interval_seconds": number(above=True),
+    "bus": one_of(*BUSES),
+    "redis_url": or_none(redis_url, "no Redis"),
+    "celery_app": or_none(dotted_path, "no Celery"),
+    "lease_seconds": number(above=True),
+    "cancel_grace_seconds": number(),
+    "unknown_task_seconds": number(),
+    "drain_seconds": number(),
+    "on_failure": one_of("log", "callback"),
+    "failure_callback": or_none(dotted_path, "no callback"),
+    "metrics_enabled": flag,
+    "log_task_start": flag,
+    "log_task_complete": flag,
+    "slow_task_threshold_seconds": or_none(number(), "no warning"),
+    "audit_enabled": flag,
+    "audit_retention_days": whole(low=1, high=36_500),
+    "max_args_bytes": whole(low=1),
+    "max_result_bytes": whole(low=1),
+    "anonymous_access": one_of("by_id", "deny"),
+    "tenant_resolver": or_none(dotted_path, "request.tenant_id where it exists"),
+    "authenticator": or_none(dotted_path, "session and JWT"),
+    "encryption_keys": or_none(encryption_keys, "no encryption"),
+    "jwt": or_none(jwt, "no bearer tokens"),
+}
+
+_EXTENSIONS: Final = tuple(field.name for field in fields(SchemaSettings))
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """All that was read.
+
+    `tasks` and `schema` are None where their part has an error. `task_values` and `extensions`
+    hold what is right even then, so that the checks can look at that too.
+    """
+
+    tasks: TaskSettings | None
+    schema: SchemaSettings | None
+    problems: tuple[SettingProblem, ...]
+    task_values: Mapping[str, Any]
+    extensions: Mapping[str, tuple[str, ...]]
+
+    @property
+    def errors(self) -> tuple[SettingProblem, ...]:
+        return tuple(problem for problem in self.problems if problem.level == "error")
+
+
+def parse(root: object) -> Parsed:
+    """Reads the whole of `RAIL_DJANGO_GRAPHQL`. Never raises."""
+    report = Report()
+    if not isinstance(root, Mapping):
+        report.error(
+            ids.NOT_A_DICT,
+            Place(SETTING),
+            f"must be a dict, not {shown(root)}",
+            f'Write {SETTING} = {{"task_settings": {{...}}}}, or remove it.',
+        )
+        return Parsed(None, None, tuple(report.problems), {}, {})
+    _warn_of_misspelt(root, SECTIONS, Place(SETTING), report)
+
+    task_report = Report()
+    values = _task_values(root.get(TASKS.section, {}), task_report)
+    tasks = None if _has_errors(task_report) else TaskSettings(**values)
+
+    schema_report = Report()
+    extensions = _extensions(root.get(SCHEMA.section, {}), schema_report)
+    schema = None if _has_errors(schema_report) else SchemaSettings(**extensions)
+
+    found = (*report.problems, *task_report.problems, *schema_report.problems)
+    return Parsed(tasks, schema, found, values, extensions)
+
+
+def parse_settings(raw: object) -> tuple[TaskSettings | None, list[SettingProblem]]:
+    """Reads the content of `task_settings`. The settings are None where any error was found."""
+    report = Report()
+    values = _task_values(raw, report)
+    return (None if _has_errors(report) else TaskSettings(**values)), report.problems
+
+
+def parse_schema_settings(raw: object) -> tuple[SchemaSettings | None, list[SettingProblem]]:
+    """Reads the content of `schema_settings`, as `parse_settings` does."""
+    report = Report()
+    values = _extensions(raw, report)
+    return (None if _has_errors(report) else SchemaSettings(**values)), report.problems
+
+
+def _has_errors(report: Report) -> bool:
+    return any(problem.level == "error" for problem in report.problems)
+
+
+def _task_values(raw: object, report: Report) -> dict[str, Any]:
+    """The right ones among the given values, typed, by key."""
+    if not _is_section(raw, TASKS, report):
+        return {}
+    strays = {name: f'It belongs in {SETTING}["{SCHEMA.section}"].' for name in _EXTENSIONS}
+    known_keys(raw, _RULES, TASKS, report, strays)
+    values: dict[str, Any] = {}
+    wrong: set[str] = set()
+    for key, rule in _RULES.items():
+        if key in raw:
+            own = Report()
+            value = rule(raw[key], TASKS / key, own)
+            report.problems.extend(own.problems)
+            if _has_errors(own):
+                wrong.add(key)
+            else:
+                values[key] = value
+    if "bus" not in raw and values.get("redis_url") is not None:
+        values["bus"] = "redis"
+    _check_relations(values, wrong, report)
+    return values
+
+
+def _check_relations(values: Mapping[str, Any], wrong: set[str], report: Report) -> None:
+    """What must hold between keys; a key that is wrong itself takes part in no relation."""
+    defaults = TaskSettings()
+
+    def known(*keys: str) -> bool:
+        return wrong.isdisjoint(keys)
+
+    def get(key: str) -> Any:
+        return values.get(key, getattr(defaults, key))
+
+    def needs(key: str, value: str, other: str, example: str) -> None:
+        if known(key, other) and get(key) == value and get(other) is None:
+            report.error(
+                ids.NEEDS_ANOTHER,
+                TASKS / key,
+                f'is "{value}", which needs {other}',
+                f'Set {TASKS / other}, for example to "{example}".',
+            )
+
+    needs("backend", "arq", "redis_url", "redis://localhost:6379/0")
+    needs("bus", "redis", "redis_url", "redis://localhost:6379/0")
+    needs("backend", "celery", "celery_app", "root.celery.app")
+    needs("on_failure", "callback", "failure_callback", "shop.tasks.notify")
+
+    if known("queues", "default_queue") and get("default_queue") not in get("queues"):
+        report.error(
+            ids.UNKNOWN_DEFAULT_QUEUE,
+            TASKS / "default_queue",
+            f"is not one of the queues: {shown(get('default_queue'))}",
+            did_you_mean(get("default_queue"), get("queues"), "The queues are")
+            + f" Or add it to {TASKS / 'queues'}.",
+        )
+    if (
+        known("track_in_database", "backend")
+        and not get("track_in_database")
+        and get("backend") not in IN_PROCESS_BACKENDS
+    ):
+        report.error(
+            ids.CONTRADICTION,
+            TASKS / "track_in_database",
+            f'is False, but the backend "{get("backend")}" runs tasks in other processes, which '
+            "know them from the database",
+            f"Set it to True, or use one of the backends {', '.join(IN_PROCESS_BACKENDS)}.",
+        )
+    if known("retry_delay", "retry_max_delay") and get("retry_max_delay") < get("retry_delay"):
+        report.warning(
+            ids.WITHOUT_EFFECT,
+            TASKS / "retry_delay",
+            f"is {get('retry_delay'):g}, but retry_max_delay cuts it to {get('retry_max_delay'):g}",
+            "Lower retry_delay, or raise retry_max_delay.",
+        )
+    if known("failure_callback", "on_failure") and (
+        get("failure_callback") is not None and get("on_failure") == "log"
+    ):
+        report.warning(
+            ids.WITHOUT_EFFECT,
+            TASKS / "failure_callback",
+            'is never called, because on_failure is "log"',
+            f'Set {TASKS / "on_failure"} to "callback".',
+        )
+
+
+def _extensions(raw: object, report: Report) -> dict[str, tuple[str, ...]]:
+    """The well-formed dotted paths, by key. Unknown keys belong to other packages."""
+    if not _is_section(raw, SCHEMA, report):
+        return {}
+    _warn_of_misspelt(raw, _EXTENSIONS, SCHEMA, report)
+    return {key: dotted_paths(raw[key], SCHEMA / key, report) for key in _EXTENSIONS if key in raw}
+
+
+def _is_section(raw: object, place: Place, report: Report) -> TypeGuard[Mapping[Any, Any]]:
+    if isinstance(raw, Mapping):
+        return True
+    hint = f'Write {SETTING} = {{"{place}": {{...}}}}, or remove "{place}" for the defaults.'
+    report.error(ids.NOT_A_DICT, place, f"must be a dict, not {shown(raw)}", hint)
+    return False
+
+
+def _warn_of_misspelt(
+    raw: Mapping[Any, Any], known: tuple[str, ...], place: Place, report: Report
+) -> None:
+    for key in raw:
+        meant = None if key in known else nearest(key, known, cutoff=_ALIKE)
+        if meant is not None:
+            hint = f'Did you mean "{meant}"?'
+            report.warning(ids.MISSPELT, place / key, "is not read by rail_async_tasks", hint)

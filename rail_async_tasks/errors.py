@@ -1,0 +1,243 @@
+"""Every exception that a user of the package can meet, and the two that a task raises on purpose.
+
+`TaskError` and its subclasses are refusals: each has a `code` that GraphQL and REST pass on, a
+public `message` and `extensions` that go next to the code. They are safe to show to
+whoever sent the request.
+
+`Retry` and `Fail` are not errors of the package but words that a task's body says to the runtime.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, ClassVar
+
+__all__ = [
+    "AlreadyFinal",
+    "BackendUnavailable",
+    "ConfigurationError",
+    "Fail",
+    "InvalidArguments",
+    "NotFinal",
+    "QueueFull",
+    "RateLimited",
+    "ResultError",
+    "Retry",
+    "TaskCancelled",
+    "TaskDeclarationError",
+    "TaskError",
+    "TaskFailed",
+    "TaskNotFound",
+    "TasksDisabled",
+    "Unauthenticated",
+    "UnknownQueue",
+]
+
+
+class TaskError(Exception):
+    """Base of every error of the package.
+
+    `code` is what GraphQL's `extensions.code` and REST's `error.code` say; `extensions` holds the
+    keys that stand beside it, in camel case, JSON values only.
+    """
+
+    code: ClassVar[str] = "TASK_ERROR"
+    default_message: ClassVar[str] = "The task could not be processed."
+
+    def __init__(
+        self, message: str | None = None, *, extensions: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(self.default_message if message is None else message)
+        self.extensions: dict[str, Any] = dict(extensions or {})
+
+    @property
+    def message(self) -> str:
+        """The public message: `str(exc)`, where a subclass does not say otherwise."""
+        return str(self)
+
+
+class TaskNotFound(TaskError):
+    """No such task for this caller.
+
+    A foreign, missing, expired and malformed id must not be told apart, so this takes no message:
+    every instance reads the same, byte for byte.
+    """
+
+    code = "NOT_FOUND"
+    default_message = "Task not found."
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def __reduce__(self) -> tuple[type[TaskNotFound], tuple[()]]:
+        return type(self), ()  # copying and pickling would pass the message otherwise
+
+
+class Unauthenticated(TaskError):
+    """A bad credential; or none, where `anonymous_access` is `"deny"`."""
+
+    code = "UNAUTHENTICATED"
+    default_message = "Authentication is required."
+
+
+class TasksDisabled(TaskError):
+    """`task_settings["enabled"]` is off."""
+
+    code = "TASKS_DISABLED"
+    default_message = "Tasks are disabled."
+
+
+class _RefusedForNow(TaskError):
+    """A refusal that time heals; `retry_after` (seconds) goes out as `retryAfter`."""
+
+    def __init__(self, message: str | None = None, *, retry_after: float = 1) -> None:
+        super().__init__(message, extensions={"retryAfter": retry_after})
+        self.retry_after = retry_after
+
+
+class QueueFull(_RefusedForNow):
+    """`max_pending` or `max_pending_per_owner` is reached; no row was written."""
+
+    code = "QUEUE_FULL"
+    default_message = "Too many tasks are waiting. Try again later."
+
+
+class RateLimited(_RefusedForNow):
+    """The owner started more tasks than `rate_limit` allows; no row was written."""
+
+    code = "RATE_LIMITED"
+    default_message = "Too many tasks were started. Try again later."
+
+
+class InvalidArguments(TaskError):
+    """The arguments do not fit the task's signature; the message names the argument."""
+
+    code = "INVALID_ARGUMENT"
+    default_message = "The arguments are invalid."
+
+
+class UnknownQueue(TaskError):
+    """`.using(queue=...)` named a queue that neither settings nor a declaration has."""
+
+    code = "INVALID_ARGUMENT"
+    default_message = "The queue is unknown."
+
+
+class AlreadyFinal(TaskError):
+    """A finished task (a cancelled one too) cannot be cancelled."""
+
+    code = "ALREADY_FINAL"
+    default_message = "The task has already finished."
+
+
+class NotFinal(TaskError):
+    """An unfinished task cannot be retried."""
+
+    code = "NOT_FINAL"
+    default_message = "The task has not finished yet."
+
+
+class BackendUnavailable(TaskError):
+    """The backend (or what it stands on: broker, database, loop) does not answer."""
+
+    code = "BACKEND_UNAVAILABLE"
+    default_message = "The task backend is unavailable."
+
+
+class ConfigurationError(TaskError):
+    """Something wrong in the settings was used; the message lists every mistake.
+
+    Raised by use only, never by importing settings, URLs, schema or tasks. `str(exc)` is for the
+    developer (logs, the shell); `message`, which the edges show, does not tell a client how the
+    server is set up.
+    """
+
+    code = "BACKEND_UNAVAILABLE"
+    default_message = "The task settings are wrong."
+
+    @property
+    def message(self) -> str:
+        """The public message, without the details of `str(exc)`."""
+        return "The task backend is not configured correctly."
+
+
+class TaskDeclarationError(TaskError):
+    """A `@task` or `@task_mutation` that cannot work; raised while its module is imported."""
+
+    code = "TASK_ERROR"
+    default_message = "The task is declared wrongly."
+
+
+class ResultError(TaskError):
+    """What a body returned cannot be kept; the attempt fails for good, the body has run.
+
+    `error_code` is the row's: `result_not_serializable` or `result_too_large`.
+    """
+
+    code = "TASK_ERROR"
+    default_message = "The result has no JSON form."
+
+    def __init__(
+        self, message: str | None = None, *, error_code: str = "result_not_serializable"
+    ) -> None:
+        super().__init__(message)
+        self.error_code = error_code
+
+
+class TaskFailed(TaskError):
+    """The task ended `failed`; raised where its result was asked for.
+
+    `error_code` is the row's `error_code` (for example `exception` or `timeout`), the message its
+    `error`.
+    """
+
+    code = "TASK_FAILED"
+    default_message = "The task failed."
+
+    def __init__(self, message: str | None = None, *, error_code: str = "exception") -> None:
+        super().__init__(message, extensions={"errorCode": error_code})
+        self.error_code = error_code
+
+
+class TaskCancelled(TaskError):
+    """The task ended `cancelled`; raised where its result was asked for, and by
+    `raise_if_cancelled()` inside a body."""
+
+    code = "TASK_CANCELLED"
+    default_message = "The task was cancelled."
+
+
+class Retry(Exception):
+    """Raised by a body: this attempt did not work out, try again.
+
+    `delay` is seconds (or a `timedelta`) until the next attempt; `None` leaves it to the task's
+    own retry delay and backoff. It counts against `max_retries`. Raises `ValueError` for a delay
+    that is negative or not finite.
+    """
+
+    def __init__(self, delay: float | timedelta | None = None) -> None:
+        seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
+        if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
+            raise ValueError(f"Retry(delay=...) takes seconds from 0 up, not {delay!r}.")
+        super().__init__(seconds)
+        self.delay: float | None = None if seconds is None else float(seconds)
+
+    def __str__(self) -> str:
+        return "The task asked for a retry."
+
+
+class Fail(Exception):
+    """Raised by a body: this task has failed for good, retries or not.
+
+    The message becomes the task's `error`, so it must be fit for whoever may see the task.
+    """
+
+    def __init__(self, message: str = "The task failed.") -> None:
+        super().__init__(message)
+
+    @property
+    def message(self) -> str:
+        """The public message, the same as `str(exc)`."""
+        return str(self)

@@ -1,0 +1,77 @@
+"""TaskSnapshot: an execution as it stood at one (seq, step). It travels on the bus; edges render it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from rail_async_tasks.states import FINAL
+
+
+class TaskSnapshot(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One execution at one moment. `seq` counts state changes, `step` progress within one of them.
+
+    `result` is the decoded JSON value; `progress` is a percentage, 0 to 100; times are aware, in UTC.
+    """
+
+    id: UUID
+    name: str
+    status: str
+    queue: str
+    created_at: datetime
+    updated_at: datetime
+    progress: int = 0
+    progress_message: str | None = None
+    result: Any = None
+    error: str | None = None
+    error_code: str | None = None
+    priority: int = 0
+    cancel_requested: bool = False
+    attempts: int = 0
+    retry_count: int = 0
+    max_retries: int = 0
+    owner_id: str | None = None
+    tenant_id: str | None = None
+    parent_id: UUID | None = None
+    seq: int = 1
+    step: int = 0
+    run_after: datetime | None = None
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    expires_at: datetime | None = None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing can change any more."""
+        return self.status in FINAL
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """What a watcher sees only grow."""
+        return (self.seq, self.step)
+
+
+def task_topic(execution_id: UUID) -> str:
+    """The bus topic of one execution's changes."""
+    return f"task:{execution_id}"
+
+
+def task_id_of(topic: str) -> UUID | None:
+    """The execution whose topic this is; None for the topic of an owner."""
+    return UUID(topic[5:]) if topic.startswith("task:") else None
+
+
+def owner_topic(owner_id: str, tenant_id: str | None) -> str:
+    """The bus topic of all that one user's executions do, within a tenant."""
+    # The owner comes last: a tenant id cannot then be made to look like somebody else's topic.
+    return f"owner:{len(tenant_id) if tenant_id is not None else '-'}:{tenant_id or ''}:{owner_id}"
+
+
+def topics(snapshot: TaskSnapshot) -> tuple[str, ...]:
+    """Where a snapshot is published."""
+    if snapshot.owner_id is None:
+        return (task_topic(snapshot.id),)
+    return (task_topic(snapshot.id), owner_topic(snapshot.owner_id, snapshot.tenant_id))

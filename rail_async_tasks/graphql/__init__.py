@@ -1,0 +1,1 @@
+"""The GraphQL edge: mutations made of tasks, queries, subscriptions, and what serves them."""

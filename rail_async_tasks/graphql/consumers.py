@@ -1,0 +1,177 @@
+"""GraphQL over WebSocket (graphql-transport-ws), for clients that may be broken or hostile.
+
+Strawberry's consumer speaks the protocol. This one sees to it that a socket is either served or
+closed: whatever a client sends, a handler that dies takes its socket along, what waits to be
+handled is bounded, and a connection that ends is cleaned up however it ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any, Final, cast
+
+from django.core.handlers.asgi import ASGIRequest
+from strawberry.channels import GraphQLWSConsumer
+from strawberry.channels.handlers.ws_handler import ChannelsWebSocketAdapter
+from strawberry.http.exceptions import WebSocketDisconnected
+from strawberry.schema.base import BaseSchema
+from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
+from strawberry.types.unset import UNSET
+
+from rail_async_tasks.errors import TaskError
+from rail_async_tasks.graphql.context import RequestContext, handshake_request
+from rail_async_tasks.graphql.frames import (
+    MAX_FRAME_BYTES,
+    Inbox,
+    TransportHandler,
+    byte_length,
+    decode_json,
+)
+from rail_async_tasks.graphql.handshake import handshake_problem
+from rail_async_tasks.graphql.schema import get_schema
+
+logger = logging.getLogger("rail_async_tasks.graphql")
+
+# A GraphQL client says connection_init at once; whoever does not is none.
+INIT_TIMEOUT: Final = timedelta(seconds=10)
+# How long the clean-up of a closed connection may take before it is cancelled.
+CLEAN_UP_SECONDS: Final = 5.0
+
+# Close codes: RFC 6455, section 7.4.1, and the registry that it opens (1012).
+POLICY_VIOLATION: Final = 1008
+TOO_BIG: Final = 1009
+INTERNAL_ERROR: Final = 1011
+SERVICE_RESTART: Final = 1012
+# A close frame holds 125 bytes, two of them the code: RFC 6455, section 5.5.
+MAX_REASON_BYTES: Final = 123
+
+
+class SocketAdapter(ChannelsWebSocketAdapter):
+    """Tells the handler that the client has gone in the one way that it understands."""
+
+    async def send_json(self, message: Mapping[str, object]) -> None:
+        try:
+            await super().send_json(message)
+        except Exception as error:  # each server has an exception of its own for it
+            raise WebSocketDisconnected from error
+
+
+class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
+    """One WebSocket connection."""
+
+    websocket_adapter_class = SocketAdapter
+    graphql_transport_ws_handler_class = TransportHandler
+    request: ASGIRequest
+
+    def __init__(self) -> None:
+        super().__init__(
+            # Set at the handshake: a wrong setting must not break the routing.
+            schema=cast("BaseSchema", None),
+            subscription_protocols=[GRAPHQL_TRANSPORT_WS_PROTOCOL],
+            connection_init_wait_timeout=INIT_TIMEOUT,
+        )
+        self._inbox = Inbox()
+        self.message_queue = self._inbox  # type: ignore[assignment]
+        self._closed = False
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            # Also reached without `disconnect()`, when the server cancels the application.
+            await self._end_handler()
+
+    # The life of a connection
+
+    async def connect(self) -> None:
+        self.request = handshake_request(dict(self.scope))
+        problem = handshake_problem(self.request)
+        if problem is None:
+            try:
+                self.schema = get_schema()
+            except TaskError as error:
+                problem = str(error)
+        if problem is not None:
+            logger.warning("WebSocket refused: %s", problem)
+            await self.close()
+            return
+        self.run_task = asyncio.create_task(self._serve())
+
+    async def _serve(self) -> None:
+        try:
+            await self.run(self)
+        except Exception:
+            logger.exception("The handler of a WebSocket died.")
+        finally:
+            # However the handler ended, nobody is left to serve this socket.
+            await self.close(INTERNAL_ERROR)
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        if self._closed:
+            return
+        if byte_length(text_data or "") > MAX_FRAME_BYTES:
+            await self.close(TOO_BIG, f"A message has {MAX_FRAME_BYTES} bytes at most")
+        elif not self._inbox.offer(text_data):
+            await self.close(POLICY_VIOLATION, "Too many messages at once")
+
+    async def disconnect(self, code: int) -> None:
+        self._closed = True
+        await self._end_handler()
+
+    async def _end_handler(self) -> None:
+        """Let the handler end every operation; past its time it is cancelled."""
+        self._inbox.end()
+        task = self.run_task
+        if task is None:
+            return
+        done, _ = await asyncio.wait({task}, timeout=CLEAN_UP_SECONDS)
+        if not done:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    # What goes out
+
+    async def send(self, text_data: Any = None, bytes_data: Any = None, close: Any = False) -> None:
+        # What operations have to say after the close is for nobody; above all not `complete`,
+        # which would tell the client that its task's updates are over.
+        if not self._closed:
+            await super().send(text_data, bytes_data, close)
+
+    async def close(self, code: int | bool | None = None, reason: str | None = None) -> None:
+        """Close, once, and let the handler end. Frames that come or go later are dropped."""
+        if self._closed:
+            return
+        self._closed = True
+        self._inbox.end()
+        if reason is not None:
+            reason = reason.encode("utf-8", "replace")[:MAX_REASON_BYTES].decode("utf-8", "ignore")
+        with suppress(Exception):  # as for sending: the client may have gone first
+            await super().close(code=code, reason=reason)
+
+    async def close_for_restart(self) -> None:
+        """Close so that the client comes back: 1012, without completing its subscriptions."""
+        await self.close(SERVICE_RESTART, "Service restart")
+
+    # What Strawberry asks
+
+    async def get_context(
+        self, request: GraphQLWSConsumer[Any, Any], response: GraphQLWSConsumer[Any, Any]
+    ) -> RequestContext:
+        return RequestContext(request=self.request, response=cast("Any", None))
+
+    async def on_ws_connect(self, context: RequestContext) -> Any:
+        await context.authenticate()
+        return UNSET
+
+    def decode_json(self, data: str | bytes) -> object:
+        return decode_json(data)
+
+    def is_websocket_origin_allowed(
+        self, request: GraphQLWSConsumer[Any, Any], origin: str
+    ) -> bool:
+        return True  # connect() has decided

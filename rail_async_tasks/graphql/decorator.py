@@ -1,0 +1,149 @@
+"""`@task_mutation`: a task that is also a GraphQL mutation field."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self, Unpack, overload
+
+from strawberry.annotation import StrawberryAnnotation
+from strawberry.types.field import StrawberryField
+from strawberry.types.fields.resolver import Parameter, Signature, StrawberryResolver
+from strawberry.types.unset import UNSET
+
+from rail_async_tasks.codec import MISSING
+from rail_async_tasks.declare import Function, Task, TaskKeywords
+from rail_async_tasks.definition import TaskDefinition, define, registry
+from rail_async_tasks.errors import TaskError
+from rail_async_tasks.graphql.context import caller_of, refuse_anonymous
+from rail_async_tasks.graphql.errors import graphql_error
+from rail_async_tasks.graphql.types import TaskMutationPayload
+
+if TYPE_CHECKING:
+    from strawberry.types import Info
+
+
+class MutationTask(Task):
+    """A task that becomes a mutation where it is made an attribute of a class."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        """Put a field in this task's place, before `@strawberry.type` looks at the class.
+
+        A fresh one each time: dataclasses write a field's name into it, so that one field on two
+        classes, or under two names, would lose one of them.
+        """
+        setattr(owner, name, MutationField(self.definition))
+
+
+class ArgumentsResolver(StrawberryResolver[Any]):
+    """Shows Strawberry a task's arguments. It is never called: the field's `get_result()` is."""
+
+    def __init__(self, definition: TaskDefinition) -> None:
+        super().__init__(definition.function)
+        self._definition = definition
+
+    @cached_property
+    def signature(self) -> inspect.Signature:
+        """The function's arguments without the leading root and info, which need no types."""
+        return Signature(
+            [
+                Parameter(
+                    parameter.name,
+                    inspect.Parameter.KEYWORD_ONLY,
+                    annotation=parameter.annotation,
+                    default=(
+                        inspect.Parameter.empty
+                        if parameter.default is MISSING
+                        else parameter.default
+                    ),
+                )
+                for parameter in self._definition.codec.parameters
+            ]
+        )
+
+
+class MutationField(StrawberryField):
+    """The mutation of one task: starts it, and answers before it has run."""
+
+    def __init__(self, definition: TaskDefinition | None = None, **keywords: Any) -> None:
+        if definition is not None:
+            keywords = {
+                # Nullable, so that one refused mutation does not null its neighbours in a request.
+                "type_annotation": StrawberryAnnotation(TaskMutationPayload | None),
+                "description": definition.options.description,
+                "base_resolver": ArgumentsResolver(definition),
+                "permission_classes": list(definition.options.permission_classes),
+                **keywords,
+            }
+        super().__init__(**keywords)
+        self.definition = definition
+
+    def __copy__(self) -> Self:
+        # Strawberry's copy passes on what it knows, which already holds all made of the definition.
+        copied = super().__copy__()
+        copied.definition = self.definition
+        return copied
+
+    @property
+    def is_async(self) -> bool:
+        return True
+
+    def get_result(
+        self, source: Any, info: Info[Any, Any] | None, args: list[Any], kwargs: dict[str, Any]
+    ) -> Awaitable[TaskMutationPayload]:
+        return self._start(info, kwargs)
+
+    async def _start(
+        self, info: Info[Any, Any] | None, kwargs: dict[str, Any]
+    ) -> TaskMutationPayload:
+        from rail_async_tasks import service
+
+        assert self.definition is not None
+        assert info is not None
+        try:
+            caller = await caller_of(info)
+            refuse_anonymous(caller)
+            snapshot = await service.aenqueue(
+                self.definition,
+                {name: value for name, value in kwargs.items() if value is not UNSET},
+                service.EnqueueOptions(owner_id=caller.viewer.user_id, tenant_id=caller.tenant_id),
+            )
+        except TaskError as error:
+            # With its code even in a schema that knows nothing of ours.
+            raise graphql_error(error) from error
+        return TaskMutationPayload.of(snapshot)
+
+
+@overload
+def task_mutation(function: Function, /) -> MutationTask: ...
+@overload
+def task_mutation(
+    *, name: str | None = None, **options: Unpack[TaskKeywords]
+) -> Callable[[Function], MutationTask]: ...
+def task_mutation(
+    function: Function | None = None,
+    /,
+    *,
+    name: str | None = None,
+    **options: Unpack[TaskKeywords],
+) -> MutationTask | Callable[[Function], MutationTask]:
+    """Make a task and, where a class has it as an attribute, a mutation that starts it.
+
+        @task_mutation
+        async def generate_report(root, info, dataset_id: str): ...
+
+        @strawberry.type
+        class TaskMutations:
+            generate_report = generate_report
+
+    Usable bare and called, with the options of `@task`. The docstring is the field's description,
+    the class attribute its name.
+
+    Raises `TaskDeclarationError` as `@task` does.
+    """
+
+    def declare(function: Function) -> MutationTask:
+        return MutationTask(registry.register(define(function, name=name, **options)))
+
+    return declare if function is None else declare(function)

@@ -1,0 +1,66 @@
+"""What a GraphQL client is told when something goes wrong, and what only the log is told."""
+
+from __future__ import annotations
+
+import logging
+
+from django.conf import settings
+from graphql import GraphQLError
+from strawberry.exceptions import MissingQueryError
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
+from strawberry.types import ExecutionContext
+from strawberry.utils.logging import StrawberryLogger
+
+from rail_async_tasks.errors import ConfigurationError, TaskError
+
+logger = logging.getLogger("rail_async_tasks.graphql")
+
+INTERNAL_ERROR = "INTERNAL_ERROR"
+
+# Mistakes of the client that Strawberry reports as exceptions.
+_CLIENT_MISTAKES = (MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError)
+
+
+def graphql_error(error: TaskError) -> GraphQLError:
+    """The GraphQL form of a refusal: its public message, and its code in the extensions."""
+    return GraphQLError(
+        error.message, extensions={**error.extensions, "code": error.code}, original_error=error
+    )
+
+
+def process(error: GraphQLError, context: ExecutionContext | None) -> None:
+    """Make one error of a result fit for the client, in place, and log it if it is ours.
+
+    A refusal (`TaskError`) is an answer, and a bad query the client's own mistake: the log is no
+    place for them. An exception that nobody meant for the client is logged and, unless `DEBUG` is
+    on, told without its text.
+    """
+    refusal = _refusal_in(error)
+    if refusal is not None:
+        error.message = refusal.message
+        error.extensions = {**refusal.extensions, "code": refusal.code}
+        if isinstance(refusal, ConfigurationError):
+            logger.error("%s", refusal)
+    elif _is_an_accident(error):
+        StrawberryLogger.error(error, context)
+        if not settings.DEBUG:
+            error.message = "Internal server error."
+            error.extensions = {"code": INTERNAL_ERROR}
+
+
+def _refusal_in(error: GraphQLError) -> TaskError | None:
+    cause: BaseException | None = error
+    while isinstance(cause, GraphQLError):
+        cause = cause.original_error
+    return cause if isinstance(cause, TaskError) else None
+
+
+def _is_an_accident(error: GraphQLError) -> bool:
+    """Whether the error is an exception out of a resolver, not one that speaks of the request.
+
+    The coercion of arguments also keeps its cause, but such an error has nodes and no path.
+    """
+    cause = error.original_error
+    if cause is None or isinstance(cause, (GraphQLError, *_CLIENT_MISTAKES)):
+        return False
+    return error.path is not None or error.nodes is None

@@ -1,0 +1,134 @@
+"""What comes in over a WebSocket, before it is believed: bounded, decoded, checked."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any, Final
+
+from strawberry.channels.handlers.ws_handler import MessageQueueData
+from strawberry.http.exceptions import WebSocketDisconnected
+from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
+    BaseGraphQLTransportWSHandler,
+)
+
+from rail_async_tasks.graphql.context import RequestContext
+
+# A frame is one operation: a query of a few KiB, and the variables with the arguments of a task,
+# which are 64 KiB at most by default.
+MAX_FRAME_BYTES: Final = 256 * 1024
+# What may wait for the handler, which takes a frame in microseconds: only a flood gets here.
+MAX_WAITING_FRAMES: Final = 128
+MAX_WAITING_BYTES: Final = 1024 * 1024
+
+
+def byte_length(text: str) -> int:
+    """The size of a text frame on the wire."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def decode_json(data: str | bytes) -> object:
+    """`json.loads` for input that may be anything: every refusal is a `JSONDecodeError`."""
+    try:
+        return json.loads(data)
+    except json.JSONDecodeError:
+        raise
+    except (ValueError, RecursionError) as error:  # not UTF-8, a huge number, deep nesting
+        raise json.JSONDecodeError(str(error), "", 0) from error
+
+
+class Inbox:
+    """The frames that wait for a connection's handler. It takes the place of an endless queue."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[MessageQueueData] = asyncio.Queue()
+        self._bytes = 0
+        self._ended = False
+
+    def offer(self, text: str | None) -> bool:
+        """Add a frame (None: one that is not text). False where it finds no room."""
+        size = byte_length(text or "")
+        if self._queue.qsize() >= MAX_WAITING_FRAMES or self._bytes + size > MAX_WAITING_BYTES:
+            return False
+        if not self._ended:
+            self._bytes += size
+            # An empty text is no JSON either; Strawberry's own consumer sees both as not text.
+            self._queue.put_nowait({"message": text or None, "disconnected": False})
+        return True
+
+    def end(self) -> None:
+        """Let the handler finish; what still waits is dropped."""
+        if self._ended:
+            return
+        self._ended = True
+        while not self._queue.empty():
+            self._queue.get_nowait()
+        self._queue.put_nowait({"message": None, "disconnected": True})
+
+    async def get(self) -> MessageQueueData:
+        """The next frame, or the end."""
+        item = await self._queue.get()
+        self._bytes -= byte_length(item["message"] or "")
+        return item
+
+
+def frame_problem(frame: object) -> str | None:
+    """What is wrong with the shape of a decoded frame, by the graphql-transport-ws protocol."""
+    if not isinstance(frame, dict):
+        return "A message must be a JSON object"
+    kind = frame.get("type")
+    if not isinstance(kind, str):
+        return "A message must have a type"
+    if kind in ("subscribe", "complete"):
+        id_ = frame.get("id")
+        if not isinstance(id_, str) or not id_:
+            return f"{kind} must have an id, a string that is not empty"
+    if kind == "subscribe":
+        return _subscription_problem(frame.get("payload"))
+    if kind in ("connection_init", "ping", "pong"):
+        return _optional_object_problem(frame, "payload", kind)
+    return None
+
+
+def _subscription_problem(payload: object) -> str | None:
+    if not isinstance(payload, dict):
+        return "subscribe must have a payload, an object"
+    if not isinstance(payload.get("query"), str):
+        return "The payload of subscribe must have a query, a string"
+    if not isinstance(payload.get("operationName"), str | None):
+        return "operationName must be a string"
+    return _optional_object_problem(payload, "variables", "subscribe") or _optional_object_problem(
+        payload, "extensions", "subscribe"
+    )
+
+
+def _optional_object_problem(frame: dict[str, Any], key: str, kind: str) -> str | None:
+    if isinstance(frame.get(key), dict | None):
+        return None
+    return f"{key} of {kind} must be an object"
+
+
+class TransportHandler(BaseGraphQLTransportWSHandler[RequestContext, None]):
+    """Strawberry's handler of the protocol, behind a check of what it is given."""
+
+    async def handle_message(self, message: Any) -> None:
+        problem = frame_problem(message)
+        if problem is not None:
+            await self.handle_invalid_message(problem)
+            return
+        if message["type"] == "connection_init" and message.get("payload") is None:
+            message = {"type": "connection_init"}  # clients send null for "no payload"
+        await super().handle_message(message)
+
+    async def handle_task_exception(self, error: Exception) -> None:
+        # That a client has left in the middle of a message is no accident.
+        if not isinstance(error, WebSocketDisconnected):
+            await super().handle_task_exception(error)
+
+    @staticmethod
+    def _get_pre_execution_close_reason(error: Any) -> str | None:
+        """None: a query that cannot be parsed is an error of its operation alone.
+
+        Strawberry closes the socket for it, and with that ends everything else that runs there.
+        """
+        return None

@@ -1,0 +1,31 @@
+"""Changing tasks that exist: `cancelTask` and `retryTask`."""
+
+from __future__ import annotations
+
+import strawberry
+from strawberry.types import Info
+
+from rail_async_tasks import service
+from rail_async_tasks.graphql.context import caller_of, refuse_anonymous
+from rail_async_tasks.graphql.types import TaskExecution, TaskMutationPayload
+
+
+async def cancel_task(info: Info, id: strawberry.ID) -> TaskExecution | None:
+    caller = await caller_of(info)
+    return TaskExecution.of(await service.acancel(caller.viewer, id))
+
+
+async def retry_task(info: Info, id: strawberry.ID) -> TaskMutationPayload | None:
+    caller = await caller_of(info)
+    refuse_anonymous(caller)
+    return TaskMutationPayload.of(await service.aretry(caller.viewer, id))
+
+
+@strawberry.type
+class Mutation:
+    cancel_task = strawberry.mutation(
+        resolver=cancel_task, description="Ask an unfinished task to end."
+    )
+    retry_task = strawberry.mutation(
+        resolver=retry_task, description="Run a finished task again, as a new task."
+    )

@@ -1,0 +1,43 @@
+"""Following tasks: `taskProgress` (and its alias `taskUpdated`) and `myTaskUpdates`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import strawberry
+from strawberry.types import Info
+
+from rail_async_tasks import service
+from rail_async_tasks.graphql.context import caller_of
+from rail_async_tasks.graphql.types import TaskExecution
+
+
+async def follow_task(info: Info, task_id: strawberry.ID) -> AsyncGenerator[TaskExecution, None]:
+    caller = await caller_of(info)
+    # Closing says goodbye to the bus now, not when the garbage collector finds the generator.
+    async with aclosing(service.watch(caller.viewer, task_id)) as snapshots:
+        async for snapshot in snapshots:
+            yield TaskExecution.of(snapshot)
+
+
+async def follow_mine(info: Info) -> AsyncGenerator[TaskExecution, None]:
+    caller = await caller_of(info)
+    async with aclosing(service.watch_mine(caller.viewer)) as snapshots:
+        async for snapshot in snapshots:
+            yield TaskExecution.of(snapshot)
+
+
+@strawberry.type
+class Subscription:
+    task_progress = strawberry.subscription(
+        resolver=follow_task,
+        description="A task as it stands, then its changes in order; ends after the final one.",
+    )
+    task_updated = strawberry.subscription(
+        resolver=follow_task, description="The same as `taskProgress`."
+    )
+    my_task_updates = strawberry.subscription(
+        resolver=follow_mine,
+        description="The caller's unfinished tasks, then every change of a task of theirs.",
+    )

@@ -1,0 +1,103 @@
+"""The GraphQL types of a task, rendered from its snapshot."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import cast
+
+import strawberry
+from strawberry.scalars import JSON
+
+from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.states import Status
+
+
+@strawberry.type(description="One request to run a task, as it stands.")
+class TaskExecution:
+    id: strawberry.ID
+    name: str
+    status: str = strawberry.field(
+        description="pending, running, completed, failed, cancelled or retrying."
+    )
+    progress: int = strawberry.field(description="Percent, 0 to 100.")
+    progress_message: str | None
+    result: JSON | None = strawberry.field(description="What the task returned.")
+    error: str | None
+    error_code: str | None = strawberry.field(
+        description="exception, timeout, worker_lost, unknown_task, invalid_args, "
+        "result_not_serializable, result_too_large or cancelled."
+    )
+    queue: str
+    priority: int = strawberry.field(description="Higher starts first, within a queue.")
+    cancel_requested: bool
+    attempts: int
+    retry_count: int
+    max_retries: int
+    owner_id: strawberry.ID | None
+    parent_id: strawberry.ID | None = strawberry.field(
+        description="The task that this one retries."
+    )
+    seq: int = strawberry.field(description="Grows with every change of state.")
+    step: int = strawberry.field(description="Grows with every report of progress within a state.")
+    created_at: datetime
+    run_after: datetime | None = strawberry.field(description="Not started before this time.")
+    started_at: datetime | None
+    completed_at: datetime | None
+    expires_at: datetime | None = strawberry.field(description="Hidden from reads after this time.")
+    updated_at: datetime
+
+    @classmethod
+    def of(cls, snapshot: TaskSnapshot) -> TaskExecution:
+        """The GraphQL object for a snapshot."""
+        return cls(
+            id=strawberry.ID(str(snapshot.id)),
+            name=snapshot.name,
+            status=str(snapshot.status),
+            progress=snapshot.progress,
+            progress_message=snapshot.progress_message,
+            result=cast("JSON | None", snapshot.result),
+            error=snapshot.error,
+            error_code=snapshot.error_code,
+            queue=snapshot.queue,
+            priority=snapshot.priority,
+            cancel_requested=snapshot.cancel_requested,
+            attempts=snapshot.attempts,
+            retry_count=snapshot.retry_count,
+            max_retries=snapshot.max_retries,
+            owner_id=None if snapshot.owner_id is None else strawberry.ID(snapshot.owner_id),
+            parent_id=None
+            if snapshot.parent_id is None
+            else strawberry.ID(str(snapshot.parent_id)),
+            seq=snapshot.seq,
+            step=snapshot.step,
+            created_at=snapshot.created_at,
+            run_after=snapshot.run_after,
+            started_at=snapshot.started_at,
+            completed_at=snapshot.completed_at,
+            expires_at=snapshot.expires_at,
+            updated_at=snapshot.updated_at,
+        )
+
+
+@strawberry.type(description="What a mutation that starts a task answers, before the task has run.")
+class TaskMutationPayload:
+    task_id: strawberry.ID
+    status: str = strawberry.field(
+        description="The state at creation: pending; the final one where tasks run inline."
+    )
+    task: TaskExecution
+    error: str | None = strawberry.field(description="Why it failed, where tasks run inline.")
+
+    @classmethod
+    def of(cls, snapshot: TaskSnapshot) -> TaskMutationPayload:
+        """The payload for a task just created.
+
+        A task may already hold a slot when its creation is answered; what was created is still a
+        pending one.
+        """
+        return cls(
+            task_id=strawberry.ID(str(snapshot.id)),
+            status=str(snapshot.status) if snapshot.is_final else Status.PENDING.value,
+            task=TaskExecution.of(snapshot),
+            error=snapshot.error if snapshot.is_final else None,
+        )

@@ -1,0 +1,106 @@
+"""GraphQL over HTTP: queries, mutations, and subscriptions as server-sent events."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, cast
+
+from cross_web import AsyncHTTPRequestAdapter, HTTPException
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http.response import HttpResponseBase
+from django.utils.decorators import method_decorator
+from django.views.decorators.csrf import csrf_exempt
+from strawberry.django.views import AsyncGraphQLView, TemporalHttpResponse
+from strawberry.http import GraphQLRequestData
+from strawberry.http.base import BaseRequestProtocol
+from strawberry.schema.base import BaseSchema
+from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL
+
+from rail_async_tasks.errors import TaskError
+from rail_async_tasks.graphql.console import console_page
+from rail_async_tasks.graphql.context import RequestContext
+from rail_async_tasks.graphql.frames import decode_json
+from rail_async_tasks.graphql.schema import get_schema
+
+logger = logging.getLogger("rail_async_tasks.graphql")
+
+
+# No CSRF token is asked for: changes are taken from POST with a JSON body alone, which a foreign
+# page cannot send without the browser asking us first.
+@method_decorator(csrf_exempt, name="dispatch")
+class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
+    """The endpoint. A GET for text/html answers with the console, which needs no network."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        # The schema is built at the first request: a URL configuration must import in any case.
+        super().__init__(
+            schema=cast("BaseSchema", None),
+            subscription_protocols=[GRAPHQL_SSE_PROTOCOL],
+            multipart_uploads_enabled=False,
+            **kwargs,
+        )
+
+    async def dispatch(  # type: ignore[override]
+        self, request: HttpRequest, *args: Any, **kwargs: Any
+    ) -> HttpResponseBase:
+        try:
+            self.schema = get_schema()
+        except TaskError as error:
+            logger.exception("GraphQL cannot be served.")
+            message = str(error) if settings.DEBUG else error.message
+            return _refusal(503, message, code=error.code)
+        try:
+            return await self.run(request=request)
+        except HTTPException as error:
+            return _refusal(error.status_code, error.reason)
+
+    async def get_context(self, request: HttpRequest, response: HttpResponse) -> RequestContext:
+        context = RequestContext(request=request, response=response)
+        await context.authenticate()
+        return context
+
+    def should_render_graphql_ide(self, request: BaseRequestProtocol) -> bool:
+        """Only a browser gets a page; whoever takes anything meant to send a query."""
+        return (
+            request.method == "GET"
+            and "query" not in request.query_params
+            and "text/html" in request.headers.get("accept", "")
+        )
+
+    async def render_graphql_ide(self, request: HttpRequest) -> HttpResponse:
+        return console_page()
+
+    def decode_json(self, data: str | bytes) -> object:
+        return decode_json(data)
+
+    async def parse_http_body(
+        self, request: AsyncHTTPRequestAdapter
+    ) -> GraphQLRequestData | list[GraphQLRequestData]:
+        if request.method == "POST":
+            media_type = (request.content_type or "").partition(";")[0].strip().lower()
+            if media_type != "application/json":
+                raise HTTPException(415, "POST takes application/json only.")
+            if not isinstance(self.parse_json(await request.get_body()), dict):
+                raise HTTPException(400, "The body must be a JSON object.")
+        return await super().parse_http_body(request)
+
+    async def create_streaming_response(
+        self,
+        request: HttpRequest,
+        stream: Callable[[], AsyncIterator[Any]],
+        sub_response: TemporalHttpResponse,
+        headers: Mapping[str, str],
+    ) -> HttpResponseBase:
+        response = await super().create_streaming_response(request, stream, sub_response, headers)
+        # GZipMiddleware leaves alone what says how it is encoded; it would hold events back.
+        response["Content-Encoding"] = "identity"
+        return response
+
+
+def _refusal(status: int, message: str, **extensions: str) -> JsonResponse:
+    error: dict[str, Any] = {"message": message}
+    if extensions:
+        error["extensions"] = extensions
+    return JsonResponse({"errors": [error]}, status=status)

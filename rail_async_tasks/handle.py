@@ -1,0 +1,110 @@
+"""TaskHandle: a task that was started from Python, to ask after and to wait for."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import Any, Self
+from uuid import UUID
+
+from asgiref.sync import async_to_sync
+
+from rail_async_tasks.access import SYSTEM
+from rail_async_tasks.errors import BackendUnavailable, TaskCancelled, TaskFailed
+from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.states import Status
+
+
+class TaskHandle:
+    """A started task, with the state that it was in when it was last looked at."""
+
+    __slots__ = ("_snapshot",)
+
+    def __init__(self, snapshot: TaskSnapshot) -> None:
+        self._snapshot = snapshot
+
+    @property
+    def id(self) -> UUID:
+        return self._snapshot.id
+
+    @property
+    def status(self) -> str:
+        """The state, as last seen: `refresh()` looks again."""
+        return str(self._snapshot.status)
+
+    @property
+    def snapshot(self) -> TaskSnapshot:
+        """The whole task, as last seen."""
+        return self._snapshot
+
+    def __repr__(self) -> str:
+        return f"<TaskHandle {self._snapshot.name} {self.id} {self.status}>"
+
+    def refresh(self) -> Self:
+        """Look at the task again. Raises `TaskNotFound` once it has expired."""
+        from rail_async_tasks import service
+
+        self._snapshot = service.get(SYSTEM, self.id)
+        return self
+
+    async def arefresh(self) -> Self:
+        """`refresh()` from async code."""
+        from rail_async_tasks import service
+
+        self._snapshot = await service.aget(SYSTEM, self.id)
+        return self
+
+    def cancel(self) -> Self:
+        """Ask the task to end. Raises `AlreadyFinal` where it has."""
+        from rail_async_tasks import service
+
+        self._snapshot = service.cancel(SYSTEM, self.id)
+        return self
+
+    async def acancel(self) -> Self:
+        """`cancel()` from async code."""
+        from rail_async_tasks import service
+
+        self._snapshot = await service.acancel(SYSTEM, self.id)
+        return self
+
+    def result(self, timeout: float | None = None) -> Any:
+        """What the task returned; waits for it, `timeout` seconds at most.
+
+        Raises `TaskFailed` or `TaskCancelled` where it ended so, `TimeoutError` where it has not
+        ended in time, and `RuntimeError` on an event loop, which it would block.
+        """
+        if not self._snapshot.is_final:
+            if asyncio._get_running_loop() is not None:
+                raise RuntimeError(
+                    "result() was called on an event loop, which it would block: "
+                    "write `await handle.aresult()`."
+                )
+            # Reads go through this thread, and so through its connection and its transaction.
+            async_to_sync(self._wait)(timeout)
+        return self._outcome()
+
+    async def aresult(self, timeout: float | None = None) -> Any:
+        """`result()` from async code."""
+        if not self._snapshot.is_final:
+            await self._wait(timeout)
+        return self._outcome()
+
+    async def _wait(self, timeout: float | None) -> None:
+        from rail_async_tasks import service
+
+        async with asyncio.timeout(timeout):
+            async with aclosing(service.watch(SYSTEM, self.id)) as snapshots:
+                async for snapshot in snapshots:
+                    self._snapshot = snapshot
+        if not self._snapshot.is_final:
+            # A watch that ends early was ended by the shutdown of this process.
+            raise BackendUnavailable("This process stopped waiting: it is shutting down.")
+
+    def _outcome(self) -> Any:
+        snapshot = self._snapshot
+        if snapshot.status == Status.FAILED:
+            raise TaskFailed(snapshot.error, error_code=snapshot.error_code or "exception")
+        if snapshot.status == Status.CANCELLED:
+            raise TaskCancelled(snapshot.error)
+        return snapshot.result

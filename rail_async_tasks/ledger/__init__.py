@@ -1,0 +1,1 @@
+"""Where executions are kept: the port, and its implementations."""

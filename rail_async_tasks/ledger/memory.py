@@ -1,0 +1,356 @@
+"""The ledger in this process's memory: for `track_in_database=False` and for tests.
+
+It keeps every promise of the port but durability. A lock makes each change one compare-and-set,
+whatever thread it comes from; nothing blocks.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.ledger.port import (
+    Cancelled,
+    Claimed,
+    ClaimPlan,
+    Created,
+    Due,
+    Lane,
+    NewExecution,
+    Outcome,
+    Page,
+    Progress,
+    Settled,
+)
+from rail_async_tasks.states import FINAL, UNFINISHED, WAITING, Status, settle
+
+_replace = msgspec.structs.replace
+
+
+class _Row(msgspec.Struct):
+    """An execution and what no snapshot shows."""
+
+    snapshot: TaskSnapshot
+    arguments: str
+    unique_key: str | None
+    runtime_id: UUID | None = None
+    token: UUID | None = None
+
+
+class MemoryLedger:
+    """See `port.Ledger`."""
+
+    blocking = False
+    congested = False
+
+    def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._now = now
+        self._lock = threading.RLock()
+        self._rows: dict[UUID, _Row] = {}
+        self._keys: dict[str, UUID] = {}
+        # Due rows by queue, as (-priority, id); entries that are no longer due are skipped.
+        self._due: dict[str, list[tuple[int, UUID]]] = defaultdict(list)
+        self._delayed: list[tuple[datetime, UUID]] = []
+        # Finished rows by the time at which they expire: memory is not a place to keep them in.
+        self._expiring: list[tuple[datetime, UUID]] = []
+
+    def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def relieved(self) -> None: ...
+
+    # --- edges -------------------------------------------------------------------------------------
+
+    def create(self, new: NewExecution, done: Callable[[Created | BaseException], None]) -> None:
+        done(self.create_here(new))
+
+    def create_here(self, new: NewExecution) -> Created:
+        with self._lock:
+            self._expire()
+            existing = self._existing(new)
+            if existing is not None:
+                return existing
+            at = self._now()
+            run_after = new.run_after if new.delay is None else at + timedelta(seconds=new.delay)
+            claimed = new.token is not None
+            snapshot = TaskSnapshot(
+                id=new.id,
+                name=new.name,
+                status=Status.RUNNING if claimed else Status.PENDING,
+                queue=new.queue,
+                priority=new.priority,
+                created_at=at,
+                updated_at=at,
+                max_retries=new.max_retries,
+                owner_id=new.owner_id,
+                tenant_id=new.tenant_id,
+                parent_id=new.parent_id,
+                run_after=run_after,
+                attempts=1 if claimed else 0,
+                seq=2 if claimed else 1,
+                started_at=at if claimed else None,
+            )
+            row = _Row(snapshot, new.arguments, new.unique_key, new.runtime_id, new.token)
+            self._rows[new.id] = row
+            if new.unique_key is not None:
+                self._keys[new.unique_key] = new.id
+            if not claimed:
+                self._wait(row)
+            return Created(at, run_after)
+
+    def _existing(self, new: NewExecution) -> Created | None:
+        row = self._rows.get(new.id)
+        if row is not None:  # sent twice
+            return Created(row.snapshot.created_at, row.snapshot.run_after)
+        if new.unique_key is None or new.unique_key not in self._keys:
+            return None
+        other = self._rows[self._keys[new.unique_key]].snapshot
+        return Created(other.created_at, existing=other)
+
+    def _wait(self, row: _Row) -> None:
+        snapshot = row.snapshot
+        if snapshot.run_after is None:
+            heapq.heappush(self._due[snapshot.queue], (-snapshot.priority, snapshot.id))
+        else:
+            heapq.heappush(self._delayed, (snapshot.run_after, snapshot.id))
+
+    async def claim(self, plan: ClaimPlan) -> Due:
+        claimed: list[Claimed] = []
+        with self._lock:
+            next_due = self._stage()
+            for lane in plan.lanes():
+                rows = list(self._take(lane, plan.runtime_id))
+                plan.took(lane, len(rows))
+                claimed += rows
+        return Due(claimed, next_due)
+
+    def _stage(self) -> float | None:
+        """Makes due what is due; seconds until the next is."""
+        now = self._now()
+        while self._delayed:
+            at, execution_id = self._delayed[0]
+            row = self._rows.get(execution_id)
+            if row is None or row.snapshot.run_after != at:
+                heapq.heappop(self._delayed)
+            elif at > now:
+                return (at - now).total_seconds()
+            else:
+                heapq.heappop(self._delayed)
+                row.snapshot = _replace(row.snapshot, run_after=None)
+                self._wait(row)
+        return None
+
+    def _take(self, lane: Lane, runtime_id: UUID) -> Iterable[Claimed]:
+        heap = self._due[lane.queue]
+        passed_over = []
+        count = 0
+        names = frozenset(lane.names)
+        while heap and count < lane.limit:
+            entry = heapq.heappop(heap)
+            row = self._rows.get(entry[1])
+            if row is None or row.snapshot.status not in WAITING or row.snapshot.run_after:
+                continue
+            if row.snapshot.name not in names:
+                passed_over.append(entry)
+                continue
+            count += 1
+            yield self._claim(row, runtime_id, UUID(int=row.snapshot.id.int ^ row.snapshot.seq))
+        for entry in passed_over:
+            heapq.heappush(heap, entry)
+
+    def _claim(self, row: _Row, runtime_id: UUID, token: UUID) -> Claimed:
+        now = self._now()
+        row.runtime_id, row.token = runtime_id, token
+        row.snapshot = _replace(
+            row.snapshot,
+            status=Status.RUNNING,
+            attempts=row.snapshot.attempts + 1,
+            seq=row.snapshot.seq + 1,
+            step=0,
+            progress=0,
+            progress_message=None,
+            error=None,
+            error_code=None,
+            run_after=None,
+            started_at=now,
+            updated_at=now,
+        )
+        return Claimed(row.snapshot, row.arguments, token)
+
+    def claim_here(self, execution_id: UUID, runtime_id: UUID, token: UUID) -> Claimed | None:
+        with self._lock:
+            row = self._rows.get(execution_id)
+            if row is None or row.snapshot.status not in WAITING:
+                return None
+            return self._claim(row, runtime_id, token)
+
+    def settle(
+        self, outcome: Outcome, done: Callable[[Settled | None | BaseException], None]
+    ) -> None:
+        done(self.settle_here(outcome))
+
+    def settle_here(self, outcome: Outcome) -> Settled | None:
+        with self._lock:
+            row = self._held(outcome.id, outcome.token)
+            if row is None:
+                return None
+            before, now = row.snapshot, self._now()
+            status = settle(outcome.status, cancel_requested=before.cancel_requested)
+            waits = status is Status.RETRYING
+            cancelled = status is Status.CANCELLED
+            delay = outcome.delay if waits and outcome.delay else None
+            row.runtime_id = None
+            row.snapshot = _replace(
+                before,
+                status=status,
+                seq=before.seq + 1,
+                step=0,
+                progress=100 if status is Status.COMPLETED else outcome.progress,
+                progress_message=outcome.progress_message,
+                result=None if outcome.result is None else msgspec.json.decode(outcome.result),
+                error=None if cancelled else outcome.error,
+                error_code="cancelled" if cancelled else outcome.error_code,
+                retry_count=before.retry_count + (outcome.retried if waits else 0),
+                run_after=None if delay is None else now + timedelta(seconds=delay),
+                completed_at=None if waits else now,
+                expires_at=None if waits else self._expiry(outcome.ttl),
+                updated_at=now,
+            )
+            if waits:
+                self._wait(row)
+            else:
+                self._ended(row)
+            after = row.snapshot
+            return Settled(status, after.seq, now, after.run_after, after.expires_at)
+
+    def _held(self, execution_id: UUID, token: UUID) -> _Row | None:
+        row = self._rows.get(execution_id)
+        if row is None or row.token != token or row.snapshot.status != Status.RUNNING:
+            return None
+        return row
+
+    def _expiry(self, ttl: float | None) -> datetime | None:
+        return None if ttl is None else self._now() + timedelta(seconds=ttl)
+
+    def _ended(self, row: _Row) -> None:
+        if row.unique_key is not None:
+            self._keys.pop(row.unique_key, None)
+            row.unique_key = None
+        if row.snapshot.expires_at is not None:
+            heapq.heappush(self._expiring, (row.snapshot.expires_at, row.snapshot.id))
+
+    def _expire(self) -> None:
+        """Lets go of what has expired; at each creation, so that memory stays bounded."""
+        if not self._expiring:
+            return
+        now = self._now()
+        while self._expiring and self._expiring[0][0] <= now:
+            self._rows.pop(heapq.heappop(self._expiring)[1], None)
+
+    def progress(self, progress: Progress) -> None:
+        self.progress_here(progress)
+
+    def progress_here(self, progress: Progress) -> None:
+        with self._lock:
+            row = self._held(progress.id, progress.token)
+            if row is not None:
+                row.snapshot = _replace(
+                    row.snapshot,
+                    progress=progress.progress,
+                    progress_message=progress.progress_message,
+                    step=progress.step,
+                    updated_at=self._now(),
+                )
+
+    def cancel(self, execution_id: UUID, ttl: float | None) -> Cancelled | None:
+        with self._lock:
+            row = self._rows.get(execution_id)
+            if row is None or self.get(execution_id) is None:
+                return None
+            before, now = row.snapshot, self._now()
+            if before.status in FINAL:
+                return Cancelled(before, changed=False)
+            if before.status == Status.RUNNING:
+                row.snapshot = _replace(before, cancel_requested=True, updated_at=now)
+            else:
+                row.snapshot = _replace(
+                    before,
+                    cancel_requested=True,
+                    status=Status.CANCELLED,
+                    seq=before.seq + 1,
+                    step=0,
+                    error=None,
+                    error_code="cancelled",
+                    run_after=None,
+                    completed_at=now,
+                    expires_at=self._expiry(ttl),
+                    updated_at=now,
+                )
+                self._ended(row)
+            return Cancelled(row.snapshot, changed=True)
+
+    # --- reads -------------------------------------------------------------------------------------
+
+    async def cancels_for(self, runtime_id: UUID) -> Sequence[UUID]:
+        return []  # there is no other process that could ask
+
+    async def queues(self) -> Sequence[str]:
+        return [queue for queue, heap in self._due.items() if heap]
+
+    async def reread(self, execution_ids: Sequence[UUID]) -> list[TaskSnapshot]:
+        return self.get_many(execution_ids)
+
+    def in_transaction(self) -> bool:
+        return False
+
+    def on_commit(self, callback: Callable[[], None]) -> None:
+        callback()
+
+    def get(self, execution_id: UUID) -> TaskSnapshot | None:
+        row = self._rows.get(execution_id)
+        return None if row is None or self._is_expired(row) else row.snapshot
+
+    def get_many(self, execution_ids: Sequence[UUID]) -> list[TaskSnapshot]:
+        found = (self.get(execution_id) for execution_id in execution_ids)
+        return [snapshot for snapshot in found if snapshot is not None]
+
+    def arguments(self, execution_id: UUID) -> str | None:
+        row = self._rows.get(execution_id)
+        return None if row is None else row.arguments
+
+    def page(self, page: Page) -> list[TaskSnapshot]:
+        with self._lock:
+            rows = [row for row in self._rows.values() if not self._is_expired(row)]
+        matching = [row.snapshot for row in rows if _matches(row.snapshot, page)]
+        return heapq.nlargest(page.limit, matching, key=lambda snapshot: snapshot.id)
+
+    def _is_expired(self, row: _Row) -> bool:
+        expires_at = row.snapshot.expires_at
+        return expires_at is not None and expires_at <= self._now()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+def _matches(snapshot: TaskSnapshot, page: Page) -> bool:
+    mine = (snapshot.owner_id, snapshot.tenant_id) == (page.owner_id, page.tenant_id)
+    wanted: tuple[tuple[Any, Any], ...] = (
+        (page.status, snapshot.status),
+        (page.name, snapshot.name),
+        (page.queue, snapshot.queue),
+    )
+    return (
+        (page.everyone or mine)
+        and all(want is None or want == has for want, has in wanted)
+        and (not page.unfinished or snapshot.status in UNFINISHED)
+        and (page.after is None or snapshot.id < page.after)
+    )

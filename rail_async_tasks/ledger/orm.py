@@ -1,0 +1,236 @@
+"""The ledger in the project's database: SQLite or PostgreSQL, through Django's connections.
+
+Two writer threads: one for creations and claims, one for outcomes and progress, each with a
+connection of its own. What the service asks for runs in the caller's thread, on the caller's
+connection and in its transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, TypeVar
+from uuid import UUID
+
+import msgspec
+from django.db import IntegrityError, connections, router, transaction
+from django.db.models import Case, DateTimeField, F, Q, QuerySet, Value, When
+
+from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.ledger.port import (
+    Cancelled,
+    Claimed,
+    ClaimPlan,
+    Created,
+    Due,
+    NewExecution,
+    Outcome,
+    Page,
+    Progress,
+    Settled,
+)
+from rail_async_tasks.ledger.rows import (
+    find_unfinished,
+    now,
+    snapshot_of,
+    snapshot_rows,
+    unexpired,
+)
+from rail_async_tasks.ledger.session import Batch, Claim, Create, Keep, Look, Settle, WriterSession
+from rail_async_tasks.ledger.sql import dialect_of
+from rail_async_tasks.ledger.writer import Writer
+from rail_async_tasks.models import TaskExecution
+from rail_async_tasks.states import UNFINISHED, WAITING, Status
+
+T = TypeVar("T")
+
+
+class OrmLedger:
+    """Executions as rows of `TaskExecution`. See `port.Ledger`."""
+
+    blocking = True
+
+    def __init__(self, alias: str | None = None) -> None:
+        self.alias = alias or router.db_for_write(TaskExecution)
+        self.intake = Writer("rail-tasks-intake", lambda: WriterSession(self.alias))
+        self.outcomes = Writer("rail-tasks-outcomes", lambda: WriterSession(self.alias))
+
+    # --- for the runtime -------------------------------------------------------------------------
+
+    def start(self) -> None:
+        dialect_of(connections[self.alias])  # refuse an unusable database here, in the open
+        loop = asyncio.get_running_loop()
+        self.intake.start(loop)
+        self.outcomes.start(loop)
+
+    async def stop(self) -> None:
+        await self.intake.stop()
+        await self.outcomes.stop()
+
+    def create(self, new: NewExecution, done: Callable[[Created | BaseException], None]) -> None:
+        self.intake.submit(Create(new, done))
+
+    async def claim(self, plan: ClaimPlan) -> Due:
+        return await _answer(lambda done: self.intake.submit(Claim(plan, done)))
+
+    def settle(
+        self, outcome: Outcome, done: Callable[[Settled | None | BaseException], None]
+    ) -> None:
+        self.outcomes.submit(Settle(outcome, done))
+
+    def progress(self, progress: Progress) -> None:
+        self.outcomes.submit(Keep(progress, _ignore))
+
+    @property
+    def congested(self) -> bool:
+        return self.outcomes.congested or self.intake.congested
+
+    async def relieved(self) -> None:
+        await self.outcomes.relieved()
+        await self.intake.relieved()
+
+    async def cancels_for(self, runtime_id: UUID) -> Sequence[UUID]:
+        held = self._rows().filter(runtime_id=runtime_id, status="running", cancel_requested=True)
+        return await self._look(lambda: list(held.values_list("id", flat=True)))
+
+    async def queues(self) -> Sequence[str]:
+        waiting = self._rows().filter(status__in=sorted(WAITING)).order_by()
+        return await self._look(lambda: list(waiting.values_list("queue", flat=True).distinct()))
+
+    async def reread(self, execution_ids: Sequence[UUID]) -> list[TaskSnapshot]:
+        return await self._look(lambda: self.get_many(execution_ids))
+
+    async def _look(self, read: Callable[[], T]) -> T:
+        return await _answer(lambda done: self.outcomes.submit(Look(read, done)))
+
+    # --- for the service ---------------------------------------------------------------------------
+
+    def in_transaction(self) -> bool:
+        return connections[self.alias].in_atomic_block
+
+    def on_commit(self, callback: Callable[[], None]) -> None:
+        transaction.on_commit(callback, using=self.alias, robust=True)
+
+    def create_here(self, new: NewExecution) -> Created:
+        connection = connections[self.alias]
+        try:
+            # A savepoint inside the caller's transaction, which a taken key must not abort.
+            with transaction.atomic(using=self.alias), connection.cursor() as cursor:
+                return Batch(connection).create(cursor, [new])[0]
+        except IntegrityError:
+            existing = find_unfinished(self.alias, new.unique_key) if new.unique_key else None
+            if existing is None:
+                raise
+            return Created(existing.created_at, existing=existing)
+
+    def get(self, execution_id: UUID) -> TaskSnapshot | None:
+        found = self.get_many([execution_id])
+        return found[0] if found else None
+
+    def get_many(self, execution_ids: Sequence[UUID]) -> list[TaskSnapshot]:
+        rows = snapshot_rows(self.alias).filter(unexpired(self.alias), id__in=execution_ids)
+        return [snapshot_of(row) for row in rows]
+
+    def arguments(self, execution_id: UUID) -> str | None:
+        row = self._rows().filter(id=execution_id).values_list("arguments", flat=True).first()
+        return None if row is None else msgspec.json.encode(row).decode()
+
+    def page(self, page: Page) -> list[TaskSnapshot]:
+        rows = snapshot_rows(self.alias).filter(unexpired(self.alias))
+        if not page.everyone:
+            rows = rows.filter(owner_id=page.owner_id, tenant_id=page.tenant_id)
+        if page.status is not None:
+            rows = rows.filter(status=page.status)
+        if page.unfinished:
+            rows = rows.filter(status__in=sorted(UNFINISHED))
+        if page.name is not None:
+            rows = rows.filter(name=page.name)
+        if page.queue is not None:
+            rows = rows.filter(queue=page.queue)
+        if page.after is not None:
+            rows = rows.filter(id__lt=page.after)
+        return [snapshot_of(row) for row in rows.order_by("-id")[: page.limit]]
+
+    def cancel(self, execution_id: UUID, ttl: float | None) -> Cancelled | None:
+        at = now(self.alias)
+        waiting = Q(status__in=sorted(WAITING))
+
+        def if_waiting(value: Any, column: str) -> Case:
+            return Case(When(waiting, then=value), default=F(column))
+
+        nothing = Value(None)
+        expires = Value(None, DateTimeField()) if ttl is None else at + timedelta(seconds=ttl)
+        with transaction.atomic(using=self.alias):
+            changed = (
+                self._rows()
+                .filter(id=execution_id, status__in=sorted(UNFINISHED))
+                .update(
+                    cancel_requested=True,
+                    updated_at=at,
+                    status=if_waiting(Value(Status.CANCELLED.value), "status"),
+                    seq=if_waiting(F("seq") + 1, "seq"),
+                    step=if_waiting(Value(0), "step"),
+                    error=if_waiting(nothing, "error"),
+                    error_code=if_waiting(Value("cancelled"), "error_code"),
+                    run_after=if_waiting(Value(None, DateTimeField()), "run_after"),
+                    completed_at=if_waiting(at, "completed_at"),
+                    expires_at=if_waiting(expires, "expires_at"),
+                    unique_key=if_waiting(nothing, "unique_key"),
+                )
+            )
+            snapshot = self.get(execution_id)
+        return None if snapshot is None else Cancelled(snapshot, bool(changed))
+
+    # --- for an attempt that runs inline ------------------------------------------------------------
+
+    def claim_here(self, execution_id: UUID, runtime_id: UUID, token: UUID) -> Claimed | None:
+        at = now(self.alias)
+        with transaction.atomic(using=self.alias):
+            changed = (
+                self._rows()
+                .filter(id=execution_id, status__in=sorted(WAITING))
+                .update(
+                    status=Status.RUNNING, attempts=F("attempts") + 1, seq=F("seq") + 1, step=0,
+                    progress=0, progress_message=None, error=None, error_code=None, traceback=None,
+                    runtime_id=runtime_id, token=token, started_at=at, updated_at=at,
+                    run_after=None,
+                )
+            )  # fmt: skip
+            snapshot = self.get(execution_id)
+        if not changed or snapshot is None:
+            return None
+        return Claimed(snapshot, self.arguments(execution_id) or "{}", token)
+
+    def settle_here(self, outcome: Outcome) -> Settled | None:
+        connection = connections[self.alias]
+        with transaction.atomic(using=self.alias), connection.cursor() as cursor:
+            return Batch(connection).settle(cursor, [outcome])[0]
+
+    def progress_here(self, progress: Progress) -> None:
+        connection = connections[self.alias]
+        with connection.cursor() as cursor:
+            Batch(connection).progress(cursor, [progress], set())
+
+    def _rows(self) -> QuerySet[TaskExecution]:
+        return TaskExecution.objects.using(self.alias)
+
+
+async def _answer(submit: Callable[[Callable[[Any], None]], None]) -> Any:
+    """What a writer reports for the operation that `submit` hands over."""
+    waiter: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def done(result: Any) -> None:
+        if waiter.done():  # the caller was cancelled
+            return
+        if isinstance(result, BaseException):
+            waiter.set_exception(result)
+        else:
+            waiter.set_result(result)
+
+    submit(done)
+    return await waiter
+
+
+def _ignore(result: object) -> None:
+    """Progress that could not be kept is superseded by the next, or by the outcome."""

@@ -1,0 +1,248 @@
+"""The ledger port: what a runtime and the service may ask of the place where executions are kept.
+
+A ledger must hold these, and `tests/contract/test_ledger.py` holds every ledger to them:
+
+* Each change is one compare-and-set. What it did is told by what it changed, never by a read before.
+* A write by an attempt names the attempt's token and changes nothing once the token is not the row's.
+* `create` and `settle` call `done` on the loop after the change is durable, in any order between
+  executions; nothing that was accepted is dropped while the process lives.
+* A failed row fails alone: its neighbours in a batch are written all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+import msgspec
+
+from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.states import Status
+
+
+class NewExecution(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A row to insert. With a `token` it is inserted as running: that commit is the claim.
+
+    `arguments` is a JSON object as text; `delay` is in seconds, by the ledger's own clock.
+    """
+
+    id: UUID
+    name: str
+    queue: str
+    priority: int
+    arguments: str
+    max_retries: int
+    owner_id: str | None = None
+    tenant_id: str | None = None
+    parent_id: UUID | None = None
+    unique_key: str | None = None
+    delay: float | None = None
+    run_after: datetime | None = None
+    runtime_id: UUID | None = None
+    token: UUID | None = None
+
+
+class Created(msgspec.Struct, frozen=True, gc=False):
+    """What `create` did. `existing` is the unfinished execution that has the same unique key."""
+
+    at: datetime
+    run_after: datetime | None = None
+    existing: TaskSnapshot | None = None
+
+
+class Claimed(msgspec.Struct, frozen=True, gc=False):
+    """An execution that is this runtime's to attempt."""
+
+    snapshot: TaskSnapshot
+    arguments: str
+    token: UUID
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """How an attempt ended, to be written under its token.
+
+    `status` is where it wants to go; a cancel that was asked for may turn it (`states.settle`).
+    `retried` is 1 when the edge consumes a retry. `delay` (seconds) is the wait before the next
+    attempt, `ttl` (seconds) the time before a final row expires. `result` is JSON text.
+    """
+
+    id: UUID
+    token: UUID
+    status: Status
+    progress: int
+    progress_message: str | None = None
+    result: str | None = None
+    error: str | None = None
+    error_code: str | None = None
+    traceback: str | None = None
+    retried: int = 0
+    delay: float | None = None
+    ttl: float | None = None
+
+
+class Settled(msgspec.Struct, frozen=True, gc=False):
+    """What an accepted outcome made of the row."""
+
+    status: Status
+    seq: int
+    at: datetime
+    run_after: datetime | None
+    expires_at: datetime | None
+
+
+class Progress(msgspec.Struct, frozen=True, gc=False):
+    """Progress to be kept with the row. A later one, or the outcome, supersedes it."""
+
+    id: UUID
+    token: UUID
+    progress: int
+    progress_message: str | None
+    step: int
+
+
+class Lane(msgspec.Struct, frozen=True, gc=False):
+    """One look for due rows: at most `limit` of `queue` whose task is in `names`."""
+
+    queue: str
+    names: tuple[str, ...]
+    limit: int
+
+
+class ClaimPlan(Protocol):
+    """The lanes of one claim, in order. Told what a lane gave, it sizes the next."""
+
+    runtime_id: UUID
+
+    def lanes(self) -> Iterator[Lane]:
+        """Yields the next lane; `took` must be called before the next is asked for."""
+        ...
+
+    def took(self, lane: Lane, count: int) -> None: ...
+
+
+class Due(msgspec.Struct, frozen=True, gc=False):
+    """What a claim brought: the rows, and seconds until the next delayed row is due, if any."""
+
+    claimed: list[Claimed]
+    next_due: float | None
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """A keyset page of executions, newest first. `everyone` lifts the owner and tenant filter."""
+
+    limit: int
+    owner_id: str | None = None
+    tenant_id: str | None = None
+    everyone: bool = False
+    status: str | None = None
+    unfinished: bool = False
+    name: str | None = None
+    queue: str | None = None
+    after: UUID | None = None
+
+
+class Cancelled(msgspec.Struct, frozen=True):
+    """The row after a cancel, and whether the cancel changed it (a final row it does not)."""
+
+    snapshot: TaskSnapshot
+    changed: bool
+
+
+class Ledger(Protocol):
+    """See the module's docstring for what every implementation must hold."""
+
+    # --- for the runtime, on its loop -------------------------------------------------------
+
+    def start(self) -> None:
+        """Called on the runtime's loop before anything else."""
+        ...
+
+    async def stop(self) -> None:
+        """Writes all that was accepted, then lets go of threads and connections."""
+        ...
+
+    def create(self, new: NewExecution, done: Callable[[Created | BaseException], None]) -> None:
+        """Inserts a row; `done` gets what happened, on the loop. Idempotent by id."""
+        ...
+
+    async def claim(self, plan: ClaimPlan) -> Due:
+        """Clears `run_after` where its time has come, then claims what the plan asks for."""
+        ...
+
+    def settle(
+        self, outcome: Outcome, done: Callable[[Settled | None | BaseException], None]
+    ) -> None:
+        """Ends an attempt; `done` gets None if the row was no longer the attempt's."""
+        ...
+
+    def progress(self, progress: Progress) -> None:
+        """Keeps progress, in a while. Never blocks, never fails the caller."""
+        ...
+
+    async def cancels_for(self, runtime_id: UUID) -> Sequence[UUID]:
+        """Running rows of this runtime for which a cancel was asked, perhaps elsewhere."""
+        ...
+
+    async def queues(self) -> Sequence[str]:
+        """The queues that have waiting rows."""
+        ...
+
+    async def reread(self, execution_ids: Sequence[UUID]) -> list[TaskSnapshot]:
+        """Those of the executions that there are, as they stand."""
+        ...
+
+    @property
+    def congested(self) -> bool:
+        """Whether more has been accepted than is written in good time."""
+        ...
+
+    async def relieved(self) -> None:
+        """Returns when the ledger is not congested."""
+        ...
+
+    # --- for the service, in the caller's thread and transaction -------------------------------
+
+    def in_transaction(self) -> bool:
+        """Whether this thread is inside the caller's database transaction."""
+        ...
+
+    def create_here(self, new: NewExecution) -> Created:
+        """Inserts in the caller's transaction."""
+        ...
+
+    def on_commit(self, callback: Callable[[], None]) -> None:
+        """Runs `callback` after the caller's transaction has committed; at once without one."""
+        ...
+
+    def get(self, execution_id: UUID) -> TaskSnapshot | None:
+        """The execution as it stands; None if there is none, or it has expired."""
+        ...
+
+    def get_many(self, execution_ids: Sequence[UUID]) -> list[TaskSnapshot]: ...
+
+    def arguments(self, execution_id: UUID) -> str | None:
+        """The arguments as JSON text."""
+        ...
+
+    def page(self, page: Page) -> list[TaskSnapshot]: ...
+
+    def cancel(self, execution_id: UUID, ttl: float | None) -> Cancelled | None:
+        """Cancels a waiting row, flags a running one, leaves a final one; None if there is none."""
+        ...
+
+    # --- for an attempt that runs inline, in the caller's thread --------------------------------
+
+    def settle_here(self, outcome: Outcome) -> Settled | None: ...
+
+    def progress_here(self, progress: Progress) -> None: ...
+
+    def claim_here(self, execution_id: UUID, runtime_id: UUID, token: UUID) -> Claimed | None:
+        """Claims one row by id, due or not."""
+        ...
+
+    @property
+    def blocking(self) -> bool:
+        """Whether the methods for the service do I/O, and so must not run on an event loop."""
+        ...

@@ -1,0 +1,82 @@
+"""Reading executions: rows of `TaskExecution` as snapshots."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import overload
+
+from django.conf import settings
+from django.db import connections
+from django.db.models import DateTimeField, Expression, Q, QuerySet, Value
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.models import TaskExecution
+
+
+@overload
+def in_utc(value: datetime) -> datetime: ...
+@overload
+def in_utc(value: None) -> None: ...
+def in_utc(value: datetime | None) -> datetime | None:
+    """A model's time as an aware one in UTC, also where the project has USE_TZ off."""
+    if value is None:
+        return None
+    if timezone.is_naive(value):
+        value = value.replace(tzinfo=UTC if settings.USE_TZ else timezone.get_default_timezone())
+    return value.astimezone(UTC)
+
+
+def snapshot_of(row: TaskExecution) -> TaskSnapshot:
+    """The row as it stands."""
+    return TaskSnapshot(
+        id=row.id,
+        name=row.name,
+        status=row.status,
+        queue=row.queue,
+        created_at=in_utc(row.created_at),
+        updated_at=in_utc(row.updated_at),
+        progress=row.progress,
+        progress_message=row.progress_message,
+        result=row.result,
+        error=row.error,
+        error_code=row.error_code,
+        priority=row.priority,
+        cancel_requested=row.cancel_requested,
+        attempts=row.attempts,
+        retry_count=row.retry_count,
+        max_retries=row.max_retries,
+        owner_id=row.owner_id,
+        tenant_id=row.tenant_id,
+        parent_id=row.parent_id,
+        seq=row.seq,
+        step=row.step,
+        run_after=in_utc(row.run_after),
+        started_at=in_utc(row.started_at),
+        completed_at=in_utc(row.completed_at),
+        expires_at=in_utc(row.expires_at),
+    )
+
+
+def snapshot_rows(alias: str) -> QuerySet[TaskExecution]:
+    """All rows, without the columns that no snapshot shows."""
+    return TaskExecution.objects.using(alias).defer("arguments", "traceback")
+
+
+def now(alias: str) -> Expression:
+    """The ledger's clock: the database's own; on SQLite, which has none, Python's."""
+    if connections[alias].vendor == "sqlite":
+        return Value(timezone.now(), output_field=DateTimeField())
+    return Now()
+
+
+def unexpired(alias: str) -> Q:
+    """What reads may still see: an expired row is hidden at once and deleted later."""
+    return Q(expires_at__isnull=True) | Q(expires_at__gt=now(alias))
+
+
+def find_unfinished(alias: str, unique_key: str | None) -> TaskSnapshot | None:
+    """The unfinished execution that has the key; every final edge clears it."""
+    row = snapshot_rows(alias).filter(unique_key=unique_key).first()
+    return None if row is None else snapshot_of(row)

@@ -1,0 +1,287 @@
+"""What a writer thread does with its connection: the batches of the SQL ledger."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+from django.db import (
+    DatabaseError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    connections,
+    transaction,
+)
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
+
+from rail_async_tasks.ledger.port import (
+    Claimed,
+    ClaimPlan,
+    Created,
+    Due,
+    Lane,
+    NewExecution,
+    Outcome,
+    Progress,
+    Settled,
+)
+from rail_async_tasks.ledger.rows import find_unfinished, snapshot_of, snapshot_rows
+from rail_async_tasks.ledger.sql import Dialect, dialect_of
+from rail_async_tasks.models import TaskExecution
+from rail_async_tasks.states import WAITING, Status
+
+logger = logging.getLogger("rail_async_tasks.ledger")
+
+# How long to leave alone a row that another transaction has locked.
+LOCKED_PAUSE = 0.01
+
+
+class Create(msgspec.Struct, gc=False):
+    new: NewExecution
+    done: Callable[[Any], None]
+
+    @property
+    def alone(self) -> bool:
+        # A unique key that is taken aborts the transaction: no neighbour may be in it.
+        return self.new.unique_key is not None
+
+
+class Claim(msgspec.Struct, gc=False):
+    plan: ClaimPlan
+    done: Callable[[Any], None]
+    alone: bool = False
+
+
+class Settle(msgspec.Struct, gc=False):
+    outcome: Outcome
+    done: Callable[[Any], None]
+    alone: bool = False
+
+
+class Keep(msgspec.Struct, gc=False):
+    progress: Progress
+    done: Callable[[Any], None]
+    alone: bool = False
+
+
+class Look(msgspec.Struct, gc=False):
+    """A read that the runtime takes on the writer's connection."""
+
+    read: Callable[[], Any]
+    done: Callable[[Any], None]
+    alone: bool = False
+
+
+class WriterSession:
+    """A writer thread's own connection to the ledger's database. See `writer.Session`."""
+
+    def __init__(self, alias: str) -> None:
+        self._alias = alias
+        self._connection: BaseDatabaseWrapper | None = None
+
+    def is_transient(self, error: Exception) -> bool:
+        # Django maps lost connections, locks, deadlocks and serialization failures to these two;
+        # on SQLite also what no patience mends, such as a table that is not there.
+        if not isinstance(error, OperationalError | InterfaceError):
+            return False
+        lasting = ("no such table", "no such column", "readonly database", "syntax error")
+        return not any(words in str(error) for words in lasting)
+
+    def reset(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                connection.close()
+            except DatabaseError:  # it was lost anyway
+                logger.debug("closing a lost connection failed", exc_info=True)
+
+    def execute(self, batch: Sequence[Any]) -> list[Any]:
+        if self._connection is None:
+            self._connection = dedicated_connection(self._alias)
+        work = Batch(self._connection)
+        creates = [op for op in batch if type(op) is Create]
+        settles = [op for op in batch if type(op) is Settle]
+        keeps = [op for op in batch if type(op) is Keep]
+        results: dict[int, Any] = {}
+        if creates and creates[0].alone:
+            return [work.create_unique(creates[0].new)]
+        if creates or settles or keeps:
+            with transaction.atomic(using=self._alias), self._connection.cursor() as cursor:
+                if creates:
+                    made = work.create(cursor, [op.new for op in creates])
+                    results.update(zip(map(id, creates), made, strict=True))
+                if settles:
+                    ended = work.settle(cursor, [op.outcome for op in settles])
+                    results.update(zip(map(id, settles), ended, strict=True))
+                if keeps:
+                    superseded = {op.outcome.id for op in settles}
+                    work.progress(cursor, [op.progress for op in keeps], superseded)
+        for op in settles:
+            if results[id(op)] is None:
+                results[id(op)] = work.settle_apart(op.outcome)
+        for op in batch:
+            if type(op) is Claim:
+                results[id(op)] = work.claim(op.plan)
+            elif type(op) is Look:
+                results[id(op)] = op.read()
+        return [results.get(id(op)) for op in batch]
+
+
+class Batch:
+    """The statements of one batch on one connection."""
+
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        self._connection = connection
+        self._alias = connection.alias
+        self._dialect: Dialect = dialect_of(connection)
+        self._sql = self._dialect.statements
+
+    def _records(self, records: Iterable[Any]) -> list[Any]:
+        return self._dialect.bind_records(records, self._connection)
+
+    def create(self, cursor: CursorWrapper, rows: Sequence[NewExecution]) -> list[Created]:
+        dialect = self._dialect
+        cursor.execute(
+            self._sql.create, self._records(dialect.bind_new(new, self._connection) for new in rows)
+        )
+        made = {
+            dialect.read_id(row[0]): Created(dialect.time(row[1]), dialect.read_time(row[2]))
+            for row in cursor.fetchall()
+        }
+        return [made.get(new.id) or self._made_before(new) for new in rows]
+
+    def _made_before(self, new: NewExecution) -> Created:
+        """The row was there already: an earlier COMMIT, whose answer was lost, did take effect."""
+        row = TaskExecution.objects.using(self._alias).get(id=new.id)
+        return Created(row.created_at, row.run_after)
+
+    def create_unique(self, new: NewExecution) -> Created:
+        try:
+            with transaction.atomic(using=self._alias), self._connection.cursor() as cursor:
+                return self.create(cursor, [new])[0]
+        except IntegrityError:
+            existing = find_unfinished(self._alias, new.unique_key)
+            if existing is None:
+                raise OperationalError("the unique key was freed meanwhile") from None
+            return Created(existing.created_at, existing=existing)
+
+    def settle(
+        self, cursor: CursorWrapper, outcomes: Sequence[Outcome]
+    ) -> list[Settled | None]:
+        cursor.execute(self._sql.settle, self._records(outcomes))
+        ended = {self._dialect.read_id(row[0]): self._settled(row) for row in cursor.fetchall()}
+        return [ended.get(outcome.id) for outcome in outcomes]
+
+    def _settled(self, row: Sequence[Any]) -> Settled:
+        dialect = self._dialect
+        return Settled(
+            status=Status(row[1]),
+            seq=row[2],
+            at=dialect.time(row[3]),
+            run_after=dialect.read_time(row[4]),
+            expires_at=dialect.read_time(row[5]),
+        )
+
+    def settle_apart(self, outcome: Outcome) -> Settled | None:
+        """Settles a row that the batch did not change, by finding out why it did not.
+
+        Running under this token: somebody else had it locked, try again. Not running, but the token
+        is still there: an earlier COMMIT, whose answer was lost, did write it (the token stays until
+        the next claim). Otherwise it is no longer this attempt's.
+        """
+        while True:
+            row = (
+                TaskExecution.objects.using(self._alias)
+                .filter(id=outcome.id, token=outcome.token)
+                .first()
+            )
+            if row is None:
+                return None
+            if row.status != Status.RUNNING:
+                snapshot = snapshot_of(row)
+                return Settled(
+                    Status(row.status), row.seq, snapshot.updated_at, snapshot.run_after,
+                    snapshot.expires_at,
+                )  # fmt: skip
+            with self._connection.cursor() as cursor:
+                settled = self.settle(cursor, [outcome])[0]
+            if settled is not None:
+                return settled
+            time.sleep(LOCKED_PAUSE)
+
+    def progress(
+        self, cursor: CursorWrapper, kept: Sequence[Progress], superseded: set[Any]
+    ) -> None:
+        """Writes the latest progress of each row that no outcome in the batch supersedes."""
+        latest = {progress.id: progress for progress in kept if progress.id not in superseded}
+        if latest:
+            cursor.execute(self._sql.progress, self._records(latest.values()))
+
+    def claim(self, plan: ClaimPlan) -> Due:
+        clock = self._dialect.clock(self._connection)
+        bound = [] if clock is None else [clock]
+        claimed: list[Claimed] = []
+        with self._connection.cursor() as cursor:
+            next_due = self._next_due(cursor, bound)
+            if next_due is not None and next_due <= 0:
+                cursor.execute(self._sql.stage, bound)
+                next_due = self._next_due(cursor, bound)
+            for lane in plan.lanes():
+                rows = self._claim_lane(cursor, plan, lane, clock)
+                plan.took(lane, len(rows))
+                claimed += rows
+        return Due(claimed, next_due)
+
+    def _next_due(self, cursor: CursorWrapper, bound: list[str]) -> float | None:
+        cursor.execute(self._sql.next_due, bound)
+        (seconds,) = cursor.fetchone()
+        return None if seconds is None else float(seconds)
+
+    def _claim_lane(
+        self, cursor: CursorWrapper, plan: ClaimPlan, lane: Lane, clock: str | None
+    ) -> list[Claimed]:
+        dialect = self._dialect
+        if clock is not None and not self._has_due(lane):
+            return []  # on SQLite an UPDATE takes the one write lock even where it finds nothing
+        cursor.execute(self._sql.claim, dialect.claim_params(lane, plan.runtime_id, clock))
+        rows = [
+            Claimed(dialect.snapshot(row), row[-2], dialect.read_id(row[-1]))
+            for row in cursor.fetchall()
+        ]
+        # RETURNING promises no order.
+        rows.sort(key=lambda claimed: (-claimed.snapshot.priority, claimed.snapshot.id))
+        return rows
+
+    def _has_due(self, lane: Lane) -> bool:
+        return snapshot_rows(self._alias).filter(
+            queue=lane.queue, status__in=sorted(WAITING), run_after__isnull=True
+        ).exists()  # fmt: skip
+
+
+def dedicated_connection(alias: str) -> BaseDatabaseWrapper:
+    """A lasting connection for this thread alone, which its ORM calls for `alias` use too.
+
+    Never from a pool: four long tasks would starve the writers of a pool of four.
+    """
+    ordinary = connections[alias]
+    settings_dict = copy.deepcopy(ordinary.settings_dict)
+    settings_dict["CONN_MAX_AGE"] = None
+    options = settings_dict.setdefault("OPTIONS", {})
+    options.pop("pool", None)
+    if ordinary.vendor == "sqlite":
+        # A deferred transaction that turns into a writer fails at once, whatever its timeout.
+        options.setdefault("timeout", 30)
+        options["transaction_mode"] = "IMMEDIATE"
+    connection = type(ordinary)(settings_dict, alias)
+    # With DEBUG on, Django would keep the text of the last 9,000 batches.
+    connection.queries_log = deque(maxlen=0)
+    ordinary.close()
+    connections[alias] = connection
+    return connection

@@ -1,0 +1,322 @@
+"""The statements of the SQL ledger, and what differs between the databases.
+
+Rows go in as one JSON array per statement (`json_to_recordset`, `json_each`): one parameter, one
+plan, whatever the size of the batch. The record is called `r`, the table `t`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from django.conf import settings
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils import timezone
+
+from rail_async_tasks.errors import ConfigurationError
+from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.ledger.port import Lane, NewExecution
+from rail_async_tasks.ledger.rows import in_utc
+from rail_async_tasks.models import TaskExecution
+
+TABLE = TaskExecution._meta.db_table
+
+_decode = msgspec.json.Decoder().decode
+
+# Field of the record -> its PostgreSQL type.
+_NEW = {
+    "id": "uuid", "name": "text", "queue": "text", "priority": "int", "arguments": "text",
+    "max_retries": "int", "owner_id": "text", "tenant_id": "text", "parent_id": "uuid",
+    "unique_key": "text", "delay": "float8", "run_after": "timestamptz", "runtime_id": "uuid",
+    "token": "uuid",
+}  # fmt: skip
+_OUTCOME = {
+    "id": "uuid", "token": "uuid", "status": "text", "progress": "int", "progress_message": "text",
+    "result": "text", "error": "text", "error_code": "text", "traceback": "text", "retried": "int",
+    "delay": "float8", "ttl": "float8",
+}  # fmt: skip
+_PROGRESS = {
+    "id": "uuid", "token": "uuid", "progress": "int", "progress_message": "text", "step": "int",
+}  # fmt: skip
+
+# The columns of a snapshot, in the order in which `Dialect.snapshot` reads them.
+SNAPSHOT = (
+    "id", "name", "status", "queue", "priority", "progress", "progress_message", "result", "error",
+    "error_code", "attempts", "retry_count", "max_retries", "cancel_requested", "owner_id",
+    "tenant_id", "parent_id", "seq", "step", "created_at", "updated_at", "run_after", "started_at",
+    "completed_at", "expires_at",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Statements:
+    """The texts. `create`, `settle` and `progress` take the records; see `Dialect` for the rest."""
+
+    create: str
+    settle: str
+    progress: str
+    claim: str
+    stage: str
+    next_due: str
+
+
+class Dialect:
+    """PostgreSQL: the database's clock, row locks that are skipped, typed records."""
+
+    encoder = msgspec.json.Encoder()
+    json = "::jsonb"
+
+    def __init__(self) -> None:
+        self.statements = self._build()
+
+    # --- what differs ----------------------------------------------------------------------------
+
+    now = "now()"
+
+    def records(self, fields: dict[str, str]) -> str:
+        columns = ", ".join(f"{name} {kind}" for name, kind in fields.items())
+        return f"(SELECT * FROM json_to_recordset(%s::json) AS j({columns})) AS r"
+
+    def later(self, seconds: str) -> str:
+        return f"now() + {seconds} * interval '1 second'"
+
+    def bind_records(self, records: Iterable[Any], connection: BaseDatabaseWrapper) -> list[Any]:
+        """The parameters that `records` in a statement takes."""
+        return [self.encoder.encode(list(records)).decode()]
+
+    def bind_new(self, new: NewExecution, connection: BaseDatabaseWrapper) -> Any:
+        """A new execution as a record."""
+        return new
+
+    def clock(self, connection: BaseDatabaseWrapper) -> str | None:
+        """What binds as "now", for a database whose clock we take in Python."""
+        return None
+
+    def read_id(self, value: Any) -> UUID:
+        return value  # type: ignore[no-any-return]
+
+    def time(self, value: Any) -> datetime:
+        """A column's value as an aware time in UTC."""
+        return in_utc(datetime.fromisoformat(value) if isinstance(value, str) else value)
+
+    def read_time(self, value: Any) -> datetime | None:
+        """The same of a column that may be empty."""
+        return None if value is None else self.time(value)
+
+    def snapshot(self, row: Sequence[Any]) -> TaskSnapshot:
+        """A row that begins with the columns of `SNAPSHOT`."""
+        time, read_time, read_id = self.time, self.read_time, self.read_id
+        return TaskSnapshot(
+            id=read_id(row[0]), name=row[1], status=row[2], queue=row[3], priority=row[4],
+            progress=row[5], progress_message=row[6],
+            result=None if row[7] is None else _decode(row[7]),
+            error=row[8], error_code=row[9], attempts=row[10], retry_count=row[11],
+            max_retries=row[12], cancel_requested=bool(row[13]), owner_id=row[14],
+            tenant_id=row[15], parent_id=None if row[16] is None else read_id(row[16]),
+            seq=row[17], step=row[18], created_at=time(row[19]), updated_at=time(row[20]),
+            run_after=read_time(row[21]), started_at=read_time(row[22]),
+            completed_at=read_time(row[23]), expires_at=read_time(row[24]),
+        )  # fmt: skip
+
+    # --- the statements --------------------------------------------------------------------------
+
+    def _build(self) -> Statements:
+        return Statements(
+            create=self._create(),
+            settle=self._settle(),
+            progress=f"""
+                UPDATE {TABLE} AS t SET progress = r.progress, step = r.step,
+                    progress_message = r.progress_message, updated_at = {self.now}
+                FROM {self.records(_PROGRESS)}
+                WHERE {self._held}""",
+            claim=self._claim(),
+            stage=f"""
+                UPDATE {TABLE} SET run_after = NULL WHERE run_after <= {self.now}""",
+            next_due=f"""
+                SELECT extract(epoch FROM min(run_after) - {self.now}) FROM {TABLE}
+                WHERE run_after IS NOT NULL""",
+        )
+
+    def _create(self) -> str:
+        due = f"CASE WHEN r.delay IS NULL THEN r.run_after ELSE {self.later('r.delay')} END"
+        return f"""
+            INSERT INTO {TABLE} (
+                id, name, queue, priority, arguments, max_retries, owner_id, tenant_id, parent_id,
+                unique_key, runtime_id, token, run_after, created_at, updated_at,
+                status, attempts, seq, started_at,
+                progress, retry_count, crashes, step, cancel_requested)
+            SELECT r.id, r.name, r.queue, r.priority, r.arguments{self.json}, r.max_retries,
+                r.owner_id, r.tenant_id, r.parent_id, r.unique_key, r.runtime_id, r.token, {due},
+                {self.now}, {self.now},
+                CASE WHEN r.token IS NULL THEN 'pending' ELSE 'running' END,
+                CASE WHEN r.token IS NULL THEN 0 ELSE 1 END,
+                CASE WHEN r.token IS NULL THEN 1 ELSE 2 END,
+                CASE WHEN r.token IS NULL THEN NULL ELSE {self.now} END,
+                0, 0, 0, 0, false
+            FROM {self.records(_NEW)}
+            WHERE true
+            ON CONFLICT (id) DO NOTHING
+            RETURNING id, created_at, run_after"""
+
+    # The guard of every write by an attempt.
+    _held = "t.id = r.id AND t.token = r.token AND t.status = 'running'"
+
+    # The rule of `states.settle`, where the row's own flag is known.
+    _settled = (
+        "CASE WHEN t.cancel_requested AND r.status <> 'completed' THEN 'cancelled'"
+        " ELSE r.status END"
+    )
+
+    def _settle_sets(self, settled: str) -> str:
+        final = f"{settled} <> 'retrying'"
+        return f"""
+            status = {settled}, seq = t.seq + 1, step = 0,
+            progress = CASE WHEN {settled} = 'completed' THEN 100 ELSE r.progress END,
+            progress_message = r.progress_message,
+            result = r.result{self.json},
+            error = CASE WHEN {settled} = 'cancelled' THEN NULL ELSE r.error END,
+            error_code = CASE WHEN {settled} = 'cancelled' THEN 'cancelled' ELSE r.error_code END,
+            traceback = r.traceback,
+            retry_count = t.retry_count
+                + CASE WHEN {settled} = 'retrying' THEN r.retried ELSE 0 END,
+            run_after = CASE WHEN {settled} = 'retrying' AND r.delay > 0
+                THEN {self.later("r.delay")} END,
+            completed_at = CASE WHEN {final} THEN {self.now} END,
+            expires_at = CASE WHEN {final} AND r.ttl IS NOT NULL THEN {self.later("r.ttl")} END,
+            unique_key = CASE WHEN {final} THEN NULL ELSE t.unique_key END,
+            runtime_id = NULL, updated_at = {self.now}"""
+
+    def _settle(self) -> str:
+        # Locked in the order of ids, so that two processes never wait for each other in a ring;
+        # a row that somebody else has locked is left out, and settled apart (`orm.py`).
+        return f"""
+            WITH wanted AS (
+                SELECT r.*, {self._settled} AS settled
+                FROM {TABLE} AS t CROSS JOIN {self.records(_OUTCOME)}
+                WHERE {self._held}
+                ORDER BY t.id FOR UPDATE OF t SKIP LOCKED)
+            UPDATE {TABLE} AS t SET {self._settle_sets("r.settled")}
+            FROM wanted AS r WHERE t.id = r.id
+            RETURNING t.id, t.status, t.seq, t.updated_at, t.run_after, t.expires_at"""
+
+    def _claim_sets(self) -> str:
+        return f"""
+            status = 'running', attempts = t.attempts + 1, seq = t.seq + 1, step = 0, progress = 0,
+            progress_message = NULL, error = NULL, error_code = NULL, traceback = NULL,
+            runtime_id = %s, token = {self.random_id},
+            started_at = {self.now}, updated_at = {self.now}, run_after = NULL"""
+
+    random_id = "gen_random_uuid()"
+
+    def _claim(self) -> str:
+        columns = ", ".join(f"t.{column}" for column in SNAPSHOT)
+        return f"""
+            WITH due AS (
+                SELECT id FROM {TABLE}
+                WHERE queue = %s AND status IN ('pending', 'retrying') AND run_after IS NULL
+                    AND name = ANY(%s)
+                ORDER BY priority DESC, id LIMIT %s FOR UPDATE SKIP LOCKED)
+            UPDATE {TABLE} AS t SET {self._claim_sets()}
+            FROM due WHERE t.id = due.id
+            RETURNING {columns}, t.arguments, t.token"""
+
+    def claim_params(self, lane: Lane, runtime_id: UUID, clock: str | None) -> list[Any]:
+        return [lane.queue, list(lane.names), lane.limit, runtime_id]
+
+
+class SQLiteDialect(Dialect):
+    """SQLite: Python's clock in Django's own text format, ids as 32 hex digits, one writer."""
+
+    encoder = msgspec.json.Encoder(uuid_format="hex")
+    json = ""
+    now = "r.now"
+    random_id = "lower(hex(randomblob(16)))"
+    # The plus keeps SQLite from walking all running rows by the status's index instead of ids.
+    _held = "t.id = r.id AND t.token = r.token AND +t.status = 'running'"
+
+    def records(self, fields: dict[str, str]) -> str:
+        columns = ", ".join(f"json_extract(value, '$.{name}') AS {name}" for name in fields)
+        return f"(SELECT {columns}, c.now AS now FROM json_each(%s), (SELECT %s AS now) AS c) AS r"
+
+    def later(self, seconds: str) -> str:
+        # Milliseconds, not microseconds; as text it still sorts with Django's own values.
+        return f"strftime('%%Y-%%m-%%d %%H:%%M:%%f', {self.now}, {seconds} || ' seconds')"
+
+    def bind_records(self, records: Iterable[Any], connection: BaseDatabaseWrapper) -> list[Any]:
+        return [*super().bind_records(records, connection), self.clock(connection)]
+
+    def bind_new(self, new: NewExecution, connection: BaseDatabaseWrapper) -> Any:
+        if new.run_after is None:
+            return new
+        bound = self._bind_time(connection, new.run_after)
+        return msgspec.structs.asdict(new) | {"run_after": bound}
+
+    def clock(self, connection: BaseDatabaseWrapper) -> str | None:
+        return self._bind_time(connection, timezone.now())
+
+    def _bind_time(self, connection: BaseDatabaseWrapper, value: datetime) -> str:
+        if not settings.USE_TZ and timezone.is_aware(value):
+            value = timezone.make_naive(value)
+        return str(connection.ops.adapt_datetimefield_value(value))
+
+    def read_id(self, value: Any) -> UUID:
+        return UUID(value)
+
+    def _build(self) -> Statements:
+        base = super()._build()
+        return Statements(
+            create=base.create,
+            settle=base.settle,
+            progress=base.progress,
+            claim=base.claim,
+            stage=f"""
+                UPDATE {TABLE} SET run_after = NULL WHERE run_after <= %s""",
+            next_due=f"""
+                SELECT (julianday(min(run_after)) - julianday(%s)) * 86400.0 FROM {TABLE}
+                WHERE run_after IS NOT NULL""",
+        )
+
+    def _settle(self) -> str:
+        return f"""
+            UPDATE {TABLE} AS t SET {self._settle_sets(self._settled)}
+            FROM {self.records(_OUTCOME)}
+            WHERE {self._held}
+            RETURNING id, status, seq, updated_at, run_after, expires_at"""
+
+    def _claim(self) -> str:
+        columns = ", ".join(SNAPSHOT)
+        return f"""
+            UPDATE {TABLE} AS t SET {self._claim_sets()}
+            FROM (
+                SELECT id AS due_id, %s AS now FROM {TABLE}
+                WHERE queue = %s AND status IN ('pending', 'retrying') AND run_after IS NULL
+                    AND name IN (SELECT value FROM json_each(%s))
+                ORDER BY priority DESC, id LIMIT %s) AS r
+            WHERE t.id = r.due_id
+            RETURNING {columns}, arguments, token"""
+
+    def claim_params(self, lane: Lane, runtime_id: UUID, clock: str | None) -> list[Any]:
+        names = self.encoder.encode(lane.names).decode()
+        return [runtime_id.hex, clock, lane.queue, names, lane.limit]
+
+
+_dialects: dict[str, Dialect] = {"postgresql": Dialect(), "sqlite": SQLiteDialect()}
+
+
+def dialect_of(connection: BaseDatabaseWrapper) -> Dialect:
+    """The statements for this connection's database.
+
+    Raises:
+        ConfigurationError: there are none.
+    """
+    dialect = _dialects.get(connection.vendor)
+    if dialect is None:
+        raise ConfigurationError(
+            f"Tasks can't be kept in {connection.display_name} (database {connection.alias!r}): use"
+            " PostgreSQL or SQLite, or route rail_async_tasks to a database that is one of them."
+        )
+    return dialect

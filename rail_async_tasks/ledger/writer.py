@@ -1,0 +1,210 @@
+"""The group-commit writer: a thread with one lasting connection that writes what comes in batches.
+
+While a batch is at the database the next one gathers, so the batch grows with the load and a lone
+write waits for nobody. What was submitted is written or reported as failed, never dropped:
+
+* A transient failure (a locked database, a lost connection) repeats the whole batch, on a fresh
+  connection, until it goes through. Whether the lost COMMIT took effect is for the session to find
+  out: its statements must be idempotent.
+* Any other failure splits the batch in halves, down to the one operation that is guilty, which
+  alone is given the error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+logger = logging.getLogger("rail_async_tasks.ledger")
+
+# A statement's cost grows faster than its rows much beyond this, and neighbours wait for it.
+MAX_BATCH = 500
+# Past this backlog creation and claims wait: about a second's work for either database.
+HIGH_WATER = 4000
+LOW_WATER = 2000
+FIRST_BACKOFF = 0.05
+MAX_BACKOFF = 2.0
+
+
+class Operation(Protocol):
+    """One thing to write. `done` is called on the loop, with the result or the error."""
+
+    @property
+    def done(self) -> Callable[[Any], None]: ...
+
+    @property
+    def alone(self) -> bool:
+        """Whether it must have a transaction of its own."""
+        ...
+
+
+class Session(Protocol):
+    """A connection that the writer's thread owns."""
+
+    def execute(self, batch: Sequence[Any]) -> list[Any]:
+        """Writes the batch in one transaction; a result for each operation, in their order."""
+        ...
+
+    def is_transient(self, error: Exception) -> bool: ...
+
+    def reset(self) -> None:
+        """Drops the connection; the next `execute` opens one."""
+        ...
+
+
+class Writer:
+    """Runs a session in a daemon thread and reports to one event loop."""
+
+    def __init__(self, name: str, open_session: Callable[[], Session]) -> None:
+        self._name = name
+        self._open_session = open_session
+        self._queue: deque[Any] = deque()
+        self._wake = threading.Event()
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pending = 0  # submitted and not yet reported; touched on the loop only
+        self._relief: list[asyncio.Future[None]] = []
+        self._idle: list[asyncio.Future[None]] = []
+        self.batches = 0
+        self.written = 0
+        self.failing_since: float | None = None
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        self._thread.start()
+
+    def submit(self, operation: Operation) -> None:
+        """Hands over one operation. On the loop; never blocks."""
+        self._queue.append(operation)
+        self._pending += 1
+        if not self._wake.is_set():
+            self._wake.set()
+
+    @property
+    def pending(self) -> int:
+        """Operations that have been submitted and not reported."""
+        return self._pending
+
+    @property
+    def congested(self) -> bool:
+        return self._pending >= HIGH_WATER
+
+    async def relieved(self) -> None:
+        """Returns once the backlog has fallen to the low-water mark."""
+        if self._pending < HIGH_WATER:
+            return
+        waiter = asyncio.get_running_loop().create_future()
+        self._relief.append(waiter)
+        await waiter
+
+    async def flushed(self) -> None:
+        """Returns once all that was submitted so far, and meanwhile, has been reported."""
+        if self._pending:
+            waiter = asyncio.get_running_loop().create_future()
+            self._idle.append(waiter)
+            await waiter
+
+    async def stop(self) -> None:
+        """Flushes, then ends the thread and closes its connection."""
+        await self.flushed()
+        self._stopping = True
+        self._wake.set()
+        thread = self._thread
+        while thread is not None and thread.is_alive():
+            await asyncio.sleep(0.002)
+
+    # --- in the writer's thread ------------------------------------------------------------------
+
+    def _run(self) -> None:
+        session = self._open_session()
+        try:
+            while True:
+                self._wake.wait()
+                self._wake.clear()
+                while batch := self._take():
+                    self._write(session, batch)
+                if self._stopping:
+                    return
+        finally:
+            session.reset()
+
+    def _take(self) -> list[Any]:
+        queue = self._queue
+        batch: list[Any] = []
+        while queue and len(batch) < MAX_BATCH:
+            if queue[0].alone and batch:
+                break
+            batch.append(queue.popleft())
+            if batch[0].alone:
+                break
+        return batch
+
+    def _write(self, session: Session, batch: list[Any]) -> None:
+        backoff = FIRST_BACKOFF
+        while True:
+            try:
+                results = session.execute(batch)
+            except Exception as error:
+                if session.is_transient(error):
+                    if self.failing_since is None:
+                        self.failing_since = time.monotonic()
+                        logger.warning("%s: %s; will retry until it works", self._name, error)
+                    session.reset()
+                    time.sleep(backoff)
+                    backoff = min(backoff * 2, MAX_BACKOFF)
+                    continue
+                self._split(session, batch, error)
+                return
+            if self.failing_since is not None:
+                seconds = time.monotonic() - self.failing_since
+                logger.warning("%s: works again after %.1f s", self._name, seconds)
+                self.failing_since = None
+            self.batches += 1
+            self.written += len(batch)
+            self._report(list(zip(batch, results, strict=True)))
+            return
+
+    def _split(self, session: Session, batch: list[Any], error: Exception) -> None:
+        if len(batch) == 1:
+            self._report([(batch[0], error)])
+            return
+        middle = len(batch) // 2
+        self._write(session, batch[:middle])
+        self._write(session, batch[middle:])
+
+    def _report(self, results: list[tuple[Any, Any]]) -> None:
+        assert self._loop is not None
+        try:
+            self._loop.call_soon_threadsafe(self._deliver, results)
+        except RuntimeError:
+            # The loop was closed under a running writer (a script that ended in the middle of a
+            # write). The rows are safe; there is nobody left to tell.
+            logger.debug("%s: the loop is closed, %d results untold", self._name, len(results))
+
+    # --- on the loop -----------------------------------------------------------------------------
+
+    def _deliver(self, results: list[tuple[Any, Any]]) -> None:
+        self._pending -= len(results)
+        for operation, result in results:
+            try:
+                operation.done(result)
+            except Exception:
+                logger.exception("%s: a callback failed", self._name)
+        if self._relief and self._pending <= LOW_WATER:
+            _release(self._relief)
+        if self._idle and not self._pending:
+            _release(self._idle)
+
+
+def _release(waiters: list[asyncio.Future[None]]) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(None)
+    waiters.clear()

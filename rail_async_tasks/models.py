@@ -1,0 +1,110 @@
+"""TaskExecution: one request to run a task, and the only truth about it.
+
+Users read it with the ORM and the admin. Only the ledger writes it: each change is one
+compare-and-set, which `save()` is not.
+"""
+
+from __future__ import annotations
+
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import models
+from django.db.models import F, Q
+
+from rail_async_tasks.ids import new_id
+from rail_async_tasks.states import FINAL, WAITING, Status
+
+
+class TaskExecution(models.Model):
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    name = models.CharField(max_length=255)
+    status = models.CharField(max_length=16, choices=[(s.value, s.value) for s in Status])
+    queue = models.CharField(max_length=100)
+    priority = models.IntegerField(default=0, help_text="Higher first, within a queue.")
+    arguments = models.JSONField(default=dict, encoder=DjangoJSONEncoder)
+
+    progress = models.SmallIntegerField(default=0, help_text="Percent.")
+    progress_message = models.TextField(null=True, blank=True)
+    result = models.JSONField(null=True, blank=True)
+    error = models.TextField(null=True, blank=True)
+    error_code = models.CharField(max_length=32, null=True, blank=True)
+    traceback = models.TextField(null=True, blank=True, help_text="For staff only.")
+
+    attempts = models.IntegerField(default=0)
+    retry_count = models.IntegerField(default=0)
+    max_retries = models.IntegerField(default=0)
+    crashes = models.IntegerField(default=0, help_text="Attempts lost with their process.")
+    cancel_requested = models.BooleanField(default=False)
+
+    # Plain ids, not foreign keys: a deleted user's tasks must not become anonymous ones.
+    owner_id = models.CharField(max_length=255, null=True, blank=True)
+    tenant_id = models.CharField(max_length=255, null=True, blank=True)
+    parent_id = models.UUIDField(null=True, blank=True, help_text="The task that this one retries.")
+    unique_key = models.CharField(max_length=255, null=True, blank=True, unique=True)
+
+    seq = models.IntegerField(default=1, help_text="Grows with every change of state.")
+    step = models.IntegerField(default=0, help_text="Grows with progress within one state.")
+    runtime_id = models.UUIDField(null=True, blank=True, help_text="The process that holds it.")
+    token = models.UUIDField(null=True, blank=True, help_text="The attempt that may write.")
+
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+    run_after = models.DateTimeField(null=True, blank=True, help_text="Empty once it is due.")
+    started_at = models.DateTimeField(null=True, blank=True)
+    completed_at = models.DateTimeField(null=True, blank=True)
+    expires_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        db_table = "rail_async_tasks_execution"
+        ordering = ("-id",)  # ids grow with creation
+        indexes = (
+            models.Index(fields=("owner_id", "-id"), name="rat_owner_newest"),
+            models.Index(fields=("status", "-id"), name="rat_status_newest"),
+            # The claim: due rows of one queue in the order in which they start.
+            models.Index(
+                F("queue"), F("priority").desc(), F("id"),
+                name="rat_due",
+                condition=Q(status__in=sorted(WAITING), run_after__isnull=True),
+            ),
+            # The stager: rows whose time has not come.
+            models.Index(
+                fields=("run_after",), name="rat_delayed", condition=Q(run_after__isnull=False)
+            ),
+            # What a process holds: cancels asked for elsewhere, recovery.
+            models.Index(fields=("runtime_id",), name="rat_held", condition=Q(status="running")),
+            models.Index(
+                fields=("expires_at",), name="rat_expiry", condition=Q(expires_at__isnull=False)
+            ),
+        )
+        constraints = (
+            models.CheckConstraint(
+                condition=Q(status__in=sorted(Status)), name="rat_status_is_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(progress__gte=0, progress__lte=100), name="rat_progress_is_a_percentage"
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=sorted(FINAL), completed_at__isnull=False)
+                | Q(status__in=sorted(set(Status) - FINAL), completed_at__isnull=True),
+                name="rat_final_has_completed_at",
+            ),
+            models.CheckConstraint(
+                condition=Q(run_after__isnull=True) | Q(status__in=sorted(WAITING)),
+                name="rat_only_waiting_has_run_after",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status="running")
+                | Q(runtime_id__isnull=False, token__isnull=False, attempts__gte=1),
+                name="rat_running_is_held",
+            ),
+            models.CheckConstraint(
+                condition=Q(unique_key__isnull=True) | ~Q(status__in=sorted(FINAL)),
+                name="rat_final_frees_its_unique_key",
+            ),
+            models.CheckConstraint(
+                condition=Q(attempts__gte=0, retry_count__gte=0, crashes__gte=0, seq__gte=1),
+                name="rat_counts_are_not_negative",
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.id} ({self.status})"

@@ -1,0 +1,219 @@
+"""One attempt: the body, run under its claim, and what came of it.
+
+A coroutine body is interrupted by its task's `cancel()`: once when that is asked for, once more
+half-way through the grace period. A cancelled scope would be delivered again at every step instead,
+so that a body which swallows it would take the whole CPU. A `def` body can only be asked. A body
+that has not ended after the grace period is given up: its row is settled without it, its slot is
+replaced and counted as leaked, and whatever it still does is fenced off by the token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from asgiref.sync import sync_to_async
+
+from rail_async_tasks.definition import TaskDefinition
+from rail_async_tasks.errors import TaskCancelled
+from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.ledger.port import Claimed, Outcome
+from rail_async_tasks.runtime import verdict as verdicts
+from rail_async_tasks.runtime.context import ExecutionContext, Info, TaskContext, load_user
+from rail_async_tasks.runtime.progress import ProgressReporter
+from rail_async_tasks.runtime.threads import DaemonThreads, with_fresh_connections
+from rail_async_tasks.runtime.verdict import Interruption, Terms, Verdict
+
+logger = logging.getLogger("rail_async_tasks.runtime")
+
+
+class Attempt:
+    """Runs one claimed execution on the runtime's loop.
+
+    `on_progress` is called with the snapshot after each progress event, `on_end` exactly once, with
+    the outcome to settle: when the body has ended, or when it has been given up.
+    """
+
+    def __init__(
+        self,
+        claimed: Claimed,
+        definition: TaskDefinition,
+        terms: Terms,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        threads: DaemonThreads,
+        progress_interval: float,
+        grace: float,
+        on_progress: Callable[[Attempt], None],
+        on_end: Callable[[Attempt, Outcome], None],
+    ) -> None:
+        self.snapshot: TaskSnapshot = claimed.snapshot
+        self.token = claimed.token
+        self.definition = definition
+        self.terms = terms
+        self.ended = False
+        self.given_up = False
+        self.progress_unsaved = False
+        self._arguments = claimed.arguments
+        self._loop = loop
+        self._threads = threads
+        self._grace = grace
+        self._on_progress = on_progress
+        self._on_end = on_end
+        self._task: asyncio.Task[Any] | None = None
+        self._interruption: Interruption | None = None
+        self._timers: list[asyncio.TimerHandle] = []
+        self._reporter: ProgressReporter | None = None
+        self._context: TaskContext | None = None
+        if definition.takes_info:
+            if definition.options.track_progress:
+                self._reporter = ProgressReporter(loop, progress_interval, self._progressed)
+            self._context = TaskContext(
+                id=self.snapshot.id,
+                name=self.snapshot.name,
+                attempt=self.snapshot.attempts,
+                queue=self.snapshot.queue,
+                report=None if self._reporter is None else self._reporter.report,
+            )
+
+    # --- running it --------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Runs the body to its end. Never raises, whatever the body does."""
+        self._task = asyncio.current_task()
+        if self._interruption is not None:
+            self.end_unstarted()
+            return
+        if self.terms.timeout is not None:
+            self._timers.append(
+                self._loop.call_later(self.terms.timeout, self.interrupt, Interruption.TIMEOUT)
+            )
+        verdict = await self._body()
+        if self.given_up:
+            self._end_late()
+        else:
+            self._end(verdict)
+
+    async def _body(self) -> Verdict:
+        try:
+            value = await self._call()
+        except (asyncio.CancelledError, TaskCancelled) as error:
+            return self._cancelled(error)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            if self._interruption is not None:
+                # Its last words while it was being ended: the interruption is the reason.
+                return verdicts.interrupted(self._interruption, self.terms)
+            return verdicts.raised(error, self.terms)
+        return verdicts.returned(value, self.terms)
+
+    async def _call(self) -> Any:
+        function = self.definition.function
+        arguments = self.definition.decode(self._arguments)
+        if not self.definition.takes_info:
+            if self.definition.is_coroutine:
+                return await function(**arguments)
+            return await self._in_thread(lambda: function(**arguments))
+        owner_id = self.snapshot.owner_id
+        if self.definition.is_coroutine:
+            user = load_user(None) if owner_id is None else await sync_to_async(load_user)(owner_id)
+            return await function(*self._leading(user), **arguments)
+        return await self._in_thread(
+            lambda: function(*self._leading(load_user(owner_id)), **arguments)
+        )
+
+    async def _in_thread(self, call: Callable[[], Any]) -> Any:
+        # Shielded from the attempt's own cancel: a thread has none, and its end must be seen.
+        future = self._threads.submit(with_fresh_connections, call)
+        return await asyncio.shield(asyncio.wrap_future(future))
+
+    def _leading(self, user: Any) -> tuple[Any, ...]:
+        """The parameters before the arguments: `(root, info)` or `(info,)`."""
+        assert self._context is not None
+        info = Info(ExecutionContext(self._context, user, self.snapshot.tenant_id))
+        return (None, info) if self.definition.takes_root else (info,)
+
+    def _cancelled(self, error: BaseException) -> Verdict:
+        if self._interruption is not None:
+            return verdicts.interrupted(self._interruption, self.terms)
+        if self._task is not None and self._task.cancelling():
+            # Nobody here asked: the loop itself is being shut down (the end of `asyncio.run`).
+            return verdicts.handed_back(self.terms)
+        if isinstance(error, TaskCancelled):
+            return verdicts.raised(error, self.terms)
+        return verdicts.raised(
+            RuntimeError("The body raised CancelledError, but nobody had cancelled the task."),
+            self.terms,
+        )
+
+    # --- ending it ----------------------------------------------------------------------------------
+
+    def interrupt(self, why: Interruption) -> None:
+        """Asks the body to end. The first reason stays; a body that has ended is left alone."""
+        if self.ended or self._interruption is not None:
+            return
+        self._interruption = why
+        if self._context is not None:
+            self._context._cancelled = True
+        if self.definition.is_coroutine:
+            self._cancel_body()
+            self._timers.append(self._loop.call_later(self._grace / 2, self._cancel_body))
+        self._timers.append(self._loop.call_later(self._grace, self._give_up))
+
+    def end_unstarted(self) -> None:
+        """Ends an attempt that was interrupted before its body's first step."""
+        assert self._interruption is not None
+        self._end(verdicts.interrupted(self._interruption, self.terms))
+
+    def _cancel_body(self) -> None:
+        if self._task is not None and not self.ended:
+            self._task.cancel()
+
+    def _give_up(self) -> None:
+        if self.ended:
+            return
+        assert self._interruption is not None
+        logger.error(
+            "Task %s (%s) has not ended %g s after it was asked to (%s); it is given up, and its"
+            " slot replaced. Its body is still running.",
+            self.snapshot.name, self.snapshot.id, self._grace, self._interruption.name.lower(),
+        )  # fmt: skip
+        self.given_up = True
+        self._end(verdicts.interrupted(self._interruption, self.terms))
+
+    def _end(self, verdict: Verdict) -> None:
+        self.ended = True
+        for timer in self._timers:
+            timer.cancel()
+        if self._reporter is not None:
+            self._reporter.close()
+        self._on_end(self, self._outcome(verdict))
+
+    def _end_late(self) -> None:
+        logger.warning("Task %s (%s), given up, has ended.", self.snapshot.name, self.snapshot.id)
+
+    def _outcome(self, verdict: Verdict) -> Outcome:
+        return verdicts.outcome(
+            verdict,
+            id=self.snapshot.id,
+            token=self.token,
+            progress=self.snapshot.progress,
+            progress_message=self.snapshot.progress_message,
+            ttl=self.terms.ttl,
+        )
+
+    def unstorable(self, error: BaseException) -> Outcome:
+        """The outcome in place of one that the database refused to store."""
+        return self._outcome(verdicts.refused(error))
+
+    # --- what it says meanwhile ---------------------------------------------------------------------
+
+    def _progressed(self, percent: int, message: str | None) -> None:
+        self.snapshot = msgspec.structs.replace(
+            self.snapshot, progress=percent, progress_message=message, step=self.snapshot.step + 1
+        )
+        self._on_progress(self)

@@ -1,0 +1,146 @@
+"""What a body is given: `info.context.task`, `info.context.user`, `info.context.tenant_id`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+from uuid import UUID
+
+from rail_async_tasks.errors import TaskCancelled
+from rail_async_tasks.runtime.progress import check_percent
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+
+T = TypeVar("T")
+
+
+class TaskContext:
+    """The running task, as its body sees it. Usable from a coroutine and from a thread."""
+
+    __slots__ = ("_cancelled", "_report", "attempt", "id", "name", "queue")
+
+    def __init__(
+        self,
+        *,
+        id: UUID,
+        name: str,
+        attempt: int,
+        queue: str,
+        report: Callable[[int, str | None], None] | None,
+    ) -> None:
+        self.id = id
+        self.name = name
+        self.attempt = attempt  # 1 for the first
+        self.queue = queue
+        self._report = report
+        self._cancelled = False
+
+    def update_progress(self, percent: float, message: str | None = None) -> None:
+        """Tells watchers how far the task is. Never blocks.
+
+        Args:
+            percent: 0 to 100; it may fall.
+            message: what is being done, for people.
+
+        Raises:
+            ValueError: `percent` is no number from 0 to 100.
+        """
+        whole = check_percent(percent)
+        if self._report is not None:
+            self._report(whole, None if message is None else str(message))
+
+    @overload
+    def track(
+        self, iterable: AsyncIterable[T], total: int | None = None, message: str | None = None
+    ) -> AsyncIterator[T]: ...
+    @overload
+    def track(
+        self, iterable: Iterable[T], total: int | None = None, message: str | None = None
+    ) -> Iterator[T]: ...
+    def track(self, iterable: Any, total: int | None = None, message: str | None = None) -> Any:
+        """Yields the items and reports progress as they are used up.
+
+        Args:
+            iterable: anything to loop over with `for` or `async for`.
+            total: how many items there are; by default `len(iterable)` where it has one. Without
+                a total only the message is shown.
+            message: shown beside the percentage.
+        """
+        if total is None and hasattr(iterable, "__len__"):
+            total = len(iterable)
+        if hasattr(iterable, "__aiter__"):
+            return self._track_async(iterable, total, message)
+        return self._track(iterable, total, message)
+
+    def _track(
+        self, iterable: Iterable[T], total: int | None, message: str | None
+    ) -> Iterator[T]:
+        self._tracked(0, total, message)
+        for count, item in enumerate(iterable, 1):
+            yield item
+            self._tracked(count, total, message)
+
+    async def _track_async(
+        self, iterable: AsyncIterable[T], total: int | None, message: str | None
+    ) -> AsyncIterator[T]:
+        count = 0
+        self._tracked(count, total, message)
+        async for item in iterable:
+            yield item
+            count += 1
+            self._tracked(count, total, message)
+
+    def _tracked(self, count: int, total: int | None, message: str | None) -> None:
+        self.update_progress(min(100, 100 * count // total) if total else 0, message)
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether this attempt has been asked to end: cancelled, timed out, or shut down."""
+        return self._cancelled
+
+    def raise_if_cancelled(self) -> None:
+        """For `def` tasks, which nothing can interrupt: ends the attempt if that was asked for.
+
+        Raises:
+            TaskCancelled: it was.
+        """
+        if self._cancelled:
+            raise TaskCancelled
+
+
+class ExecutionContext:
+    """`info.context`: the task, the owner as a loaded user or `AnonymousUser`, the tenant."""
+
+    __slots__ = ("task", "tenant_id", "user")
+
+    def __init__(
+        self, task: TaskContext, user: AbstractBaseUser | AnonymousUser, tenant_id: str | None
+    ) -> None:
+        self.task = task
+        self.user = user
+        self.tenant_id = tenant_id
+
+
+class Info:
+    """The `info` of a body. No request is behind it: no headers, cookies or tokens are kept."""
+
+    __slots__ = ("context",)
+
+    def __init__(self, context: ExecutionContext) -> None:
+        self.context = context
+
+
+def load_user(owner_id: str | None) -> AbstractBaseUser | AnonymousUser:
+    """The owner, read anew; `AnonymousUser` without one, or if the account is gone. Does I/O."""
+    from django.contrib.auth import get_user_model
+    from django.contrib.auth.models import AnonymousUser
+
+    if owner_id is None:
+        return AnonymousUser()
+    model = get_user_model()
+    try:
+        user = model._default_manager.filter(pk=owner_id).first()
+    except (ValueError, TypeError):  # no id of this user model
+        user = None
+    return user or AnonymousUser()

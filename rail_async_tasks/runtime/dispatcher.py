@@ -1,0 +1,96 @@
+"""The dispatcher: one claim at a time, for as many slots as are free, whenever a row may be due."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rail_async_tasks.runtime.runtime import Runtime
+
+logger = logging.getLogger("rail_async_tasks.runtime")
+
+# Rows that another process has left are found within this time (seconds); the claim of an empty
+# queue costs about a millisecond.
+POLL_INTERVAL = 1.0
+# After a claim that failed: the database is in trouble, and every process asks.
+FAILURE_PAUSE = 1.0
+
+
+class Dispatcher:
+    """Claims due executions and starts them. Everything that is "later" is a row that comes due."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._wake = asyncio.Event()
+        self._next_due: float | None = None  # by the loop's clock
+        self.claims = 0
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    def expect(self, queue: str) -> None:
+        """A due row of `queue` is in the ledger."""
+        self._runtime.slots.expect(queue)
+        self._wake.set()
+
+    def due_in(self, seconds: float) -> None:
+        """A row comes due in so many seconds."""
+        at = self._runtime.loop.time() + seconds
+        if self._next_due is None or at < self._next_due:
+            self._next_due = at
+            self._wake.set()
+
+    def slot_freed(self) -> None:
+        if not self._wake.is_set() and self._runtime.slots.worth_a_claim:
+            self._wake.set()
+
+    async def run(self) -> None:
+        runtime = self._runtime
+        while not runtime.draining:
+            try:
+                await self._claim()
+            except Exception:
+                logger.exception("A claim failed; trying again in %g s", FAILURE_PAUSE)
+                await asyncio.sleep(FAILURE_PAUSE)
+                runtime.slots.expect_all()
+            await self._until_needed()
+
+    async def _until_needed(self) -> None:
+        """Returns when a claim may find something: woken, a row due, or the poll interval over."""
+        slots, loop = self._runtime.slots, self._runtime.loop
+        poll_at = loop.time() + POLL_INTERVAL
+        while not self._runtime.draining:
+            now = loop.time()
+            if (self._next_due is not None and now >= self._next_due) or now >= poll_at:
+                self._next_due = None
+                poll_at = now + POLL_INTERVAL
+                slots.expect_all()
+            if slots.worth_a_claim:
+                return
+            wake_at = poll_at if self._next_due is None else min(poll_at, self._next_due)
+            self._wake.clear()
+            timer = loop.call_at(wake_at, self._wake.set)
+            try:
+                await self._wake.wait()
+            finally:
+                timer.cancel()
+
+    async def _claim(self) -> None:
+        runtime = self._runtime
+        while runtime.ledger.congested:
+            await runtime.ledger.relieved()
+        registry = runtime.registry
+        plan = runtime.slots.plan(runtime.id, registry.coroutine_names, registry.thread_names)
+        try:
+            due = await runtime.ledger.claim(plan)
+        except BaseException:
+            runtime.slots.learn(None)
+            raise
+        self.claims += 1
+        runtime.slots.learn(plan)
+        for claimed in due.claimed:
+            runtime.start_claimed(claimed)
+        if due.next_due is not None:
+            self.due_in(max(due.next_due, 0.0))

@@ -1,0 +1,45 @@
+"""What a task's options come to under the settings: pure."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from rail_async_tasks.conf import TaskSettings
+from rail_async_tasks.definition import TaskDefinition
+from rail_async_tasks.retry import RetryPolicy
+
+T = TypeVar("T")
+
+
+class Effective(msgspec.Struct, frozen=True):
+    """A definition's options, with the settings' defaults filled in. Times are in seconds."""
+
+    queue: str
+    priority: int
+    timeout: float | None
+    retry: RetryPolicy
+
+
+def effective(definition: TaskDefinition, settings: TaskSettings) -> Effective:
+    """The options that hold for `definition`; an option that was not given takes the setting's."""
+    options = definition.options
+
+    return Effective(
+        queue=_or(options.queue, settings.default_queue),
+        priority=_or(options.priority, 0),
+        timeout=_or(options.timeout, settings.timeout),
+        retry=RetryPolicy(
+            max_retries=_or(options.max_retries, settings.max_retries),
+            delay=_or(options.retry_delay, settings.retry_delay),
+            backoff=_or(options.retry_backoff, settings.retry_backoff),
+            max_delay=settings.retry_max_delay,
+            jitter=settings.retry_jitter,
+            retry_on=options.retry_on,
+        ),
+    )
+
+
+def _or(option: T | None, default: T) -> T:
+    return default if option is None else option

@@ -1,0 +1,263 @@
+"""Where the runtime of this process lives: in the server's loop, or in a loop thread of its own.
+
+There is one runtime, one ledger and one bus per process; this module holds them. A forked child
+starts with none: threads do not survive a fork.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Coroutine
+from types import FrameType
+from typing import Any, TypeVar
+
+from asgiref.sync import AsyncToSync
+from django.core.signals import setting_changed
+
+from rail_async_tasks.bus.memory import MemoryBus
+from rail_async_tasks.bus.port import Bus
+from rail_async_tasks.conf import SETTING, get_settings
+from rail_async_tasks.definition import registry
+from rail_async_tasks.ledger.memory import MemoryLedger
+from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.runtime.runtime import Runtime
+
+logger = logging.getLogger("rail_async_tasks.runtime")
+
+T = TypeVar("T")
+
+
+class _Process:
+    """What this process has, made when it is first asked for."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.lock = threading.RLock()
+        self.ledger: Ledger | None = None
+        self.bus: Bus | None = None
+        self.runtime: Runtime | None = None
+        self.thread: LoopThread | None = None
+
+
+_process = _Process()
+
+
+def _this_process() -> _Process:
+    global _process
+    if _process.pid != os.getpid():
+        _process = _Process()
+    return _process
+
+
+def ledger() -> Ledger:
+    """This process's ledger."""
+    process = _this_process()
+    with process.lock:
+        if process.ledger is None:
+            process.ledger = _make_ledger()
+        return process.ledger
+
+
+def _make_ledger() -> Ledger:
+    if not get_settings().track_in_database:
+        return MemoryLedger()
+    from rail_async_tasks.ledger.orm import OrmLedger  # models exist only once the apps are loaded
+
+    return OrmLedger()
+
+
+def bus() -> Bus:
+    """This process's bus."""
+    process = _this_process()
+    with process.lock:
+        if process.bus is None:
+            process.bus = MemoryBus()
+        return process.bus
+
+
+def current() -> Runtime | None:
+    """The runtime that is alive in this process, if any."""
+    runtime = _this_process().runtime
+    return runtime if runtime is not None and runtime.alive else None
+
+
+def is_short_lived(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether the loop lasts for one `async_to_sync` call only, as in WSGI: no place to live."""
+    return loop in AsyncToSync.loop_thread_executors
+
+
+async def aruntime(*, in_thread: bool = False) -> Runtime:
+    """The runtime; if there is none it starts in the running loop, or in a thread of its own."""
+    runtime = current()
+    if runtime is None:
+        loop = asyncio.get_running_loop()
+        if in_thread or is_short_lived(loop):
+            return runtime_in_thread()
+        process = _this_process()
+        with process.lock:
+            runtime = current()
+            if runtime is None:
+                runtime = process.runtime = Runtime(get_settings(), registry, ledger(), bus())
+                runtime.start()
+    if runtime.loop is asyncio.get_running_loop():
+        await runtime.ready()
+    return runtime
+
+
+def runtime_in_thread() -> Runtime:
+    """The runtime; if there is none it starts in a loop thread. For code that is not async."""
+    runtime = current()
+    if runtime is not None:
+        return runtime
+    process = _this_process()
+    with process.lock:
+        runtime = current()
+        if runtime is None:
+            process.thread = LoopThread()
+            runtime = process.runtime = process.thread.call(_start_here())
+        return runtime
+
+
+async def _start_here() -> Runtime:
+    settings = get_settings()
+    # Under the `thread` backend `max_workers` is what runs at once, of either kind.
+    concurrency = settings.max_workers if settings.backend == "thread" else None
+    runtime = Runtime(settings, registry, ledger(), bus(), concurrency=concurrency)
+    runtime.start()
+    await runtime.ready()
+    return runtime
+
+
+async def across(runtime: Runtime, coroutine: Coroutine[Any, Any, T]) -> T:
+    """Awaits on the runtime's loop, from whatever loop this is. Cancelling does not reach it."""
+    if runtime.loop is asyncio.get_running_loop():
+        return await coroutine
+    future = asyncio.run_coroutine_threadsafe(coroutine, runtime.loop)
+    return await asyncio.shield(asyncio.wrap_future(future))
+
+
+def from_thread(runtime: Runtime, coroutine: Coroutine[Any, Any, T]) -> T:
+    """Runs on the runtime's loop and waits, in a thread that has no running loop."""
+    return asyncio.run_coroutine_threadsafe(coroutine, runtime.loop).result()
+
+
+def call_soon(runtime: Runtime, callback: Callable[[], None]) -> None:
+    """Calls on the runtime's loop, from any thread; a runtime that is gone does not mind."""
+    with contextlib.suppress(RuntimeError):
+        runtime.loop.call_soon_threadsafe(callback)
+
+
+async def astop() -> None:
+    """Drains and ends this process's runtime; the next use starts another."""
+    process = _this_process()
+    runtime, thread = process.runtime, process.thread
+    process.runtime = process.thread = None
+    if runtime is not None and runtime.alive:
+        await across(runtime, runtime.stop())
+    if thread is not None:
+        thread.close()
+
+
+def stop() -> None:
+    """`astop()` for code that is not async; for a runtime in a loop thread."""
+    process = _this_process()
+    runtime, thread = process.runtime, process.thread
+    if thread is None:
+        return
+    process.runtime = process.thread = None
+    if runtime is not None and runtime.alive:
+        from_thread(runtime, runtime.stop())
+    thread.close()
+
+
+class LoopThread:
+    """An event loop in a daemon thread of its own."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="rail-tasks-loop", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        try:
+            self.loop.run_forever()
+        finally:
+            self.loop.close()
+
+    def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
+
+    def close(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(timeout=5)
+
+
+# --- under an ASGI server -------------------------------------------------------------------------
+
+
+async def startup() -> None:
+    """The server has started: the runtime starts with it, before the first request."""
+    settings = get_settings()
+    if not settings.enabled or settings.backend == "sync":
+        return
+    await aruntime(in_thread=settings.backend == "thread")
+    _drain_on_signal(asyncio.get_running_loop())
+
+
+async def shutdown() -> None:
+    """The server is stopping: running tasks get `drain_seconds`, then are handed back."""
+    await astop()
+
+
+def _drain_on_signal(loop: asyncio.AbstractEventLoop) -> None:
+    """Begins to drain when the server is told to stop, not when it has closed its connections.
+
+    It waits for those, and a stream ends only with the drain. The server's own handler runs next.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGTERM, signal.SIGINT):
+        previous = signal.getsignal(number)
+        if not callable(previous):  # nobody is there to end the process after the drain
+            continue
+
+        def handle(
+            number: int,
+            frame: FrameType | None,
+            previous: Callable[[int, FrameType | None], Any] = previous,
+        ) -> None:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(_begin_drain)
+            previous(number, frame)
+
+        signal.signal(number, handle)
+
+
+_drains: set[asyncio.Future[None]] = set()
+
+
+def _begin_drain() -> None:
+    runtime = current()
+    if runtime is None or runtime.draining:
+        return
+    drain = asyncio.ensure_future(across(runtime, runtime.drain()))
+    _drains.add(drain)
+    drain.add_done_callback(_drains.discard)
+
+
+def _forget(*, setting: str, **_: Any) -> None:
+    """Another ledger or bus may be wanted now; one that a runtime uses stays until it stops."""
+    if setting in {SETTING, "DATABASES"} and current() is None:
+        process = _this_process()
+        process.ledger = process.bus = None
+
+
+setting_changed.connect(_forget, dispatch_uid="rail_async_tasks.host")
+atexit.register(stop)

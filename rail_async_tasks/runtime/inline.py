@@ -1,0 +1,205 @@
+"""The `sync` backend's way to run: every attempt at once, in the caller's thread and transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from asgiref.sync import async_to_sync
+from django.db import transaction
+
+from rail_async_tasks.bus.port import Bus
+from rail_async_tasks.conf import TaskSettings
+from rail_async_tasks.definition import Registry, TaskDefinition
+from rail_async_tasks.errors import TaskCancelled
+from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.ids import new_id
+from rail_async_tasks.ledger.port import Claimed, Ledger, NewExecution, Progress
+from rail_async_tasks.runtime import verdict as verdicts
+from rail_async_tasks.runtime.context import ExecutionContext, Info, TaskContext, load_user
+from rail_async_tasks.runtime.effective import effective
+from rail_async_tasks.runtime.runtime import as_created, as_settled
+from rail_async_tasks.runtime.verdict import Terms, Verdict
+from rail_async_tasks.states import Status
+from rail_async_tasks.text import MAX_MESSAGE_BYTES, clean
+
+
+class InlineRun:
+    """Runs executions in the calling thread, which must have no running event loop."""
+
+    def __init__(
+        self, settings: TaskSettings, registry: Registry, ledger: Ledger, bus: Bus
+    ) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._ledger = ledger
+        self._bus = bus
+        self._runtime_id = new_id()
+
+    def create(self, new: NewExecution) -> TaskSnapshot:
+        """Stores the execution and runs it to its end; an existing one with its key comes back."""
+        created = self._ledger.create_here(new)
+        if created.existing is not None:
+            return created.existing
+        self._publish(as_created(new, created))
+        return self.run(new.id)
+
+    def run(self, execution_id: UUID) -> TaskSnapshot:
+        """Attempts the execution until it is final. Retries follow at once."""
+        while True:
+            claimed = self._ledger.claim_here(execution_id, self._runtime_id, new_id())
+            if claimed is None:  # cancelled before its claim
+                snapshot = self._ledger.get(execution_id)
+                assert snapshot is not None
+                return snapshot
+            snapshot = self._attempt(claimed)
+            if snapshot.is_final:
+                return snapshot
+
+    def _attempt(self, claimed: Claimed) -> TaskSnapshot:
+        definition = self._registry.get(claimed.snapshot.name)
+        assert definition is not None, "it was enqueued by its definition"
+        self._publish(claimed.snapshot)
+        terms = self._terms(claimed.snapshot, definition)
+        progress = _Progress(self, claimed)
+        verdict = self._body(claimed, definition, terms, progress)
+        outcome = verdicts.outcome(
+            verdict,
+            id=claimed.snapshot.id,
+            token=claimed.token,
+            progress=progress.snapshot.progress,
+            progress_message=progress.snapshot.progress_message,
+            ttl=terms.ttl,
+        )
+        settled = self._ledger.settle_here(outcome)
+        if settled is None:  # somebody else has ended it: what they made of it holds
+            snapshot = self._ledger.get(claimed.snapshot.id)
+            assert snapshot is not None
+            return snapshot
+        snapshot = as_settled(progress.snapshot, outcome, settled)
+        self._publish(snapshot)
+        return snapshot
+
+    def _terms(self, snapshot: TaskSnapshot, definition: TaskDefinition) -> Terms:
+        options = effective(definition, self._settings)
+        return Terms(
+            retry=options.retry,
+            retry_count=snapshot.retry_count,
+            max_retries=snapshot.max_retries,
+            rerun_on_crash=definition.options.rerun_on_crash,
+            timeout=options.timeout,
+            ttl=self._settings.result_ttl_seconds,
+            max_result_bytes=self._settings.max_result_bytes,
+        )
+
+    def _body(
+        self, claimed: Claimed, definition: TaskDefinition, terms: Terms, progress: _Progress
+    ) -> Verdict:
+        try:
+            arguments = definition.decode(claimed.arguments)
+            leading: tuple[Any, ...] = ()
+            if definition.takes_info:
+                task = TaskContext(
+                    id=claimed.snapshot.id,
+                    name=claimed.snapshot.name,
+                    attempt=claimed.snapshot.attempts,
+                    queue=claimed.snapshot.queue,
+                    report=progress.report if definition.options.track_progress else None,
+                )
+                user = load_user(claimed.snapshot.owner_id)
+                info = Info(ExecutionContext(task, user, claimed.snapshot.tenant_id))
+                leading = (None, info) if definition.takes_root else (info,)
+            return verdicts.returned(
+                self._call(definition, leading, arguments, terms.timeout), terms
+            )
+        except _TimedOut:
+            return verdicts.timed_out(terms)
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except (asyncio.CancelledError, TaskCancelled) as error:
+            return verdicts.raised(RuntimeError(f"The body raised {type(error).__name__}."), terms)
+        except BaseException as error:
+            return verdicts.raised(error, terms)
+
+    def _call(
+        self,
+        definition: TaskDefinition,
+        leading: tuple[Any, ...],
+        arguments: dict[str, Any],
+        timeout: float | None,
+    ) -> Any:
+        if not self._ledger.in_transaction():
+            return _call(definition, leading, arguments, timeout)
+        # A savepoint: a body that breaks its transaction must not take the caller's with it.
+        with transaction.atomic():
+            return _call(definition, leading, arguments, timeout)
+
+    def progressed(self, claimed: Claimed, snapshot: TaskSnapshot) -> None:
+        self._publish(snapshot)
+        self._ledger.progress_here(
+            Progress(
+                snapshot.id,
+                claimed.token,
+                snapshot.progress,
+                snapshot.progress_message,
+                snapshot.step,
+            )
+        )
+
+    @property
+    def progress_interval(self) -> float:
+        return self._settings.progress_interval_seconds
+
+    def _publish(self, snapshot: TaskSnapshot) -> None:
+        if self._settings.emit_subscriptions:
+            self._bus.publish(snapshot)
+
+
+class _TimedOut(Exception):
+    """The attempt took longer than its timeout."""
+
+
+def _call(
+    definition: TaskDefinition,
+    leading: tuple[Any, ...],
+    arguments: dict[str, Any],
+    timeout: float | None,
+) -> Any:
+    if not definition.is_coroutine:  # nothing can interrupt it: its timeout is not enforced here
+        return definition.function(*leading, **arguments)
+
+    async def body() -> Any:
+        scope = asyncio.timeout(timeout)
+        try:
+            async with scope:
+                return await definition.function(*leading, **arguments)
+        except TimeoutError as error:
+            if scope.expired():
+                raise _TimedOut from error
+            raise
+
+    return async_to_sync(body)()
+
+
+class _Progress:
+    """Throttled progress without a loop: what is held back goes with the outcome."""
+
+    def __init__(self, run: InlineRun, claimed: Claimed) -> None:
+        self._run = run
+        self._claimed = claimed
+        self._next_at = 0.0
+        self.snapshot = claimed.snapshot
+
+    def report(self, percent: int, message: str | None) -> None:
+        self.snapshot = msgspec.structs.replace(
+            self.snapshot,
+            progress=percent,
+            progress_message=None if message is None else clean(message, MAX_MESSAGE_BYTES),
+            step=self.snapshot.step + 1,
+        )
+        if time.monotonic() >= self._next_at and self.snapshot.status == Status.RUNNING:
+            self._next_at = time.monotonic() + self._run.progress_interval
+            self._run.progressed(self._claimed, self.snapshot)

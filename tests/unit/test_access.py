@@ -1,0 +1,155 @@
+"""Who may see and change which task, as tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import AnonymousUser
+from django.test import override_settings
+
+from rail_async_tasks.access import (
+    SYSTEM,
+    Viewer,
+    atenant_of,
+    may_change,
+    may_list,
+    may_see,
+    tenant_of,
+    user_id_of,
+)
+
+ANONYMOUS = Viewer()
+ADA = Viewer("1")
+ADA_AT_ACME = Viewer("1", "acme")
+GRACE = Viewer("2")
+AUDITOR = Viewer("3", sees_all=True)
+ADMIN = Viewer("4", "acme", sees_all=True, changes_all=True)
+
+
+@dataclass
+class Row:
+    owner_id: str | None
+    tenant_id: str | None = None
+
+
+# viewer, task, then what holds under "by_id": may see, may change, may list
+RULE = [
+    (ADA, Row("1"), True, True, True),
+    (GRACE, Row("1"), False, False, False),
+    (ANONYMOUS, Row("1"), False, False, False),
+    (ADA, Row("1", "acme"), False, False, False),
+    (ADA_AT_ACME, Row("1"), False, False, False),
+    (ADA_AT_ACME, Row("1", "acme"), True, True, True),
+    (ADA_AT_ACME, Row("1", "other"), False, False, False),
+    (AUDITOR, Row("1"), True, False, True),
+    (AUDITOR, Row("3"), True, True, True),
+    (ADMIN, Row("1", "other"), True, True, True),
+    (SYSTEM, Row("1", "acme"), True, True, True),
+    (ANONYMOUS, Row(None), True, True, False),
+    (ADA, Row(None), True, True, False),
+    (ADA, Row(None, "acme"), True, True, False),
+    (ADMIN, Row(None), True, True, True),
+]
+
+
+@pytest.mark.parametrize(("viewer", "task", "sees", "changes", "lists"), RULE)
+def test_the_rule(viewer: Viewer, task: Row, sees: bool, changes: bool, lists: bool) -> None:
+    """The owner within the tenant, who sees or changes all, and by its id a task without owner."""
+    assert may_see(viewer, task, "by_id") == sees
+    assert may_change(viewer, task, "by_id") == changes
+    assert may_list(viewer, task) == lists
+
+
+@pytest.mark.parametrize("viewer", [ANONYMOUS, ADA, ADA_AT_ACME])
+def test_without_anonymous_access_a_task_without_owner_is_nobodys(viewer: Viewer) -> None:
+    """Under "deny" not even its id opens it."""
+    assert not may_see(viewer, Row(None), "deny")
+    assert not may_change(viewer, Row(None), "deny")
+
+
+def test_without_anonymous_access_staff_sees_on() -> None:
+    """ "deny" takes nothing from who sees all and from owners."""
+    assert may_see(AUDITOR, Row(None), "deny")
+    assert may_change(ADMIN, Row(None), "deny")
+    assert may_see(ADA, Row("1"), "deny")
+
+
+def account(**flags: Any) -> Any:
+    """A user with flags; `rights` are the permissions it has."""
+    rights = flags.pop("rights", ())
+    defaults = {"pk": 7, "is_authenticated": True, "is_active": True}
+    return SimpleNamespace(**{**defaults, **flags}, has_perm=lambda right: right in rights)
+
+
+VIEW = "rail_async_tasks.view_taskexecution"
+CHANGE = "rail_async_tasks.change_taskexecution"
+
+ACCOUNTS = [
+    (account(), Viewer("7")),
+    (account(is_staff=True), Viewer("7")),
+    (account(is_staff=True, rights=[VIEW]), Viewer("7", sees_all=True)),
+    (account(is_staff=True, rights=[VIEW, CHANGE]), Viewer("7", sees_all=True, changes_all=True)),
+    (account(is_staff=True, rights=[CHANGE]), Viewer("7")),
+    (account(rights=[VIEW, CHANGE]), Viewer("7")),
+    (account(is_superuser=True, rights=[VIEW, CHANGE]), Viewer("7", None, True, True)),
+    (account(is_superuser=True, is_active=False, rights=[VIEW, CHANGE]), Viewer("7")),
+    (account(is_authenticated=False), Viewer()),
+    (account(pk=None), Viewer()),
+    (AnonymousUser(), Viewer()),
+    (None, Viewer()),
+]
+
+
+@pytest.mark.parametrize(("user", "viewer"), ACCOUNTS)
+async def test_a_users_viewer(user: Any, viewer: Viewer) -> None:
+    """Only active superusers and staff with the right see all, and change only what they see."""
+    assert Viewer.for_user(user) == viewer
+    assert await Viewer.afor_user(user) == viewer
+
+
+def test_a_viewer_keeps_the_tenant() -> None:
+    """The tenant is the request's, with or without a user."""
+    assert Viewer.for_user(account(), "acme") == Viewer("7", "acme")
+    assert Viewer.for_user(None, "acme") == Viewer(None, "acme")
+
+
+def test_an_owner_is_kept_as_text() -> None:
+    """Primary keys of any type become text; nobody becomes None."""
+    assert user_id_of(account(pk=12)) == "12"
+    assert user_id_of(AnonymousUser()) is None
+
+
+def by_header(request: Any) -> int | None:
+    return request.tenant_of_header
+
+
+async def by_header_async(request: Any) -> int | None:
+    return request.tenant_of_header
+
+
+@pytest.mark.parametrize("name", [None, "by_header", "by_header_async"])
+async def test_the_tenant_of_a_request(name: str | None) -> None:
+    """`request.tenant_id`, or what the setting's function says, plain or async; as text."""
+    path = None if name is None else f"{__name__}.{name}"
+    expected = "acme" if name is None else "5"
+    request = SimpleNamespace(tenant_id="acme", tenant_of_header=5)
+    with override_settings(RAIL_DJANGO_GRAPHQL={"task_settings": {"tenant_resolver": path}}):
+        assert await atenant_of(request) == expected
+
+
+@pytest.mark.parametrize("name", ["by_header", "by_header_async"])
+def test_the_tenant_of_a_request_in_a_thread(name: str) -> None:
+    """The synchronous form agrees, for both kinds of function."""
+    setting = {"task_settings": {"tenant_resolver": f"{__name__}.{name}"}}
+    with override_settings(RAIL_DJANGO_GRAPHQL=setting):
+        assert tenant_of(SimpleNamespace(tenant_of_header=5)) == "5"
+        assert tenant_of(SimpleNamespace(tenant_of_header=None)) is None
+
+
+async def test_a_request_without_a_tenant() -> None:
+    """No attribute, no tenant."""
+    assert await atenant_of(SimpleNamespace()) is None
+    assert tenant_of(SimpleNamespace()) is None

@@ -1,0 +1,368 @@
+"""System checks: what each one finds, what it says to do, and that none of them crashes."""
+
+from __future__ import annotations
+
+import re
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import strawberry
+from django.apps import apps
+from django.core.checks import CheckMessage, registry, run_checks
+from django.db.utils import ConnectionHandler
+from django.test import override_settings
+
+from rail_async_tasks import checks, conf
+from rail_async_tasks.conf import problems as problem_ids
+
+SQLITE = "django.db.backends.sqlite3"
+
+
+@pytest.fixture
+def shop(monkeypatch: pytest.MonkeyPatch) -> Iterator[types.ModuleType]:
+    """A module that settings can name."""
+
+    @strawberry.type
+    class Query:
+        shelves: int = 1
+
+    module = types.ModuleType("checked_shop")
+    module.Query = Query  # type: ignore[attr-defined]
+    module.Backend = type("Backend", (), {})  # type: ignore[attr-defined]
+    module.notify = lambda **_: None  # type: ignore[attr-defined]
+    module.celery = types.SimpleNamespace(send_task=None)  # type: ignore[attr-defined]
+    module.number = 3  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "checked_shop", module)
+    return module
+
+
+def found(check: checks.Check, tasks: Any = None, schema: Any = None, **kwargs: Any) -> list[str]:
+    """Numbers of what `check` finds under these settings."""
+    return [message.id.rpartition(".")[2] for message in messages(check, tasks, schema, **kwargs)]
+
+
+def messages(
+    check: checks.Check, tasks: Any = None, schema: Any = None, **kwargs: Any
+) -> list[CheckMessage]:
+    raw = {"task_settings": tasks or {}, "schema_settings": schema or {}}
+    with override_settings(RAIL_DJANGO_GRAPHQL=raw):
+        result = check(None, **kwargs)
+    assert all(message.hint for message in result)
+    return result
+
+
+def test_the_docstring_lists_every_id() -> None:
+    """The table is the reference of the ids: complete, and without dead ones."""
+    in_table = set(re.findall(r"^    ([EW]\d{3})  ", checks.__doc__ or "", re.MULTILINE))
+    source = Path(checks.__file__).read_text().partition('"""\n\nfrom')[2]
+    in_checks = set(re.findall(r"\b[EW]\d{3}\b", source))
+    in_settings = {
+        value.rpartition(".")[2]
+        for value in vars(problem_ids).values()
+        if isinstance(value, str) and re.fullmatch(r"rail_async_tasks\.[EW]\d{3}", value)
+    }
+
+    # The checks' own comments and docstrings may name ids of the settings, too.
+    assert in_table == in_checks | in_settings
+
+
+def test_all_checks_are_registered() -> None:
+    """`manage.py check` finds wrong settings by the app's tag, whatever else is wrong."""
+    checks.register_checks()
+
+    raw = {"task_settings": {"max_workers": 0, "failure_callback": "no_such.thing"}}
+    with override_settings(RAIL_DJANGO_GRAPHQL=raw, USE_TZ=False, TIME_ZONE="Asia/Tokyo"):
+        ids = {message.id for message in run_checks(tags=[checks.TAG])}
+
+    assert {f"rail_async_tasks.{number}" for number in ("E004", "E013", "W007")} <= ids
+    assert checks.check_databases in registry.registry.registered_checks
+
+
+def test_mistakes_in_settings_come_with_level_id_and_hint() -> None:
+    """All at once, errors as errors and warnings as warnings."""
+    result = messages(
+        checks.check_settings, {"max_workers": 0, "bakend": "x", "failure_callback": "a.b"}
+    )
+
+    assert [(type(message).__name__, message.id[-4:]) for message in result] == [
+        ("Error", "E002"),
+        ("Error", "E004"),
+        ("Warning", "W002"),
+    ]
+    assert result[0].hint == 'Did you mean "backend"?'
+
+
+@pytest.mark.parametrize("value", [None, [], 3, "x", {"task_settings": None}])
+@pytest.mark.parametrize(
+    "check",
+    [
+        checks.check_settings,
+        checks.check_dotted_paths,
+        checks.check_release,
+        checks.check_packages,
+        checks.check_project,
+        checks.check_databases,
+    ],
+)
+def test_every_check_runs_whatever_the_settings_are(check: checks.Check, value: object) -> None:
+    """Wrong settings are reported by one check and survived by the others."""
+    with override_settings(RAIL_DJANGO_GRAPHQL=value):
+        result = check(None, databases=[])
+
+    assert bool(result) == (check is checks.check_settings)
+
+
+def test_nothing_is_wrong_without_settings() -> None:
+    """A fresh project with the app and its neighbours gets no message."""
+    for check in (
+        checks.check_settings, checks.check_dotted_paths, checks.check_release,
+        checks.check_packages,
+    ):  # fmt: skip
+        assert check(None) == []
+
+
+def test_right_paths_are_silent(shop: types.ModuleType) -> None:
+    """What imports and fits is not commented on."""
+    tasks = {
+        "backend": "checked_shop.Backend",
+        "celery_app": "checked_shop.celery",
+        "failure_callback": "checked_shop.notify",
+        "tenant_resolver": "checked_shop.notify",
+        "authenticator": "checked_shop.notify",
+    }
+    schema = {"query_extensions": ["checked_shop.Query"]}
+
+    assert found(checks.check_dotted_paths, tasks, schema) == []
+
+
+@pytest.mark.parametrize("path", ["checked_shop.Missing", "no_such_shop.Query"])
+def test_an_extension_that_does_not_import_is_an_error(shop: types.ModuleType, path: str) -> None:
+    """The message has the setting, the path and the original error."""
+    (message,) = messages(checks.check_dotted_paths, schema={"mutation_extensions": [path]})
+
+    assert message.id == "rail_async_tasks.E012"
+    assert "mutation_extensions" in message.msg
+    assert path in message.msg
+    assert "Error" in message.msg
+
+
+def test_an_extension_whose_module_raises_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broken module of the project is reported, not raised through the checks."""
+    (tmp_path / "broken_shop.py").write_text("raise RuntimeError('no shelves')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    (message,) = messages(
+        checks.check_dotted_paths, schema={"query_extensions": ["broken_shop.Query"]}
+    )
+
+    assert "RuntimeError: no shelves" in message.msg
+
+
+def test_an_extension_that_is_no_strawberry_type_is_an_error(shop: types.ModuleType) -> None:
+    """A plain class would add nothing to the schema, silently."""
+    assert found(
+        checks.check_dotted_paths, schema={"query_extensions": ["checked_shop.Backend"]}
+    ) == ["E012"]
+
+
+@pytest.mark.parametrize(
+    "key", ["backend", "celery_app", "failure_callback", "tenant_resolver", "authenticator"]
+)
+@pytest.mark.parametrize("path", ["checked_shop.number", "checked_shop.missing", "no_such.thing"])
+def test_a_path_that_is_of_no_use_is_an_error(shop: types.ModuleType, key: str, path: str) -> None:
+    """It does not import, or is not what the setting takes."""
+    assert found(checks.check_dotted_paths, {key: path}) == ["E013"]
+
+
+def test_paths_are_looked_at_beside_other_mistakes(shop: types.ModuleType) -> None:
+    """One wrong number does not hide a wrong path: everything is reported in one run."""
+    tasks = {"max_workers": 0, "authenticator": "no_such.thing"}
+    schema = {"query_extensions": ["nodots", "no_such.Query"]}
+
+    assert found(checks.check_dotted_paths, tasks, schema) == ["E012", "E013"]
+
+
+RELEASES = [
+    ({"backend": "arq", "redis_url": "redis://x", "bus": "memory"}, "backends.arq", "arq"),
+    ({"backend": "celery", "celery_app": "root.celery.app"}, "backends.celery", "celery"),
+    ({"backend": "dramatiq"}, "backends.dramatiq", "dramatiq"),
+    ({"backend": "django_q"}, "backends.django_q", "django_q"),
+    ({"redis_url": "redis://x"}, "bus.redis", "redis"),
+]
+
+
+@pytest.mark.parametrize(("tasks", "module", "package"), RELEASES)
+def test_what_the_release_does_not_have_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, tasks: dict[str, Any], module: str, package: str
+) -> None:
+    """A valid name whose module is not there is said at start, not at the first enqueue."""
+    wanted = f"rail_async_tasks.{module}"
+    monkeypatch.setattr(checks, "_is_installed", lambda name: name != wanted)
+
+    assert found(checks.check_release, tasks) == ["E014"]
+    assert found(checks.check_packages, tasks) == []
+
+
+@pytest.mark.parametrize(("tasks", "module", "package"), RELEASES)
+def test_a_backend_without_its_package_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, tasks: dict[str, Any], module: str, package: str
+) -> None:
+    """Once the release has it, the extra must be installed."""
+    monkeypatch.setattr(checks, "_is_installed", lambda name: name != package)
+
+    assert found(checks.check_release, tasks) == []
+    assert found(checks.check_packages, tasks) == ["E015"]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "package", "extra"),
+    [
+        ({"jwt": {"key": "k" * 32, "algorithms": ["HS256"]}}, "jwt", "jwt"),
+        ({"encryption_keys": ["A" * 43 + "="]}, "cryptography", "crypto"),
+        ({"metrics_enabled": True}, "prometheus_client", "metrics"),
+    ],
+)
+def test_a_setting_without_its_package_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, tasks: dict[str, Any], package: str, extra: str
+) -> None:
+    """The hint has the command that installs it."""
+    monkeypatch.setattr(checks, "_is_installed", lambda name: name != package)
+
+    (message,) = messages(checks.check_packages, tasks)
+
+    assert (message.id, package in message.msg) == ("rail_async_tasks.E015", True)
+    assert f'pip install "rail-async-tasks[{extra}]"' in (message.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("module", "installed"),
+    [("json", True), ("no_such_module", False), ("no_such.module", False), ("json.x", False)],
+)
+def test_a_missing_module_is_known_without_importing_it(module: str, installed: bool) -> None:
+    """A missing parent counts as missing and does not raise."""
+    assert checks._is_installed(module) is installed
+
+
+@pytest.mark.parametrize("app", ["channels", "strawberry_django"])
+def test_a_missing_neighbour_app_is_a_warning(monkeypatch: pytest.MonkeyPatch, app: str) -> None:
+    """Both belong in INSTALLED_APPS."""
+    monkeypatch.setattr(apps, "is_installed", lambda name: name != app)
+
+    (message,) = checks.check_project(None)
+
+    assert message.id == "rail_async_tasks.W004"
+    assert app in message.msg
+
+
+def test_a_local_clock_is_a_warning() -> None:
+    """Tasks run all the same, but their times are ambiguous for an hour a year."""
+    with override_settings(USE_TZ=False, TIME_ZONE="Europe/Berlin"):
+        assert "rail_async_tasks.W007" in [message.id for message in checks.check_project(None)]
+    with override_settings(USE_TZ=False, TIME_ZONE="UTC"):
+        assert "rail_async_tasks.W007" not in [m.id for m in checks.check_project(None)]
+    with override_settings(USE_TZ=True, TIME_ZONE="Europe/Berlin"):
+        assert "rail_async_tasks.W007" not in [m.id for m in checks.check_project(None)]
+
+
+def database(monkeypatch: pytest.MonkeyPatch, name: object, **options: Any) -> Any:
+    """Makes the checks see one SQLite database of this name."""
+    handler = ConnectionHandler(
+        {"default": {"ENGINE": SQLITE, "NAME": str(name), "OPTIONS": options}}
+    )
+    monkeypatch.setattr(checks, "connections", handler)
+    return handler["default"]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [({}, ["W005"]), ({"init_command": "PRAGMA journal_mode=WAL"}, [])],
+)
+def test_sqlite_without_wal_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    django_db_blocker: Any,
+    options: dict[str, Any],
+    expected: list[str],
+) -> None:
+    """With the option that the hint advises, the warning is gone; no connection is left open."""
+    connection = database(monkeypatch, tmp_path / "db.sqlite3", **options)
+    with django_db_blocker.unblock():
+        result = messages(checks.check_databases, databases=["default"])
+
+    assert [message.id[-4:] for message in result] == expected
+    assert connection.connection is None
+    for message in result:
+        assert '"init_command": "PRAGMA journal_mode=WAL"' in (message.hint or "")
+        assert '"transaction_mode": "IMMEDIATE"' in (message.hint or "")
+
+
+def test_sqlite_in_memory_is_silent(
+    monkeypatch: pytest.MonkeyPatch, django_db_blocker: Any
+) -> None:
+    """It has no WAL mode to be in."""
+    connection = database(monkeypatch, ":memory:")
+    with django_db_blocker.unblock():
+        assert checks._journal_mode(connection) == "memory"
+        assert found(checks.check_databases, databases=["default"]) == []
+
+
+def test_old_sqlite_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The version is looked at without opening the database."""
+    connection = database(monkeypatch, tmp_path / "db.sqlite3")
+    monkeypatch.setattr(connection, "Database", types.SimpleNamespace(sqlite_version_info=(3, 34)))
+
+    assert found(checks.check_databases, databases=["default"]) == ["E016"]
+    assert not (tmp_path / "db.sqlite3").exists()
+
+
+def test_a_database_that_cannot_be_reached_is_left_to_django(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, django_db_blocker: Any
+) -> None:
+    """The checks do not crash on it."""
+    database(monkeypatch, tmp_path / "missing" / "db.sqlite3")
+    with django_db_blocker.unblock():
+        assert found(checks.check_databases, databases=["default"]) == []
+
+
+@pytest.mark.parametrize(("vendor", "expected"), [("mysql", ["W006"]), ("postgresql", [])])
+def test_another_database_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, vendor: str, expected: list[str]
+) -> None:
+    """It works by the portable path, and is known to be slower."""
+    connection = database(monkeypatch, "unused")
+    monkeypatch.setattr(connection, "vendor", vendor)
+
+    assert found(checks.check_databases, databases=["default"]) == expected
+
+
+@pytest.mark.parametrize("databases", [None, [], ["other"]])
+def test_a_database_that_django_did_not_ask_for_is_not_looked_at(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, databases: list[str] | None
+) -> None:
+    """Plain `manage.py check` opens no connection."""
+    connection = database(monkeypatch, tmp_path / "db.sqlite3")
+    monkeypatch.setattr(connection, "vendor", "mysql")
+
+    assert found(checks.check_databases, databases=databases) == []
+
+
+def test_rows_in_memory_need_no_database(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With `track_in_database` off nothing is said about a database that is not used."""
+    connection = database(monkeypatch, tmp_path / "db.sqlite3")
+    monkeypatch.setattr(connection, "vendor", "mysql")
+
+    tasks = {"track_in_database": False}
+    assert found(checks.check_databases, tasks, databases=["default"]) == []
+
+
+def test_checks_read_the_settings_anew() -> None:
+    """What use has cached does not hide what the settings say now."""
+    conf.get_settings()
+    with override_settings(RAIL_DJANGO_GRAPHQL={"task_settings": {"x": 1}}):
+        assert [message.id for message in checks.check_settings(None)] == ["rail_async_tasks.E002"]

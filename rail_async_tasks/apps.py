@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+from itertools import chain
+
 from django.apps import AppConfig
+from django.utils.module_loading import import_string
 
 
 class RailAsyncTasksConfig(AppConfig):
@@ -12,7 +16,12 @@ class RailAsyncTasksConfig(AppConfig):
 
     def ready(self) -> None:
         from rail_async_tasks import checks
+        from rail_async_tasks.conf import read
         from rail_async_tasks.definition import autodiscover
 
         checks.register_checks()
         autodiscover()
+        for path in chain(*read().extensions.values()):
+            # Their modules declare tasks too. One that can't be imported is the checks' to report.
+            with contextlib.suppress(Exception):
+                import_string(path)

@@ -1,4 +1,4 @@
-"""TaskSnapshot: an execution as it stood at one (seq, step). It travels on the bus; edges render it."""
+"""TaskSnapshot: an execution at one (seq, step). It travels on the bus, and edges render it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rail_async_tasks.states import FINAL
 class TaskSnapshot(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One execution at one moment. `seq` counts state changes, `step` progress within one of them.
 
-    `result` is the decoded JSON value; `progress` is a percentage, 0 to 100; times are aware, in UTC.
+    `result` is the decoded JSON value, `progress` a percentage from 0 to 100; times are in UTC.
     """
 
     id: UUID

@@ -1,8 +1,8 @@
 """UUIDv7 ids: unique everywhere, and in the order of creation within a process.
 
-The order lets a primary key serve as the paging cursor for "newest first" and keeps index inserts at
-the right-hand edge. Layout after RFC 9562, section 5.7, method 3: 48 bits of Unix milliseconds, then
-12 bits of the millisecond's fraction, then 62 random bits. Python's own `uuid.uuid7` needs 3.14.
+The order lets a primary key serve as the paging cursor for "newest first" and keeps index inserts
+at the right-hand edge. Layout after RFC 9562, section 5.7, method 3: 48 bits of Unix milliseconds,
+then 12 bits of the millisecond's fraction, then 62 random bits. Python's `uuid.uuid7` needs 3.14.
 """
 
 from __future__ import annotations

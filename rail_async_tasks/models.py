@@ -61,7 +61,9 @@ class TaskExecution(models.Model):
             models.Index(fields=("status", "-id"), name="rat_status_newest"),
             # The claim: due rows of one queue in the order in which they start.
             models.Index(
-                F("queue"), F("priority").desc(), F("id"),
+                F("queue"),
+                F("priority").desc(),
+                F("id"),
                 name="rat_due",
                 condition=Q(status__in=sorted(WAITING), run_after__isnull=True),
             ),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -63,13 +63,13 @@ class EnqueueOptions:
     parent_id: UUID | None = None
 
 
-# --- enqueue ----------------------------------------------------------------------------------------
+# --- enqueue -------------------------------------------------------------------------------------
 
 
 async def aenqueue(
     definition: TaskDefinition,
     arguments: Mapping[str, Any],
-    options: EnqueueOptions = EnqueueOptions(),  # noqa: B008 (frozen)
+    options: EnqueueOptions = EnqueueOptions(),
 ) -> TaskSnapshot:
     """Stores an execution and returns it as it stands at its creation; it runs in a while.
 
@@ -84,7 +84,7 @@ async def aenqueue(
 def enqueue(
     definition: TaskDefinition,
     arguments: Mapping[str, Any],
-    options: EnqueueOptions = EnqueueOptions(),  # noqa: B008 (frozen)
+    options: EnqueueOptions = EnqueueOptions(),
 ) -> TaskSnapshot:
     """`aenqueue` for code that is not async. In a transaction the row is part of it.
 
@@ -199,7 +199,7 @@ def _unique_key(
     return hashlib.sha256(msgspec.json.encode(scope)).hexdigest()
 
 
-# --- read ---------------------------------------------------------------------------------------------
+# --- read ----------------------------------------------------------------------------------------
 
 
 async def aget(viewer: Viewer, task_id: str | UUID) -> TaskSnapshot:
@@ -298,7 +298,7 @@ def _seen(viewer: Viewer, snapshot: TaskSnapshot | None) -> TaskSnapshot:
 
 
 def _freshest(snapshot: TaskSnapshot) -> TaskSnapshot:
-    """The snapshot, or a newer one of an attempt that runs here: progress is saved twice a second."""
+    """The snapshot, or the newer one of an attempt here: progress is saved twice a second."""
     runtime = host.current()
     attempt = None if runtime is None else runtime.attempts.get(snapshot.id)
     if attempt is not None and attempt.snapshot.version > snapshot.version:
@@ -317,7 +317,7 @@ async def _on_ledger(call: Callable[[Ledger], T]) -> T:
     return await sync_to_async(call)(ledger)
 
 
-# --- cancel and retry ------------------------------------------------------------------------------------
+# --- cancel and retry ----------------------------------------------------------------------------
 
 
 async def acancel(viewer: Viewer, task_id: str | UUID) -> TaskSnapshot:
@@ -406,10 +406,10 @@ def _changeable(ledger: Ledger, viewer: Viewer, task_id: str | UUID) -> TaskSnap
     return snapshot
 
 
-# --- watch ----------------------------------------------------------------------------------------------
+# --- watch ---------------------------------------------------------------------------------------
 
 
-async def watch(viewer: Viewer, task_id: str | UUID) -> AsyncIterator[TaskSnapshot]:
+async def watch(viewer: Viewer, task_id: str | UUID) -> AsyncGenerator[TaskSnapshot, None]:
     """Yields the task as it stands, then its changes in order, and ends after the final one.
 
     `(seq, step)` only grows; a slow reader may miss a change in between, never the final one.
@@ -437,7 +437,7 @@ async def watch(viewer: Viewer, task_id: str | UUID) -> AsyncIterator[TaskSnapsh
                 return
 
 
-async def watch_mine(viewer: Viewer) -> AsyncIterator[TaskSnapshot]:
+async def watch_mine(viewer: Viewer) -> AsyncGenerator[TaskSnapshot, None]:
     """Yields the viewer's unfinished tasks, oldest first, then every change of a task of theirs."""
     _enabled()
     if viewer.user_id is None:
@@ -462,7 +462,7 @@ async def _unfinished(viewer: Viewer) -> list[TaskSnapshot]:
 
 
 class _Seen:
-    """The versions that a watcher of many tasks has seen last; of so many that memory is bounded."""
+    """The versions that a watcher of many tasks has seen last; a bounded number of them."""
 
     MAX = 10_000
 

@@ -10,7 +10,7 @@
     running                     hand back        token mine, otherwise                  failed
     running                     give up, cancel  token mine, cancel asked for           cancelled
     pending, retrying           cancel           -                                      cancelled
-    running                     cancel           -                                      running + flag
+    running                     cancel           -                                      (flag only)
     completed, failed, cancelled                 no edge leaves a final state
 
 Where a cancel has been asked for, every edge out of `running` but success leads to `cancelled`.

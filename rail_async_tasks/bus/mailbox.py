@@ -83,5 +83,3 @@ class Mailbox:
 
     def __len__(self) -> int:
         return len(self._unread)
-
-

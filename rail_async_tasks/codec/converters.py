@@ -112,6 +112,24 @@ def mapping(item: Converter) -> Converter:
     return Converter(to_json, from_json)
 
 
+def _fields_of(value: dict[str, Any], fields: Sequence[Field]) -> dict[str, Any]:
+    """The fields that a JSON object has, converted."""
+    done: dict[str, Any] = {}
+    for field in fields:
+        if field.name not in value:
+            if field.required:
+                raise Mismatch("is required", f".{field.name}")
+            if field.none_when_absent:
+                done[field.name] = None
+            continue
+        try:
+            done[field.name] = field.from_json(value[field.name])
+        except Mismatch as mismatch:
+            mismatch.prefix(f".{field.name}")
+            raise
+    return done
+
+
 def structure(cls: type, fields: Sequence[Field]) -> Converter:
     """A dataclass or Strawberry input; `fields` may still grow after this (recursive types)."""
     name = cls.__name__
@@ -136,19 +154,7 @@ def structure(cls: type, fields: Sequence[Field]) -> Converter:
     def from_json(value: Any) -> Any:
         if type(value) is not dict:
             raise expected(f"the fields of {name}", value)
-        done: dict[str, Any] = {}
-        for field in fields:
-            if field.name not in value:
-                if field.required:
-                    raise Mismatch("is required", f".{field.name}")
-                if field.none_when_absent:
-                    done[field.name] = None
-                continue
-            try:
-                done[field.name] = field.from_json(value[field.name])
-            except Mismatch as mismatch:
-                mismatch.prefix(f".{field.name}")
-                raise
+        done = _fields_of(value, fields)
         for key in value:
             if key not in done:
                 raise Mismatch(f"{name} has no such field", key_step(key))

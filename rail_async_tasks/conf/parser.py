@@ -208,7 +208,7 @@ def _task_values(raw: object, report: Report) -> dict[str, Any]:
     """The right ones among the given values, typed, by key."""
     if not _is_section(raw, TASKS, report):
         return {}
-    strays = {name: f'It belongs in {SETTING}["{SCHEMA.section}"].' for name in _EXTENSIONS}
+    strays = dict.fromkeys(_EXTENSIONS, f'It belongs in {SETTING}["{SCHEMA.section}"].')
     known_keys(raw, _RULES, TASKS, report, strays)
     values: dict[str, Any] = {}
     wrong: set[str] = set()

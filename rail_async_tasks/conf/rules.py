@@ -69,7 +69,8 @@ def number(
     low: float = 0, high: float = MAX_SECONDS, *, above: bool = False, unit: str = "seconds"
 ) -> Rule:
     """An int or float from `low` (`above`: not `low` itself) to `high`, given back as float."""
-    allowed = f"{'more than' if above else 'from'} {low:g} {'and at most' if above else 'to'} {high:,.12g}"
+    start, end = ("more than", "and at most") if above else ("from", "to")
+    allowed = f"{start} {low:g} {end} {high:,.12g}"
 
     def rule(value: Any, place: Place, report: Report) -> Any:
         if isinstance(value, timedelta):

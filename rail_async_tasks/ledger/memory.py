@@ -68,7 +68,7 @@ class MemoryLedger:
 
     async def relieved(self) -> None: ...
 
-    # --- edges -------------------------------------------------------------------------------------
+    # --- edges -----------------------------------------------------------------------------------
 
     def create(self, new: NewExecution, done: Callable[[Created | BaseException], None]) -> None:
         done(self.create_here(new))
@@ -194,7 +194,7 @@ class MemoryLedger:
             return self._claim(row, runtime_id, token)
 
     def settle(
-        self, outcome: Outcome, done: Callable[[Settled | None | BaseException], None]
+        self, outcome: Outcome, done: Callable[[Settled | BaseException | None], None]
     ) -> None:
         done(self.settle_here(outcome))
 
@@ -298,7 +298,7 @@ class MemoryLedger:
                 self._ended(row)
             return Cancelled(row.snapshot, changed=True)
 
-    # --- reads -------------------------------------------------------------------------------------
+    # --- reads -----------------------------------------------------------------------------------
 
     async def cancels_for(self, runtime_id: UUID) -> Sequence[UUID]:
         return []  # there is no other process that could ask

@@ -8,6 +8,7 @@ connection and in its transaction.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -45,6 +46,9 @@ from rail_async_tasks.states import UNFINISHED, WAITING, Status
 
 T = TypeVar("T")
 
+# How long the caller of a creation waits for a database that does not answer, in seconds.
+CREATE_PATIENCE = 30.0
+
 
 class OrmLedger:
     """Executions as rows of `TaskExecution`. See `port.Ledger`."""
@@ -69,13 +73,13 @@ class OrmLedger:
         await self.outcomes.stop()
 
     def create(self, new: NewExecution, done: Callable[[Created | BaseException], None]) -> None:
-        self.intake.submit(Create(new, done))
+        self.intake.submit(Create(new, done, time.monotonic() + CREATE_PATIENCE))
 
     async def claim(self, plan: ClaimPlan) -> Due:
         return await _answer(lambda done: self.intake.submit(Claim(plan, done)))
 
     def settle(
-        self, outcome: Outcome, done: Callable[[Settled | None | BaseException], None]
+        self, outcome: Outcome, done: Callable[[Settled | BaseException | None], None]
     ) -> None:
         self.outcomes.submit(Settle(outcome, done))
 
@@ -104,7 +108,7 @@ class OrmLedger:
     async def _look(self, read: Callable[[], T]) -> T:
         return await _answer(lambda done: self.outcomes.submit(Look(read, done)))
 
-    # --- for the service ---------------------------------------------------------------------------
+    # --- for the service -------------------------------------------------------------------------
 
     def in_transaction(self) -> bool:
         return connections[self.alias].in_atomic_block
@@ -182,7 +186,7 @@ class OrmLedger:
             snapshot = self.get(execution_id)
         return None if snapshot is None else Cancelled(snapshot, bool(changed))
 
-    # --- for an attempt that runs inline ------------------------------------------------------------
+    # --- for an attempt that runs inline ---------------------------------------------------------
 
     def claim_here(self, execution_id: UUID, runtime_id: UUID, token: UUID) -> Claimed | None:
         at = now(self.alias)
@@ -216,11 +220,11 @@ class OrmLedger:
         return TaskExecution.objects.using(self.alias)
 
 
-async def _answer(submit: Callable[[Callable[[Any], None]], None]) -> Any:
+async def _answer(submit: Callable[[Callable[[T | BaseException], None]], None]) -> T:
     """What a writer reports for the operation that `submit` hands over."""
-    waiter: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    waiter: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
-    def done(result: Any) -> None:
+    def done(result: T | BaseException) -> None:
         if waiter.done():  # the caller was cancelled
             return
         if isinstance(result, BaseException):

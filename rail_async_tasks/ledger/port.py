@@ -2,8 +2,8 @@
 
 A ledger must hold these, and `tests/contract/test_ledger.py` holds every ledger to them:
 
-* Each change is one compare-and-set. What it did is told by what it changed, never by a read before.
-* A write by an attempt names the attempt's token and changes nothing once the token is not the row's.
+* Each change is one compare-and-set. What it did is told by what it changed, not by a read before.
+* A write by an attempt names its token, and changes nothing once that is not the row's token.
 * `create` and `settle` call `done` on the loop after the change is durable, in any order between
   executions; nothing that was accepted is dropped while the process lives.
 * A failed row fails alone: its neighbours in a batch are written all the same.
@@ -153,7 +153,7 @@ class Cancelled(msgspec.Struct, frozen=True):
 class Ledger(Protocol):
     """See the module's docstring for what every implementation must hold."""
 
-    # --- for the runtime, on its loop -------------------------------------------------------
+    # --- for the runtime, on its loop ------------------------------------------------------------
 
     def start(self) -> None:
         """Called on the runtime's loop before anything else."""
@@ -172,7 +172,7 @@ class Ledger(Protocol):
         ...
 
     def settle(
-        self, outcome: Outcome, done: Callable[[Settled | None | BaseException], None]
+        self, outcome: Outcome, done: Callable[[Settled | BaseException | None], None]
     ) -> None:
         """Ends an attempt; `done` gets None if the row was no longer the attempt's."""
         ...
@@ -202,7 +202,7 @@ class Ledger(Protocol):
         """Returns when the ledger is not congested."""
         ...
 
-    # --- for the service, in the caller's thread and transaction -------------------------------
+    # --- for the service, in the caller's thread and transaction ---------------------------------
 
     def in_transaction(self) -> bool:
         """Whether this thread is inside the caller's database transaction."""
@@ -232,7 +232,7 @@ class Ledger(Protocol):
         """Cancels a waiting row, flags a running one, leaves a final one; None if there is none."""
         ...
 
-    # --- for an attempt that runs inline, in the caller's thread --------------------------------
+    # --- for an attempt that runs inline, in the caller's thread ---------------------------------
 
     def settle_here(self, outcome: Outcome) -> Settled | None: ...
 

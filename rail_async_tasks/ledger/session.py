@@ -46,6 +46,7 @@ LOCKED_PAUSE = 0.01
 class Create(msgspec.Struct, gc=False):
     new: NewExecution
     done: Callable[[Any], None]
+    give_up_at: float | None = None
 
     @property
     def alone(self) -> bool:
@@ -57,18 +58,21 @@ class Claim(msgspec.Struct, gc=False):
     plan: ClaimPlan
     done: Callable[[Any], None]
     alone: bool = False
+    give_up_at: None = None
 
 
 class Settle(msgspec.Struct, gc=False):
     outcome: Outcome
     done: Callable[[Any], None]
     alone: bool = False
+    give_up_at: None = None
 
 
 class Keep(msgspec.Struct, gc=False):
     progress: Progress
     done: Callable[[Any], None]
     alone: bool = False
+    give_up_at: None = None
 
 
 class Look(msgspec.Struct, gc=False):
@@ -77,6 +81,7 @@ class Look(msgspec.Struct, gc=False):
     read: Callable[[], Any]
     done: Callable[[Any], None]
     alone: bool = False
+    give_up_at: None = None
 
 
 class WriterSession:
@@ -85,6 +90,7 @@ class WriterSession:
     def __init__(self, alias: str) -> None:
         self._alias = alias
         self._connection: BaseDatabaseWrapper | None = None
+        self.may_have_committed = False
 
     def is_transient(self, error: Exception) -> bool:
         # Django maps lost connections, locks, deadlocks and serialization failures to these two;
@@ -103,6 +109,7 @@ class WriterSession:
                 logger.debug("closing a lost connection failed", exc_info=True)
 
     def execute(self, batch: Sequence[Any]) -> list[Any]:
+        self.may_have_committed = False
         if self._connection is None:
             self._connection = dedicated_connection(self._alias)
         work = Batch(self._connection)
@@ -111,6 +118,7 @@ class WriterSession:
         keeps = [op for op in batch if type(op) is Keep]
         results: dict[int, Any] = {}
         if creates and creates[0].alone:
+            self.may_have_committed = True
             return [work.create_unique(creates[0].new)]
         if creates or settles or keeps:
             with transaction.atomic(using=self._alias), self._connection.cursor() as cursor:
@@ -123,6 +131,7 @@ class WriterSession:
                 if keeps:
                     superseded = {op.outcome.id for op in settles}
                     work.progress(cursor, [op.progress for op in keeps], superseded)
+                self.may_have_committed = True
         for op in settles:
             if results[id(op)] is None:
                 results[id(op)] = work.settle_apart(op.outcome)
@@ -172,9 +181,7 @@ class Batch:
                 raise OperationalError("the unique key was freed meanwhile") from None
             return Created(existing.created_at, existing=existing)
 
-    def settle(
-        self, cursor: CursorWrapper, outcomes: Sequence[Outcome]
-    ) -> list[Settled | None]:
+    def settle(self, cursor: CursorWrapper, outcomes: Sequence[Outcome]) -> list[Settled | None]:
         cursor.execute(self._sql.settle, self._records(outcomes))
         ended = {self._dialect.read_id(row[0]): self._settled(row) for row in cursor.fetchall()}
         return [ended.get(outcome.id) for outcome in outcomes]
@@ -193,8 +200,8 @@ class Batch:
         """Settles a row that the batch did not change, by finding out why it did not.
 
         Running under this token: somebody else had it locked, try again. Not running, but the token
-        is still there: an earlier COMMIT, whose answer was lost, did write it (the token stays until
-        the next claim). Otherwise it is no longer this attempt's.
+        is still there: an earlier COMMIT, whose answer was lost, did write it (the token stays
+        until the next claim). Otherwise it is no longer this attempt's.
         """
         while True:
             row = (

@@ -5,7 +5,7 @@ write waits for nobody. What was submitted is written or reported as failed, nev
 
 * A transient failure (a locked database, a lost connection) repeats the whole batch, on a fresh
   connection, until it goes through. Whether the lost COMMIT took effect is for the session to find
-  out: its statements must be idempotent.
+  out: its statements must be idempotent. Who waits for an operation may set it a limit.
 * Any other failure splits the batch in halves, down to the one operation that is guilty, which
   alone is given the error.
 """
@@ -42,6 +42,11 @@ class Operation(Protocol):
         """Whether it must have a transaction of its own."""
         ...
 
+    @property
+    def give_up_at(self) -> float | None:
+        """When (by `time.monotonic`) it is reported as failed, if it surely was not written."""
+        ...
+
 
 class Session(Protocol):
     """A connection that the writer's thread owns."""
@@ -51,6 +56,11 @@ class Session(Protocol):
         ...
 
     def is_transient(self, error: Exception) -> bool: ...
+
+    @property
+    def may_have_committed(self) -> bool:
+        """Whether the `execute` that failed had sent its COMMIT."""
+        ...
 
     def reset(self) -> None:
         """Drops the connection; the next `execute` opens one."""
@@ -66,8 +76,8 @@ class Writer:
         self._queue: deque[Any] = deque()
         self._wake = threading.Event()
         self._stopping = False
-        self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._ended = asyncio.Event()
         self._pending = 0  # submitted and not yet reported; touched on the loop only
         self._relief: list[asyncio.Future[None]] = []
         self._idle: list[asyncio.Future[None]] = []
@@ -77,8 +87,7 @@ class Writer:
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._run, name=self._name, daemon=True).start()
 
     def submit(self, operation: Operation) -> None:
         """Hands over one operation. On the loop; never blocks."""
@@ -116,9 +125,7 @@ class Writer:
         await self.flushed()
         self._stopping = True
         self._wake.set()
-        thread = self._thread
-        while thread is not None and thread.is_alive():
-            await asyncio.sleep(0.002)
+        await self._ended.wait()
 
     # --- in the writer's thread ------------------------------------------------------------------
 
@@ -134,6 +141,7 @@ class Writer:
                     return
         finally:
             session.reset()
+            self._call_loop(self._ended.set)
 
     def _take(self) -> list[Any]:
         queue = self._queue
@@ -148,6 +156,7 @@ class Writer:
 
     def _write(self, session: Session, batch: list[Any]) -> None:
         backoff = FIRST_BACKOFF
+        settled = True  # no COMMIT of this batch is in doubt
         while True:
             try:
                 results = session.execute(batch)
@@ -156,7 +165,12 @@ class Writer:
                     if self.failing_since is None:
                         self.failing_since = time.monotonic()
                         logger.warning("%s: %s; will retry until it works", self._name, error)
+                    settled = settled and not session.may_have_committed
                     session.reset()
+                    if settled:
+                        batch = self._without_overdue(batch, error)
+                        if not batch:
+                            return
                     time.sleep(backoff)
                     backoff = min(backoff * 2, MAX_BACKOFF)
                     continue
@@ -171,6 +185,14 @@ class Writer:
             self._report(list(zip(batch, results, strict=True)))
             return
 
+    def _without_overdue(self, batch: list[Any], error: Exception) -> list[Any]:
+        """Reports the operations that have waited long enough; returns the others."""
+        now = time.monotonic()
+        overdue = [op for op in batch if op.give_up_at is not None and op.give_up_at <= now]
+        if overdue:
+            self._report([(operation, error) for operation in overdue])
+        return [op for op in batch if op.give_up_at is None or op.give_up_at > now]
+
     def _split(self, session: Session, batch: list[Any], error: Exception) -> None:
         if len(batch) == 1:
             self._report([(batch[0], error)])
@@ -180,13 +202,16 @@ class Writer:
         self._write(session, batch[middle:])
 
     def _report(self, results: list[tuple[Any, Any]]) -> None:
+        self._call_loop(self._deliver, results)
+
+    def _call_loop(self, callback: Callable[..., None], *args: Any) -> None:
         assert self._loop is not None
         try:
-            self._loop.call_soon_threadsafe(self._deliver, results)
+            self._loop.call_soon_threadsafe(callback, *args)
         except RuntimeError:
             # The loop was closed under a running writer (a script that ended in the middle of a
             # write). The rows are safe; there is nobody left to tell.
-            logger.debug("%s: the loop is closed, %d results untold", self._name, len(results))
+            logger.debug("%s: the loop is closed, a result stays untold", self._name)
 
     # --- on the loop -----------------------------------------------------------------------------
 

@@ -79,7 +79,7 @@ class Attempt:
                 report=None if self._reporter is None else self._reporter.report,
             )
 
-    # --- running it --------------------------------------------------------------------------------
+    # --- running it ------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Runs the body to its end. Never raises, whatever the body does."""
@@ -150,7 +150,7 @@ class Attempt:
             self.terms,
         )
 
-    # --- ending it ----------------------------------------------------------------------------------
+    # --- ending it -------------------------------------------------------------------------------
 
     def interrupt(self, why: Interruption) -> None:
         """Asks the body to end. The first reason stays; a body that has ended is left alone."""
@@ -158,7 +158,7 @@ class Attempt:
             return
         self._interruption = why
         if self._context is not None:
-            self._context._cancelled = True
+            self._context.request_cancel()
         if self.definition.is_coroutine:
             self._cancel_body()
             self._timers.append(self._loop.call_later(self._grace / 2, self._cancel_body))
@@ -210,7 +210,7 @@ class Attempt:
         """The outcome in place of one that the database refused to store."""
         return self._outcome(verdicts.refused(error))
 
-    # --- what it says meanwhile ---------------------------------------------------------------------
+    # --- what it says meanwhile ------------------------------------------------------------------
 
     def _progressed(self, percent: int, message: str | None) -> None:
         self.snapshot = msgspec.structs.replace(

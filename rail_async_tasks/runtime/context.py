@@ -73,9 +73,7 @@ class TaskContext:
             return self._track_async(iterable, total, message)
         return self._track(iterable, total, message)
 
-    def _track(
-        self, iterable: Iterable[T], total: int | None, message: str | None
-    ) -> Iterator[T]:
+    def _track(self, iterable: Iterable[T], total: int | None, message: str | None) -> Iterator[T]:
         self._tracked(0, total, message)
         for count, item in enumerate(iterable, 1):
             yield item
@@ -98,6 +96,10 @@ class TaskContext:
     def cancel_requested(self) -> bool:
         """Whether this attempt has been asked to end: cancelled, timed out, or shut down."""
         return self._cancelled
+
+    def request_cancel(self) -> None:
+        """For the runtime: sets `cancel_requested`."""
+        self._cancelled = True
 
     def raise_if_cancelled(self) -> None:
         """For `def` tasks, which nothing can interrupt: ends the attempt if that was asked for.

@@ -199,7 +199,7 @@ class LoopThread:
         self._thread.join(timeout=5)
 
 
-# --- under an ASGI server -------------------------------------------------------------------------
+# --- under an ASGI server ------------------------------------------------------------------------
 
 
 async def startup() -> None:

@@ -1,4 +1,4 @@
-"""The `sync` backend's way to run: every attempt at once, in the caller's thread and transaction."""
+"""How the `sync` backend runs: every attempt at once, in the caller's thread and transaction."""
 
 from __future__ import annotations
 

@@ -6,14 +6,13 @@ import asyncio
 import contextvars
 import logging
 from collections import deque
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 from uuid import UUID
 
 import anyio
 import msgspec
 from anyio.abc import TaskGroup
+from django.db import InterfaceError, OperationalError
 
 from rail_async_tasks.bus.port import Bus
 from rail_async_tasks.conf import TaskSettings
@@ -43,6 +42,8 @@ logger = logging.getLogger("rail_async_tasks.runtime")
 
 # Progress reaches the row at most this often (seconds): two writes a second for a task.
 SAVE_INTERVAL = 0.5
+# How long the end of the process is held up for a database that does not answer, in seconds.
+FLUSH_PATIENCE = 5.0
 
 
 class Runtime:
@@ -87,7 +88,7 @@ class Runtime:
         self._unsaved: dict[UUID, Attempt] = {}
         self._save_timer: asyncio.TimerHandle | None = None
 
-    # --- life ---------------------------------------------------------------------------------------
+    # --- life ------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Starts the writers and the host task; `ready` tells when claims may begin."""
@@ -176,7 +177,12 @@ class Runtime:
             logger.error("%d bodies that were given up are left behind", self.slots.leaked)
             await self._close()
             return
-        await asyncio.wait([self._host])
+        await asyncio.wait([self._host], timeout=FLUSH_PATIENCE)
+        if not self._host.done():
+            logger.error(
+                "%d outcomes could not be written in %g s: the database does not answer",
+                self._unsettled, FLUSH_PATIENCE,
+            )  # fmt: skip
 
     async def _until_idle(self, seconds: float) -> None:
         deadline = self.loop.time() + seconds
@@ -191,13 +197,13 @@ class Runtime:
         for attempt in list(self.attempts.values()):
             attempt.interrupt(why)
 
-    # --- new executions ------------------------------------------------------------------------------
+    # --- new executions --------------------------------------------------------------------------
 
-    async def create(self, new: NewExecution) -> TaskSnapshot | Created:
+    async def create(self, new: NewExecution) -> TaskSnapshot:
         """Stores a new execution and returns once that is durable; then it starts, or waits.
 
-        Returns the snapshot at creation, or `Created` with the `existing` one that has its unique
-        key. Cancelling the caller does not undo the creation.
+        Returns it as it stands at its creation, or the unfinished one that has its unique key.
+        Cancelling the caller does not undo the creation.
         """
         if self.draining:
             raise BackendUnavailable("This process is shutting down.")
@@ -214,16 +220,18 @@ class Runtime:
             # Nobody is in front of it: its insert is its claim, with no second write.
             new = msgspec.structs.replace(new, runtime_id=self.id, token=new_id())
             self.slots.take(new.queue, in_thread)
-        waiter: asyncio.Future[Any] = self.loop.create_future()
+        waiter: asyncio.Future[TaskSnapshot | None] = self.loop.create_future()
         self.ledger.create(new, partial(self._created, new, definition, in_thread, waiter))
-        return await waiter  # type: ignore[no-any-return]
+        snapshot = await waiter
+        assert snapshot is not None
+        return snapshot
 
     def _created(
         self,
         new: NewExecution,
         definition: TaskDefinition | None,
         in_thread: bool,
-        waiter: asyncio.Future[Any],
+        waiter: asyncio.Future[TaskSnapshot | None],
         created: Created | BaseException,
     ) -> None:
         claimed = new.token is not None
@@ -232,15 +240,16 @@ class Runtime:
                 self._release(new.queue, in_thread)
             if not waiter.done():
                 if isinstance(created, BaseException):
-                    waiter.set_exception(created)
+                    waiter.set_exception(refusal(created))
                 else:
-                    waiter.set_result(created)
+                    waiter.set_result(created.existing)
             return
         snapshot = as_created(new, created)
         if not waiter.done():
             waiter.set_result(snapshot)
         if claimed:
-            assert definition is not None and new.token is not None
+            assert definition is not None
+            assert new.token is not None
             running = msgspec.structs.replace(
                 snapshot, status=Status.RUNNING, seq=2, attempts=1, started_at=created.at
             )
@@ -256,7 +265,7 @@ class Runtime:
         else:
             self._dispatcher.due_in(0 if delay is None else delay)
 
-    # --- attempts -------------------------------------------------------------------------------------
+    # --- attempts --------------------------------------------------------------------------------
 
     def start_claimed(self, claimed: Claimed) -> None:
         """Runs an execution that the dispatcher has claimed."""
@@ -334,7 +343,7 @@ class Runtime:
         self.ledger.settle(outcome, partial(self._settlement, attempt, outcome))
 
     def _settlement(
-        self, attempt: Attempt, outcome: Outcome, settled: Settled | None | BaseException
+        self, attempt: Attempt, outcome: Outcome, settled: Settled | BaseException | None
     ) -> None:
         self._unsettled -= 1
         if isinstance(settled, BaseException) and outcome.result is not None:
@@ -346,7 +355,7 @@ class Runtime:
         if isinstance(settled, BaseException):
             logger.error("The outcome of task %s can't be stored: %s", outcome.id, settled)
         elif settled is None:
-            logger.warning("Task %s was no longer this process's; its outcome is dropped", outcome.id)
+            logger.warning("Task %s is no longer held here; its outcome is dropped", outcome.id)
         else:
             self.publish(as_settled(attempt.snapshot, outcome, settled))
             if settled.status is Status.RETRYING and not self.draining:
@@ -366,7 +375,7 @@ class Runtime:
             attempt.snapshot = msgspec.structs.replace(attempt.snapshot, cancel_requested=True)
             attempt.interrupt(Interruption.CANCEL)
 
-    # --- what others see --------------------------------------------------------------------------------
+    # --- what others see -------------------------------------------------------------------------
 
     def publish(self, snapshot: TaskSnapshot) -> None:
         if self.settings.emit_subscriptions:
@@ -402,6 +411,16 @@ class Runtime:
             "unsettled": self._unsettled,
             **self.bus.statistics(),
         }
+
+
+def refusal(error: BaseException) -> BaseException:
+    """What the caller is told when an execution could not be stored."""
+    if not isinstance(error, OperationalError | InterfaceError):
+        return error
+    logger.error("A task could not be stored: %s", error)
+    unavailable = BackendUnavailable("The task could not be stored: the database has failed.")
+    unavailable.__cause__ = error
+    return unavailable
 
 
 def as_created(new: NewExecution, created: Created) -> TaskSnapshot:

@@ -76,7 +76,7 @@ class Slots:
         self._queue_free[queue] += 1
         self.running -= 1
 
-    # --- what may be waiting ----------------------------------------------------------------------
+    # --- what may be waiting ---------------------------------------------------------------------
 
     def expect(self, queue: str) -> None:
         """One more row of the queue is waiting."""

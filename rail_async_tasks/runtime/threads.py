@@ -78,8 +78,8 @@ class DaemonThreads(Executor):
 def with_fresh_connections(function: Callable[[], T]) -> T:
     """Calls in this thread between two looks at its connections.
 
-    A dropped connection is replaced and one past its age, or from a pool, is given back: Django does
-    this around requests only, and in the request's own thread.
+    A dropped connection is replaced and one past its age, or from a pool, is given back: Django
+    does this around requests only, and in the request's own thread.
     """
     close_old_connections()
     try:

@@ -190,7 +190,7 @@ class Page:
         return self.browser.execute_script(script, *arguments)
 
     def look(
-        self, *, width: int = 1280, height: int = 800, dark: bool = False, scale: int = 1
+        self, *, width: int = 1280, height: int = 800, dark: bool = False, scale: float = 1
     ) -> None:
         """The size and the colour scheme of the reader's screen, and its dots per pixel."""
         size = {"width": width, "height": height, "mobile": width < 700}

@@ -19,7 +19,7 @@ def main() -> None:
         running_demo(Path(folder, "demo")) as demo,
     ):
         page = Page(browser, demo.url)
-        page.look(scale=2)
+        page.look(scale=1.5)
         page.open()
         page.wait("the samples", lambda: "reprice_cars" in page.text("#tasks"))
         page.finish(page.start("airport-map", "draw_chart"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,8 +13,10 @@ from rail_async_tasks import asgi
 from rail_async_tasks.runtime import host
 
 
-# A URL configuration that has the package under a prefix.
-Urls = SimpleNamespace(urlpatterns=[path("api/tasks/", include("rail_async_tasks.urls"))])
+class Urls:
+    """A URL configuration that has the package under a prefix."""
+
+    urlpatterns = (path("api/tasks/", include("rail_async_tasks.urls")),)
 
 
 def handshake(path: str, root_path: str = "") -> dict[str, Any]:

@@ -193,7 +193,7 @@ def test_a_right_value_is_read(key: str, value: object, parsed: object) -> None:
         ("rate_limit", "0/m", "E006"),
         ("rate_limit", "100/w", "E006"),
         ("rate_limit", " 100/m", "E006"),
-        ("rate_limit", "١/m", "E006"),
+        ("rate_limit", "\u0661/m", "E006"),  # a digit, but not one of ours
         ("rate_limit", 100, "E006"),
         ("result_ttl_seconds", 59.9, "E004"),
         ("result_ttl_seconds", "1d", "E003"),

@@ -26,7 +26,7 @@ CODES = {
 }
 
 
-@pytest.mark.parametrize(("kind", "code"), CODES.items(), ids=lambda value: str(value))
+@pytest.mark.parametrize(("kind", "code"), CODES.items(), ids=str)
 def test_each_refusal_has_the_code_that_clients_know(kind: type[TaskError], code: str) -> None:
     """The codes are part of the API; a refusal without a message of its own still says one."""
     error = kind()

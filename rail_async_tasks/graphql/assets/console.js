@@ -77,18 +77,17 @@ function request() {
   return { kind: chosen?.kind ?? "query", body: { query, variables, operationName } };
 }
 
-async function run() {
+function run() {
   if (stop) return;
   let operation;
   try {
     operation = request();
   } catch (error) {
-    show(`The variables are not JSON: ${error.message}`, true);
-    return;
+    return show(`The variables are not JSON: ${error.message}`, true);
   }
-  if (operation.kind !== "subscription") await ask(operation.body);
+  if (operation.kind !== "subscription") during("Running…", (signal) => ask(operation.body, signal));
   else if ($("transport").value === "ws") followBySocket(operation.body);
-  else await followByEvents(operation.body);
+  else during("Subscribed (SSE)", (signal) => followByEvents(operation.body, signal));
 }
 
 function post(body, accept, signal) {
@@ -101,17 +100,14 @@ function post(body, accept, signal) {
   });
 }
 
-async function ask(body) {
+// Runs `work` until it is done or stopped; what it returns is shown as the state.
+async function during(text, work) {
   const abort = new AbortController();
-  const began = performance.now();
-  stop = () => abort.abort();
-  state("Running…");
   let ending = "Stopped";
+  stop = () => abort.abort();
+  state(text);
   try {
-    const response = await post(body, "application/json", abort.signal);
-    const text = await response.text();
-    ending = `${response.status} in ${Math.round(performance.now() - began)} ms`;
-    showAnswer(text, response.ok);
+    ending = await work(abort.signal);
   } catch (error) {
     if (error.name !== "AbortError") {
       ending = "Failed";
@@ -120,6 +116,13 @@ async function ask(body) {
   }
   stop = null;
   state(ending);
+}
+
+async function ask(body, signal) {
+  const began = performance.now();
+  const response = await post(body, "application/json", signal);
+  showAnswer(await response.text(), response.ok);
+  return `${response.status} in ${Math.round(performance.now() - began)} ms`;
 }
 
 function showAnswer(text, ok = true) {
@@ -128,45 +131,29 @@ function showAnswer(text, ok = true) {
   show(answer, !ok || Boolean(answer.errors));
 }
 
-async function followByEvents(body) {
-  const abort = new AbortController();
+async function followByEvents(body, signal) {
+  const response = await post(body, "text/event-stream", signal);
+  if (!response.headers.get("Content-Type")?.startsWith("text/event-stream")) {
+    showAnswer(await response.text(), false);
+    return `${response.status}`;
+  }
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let count = 0;
-  let ending = "Stopped";
-  stop = () => abort.abort();
-  state("Subscribed (SSE)");
-  try {
-    const response = await post(body, "text/event-stream", abort.signal);
-    if (!response.headers.get("Content-Type")?.startsWith("text/event-stream")) {
-      showAnswer(await response.text(), false);
-      ending = `${response.status}`;
-    } else {
-      ending = "Connection lost";
-      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-      let rest = "";
-      for (;;) {
-        const { value, done } = await reader.read();
-        if (done) break;
-        const blocks = (rest + value.replaceAll("\r", "")).split("\n\n");
-        rest = blocks.pop();
-        for (const block of blocks) {
-          const data = /^data: ?(.*)$/m.exec(block)?.[1];
-          if (/^event: complete$/m.test(block)) ending = `Complete, ${count} events`;
-          else if (data) {
-            count += 1;
-            state(`${count} events (SSE)`);
-            showAnswer(data);
-          }
-        }
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return "Connection lost";
+    const blocks = (rest + value.replaceAll("\r", "")).split("\n\n");
+    rest = blocks.pop();
+    for (const block of blocks) {
+      if (/^event: complete$/m.test(block)) return `Complete, ${count} events`;
+      const data = /^data: ?(.+)$/m.exec(block)?.[1];
+      if (data) {
+        state(`${count += 1} events (SSE)`);
+        showAnswer(data);
       }
     }
-  } catch (error) {
-    if (error.name !== "AbortError") {
-      ending = "Failed";
-      show(String(error), true);
-    }
   }
-  stop = null;
-  state(ending);
 }
 
 function followBySocket(body) {
@@ -175,10 +162,7 @@ function followBySocket(body) {
   const send = (message) => socket.send(JSON.stringify(message));
   let count = 0;
   let ending = null;
-  const end = (text) => {
-    ending = text;
-    socket.close(1000);
-  };
+  const end = (text) => (ending = text, socket.close(1000));
   stop = () => end("Stopped");
   state("Connecting…");
   socket.onopen = () => send({ type: "connection_init" });
@@ -190,8 +174,7 @@ function followBySocket(body) {
     } else if (message.type === "ping") {
       send({ type: "pong" });
     } else if (message.type === "next") {
-      count += 1;
-      state(`${count} events (WebSocket)`);
+      state(`${count += 1} events (WebSocket)`);
       show(message.payload, Boolean(message.payload.errors));
     } else if (message.type === "error") {
       show({ errors: message.payload }, true);
@@ -218,12 +201,10 @@ fragment T on __Type { kind name ofType { kind name ofType { kind name ofType { 
 
 let schema = null;
 
-function typeName(type) {
-  if (type.kind === "NON_NULL") return `${typeName(type.ofType)}!`;
-  if (type.kind === "LIST") return `[${typeName(type.ofType)}]`;
-  return type.name;
+function typeName({ kind, name, ofType }) {
+  if (kind === "NON_NULL") return `${typeName(ofType)}!`;
+  return kind === "LIST" ? `[${typeName(ofType)}]` : name;
 }
-
 const innerType = (type) => (type.ofType ? innerType(type.ofType) : type);
 
 // An operation that asks for every plain field of what `field` returns, two levels deep.
@@ -242,7 +223,8 @@ function written(kind, field) {
   const declared = needed.map((arg) => `$${arg.name}: ${typeName(arg.type)}`).join(", ");
   const passed = needed.map((arg) => `${arg.name}: $${arg.name}`).join(", ");
   const title = field.name[0].toUpperCase() + field.name.slice(1);
-  const variables = Object.fromEntries(needed.map((arg) => [arg.name, null]));
+  const empty = (type) => (["ID", "String"].includes(innerType(type).name) ? "" : null);
+  const variables = Object.fromEntries(needed.map((arg) => [arg.name, empty(arg.type)]));
   return {
     query: `${kind} ${title}${declared && `(${declared})`} {\n  ${field.name}${passed && `(${passed})`}${leaves(field.type, "  ")}\n}`,
     variables: needed.length ? JSON.stringify(variables, null, 2) : "",
@@ -293,7 +275,6 @@ async function loadSchema() {
 function load({ query, variables }) {
   $("query").value = query;
   $("variables").value = variables;
-  $("query").focus();
 }
 
 function loadSample(index) {
@@ -310,10 +291,9 @@ $("stop").onclick = () => stop?.();
 $("clear").onclick = () => $("output").replaceChildren();
 $("filter").oninput = () => schema && drawSchema();
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
-    event.preventDefault();
-    run();
-  }
+  if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+  event.preventDefault();
+  run();
 });
 state("");
 loadSchema();

@@ -15,6 +15,7 @@ let on = {};
 let frame = null;
 
 const list = document.getElementById("tasks");
+const board = document.getElementById("board");
 
 // `on` has the functions cancel(id), retry(id), changed(finished tasks).
 export function start(handlers) {
@@ -96,7 +97,8 @@ function drawTask(task) {
 }
 
 function newRow(name) {
-  const row = element("li", "task");
+  // What was there when the page was opened stands there at once; what is new comes in.
+  const row = element("li", board.ariaBusy === "true" ? "task" : "task fresh");
   row.dataset.name = name;
   const head = element("div", "head");
   const badge = element("span", "badge");

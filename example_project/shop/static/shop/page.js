@@ -12,7 +12,10 @@ const names = [...new Set([...actions.values()].map((action) => action.task))];
 const byId = (id) => document.getElementById(id);
 const problem = byId("problem");
 
+let shown = 0; // counts what the GraphQL pane was given: a late answer must not replace it
+
 function show(action) {
+  shown += 1;
   showPython(action);
   showGraphQL("", action.mutation);
   for (const button of document.querySelectorAll("[data-show]")) {
@@ -22,11 +25,12 @@ function show(action) {
 
 async function mutate(mutation, variables) {
   problem.hidden = true;
+  const turn = ++shown;
   showGraphQL("sending …", mutation, variables);
   const started = performance.now();
   const answer = await send(`${mutation}\n${ROW}`, variables);
   const milliseconds = Math.round(performance.now() - started);
-  showGraphQL(`answered in ${milliseconds} ms`, mutation, variables, answer);
+  if (turn === shown) showGraphQL(`answered in ${milliseconds} ms`, mutation, variables, answer);
   if (answer.errors) {
     const { message, extensions } = answer.errors[0];
     problem.textContent = extensions?.code ? `${message} (${extensions.code})` : message;

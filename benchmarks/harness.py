@@ -1,0 +1,172 @@
+"""Runs a question's cases and sums them up: warm-up, repeats, median and spread, ratios.
+
+Every sample is taken in a process of its own, on a database of its own, after a warm-up in that
+process. A case's two sides, what is measured and what stands beside it, take turns, so that a noisy
+minute meets both; their ratio is taken pair by pair.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.databases import Databases
+
+ROOT = Path(__file__).parents[1]
+TOO_LONG = 300  # seconds for one sample
+
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One line of a question.
+
+    Args:
+        measure, beside: `module:function`, a `def` or an `async def` that takes the parameters by
+            name and returns its metrics. Both must return the same ones.
+        parameters: `count` among them, which the warm-up divides by ten.
+        quick: what `--quick` has in place of some parameters; None leaves the case out there.
+        database: `sqlite`, `postgres` or none.
+        settings: the package's task settings.
+        targets: the least ratio, or the least value, of a metric; see `Target`.
+    """
+
+    label: str
+    measure: str
+    beside: str
+    parameters: Mapping[str, Any]
+    quick: Mapping[str, Any] | None = None
+    loop: str = "uvloop"
+    database: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    targets: Mapping[str, Target] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a metric should reach: a value of its own, or a ratio to what stands beside it."""
+
+    least: float
+    of_ratio: bool = False
+
+
+@dataclass(frozen=True)
+class Question:
+    """A file of this folder: what is asked, what stands beside the answer, and the cases."""
+
+    name: str
+    title: str
+    beside: str
+    cases: Sequence[Case]
+    repeats: int = 5
+
+
+def run(
+    question: Question,
+    databases: Databases,
+    *,
+    quick: bool = False,
+    repeats: int | None = None,
+    only: str = "",
+    tell: Callable[[str], None] = lambda line: None,
+) -> list[dict[str, Any]]:
+    """Measures the cases (those whose label contains `only`). Returns a row of results for each."""
+    times = 1 if quick else repeats or question.repeats
+    rows = []
+    for case in question.cases:
+        if only not in case.label or (quick and case.quick is None):
+            continue
+        tell(f"{question.name}: {case.label}")
+        parameters = {**case.parameters, **((case.quick or {}) if quick else {})}
+        here: list[Metrics] = []
+        beside: list[Metrics] = []
+        for turn in range(times):
+            sides = [(here, case.measure), (beside, case.beside)]
+            for samples, function in sides if turn % 2 == 0 else sides[::-1]:
+                samples.append(_sample(case, function, parameters, databases))
+        rows.append(_row(case, parameters, here, beside))
+    return rows
+
+
+def _sample(
+    case: Case, function: str, parameters: Mapping[str, Any], databases: Databases
+) -> Metrics:
+    """One side of a case, once, in a fresh process."""
+    spec = {"function": function, "parameters": parameters, "loop": case.loop}
+    with databases.fresh(case.database) as environment:
+        child = subprocess.run(
+            [sys.executable, "-m", "benchmarks.child"],
+            input=json.dumps(spec),
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env=child_environment(
+                environment, {"BENCHMARK_TASK_SETTINGS": json.dumps(dict(case.settings))}
+            ),
+            timeout=TOO_LONG,
+            check=True,
+        )
+    metrics: Metrics = json.loads(child.stdout.splitlines()[-1])
+    return metrics
+
+
+def child_environment(*more: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment and more, for one that is to start quickly."""
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "benchmarks.settings"}
+    # Where it is set, every start would compile all packages anew.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    for part in more:
+        environment |= part
+    return environment
+
+
+def _row(
+    case: Case, parameters: Mapping[str, Any], here: list[Metrics], beside: list[Metrics]
+) -> dict[str, Any]:
+    metrics = {}
+    for name in here[0]:
+        mine = [sample[name] for sample in here]
+        theirs = [sample[name] for sample in beside]
+        metrics[name] = {
+            "here": summary(mine),
+            "beside": summary(theirs),
+            "ratio": summary([a / b for a, b in zip(mine, theirs, strict=True)]),
+        }
+        if target := case.targets.get(name):
+            metrics[name]["target"] = {"least": target.least, "of_ratio": target.of_ratio}
+    return {
+        "label": case.label,
+        "parameters": dict(parameters),
+        "loop": case.loop,
+        "database": case.database,
+        "settings": dict(case.settings),
+        "metrics": metrics,
+    }
+
+
+def summary(samples: Sequence[float]) -> dict[str, Any]:
+    """The median and the quartiles around it; the samples too, for whoever wants to look."""
+    if len(samples) == 1:
+        low = high = samples[0]
+    else:
+        low, _, high = statistics.quantiles(samples, n=4, method="inclusive")
+    return {
+        "median": statistics.median(samples),
+        "low": low,
+        "high": high,
+        "samples": [round(sample, 4) for sample in samples],
+    }
+
+
+def percentiles(seconds: Sequence[float]) -> Metrics:
+    """p50 and p99 of what was timed, in microseconds."""
+    cuts = statistics.quantiles(seconds, n=100, method="inclusive")
+    return {"p50 µs": cuts[49] * 1e6, "p99 µs": cuts[98] * 1e6}

@@ -1,0 +1,19 @@
+"""Django's settings for what is measured: the tests' databases and little else."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from tests.settings import DATABASES, SECRET_KEY, USE_TZ
+
+__all__ = ["DATABASES", "SECRET_KEY", "USE_TZ"]
+
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "rail_async_tasks",
+]
+RAIL_DJANGO_GRAPHQL = {
+    "task_settings": json.loads(os.environ.get("BENCHMARK_TASK_SETTINGS", "{}")),
+}

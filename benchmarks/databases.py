@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -23,8 +24,10 @@ DURABLE = {"fsync": "on", "full_page_writes": "on"}
 class Databases:
     """Made when they are first asked for, and gone with the `with` block.
 
-    SQLite is a file in WAL mode with `synchronous = NORMAL`, as `tests.settings` opens it;
-    PostgreSQL is a server of our own, at its defaults.
+    - `sqlite`: a file in WAL mode with `synchronous = NORMAL`, as `tests.settings` opens it.
+    - `postgres`: a server of our own with `synchronous_commit = off`, which promises the same: a
+      crash of the machine may take the last commits, and nothing else.
+    - `postgres-flushed`: the same server at its defaults, which wait for the disk at each commit.
     """
 
     def __init__(self) -> None:
@@ -33,6 +36,7 @@ class Databases:
         self._sqlite: Path | None = None
         self._postgres: PostgresServer | None = None
         self._copies = 0
+        self._lock = threading.Lock()
         self.postgres_version: str | None = None
 
     def __enter__(self) -> Self:
@@ -49,34 +53,35 @@ class Databases:
         if kind is None:
             yield {}
             return
-        self._copies += 1
-        copy = self._fresh_sqlite() if kind == "sqlite" else self._fresh_postgres()
+        with self._lock:  # two sides of a quick case come at once
+            self._copies += 1
+            number = self._copies
+            if kind == "sqlite":
+                copy = _copied_file(self._sqlite or self._make_sqlite(), number)
+            else:
+                server = self._postgres or self._start_postgres()
+                copy = self._copied_database(server, number, flushed=kind == "postgres-flushed")
         with copy as url:
-            yield _environment(kind, url)
+            yield _environment(kind.partition("-")[0], url)
 
-    @contextmanager
-    def _fresh_sqlite(self) -> Iterator[str]:
+    def _make_sqlite(self) -> Path:
         assert self._folder is not None
-        if self._sqlite is None:
-            self._sqlite = self._folder / "migrated.sqlite3"
-            _migrate("sqlite", f"sqlite:///{self._sqlite}")
-        path = self._folder / f"{self._copies}.sqlite3"
-        shutil.copy(self._sqlite, path)
-        try:
-            yield f"sqlite:///{path}"
-        finally:
-            for suffix in ("", "-wal", "-shm"):
-                path.with_name(path.name + suffix).unlink(missing_ok=True)
+        self._sqlite = self._folder / "migrated.sqlite3"
+        _migrate("sqlite", f"sqlite:///{self._sqlite}")
+        return self._sqlite
 
     @contextmanager
-    def _fresh_postgres(self) -> Iterator[str]:
-        server = self._postgres or self._start_postgres()
-        name = f"sample_{self._copies}"
-        self._execute(f"CREATE DATABASE {name} TEMPLATE migrated")
+    def _copied_database(
+        self, server: PostgresServer, number: int, *, flushed: bool
+    ) -> Iterator[str]:
+        name, wait = f"sample_{number}", "on" if flushed else "off"
+        with self._lock:  # a template must not be in use, not even by another copy
+            _execute(server, f"CREATE DATABASE {name} TEMPLATE migrated")
+        _execute(server, f"ALTER DATABASE {name} SET synchronous_commit = {wait}")
         try:
             yield server.url(name)
         finally:
-            self._execute(f"DROP DATABASE {name} WITH (FORCE)", "CHECKPOINT")
+            _execute(server, f"DROP DATABASE {name} WITH (FORCE)", "CHECKPOINT")
 
     def _start_postgres(self) -> PostgresServer:
         binaries = find_binaries()
@@ -94,12 +99,22 @@ class Databases:
         _migrate("postgres", server.create_database("migrated"))
         return server
 
-    def _execute(self, *statements: str) -> None:
-        assert self._postgres is not None
-        url = self._postgres.url("postgres")
-        with closing(psycopg.connect(url, autocommit=True)) as connection:
-            for statement in statements:
-                connection.execute(statement.encode())
+
+@contextmanager
+def _copied_file(migrated: Path, number: int) -> Iterator[str]:
+    path = migrated.with_name(f"{number}.sqlite3")
+    shutil.copy(migrated, path)
+    try:
+        yield f"sqlite:///{path}"
+    finally:
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def _execute(server: PostgresServer, *statements: str) -> None:
+    with closing(psycopg.connect(server.url("postgres"), autocommit=True)) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
 
 
 def _environment(kind: str, url: str) -> dict[str, str]:
@@ -110,7 +125,7 @@ def _migrate(kind: str, url: str) -> None:
     from benchmarks.harness import ROOT, child_environment
 
     subprocess.run(
-        [sys.executable, "-m", "django", "migrate", "--verbosity", "0"],
+        [sys.executable, "-m", "django", "migrate", "--verbosity", "0", "--skip-checks"],
         cwd=ROOT,
         env=child_environment(_environment(kind, url)),
         check=True,

@@ -13,14 +13,17 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.databases import Databases
 
 ROOT = Path(__file__).parents[1]
-TOO_LONG = 300  # seconds for one sample
+# Seconds that one sample may take; past them it hangs, and the run ends with an error.
+TOO_LONG, TOO_LONG_IF_QUICK = 120, 20
 
 Metrics = dict[str, float]
 
@@ -34,7 +37,7 @@ class Case:
             name and returns its metrics. Both must return the same ones.
         parameters: `count` among them, which the warm-up divides by ten.
         quick: what `--quick` has in place of some parameters; None leaves the case out there.
-        database: `sqlite`, `postgres` or none.
+        database: one of `Databases.fresh`, or none.
         settings: the package's task settings.
         targets: the least ratio, or the least value, of a metric; see `Target`.
     """
@@ -79,25 +82,42 @@ def run(
     tell: Callable[[str], None] = lambda line: None,
 ) -> list[dict[str, Any]]:
     """Measures the cases (those whose label contains `only`). Returns a row of results for each."""
-    times = 1 if quick else repeats or question.repeats
+    patience = TOO_LONG_IF_QUICK if quick else TOO_LONG
     rows = []
     for case in question.cases:
         if only not in case.label or (quick and case.quick is None):
             continue
         tell(f"{question.name}: {case.label}")
         parameters = {**case.parameters, **((case.quick or {}) if quick else {})}
-        here: list[Metrics] = []
-        beside: list[Metrics] = []
-        for turn in range(times):
-            sides = [(here, case.measure), (beside, case.beside)]
-            for samples, function in sides if turn % 2 == 0 else sides[::-1]:
-                samples.append(_sample(case, function, parameters, databases))
-        rows.append(_row(case, parameters, here, beside))
+        sample = partial(_sample, case, parameters, databases, patience)
+        pairs = [
+            _pair(sample, case, turn, at_once=quick)
+            for turn in range(1 if quick else repeats or question.repeats)
+        ]
+        rows.append(_row(case, parameters, pairs))
     return rows
 
 
+def _pair(
+    sample: Callable[[str], Metrics], case: Case, turn: int, *, at_once: bool
+) -> tuple[Metrics, Metrics]:
+    """Both sides once, each in its turn first; at once where the figures count for nothing."""
+    if at_once:
+        with ThreadPoolExecutor() as threads:
+            here, beside = threads.map(sample, (case.measure, case.beside))
+    elif turn % 2 == 0:
+        here, beside = sample(case.measure), sample(case.beside)
+    else:
+        beside, here = sample(case.beside), sample(case.measure)
+    return here, beside
+
+
 def _sample(
-    case: Case, function: str, parameters: Mapping[str, Any], databases: Databases
+    case: Case,
+    parameters: Mapping[str, Any],
+    databases: Databases,
+    patience: float,
+    function: str,
 ) -> Metrics:
     """One side of a case, once, in a fresh process."""
     spec = {"function": function, "parameters": parameters, "loop": case.loop}
@@ -111,7 +131,7 @@ def _sample(
             env=child_environment(
                 environment, {"BENCHMARK_TASK_SETTINGS": json.dumps(dict(case.settings))}
             ),
-            timeout=TOO_LONG,
+            timeout=patience,
             check=True,
         )
     metrics: Metrics = json.loads(child.stdout.splitlines()[-1])
@@ -129,12 +149,12 @@ def child_environment(*more: Mapping[str, str]) -> dict[str, str]:
 
 
 def _row(
-    case: Case, parameters: Mapping[str, Any], here: list[Metrics], beside: list[Metrics]
+    case: Case, parameters: Mapping[str, Any], pairs: Sequence[tuple[Metrics, Metrics]]
 ) -> dict[str, Any]:
     metrics = {}
-    for name in here[0]:
-        mine = [sample[name] for sample in here]
-        theirs = [sample[name] for sample in beside]
+    for name in pairs[0][0]:
+        mine = [here[name] for here, _ in pairs]
+        theirs = [beside[name] for _, beside in pairs]
         metrics[name] = {
             "here": summary(mine),
             "beside": summary(theirs),

@@ -62,7 +62,7 @@ def read(folder: Path, names: Iterable[str]) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in paths if path.exists()]
 
 
-# --- tables -------------------------------------------------------------------------------------------
+# --- tables ------------------------------------------------------------------------------
 
 
 def table(result: dict[str, Any]) -> str:
@@ -86,11 +86,14 @@ def markdown(result: dict[str, Any]) -> str:
 def _conditions(result: dict[str, Any]) -> str:
     machine, versions = result["machine"], result["versions"]
     software = ", ".join(f"{name} {number}" for name, number in versions.items())
-    samples = {len(row["metrics"][name]["here"]["samples"])
-               for row in result["rows"] for name in row["metrics"]}  # fmt: skip
+    sizes = [
+        len(metric["here"]["samples"])
+        for row in result["rows"]
+        for metric in row["metrics"].values()
+    ]
     return (
         f"{result['date']}, {machine['cores']} cores ({machine['architecture']},"
-        f" {machine['system']}), {min(samples)} samples a side. {software}."
+        f" {machine['system']}), {min(sizes, default=0)} samples a side. {software}."
     )
 
 
@@ -111,11 +114,11 @@ def _cells(result: dict[str, Any]) -> list[Sequence[str]]:
 
 def _spread(summary: dict[str, Any]) -> str:
     median, low, high = (_number(summary[key]) for key in ("median", "low", "high"))
-    return f"{median} ({low} – {high})"
+    return f"{median} ({low} .. {high})"
 
 
 def _ratio(summary: dict[str, Any]) -> str:
-    return f"{summary['median']:.2f} ({summary['low']:.2f} – {summary['high']:.2f})"
+    return f"{summary['median']:.2f} ({summary['low']:.2f} .. {summary['high']:.2f})"
 
 
 def _number(value: float) -> str:
@@ -127,11 +130,11 @@ def _target(metric: dict[str, Any]) -> str:
     if target is None:
         return ""
     reached = metric["ratio" if target["of_ratio"] else "here"]["median"] >= target["least"]
-    least = f"{target['least']:g} ×" if target["of_ratio"] else f"{target['least']:,}"
+    least = f"{target['least']:g} of it" if target["of_ratio"] else f"{target['least']:,}"
     return f"≥ {least}: {'met' if reached else 'missed'}"
 
 
-# --- the page -----------------------------------------------------------------------------------------
+# --- the page ------------------------------------------------------------------------------
 
 
 def filled_in(page: str, results: Iterable[dict[str, Any]]) -> str:
@@ -140,7 +143,7 @@ def filled_in(page: str, results: Iterable[dict[str, Any]]) -> str:
         begin, end = f"<!-- table: {one['question']} -->", "<!-- end -->"
         pattern = re.escape(begin) + r".*?" + re.escape(end)
         text = f"{begin}\n{markdown(one)}{end}"
-        page, found = re.subn(pattern, lambda _: text, page, flags=re.DOTALL)
+        page, found = re.subn(pattern, lambda _, text=text: text, page, flags=re.DOTALL)
         if not found:
             raise ValueError(f"The page has no place for {one['question']}: {begin} ... {end}")
     return page

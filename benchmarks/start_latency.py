@@ -56,13 +56,13 @@ async def create_task(count: int) -> dict[str, float]:
     return percentiles(latencies)
 
 
-def _case(label: str, beside: str, **more: Any) -> Case:
+def _case(label: str, beside: str, *, quick: bool, **more: Any) -> Case:
     return Case(
         label=label,
         measure=f"{__name__}:ours",
         beside=f"{__name__}:{beside}",
         parameters={"count": 500},
-        quick={"count": 30},
+        quick={"count": 30} if quick else None,
         **more,
     )
 
@@ -72,8 +72,9 @@ QUESTION = Question(
     title="From `aenqueue()` to the body's start, idle",
     beside="one row inserted and committed by the bare driver; in memory: a bare asyncio task",
     cases=[
-        _case("SQLite", "insert", database="sqlite"),
-        _case("PostgreSQL", "insert", database="postgres"),
-        _case("memory", "create_task", settings={"track_in_database": False}),
+        _case("SQLite", "insert", quick=True, database="sqlite"),
+        _case("PostgreSQL", "insert", quick=False, database="postgres"),
+        _case("PostgreSQL, flushed", "insert", quick=False, database="postgres-flushed"),
+        _case("memory", "create_task", quick=True, settings={"track_in_database": False}),
     ],
 )

@@ -83,5 +83,7 @@ QUESTION = Question(
         _case("SQLite", "sqlite", 100, 5500, quick=False),
         _case("PostgreSQL", "postgres", 10, 4400, quick=False),
         _case("PostgreSQL", "postgres", 100, 5500, quick=True),
+        _case("PostgreSQL, flushed", "postgres-flushed", 10, 4400, quick=False),
+        _case("PostgreSQL, flushed", "postgres-flushed", 100, 5500, quick=False),
     ],
 )

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final, cast
+from weakref import WeakSet
 
 from django.core.handlers.asgi import ASGIRequest
 from strawberry.channels import GraphQLWSConsumer
@@ -33,6 +34,7 @@ from rail_async_tasks.graphql.frames import (
 )
 from rail_async_tasks.graphql.handshake import handshake_problem
 from rail_async_tasks.graphql.schema import get_schema
+from rail_async_tasks.runtime import host
 
 logger = logging.getLogger("rail_async_tasks.graphql")
 
@@ -48,6 +50,17 @@ INTERNAL_ERROR: Final = 1011
 SERVICE_RESTART: Final = 1012
 # A close frame holds 125 bytes, two of them the code: RFC 6455, section 5.5.
 MAX_REASON_BYTES: Final = 123
+
+
+_open: WeakSet[TaskGraphQLConsumer] = WeakSet()
+
+
+async def close_all_for_restart() -> None:
+    """Sends every client of this process elsewhere."""
+    await asyncio.gather(*(consumer.close_for_restart() for consumer in list(_open)))
+
+
+host.on_drain(close_all_for_restart)
 
 
 class SocketAdapter(ChannelsWebSocketAdapter):
@@ -99,6 +112,7 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
             logger.warning("WebSocket refused: %s", problem)
             await self.close()
             return
+        _open.add(self)
         self.run_task = asyncio.create_task(self._serve())
 
     async def _serve(self) -> None:

@@ -1,8 +1,8 @@
 """The ledger in the project's database: SQLite or PostgreSQL, through Django's connections.
 
 Two writer threads: one for creations and claims, one for outcomes and progress, each with a
-connection of its own. What the service asks for runs in the caller's thread, on the caller's
-connection and in its transaction.
+connection of its own (one for all on SQLite). What the service asks for runs in the caller's
+thread, on the caller's connection and in its transaction.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from django.db import IntegrityError, connections, router, transaction
 from django.db.models import Case, DateTimeField, F, Q, QuerySet, Value, When
 
 from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.port import (
     Cancelled,
     Claimed,
@@ -58,25 +59,29 @@ class OrmLedger:
     def __init__(self, alias: str | None = None) -> None:
         self.alias = alias or router.db_for_write(TaskExecution)
         self.intake = Writer("rail-tasks-intake", lambda: WriterSession(self.alias))
-        self.outcomes = Writer("rail-tasks-outcomes", lambda: WriterSession(self.alias))
+        # SQLite lets one write at a time: a second thread would only wait for the first, asleep.
+        self.outcomes = self.intake
+        if connections[self.alias].vendor != "sqlite":
+            self.outcomes = Writer("rail-tasks-outcomes", lambda: WriterSession(self.alias))
 
     # --- for the runtime -------------------------------------------------------------------------
 
     def start(self) -> None:
         dialect_of(connections[self.alias])  # refuse an unusable database here, in the open
         loop = asyncio.get_running_loop()
-        self.intake.start(loop)
-        self.outcomes.start(loop)
+        for writer in {self.intake, self.outcomes}:
+            writer.start(loop)
 
     async def stop(self) -> None:
         await self.intake.stop()
-        await self.outcomes.stop()
+        if self.outcomes is not self.intake:
+            await self.outcomes.stop()
 
     def create(self, new: NewExecution, done: Callable[[Created | BaseException], None]) -> None:
         self.intake.submit(Create(new, done, time.monotonic() + CREATE_PATIENCE))
 
     async def claim(self, plan: ClaimPlan) -> Due:
-        return await _answer(lambda done: self.intake.submit(Claim(plan, done)))
+        return await _answer(lambda done: self.intake.submit(Claim(plan, new_id(), done)))
 
     def settle(
         self, outcome: Outcome, done: Callable[[Settled | BaseException | None], None]

@@ -21,8 +21,8 @@ def in_utc(value: datetime) -> datetime: ...
 def in_utc(value: None) -> None: ...
 def in_utc(value: datetime | None) -> datetime | None:
     """A model's time as an aware one in UTC, also where the project has USE_TZ off."""
-    if value is None:
-        return None
+    if value is None or value.tzinfo is UTC:
+        return value
     if timezone.is_naive(value):
         value = value.replace(tzinfo=UTC if settings.USE_TZ else timezone.get_default_timezone())
     return value.astimezone(UTC)

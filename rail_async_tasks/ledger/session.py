@@ -7,7 +7,9 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from django.db import (
@@ -32,15 +34,17 @@ from rail_async_tasks.ledger.port import (
     Progress,
     Settled,
 )
-from rail_async_tasks.ledger.rows import find_unfinished, snapshot_of, snapshot_rows
+from rail_async_tasks.ledger.rows import find_unfinished, in_utc, snapshot_of, snapshot_rows
 from rail_async_tasks.ledger.sql import Dialect, dialect_of
 from rail_async_tasks.models import TaskExecution
-from rail_async_tasks.states import WAITING, Status
+from rail_async_tasks.states import WAITING, Status, settle
 
 logger = logging.getLogger("rail_async_tasks.ledger")
 
 # How long to leave alone a row that another transaction has locked.
 LOCKED_PAUSE = 0.01
+
+_STATUS = {status.value: status for status in Status}
 
 
 class Create(msgspec.Struct, gc=False):
@@ -55,8 +59,12 @@ class Create(msgspec.Struct, gc=False):
 
 
 class Claim(msgspec.Struct, gc=False):
+    """`token` is what the claimed rows get: by it they are found again if the answer was lost."""
+
     plan: ClaimPlan
+    token: UUID
     done: Callable[[Any], None]
+    tried: bool = False
     alone: bool = False
     give_up_at: None = None
 
@@ -137,7 +145,7 @@ class WriterSession:
                 results[id(op)] = work.settle_apart(op.outcome)
         for op in batch:
             if type(op) is Claim:
-                results[id(op)] = work.claim(op.plan)
+                results[id(op)] = work.claim(op)
             elif type(op) is Look:
                 results[id(op)] = op.read()
         return [results.get(id(op)) for op in batch]
@@ -151,6 +159,7 @@ class Batch:
         self._alias = connection.alias
         self._dialect: Dialect = dialect_of(connection)
         self._sql = self._dialect.statements
+        self._times: dict[Any, datetime] = {}
 
     def _records(self, records: Iterable[Any]) -> list[Any]:
         return self._dialect.bind_records(records, self._connection)
@@ -161,15 +170,16 @@ class Batch:
             self._sql.create, self._records(dialect.bind_new(new, self._connection) for new in rows)
         )
         made = {
-            dialect.read_id(row[0]): Created(dialect.time(row[1]), dialect.read_time(row[2]))
+            row[0]: Created(self._time(row[1]), dialect.read_time(row[2]))
             for row in cursor.fetchall()
         }
-        return [made.get(new.id) or self._made_before(new) for new in rows]
+        raw_id = dialect.raw_id
+        return [made.get(raw_id(new.id)) or self._made_before(new) for new in rows]
 
     def _made_before(self, new: NewExecution) -> Created:
         """The row was there already: an earlier COMMIT, whose answer was lost, did take effect."""
         row = TaskExecution.objects.using(self._alias).get(id=new.id)
-        return Created(row.created_at, row.run_after)
+        return Created(in_utc(row.created_at), in_utc(row.run_after))
 
     def create_unique(self, new: NewExecution) -> Created:
         try:
@@ -183,18 +193,25 @@ class Batch:
 
     def settle(self, cursor: CursorWrapper, outcomes: Sequence[Outcome]) -> list[Settled | None]:
         cursor.execute(self._sql.settle, self._records(outcomes))
-        ended = {self._dialect.read_id(row[0]): self._settled(row) for row in cursor.fetchall()}
-        return [ended.get(outcome.id) for outcome in outcomes]
+        ended = {row[0]: self._settled(row) for row in cursor.fetchall()}
+        raw_id = self._dialect.raw_id
+        return [ended.get(raw_id(outcome.id)) for outcome in outcomes]
 
     def _settled(self, row: Sequence[Any]) -> Settled:
-        dialect = self._dialect
         return Settled(
-            status=Status(row[1]),
+            status=_STATUS[row[1]],
             seq=row[2],
-            at=dialect.time(row[3]),
-            run_after=dialect.read_time(row[4]),
-            expires_at=dialect.read_time(row[5]),
+            at=self._time(row[3]),
+            run_after=None if row[4] is None else self._time(row[4]),
+            expires_at=None if row[5] is None else self._time(row[5]),
         )
+
+    def _time(self, value: Any) -> datetime:
+        """The rows of a batch share their times: each is read once."""
+        time = self._times.get(value)
+        if time is None:
+            time = self._times[value] = self._dialect.time(value)
+        return time
 
     def settle_apart(self, outcome: Outcome) -> Settled | None:
         """Settles a row that the batch did not change, by finding out why it did not.
@@ -211,6 +228,8 @@ class Batch:
             )
             if row is None:
                 return None
+            if row.status not in {Status.RUNNING, *_meant(outcome, row)}:
+                return None  # freed meanwhile by somebody who thought this attempt lost
             if row.status != Status.RUNNING:
                 snapshot = snapshot_of(row)
                 return Settled(
@@ -231,17 +250,21 @@ class Batch:
         if latest:
             cursor.execute(self._sql.progress, self._records(latest.values()))
 
-    def claim(self, plan: ClaimPlan) -> Due:
+    def claim(self, op: Claim) -> Due:
+        plan = op.plan
         clock = self._dialect.clock(self._connection)
         bound = [] if clock is None else [clock]
         claimed: list[Claimed] = []
+        if op.tried:  # an earlier try may have claimed some, and its answer was lost
+            return Due(self._claimed_before(plan.runtime_id, op.token), None)
+        op.tried = True
         with self._connection.cursor() as cursor:
             next_due = self._next_due(cursor, bound)
             if next_due is not None and next_due <= 0:
                 cursor.execute(self._sql.stage, bound)
                 next_due = self._next_due(cursor, bound)
             for lane in plan.lanes():
-                rows = self._claim_lane(cursor, plan, lane, clock)
+                rows = self._claim_lane(cursor, op, lane, clock)
                 plan.took(lane, len(rows))
                 claimed += rows
         return Due(claimed, next_due)
@@ -252,24 +275,37 @@ class Batch:
         return None if seconds is None else float(seconds)
 
     def _claim_lane(
-        self, cursor: CursorWrapper, plan: ClaimPlan, lane: Lane, clock: str | None
+        self, cursor: CursorWrapper, op: Claim, lane: Lane, clock: str | None
     ) -> list[Claimed]:
         dialect = self._dialect
         if clock is not None and not self._has_due(lane):
             return []  # on SQLite an UPDATE takes the one write lock even where it finds nothing
-        cursor.execute(self._sql.claim, dialect.claim_params(lane, plan.runtime_id, clock))
-        rows = [
-            Claimed(dialect.snapshot(row), row[-2], dialect.read_id(row[-1]))
-            for row in cursor.fetchall()
-        ]
+        cursor.execute(
+            self._sql.claim, dialect.claim_params(lane, op.plan.runtime_id, op.token, clock)
+        )
+        rows = [Claimed(dialect.snapshot(row), row[-1], op.token) for row in cursor.fetchall()]
         # RETURNING promises no order.
         rows.sort(key=lambda claimed: (-claimed.snapshot.priority, claimed.snapshot.id))
         return rows
+
+    def _claimed_before(self, runtime_id: UUID, token: UUID) -> list[Claimed]:
+        rows = TaskExecution.objects.using(self._alias).filter(
+            runtime_id=runtime_id, token=token, status=Status.RUNNING
+        )
+        return [
+            Claimed(snapshot_of(row), msgspec.json.encode(row.arguments).decode(), token)
+            for row in rows.order_by("-priority", "id")
+        ]
 
     def _has_due(self, lane: Lane) -> bool:
         return snapshot_rows(self._alias).filter(
             queue=lane.queue, status__in=sorted(WAITING), run_after__isnull=True
         ).exists()  # fmt: skip
+
+
+def _meant(outcome: Outcome, row: TaskExecution) -> set[Status]:
+    """Where the outcome leads, if it was written."""
+    return {outcome.status, settle(outcome.status, cancel_requested=row.cancel_requested)}
 
 
 def dedicated_connection(alias: str) -> BaseDatabaseWrapper:

@@ -99,6 +99,10 @@ class Dialect:
     def read_id(self, value: Any) -> UUID:
         return value  # type: ignore[no-any-return]
 
+    def raw_id(self, value: UUID) -> Any:
+        """An id as a row that comes back has it."""
+        return value
+
     def time(self, value: Any) -> datetime:
         """A column's value as an aware time in UTC."""
         return in_utc(datetime.fromisoformat(value) if isinstance(value, str) else value)
@@ -207,10 +211,8 @@ class Dialect:
         return f"""
             status = 'running', attempts = t.attempts + 1, seq = t.seq + 1, step = 0, progress = 0,
             progress_message = NULL, error = NULL, error_code = NULL, traceback = NULL,
-            runtime_id = %s, token = {self.random_id},
+            runtime_id = %s, token = %s,
             started_at = {self.now}, updated_at = {self.now}, run_after = NULL"""
-
-    random_id = "gen_random_uuid()"
 
     def _claim(self) -> str:
         columns = ", ".join(f"t.{column}" for column in SNAPSHOT)
@@ -222,10 +224,12 @@ class Dialect:
                 ORDER BY priority DESC, id LIMIT %s FOR UPDATE SKIP LOCKED)
             UPDATE {TABLE} AS t SET {self._claim_sets()}
             FROM due WHERE t.id = due.id
-            RETURNING {columns}, t.arguments, t.token"""
+            RETURNING {columns}, t.arguments"""
 
-    def claim_params(self, lane: Lane, runtime_id: UUID, clock: str | None) -> list[Any]:
-        return [lane.queue, list(lane.names), lane.limit, runtime_id]
+    def claim_params(
+        self, lane: Lane, runtime_id: UUID, token: UUID, clock: str | None
+    ) -> list[Any]:
+        return [lane.queue, list(lane.names), lane.limit, runtime_id, token]
 
 
 class SQLiteDialect(Dialect):
@@ -234,7 +238,6 @@ class SQLiteDialect(Dialect):
     encoder = msgspec.json.Encoder(uuid_format="hex")
     json = ""
     now = "r.now"
-    random_id = "lower(hex(randomblob(16)))"
     # The plus keeps SQLite from walking all running rows by the status's index instead of ids.
     _held = "t.id = r.id AND t.token = r.token AND +t.status = 'running'"
 
@@ -265,6 +268,9 @@ class SQLiteDialect(Dialect):
 
     def read_id(self, value: Any) -> UUID:
         return UUID(value)
+
+    def raw_id(self, value: UUID) -> Any:
+        return value.hex
 
     def _build(self) -> Statements:
         base = super()._build()
@@ -297,11 +303,13 @@ class SQLiteDialect(Dialect):
                     AND name IN (SELECT value FROM json_each(%s))
                 ORDER BY priority DESC, id LIMIT %s) AS r
             WHERE t.id = r.due_id
-            RETURNING {columns}, arguments, token"""
+            RETURNING {columns}, arguments"""
 
-    def claim_params(self, lane: Lane, runtime_id: UUID, clock: str | None) -> list[Any]:
+    def claim_params(
+        self, lane: Lane, runtime_id: UUID, token: UUID, clock: str | None
+    ) -> list[Any]:
         names = self.encoder.encode(lane.names).decode()
-        return [runtime_id.hex, clock, lane.queue, names, lane.limit]
+        return [runtime_id.hex, token.hex, clock, lane.queue, names, lane.limit]
 
 
 _dialects: dict[str, Dialect] = {"postgresql": Dialect(), "sqlite": SQLiteDialect()}

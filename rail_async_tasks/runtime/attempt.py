@@ -24,7 +24,7 @@ from rail_async_tasks.ledger.port import Claimed, Outcome
 from rail_async_tasks.runtime import verdict as verdicts
 from rail_async_tasks.runtime.context import ExecutionContext, Info, TaskContext, load_user
 from rail_async_tasks.runtime.progress import ProgressReporter
-from rail_async_tasks.runtime.threads import DaemonThreads, with_fresh_connections
+from rail_async_tasks.runtime.threads import DaemonThreads, OrmLane, with_fresh_connections
 from rail_async_tasks.runtime.verdict import Interruption, Terms, Verdict
 
 logger = logging.getLogger("rail_async_tasks.runtime")
@@ -56,7 +56,8 @@ class Attempt:
         self.terms = terms
         self.ended = False
         self.given_up = False
-        self.progress_unsaved = False
+        self.cancels = 0  # how often its worker's task was cancelled on its behalf
+        self.lane: OrmLane | None = None  # where its ORM calls run
         self._arguments = claimed.arguments
         self._loop = loop
         self._threads = threads
@@ -171,6 +172,7 @@ class Attempt:
 
     def _cancel_body(self) -> None:
         if self._task is not None and not self.ended:
+            self.cancels += 1
             self._task.cancel()
 
     def _give_up(self) -> None:

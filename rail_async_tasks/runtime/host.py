@@ -213,7 +213,32 @@ async def startup() -> None:
 
 async def shutdown() -> None:
     """The server is stopping: running tasks get `drain_seconds`, then are handed back."""
+    await _end_streams()
     await astop()
+
+
+_closers: list[Callable[[], Coroutine[Any, Any, None]]] = []
+
+
+def on_drain(close_streams: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Has an edge end its streams, in the server's loop, before anything else is ended.
+
+    It must do so in a way that makes clients come back: their tasks go on elsewhere.
+    """
+    _closers.append(close_streams)
+
+
+async def _end_streams() -> None:
+    for close_streams in _closers:
+        try:
+            await close_streams()
+        except Exception:
+            logger.exception("Streams could not be ended")
+
+
+async def _drain(runtime: Runtime) -> None:
+    await _end_streams()
+    await across(runtime, runtime.drain())
 
 
 def _drain_on_signal(loop: asyncio.AbstractEventLoop) -> None:
@@ -247,7 +272,7 @@ def _begin_drain() -> None:
     runtime = current()
     if runtime is None or runtime.draining:
         return
-    drain = asyncio.ensure_future(across(runtime, runtime.drain()))
+    drain = asyncio.ensure_future(_drain(runtime))
     _drains.add(drain)
     drain.add_done_callback(_drains.discard)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections import deque
 from functools import partial
 from uuid import UUID
 
@@ -34,8 +33,9 @@ from rail_async_tasks.runtime.dispatcher import Dispatcher
 from rail_async_tasks.runtime.effective import Effective, effective
 from rail_async_tasks.runtime.slots import QueueLimits, Slots
 from rail_async_tasks.runtime.sweeper import Sweeper
-from rail_async_tasks.runtime.threads import DaemonThreads, OrmLane, OrmLanes
+from rail_async_tasks.runtime.threads import DaemonThreads, OrmLanes
 from rail_async_tasks.runtime.verdict import Interruption, Terms
+from rail_async_tasks.runtime.workers import Workers
 from rail_async_tasks.states import Status
 
 logger = logging.getLogger("rail_async_tasks.runtime")
@@ -81,8 +81,7 @@ class Runtime:
         self._group: TaskGroup | None = None
         self._ready = asyncio.Event()
         self._stop = asyncio.Event()
-        self._starting: deque[tuple[Attempt, OrmLane | None, contextvars.Context]] = deque()
-        self._started = asyncio.Event()
+        self._workers = Workers(self._run)
         self._unsettled = 0
         self._settled = asyncio.Event()
         self._unsaved: dict[UUID, Attempt] = {}
@@ -116,7 +115,7 @@ class Runtime:
                 group.start_soon(self._sweeper.run)
                 self._ready.set()
                 try:
-                    await self._start_attempts(group)
+                    await self._workers.hire(group)
                 finally:
                     # Also when the loop is shut down under us: nothing may start any more.
                     self.draining = True
@@ -128,18 +127,6 @@ class Runtime:
             self._group = None
             with anyio.CancelScope(shield=True):
                 await self._close()
-
-    async def _start_attempts(self, group: TaskGroup) -> None:
-        """Starts what `_begin` has lined up, as children of the group, until the stop.
-
-        anyio starts children only from inside a task, and a commit is reported by a callback.
-        """
-        while not self._stop.is_set():
-            await self._started.wait()
-            self._started.clear()
-            while self._starting:
-                attempt, lane, context = self._starting.popleft()
-                context.run(group.start_soon, self._run, attempt, lane)
 
     async def _close(self) -> None:
         """Writes what is left to write, then gives threads and connections back."""
@@ -169,7 +156,7 @@ class Runtime:
         """Drains, flushes and ends. Safe to call twice."""
         await self.drain()
         self._stop.set()
-        self._started.set()
+        self._workers.close()
         if self._host is None:
             return
         if self.slots.leaked:
@@ -295,20 +282,19 @@ class Runtime:
             return
         # Every attempt starts in a clean context, as the host did.
         if definition.is_coroutine:
-            lane = self._lanes.least_busy()
-            self._starting.append((attempt, lane, lane.enter()))
+            attempt.lane = self._lanes.least_busy()
+            self._workers.hand_over(attempt, attempt.lane.enter())
         else:
-            self._starting.append((attempt, None, contextvars.Context()))
-        self._started.set()
+            self._workers.hand_over(attempt, contextvars.Context())
 
-    async def _run(self, attempt: Attempt, lane: OrmLane | None) -> None:
+    async def _run(self, attempt: Attempt) -> None:
         try:
             await attempt.run()
         except Exception:
             logger.exception("The attempt of task %s broke", attempt.snapshot.id)
         finally:
-            if lane is not None:
-                lane.leave()
+            if attempt.lane is not None:
+                attempt.lane.leave()
             if attempt.given_up:
                 self.slots.leaked -= 1
 
@@ -350,7 +336,8 @@ class Runtime:
             logger.error("The result of task %s can't be stored: %s", outcome.id, settled)
             self._settle(attempt, attempt.unstorable(settled))
             return
-        self.attempts.pop(outcome.id, None)
+        if self.attempts.get(outcome.id) is attempt:  # else it was claimed again already
+            del self.attempts[outcome.id]
         self._settled.set()
         if isinstance(settled, BaseException):
             logger.error("The outcome of task %s can't be stored: %s", outcome.id, settled)

@@ -47,7 +47,6 @@ class Slots:
         # The same, as the claim in flight set out with it.
         self._planned: Counter[str] = Counter()
         self._looked_at: set[str] = set()
-        self._reserved = 0  # slots that the claim in flight may fill
         self.running = 0
         self.leaked = 0
 
@@ -101,9 +100,10 @@ class Slots:
         Everything that is known to be waiting must find a slot besides. A queue that is full by its
         own limit is no line to wait in, except for its own.
         """
-        if queue in self._unknown or any(self._has_room(other) for other in self._unknown):
+        unknown = self._unknown | self._looked_at
+        if queue in unknown or any(self._has_room(other) for other in unknown):
             return False
-        return self.room(queue, in_thread) > self._reserved + self._expected.total()
+        return self.room(queue, in_thread) > self._planned.total() + self._expected.total()
 
     def plan(
         self, runtime_id: UUID, coroutine_names: Collection[str], thread_names: Collection[str]
@@ -121,19 +121,21 @@ class Slots:
         }
         plan = Plan(
             runtime_id=runtime_id,
-            queues=[(name, wanted[name]) for name in order if wanted[name] > 0],
+            queues=[
+                (name, wanted[name], name not in self._unknown)
+                for name in order
+                if wanted[name] > 0
+            ],
             free=dict(self._free),
             total=self._total_free,
             names={False: tuple(coroutine_names), True: tuple(thread_names)},
         )
-        self._reserved = min(sum(wanted.values()), _NO_LIMIT)
         self._planned, self._expected = self._expected, Counter()
         self._looked_at, self._unknown = self._unknown, set()
         return plan
 
     def learn(self, plan: Plan | None) -> None:
         """Takes over what a claim has found out about who is waiting; None if it failed."""
-        self._reserved = 0
         left = set(self._looked_at | self._planned.keys())
         if plan is not None:
             left -= plan.emptied
@@ -149,6 +151,8 @@ def _free_of(limits: QueueLimits) -> int:
 class Plan:
     """The lanes of one claim, sized as it goes. See `ledger.port.ClaimPlan`.
 
+    `queues` are names, how many rows are wanted, and whether no more than those are waiting.
+
     `emptied` holds, after the claim, the queues that were looked at and had no row left over.
     """
 
@@ -156,7 +160,7 @@ class Plan:
         self,
         *,
         runtime_id: UUID,
-        queues: Sequence[tuple[str, int]],
+        queues: Sequence[tuple[str, int, bool]],
         free: dict[bool, int],
         total: int,
         names: dict[bool, tuple[str, ...]],
@@ -170,7 +174,7 @@ class Plan:
         self._count = 0
 
     def lanes(self) -> Iterator[Lane]:
-        for queue, wanted in self._queues:
+        for queue, wanted, exact in self._queues:
             left_over = False
             for in_thread, names in self._names.items():
                 if not names:
@@ -185,7 +189,8 @@ class Plan:
                 wanted -= self._count
                 self._free[in_thread] -= self._count
                 self._total -= self._count
-                left_over = left_over or self._count == limit
+                # A lane that is full may have left some, unless it was told how many there are.
+                left_over = left_over or (self._count == limit and (wanted > 0 or not exact))
             if not left_over:
                 self.emptied.add(queue)
 

@@ -1,0 +1,1 @@
+"""The promises of the package, kept by real servers: over HTTP, SSE and WebSocket."""

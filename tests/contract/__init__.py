@@ -1,0 +1,1 @@
+"""What every implementation of a port must hold: one suite for all of them."""

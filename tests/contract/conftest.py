@@ -1,0 +1,40 @@
+"""The ledgers that the contract is held against."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from rail_async_tasks.ledger.memory import MemoryLedger
+from rail_async_tasks.ledger.orm import OrmLedger
+from tests.contract.ledgers import Kit
+from tests.services.databases import default_database, empty_tables, forget_connections
+
+ON_POSTGRES = pytest.param("postgres", marks=pytest.mark.postgres)
+
+
+@pytest.fixture(params=["memory", "sqlite", ON_POSTGRES])
+def ledger_kind(request: pytest.FixtureRequest, django_db_blocker: Any) -> Iterator[str]:
+    """Which ledger the test runs on; `default` is its database meanwhile."""
+    kind = str(request.param)
+    if kind == "memory":
+        yield kind
+        return
+    config = request.getfixturevalue(f"{kind}_config")
+    with django_db_blocker.unblock(), default_database(config):
+        try:
+            yield kind
+        finally:
+            forget_connections()
+            empty_tables()
+
+
+@pytest.fixture
+async def kit(ledger_kind: str, anyio_backend: Any) -> AsyncIterator[Kit]:
+    """A started ledger with no rows in it."""
+    ledger = MemoryLedger() if ledger_kind == "memory" else OrmLedger()
+    ledger.start()
+    yield Kit(ledger_kind, ledger)
+    await ledger.stop()

@@ -1,0 +1,314 @@
+"""The group-commit writer, with a session that does as it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import pytest
+
+from rail_async_tasks.ledger import writer as module
+from rail_async_tasks.ledger.writer import Writer
+
+
+class Lost(Exception):
+    """A failure that passes."""
+
+
+class Bad(Exception):
+    """A failure that does not."""
+
+
+class Op:
+    """An operation that remembers what it was told."""
+
+    def __init__(
+        self, name: Any, *, alone: bool = False, bad: bool = False, give_up_at: float | None = None
+    ) -> None:
+        self.name = name
+        self.alone = alone
+        self.bad = bad
+        self.give_up_at = give_up_at
+        self.told: list[Any] = []
+        self.loop = asyncio.get_running_loop()
+
+    def done(self, result: Any) -> None:
+        assert asyncio.get_running_loop() is self.loop
+        self.told.append(result)
+
+
+class FakeSession:
+    """Executes when the test lets it, and fails as often as the test wants."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[Any]] = []
+        self.resets = 0
+        self.failures: list[tuple[Exception, bool]] = []  # and whether it had sent its COMMIT
+        self.may_have_committed = False
+        self.held = threading.Event()  # the writer is inside `execute`
+        self.go = threading.Event()
+        self.go.set()
+        self.on_reset: Callable[[], None] = lambda: None
+
+    def execute(self, batch: Sequence[Any]) -> list[Any]:
+        self.held.set()
+        assert self.go.wait(10)
+        self.batches.append([op.name for op in batch])
+        self.may_have_committed = False
+        if self.failures:
+            error, self.may_have_committed = self.failures.pop(0)
+            raise error
+        if any(op.bad for op in batch):
+            raise Bad
+        return [f"wrote {op.name}" for op in batch]
+
+    def is_transient(self, error: Exception) -> bool:
+        return isinstance(error, Lost)
+
+    def reset(self) -> None:
+        self.resets += 1
+        self.on_reset()
+
+
+@pytest.fixture
+def session(monkeypatch: pytest.MonkeyPatch) -> FakeSession:
+    monkeypatch.setattr(module, "FIRST_BACKOFF", 0.0)
+    monkeypatch.setattr(module, "MAX_BACKOFF", 0.0)
+    return FakeSession()
+
+
+@pytest.fixture
+async def writer(session: FakeSession, anyio_backend: Any) -> AsyncIterator[Writer]:
+    it = Writer("test-writer", lambda: session)
+    it.start(asyncio.get_running_loop())
+    yield it
+    session.go.set()
+    await it.stop()
+
+
+async def gathered(writer: Writer, session: FakeSession, ops: Sequence[Op]) -> list[list[Any]]:
+    """The batches in which the writer writes what gathered while it was busy."""
+    session.go.clear()
+    session.held.clear()
+    writer.submit(Op("first"))
+    await asyncio.to_thread(session.held.wait, 10)
+    session.batches.clear()
+    for op in ops:
+        writer.submit(op)
+    session.go.set()
+    await writer.flushed()
+    return session.batches[1:]
+
+
+async def test_what_gathers_is_written_together_in_order(
+    writer: Writer, session: FakeSession, loop_kind: str
+) -> None:
+    """While one batch is at the database the next one gathers; each is told its own result."""
+    ops = [Op(n) for n in range(10)]
+    assert await gathered(writer, session, ops) == [list(range(10))]
+    assert [op.told for op in ops] == [[f"wrote {n}"] for n in range(10)]
+    assert writer.pending == 0
+    assert (writer.batches, writer.written) == (2, 11)
+
+
+async def test_a_lone_write_waits_for_nobody(writer: Writer, session: FakeSession) -> None:
+    """There is no time for which a batch gathers."""
+    for n in range(3):
+        writer.submit(Op(n))
+        await writer.flushed()
+    assert session.batches == [[0], [1], [2]]
+
+
+async def test_a_batch_has_a_limit(
+    writer: Writer, session: FakeSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest goes with the next."""
+    monkeypatch.setattr(module, "MAX_BATCH", 4)
+    batches = await gathered(writer, session, [Op(n) for n in range(10)])
+    assert batches == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+async def test_an_operation_alone_has_a_batch_of_its_own(
+    writer: Writer, session: FakeSession
+) -> None:
+    """First, last and in the middle; the order stays."""
+    ops = [Op(n, alone=n in (0, 3, 4, 7)) for n in range(8)]
+    assert await gathered(writer, session, ops) == [[0], [1, 2], [3], [4], [5, 6], [7]]
+    assert all(len(op.told) == 1 for op in ops)
+
+
+async def test_a_transient_failure_repeats_the_whole_batch(
+    writer: Writer, session: FakeSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On a fresh connection, until it goes through; nobody is told in between."""
+    ops = [Op(n) for n in range(3)]
+    session.failures = [(Lost(), False)] * 5
+    writer.submit(ops[0])
+    writer.submit(ops[1])
+    writer.submit(ops[2])
+    with caplog.at_level(logging.WARNING):
+        await writer.flushed()
+    assert [op.told for op in ops] == [["wrote 0"], ["wrote 1"], ["wrote 2"]]
+    assert session.resets == 5
+    assert writer.failing_since is None
+    warnings = [record.getMessage() for record in caplog.records]
+    assert len(warnings) == 2  # once when it begins, once when it is over
+    assert "works again" in warnings[1]
+
+
+async def test_what_is_submitted_meanwhile_waits_in_line(
+    writer: Writer, session: FakeSession
+) -> None:
+    """A batch that is repeated is not overtaken."""
+    late = Op("late")
+    loop = asyncio.get_running_loop()
+    session.failures = [(Lost(), False)] * 2
+    session.on_reset = lambda: loop.call_soon_threadsafe(writer.submit, late) and None
+    writer.submit(Op("early"))
+    session.failures = [(Lost(), False)]
+    await writer.flushed()
+    session.on_reset = lambda: None
+    assert [batch[0] for batch in session.batches] == sorted(
+        (batch[0] for batch in session.batches), key=["early", "late"].index
+    )
+
+
+@pytest.mark.parametrize("guilty", [{0}, {4}, {8}, {2, 6}, set(range(9))])
+async def test_a_bad_operation_fails_alone(
+    writer: Writer, session: FakeSession, guilty: set[int]
+) -> None:
+    """The batch is split until it is found; all others are written, and each is told once."""
+    ops = [Op(n, bad=n in guilty) for n in range(9)]
+    await gathered(writer, session, ops)
+    for n, op in enumerate(ops):
+        assert len(op.told) == 1
+        assert isinstance(op.told[0], Bad) if n in guilty else op.told == [f"wrote {n}"]
+    assert writer.pending == 0
+
+
+async def test_a_lost_connection_while_splitting_is_survived(
+    writer: Writer, session: FakeSession
+) -> None:
+    """The half that was lost is repeated."""
+    ops = [Op(n, bad=n == 1) for n in range(4)]
+    session.failures = [(Bad(), False), (Lost(), True), (Bad(), False), (Lost(), False)]
+    writer_batches = await _submitted_together(writer, session, ops)
+    assert [isinstance(op.told[0], Bad) for op in ops] == [False, True, False, False]
+    assert all(len(op.told) == 1 for op in ops)
+    assert writer_batches[-1] == [2, 3]
+
+
+async def _submitted_together(
+    writer: Writer, session: FakeSession, ops: Sequence[Op]
+) -> list[list[Any]]:
+    failures, session.failures = session.failures, []
+    session.go.clear()
+    session.held.clear()
+    writer.submit(Op("first"))
+    await asyncio.to_thread(session.held.wait, 10)
+    for op in ops:
+        writer.submit(op)
+    # The first batch is past its own look at `failures` only once it is done.
+    session.failures = [] if not failures else [(Lost(), False), *failures]
+    session.go.set()
+    await writer.flushed()
+    return session.batches
+
+
+async def test_who_waits_too_long_is_told(writer: Writer, session: FakeSession) -> None:
+    """An operation past its limit fails if it was surely not written; its neighbours go on."""
+    overdue, patient = Op("overdue", give_up_at=time.monotonic() - 1), Op("patient")
+    await _failing_once(writer, session, [overdue, patient], committed=False)
+    assert [isinstance(it, Lost) for it in overdue.told] == [True]
+    assert patient.told == ["wrote patient"]
+
+
+async def test_who_may_have_been_written_is_not_given_up(
+    writer: Writer, session: FakeSession
+) -> None:
+    """With the COMMIT in doubt, repeating it is the only way to find out."""
+    overdue = Op("overdue", give_up_at=time.monotonic() - 1)
+    await _failing_once(writer, session, [overdue], committed=True)
+    assert overdue.told == ["wrote overdue"]
+
+
+async def _failing_once(
+    writer: Writer, session: FakeSession, ops: Sequence[Op], *, committed: bool
+) -> None:
+    session.failures = [(Lost(), committed), (Lost(), False)]
+    session.go.clear()
+    for op in ops:
+        writer.submit(op)
+    session.go.set()
+    await writer.flushed()
+
+
+async def test_a_callback_that_fails_does_not_stop_the_others(
+    writer: Writer, session: FakeSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged."""
+    broken, fine = Op("broken"), Op("fine")
+    broken.done = lambda result: 1 // 0  # type: ignore[assignment, method-assign]
+    await gathered(writer, session, [broken, fine])
+    assert fine.told == ["wrote fine"]
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def test_a_backlog_holds_up_who_asks_first(
+    writer: Writer, session: FakeSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Congested from the high-water mark; relieved at the low-water mark, not before."""
+    monkeypatch.setattr(module, "HIGH_WATER", 10)
+    monkeypatch.setattr(module, "LOW_WATER", 4)
+    monkeypatch.setattr(module, "MAX_BATCH", 1)
+    await writer.relieved()
+    session.go.clear()
+    left_at_relief = []
+
+    async def wait() -> None:
+        await writer.relieved()
+        left_at_relief.append(writer.pending)
+
+    for n in range(9):
+        writer.submit(Op(n))
+    assert not writer.congested
+    writer.submit(Op(9))
+    assert writer.congested
+    waiting = asyncio.ensure_future(wait())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    session.go.set()
+    await asyncio.wait_for(waiting, 10)
+    assert left_at_relief[0] <= 4
+    assert not writer.congested
+
+
+async def test_stopping_writes_what_was_accepted(session: FakeSession) -> None:
+    """Also what comes while it flushes; then the connection is closed."""
+    writer = Writer("test-writer", lambda: session)
+    writer.start(asyncio.get_running_loop())
+    late = Op("late")
+    first = Op("first")
+    first.done = lambda result: writer.submit(late)  # type: ignore[method-assign]
+    writer.submit(first)
+    await writer.stop()
+    assert late.told == ["wrote late"]
+    assert session.resets == 1
+
+
+async def test_a_writer_can_be_started_again(session: FakeSession) -> None:
+    """A process may host its runtime more than once."""
+    writer = Writer("test-writer", lambda: session)
+    for n in range(3):
+        writer.start(asyncio.get_running_loop())
+        ops = [Op(n), Op(n)]
+        for op in ops:
+            writer.submit(op)
+            await writer.flushed()
+        assert [op.told for op in ops] == [[f"wrote {n}"]] * 2
+        await writer.stop()
+        assert session.resets == n + 1

@@ -95,6 +95,8 @@ def run(
             for turn in range(1 if quick else repeats or question.repeats)
         ]
         rows.append(_row(case, parameters, pairs))
+        for name, metric in rows[-1]["metrics"].items():
+            tell(f"  {name}: {metric['here']['median']:.0f}, {metric['beside']['median']:.0f}")
     return rows
 
 

@@ -22,6 +22,12 @@ _INSERT = (
 )  # fmt: skip
 
 
+_TYPES = (
+    "uuid", "text", "text", "text", "int", "jsonb", "int", "int", "int", "int", "int", "bool",
+    "int", "int", "uuid", "uuid", "timestamptz", "timestamptz", "timestamptz",
+)  # fmt: skip
+
+
 class Raw:
     """One connection to the sample's database, and the two statements of a no-op's life."""
 
@@ -41,11 +47,41 @@ class Raw:
         self.cursor = self.connection.cursor()
         marks = ", ".join(mark for _ in _INSERT)
         self.insert = f"INSERT INTO {TABLE} ({', '.join(_INSERT)}) VALUES ({marks})"
-        self.finish = (
+        self._finish = (
             f"UPDATE {TABLE} SET status = 'completed', seq = seq + 1, progress = 100,"
             f" result = {mark}, completed_at = {mark}, expires_at = {mark}, updated_at = {mark},"
             f" runtime_id = NULL WHERE id = {mark} AND token = {mark} AND status = 'running'"
         )
+
+    def insert_many(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """All in one transaction, in the quickest way that the database has."""
+        with self.transaction():
+            if self._native:
+                arrays = ", ".join(f"%s::{kind}[]" for kind in _TYPES)
+                self.cursor.execute(
+                    f"INSERT INTO {TABLE} ({', '.join(_INSERT)}) SELECT * FROM unnest({arrays})",
+                    [list(column) for column in zip(*rows, strict=True)],
+                )
+            else:
+                self.cursor.executemany(self.insert, rows)
+            assert self.cursor.rowcount == len(rows)
+
+    def finish_many(self, outcomes: Sequence[tuple[Any, ...]]) -> None:
+        """The same for the end of these rows."""
+        with self.transaction():
+            if self._native:
+                self.cursor.execute(
+                    f"UPDATE {TABLE} AS t SET status = 'completed', seq = seq + 1, progress = 100,"
+                    " result = r.result, completed_at = r.at, expires_at = r.expiry,"
+                    " updated_at = r.at, runtime_id = NULL FROM unnest(%s::jsonb[],"
+                    " %s::timestamptz[], %s::timestamptz[], %s::uuid[], %s::uuid[])"
+                    " AS r(result, at, expiry, id, token)"
+                    " WHERE t.id = r.id AND t.token = r.token AND t.status = 'running'",
+                    [[row[i] for row in outcomes] for i in (0, 1, 2, 4, 5)],
+                )
+            else:
+                self.cursor.executemany(self._finish, outcomes)
+            assert self.cursor.rowcount == len(outcomes)
 
     def new_rows(self, count: int) -> list[tuple[Any, ...]]:
         """Rows of no-ops that have started, as `insert` takes them."""
@@ -57,7 +93,7 @@ class Raw:
         ]  # fmt: skip
 
     def outcomes(self, rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-        """What `finish` takes for these rows."""
+        """What `finish_many` takes for these rows."""
         now, expiry = self._time(), self._time(timedelta(days=1))
         return [("null", now, expiry, now, row[0], row[15]) for row in rows]
 

@@ -35,7 +35,7 @@ class InProcessBackend:
         def look(runtime: Runtime) -> Callable[[], None]:
             def callback() -> None:
                 runtime.publish(snapshot)
-                runtime.notice(new.queue, created, new.delay)
+                runtime.notice(new, created)
 
             return callback
 

@@ -30,9 +30,12 @@ class Dispatcher:
     def wake(self) -> None:
         self._wake.set()
 
-    def expect(self, queue: str) -> None:
-        """A due row of `queue` is in the ledger."""
-        self._runtime.slots.expect(queue)
+    def expect(self, name: str, queue: str) -> None:
+        """A due row of the task `name` is in the ledger."""
+        definition = self._runtime.registry.get(name)
+        if definition is None:  # not ours to claim
+            return
+        self._runtime.slots.expect(queue, not definition.is_coroutine)
         self._wake.set()
 
     def due_in(self, seconds: float) -> None:
@@ -55,6 +58,7 @@ class Dispatcher:
                 logger.exception("A claim failed; trying again in %g s", FAILURE_PAUSE)
                 await asyncio.sleep(FAILURE_PAUSE)
                 runtime.slots.expect_all()
+            await asyncio.sleep(0)  # a claim in memory never waits by itself
             await self._until_needed()
 
     async def _until_needed(self) -> None:

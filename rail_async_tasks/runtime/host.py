@@ -120,15 +120,16 @@ def runtime_in_thread() -> Runtime:
         runtime = current()
         if runtime is None:
             process.thread = LoopThread()
-            runtime = process.runtime = process.thread.call(_start_here())
+            # Ledger and bus are made here: this thread has the lock, and waits for that one.
+            runtime = process.runtime = process.thread.call(_start_here(ledger(), bus()))
         return runtime
 
 
-async def _start_here() -> Runtime:
+async def _start_here(ledger: Ledger, bus: Bus) -> Runtime:
     settings = get_settings()
     # Under the `thread` backend `max_workers` is what runs at once, of either kind.
     concurrency = settings.max_workers if settings.backend == "thread" else None
-    runtime = Runtime(settings, registry, ledger(), bus(), concurrency=concurrency)
+    runtime = Runtime(settings, registry, ledger, bus, concurrency=concurrency)
     runtime.start()
     await runtime.ready()
     return runtime

@@ -243,14 +243,14 @@ class Runtime:
             self._begin(Claimed(running, new.arguments, new.token), definition)
         else:
             self.publish(snapshot)
-            self.notice(new.queue, created, new.delay)
+            self.notice(new, created)
 
-    def notice(self, queue: str, created: Created, delay: float | None = None) -> None:
+    def notice(self, new: NewExecution, created: Created) -> None:
         """A waiting row has come in; the dispatcher looks for it when it is due."""
         if created.run_after is None:
-            self._dispatcher.expect(queue)
+            self._dispatcher.expect(new.name, new.queue)
         else:
-            self._dispatcher.due_in(0 if delay is None else delay)
+            self._dispatcher.due_in(new.delay or 0)
 
     # --- attempts --------------------------------------------------------------------------------
 
@@ -347,7 +347,7 @@ class Runtime:
             self.publish(as_settled(attempt.snapshot, outcome, settled))
             if settled.status is Status.RETRYING and not self.draining:
                 if settled.run_after is None:
-                    self._dispatcher.expect(attempt.snapshot.queue)
+                    self._dispatcher.expect(attempt.snapshot.name, attempt.snapshot.queue)
                 else:
                     self._dispatcher.due_in(outcome.delay or 0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from typing import TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -20,6 +21,13 @@ class QueueLimits(msgspec.Struct, frozen=True):
 
 
 _NO_LIMIT = 2**31 - 1
+
+# Where rows wait: those of a queue whose body is a coroutine, or those whose body takes a thread.
+Line: TypeAlias = tuple[str, bool]
+
+
+def _lines(queue: str) -> tuple[Line, Line]:
+    return (queue, False), (queue, True)
 
 
 class Slots:
@@ -40,13 +48,13 @@ class Slots:
         self._limits = {limits.name: limits for limits in queues}
         self._queue_free = {limits.name: _free_of(limits) for limits in queues}
         self._turn = 0
-        # Rows that this process has left waiting since the last claim, by queue.
-        self._expected: Counter[str] = Counter()
-        # Queues in which others may have left some. At the start nobody has looked yet.
-        self._unknown = set(self._limits)
+        # Rows that this process has left waiting since the last claim, by line.
+        self._expected: Counter[Line] = Counter()
+        # Lines in which others may have left some. At the start nobody has looked yet.
+        self._unknown = {line for queue in self._limits for line in _lines(queue)}
         # The same, as the claim in flight set out with it.
-        self._planned: Counter[str] = Counter()
-        self._looked_at: set[str] = set()
+        self._planned: Counter[Line] = Counter()
+        self._looked_at: set[Line] = set()
         self.running = 0
         self.leaked = 0
 
@@ -55,7 +63,7 @@ class Slots:
         if queue not in self._limits:
             self._limits[queue] = QueueLimits(queue)
             self._queue_free[queue] = _NO_LIMIT
-            self._unknown.add(queue)
+            self._unknown.update(_lines(queue))
 
     def room(self, queue: str, in_thread: bool) -> int:
         """How many more of the queue may start now."""
@@ -75,24 +83,21 @@ class Slots:
         self._queue_free[queue] += 1
         self.running -= 1
 
-    # --- what may be waiting ---------------------------------------------------------------------
+    # --- what may be waiting ----------------------------------------------------------------------
 
-    def expect(self, queue: str) -> None:
+    def expect(self, queue: str, in_thread: bool) -> None:
         """One more row of the queue is waiting."""
         self.know(queue)
-        self._expected[queue] += 1
+        self._expected[queue, in_thread] += 1
 
     def expect_all(self) -> None:
         """Rows may be waiting anywhere: another process may have left some, or one is due."""
-        self._unknown.update(self._limits)
+        self._unknown.update(line for queue in self._limits for line in _lines(queue))
 
     @property
     def worth_a_claim(self) -> bool:
         """Whether a row may be waiting that could start now."""
-        return any(self._has_room(queue) for queue in self._unknown | self._expected.keys())
-
-    def _has_room(self, queue: str) -> bool:
-        return self.room(queue, False) > 0 or self.room(queue, True) > 0
+        return any(self.room(*line) > 0 for line in self._unknown | self._expected.keys())
 
     def may_start_at_once(self, queue: str, in_thread: bool) -> bool:
         """Whether a new execution may start without waiting in line: it takes nobody's place.
@@ -101,7 +106,7 @@ class Slots:
         own limit is no line to wait in, except for its own.
         """
         unknown = self._unknown | self._looked_at
-        if queue in unknown or any(self._has_room(other) for other in unknown):
+        if (queue, in_thread) in unknown or any(self.room(*line) > 0 for line in unknown):
             return False
         return self.room(queue, in_thread) > self._planned.total() + self._expected.total()
 
@@ -113,20 +118,16 @@ class Slots:
         names = sorted(self._limits)
         turn = self._turn % len(names) if names else 0
         order = sorted(names[turn:] + names[:turn], key=lambda name: -self._limits[name].priority)
-        wanted = {
-            name: self._queue_free[name]
-            if name in self._unknown
-            else min(self._queue_free[name], self._expected[name])
-            for name in order
-        }
         plan = Plan(
             runtime_id=runtime_id,
-            queues=[
-                (name, wanted[name], name not in self._unknown)
-                for name in order
-                if wanted[name] > 0
-            ],
+            wanted={
+                line: None if line in self._unknown else self._expected[line]
+                for queue in order
+                for line in _lines(queue)
+                if line in self._unknown or line in self._expected
+            },
             free=dict(self._free),
+            queue_free=dict(self._queue_free),
             total=self._total_free,
             names={False: tuple(coroutine_names), True: tuple(thread_names)},
         )
@@ -139,7 +140,7 @@ class Slots:
         left = set(self._looked_at | self._planned.keys())
         if plan is not None:
             left -= plan.emptied
-        # How many are left of a queue that was not emptied, nobody knows.
+        # How many are left in a line that was not emptied, nobody knows.
         self._unknown |= left
         self._planned, self._looked_at = Counter(), set()
 
@@ -151,48 +152,48 @@ def _free_of(limits: QueueLimits) -> int:
 class Plan:
     """The lanes of one claim, sized as it goes. See `ledger.port.ClaimPlan`.
 
-    `queues` are names, how many rows are wanted, and whether no more than those are waiting.
-
-    `emptied` holds, after the claim, the queues that were looked at and had no row left over.
+    `wanted` is how many rows wait in each line, None where nobody knows. `emptied` holds, after the
+    claim, the lines that have no row left over.
     """
 
     def __init__(
         self,
         *,
         runtime_id: UUID,
-        queues: Sequence[tuple[str, int, bool]],
+        wanted: dict[Line, int | None],
         free: dict[bool, int],
+        queue_free: dict[str, int],
         total: int,
         names: dict[bool, tuple[str, ...]],
     ) -> None:
         self.runtime_id = runtime_id
-        self.emptied: set[str] = set()
-        self._queues = queues
+        self.emptied: set[Line] = set()
+        self._wanted = wanted
         self._free = free
+        self._queue_free = queue_free
         self._total = total
         self._names = names
         self._count = 0
 
     def lanes(self) -> Iterator[Lane]:
-        for queue, wanted, exact in self._queues:
-            left_over = False
-            for in_thread, names in self._names.items():
-                if not names:
-                    continue
-                limit = min(wanted, self._free[in_thread], self._total)
-                if limit <= 0:
-                    # Nobody has looked: there may be some, unless all that were wanted are found.
-                    left_over = left_over or wanted > 0
-                    continue
-                self._count = 0
-                yield Lane(queue, names, limit)
-                wanted -= self._count
-                self._free[in_thread] -= self._count
-                self._total -= self._count
-                # A lane that is full may have left some, unless it was told how many there are.
-                left_over = left_over or (self._count == limit and (wanted > 0 or not exact))
-            if not left_over:
-                self.emptied.add(queue)
+        for line, wanted in self._wanted.items():
+            queue, in_thread = line
+            names = self._names[in_thread]
+            if not names:
+                self.emptied.add(line)
+                continue
+            room = min(self._queue_free[queue], self._free[in_thread], self._total)
+            limit = room if wanted is None else min(room, wanted)
+            if limit <= 0:
+                continue
+            self._count = 0
+            yield Lane(queue, names, limit)
+            self._queue_free[queue] -= self._count
+            self._free[in_thread] -= self._count
+            self._total -= self._count
+            # A lane that came back full may have left some, unless all that wait are in it.
+            if self._count < limit or limit == wanted:
+                self.emptied.add(line)
 
     def took(self, lane: Lane, count: int) -> None:
         self._count = count

@@ -35,7 +35,9 @@ def _logged_in(name: str) -> str:
     return f"{django_settings.SESSION_COOKIE_NAME}={client.cookies['sessionid'].value}"
 
 
-@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+@pytest.fixture(
+    scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
+)
 def place(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,

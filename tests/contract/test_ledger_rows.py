@@ -140,7 +140,8 @@ async def test_claims_go_by_priority_then_by_id(kit: Kit) -> None:
     rest = await kit.claim()
     assert ids(first.claimed) == expected[:2]
     assert ids(rest.claimed) == expected[2:]
-    assert len({it.token for it in first.claimed + rest.claimed}) == 5
+    # A claim's rows share its token; no two claims do.
+    assert len({it.token for it in first.claimed + rest.claimed}) == 2
 
 
 async def test_a_lane_takes_what_it_asks_for_and_no_more(kit: Kit) -> None:

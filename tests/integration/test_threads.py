@@ -1,0 +1,181 @@
+"""A runtime in a loop thread of its own: for code that has no event loop, and as a backend."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group
+from django.db import transaction
+
+from rail_async_tasks import TaskCancelled, TaskFailed, task
+from rail_async_tasks.runtime import host
+from tests.integration.conftest import Configure, on_databases
+from tests.integration.waiting import PATIENCE
+
+
+def test_enqueue_without_a_loop(configure: Configure) -> None:
+    """`enqueue()` in a plain thread hosts the runtime in a loop thread; `result()` waits."""
+
+    @task(name="h.double")
+    async def double(number: int) -> list[Any]:
+        return [2 * number, threading.current_thread().name]
+
+    handles = [double.enqueue(number=number) for number in range(5)]
+    assert handles[0].status == "pending"
+    results = [handle.result(PATIENCE) for handle in handles]
+    assert [result[0] for result in results] == [0, 2, 4, 6, 8]
+    assert {result[1] for result in results} == {"rail-tasks-loop"}
+
+
+def test_errors_and_cancels_without_a_loop(configure: Configure) -> None:
+    """As from a loop: `TaskFailed` has the error, `TaskCancelled` says so, waiting has an end."""
+    entered = threading.Event()
+
+    @task(name="h.breaks", max_retries=0)
+    def breaks() -> None:
+        raise ValueError("no")
+
+    @task(name="h.endless")
+    async def endless() -> None:
+        entered.set()
+        await asyncio.Event().wait()
+
+    with pytest.raises(TaskFailed, match="no"):
+        breaks.enqueue().result(PATIENCE)
+    handle = endless.enqueue()
+    assert entered.wait(PATIENCE)
+    with pytest.raises(TimeoutError):
+        handle.result(0.05)
+    handle.cancel()
+    with pytest.raises(TaskCancelled):
+        handle.result(PATIENCE)
+
+
+def test_many_threads_share_one_runtime(configure: Configure) -> None:
+    """All of them enqueue at once, the first time too."""
+    seen: Counter[int] = Counter()
+
+    @task(name="h.shared")
+    async def shared(number: int) -> int:
+        seen[number] += 1
+        return number
+
+    barrier, results = threading.Barrier(8), []
+
+    def enqueue_some(which: int) -> None:
+        barrier.wait(PATIENCE)
+        handles = [shared.enqueue(number=which * 10 + number) for number in range(10)]
+        results.extend(handle.result(PATIENCE) for handle in handles)
+
+    threads = [threading.Thread(target=enqueue_some, args=(which,)) for which in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert sorted(results) == list(range(80))
+    assert seen == Counter(range(80))
+
+
+@on_databases
+def test_nothing_starts_before_the_commit(configure: Configure, store: str) -> None:
+    """The row is part of the caller's transaction: it starts after it, or never was."""
+    found = []
+
+    @task(name="h.after_commit")
+    def look(name: str) -> bool:
+        found.append(name)
+        return Group.objects.filter(name=name).exists()
+
+    with transaction.atomic():
+        handle = look.enqueue(name="kept")
+        Group.objects.create(name="kept")
+        assert host.current() is None or not host.current().attempts  # type: ignore[union-attr]
+    assert handle.result(PATIENCE) is True
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        look.enqueue(name="lost")
+        raise ZeroDivisionError
+    assert look.enqueue(name="kept").result(PATIENCE) is True
+    assert found == ["kept", "kept"]
+
+
+def test_the_runtime_starts_again_after_it_was_stopped(configure: Configure) -> None:
+    """The next use starts another, which works as long as the first."""
+
+    @task(name="h.again")
+    async def again(number: int) -> int:
+        return number
+
+    for _ in range(2):
+        for number in range(5):
+            assert again.enqueue(number=number).result(PATIENCE) == number
+        host.stop()
+
+
+@pytest.mark.usefixtures("ends_cleanly", "loop_kind")
+async def test_from_a_loop_into_the_loop_thread(configure: Configure) -> None:
+    """A runtime that lives in a thread is used from other loops."""
+    await asyncio.to_thread(host.runtime_in_thread)
+
+    @task(name="h.elsewhere")
+    async def elsewhere() -> str:
+        return threading.current_thread().name
+
+    handle = await elsewhere.aenqueue()
+    assert await handle.aresult(PATIENCE) == "rail-tasks-loop"
+    assert (await handle.arefresh()).status == "completed"
+
+
+@pytest.mark.usefixtures("ends_cleanly", "loop_kind")
+async def test_the_thread_backend(configure: Configure) -> None:
+    """Tasks of both kinds run beside the caller's loop, `max_workers` at once."""
+    configure(backend="thread", max_workers=2)
+    running, most, lock = 0, 0, threading.Lock()
+    homes: set[int] = set()
+
+    def enter() -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+
+    def leave() -> None:
+        nonlocal running
+        with lock:
+            running -= 1
+
+    @task(name="h.blocks")
+    async def blocks() -> None:
+        enter()
+        homes.add(threading.get_ident())
+        time.sleep(0.05)  # it is its own loop that a careless body blocks, not the caller's
+        await asyncio.sleep(0.01)
+        leave()
+
+    @task(name="h.blocks_too")
+    def blocks_too() -> None:
+        enter()
+        time.sleep(0.02)
+        leave()
+
+    handles = [await declared.aenqueue() for declared in [blocks, blocks_too] * 4]
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            await asyncio.sleep(0.005)
+            ticks += 1
+
+    ticking = asyncio.ensure_future(tick())
+    for handle in handles:
+        await handle.aresult(PATIENCE)
+    ticking.cancel()
+    assert most == 2
+    assert len(homes) == 1
+    assert threading.get_ident() not in homes
+    assert ticks >= 10

@@ -1,0 +1,263 @@
+"""A database that fails in the middle of load: nothing is lost, nothing is done twice."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
+from typing import Any
+
+import psycopg
+import pytest
+from asgiref.sync import sync_to_async
+from django.db import InterfaceError, OperationalError, connections
+
+from rail_async_tasks import service
+from rail_async_tasks.access import SYSTEM
+from rail_async_tasks.definition import define, registry
+from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.ledger import session
+from rail_async_tasks.models import TaskExecution
+from rail_async_tasks.runtime import host
+from rail_async_tasks.service import EnqueueOptions
+
+on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+on_postgres = pytest.mark.parametrize(
+    "database", [pytest.param("postgres", marks=pytest.mark.postgres)], indirect=True
+)
+
+runs: Counter[int] = Counter()
+
+
+async def _count(info: Any, n: int) -> int:
+    runs[n] += 1
+    info.context.task.update_progress(n % 100)
+    await asyncio.sleep(0)
+    return n
+
+
+async def _twice(info: Any, n: int) -> int:
+    runs[n] += 1
+    if info.context.task.attempt == 1:
+        raise ValueError("once more")
+    return n
+
+
+COUNT = registry.register(define(_count, name="faults.count"))
+TWICE = registry.register(define(_twice, name="faults.twice", retry_delay=0.0, max_retries=1))
+
+
+@pytest.fixture(autouse=True)
+async def running(database: Any, settings: Any, anyio_backend: Any) -> AsyncIterator[None]:
+    settings.RAIL_DJANGO_GRAPHQL = {"task_settings": {"max_concurrency": 20}}
+    runs.clear()
+    yield
+    await host.astop()
+
+
+async def start(definition: Any, n: int, **options: Any) -> TaskSnapshot:
+    return await service.aenqueue(definition, {"n": n}, EnqueueOptions(**options))
+
+
+async def all_final(count: int) -> list[TaskExecution]:
+    """The rows, once every one of them has ended; also fails if one never does."""
+    rows = TaskExecution.objects.order_by("id")
+    async with asyncio.timeout(20):
+        while True:
+            found = await sync_to_async(lambda: list(rows))()
+            if len(found) == count and all(row.completed_at for row in found):
+                return found
+            await asyncio.sleep(0.02)
+
+
+async def under_load(
+    fault: Callable[[], Any], count: int = 400, during: asyncio.Event | None = None
+) -> list[TaskExecution]:
+    """Creates and runs tasks from several producers while `fault` goes on in a thread."""
+    broken = asyncio.ensure_future(asyncio.to_thread(fault))
+    created: list[TaskSnapshot] = []
+
+    async def produce(first: int) -> None:
+        for n in range(first, count, 8):
+            created.append(await start(TWICE if n % 10 == 0 else COUNT, n))
+
+    await asyncio.gather(*map(produce, range(8)))
+    await broken
+    rows = await all_final(count)
+    assert {row.id for row in rows} == {it.id for it in created}
+    return rows
+
+
+def assert_each_ran_once(rows: list[TaskExecution], count: int = 400) -> None:
+    """Every body ran as often as its row says, and its row says as often as it should."""
+    assert sorted(row.result for row in rows) == list(range(count))
+    assert {row.status for row in rows} == {"completed"}
+    assert runs == Counter({n: 2 if n % 10 == 0 else 1 for n in range(count)})
+    for row in rows:
+        again = 1 if row.name == "faults.twice" else 0
+        assert (row.attempts, row.retry_count, row.crashes) == (1 + again, again, 0)
+        assert row.seq == 3 + 2 * again
+        assert row.runtime_id is None
+
+
+# --- connections that break -----------------------------------------------------------------------
+
+
+@on_postgres
+async def test_backends_that_are_terminated_in_the_middle_of_load(
+    database: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Again and again: creations are answered, outcomes stored, and the runtime goes on."""
+    kills = 0
+
+    def terminate() -> None:
+        nonlocal kills
+        with psycopg.connect(database.url, autocommit=True) as admin:
+            for _ in range(5):
+                kills += _terminate_writers(admin)
+
+    rows = await under_load(terminate)
+    assert kills
+    assert_each_ran_once(rows)
+    assert "works again" in caplog.text
+    assert (await _finished(await start(COUNT, 1000))).result == 1000
+
+
+def _terminate_writers(admin: psycopg.Connection[Any]) -> int:
+    """Ends every other connection that has written to the table; waits until there was one."""
+    for _ in range(2000):
+        killed = admin.execute(
+            "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE"
+            " datname = current_database() AND pid <> pg_backend_pid()"
+            " AND query LIKE '%rail_async_tasks_execution%'"
+            " OR datname = current_database() AND pid <> pg_backend_pid() AND query = 'COMMIT'"
+        ).fetchall()
+        if killed:
+            return len(killed)
+    return 0
+
+
+@on_sqlite
+@pytest.mark.parametrize("patience", [30.0, 0.1], ids=["patient", "impatient"])
+async def test_a_file_that_is_locked_for_three_seconds(
+    database: Any, monkeypatch: pytest.MonkeyPatch, patience: float
+) -> None:
+    """By another program: writes wait, whether SQLite waits for the lock or says that it is locked."""
+    options = connections.settings["default"]["OPTIONS"]
+    monkeypatch.setitem(options, "timeout", patience)
+    path = connections.settings["default"]["NAME"]
+    locked, over = threading.Event(), threading.Event()
+
+    def lock() -> None:
+        with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            locked.set()
+            over.wait(3 if patience > 1 else 1)
+            other.execute("ROLLBACK")
+
+    # Some are running before the lock comes and are settled under it.
+    first = await start(COUNT, 0)
+    assert (await _finished(first)).result == 0
+    await sync_to_async(TaskExecution.objects.all().delete)()
+    runs.clear()
+    assert_each_ran_once(await under_load(lock))
+    assert locked.is_set()
+
+
+# --- a COMMIT whose answer is lost ----------------------------------------------------------------
+
+
+class LosingAnswers:
+    """Makes writers' COMMITs take effect and then report a lost connection, now and then."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, *, every: int = 1, times: int = 10**6
+    ) -> None:
+        self.every = every
+        self.left = times
+        self.commits = 0
+        self.lost = 0
+        self._open = session.dedicated_connection
+        monkeypatch.setattr(session, "dedicated_connection", self.open)
+
+    def open(self, alias: str) -> Any:
+        connection = self._open(alias)
+        commit = connection.commit
+
+        def commit_and_lose() -> None:
+            commit()
+            self.commits += 1
+            if self.left and self.commits % self.every == 0:
+                self.left -= 1
+                self.lost += 1
+                connection.close_if_unusable_or_obsolete = None
+                raise OperationalError("the connection was lost")
+
+        connection.commit = commit_and_lose
+        return connection
+
+
+async def test_every_third_answer_is_lost(database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was committed is found by re-reading: no row twice, no body twice, no outcome lost."""
+    losing = LosingAnswers(monkeypatch, every=3, times=15)
+    rows = await under_load(lambda: None, count=200)
+    assert losing.lost >= 3
+    assert_each_ran_once(rows, 200)
+
+
+async def test_a_lost_answer_to_a_creation(database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller hears of the one row; with a unique key it is not taken for another's."""
+    await _finished(await start(COUNT, 0))  # the connections are there
+    await host.astop()
+    for n, options in enumerate(({}, {"unique_key": "k"}, {"delay": 3600}), 1):
+        losing = LosingAnswers(monkeypatch, times=1)
+        snapshot = await start(COUNT, n, **options)
+        assert losing.lost == 1
+        assert snapshot.status == "pending"
+        if "delay" not in options:
+            end = await _finished(snapshot)
+            assert (end.result, end.attempts) == (n, 1)
+        assert runs[n] == (0 if "delay" in options else 1)
+        await host.astop()
+        monkeypatch.undo()
+    assert await sync_to_async(TaskExecution.objects.count)() == 4
+
+
+async def test_a_lost_answer_to_an_outcome(database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Watchers get the end that was stored, once."""
+    # Creation, outcome: the second COMMIT of this process is the outcome's.
+    losing = LosingAnswers(monkeypatch, every=2, times=1)
+    snapshot = await start(COUNT, 1)
+    seen = [it async for it in service.watch(SYSTEM, snapshot.id)]
+    assert losing.lost == 1
+    assert seen[-1].status == "completed"
+    assert [it.is_final for it in seen].count(True) == 1
+    assert seen[-1] == await service.aget(SYSTEM, snapshot.id)
+
+
+async def _finished(snapshot: TaskSnapshot) -> TaskSnapshot:
+    async with asyncio.timeout(15):
+        async for snapshot in service.watch(SYSTEM, snapshot.id):
+            pass
+    return snapshot
+
+
+async def test_an_interface_error_is_a_lost_connection_too(
+    database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As drivers say it when the connection was closed under them."""
+    fail = [InterfaceError("connection already closed"), OperationalError("server closed")]
+    original = session.Batch.create
+
+    def create(self: Any, cursor: Any, rows: Any) -> Any:
+        if fail:
+            raise fail.pop()
+        return original(self, cursor, rows)
+
+    monkeypatch.setattr(session.Batch, "create", create)
+    snapshot = await start(COUNT, 1)
+    assert not fail
+    assert (await _finished(snapshot)).result == 1

@@ -39,7 +39,7 @@ class TaskExecution(models.Model):
     owner_id = models.CharField(max_length=255, null=True, blank=True)
     tenant_id = models.CharField(max_length=255, null=True, blank=True)
     parent_id = models.UUIDField(null=True, blank=True, help_text="The task that this one retries.")
-    unique_key = models.CharField(max_length=255, null=True, blank=True, unique=True)
+    unique_key = models.CharField(max_length=255, null=True, blank=True)
 
     seq = models.IntegerField(default=1, help_text="Grows with every change of state.")
     step = models.IntegerField(default=0, help_text="Grows with progress within one state.")
@@ -57,7 +57,11 @@ class TaskExecution(models.Model):
         db_table = "rail_async_tasks_execution"
         ordering = ("-id",)  # ids grow with creation
         indexes = (
-            models.Index(fields=("owner_id", "-id"), name="rat_owner_newest"),
+            models.Index(
+                fields=("owner_id", "-id"),
+                name="rat_owner_newest",
+                condition=Q(owner_id__isnull=False),
+            ),
             models.Index(fields=("status", "-id"), name="rat_status_newest"),
             # The claim: due rows of one queue in the order in which they start.
             models.Index(
@@ -78,6 +82,12 @@ class TaskExecution(models.Model):
             ),
         )
         constraints = (
+            # Partial, and no `unique=True`, which on PostgreSQL would be two indexes of every row.
+            models.UniqueConstraint(
+                fields=("unique_key",),
+                name="rat_unique_key",
+                condition=Q(unique_key__isnull=False),
+            ),
             models.CheckConstraint(
                 condition=Q(status__in=sorted(Status)), name="rat_status_is_known"
             ),

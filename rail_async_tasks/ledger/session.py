@@ -7,6 +7,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -128,8 +129,14 @@ class WriterSession:
         if creates and creates[0].alone:
             self.may_have_committed = True
             return [work.create_unique(creates[0].new)]
-        if creates or settles or keeps:
-            with transaction.atomic(using=self._alias), self._connection.cursor() as cursor:
+        statements = bool(creates) + bool(settles) + bool(keeps)
+        if statements:
+            # One statement is a transaction by itself, without the round trips of BEGIN and COMMIT.
+            together = transaction.atomic(using=self._alias) if statements > 1 else nullcontext()
+            with together, self._connection.cursor() as cursor:
+                # A locked SQLite file is no lost answer: nothing was written.
+                remote = self._connection.vendor != "sqlite"
+                self.may_have_committed = remote and statements == 1
                 if creates:
                     made = work.create(cursor, [op.new for op in creates])
                     results.update(zip(map(id, creates), made, strict=True))
@@ -139,7 +146,7 @@ class WriterSession:
                 if keeps:
                     superseded = {op.outcome.id for op in settles}
                     work.progress(cursor, [op.progress for op in keeps], superseded)
-                self.may_have_committed = True
+                self.may_have_committed = remote
         for op in settles:
             if results[id(op)] is None:
                 results[id(op)] = work.settle_apart(op.outcome)
@@ -170,7 +177,7 @@ class Batch:
             self._sql.create, self._records(dialect.bind_new(new, self._connection) for new in rows)
         )
         made = {
-            row[0]: Created(self._time(row[1]), dialect.read_time(row[2]))
+            row[0]: Created(self._time(row[1]), None if row[2] is None else self._time(row[2]))
             for row in cursor.fetchall()
         }
         raw_id = dialect.raw_id

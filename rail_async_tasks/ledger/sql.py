@@ -84,6 +84,10 @@ class Dialect:
     def later(self, seconds: str) -> str:
         return f"now() + {seconds} * interval '1 second'"
 
+    def as_text(self, time: str) -> str:
+        """A time to be returned many times over: the driver is slow at making each an object."""
+        return f"{time}::text"
+
     def bind_records(self, records: Iterable[Any], connection: BaseDatabaseWrapper) -> list[Any]:
         """The parameters that `records` in a statement takes."""
         return [self.encoder.encode(list(records)).decode()]
@@ -164,7 +168,7 @@ class Dialect:
             FROM {self.records(_NEW)}
             WHERE true
             ON CONFLICT (id) DO NOTHING
-            RETURNING id, created_at, run_after"""
+            RETURNING id, {self.as_text("created_at")}, {self.as_text("run_after")}"""
 
     # The guard of every write by an attempt.
     _held = "t.id = r.id AND t.token = r.token AND t.status = 'running'"
@@ -205,7 +209,8 @@ class Dialect:
                 ORDER BY t.id FOR UPDATE OF t SKIP LOCKED)
             UPDATE {TABLE} AS t SET {self._settle_sets("r.settled")}
             FROM wanted AS r WHERE t.id = r.id
-            RETURNING t.id, t.status, t.seq, t.updated_at, t.run_after, t.expires_at"""
+            RETURNING t.id, t.status, t.seq, {self.as_text("t.updated_at")},
+                {self.as_text("t.run_after")}, {self.as_text("t.expires_at")}"""
 
     def _claim_sets(self) -> str:
         return f"""
@@ -248,6 +253,9 @@ class SQLiteDialect(Dialect):
     def later(self, seconds: str) -> str:
         # Milliseconds, not microseconds; as text it still sorts with Django's own values.
         return f"strftime('%%Y-%%m-%%d %%H:%%M:%%f', {self.now}, {seconds} || ' seconds')"
+
+    def as_text(self, time: str) -> str:
+        return time
 
     def bind_records(self, records: Iterable[Any], connection: BaseDatabaseWrapper) -> list[Any]:
         return [*super().bind_records(records, connection), self.clock(connection)]

@@ -10,6 +10,7 @@ replaced and counted as leaked, and whatever it still does is fenced off by the 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -129,7 +130,8 @@ class Attempt:
 
     async def _in_thread(self, call: Callable[[], Any]) -> Any:
         # Shielded from the attempt's own cancel: a thread has none, and its end must be seen.
-        future = self._threads.submit(with_fresh_connections, call)
+        # The thread has run other bodies: this one gets a context of its own.
+        future = self._threads.submit(contextvars.Context().run, with_fresh_connections, call)
         return await asyncio.shield(asyncio.wrap_future(future))
 
     def _leading(self, user: Any) -> tuple[Any, ...]:

@@ -37,7 +37,6 @@ class _Process:
     """What this process has, made when it is first asked for."""
 
     def __init__(self) -> None:
-        self.pid = os.getpid()
         self.lock = threading.RLock()
         self.ledger: Ledger | None = None
         self.bus: Bus | None = None
@@ -48,16 +47,18 @@ class _Process:
 _process = _Process()
 
 
-def _this_process() -> _Process:
+def _start_afresh() -> None:
     global _process
-    if _process.pid != os.getpid():
-        _process = _Process()
-    return _process
+    _process = _Process()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_afresh)
 
 
 def ledger() -> Ledger:
     """This process's ledger."""
-    process = _this_process()
+    process = _process
     with process.lock:
         if process.ledger is None:
             process.ledger = _make_ledger()
@@ -74,7 +75,7 @@ def _make_ledger() -> Ledger:
 
 def bus() -> Bus:
     """This process's bus."""
-    process = _this_process()
+    process = _process
     with process.lock:
         if process.bus is None:
             process.bus = MemoryBus()
@@ -83,7 +84,7 @@ def bus() -> Bus:
 
 def current() -> Runtime | None:
     """The runtime that is alive in this process, if any."""
-    runtime = _this_process().runtime
+    runtime = _process.runtime
     return runtime if runtime is not None and runtime.alive else None
 
 
@@ -99,7 +100,7 @@ async def aruntime(*, in_thread: bool = False) -> Runtime:
         loop = asyncio.get_running_loop()
         if in_thread or is_short_lived(loop):
             return runtime_in_thread()
-        process = _this_process()
+        process = _process
         with process.lock:
             runtime = current()
             if runtime is None:
@@ -115,7 +116,7 @@ def runtime_in_thread() -> Runtime:
     runtime = current()
     if runtime is not None:
         return runtime
-    process = _this_process()
+    process = _process
     with process.lock:
         runtime = current()
         if runtime is None:
@@ -156,7 +157,7 @@ def call_soon(runtime: Runtime, callback: Callable[[], None]) -> None:
 
 async def astop() -> None:
     """Drains and ends this process's runtime; the next use starts another."""
-    process = _this_process()
+    process = _process
     runtime, thread = process.runtime, process.thread
     process.runtime = process.thread = None
     if runtime is not None and runtime.alive:
@@ -167,7 +168,7 @@ async def astop() -> None:
 
 def stop() -> None:
     """`astop()` for code that is not async; for a runtime in a loop thread."""
-    process = _this_process()
+    process = _process
     runtime, thread = process.runtime, process.thread
     if thread is None:
         return
@@ -281,7 +282,7 @@ def _begin_drain() -> None:
 def _forget(*, setting: str, **_: Any) -> None:
     """Another ledger or bus may be wanted now; one that a runtime uses stays until it stops."""
     if setting in {SETTING, "DATABASES"} and current() is None:
-        process = _this_process()
+        process = _process
         process.ledger = process.bus = None
 
 

@@ -24,7 +24,7 @@ from tests.integration.waiting import PATIENCE, final, until, until_status
 pytestmark = pytest.mark.usefixtures("ends_cleanly", "loop_kind")
 
 
-# --- time runs out ---------------------------------------------------------------------------------
+# --- time runs out --------------------------------------------------------------------------------
 
 
 async def test_an_attempt_that_takes_too_long_is_retried(configure: Configure) -> None:
@@ -71,7 +71,7 @@ async def test_a_timeout_of_a_def_task(configure: Configure) -> None:
     assert (snapshot.status, snapshot.error_code) == ("failed", "timeout")
 
 
-# --- cancelled -------------------------------------------------------------------------------------
+# --- cancelled ------------------------------------------------------------------------------------
 
 
 async def test_a_cancelled_body_cleans_up(configure: Configure) -> None:
@@ -214,7 +214,7 @@ async def test_a_def_body_that_ignores_its_cancel_is_given_up(configure: Configu
     assert (await handle.arefresh()).status == "cancelled"
 
 
-# --- ends of its own choice ------------------------------------------------------------------------
+# --- ends of its own choice -----------------------------------------------------------------------
 
 
 async def test_retry_asks_for_another_attempt_after_its_delay(configure: Configure) -> None:
@@ -315,7 +315,7 @@ async def test_a_body_that_raises_cancelled_error_by_itself_has_failed(
         await (await pretends.aenqueue()).aresult(PATIENCE)
 
 
-# --- later -----------------------------------------------------------------------------------------
+# --- later ----------------------------------------------------------------------------------------
 
 
 async def test_a_delayed_task_starts_when_it_is_due(configure: Configure) -> None:
@@ -360,7 +360,7 @@ async def test_the_wait_for_a_retry_holds_no_slot(configure: Configure) -> None:
     await waiting.acancel()
 
 
-# --- what a body finds -----------------------------------------------------------------------------
+# --- what a body finds ----------------------------------------------------------------------------
 
 told: contextvars.ContextVar[str] = contextvars.ContextVar("told", default="nothing")
 

@@ -61,7 +61,7 @@ def open_connections(store: str) -> int:
 
 def _target(entry: os.DirEntry[str]) -> str:
     try:
-        return os.readlink(entry.path)
+        return str(Path(entry.path).readlink())
     except OSError:  # closed meanwhile
         return ""
 

@@ -29,7 +29,7 @@ EVENTS_PER_SECOND, WRITES_PER_SECOND = 10, 2
 
 @on_databases
 @pytest.mark.parametrize("kind", ["coroutine", "coroutine that never awaits", "thread"])
-async def test_a_flood_of_progress(
+async def test_a_flood_of_progress(  # noqa: PLR0915 (three bodies)
     configure: Configure, store: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Few events, fewer writes, and the last value is there for watchers and readers."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 from rail_async_tasks import TaskError, TaskHandle, service
 from rail_async_tasks.access import SYSTEM
@@ -16,16 +16,14 @@ PATIENCE = 20.0  # seconds
 async def until(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
     """Returns once the condition holds; for what gives no signal of its own."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 (nobody would set an event)
             await asyncio.sleep(0.002)
 
 
 async def final(handle: TaskHandle, seconds: float = PATIENCE) -> TaskSnapshot:
     """The task, read anew once it has ended."""
-    try:
+    with suppress(TaskError):
         await handle.aresult(seconds)
-    except TaskError:
-        pass
     return (await handle.arefresh()).snapshot
 
 

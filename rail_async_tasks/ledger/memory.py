@@ -17,6 +17,7 @@ from uuid import UUID
 import msgspec
 
 from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.port import (
     Cancelled,
     Claimed,
@@ -125,10 +126,11 @@ class MemoryLedger:
 
     async def claim(self, plan: ClaimPlan) -> Due:
         claimed: list[Claimed] = []
+        token = new_id()
         with self._lock:
             next_due = self._stage()
             for lane in plan.lanes():
-                rows = list(self._take(lane, plan.runtime_id))
+                rows = list(self._take(lane, plan.runtime_id, token))
                 plan.took(lane, len(rows))
                 claimed += rows
         return Due(claimed, next_due)
@@ -149,7 +151,7 @@ class MemoryLedger:
                 self._wait(row)
         return None
 
-    def _take(self, lane: Lane, runtime_id: UUID) -> Iterable[Claimed]:
+    def _take(self, lane: Lane, runtime_id: UUID, token: UUID) -> Iterable[Claimed]:
         heap = self._due[lane.queue]
         passed_over = []
         count = 0
@@ -163,7 +165,7 @@ class MemoryLedger:
                 passed_over.append(entry)
                 continue
             count += 1
-            yield self._claim(row, runtime_id, UUID(int=row.snapshot.id.int ^ row.snapshot.seq))
+            yield self._claim(row, runtime_id, token)
         for entry in passed_over:
             heapq.heappush(heap, entry)
 

@@ -13,6 +13,7 @@ import asyncio
 import contextvars
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -29,6 +30,14 @@ from rail_async_tasks.runtime.threads import DaemonThreads, OrmLane, with_fresh_
 from rail_async_tasks.runtime.verdict import Interruption, Terms, Verdict
 
 logger = logging.getLogger("rail_async_tasks.runtime")
+
+
+def _carried(call: Callable[[], Any]) -> Any:
+    """Calls; what would end a coroutine that awaits it comes out as an error like any other."""
+    try:
+        return call()
+    except (StopIteration, GeneratorExit) as error:
+        raise RuntimeError(f"The body raised {type(error).__name__}.") from error
 
 
 class Attempt:
@@ -131,7 +140,8 @@ class Attempt:
     async def _in_thread(self, call: Callable[[], Any]) -> Any:
         # Shielded from the attempt's own cancel: a thread has none, and its end must be seen.
         # The thread has run other bodies: this one gets a context of its own.
-        future = self._threads.submit(contextvars.Context().run, with_fresh_connections, call)
+        context = contextvars.Context()
+        future = self._threads.submit(context.run, with_fresh_connections, partial(_carried, call))
         return await asyncio.shield(asyncio.wrap_future(future))
 
     def _leading(self, user: Any) -> tuple[Any, ...]:
@@ -196,6 +206,11 @@ class Attempt:
         if self._reporter is not None:
             self._reporter.close()
         self._on_end(self, self._outcome(verdict))
+
+    def break_off(self, error: BaseException) -> None:
+        """Settles an attempt that has broken in a way it should not have."""
+        if not self.ended:
+            self._end(verdicts.raised(error, self.terms))
 
     def _end_late(self) -> None:
         logger.warning("Task %s (%s), given up, has ended.", self.snapshot.name, self.snapshot.id)

@@ -290,8 +290,9 @@ class Runtime:
     async def _run(self, attempt: Attempt) -> None:
         try:
             await attempt.run()
-        except Exception:
+        except Exception as error:
             logger.exception("The attempt of task %s broke", attempt.snapshot.id)
+            attempt.break_off(error)
         finally:
             if attempt.lane is not None:
                 attempt.lane.leave()

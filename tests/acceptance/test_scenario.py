@@ -30,9 +30,8 @@ async def row(task_id: str) -> TaskExecution:
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_from_a_mutation_to_a_result(ada: Client, transport: str) -> None:
     """It answers at once; the watcher sees progress, then the result that the row has."""
-    began = time.monotonic()
-    task_id = await ada.start('climb(steps: 4, pause: 0.15, label: "é\\n")')
-    assert time.monotonic() - began < 0.6  # the task takes that long
+    task_id = await ada.start('climb(steps: 4, pause: 0.12, label: "é\\n")')
+    assert (await ada.task(task_id))["status"] in ("pending", "running")
     seen = await ada.everything(ada.stream(transport, task_id))
     assert versions(seen) == sorted(set(versions(seen)))
     assert [event["status"] for event in seen if event["status"] in FINAL] == ["completed"]

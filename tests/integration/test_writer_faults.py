@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -65,12 +65,16 @@ async def start(definition: Any, n: int, **options: Any) -> TaskSnapshot:
 async def all_final(count: int) -> list[TaskExecution]:
     """The rows, once every one of them has ended; also fails if one never does."""
     rows = TaskExecution.objects.order_by("id")
-    async with asyncio.timeout(20):
-        while True:
-            found = await sync_to_async(lambda: list(rows))()
-            if len(found) == count and all(row.completed_at for row in found):
-                return found
-            await asyncio.sleep(0.02)
+    deadline = asyncio.get_running_loop().time() + 15
+    while True:
+        found = await sync_to_async(lambda: list(rows.all()))()
+        left = [row for row in found if not row.completed_at]
+        if len(found) == count and not left:
+            return found
+        assert asyncio.get_running_loop().time() < deadline, [
+            (row.name, row.status, row.attempts, row.run_after) for row in left
+        ]
+        await asyncio.sleep(0.02)
 
 
 async def under_load(
@@ -171,71 +175,106 @@ async def test_a_file_that_is_locked_for_three_seconds(
 
 
 class LosingAnswers:
-    """Makes writers' COMMITs take effect and then report a lost connection, now and then."""
+    """Makes what writers commit take effect and then report a lost connection, now and then.
+
+    It is committed by COMMIT, or by a statement outside a transaction.
+    """
 
     def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, *, every: int = 1, times: int = 10**6
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        of: Sequence[str] = ("create", "settle", "_claim_lane"),
+        every: int = 1,
+        times: int = 1,
     ) -> None:
         self.every = every
         self.left = times
         self.commits = 0
-        self.lost = 0
-        self._open = session.dedicated_connection
-        monkeypatch.setattr(session, "dedicated_connection", self.open)
+        self.lost: Counter[str] = Counter()
+        for name in of:
+            monkeypatch.setattr(session.Batch, name, self._losing(name))
+        open_connection = session.dedicated_connection
+        monkeypatch.setattr(
+            session, "dedicated_connection", lambda alias: self._wrapped(open_connection(alias))
+        )
+        self._in_transaction: dict[int, str] = {}
 
-    def open(self, alias: str) -> Any:
-        connection = self._open(alias)
+    def _losing(self, name: str) -> Any:
+        original = getattr(session.Batch, name)
+
+        def call(batch: Any, *args: Any) -> Any:
+            result = original(batch, *args)
+            if batch._connection.in_atomic_block:
+                self._in_transaction[threading.get_ident()] = name
+            elif result:
+                self._committed(name)
+            return result
+
+        return call
+
+    def _wrapped(self, connection: Any) -> Any:
         commit = connection.commit
 
         def commit_and_lose() -> None:
             commit()
-            self.commits += 1
-            if self.left and self.commits % self.every == 0:
-                self.left -= 1
-                self.lost += 1
-                connection.close_if_unusable_or_obsolete = None
-                raise OperationalError("the connection was lost")
+            if name := self._in_transaction.pop(threading.get_ident(), None):
+                self._committed(name)
 
         connection.commit = commit_and_lose
         return connection
+
+    def _committed(self, name: str) -> None:
+        self.commits += 1
+        if self.left and self.commits % self.every == 0:
+            self.left -= 1
+            self.lost[name] += 1
+            raise OperationalError("the connection was lost")
 
 
 async def test_every_third_answer_is_lost(database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was committed is found by re-reading: no row twice, no body twice, no outcome lost."""
     losing = LosingAnswers(monkeypatch, every=3, times=15)
     rows = await under_load(lambda: None, count=200)
-    assert losing.lost >= 3
+    assert losing.lost.total() >= 3
     assert_each_ran_once(rows, 200)
 
 
 async def test_a_lost_answer_to_a_creation(database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The caller hears of the one row; with a unique key it is not taken for another's."""
-    await _finished(await start(COUNT, 0))  # the connections are there
-    await host.astop()
     for n, options in enumerate(({}, {"unique_key": "k"}, {"delay": 3600}), 1):
-        losing = LosingAnswers(monkeypatch, times=1)
-        snapshot = await start(COUNT, n, **options)
-        assert losing.lost == 1
+        with monkeypatch.context() as patch:
+            losing = LosingAnswers(patch, of=["create"])
+            snapshot = await start(COUNT, n, **options)
+        assert losing.lost.total() == 1
         assert snapshot.status == "pending"
         if "delay" not in options:
             end = await _finished(snapshot)
             assert (end.result, end.attempts) == (n, 1)
         assert runs[n] == (0 if "delay" in options else 1)
         await host.astop()
-        monkeypatch.undo()
-    assert await sync_to_async(TaskExecution.objects.count)() == 4
+    assert await sync_to_async(TaskExecution.objects.count)() == 3
 
 
 async def test_a_lost_answer_to_an_outcome(database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Watchers get the end that was stored, once."""
-    # Creation, outcome: the second COMMIT of this process is the outcome's.
-    losing = LosingAnswers(monkeypatch, every=2, times=1)
+    losing = LosingAnswers(monkeypatch, of=["settle"])
     snapshot = await start(COUNT, 1)
     seen = [it async for it in service.watch(SYSTEM, snapshot.id)]
-    assert losing.lost == 1
+    assert losing.lost.total() == 1
     assert seen[-1].status == "completed"
     assert [it.is_final for it in seen].count(True) == 1
     assert seen[-1] == await service.aget(SYSTEM, snapshot.id)
+
+
+async def test_a_lost_answer_to_a_claim(database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows that it took are found and run, once."""
+    losing = LosingAnswers(monkeypatch, of=["_claim_lane"])
+    snapshots = [await start(COUNT, n, delay=0.2) for n in range(3)]
+    ends = [await _finished(snapshot) for snapshot in snapshots]
+    assert losing.lost.total() == 1
+    assert [(end.result, end.attempts) for end in ends] == [(0, 1), (1, 1), (2, 1)]
+    assert runs == Counter(range(3))
 
 
 async def _finished(snapshot: TaskSnapshot) -> TaskSnapshot:

@@ -78,9 +78,7 @@ def test_no_wait_exceeds_the_cap_or_is_negative(
         (KeyError(), 0, 3, False),
     ],
 )
-def test_allows(
-    error: BaseException, retry_count: int, max_retries: int, allowed: bool
-) -> None:
+def test_allows(error: BaseException, retry_count: int, max_retries: int, allowed: bool) -> None:
     """While retries are left, for the declared kinds of errors and what derives from them.
 
     What counts is the row's own `max_retries`, as it was when the execution was created.

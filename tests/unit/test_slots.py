@@ -102,7 +102,21 @@ def test_an_expected_row_is_worth_a_claim_where_there_is_room() -> None:
     looked(it)
     it.take("default", False)
     it.take("default", True)
-    it.expect("default")
+    it.expect("default", False)
+    assert not it.worth_a_claim
+    it.release("default", False)
+    assert it.worth_a_claim
+
+
+def test_free_threads_are_no_room_for_a_coroutine() -> None:
+    """What waits for a slot of its own kind is not asked for again and again meanwhile."""
+    it = slots(coroutines=1, threads=2)
+    looked(it)
+    it.take("default", False)
+    it.expect("default", False)
+    assert not it.worth_a_claim
+    it.expect_all()
+    looked(it, {("default", "c"): 1})
     assert not it.worth_a_claim
     it.release("default", False)
     assert it.worth_a_claim
@@ -112,10 +126,10 @@ def test_a_new_execution_takes_nobodys_place() -> None:
     """Every row that is known to wait must find a slot besides."""
     it = slots(coroutines=3)
     looked(it)
-    it.expect("default")
-    it.expect("default")
+    it.expect("default", False)
+    it.expect("default", False)
     assert it.may_start_at_once("default", False)
-    it.expect("default")
+    it.expect("default", False)
     assert not it.may_start_at_once("default", False)
 
 
@@ -124,7 +138,7 @@ def test_a_full_queue_is_no_line_for_the_others() -> None:
     it = slots(DEFAULT, QueueLimits("few", concurrency=1))
     looked(it)
     it.take("few", False)
-    it.expect("few")
+    it.expect("few", False)
     plan = plan_of(it)
     run(plan)
     it.learn(plan)
@@ -136,8 +150,8 @@ def test_slots_of_a_claim_in_flight_are_spoken_for() -> None:
     """Until it is back."""
     it = slots(coroutines=2)
     looked(it)
-    it.expect("default")
-    it.expect("default")
+    it.expect("default", False)
+    it.expect("default", False)
     plan = plan_of(it)
     assert not it.may_start_at_once("default", False)
     run(plan)
@@ -149,12 +163,12 @@ def test_a_claim_that_failed_has_learnt_nothing() -> None:
     """What it set out to find may still be there."""
     it = slots()
     looked(it)
-    it.expect("default")
+    it.expect("default", False)
     plan_of(it)
     it.learn(None)
     assert it.worth_a_claim
     assert not it.may_start_at_once("default", False)
-    assert looked(it) == [("default", "c", 10), ("default", "t", 2)]
+    assert looked(it) == [("default", "c", 10)]
 
 
 def test_a_row_that_comes_during_a_claim_is_not_forgotten() -> None:
@@ -162,7 +176,7 @@ def test_a_row_that_comes_during_a_claim_is_not_forgotten() -> None:
     it = slots()
     looked(it)
     plan = plan_of(it)
-    it.expect("default")
+    it.expect("default", False)
     run(plan)
     it.learn(plan)
     assert it.worth_a_claim
@@ -204,9 +218,7 @@ def test_an_unknown_queue_becomes_known() -> None:
 
 def test_lanes_go_by_the_queues_priority() -> None:
     """Higher first; those of one priority take turns."""
-    it = slots(
-        QueueLimits("low", -1), QueueLimits("high", 5), QueueLimits("a"), QueueLimits("b")
-    )
+    it = slots(QueueLimits("low", -1), QueueLimits("high", 5), QueueLimits("a"), QueueLimits("b"))
     orders = []
     for _ in range(8):
         it.expect_all()
@@ -227,8 +239,8 @@ def test_a_plan_asks_for_what_is_expected_only() -> None:
     """A queue that was seen empty is asked for as many rows as came since."""
     it = slots(DEFAULT, QueueLimits("low", -1))
     looked(it)
-    it.expect("low")
-    it.expect("low")
+    it.expect("low", False)
+    it.expect("low", False)
     assert looked(it, {("low", "c"): 2}) == [("low", "c", 2)]
 
 

@@ -107,9 +107,7 @@ def test_what_was_raised(
 def test_arguments_that_do_not_fit_fail_for_good() -> None:
     """They will not fit better next time; no traceback of ours is kept."""
     it = verdict.raised(thrown(InvalidArguments("n: not a number")), terms())
-    assert it == Verdict(
-        Status.FAILED, error="n: not a number", error_code=ErrorCode.INVALID_ARGS
-    )
+    assert it == Verdict(Status.FAILED, error="n: not a number", error_code=ErrorCode.INVALID_ARGS)
 
 
 # --- interrupted ----------------------------------------------------------------------------------

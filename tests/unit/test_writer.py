@@ -203,9 +203,7 @@ async def test_who_waits_too_long_is_told(writer: Writer, session: FakeSession) 
     assert patient.told == ["wrote patient"]
 
 
-async def test_the_limit_is_for_a_database_that_fails(
-    writer: Writer, session: FakeSession
-) -> None:
+async def test_the_limit_is_for_a_database_that_fails(writer: Writer, session: FakeSession) -> None:
     """What can be written is written, however late."""
     overdue = Op("overdue", give_up_at=time.monotonic() - 1)
     await gathered(writer, session, [overdue])

@@ -9,7 +9,6 @@ whoever sent the request.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, ClassVar
@@ -34,6 +33,10 @@ __all__ = [
     "Unauthenticated",
     "UnknownQueue",
 ]
+
+
+# A hundred years of seconds: a later time is a mistake (milliseconds?), and no database's to keep.
+MAX_DELAY = 100 * 365 * 86400.0
 
 
 class TaskError(Exception):
@@ -214,13 +217,13 @@ class Retry(Exception):
 
     `delay` is seconds (or a `timedelta`) until the next attempt; `None` leaves it to the task's
     own retry delay and backoff. It counts against `max_retries`. Raises `ValueError` for a delay
-    that is negative or not finite.
+    that is negative, not finite or more than 100 years.
     """
 
     def __init__(self, delay: float | timedelta | None = None) -> None:
         seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
-        if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
-            raise ValueError(f"Retry(delay=...) takes seconds from 0 up, not {delay!r}.")
+        if seconds is not None and not 0 <= seconds <= MAX_DELAY:  # False for NaN too
+            raise ValueError(f"Retry(delay=...) takes seconds, 0 to 100 years, not {delay!r}.")
         super().__init__(seconds)
         self.delay: float | None = None if seconds is None else float(seconds)
 

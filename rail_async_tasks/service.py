@@ -25,6 +25,7 @@ from rail_async_tasks.backends.port import Backend
 from rail_async_tasks.conf import TaskSettings, get_settings
 from rail_async_tasks.definition import TaskDefinition, registry
 from rail_async_tasks.errors import (
+    MAX_DELAY,
     AlreadyFinal,
     InvalidArguments,
     NotFinal,
@@ -171,8 +172,8 @@ def _delay(options: EnqueueOptions) -> float | None:
     if options.run_after is not None:
         raise InvalidArguments("Give either delay or run_after, not both.")
     seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
-    if not isinstance(seconds, int | float) or not 0 <= seconds < 100 * 365 * 86400:
-        raise InvalidArguments(f"delay is a number of seconds from 0 up, not {delay!r}.")
+    if not isinstance(seconds, int | float) or not 0 <= seconds <= MAX_DELAY:
+        raise InvalidArguments(f"delay is seconds, 0 to 100 years, not {delay!r}.")
     return float(seconds) or None
 
 
@@ -182,7 +183,15 @@ def _run_after(options: EnqueueOptions) -> datetime | None:
         return None
     if not isinstance(run_after, datetime):
         raise InvalidArguments(f"run_after is a datetime, not {run_after!r}.")
-    return timezone.make_aware(run_after) if timezone.is_naive(run_after) else run_after
+    try:
+        if timezone.is_naive(run_after):
+            run_after = timezone.make_aware(run_after)
+        seconds = (run_after - timezone.now()).total_seconds()
+    except (OverflowError, ValueError):
+        seconds = MAX_DELAY + 1
+    if seconds > MAX_DELAY:
+        raise InvalidArguments(f"run_after is at most 100 years away, not {run_after!r}.")
+    return None if seconds <= 0 else run_after
 
 
 def _unique_key(

@@ -15,7 +15,8 @@ def clean(text: str, max_bytes: int) -> str:
     NUL characters (which PostgreSQL refuses) and lone surrogates (which UTF-8 has no form for) are
     replaced; a cut text ends in an ellipsis.
     """
-    raw = text.replace("\0", "\ufffd").encode("utf-8", "replace")
+    # The method of `str` itself: what an exception's `__str__` returns may be a subclass.
+    raw = str.replace(text, "\0", "\ufffd").encode("utf-8", "replace")
     if len(raw) <= max_bytes:
         return raw.decode()
     return raw[: max_bytes - 3].decode("utf-8", "ignore") + "…"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing
 from typing import Any, cast
 
 from cross_web import AsyncHTTPRequestAdapter, HTTPException
@@ -23,6 +24,7 @@ from rail_async_tasks.graphql.console import console_page
 from rail_async_tasks.graphql.context import RequestContext
 from rail_async_tasks.graphql.frames import decode_json
 from rail_async_tasks.graphql.schema import get_schema
+from rail_async_tasks.runtime import host
 
 logger = logging.getLogger("rail_async_tasks.graphql")
 
@@ -93,10 +95,21 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
         sub_response: TemporalHttpResponse,
         headers: Mapping[str, str],
     ) -> HttpResponseBase:
-        response = await super().create_streaming_response(request, stream, sub_response, headers)
+        response = await super().create_streaming_response(
+            request, lambda: _without_farewell(stream()), sub_response, headers
+        )
         # GZipMiddleware leaves alone what says how it is encoded; it would hold events back.
         response["Content-Encoding"] = "identity"
         return response
+
+
+async def _without_farewell(stream: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    """The events, but for a `complete` that only says that this process is going away."""
+    async with aclosing(cast("AsyncGenerator[Any, None]", stream)) as events:
+        async for event in events:
+            if host.is_going_away() and str(event).startswith("event: complete"):
+                return
+            yield event
 
 
 def _refusal(status: int, message: str, **extensions: str) -> JsonResponse:

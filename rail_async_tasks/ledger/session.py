@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
@@ -37,13 +36,11 @@ from rail_async_tasks.ledger.port import (
 )
 from rail_async_tasks.ledger.rows import find_unfinished, in_utc, snapshot_of, snapshot_rows
 from rail_async_tasks.ledger.sql import Dialect, dialect_of
+from rail_async_tasks.ledger.writer import AGAIN
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.states import WAITING, Status, settle
 
 logger = logging.getLogger("rail_async_tasks.ledger")
-
-# How long to leave alone a row that another transaction has locked.
-LOCKED_PAUSE = 0.01
 
 _STATUS = {status.value: status for status in Status}
 
@@ -149,7 +146,7 @@ class WriterSession:
                 self.may_have_committed = remote
         for op in settles:
             if results[id(op)] is None:
-                results[id(op)] = work.settle_apart(op.outcome)
+                results[id(op)] = work.look_after(op.outcome)
         for op in batch:
             if type(op) is Claim:
                 results[id(op)] = work.claim(op)
@@ -220,34 +217,32 @@ class Batch:
             time = self._times[value] = self._dialect.time(value)
         return time
 
-    def settle_apart(self, outcome: Outcome) -> Settled | None:
-        """Settles a row that the batch did not change, by finding out why it did not.
+    def look_after(self, outcome: Outcome) -> Any:
+        """What became of an outcome that changed no row.
 
-        Running under this token: somebody else had it locked, try again. Not running, but the token
-        is still there: an earlier COMMIT, whose answer was lost, did write it (the token stays
-        until the next claim). Otherwise it is no longer this attempt's.
+        Running under this token: somebody else has the row locked, so `AGAIN`. Not running, but
+        the token is still there: an earlier COMMIT, whose answer was lost, did write it (the token
+        stays until the next claim). Otherwise it is no longer this attempt's.
         """
-        while True:
-            row = (
-                TaskExecution.objects.using(self._alias)
-                .filter(id=outcome.id, token=outcome.token)
-                .first()
-            )
-            if row is None:
-                return None
-            if row.status not in {Status.RUNNING, *_meant(outcome, row)}:
-                return None  # freed meanwhile by somebody who thought this attempt lost
-            if row.status != Status.RUNNING:
-                snapshot = snapshot_of(row)
-                return Settled(
-                    Status(row.status), row.seq, snapshot.updated_at, snapshot.run_after,
-                    snapshot.expires_at,
-                )  # fmt: skip
-            with self._connection.cursor() as cursor:
-                settled = self.settle(cursor, [outcome])[0]
-            if settled is not None:
-                return settled
-            time.sleep(LOCKED_PAUSE)
+        row = (
+            TaskExecution.objects.using(self._alias)
+            .filter(id=outcome.id, token=outcome.token)
+            .first()
+        )
+        if row is None:
+            return None
+        if row.status == Status.RUNNING:
+            return AGAIN
+        if row.status not in _meant(outcome, row):
+            return None  # freed meanwhile by somebody who thought this attempt lost
+        snapshot = snapshot_of(row)
+        return Settled(
+            Status(row.status),
+            row.seq,
+            snapshot.updated_at,
+            snapshot.run_after,
+            snapshot.expires_at,
+        )
 
     def progress(
         self, cursor: CursorWrapper, kept: Sequence[Progress], superseded: set[Any]

@@ -136,11 +136,7 @@ class Dialect:
         return Statements(
             create=self._create(),
             settle=self._settle(),
-            progress=f"""
-                UPDATE {TABLE} AS t SET progress = r.progress, step = r.step,
-                    progress_message = r.progress_message, updated_at = {self.now}
-                FROM {self.records(_PROGRESS)}
-                WHERE {self._held}""",
+            progress=self._progress(),
             claim=self._claim(),
             stage=f"""
                 UPDATE {TABLE} SET run_after = NULL WHERE run_after <= {self.now}""",
@@ -148,6 +144,18 @@ class Dialect:
                 SELECT extract(epoch FROM min(run_after) - {self.now}) FROM {TABLE}
                 WHERE run_after IS NOT NULL""",
         )
+
+    _progress_sets = "progress = r.progress, step = r.step, progress_message = r.progress_message"
+
+    def _progress(self) -> str:
+        # A row that somebody else has locked is left out: the next progress, or the outcome, comes.
+        return f"""
+            WITH wanted AS (
+                SELECT r.* FROM {TABLE} AS t CROSS JOIN {self.records(_PROGRESS)}
+                WHERE {self._held}
+                ORDER BY t.id FOR UPDATE OF t SKIP LOCKED)
+            UPDATE {TABLE} AS t SET {self._progress_sets}, updated_at = {self.now}
+            FROM wanted AS r WHERE t.id = r.id"""
 
     def _create(self) -> str:
         due = f"CASE WHEN r.delay IS NULL THEN r.run_after ELSE {self.later('r.delay')} END"
@@ -293,6 +301,12 @@ class SQLiteDialect(Dialect):
                 SELECT (julianday(min(run_after)) - julianday(%s)) * 86400.0 FROM {TABLE}
                 WHERE run_after IS NOT NULL""",
         )
+
+    def _progress(self) -> str:
+        return f"""
+            UPDATE {TABLE} AS t SET {self._progress_sets}, updated_at = {self.now}
+            FROM {self.records(_PROGRESS)}
+            WHERE {self._held}"""
 
     def _settle(self) -> str:
         return f"""

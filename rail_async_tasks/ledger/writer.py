@@ -18,7 +18,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 logger = logging.getLogger("rail_async_tasks.ledger")
 
@@ -29,6 +29,10 @@ HIGH_WATER = 4000
 LOW_WATER = 2000
 FIRST_BACKOFF = 0.05
 MAX_BACKOFF = 2.0
+
+
+# The result of an operation that a session could not carry out yet.
+AGAIN: Final = object()
 
 
 class Operation(Protocol):
@@ -52,7 +56,10 @@ class Session(Protocol):
     """A connection that the writer's thread owns."""
 
     def execute(self, batch: Sequence[Any]) -> list[Any]:
-        """Writes the batch in one transaction; a result for each operation, in their order."""
+        """Writes the batch in one transaction; a result for each operation, in their order.
+
+        `AGAIN` is the result of one that is to be submitted once more.
+        """
         ...
 
     def is_transient(self, error: Exception) -> bool: ...
@@ -186,7 +193,16 @@ class Writer:
                 self.failing_since = None
             self.batches += 1
             self.written += len(batch)
-            self._report(list(zip(batch, results, strict=True)))
+            self._report(
+                [pair for pair in zip(batch, results, strict=True) if pair[1] is not AGAIN]
+            )
+            again = [op for op, result in zip(batch, results, strict=True) if result is AGAIN]
+            if again:
+                # Somebody else's transaction has their rows: they wait, and nobody waits for them.
+                if len(again) == len(batch):
+                    time.sleep(FIRST_BACKOFF)
+                for operation in again:
+                    self._queue.put(operation)
             return
 
     def _without_overdue(self, batch: list[Any], error: Exception) -> list[Any]:

@@ -44,7 +44,8 @@ class Attempt:
     """Runs one claimed execution on the runtime's loop.
 
     `on_progress` is called with the snapshot after each progress event, `on_end` exactly once, with
-    the outcome to settle: when the body has ended, or when it has been given up.
+    the outcome to settle: when the body has ended, or when it has been given up. `is_ending` tells
+    whether the runtime is going away.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Attempt:
         grace: float,
         on_progress: Callable[[Attempt], None],
         on_end: Callable[[Attempt, Outcome], None],
+        is_ending: Callable[[], bool],
     ) -> None:
         self.snapshot: TaskSnapshot = claimed.snapshot
         self.token = claimed.token
@@ -66,6 +68,7 @@ class Attempt:
         self.terms = terms
         self.ended = False
         self.given_up = False
+        self.refused = False  # the database could not store its first outcome
         self.cancels = 0  # how often its worker's task was cancelled on its behalf
         self.lane: OrmLane | None = None  # where its ORM calls run
         self._arguments = claimed.arguments
@@ -74,6 +77,7 @@ class Attempt:
         self._grace = grace
         self._on_progress = on_progress
         self._on_end = on_end
+        self._is_ending = is_ending
         self._task: asyncio.Task[Any] | None = None
         self._interruption: Interruption | None = None
         self._timers: list[asyncio.TimerHandle] = []
@@ -153,11 +157,10 @@ class Attempt:
     def _cancelled(self, error: BaseException) -> Verdict:
         if self._interruption is not None:
             return verdicts.interrupted(self._interruption, self.terms)
-        if self._task is not None and self._task.cancelling():
-            # Nobody here asked: the loop itself is being shut down (the end of `asyncio.run`).
-            return verdicts.handed_back(self.terms)
         if isinstance(error, TaskCancelled):
             return verdicts.raised(error, self.terms)
+        if self._is_ending():  # the loop itself is being shut down: the end of `asyncio.run`
+            return verdicts.handed_back(self.terms)
         return verdicts.raised(
             RuntimeError("The body raised CancelledError, but nobody had cancelled the task."),
             self.terms,
@@ -210,7 +213,7 @@ class Attempt:
     def break_off(self, error: BaseException) -> None:
         """Settles an attempt that has broken in a way it should not have."""
         if not self.ended:
-            self._end(verdicts.raised(error, self.terms))
+            self._end(verdicts.refused(error))
 
     def _end_late(self) -> None:
         logger.warning("Task %s (%s), given up, has ended.", self.snapshot.name, self.snapshot.id)

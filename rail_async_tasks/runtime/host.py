@@ -206,6 +206,8 @@ class LoopThread:
 
 async def startup() -> None:
     """The server has started: the runtime starts with it, before the first request."""
+    global _going_away
+    _going_away = False
     settings = get_settings()
     if not settings.enabled or settings.backend == "sync":
         return
@@ -219,6 +221,7 @@ async def shutdown() -> None:
     await astop()
 
 
+_going_away = False
 _closers: list[Callable[[], Coroutine[Any, Any, None]]] = []
 
 
@@ -230,7 +233,14 @@ def on_drain(close_streams: Callable[[], Coroutine[Any, Any, None]]) -> None:
     _closers.append(close_streams)
 
 
+def is_going_away() -> bool:
+    """Whether the server has been told to stop: what ends now has not ended for its client."""
+    return _going_away
+
+
 async def _end_streams() -> None:
+    global _going_away
+    _going_away = True
     for close_streams in _closers:
         try:
             await close_streams()

@@ -82,6 +82,7 @@ class Runtime:
         self._ready = asyncio.Event()
         self._stop = asyncio.Event()
         self._workers = Workers(self._run)
+        self._creating = 0
         self._unsettled = 0
         self._settled = asyncio.Event()
         self._unsaved: dict[UUID, Attempt] = {}
@@ -97,6 +98,10 @@ class Runtime:
         self._host = self.loop.create_task(
             self._main(), name="rail-tasks-host", context=contextvars.Context()
         )
+
+    def _is_ending(self) -> bool:
+        # A host that has been cancelled may not have had its turn yet.
+        return self.draining or (self._host is not None and self._host.cancelling() > 0)
 
     async def ready(self) -> None:
         """Returns when executions may be created."""
@@ -131,7 +136,7 @@ class Runtime:
     async def _close(self) -> None:
         """Writes what is left to write, then gives threads and connections back."""
         self._save_progress()
-        while self._unsettled:
+        while self._creating or self._unsettled:
             self._settled.clear()
             await self._settled.wait()
         await self.ledger.stop()
@@ -208,6 +213,7 @@ class Runtime:
             new = msgspec.structs.replace(new, runtime_id=self.id, token=new_id())
             self.slots.take(new.queue, in_thread)
         waiter: asyncio.Future[TaskSnapshot | None] = self.loop.create_future()
+        self._creating += 1
         self.ledger.create(new, partial(self._created, new, definition, in_thread, waiter))
         snapshot = await waiter
         assert snapshot is not None
@@ -221,6 +227,8 @@ class Runtime:
         waiter: asyncio.Future[TaskSnapshot | None],
         created: Created | BaseException,
     ) -> None:
+        self._creating -= 1
+        self._settled.set()
         claimed = new.token is not None
         if isinstance(created, BaseException) or created.existing is not None:
             if claimed:
@@ -272,12 +280,12 @@ class Runtime:
             grace=self.settings.cancel_grace_seconds,
             on_progress=self._progressed,
             on_end=self._ended,
+            is_ending=self._is_ending,
         )
         self.attempts[claimed.snapshot.id] = attempt
         self.publish(claimed.snapshot)
         if self.draining:  # claimed in the last moment: handed back before its first step
             attempt.interrupt(Interruption.HAND_BACK)
-        if self._group is None:
             attempt.end_unstarted()
             return
         # Every attempt starts in a clean context, as the host did.
@@ -333,15 +341,16 @@ class Runtime:
         self, attempt: Attempt, outcome: Outcome, settled: Settled | BaseException | None
     ) -> None:
         self._unsettled -= 1
-        if isinstance(settled, BaseException) and outcome.result is not None:
-            logger.error("The result of task %s can't be stored: %s", outcome.id, settled)
+        if isinstance(settled, BaseException) and not attempt.refused:
+            logger.error("The outcome of task %s can't be stored: %s", outcome.id, settled)
+            attempt.refused = True
             self._settle(attempt, attempt.unstorable(settled))
             return
         if self.attempts.get(outcome.id) is attempt:  # else it was claimed again already
             del self.attempts[outcome.id]
         self._settled.set()
         if isinstance(settled, BaseException):
-            logger.error("The outcome of task %s can't be stored: %s", outcome.id, settled)
+            logger.error("Nothing can be stored of task %s: %s", outcome.id, settled)
         elif settled is None:
             logger.warning("Task %s is no longer held here; its outcome is dropped", outcome.id)
         else:

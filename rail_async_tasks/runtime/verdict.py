@@ -12,7 +12,7 @@ from rail_async_tasks.errors import Fail, InvalidArguments, ResultError, Retry
 from rail_async_tasks.ledger.port import Outcome
 from rail_async_tasks.retry import RetryPolicy
 from rail_async_tasks.states import ErrorCode, Status
-from rail_async_tasks.text import describe, format_traceback
+from rail_async_tasks.text import MAX_ERROR_BYTES, clean, describe, format_traceback
 
 
 class Interruption(Enum):
@@ -56,6 +56,16 @@ def returned(value: object, terms: Terms) -> Verdict:
             Status.FAILED,
             error=describe(error),
             error_code=ErrorCode.RESULT_NOT_SERIALIZABLE,
+        )
+    except Exception as error:  # the value's own code: a property, an iterator, a lazy text
+        return Verdict(
+            Status.FAILED,
+            error=clean(
+                f"The result can't be read: {type(error).__name__}: {describe(error)}",
+                MAX_ERROR_BYTES,
+            ),
+            error_code=ErrorCode.RESULT_NOT_SERIALIZABLE,
+            traceback=format_traceback(error),
         )
     if len(encoded) > terms.max_result_bytes:
         return Verdict(
@@ -154,7 +164,7 @@ def outcome(
 
 
 def refused(error: BaseException) -> Verdict:
-    """The database refused the outcome itself (a value that it can't hold)."""
+    """The outcome itself was refused, by the database or by something broken. The body has run."""
     return Verdict(
         Status.FAILED,
         error=f"The outcome can't be stored: {type(error).__name__}.",

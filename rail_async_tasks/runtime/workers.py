@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from anyio.abc import TaskGroup
@@ -84,6 +85,11 @@ class Workers:
                 return True
         return False
 
+    def _retire(self) -> None:
+        """A worker leaves; another takes its place if there is more to run."""
+        if self._waiting:
+            self._hire.set()
+
     async def _work(self) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -93,7 +99,12 @@ class Workers:
                 await in_context(self._run(attempt), context)
                 for _ in range(attempt.cancels):
                     task.uncancel()
-                if task.cancelling():  # somebody else's cancel: the loop is being shut down
+                if task.cancelling():
+                    # Somebody else's cancel, the body's own or the end of the loop. It may be yet
+                    # to come: this task meets it here, and takes no other attempt into it.
+                    with suppress(asyncio.CancelledError):
+                        await asyncio.sleep(0)
+                    self._retire()
                     return
             elif self._closed:
                 return
@@ -103,6 +114,9 @@ class Workers:
                 try:
                     await free
                 except asyncio.CancelledError:
+                    # A timer that a body left behind, or the end of the loop. Raising it would
+                    # cancel the whole group.
                     if free in self._idle:
                         self._idle.remove(free)
-                    raise
+                    self._retire()
+                    return

@@ -30,7 +30,7 @@ async def row(task_id: str) -> TaskExecution:
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_from_a_mutation_to_a_result(ada: Client, transport: str) -> None:
     """It answers at once; the watcher sees progress, then the result that the row has."""
-    task_id = await ada.start('climb(steps: 4, pause: 0.12, label: "é\\n")')
+    task_id = await ada.start('climb(steps: 4, pause: 0.11, label: "é\\n")')
     assert (await ada.task(task_id))["status"] in ("pending", "running")
     seen = await ada.everything(ada.stream(transport, task_id))
     assert versions(seen) == sorted(set(versions(seen)))
@@ -238,7 +238,7 @@ async def test_a_watcher_that_leaves_does_not_hurt_the_task(ada: Client, transpo
 
 async def test_http_is_answered_while_a_thread_floods_progress(ada: Client) -> None:
     """100,000 reports and more without a pause in a `def` task leave the loop free."""
-    task_id = await ada.start("flood(calls: 100000, seconds: 1.5)")
+    task_id = await ada.start("flood(calls: 100000, seconds: 1)")
     await ada.until(task_id, "running")
     slowest, answers = 0.0, 0
     watching = asyncio.ensure_future(ada.everything(ada.by_socket(task_id)))
@@ -250,4 +250,4 @@ async def test_http_is_answered_while_a_thread_floods_progress(ada: Client) -> N
     seen = watching.result()
     assert (seen[-1]["status"], seen[-1]["result"] >= 100_000) == ("completed", True)
     assert slowest < 1
-    assert answers >= 5
+    assert answers >= 2

@@ -85,8 +85,7 @@ class Kit:
         return await self.send(outcome_of(claimed, status, **fields))
 
     async def send(self, outcome: Outcome) -> Settled | None:
-        settled = await answer(lambda done: self.ledger.settle(outcome, done))
-        return settled  # type: ignore[no-any-return]
+        return await answer(lambda done: self.ledger.settle(outcome, done))  # type: ignore[no-any-return]
 
     async def progress(self, claimed: Claimed, percent: int, step: int, **fields: Any) -> None:
         values = {"progress_message": None, "token": claimed.token} | fields
@@ -119,7 +118,7 @@ class Kit:
         return claimed
 
     async def in_state(self, status: Status, **fields: Any) -> Claimed:
-        """A row in this state, and the last attempt's claim (of a row without one, a made-up one)."""
+        """A row in this state, and its last attempt's claim; a made-up one where there was none."""
         if status is Status.PENDING:
             execution_id = await self.waiting(**fields)
             return Claimed(await self.get(execution_id), "{}", new_id())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -185,9 +186,10 @@ async def test_watched_topics_are_those_with_subscribers(bus: Bus) -> None:
     """And none is left behind once they are gone, even by a failure."""
     assert bus.watched() == []
     it = new_id()
-    with pytest.raises(KeyError):
-        async with bus.subscribe(task_topic(it)), bus.subscribe(owner_topic("1", None)):
-            assert sorted(bus.watched()) == sorted([task_topic(it), owner_topic("1", None)])
+    topics = [owner_topic("1", None), task_topic(it)]
+    with suppress(KeyError):
+        async with bus.subscribe(topics[0]), bus.subscribe(topics[1]):
+            assert sorted(bus.watched()) == topics
             assert bus.statistics()["subscribers"] == 2
             raise KeyError
     assert bus.watched() == []

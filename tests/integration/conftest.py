@@ -25,6 +25,8 @@ Configure = Callable[..., None]
 
 DATABASES = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
 on_databases = pytest.mark.parametrize("store", DATABASES, indirect=True)
+# For what happens before a ledger is asked.
+in_memory = pytest.mark.parametrize("store", ["memory"], indirect=True)
 
 
 @pytest.fixture(autouse=True)

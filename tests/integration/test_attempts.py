@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from rail_async_tasks import Fail, Retry, TaskFailed, task
 from rail_async_tasks.runtime import host
-from tests.integration.conftest import Configure, on_databases
+from tests.integration.conftest import Configure, in_memory, on_databases
 from tests.integration.waiting import PATIENCE, final, until, until_status
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly", "loop_kind")
@@ -249,6 +249,7 @@ async def test_fail_ends_a_task_for_good(configure: Configure) -> None:
     assert (snapshot.attempts, snapshot.error_code) == (1, "exception")
 
 
+@on_databases
 @pytest.mark.parametrize(
     ("value", "code"),
     [
@@ -260,7 +261,7 @@ async def test_fail_ends_a_task_for_good(configure: Configure) -> None:
     ids=["object", "nan", "nul", "large"],
 )
 async def test_a_result_that_cannot_be_kept_fails_the_task(
-    configure: Configure, value: object, code: str
+    configure: Configure, store: str, value: object, code: str
 ) -> None:
     """Without a retry: its body has run."""
     configure(max_result_bytes=1000)
@@ -274,10 +275,11 @@ async def test_a_result_that_cannot_be_kept_fails_the_task(
     assert (snapshot.attempts, snapshot.result) == (1, None)
 
 
+@in_memory
 @pytest.mark.parametrize("kind", ["coroutine", "thread"])
 @pytest.mark.parametrize("error", [SystemExit, GeneratorExit, StopIteration, BaseException])
 async def test_no_body_ends_the_process(
-    configure: Configure, kind: str, error: type[BaseException]
+    configure: Configure, store: str, kind: str, error: type[BaseException]
 ) -> None:
     """`sys.exit()` and its like fail the task, and others run on."""
 
@@ -476,8 +478,11 @@ async def test_a_retry_starts_its_progress_anew(configure: Configure) -> None:
     assert (await final(handle)).progress == 100
 
 
+@in_memory
 @pytest.mark.parametrize("percent", [-1, 101, math.nan, "7", None])
-async def test_progress_out_of_range_is_a_value_error(configure: Configure, percent: Any) -> None:
+async def test_progress_out_of_range_is_a_value_error(
+    configure: Configure, store: str, percent: Any
+) -> None:
     """In the body, at the call."""
 
     @task(name="t.wrong", max_retries=0)

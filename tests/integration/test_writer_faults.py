@@ -149,7 +149,7 @@ def _terminate_writers(admin: psycopg.Connection[Any]) -> int:
 async def test_a_file_that_is_locked_for_three_seconds(
     database: Any, monkeypatch: pytest.MonkeyPatch, patience: float
 ) -> None:
-    """By another program: writes wait, whether SQLite waits for the lock or says that it is locked."""
+    """By another program: writes wait, also where SQLite says that the file is locked."""
     options = connections.settings["default"]["OPTIONS"]
     monkeypatch.setitem(options, "timeout", patience)
     path = connections.settings["default"]["NAME"]
@@ -277,11 +277,9 @@ async def test_a_lost_answer_to_a_claim(database: Any, monkeypatch: pytest.Monke
     assert runs == Counter(range(3))
 
 
-async def _finished(snapshot: TaskSnapshot) -> TaskSnapshot:
+async def _finished(task: TaskSnapshot) -> TaskSnapshot:
     async with asyncio.timeout(15):
-        async for snapshot in service.watch(SYSTEM, snapshot.id):
-            pass
-    return snapshot
+        return [snapshot async for snapshot in service.watch(SYSTEM, task.id)][-1]
 
 
 async def test_an_interface_error_is_a_lost_connection_too(

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import importlib
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import msgspec
 import pytest
-from django.contrib.auth.models import AnonymousUser
 
 from rail_async_tasks import service
 from rail_async_tasks.access import SYSTEM, Viewer
-from rail_async_tasks.definition import define, registry
+from rail_async_tasks.definition import registry
 from rail_async_tasks.errors import (
     AlreadyFinal,
     InvalidArguments,
@@ -26,84 +19,25 @@ from rail_async_tasks.errors import (
     TasksDisabled,
     UnknownQueue,
 )
-from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.runtime import host
 from rail_async_tasks.service import EnqueueOptions
+from tests.unit.conftest import Configure
+from tests.unit.service_world import (
+    ADA,
+    AUDITOR,
+    ECHO,
+    GRACE,
+    NOBODY,
+    ONLY,
+    WAIT,
+    finished,
+    gate,
+    start,
+    started,
+)
 
-ADA, GRACE, NOBODY = Viewer("1"), Viewer("2"), Viewer()
-AUDITOR = Viewer("3", sees_all=True)
-
-
-@dataclass
-class Gate:
-    """Where the bodies of these tests wait until the test lets them go on."""
-
-    started: asyncio.Event = field(default_factory=asyncio.Event)
-    go: asyncio.Event = field(default_factory=asyncio.Event)
-    info: Any = None
-
-
-gate: Gate
-
-
-async def _echo(n: int) -> int:
-    return n
-
-
-async def _wait(info: Any, n: int = 0) -> int:
-    gate.info = info
-    gate.started.set()
-    await gate.go.wait()
-    return n
-
-
-ECHO = registry.register(define(_echo, name="service.echo", queue="service"))
-WAIT = registry.register(define(_wait, name="service.wait", priority=4, max_retries=1))
-ONLY = registry.register(define(_wait, name="service.only", unique=True))
-
-Configure = Callable[..., None]
-
-
-@pytest.fixture
-def configure(settings: Any) -> Configure:
-    def set_(**task_settings: Any) -> None:
-        settings.RAIL_DJANGO_GRAPHQL = {
-            "task_settings": {"track_in_database": False, **task_settings}
-        }
-
-    return set_
-
-
-@pytest.fixture(autouse=True)
-async def running(
-    configure: Configure, monkeypatch: pytest.MonkeyPatch, anyio_backend: Any
-) -> AsyncIterator[None]:
-    global gate
-    # The owners of these tests are in no database, and rows are not either.
-    module = importlib.import_module("rail_async_tasks.runtime.attempt")
-    monkeypatch.setattr(module, "load_user", lambda owner_id: AnonymousUser())
-    gate = Gate()
-    configure()
-    yield
-    gate.go.set()
-    await host.astop()
-
-
-async def start(definition: Any = WAIT, **options: Any) -> TaskSnapshot:
-    arguments = {"n": 7} if definition is ECHO else {}
-    return await service.aenqueue(definition, arguments, EnqueueOptions(**options))
-
-
-async def started() -> None:
-    await asyncio.wait_for(gate.started.wait(), 10)
-
-
-async def finished(snapshot: TaskSnapshot) -> TaskSnapshot:
-    async with aclosing(service.watch(SYSTEM, snapshot.id)) as snapshots:
-        async for snapshot in snapshots:
-            pass
-    return snapshot
+pytestmark = pytest.mark.usefixtures("service_world")
 
 
 # --- enqueue --------------------------------------------------------------------------------------
@@ -173,9 +107,9 @@ async def test_a_naive_run_after_is_in_the_current_time_zone(settings: Any) -> N
     assert it.run_after == datetime(2050, 1, 1, 0, 0, tzinfo=UTC)
 
 
-async def test_arguments_have_a_limit_in_bytes(configure: Configure) -> None:
+async def test_arguments_have_a_limit_in_bytes(in_memory: Configure) -> None:
     """The message names the setting."""
-    configure(max_args_bytes=7)
+    in_memory(max_args_bytes=7)
     await service.aenqueue(ECHO, {"n": 7})
     with pytest.raises(InvalidArguments, match="max_args_bytes"):
         await service.aenqueue(ECHO, {"n": 77})
@@ -189,11 +123,11 @@ async def test_enqueue_on_a_loop_says_what_to_write() -> None:
         service.enqueue(ECHO, {"n": 1})
 
 
-async def test_disabled_tasks_refuse_everything(configure: Configure) -> None:
+async def test_disabled_tasks_refuse_everything(in_memory: Configure) -> None:
     """Every operation with the one error."""
     it = await finished(await start(ECHO))
     await host.astop()
-    configure(enabled=False)
+    in_memory(enabled=False)
     for call in (start(), service.aget(SYSTEM, it.id), service.alist(SYSTEM),
                  service.acancel(SYSTEM, it.id), service.aretry(SYSTEM, it.id),
                  anext(service.watch(SYSTEM, it.id)), anext(service.watch_mine(ADA))):  # fmt: skip
@@ -250,14 +184,14 @@ async def test_what_may_not_be_seen_is_not_found_byte_for_byte() -> None:
     assert (await service.aget(ADA, str(foreign.id).upper())).id == foreign.id
 
 
-async def test_a_task_without_an_owner_is_for_who_knows_its_id(configure: Configure) -> None:
+async def test_a_task_without_an_owner_is_for_who_knows_its_id(in_memory: Configure) -> None:
     """Seen and changed, but never listed; unless anonymous access is denied."""
     it = await start()
     assert (await service.aget(NOBODY, it.id)).id == it.id
     assert await service.alist(NOBODY) == []
     assert await service.alist(ADA) == []
     assert [found.id for found in await service.alist(AUDITOR)] == [it.id]
-    configure(anonymous_access="deny")
+    in_memory(anonymous_access="deny")
     with pytest.raises(TaskNotFound):
         await service.aget(NOBODY, it.id)
 
@@ -351,65 +285,3 @@ async def test_retry_of_a_task_that_is_no_more(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(TaskError) as raised:
         await service.aretry(ADA, it.id)
     assert raised.value.code == "INVALID_ARGUMENT"
-
-
-# --- watch ----------------------------------------------------------------------------------------
-
-
-async def test_a_watch_goes_from_how_it_stands_to_the_end(loop_kind: str) -> None:
-    """Versions only grow; a final one ends it; one that joins late gets the final one alone."""
-    it = await start(owner_id="1")
-    seen = []
-    async with aclosing(service.watch(ADA, it.id)) as snapshots:
-        async for snapshot in snapshots:
-            seen.append((snapshot.version, snapshot.status, snapshot.progress))
-            if snapshot.status == "running" and snapshot.progress == 0:
-                await started()
-                gate.info.context.task.update_progress(30)
-            if snapshot.progress == 30:
-                gate.go.set()
-    assert [version for version, _, _ in seen] == sorted({version for version, _, _ in seen})
-    assert seen[-3:] == [
-        ((2, 0), "running", 0),
-        ((2, 1), "running", 30),
-        ((3, 0), "completed", 100),
-    ]
-    assert host.bus().watched() == []
-    late = [snapshot async for snapshot in service.watch(ADA, it.id)]
-    assert [snapshot.status for snapshot in late] == ["completed"]
-
-
-async def test_watching_mine_starts_with_what_is_unfinished() -> None:
-    """Oldest first, then every change of one's own tasks, new ones too."""
-    await finished(await start(ECHO, owner_id="1"))
-    old = [await start(owner_id="1", delay=60) for _ in range(2)]
-    await start(owner_id="2", delay=60)
-    async with aclosing(service.watch_mine(ADA)) as snapshots:
-        assert [(await anext(snapshots)).id for _ in range(2)] == [it.id for it in old]
-        await service.acancel(ADA, old[0].id)
-        cancelled = await anext(snapshots)
-        assert (cancelled.id, cancelled.status) == (old[0].id, "cancelled")
-        new = await start(ECHO, owner_id="1")
-        seen = {}
-        while seen.get(new.id) != "completed":
-            snapshot = await asyncio.wait_for(anext(snapshots), 5)
-            seen[snapshot.id] = snapshot.status
-        assert set(seen) == {new.id}
-    assert [it async for it in service.watch_mine(NOBODY)] == []
-
-
-async def test_a_watcher_of_many_remembers_a_bounded_number(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """What was longest quiet is forgotten first."""
-    seen = service._Seen()
-    monkeypatch.setattr(service._Seen, "MAX", 2)
-    it = await start(delay=60)
-    a, b, c = (_with_id(it, new_id()) for _ in range(3))
-    assert [seen.advances(each) for each in (a, b, a, b, c, b, a)] == [
-        True, True, False, False, True, False, True,
-    ]  # fmt: skip
-
-
-def _with_id(snapshot: TaskSnapshot, execution_id: Any) -> TaskSnapshot:
-    return msgspec.structs.replace(snapshot, id=execution_id)

@@ -28,10 +28,9 @@ def terms(*, retry_on: tuple[type[BaseException], ...] = (Exception,), **fields:
 
 
 def thrown(error: BaseException) -> BaseException:
-    try:
+    with pytest.raises(type(error)) as raised:
         raise error
-    except BaseException as it:
-        return it
+    return raised.value
 
 
 # --- returned -------------------------------------------------------------------------------------

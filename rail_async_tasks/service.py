@@ -27,6 +27,7 @@ from rail_async_tasks.definition import TaskDefinition, registry
 from rail_async_tasks.errors import (
     MAX_DELAY,
     AlreadyFinal,
+    BackendUnavailable,
     InvalidArguments,
     NotFinal,
     TaskNotFound,
@@ -427,6 +428,7 @@ async def watch(viewer: Viewer, task_id: str | UUID) -> AsyncGenerator[TaskSnaps
         TaskNotFound: as `aget`, before anything is yielded.
     """
     _enabled()
+    _refuse_if_going_away()
     execution_id = parse_id(task_id)
     if execution_id is None:
         raise TaskNotFound
@@ -449,6 +451,7 @@ async def watch(viewer: Viewer, task_id: str | UUID) -> AsyncGenerator[TaskSnaps
 async def watch_mine(viewer: Viewer) -> AsyncGenerator[TaskSnapshot, None]:
     """Yields the viewer's unfinished tasks, oldest first, then every change of a task of theirs."""
     _enabled()
+    _refuse_if_going_away()
     if viewer.user_id is None:
         return
     seen = _Seen()
@@ -459,6 +462,12 @@ async def watch_mine(viewer: Viewer) -> AsyncGenerator[TaskSnapshot, None]:
         async for snapshot in mailbox:
             if seen.advances(snapshot):
                 yield snapshot
+
+
+def _refuse_if_going_away() -> None:
+    """A stream that joined now would hold up the end of the process."""
+    if host.is_going_away():
+        raise BackendUnavailable("This process is shutting down. Try again.")
 
 
 async def _unfinished(viewer: Viewer) -> list[TaskSnapshot]:

@@ -47,7 +47,8 @@ from rail_async_tasks.states import UNFINISHED, WAITING, Status
 
 T = TypeVar("T")
 
-# How long the caller of a creation waits for a database that does not answer, in seconds.
+# How long a creation is tried while it surely has not been written, in seconds: its caller has been
+# told by then that it failed.
 CREATE_PATIENCE = 30.0
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from datetime import datetime
@@ -17,12 +15,12 @@ from django.db import (
     IntegrityError,
     InterfaceError,
     OperationalError,
-    connections,
     transaction,
 )
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
+from rail_async_tasks.ledger.connections import dedicated_connection
 from rail_async_tasks.ledger.port import (
     Claimed,
     ClaimPlan,
@@ -308,25 +306,3 @@ class Batch:
 def _meant(outcome: Outcome, row: TaskExecution) -> set[Status]:
     """Where the outcome leads, if it was written."""
     return {outcome.status, settle(outcome.status, cancel_requested=row.cancel_requested)}
-
-
-def dedicated_connection(alias: str) -> BaseDatabaseWrapper:
-    """A lasting connection for this thread alone, which its ORM calls for `alias` use too.
-
-    Never from a pool: four long tasks would starve the writers of a pool of four.
-    """
-    ordinary = connections[alias]
-    settings_dict = copy.deepcopy(ordinary.settings_dict)
-    settings_dict["CONN_MAX_AGE"] = None
-    options = settings_dict.setdefault("OPTIONS", {})
-    options.pop("pool", None)
-    if ordinary.vendor == "sqlite":
-        # A deferred transaction that turns into a writer fails at once, whatever its timeout.
-        options.setdefault("timeout", 30)
-        options["transaction_mode"] = "IMMEDIATE"
-    connection = type(ordinary)(settings_dict, alias)
-    # With DEBUG on, Django would keep the text of the last 9,000 batches.
-    connection.queries_log = deque(maxlen=0)
-    ordinary.close()
-    connections[alias] = connection
-    return connection

@@ -20,6 +20,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
+from django.db import InterfaceError
+
 logger = logging.getLogger("rail_async_tasks.ledger")
 
 # A statement's cost grows faster than its rows much beyond this, and neighbours wait for it.
@@ -85,6 +87,7 @@ class Writer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._kept: Any = None  # taken from the queue, but not for the batch that was gathering
         self._ended: asyncio.Event
+        self._closed = False
         self._pending = 0  # submitted and not yet reported; touched on the loop only
         self._relief: list[asyncio.Future[None]] = []
         self._idle: list[asyncio.Future[None]] = []
@@ -95,10 +98,15 @@ class Writer:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._ended = asyncio.Event()
+        self._closed = False
         threading.Thread(target=self._run, name=self._name, daemon=True).start()
 
     def submit(self, operation: Operation) -> None:
         """Hands over one operation. On the loop; never blocks."""
+        if self._closed:
+            assert self._loop is not None
+            self._loop.call_soon(operation.done, InterfaceError("The writer has been stopped."))
+            return
         self._pending += 1
         self._queue.put(operation)
 
@@ -129,6 +137,7 @@ class Writer:
     async def stop(self) -> None:
         """Flushes, then ends the thread and closes its connection."""
         await self.flushed()
+        self._closed = True
         self._queue.put(None)
         await self._ended.wait()
 

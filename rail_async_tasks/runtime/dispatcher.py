@@ -54,8 +54,9 @@ class Dispatcher:
         while not runtime.draining:
             try:
                 await self._claim()
-            except Exception:
-                logger.exception("A claim failed; trying again in %g s", FAILURE_PAUSE)
+            except Exception as error:
+                logger.warning("A claim failed, next try in %g s: %s", FAILURE_PAUSE, error)
+                logger.debug("The claim that failed", exc_info=True)
                 await asyncio.sleep(FAILURE_PAUSE)
                 runtime.slots.expect_all()
             await asyncio.sleep(0)  # a claim in memory never waits by itself
@@ -95,6 +96,9 @@ class Dispatcher:
         self.claims += 1
         runtime.slots.learn(plan)
         for claimed in due.claimed:
-            runtime.start_claimed(claimed)
+            try:
+                runtime.start_claimed(claimed)
+            except Exception:  # its neighbours start all the same
+                logger.exception("Task %s was claimed and did not start", claimed.snapshot.id)
         if due.next_due is not None:
             self.due_in(max(due.next_due, 0.0))

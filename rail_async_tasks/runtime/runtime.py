@@ -44,6 +44,8 @@ logger = logging.getLogger("rail_async_tasks.runtime")
 SAVE_INTERVAL = 0.5
 # How long the end of the process is held up for a database that does not answer, in seconds.
 FLUSH_PATIENCE = 5.0
+# How long the caller of a creation waits for it, in seconds.
+PATIENCE = 30.0
 
 
 class Runtime:
@@ -83,6 +85,9 @@ class Runtime:
         self._stop = asyncio.Event()
         self._workers = Workers(self._run)
         self._creating = 0
+        # Callers of creations, the longest waiting first.
+        self._waiting_since: dict[asyncio.Future[TaskSnapshot | None], float] = {}
+        self._closing = False
         self._unsettled = 0
         self._settled = asyncio.Event()
         self._unsaved: dict[UUID, Attempt] = {}
@@ -134,7 +139,10 @@ class Runtime:
                 await self._close()
 
     async def _close(self) -> None:
-        """Writes what is left to write, then gives threads and connections back."""
+        """Writes what is left to write, then gives threads and connections back. Once."""
+        if self._closing:
+            return
+        self._closing = True
         self._save_progress()
         while self._creating or self._unsettled:
             self._settled.clear()
@@ -199,8 +207,8 @@ class Runtime:
         """
         if self.draining:
             raise BackendUnavailable("This process is shutting down.")
-        while self.ledger.congested:
-            await self.ledger.relieved()
+        if self.ledger.congested:
+            await self._relieved()
         definition = self.registry.get(new.name)
         in_thread = definition is not None and not definition.is_coroutine
         if (
@@ -213,11 +221,37 @@ class Runtime:
             new = msgspec.structs.replace(new, runtime_id=self.id, token=new_id())
             self.slots.take(new.queue, in_thread)
         waiter: asyncio.Future[TaskSnapshot | None] = self.loop.create_future()
+        self._waiting_since[waiter] = self.loop.time()
         self._creating += 1
         self.ledger.create(new, partial(self._created, new, definition, in_thread, waiter))
-        snapshot = await waiter
+        try:
+            snapshot = await waiter
+        finally:
+            del self._waiting_since[waiter]
         assert snapshot is not None
         return snapshot
+
+    async def _relieved(self) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while self.ledger.congested:
+                    await self.ledger.relieved()
+        except TimeoutError:
+            raise unavailable() from None
+        if self.draining:
+            raise BackendUnavailable("This process is shutting down.")
+
+    def give_up_waiting(self) -> None:
+        """Answers the callers of creations that the database has not taken for too long.
+
+        What becomes of those is known when it answers again: they may be stored, and run.
+        """
+        overdue = self.loop.time() - PATIENCE
+        for waiter, since in list(self._waiting_since.items()):
+            if since > overdue:
+                break
+            if not waiter.done():
+                waiter.set_exception(unavailable())
 
     def _created(
         self,
@@ -410,14 +444,19 @@ class Runtime:
         }
 
 
+def unavailable() -> BackendUnavailable:
+    """What the caller of a creation is told when the database does not answer."""
+    return BackendUnavailable("The task could not be stored: the database has failed.")
+
+
 def refusal(error: BaseException) -> BaseException:
     """What the caller is told when an execution could not be stored."""
     if not isinstance(error, OperationalError | InterfaceError):
         return error
     logger.error("A task could not be stored: %s", error)
-    unavailable = BackendUnavailable("The task could not be stored: the database has failed.")
-    unavailable.__cause__ = error
-    return unavailable
+    told = unavailable()
+    told.__cause__ = error
+    return told
 
 
 def as_created(new: NewExecution, created: Created) -> TaskSnapshot:

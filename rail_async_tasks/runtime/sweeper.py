@@ -33,14 +33,23 @@ class Sweeper:
 
     async def run(self) -> None:
         looks = 0
+        look: asyncio.Task[None] | None = None
         while not self._stop.is_set():
-            try:
-                await self._look(looks)
-            except Exception as error:
-                logger.warning("A look at the ledger failed: %s", error)
-            looks += 1
+            self._runtime.give_up_waiting()
+            # A look waits for as long as the database is away; the callers above must not.
+            if look is None or look.done():
+                look = asyncio.create_task(self._look_safely(looks))
+                looks += 1
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), INTERVAL)
+        if look is not None:
+            look.cancel()
+
+    async def _look_safely(self, looks: int) -> None:
+        try:
+            await self._look(looks)
+        except Exception as error:
+            logger.warning("A look at the ledger failed: %s", error)
 
     async def _look(self, looks: int) -> None:
         if self._runtime.attempts:

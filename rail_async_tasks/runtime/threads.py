@@ -12,6 +12,8 @@ from typing import Any, ParamSpec, TypeVar
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 from django.db import close_old_connections, connections
 
+from rail_async_tasks.ledger.connections import make_thread_patient
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -63,6 +65,7 @@ class DaemonThreads(Executor):
 
     def _work(self) -> None:
         try:
+            make_thread_patient()
             while (call := self._calls.get()) is not None:
                 with self._lock:
                     self._waiting -= 1

@@ -310,6 +310,9 @@ def test_sqlite_in_memory_is_silent(
     with django_db_blocker.unblock():
         assert checks._journal_mode(connection) == "memory"
         assert found(checks.check_databases, databases=["default"]) == []
+        # Django's own close() leaves a database in memory open.
+        connection.connection.close()
+        connection.connection = None
 
 
 def test_old_sqlite_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -339,7 +339,7 @@ async def test_a_flood_closes_the_socket(
 
 async def test_who_does_not_initialise_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """In its time, also where pings come; 4408."""
-    monkeypatch.setattr(consumers, "INIT_TIMEOUT", timedelta(milliseconds=50))
+    monkeypatch.setattr(consumers, "INIT_TIMEOUT", timedelta(milliseconds=700))
     socket = Socket()
     await socket.open()
     await socket.send({"type": "ping"})

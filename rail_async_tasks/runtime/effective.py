@@ -8,7 +8,9 @@ import msgspec
 
 from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.definition import TaskDefinition
+from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.retry import RetryPolicy
+from rail_async_tasks.runtime.verdict import Terms
 
 T = TypeVar("T")
 
@@ -38,6 +40,21 @@ def effective(definition: TaskDefinition, settings: TaskSettings) -> Effective:
             jitter=settings.retry_jitter,
             retry_on=options.retry_on,
         ),
+    )
+
+
+def terms(
+    snapshot: TaskSnapshot, definition: TaskDefinition, options: Effective, settings: TaskSettings
+) -> Terms:
+    """What the verdict on an attempt of `snapshot` depends on."""
+    return Terms(
+        retry=options.retry,
+        retry_count=snapshot.retry_count,
+        max_retries=snapshot.max_retries,
+        rerun_on_crash=definition.options.rerun_on_crash,
+        timeout=options.timeout,
+        ttl=settings.result_ttl_seconds,
+        max_result_bytes=settings.max_result_bytes,
     )
 
 

@@ -20,7 +20,7 @@ from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.port import Claimed, Ledger, NewExecution, Progress
 from rail_async_tasks.runtime import verdict as verdicts
 from rail_async_tasks.runtime.context import ExecutionContext, Info, TaskContext, load_user
-from rail_async_tasks.runtime.effective import effective
+from rail_async_tasks.runtime.effective import effective, terms
 from rail_async_tasks.runtime.runtime import as_created, as_settled
 from rail_async_tasks.runtime.verdict import Terms, Verdict
 from rail_async_tasks.states import Status
@@ -63,16 +63,17 @@ class InlineRun:
         definition = self._registry.get(claimed.snapshot.name)
         assert definition is not None, "it was enqueued by its definition"
         self._publish(claimed.snapshot)
-        terms = self._terms(claimed.snapshot, definition)
+        options = effective(definition, self._settings)
+        agreed = terms(claimed.snapshot, definition, options, self._settings)
         progress = _Progress(self, claimed)
-        verdict = self._body(claimed, definition, terms, progress)
+        verdict = self._body(claimed, definition, agreed, progress)
         outcome = verdicts.outcome(
             verdict,
             id=claimed.snapshot.id,
             token=claimed.token,
             progress=progress.snapshot.progress,
             progress_message=progress.snapshot.progress_message,
-            ttl=terms.ttl,
+            ttl=agreed.ttl,
         )
         settled = self._ledger.settle_here(outcome)
         if settled is None:  # somebody else has ended it: what they made of it holds
@@ -83,20 +84,8 @@ class InlineRun:
         self._publish(snapshot)
         return snapshot
 
-    def _terms(self, snapshot: TaskSnapshot, definition: TaskDefinition) -> Terms:
-        options = effective(definition, self._settings)
-        return Terms(
-            retry=options.retry,
-            retry_count=snapshot.retry_count,
-            max_retries=snapshot.max_retries,
-            rerun_on_crash=definition.options.rerun_on_crash,
-            timeout=options.timeout,
-            ttl=self._settings.result_ttl_seconds,
-            max_result_bytes=self._settings.max_result_bytes,
-        )
-
     def _body(
-        self, claimed: Claimed, definition: TaskDefinition, terms: Terms, progress: _Progress
+        self, claimed: Claimed, definition: TaskDefinition, agreed: Terms, progress: _Progress
     ) -> Verdict:
         try:
             arguments = definition.decode(claimed.arguments)
@@ -113,16 +102,16 @@ class InlineRun:
                 info = Info(ExecutionContext(task, user, claimed.snapshot.tenant_id))
                 leading = (None, info) if definition.takes_root else (info,)
             return verdicts.returned(
-                self._call(definition, leading, arguments, terms.timeout), terms
+                self._call(definition, leading, arguments, agreed.timeout), agreed
             )
         except _TimedOut:
-            return verdicts.timed_out(terms)
+            return verdicts.timed_out(agreed)
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except (asyncio.CancelledError, TaskCancelled) as error:
-            return verdicts.raised(RuntimeError(f"The body raised {type(error).__name__}."), terms)
+            return verdicts.raised(RuntimeError(f"The body raised {type(error).__name__}."), agreed)
         except BaseException as error:
-            return verdicts.raised(error, terms)
+            return verdicts.raised(error, agreed)
 
     def _call(
         self,

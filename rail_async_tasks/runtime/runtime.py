@@ -10,7 +10,6 @@ from uuid import UUID
 
 import anyio
 import msgspec
-from anyio.abc import TaskGroup
 from django.db import InterfaceError, OperationalError
 
 from rail_async_tasks.bus.port import Bus
@@ -30,7 +29,7 @@ from rail_async_tasks.ledger.port import (
 )
 from rail_async_tasks.runtime.attempt import Attempt
 from rail_async_tasks.runtime.dispatcher import Dispatcher
-from rail_async_tasks.runtime.effective import Effective, effective
+from rail_async_tasks.runtime.effective import Effective, effective, terms
 from rail_async_tasks.runtime.slots import QueueLimits, Slots
 from rail_async_tasks.runtime.sweeper import Sweeper
 from rail_async_tasks.runtime.threads import DaemonThreads, OrmLanes
@@ -80,7 +79,6 @@ class Runtime:
         self._lanes = OrmLanes(settings.max_workers)
         self._effective: dict[str, Effective] = {}
         self._host: asyncio.Task[None] | None = None
-        self._group: TaskGroup | None = None
         self._ready = asyncio.Event()
         self._stop = asyncio.Event()
         self._workers = Workers(self._run)
@@ -120,7 +118,6 @@ class Runtime:
     async def _main(self) -> None:
         try:
             async with anyio.create_task_group() as group:
-                self._group = group
                 group.start_soon(self._dispatcher.run)
                 group.start_soon(self._sweeper.run)
                 self._ready.set()
@@ -134,7 +131,6 @@ class Runtime:
                     if not self._stop.is_set():
                         self._interrupt_all(Interruption.HAND_BACK)
         finally:
-            self._group = None
             with anyio.CancelScope(shield=True):
                 await self._close()
 
@@ -342,16 +338,7 @@ class Runtime:
                 self.slots.leaked -= 1
 
     def _terms(self, snapshot: TaskSnapshot, definition: TaskDefinition) -> Terms:
-        options = self.effective(definition)
-        return Terms(
-            retry=options.retry,
-            retry_count=snapshot.retry_count,
-            max_retries=snapshot.max_retries,
-            rerun_on_crash=definition.options.rerun_on_crash,
-            timeout=options.timeout,
-            ttl=self.settings.result_ttl_seconds,
-            max_result_bytes=self.settings.max_result_bytes,
-        )
+        return terms(snapshot, definition, self.effective(definition), self.settings)
 
     def effective(self, definition: TaskDefinition) -> Effective:
         known = self._effective.get(definition.name)

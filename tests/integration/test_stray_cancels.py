@@ -1,0 +1,93 @@
+"""Cancels that nobody asked the runtime for, and a stop in the middle of creations."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from rail_async_tasks import task
+from rail_async_tasks.runtime import host
+from tests.integration.conftest import Configure, in_memory, on_databases
+from tests.integration.waiting import final
+
+
+def current_task() -> asyncio.Task[Any]:
+    running = asyncio.current_task()
+    assert running is not None
+    return running
+
+
+@in_memory
+async def test_a_cancel_that_a_body_leaves_behind_stays_its_own(configure: Configure) -> None:
+    """The body has returned: it is completed, and the runtime goes on."""
+    configure()
+
+    @task(name="t.leaves_a_cancel")
+    async def leaves_a_cancel() -> str:
+        current_task().cancel()
+        return "done"
+
+    assert (await final(await leaves_a_cancel.aenqueue())).result == "done"
+    runtime = host.current()
+    assert (await final(await leaves_a_cancel.aenqueue())).result == "done"
+    assert runtime is not None
+    assert host.current() is runtime
+
+
+@in_memory
+async def test_a_timer_that_a_body_leaves_behind_ends_no_runtime(configure: Configure) -> None:
+    """It hits a worker that is free."""
+    configure()
+    fired = asyncio.Event()
+
+    @task(name="t.leaves_a_timer")
+    async def leaves_a_timer() -> None:
+        running = current_task()
+
+        def fire() -> None:
+            running.cancel()
+            fired.set()
+
+        running.get_loop().call_later(0.05, fire)
+
+    @task(name="t.after_the_timer")
+    async def after() -> str:
+        return "ran"
+
+    await final(await leaves_a_timer.aenqueue())
+    runtime = host.current()
+    await fired.wait()
+    assert (await final(await after.aenqueue())).result == "ran"
+    assert runtime is not None
+    assert host.current() is runtime
+
+
+@in_memory
+async def test_a_body_that_cancels_itself_uses_up_its_retries(configure: Configure) -> None:
+    """It is no hand-back, which would cost nothing and come again at once, for ever."""
+    configure()
+
+    @task(name="t.cancels_itself", max_retries=0)
+    async def cancels_itself() -> None:
+        current_task().cancel()
+        await asyncio.sleep(0)
+
+    snapshot = await final(await cancels_itself.aenqueue())
+    assert (snapshot.status, snapshot.attempts) == ("failed", 1)
+
+
+@on_databases
+async def test_a_stop_among_creations_leaves_nothing_running(configure: Configure) -> None:
+    """What was inserted as its own claim, and not begun, is handed back."""
+    configure(drain_seconds=0.1)
+
+    @task(name="t.hardly_begun")
+    async def hardly_begun() -> None: ...
+
+    await final(await hardly_begun.aenqueue())
+    creations = [asyncio.ensure_future(hardly_begun.aenqueue()) for _ in range(50)]
+    await asyncio.sleep(0)  # each has handed its row to the writer
+    await host.astop()
+    handles = await asyncio.gather(*creations)
+    states = {(await handle.arefresh()).status for handle in handles}
+    assert "running" not in states

@@ -27,11 +27,19 @@ async def test_a_cancel_that_a_body_leaves_behind_stays_its_own(configure: Confi
         current_task().cancel()
         return "done"
 
-    assert (await final(await leaves_a_cancel.aenqueue())).result == "done"
+    @task(name="t.after_the_cancel")
+    async def after() -> str:
+        await asyncio.sleep(0.05)
+        return "ran"
+
+    await final(await after.aenqueue())
     runtime = host.current()
-    assert (await final(await leaves_a_cancel.aenqueue())).result == "done"
     assert runtime is not None
+    assert (await final(await leaves_a_cancel.aenqueue())).result == "done"
+    snapshot = await final(await after.aenqueue())
+    assert (snapshot.result, snapshot.attempts) == ("ran", 1)
     assert host.current() is runtime
+    assert not runtime.draining
 
 
 @in_memory

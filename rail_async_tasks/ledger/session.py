@@ -15,12 +15,11 @@ from django.db import (
     IntegrityError,
     InterfaceError,
     OperationalError,
-    transaction,
 )
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
-from rail_async_tasks.ledger.connections import dedicated_connection
+from rail_async_tasks.ledger.connections import DriverCursor, dedicated_connection
 from rail_async_tasks.ledger.port import (
     Claimed,
     ClaimPlan,
@@ -39,6 +38,9 @@ from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.states import WAITING, Status, settle
 
 logger = logging.getLogger("rail_async_tasks.ledger")
+
+# Django's in a caller's thread, the driver's in a writer's.
+Cursor = CursorWrapper | DriverCursor
 
 _STATUS = {status.value: status for status in Status}
 
@@ -94,6 +96,7 @@ class WriterSession:
     def __init__(self, alias: str) -> None:
         self._alias = alias
         self._connection: BaseDatabaseWrapper | None = None
+        self._cursor: DriverCursor | None = None
         self.may_have_committed = False
 
     def is_transient(self, error: Exception) -> bool:
@@ -105,32 +108,37 @@ class WriterSession:
         return not any(words in str(error) for words in lasting)
 
     def reset(self) -> None:
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._cursor = self._connection, None, None
         if connection is not None:
             try:
                 connection.close()
             except DatabaseError:  # it was lost anyway
                 logger.debug("closing a lost connection failed", exc_info=True)
 
-    def execute(self, batch: Sequence[Any]) -> list[Any]:
-        self.may_have_committed = False
+    def _opened(self) -> tuple[BaseDatabaseWrapper, DriverCursor]:
         if self._connection is None:
             self._connection = dedicated_connection(self._alias)
-        work = Batch(self._connection)
+        if self._cursor is None:
+            self._cursor = DriverCursor(self._connection)
+        return self._connection, self._cursor
+
+    def execute(self, batch: Sequence[Any]) -> list[Any]:
+        self.may_have_committed = False
+        connection, cursor = self._opened()
+        work = Batch(connection)
         creates = [op for op in batch if type(op) is Create]
         settles = [op for op in batch if type(op) is Settle]
         keeps = [op for op in batch if type(op) is Keep]
         results: dict[int, Any] = {}
         if creates and creates[0].alone:
             self.may_have_committed = True
-            return [work.create_unique(creates[0].new)]
+            return [work.create_unique(cursor, creates[0].new)]
         statements = bool(creates) + bool(settles) + bool(keeps)
         if statements:
             # One statement is a transaction by itself, without the round trips of BEGIN and COMMIT.
-            together = transaction.atomic(using=self._alias) if statements > 1 else nullcontext()
-            with together, self._connection.cursor() as cursor:
+            with cursor.transaction() if statements > 1 else nullcontext():
                 # A locked SQLite file is no lost answer: nothing was written.
-                remote = self._connection.vendor != "sqlite"
+                remote = connection.vendor != "sqlite"
                 self.may_have_committed = remote and statements == 1
                 if creates:
                     made = work.create(cursor, [op.new for op in creates])
@@ -147,7 +155,7 @@ class WriterSession:
                 results[id(op)] = work.look_after(op.outcome)
         for op in batch:
             if type(op) is Claim:
-                results[id(op)] = work.claim(op)
+                results[id(op)] = work.claim(cursor, op)
             elif type(op) is Look:
                 results[id(op)] = op.read()
         return [results.get(id(op)) for op in batch]
@@ -161,12 +169,13 @@ class Batch:
         self._alias = connection.alias
         self._dialect: Dialect = dialect_of(connection)
         self._sql = self._dialect.statements
+        self._clock = self._dialect.clock(connection)
         self._times: dict[Any, datetime] = {}
 
     def _records(self, records: Iterable[Any]) -> list[Any]:
-        return self._dialect.bind_records(records, self._connection)
+        return self._dialect.bind_records(records, self._clock)
 
-    def create(self, cursor: CursorWrapper, rows: Sequence[NewExecution]) -> list[Created]:
+    def create(self, cursor: Cursor, rows: Sequence[NewExecution]) -> list[Created]:
         dialect = self._dialect
         cursor.execute(
             self._sql.create, self._records(dialect.bind_new(new, self._connection) for new in rows)
@@ -183,9 +192,9 @@ class Batch:
         row = TaskExecution.objects.using(self._alias).get(id=new.id)
         return Created(in_utc(row.created_at), in_utc(row.run_after))
 
-    def create_unique(self, new: NewExecution) -> Created:
+    def create_unique(self, cursor: DriverCursor, new: NewExecution) -> Created:
         try:
-            with transaction.atomic(using=self._alias), self._connection.cursor() as cursor:
+            with cursor.transaction():
                 return self.create(cursor, [new])[0]
         except IntegrityError:
             existing = find_unfinished(self._alias, new.unique_key)
@@ -193,7 +202,7 @@ class Batch:
                 raise OperationalError("the unique key was freed meanwhile") from None
             return Created(existing.created_at, existing=existing)
 
-    def settle(self, cursor: CursorWrapper, outcomes: Sequence[Outcome]) -> list[Settled | None]:
+    def settle(self, cursor: Cursor, outcomes: Sequence[Outcome]) -> list[Settled | None]:
         cursor.execute(self._sql.settle, self._records(outcomes))
         ended = {row[0]: self._settled(row) for row in cursor.fetchall()}
         raw_id = self._dialect.raw_id
@@ -242,46 +251,40 @@ class Batch:
             snapshot.expires_at,
         )
 
-    def progress(
-        self, cursor: CursorWrapper, kept: Sequence[Progress], superseded: set[Any]
-    ) -> None:
+    def progress(self, cursor: Cursor, kept: Sequence[Progress], superseded: set[Any]) -> None:
         """Writes the latest progress of each row that no outcome in the batch supersedes."""
         latest = {progress.id: progress for progress in kept if progress.id not in superseded}
         if latest:
             cursor.execute(self._sql.progress, self._records(latest.values()))
 
-    def claim(self, op: Claim) -> Due:
+    def claim(self, cursor: Cursor, op: Claim) -> Due:
         plan = op.plan
-        clock = self._dialect.clock(self._connection)
-        bound = [] if clock is None else [clock]
+        bound = [] if self._clock is None else [self._clock]
         claimed: list[Claimed] = []
         if op.tried:  # an earlier try may have claimed some, and its answer was lost
             return Due(self._claimed_before(plan.runtime_id, op.token), None)
         op.tried = True
-        with self._connection.cursor() as cursor:
+        next_due = self._next_due(cursor, bound)
+        if next_due is not None and next_due <= 0:
+            cursor.execute(self._sql.stage, bound)
             next_due = self._next_due(cursor, bound)
-            if next_due is not None and next_due <= 0:
-                cursor.execute(self._sql.stage, bound)
-                next_due = self._next_due(cursor, bound)
-            for lane in plan.lanes():
-                rows = self._claim_lane(cursor, op, lane, clock)
-                plan.took(lane, len(rows))
-                claimed += rows
+        for lane in plan.lanes():
+            rows = self._claim_lane(cursor, op, lane)
+            plan.took(lane, len(rows))
+            claimed += rows
         return Due(claimed, next_due)
 
-    def _next_due(self, cursor: CursorWrapper, bound: list[str]) -> float | None:
+    def _next_due(self, cursor: Cursor, bound: list[str]) -> float | None:
         cursor.execute(self._sql.next_due, bound)
         (seconds,) = cursor.fetchone()
         return None if seconds is None else float(seconds)
 
-    def _claim_lane(
-        self, cursor: CursorWrapper, op: Claim, lane: Lane, clock: str | None
-    ) -> list[Claimed]:
+    def _claim_lane(self, cursor: Cursor, op: Claim, lane: Lane) -> list[Claimed]:
         dialect = self._dialect
-        if clock is not None and not self._has_due(lane):
+        if self._clock is not None and not self._has_due(lane):
             return []  # on SQLite an UPDATE takes the one write lock even where it finds nothing
         cursor.execute(
-            self._sql.claim, dialect.claim_params(lane, op.plan.runtime_id, op.token, clock)
+            self._sql.claim, dialect.claim_params(lane, op.plan.runtime_id, op.token, self._clock)
         )
         rows = [Claimed(dialect.snapshot(row), row[-1], op.token) for row in cursor.fetchall()]
         # RETURNING promises no order.

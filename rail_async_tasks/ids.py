@@ -8,23 +8,23 @@ then 12 bits of the millisecond's fraction, then 62 random bits. Python's `uuid.
 from __future__ import annotations
 
 import os
+import struct
 import threading
 import time
 from uuid import UUID
 
 _lock = threading.Lock()
 _last = 0
-_random = b""
+_random: list[int] = []
 
 # `os.urandom` gives up the interpreter lock, which a busy process gets back after milliseconds:
-# it is asked for 512 ids' worth at a time. Still the system's generator: ids can't be guessed.
-_POOL_BYTES = 8 * 512
+# it is asked for this many ids' worth at a time. Still the system's generator: nobody can guess.
+_POOL = 512
 
 
 def _forget_random() -> None:
     """A forked child must not draw what its parent draws."""
-    global _random
-    _random = b""
+    _random.clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -33,7 +33,7 @@ if hasattr(os, "register_at_fork"):
 
 def new_id() -> UUID:
     """A fresh UUIDv7, greater than every id that this process made before."""
-    global _last, _random
+    global _last
     milliseconds, nanoseconds = divmod(time.time_ns(), 1_000_000)
     stamp = (milliseconds << 12) | (nanoseconds * 4096 // 1_000_000)
     with _lock:
@@ -42,9 +42,8 @@ def new_id() -> UUID:
             stamp = _last + 1
         _last = stamp
         if not _random:
-            _random = os.urandom(_POOL_BYTES)
-        drawn, _random = _random[:8], _random[8:]
-    random = int.from_bytes(drawn, "big") & 0x3FFF_FFFF_FFFF_FFFF
+            _random.extend(struct.unpack(f"{_POOL}Q", os.urandom(8 * _POOL)))
+        random = _random.pop() & 0x3FFF_FFFF_FFFF_FFFF
     return UUID(
         int=((stamp >> 12) << 80) | (0x7 << 76) | ((stamp & 0xFFF) << 64) | (0b10 << 62) | random
     )

@@ -55,6 +55,11 @@ class DriverCursor:
         with self._errors:
             self._cursor.execute(self._text(statement), params or ())
 
+    @property
+    def rowcount(self) -> int:
+        """How many rows the last statement changed, where it returns none."""
+        return int(self._cursor.rowcount)
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """The statements within are one transaction. Not nested."""

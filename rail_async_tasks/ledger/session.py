@@ -177,9 +177,13 @@ class Batch:
 
     def create(self, cursor: Cursor, rows: Sequence[NewExecution]) -> list[Created]:
         dialect = self._dialect
-        cursor.execute(
-            self._sql.create, self._records(dialect.bind_new(new, self._connection) for new in rows)
-        )
+        records = self._records(dialect.bind_new(new, self._connection) for new in rows)
+        if self._clock is not None and self._sql.create_due is not None and all(map(_is_due, rows)):
+            cursor.execute(self._sql.create_due, records)
+            if cursor.rowcount == len(rows):
+                return [Created(self._time(self._clock))] * len(rows)
+            return [self._made_before(new) for new in rows]
+        cursor.execute(self._sql.create, records)
         made = {
             row[0]: Created(self._time(row[1]), None if row[2] is None else self._time(row[2]))
             for row in cursor.fetchall()
@@ -188,7 +192,7 @@ class Batch:
         return [made.get(raw_id(new.id)) or self._made_before(new) for new in rows]
 
     def _made_before(self, new: NewExecution) -> Created:
-        """The row was there already: an earlier COMMIT, whose answer was lost, did take effect."""
+        """The row is there already: an earlier COMMIT, whose answer was lost, did take effect."""
         row = TaskExecution.objects.using(self._alias).get(id=new.id)
         return Created(in_utc(row.created_at), in_utc(row.run_after))
 
@@ -304,6 +308,10 @@ class Batch:
         return snapshot_rows(self._alias).filter(
             queue=lane.queue, status__in=sorted(WAITING), run_after__isnull=True
         ).exists()  # fmt: skip
+
+
+def _is_due(new: NewExecution) -> bool:
+    return new.delay is None and new.run_after is None
 
 
 def _meant(outcome: Outcome, row: TaskExecution) -> set[Status]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -54,9 +54,13 @@ SNAPSHOT = (
 
 @dataclass(frozen=True)
 class Statements:
-    """The texts. `create`, `settle` and `progress` take the records; see `Dialect` for the rest."""
+    """The texts. `create`, `settle` and `progress` take the records; see `Dialect` for the rest.
+
+    `create_due` is `create` without an answer, for rows whose times are known: all are the clock's.
+    """
 
     create: str
+    create_due: str | None
     settle: str
     progress: str
     claim: str
@@ -140,6 +144,7 @@ class Dialect:
     def _build(self) -> Statements:
         return Statements(
             create=self._create(),
+            create_due=None,
             settle=self._settle(),
             progress=self._progress(),
             claim=self._claim(),
@@ -281,6 +286,8 @@ class SQLiteDialect(Dialect):
         return msgspec.structs.asdict(new) | {"run_after": bound}
 
     def clock(self, connection: BaseDatabaseWrapper) -> str | None:
+        if connection.timezone is UTC:  # the usual case, at a tenth of the cost
+            return str(datetime.now(UTC).replace(tzinfo=None))
         return self._bind_time(connection, timezone.now())
 
     def _bind_time(self, connection: BaseDatabaseWrapper, value: datetime) -> str:
@@ -298,6 +305,8 @@ class SQLiteDialect(Dialect):
         base = super()._build()
         return Statements(
             create=base.create,
+            # Each row of an answer hands the interpreter over to the loop and back.
+            create_due=base.create.partition("RETURNING")[0],
             settle=base.settle,
             progress=base.progress,
             claim=base.claim,

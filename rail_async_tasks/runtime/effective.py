@@ -1,4 +1,4 @@
-"""What a task's options come to under the settings: pure."""
+"""What a task's options come to under the settings."""
 
 from __future__ import annotations
 
@@ -24,10 +24,22 @@ class Effective(msgspec.Struct, frozen=True):
     retry: RetryPolicy
 
 
+# By name; good for the definition and the settings that it was made from.
+_known: dict[str, tuple[TaskDefinition, TaskSettings, Effective]] = {}
+
+
 def effective(definition: TaskDefinition, settings: TaskSettings) -> Effective:
     """The options that hold for `definition`; an option that was not given takes the setting's."""
-    options = definition.options
+    known = _known.get(definition.name)
+    if known is not None and known[0] is definition and known[1] is settings:
+        return known[2]
+    result = _effective(definition, settings)
+    _known[definition.name] = (definition, settings, result)
+    return result
 
+
+def _effective(definition: TaskDefinition, settings: TaskSettings) -> Effective:
+    options = definition.options
     return Effective(
         queue=_or(options.queue, settings.default_queue),
         priority=_or(options.priority, 0),

@@ -29,7 +29,7 @@ from rail_async_tasks.ledger.port import (
 )
 from rail_async_tasks.runtime.attempt import Attempt
 from rail_async_tasks.runtime.dispatcher import Dispatcher
-from rail_async_tasks.runtime.effective import Effective, effective, terms
+from rail_async_tasks.runtime.effective import effective, terms
 from rail_async_tasks.runtime.slots import QueueLimits, Slots
 from rail_async_tasks.runtime.sweeper import Sweeper
 from rail_async_tasks.runtime.threads import DaemonThreads, OrmLanes
@@ -77,7 +77,6 @@ class Runtime:
         self._sweeper = Sweeper(self)
         self._threads = DaemonThreads("rail-tasks-def")
         self._lanes = OrmLanes(settings.max_workers)
-        self._effective: dict[str, Effective] = {}
         self._host: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
         self._stop = asyncio.Event()
@@ -338,13 +337,7 @@ class Runtime:
                 self.slots.leaked -= 1
 
     def _terms(self, snapshot: TaskSnapshot, definition: TaskDefinition) -> Terms:
-        return terms(snapshot, definition, self.effective(definition), self.settings)
-
-    def effective(self, definition: TaskDefinition) -> Effective:
-        known = self._effective.get(definition.name)
-        if known is None:
-            known = self._effective[definition.name] = effective(definition, self.settings)
-        return known
+        return terms(snapshot, definition, effective(definition, self.settings), self.settings)
 
     def _ended(self, attempt: Attempt, outcome: Outcome) -> None:
         """The body is over: its slot is free at once, its outcome on the way to the ledger."""

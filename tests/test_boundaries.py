@@ -22,8 +22,21 @@ LAYERS = (
     {"ledger", "bus"},
     {"runtime"},
     {"backends"},
-    {"service"},
-    {"handle", "declare", "graphql", "asgi", "urls", "checks", "apps", "__init__"},
+    {"service", "auth", "observability"},
+    {
+        "handle",
+        "declare",
+        "graphql",
+        "rest",
+        "servers",
+        "health",
+        "asgi",
+        "urls",
+        "checks",
+        "apps",
+        "admin",
+        "__init__",
+    },
     {"management", "migrations"},
 )
 LEVELS = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}

@@ -6,29 +6,13 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIRequest
-from django.utils.functional import LazyObject
 from strawberry.django.context import StrawberryDjangoContext
 
-from rail_async_tasks.access import Viewer, atenant_of
-from rail_async_tasks.conf import get_settings
-from rail_async_tasks.errors import Unauthenticated
+from rail_async_tasks.auth.caller import Caller, acaller, authenticate
 
 if TYPE_CHECKING:
     from strawberry.types import Info
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """The user behind a request (`AnonymousUser` for nobody) and what they may see."""
-
-    user: Any
-    viewer: Viewer
-
-    @property
-    def tenant_id(self) -> str | None:
-        return self.viewer.tenant_id
 
 
 @dataclass
@@ -51,7 +35,7 @@ class RequestContext(StrawberryDjangoContext):
     async def caller(self) -> Caller:
         """The user with what they may see, looked up at the first question."""
         if self._caller is None:
-            self._caller = await _caller(self.user, self.request)
+            self._caller = await acaller(self.user, self.request)
         return self._caller
 
 
@@ -62,34 +46,7 @@ async def caller_of(info: Info[Any, Any]) -> Caller:
         return await context.caller()
     request = context.get("request") if isinstance(context, dict) else None
     request = getattr(context, "request", request)
-    return await _caller(await authenticate(request, None), request)
-
-
-async def _caller(user: Any, request: Any) -> Caller:
-    tenant_id = None if request is None else await atenant_of(request)
-    return Caller(user, await Viewer.afor_user(user, tenant_id))
-
-
-def refuse_anonymous(caller: Caller) -> None:
-    """Raise `Unauthenticated` where a task may not be started without a user."""
-    if caller.viewer.is_anonymous and get_settings().anonymous_access == "deny":
-        raise Unauthenticated
-
-
-async def authenticate(request: Any, connection_params: dict[str, Any] | None) -> Any:
-    """The user whose credential came along, `AnonymousUser` without one. The only way in.
-
-    The credential is the session's cookie, which the middleware has turned into `request.user`.
-    """
-    from django.contrib.auth.models import AnonymousUser
-
-    user = getattr(request, "user", None)
-    if user is None:
-        user = getattr(request, "scope", {}).get("user")
-    if isinstance(user, LazyObject):
-        # Not `request.auser()`: a middleware of the project may have put in a user of its own.
-        await sync_to_async(lambda: user.is_authenticated)()
-    return AnonymousUser() if user is None else user
+    return await acaller(await authenticate(request, None), request)
 
 
 def handshake_request(scope: dict[str, Any]) -> ASGIRequest:

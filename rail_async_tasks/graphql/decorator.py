@@ -12,11 +12,12 @@ from strawberry.types.field import StrawberryField
 from strawberry.types.fields.resolver import Parameter, Signature, StrawberryResolver
 from strawberry.types.unset import UNSET
 
+from rail_async_tasks.auth.caller import refuse_anonymous
 from rail_async_tasks.codec import MISSING
 from rail_async_tasks.declare import Function, Task, TaskKeywords
 from rail_async_tasks.definition import TaskDefinition, define, registry
 from rail_async_tasks.errors import TaskError
-from rail_async_tasks.graphql.context import caller_of, refuse_anonymous
+from rail_async_tasks.graphql.context import caller_of
 from rail_async_tasks.graphql.errors import graphql_error
 from rail_async_tasks.graphql.types import TaskMutationPayload
 

@@ -6,7 +6,8 @@ import strawberry
 from strawberry.types import Info
 
 from rail_async_tasks import service
-from rail_async_tasks.graphql.context import caller_of, refuse_anonymous
+from rail_async_tasks.auth.caller import refuse_anonymous
+from rail_async_tasks.graphql.context import caller_of
 from rail_async_tasks.graphql.types import TaskExecution, TaskMutationPayload
 
 

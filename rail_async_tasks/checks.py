@@ -47,6 +47,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from strawberry.types import has_object_definition
 
 from rail_async_tasks import conf
+from rail_async_tasks.definition import registry
 from rail_async_tasks.errors import ConfigurationError
 
 TAG: Final = "rail_async_tasks"
@@ -75,7 +76,14 @@ Check = Callable[..., list[CheckMessage]]
 
 def register_checks() -> None:
     """Registers the checks with Django; called when the app is ready."""
-    for check in (check_settings, check_dotted_paths, check_release, check_packages, check_project):
+    for check in (
+        check_settings,
+        check_dotted_paths,
+        check_release,
+        check_packages,
+        check_project,
+        check_tasks,
+    ):
         register(check, TAG)
     register(check_databases, Tags.database)
 
@@ -197,6 +205,22 @@ def check_project(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Che
         hint = 'Set USE_TZ = True (Django\'s default), or TIME_ZONE = "UTC".'
         found.append(Warning(message, hint=hint, id=f"{APP}.W007"))
     return found
+
+
+def check_tasks(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """What declared tasks need of the settings (E008)."""
+    if conf.read().task_values.get("encryption_keys"):
+        return []
+    return [
+        Error(
+            f"The task {definition.name!r} has sensitive arguments, and there are no keys to"
+            " encrypt them with.",
+            hint='Set task_settings["encryption_keys"] to a list of Fernet keys.',
+            id=f"{APP}.E008",
+        )
+        for definition in registry.definitions()
+        if definition.options.sensitive
+    ]
 
 
 def check_databases(

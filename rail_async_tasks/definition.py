@@ -15,6 +15,7 @@ from django.utils.module_loading import autodiscover_modules
 from strawberry.permission import BasePermission
 
 from rail_async_tasks.codec import ArgumentsCodec
+from rail_async_tasks.codec.sealed import seal, unseal
 from rail_async_tasks.errors import TaskDeclarationError
 
 # The columns' sizes.
@@ -120,9 +121,24 @@ class TaskDefinition:
         """The arguments as JSON. Raises `InvalidArguments`."""
         return self.codec.encode(values)
 
-    def decode(self, raw: bytes | str) -> dict[str, Any]:
-        """The arguments as Python values, for the function. Raises `InvalidArguments`."""
-        return self.codec.decode(raw)
+    def stored(self, arguments: bytes) -> str:
+        """What `encode` wrote, as the row keeps it: sensitive arguments encrypted.
+
+        Raises `ConfigurationError` where there is no key to encrypt them with.
+        """
+        names = self.options.sensitive
+        if names:
+            arguments = seal(arguments, task=self.name, names=names)
+        return arguments.decode()
+
+    def plain(self, stored: bytes | str) -> bytes | str:
+        """The reverse of `stored`. Raises `InvalidArguments` too, where no key fits."""
+        names = self.options.sensitive
+        return unseal(stored, task=self.name, names=names) if names else stored
+
+    def decode(self, stored: bytes | str) -> dict[str, Any]:
+        """The arguments as Python values, for the function. Raises as `plain`."""
+        return self.codec.decode(self.plain(stored))
 
 
 def define(

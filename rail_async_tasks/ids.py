@@ -49,6 +49,16 @@ def new_id() -> UUID:
     )
 
 
+def first_id_at(seconds: float) -> UUID:
+    """The lowest id of that moment (seconds since 1970): those made later are higher."""
+    return UUID(int=max(int(seconds * 1000), 0) << 80)
+
+
+def time_of(execution_id: UUID) -> float:
+    """When the id was made, in seconds since 1970, to the millisecond."""
+    return (execution_id.int >> 80) / 1000
+
+
 def parse_id(text: str | UUID) -> UUID | None:
     """The id that `text` spells in the canonical form, or None: a malformed id names no task."""
     if isinstance(text, UUID):

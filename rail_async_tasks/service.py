@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -20,8 +20,9 @@ from asgiref.sync import sync_to_async
 from django.utils import timezone
 
 from rail_async_tasks import backends
-from rail_async_tasks.access import Viewer, may_change, may_see
+from rail_async_tasks.access import SYSTEM, Viewer, may_change, may_see
 from rail_async_tasks.backends.port import Backend
+from rail_async_tasks.codec.sealed import fingerprint
 from rail_async_tasks.conf import TaskSettings, get_settings
 from rail_async_tasks.definition import TaskDefinition, registry
 from rail_async_tasks.errors import (
@@ -38,6 +39,7 @@ from rail_async_tasks.events import TaskSnapshot, owner_topic, task_topic
 from rail_async_tasks.ids import new_id, parse_id
 from rail_async_tasks.ledger.port import Ledger, NewExecution, Page
 from rail_async_tasks.runtime import host
+from rail_async_tasks.runtime.admission import Entry, limits_for
 from rail_async_tasks.runtime.effective import effective
 from rail_async_tasks.runtime.runtime import as_created
 from rail_async_tasks.states import Status
@@ -45,6 +47,9 @@ from rail_async_tasks.states import Status
 T = TypeVar("T")
 
 MAX_PAGE = 500
+
+# Whether the caller may start this task with these arguments; raises where they may not.
+Permit = Callable[[TaskDefinition, dict[str, Any]], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,8 @@ class EnqueueOptions:
     owner_id: str | None = None
     tenant_id: str | None = None
     parent_id: UUID | None = None
+    # Started by a caller who did not say who they are: `rate_limit` holds for those together.
+    anonymous: bool = False
 
 
 # --- enqueue -------------------------------------------------------------------------------------
@@ -76,11 +83,12 @@ async def aenqueue(
     """Stores an execution and returns it as it stands at its creation; it runs in a while.
 
     Raises:
-        InvalidArguments, UnknownQueue, TasksDisabled, BackendUnavailable: nothing was stored.
+        InvalidArguments, UnknownQueue, TasksDisabled, QueueFull, RateLimited, BackendUnavailable:
+            nothing was stored.
     """
     settings = _enabled()
     new = _new(definition, definition.encode(arguments), options, settings)
-    return await _astore(new, settings)
+    return await _astore(new, settings, anonymous=options.anonymous)
 
 
 def enqueue(
@@ -100,18 +108,39 @@ def enqueue(
             f" write `await {definition.name}.aenqueue(...)`."
         )
     new = _new(definition, definition.encode(arguments), options, settings)
-    return _store(new, backends.get_backend(settings))
+    return _store(new, settings, anonymous=options.anonymous)
 
 
-async def _astore(new: NewExecution, settings: TaskSettings) -> TaskSnapshot:
-    backend = backends.get_backend(settings)
+async def _astore(
+    new: NewExecution, settings: TaskSettings, *, anonymous: bool = False
+) -> TaskSnapshot:
     if host.is_short_lived(asyncio.get_running_loop()):
         # `async_to_sync` is above us, and may be inside a transaction of its thread.
-        return await sync_to_async(_store)(new, backend)
-    return await backend.asubmit(new)
+        return await sync_to_async(_store)(new, settings, anonymous=anonymous)
+    backend = backends.get_backend(settings)
+    limits = limits_for(settings, new.owner_id, anonymous=anonymous, inline=backend.inline)
+    if limits is None:
+        return await backend.asubmit(new)
+    admission = host.admission()
+    with Entry(admission, new.id, limits) as entry:
+        if admission.needs_ledger(limits):
+            await _on_ledger(lambda ledger: entry.check())
+        else:
+            entry.check()
+        return await backend.asubmit(new)
 
 
-def _store(new: NewExecution, backend: Backend) -> TaskSnapshot:
+def _store(new: NewExecution, settings: TaskSettings, *, anonymous: bool = False) -> TaskSnapshot:
+    backend = backends.get_backend(settings)
+    limits = limits_for(settings, new.owner_id, anonymous=anonymous, inline=backend.inline)
+    if limits is None:
+        return _submit(new, backend)
+    with Entry(host.admission(), new.id, limits) as entry:
+        entry.check()
+        return _submit(new, backend)
+
+
+def _submit(new: NewExecution, backend: Backend) -> TaskSnapshot:
     ledger = host.ledger()
     if backend.inline or not ledger.in_transaction():
         return backend.submit(new)
@@ -146,7 +175,7 @@ def _new(
         name=definition.name,
         queue=queue,
         priority=defaults.priority if options.priority is None else options.priority,
-        arguments=arguments.decode(),
+        arguments=definition.stored(arguments),
         max_retries=defaults.retry.max_retries,
         owner_id=options.owner_id,
         tenant_id=options.tenant_id,
@@ -202,7 +231,9 @@ def _unique_key(
     if options.unique_key is not None:
         parts = ("key", options.unique_key)
     elif definition.options.unique:
-        parts = ("arguments", arguments.decode())
+        secret = definition.options.sensitive
+        known = fingerprint(arguments, definition.name) if secret else arguments.decode()
+        parts = ("arguments", known)
     else:
         return None
     scope = (definition.name, options.tenant_id, options.owner_id, *parts)
@@ -365,8 +396,12 @@ def _tell_cancelled(snapshot: TaskSnapshot, settings: TaskSettings) -> None:
         backends.get_backend(settings).cancel(snapshot.id)
 
 
-async def aretry(viewer: Viewer, task_id: str | UUID) -> TaskSnapshot:
+async def aretry(
+    viewer: Viewer, task_id: str | UUID, *, permit: Permit | None = None
+) -> TaskSnapshot:
     """Runs a finished task again, as a new one whose `parent_id` it is.
+
+    `permit` is asked before anything is stored, and raises where the start is refused.
 
     Raises:
         TaskNotFound: as `acancel`.
@@ -374,20 +409,24 @@ async def aretry(viewer: Viewer, task_id: str | UUID) -> TaskSnapshot:
         InvalidArguments: its task does not exist any more, or takes other arguments now.
     """
     settings = _enabled()
-    new = await _on_ledger(lambda ledger: _again(ledger, viewer, task_id, settings))
-    return await _astore(new, settings)
+    definition, arguments, new = await _on_ledger(
+        lambda ledger: _again(ledger, viewer, task_id, settings)
+    )
+    if permit is not None:
+        await permit(definition, arguments)
+    return await _astore(new, settings, anonymous=viewer.is_anonymous and viewer != SYSTEM)
 
 
 def retry(viewer: Viewer, task_id: str | UUID) -> TaskSnapshot:
     """`aretry` for code that is not async."""
     settings = _enabled()
-    new = _again(host.ledger(), viewer, task_id, settings)
-    return _store(new, backends.get_backend(settings))
+    _, _, new = _again(host.ledger(), viewer, task_id, settings)
+    return _store(new, settings, anonymous=viewer.is_anonymous and viewer != SYSTEM)
 
 
 def _again(
     ledger: Ledger, viewer: Viewer, task_id: str | UUID, settings: TaskSettings
-) -> NewExecution:
+) -> tuple[TaskDefinition, dict[str, Any], NewExecution]:
     before = _changeable(ledger, viewer, task_id)
     if not before.is_final:
         raise NotFinal
@@ -397,15 +436,16 @@ def _again(
     arguments = ledger.arguments(before.id)
     if arguments is None:
         raise TaskNotFound
-    definition.decode(arguments)  # refused here rather than by a failed row
+    plain = definition.plain(arguments)
+    values = definition.codec.decode(plain)  # refused here rather than by a failed row
     options = EnqueueOptions(
         priority=before.priority,
         owner_id=before.owner_id,
         tenant_id=before.tenant_id,
         parent_id=before.id,
     )
-    new = _new(definition, arguments.encode(), options, settings)
-    return msgspec.structs.replace(new, queue=before.queue)
+    new = _new(definition, plain.encode() if isinstance(plain, str) else plain, options, settings)
+    return definition, values, msgspec.structs.replace(new, queue=before.queue)
 
 
 def _changeable(ledger: Ledger, viewer: Viewer, task_id: str | UUID) -> TaskSnapshot:

@@ -108,7 +108,11 @@ class MutationField(StrawberryField):
             snapshot = await service.aenqueue(
                 self.definition,
                 {name: value for name, value in kwargs.items() if value is not UNSET},
-                service.EnqueueOptions(owner_id=caller.viewer.user_id, tenant_id=caller.tenant_id),
+                service.EnqueueOptions(
+                    owner_id=caller.viewer.user_id,
+                    tenant_id=caller.tenant_id,
+                    anonymous=caller.viewer.is_anonymous,
+                ),
             )
         except TaskError as error:
             # With its code even in a schema that knows nothing of ours.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import strawberry
 from strawberry.types import Info
 
 from rail_async_tasks import service
 from rail_async_tasks.auth.caller import refuse_anonymous
 from rail_async_tasks.graphql.context import caller_of
+from rail_async_tasks.graphql.permissions import check_permissions
 from rail_async_tasks.graphql.types import TaskExecution, TaskMutationPayload
 
 
@@ -19,7 +22,8 @@ async def cancel_task(info: Info, id: strawberry.ID) -> TaskExecution | None:
 async def retry_task(info: Info, id: strawberry.ID) -> TaskMutationPayload | None:
     caller = await caller_of(info)
     refuse_anonymous(caller)
-    return TaskMutationPayload.of(await service.aretry(caller.viewer, id))
+    snapshot = await service.aretry(caller.viewer, id, permit=partial(check_permissions, info))
+    return TaskMutationPayload.of(snapshot)
 
 
 @strawberry.type

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -334,6 +334,27 @@ class MemoryLedger:
             rows = [row for row in self._rows.values() if not self._is_expired(row)]
         matching = [row.snapshot for row in rows if _matches(row.snapshot, page)]
         return heapq.nlargest(page.limit, matching, key=lambda snapshot: snapshot.id)
+
+    def count_waiting(self, owner_id: str | None, at_most: int) -> int:
+        with self._lock:
+            rows = [row.snapshot for row in self._rows.values()]
+        return sum(
+            snapshot.status in WAITING and owner_id in (None, snapshot.owner_id)
+            for snapshot in rows
+        )
+
+    def nth_newest(
+        self, owner_id: str | None, since: UUID, n: int, besides: Collection[UUID]
+    ) -> UUID | None:
+        with self._lock:
+            ids = [
+                execution_id
+                for execution_id, row in self._rows.items()
+                if execution_id >= since
+                and row.snapshot.owner_id == owner_id
+                and execution_id not in besides
+            ]
+        return heapq.nlargest(n, ids)[-1] if len(ids) >= n else None
 
     def _is_expired(self, row: _Row) -> bool:
         expires_at = row.snapshot.expires_at

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import UUID
@@ -161,6 +161,20 @@ class OrmLedger:
         if page.after is not None:
             rows = rows.filter(id__lt=page.after)
         return [snapshot_of(row) for row in rows.order_by("-id")[: page.limit]]
+
+    def count_waiting(self, owner_id: str | None, at_most: int) -> int:
+        waiting = self._rows().filter(status__in=sorted(WAITING)).order_by()
+        if owner_id is not None:
+            waiting = waiting.filter(owner_id=owner_id)
+        return waiting[:at_most].count()
+
+    def nth_newest(
+        self, owner_id: str | None, since: UUID, n: int, besides: Collection[UUID]
+    ) -> UUID | None:
+        started = self._rows().filter(owner_id=owner_id, id__gte=since).order_by("-id")
+        if besides:
+            started = started.exclude(id__in=besides)
+        return started.values_list("id", flat=True)[n - 1 : n].first()
 
     def cancel(self, execution_id: UUID, ttl: float | None) -> Cancelled | None:
         at = now(self.alias)

@@ -11,7 +11,7 @@ A ledger must hold these, and `tests/contract/test_ledger.py` holds every ledger
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
@@ -227,6 +227,22 @@ class Ledger(Protocol):
         ...
 
     def page(self, page: Page) -> list[TaskSnapshot]: ...
+
+    def count_waiting(self, owner_id: str | None, at_most: int) -> int:
+        """How many executions wait, delayed and retrying ones included: the owner's, or all.
+
+        Counts no further than `at_most`.
+        """
+        ...
+
+    def nth_newest(
+        self, owner_id: str | None, since: UUID, n: int, besides: Collection[UUID]
+    ) -> UUID | None:
+        """The owner's (or nobody's) `n`-th newest execution; None if it is older than `since`.
+
+        Those in `besides` do not count.
+        """
+        ...
 
     def cancel(self, execution_id: UUID, ttl: float | None) -> Cancelled | None:
         """Cancels a waiting row, flags a running one, leaves a final one; None if there is none."""

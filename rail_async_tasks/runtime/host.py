@@ -26,6 +26,7 @@ from rail_async_tasks.conf import SETTING, get_settings
 from rail_async_tasks.definition import registry
 from rail_async_tasks.ledger.memory import MemoryLedger
 from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.runtime.admission import Admission
 from rail_async_tasks.runtime.runtime import Runtime
 
 logger = logging.getLogger("rail_async_tasks.runtime")
@@ -40,6 +41,7 @@ class _Process:
         self.lock = threading.RLock()
         self.ledger: Ledger | None = None
         self.bus: Bus | None = None
+        self.admission: Admission | None = None
         self.runtime: Runtime | None = None
         self.thread: LoopThread | None = None
 
@@ -63,6 +65,15 @@ def ledger() -> Ledger:
         if process.ledger is None:
             process.ledger = _make_ledger()
         return process.ledger
+
+
+def admission() -> Admission:
+    """What this process knows of how many wait."""
+    process = _process
+    with process.lock:
+        if process.admission is None:
+            process.admission = Admission(ledger())
+        return process.admission
 
 
 def _make_ledger() -> Ledger:
@@ -104,7 +115,9 @@ async def aruntime(*, in_thread: bool = False) -> Runtime:
         with process.lock:
             runtime = current()
             if runtime is None:
-                runtime = process.runtime = Runtime(get_settings(), registry, ledger(), bus())
+                runtime = process.runtime = Runtime(
+                    get_settings(), registry, ledger(), bus(), admission=admission()
+                )
                 runtime.start()
     if runtime.loop is asyncio.get_running_loop():
         await runtime.ready()
@@ -122,15 +135,17 @@ def runtime_in_thread() -> Runtime:
         if runtime is None:
             process.thread = LoopThread()
             # Ledger and bus are made here: this thread has the lock, and waits for that one.
-            runtime = process.runtime = process.thread.call(_start_here(ledger(), bus()))
+            runtime = process.runtime = process.thread.call(
+                _start_here(ledger(), bus(), admission())
+            )
         return runtime
 
 
-async def _start_here(ledger: Ledger, bus: Bus) -> Runtime:
+async def _start_here(ledger: Ledger, bus: Bus, admission: Admission) -> Runtime:
     settings = get_settings()
     # Under the `thread` backend `max_workers` is what runs at once, of either kind.
     concurrency = settings.max_workers if settings.backend == "thread" else None
-    runtime = Runtime(settings, registry, ledger, bus, concurrency=concurrency)
+    runtime = Runtime(settings, registry, ledger, bus, concurrency=concurrency, admission=admission)
     runtime.start()
     await runtime.ready()
     return runtime
@@ -293,7 +308,7 @@ def _forget(*, setting: str, **_: Any) -> None:
     """Another ledger or bus may be wanted now; one that a runtime uses stays until it stops."""
     if setting in {SETTING, "DATABASES"} and current() is None:
         process = _process
-        process.ledger = process.bus = None
+        process.ledger = process.bus = process.admission = None
 
 
 setting_changed.connect(_forget, dispatch_uid="rail_async_tasks.host")

@@ -27,6 +27,7 @@ from rail_async_tasks.ledger.port import (
     Progress,
     Settled,
 )
+from rail_async_tasks.runtime.admission import Admission
 from rail_async_tasks.runtime.attempt import Attempt
 from rail_async_tasks.runtime.dispatcher import Dispatcher
 from rail_async_tasks.runtime.effective import effective, terms
@@ -58,12 +59,14 @@ class Runtime:
         bus: Bus,
         *,
         concurrency: int | None = None,
+        admission: Admission | None = None,
     ) -> None:
         self.id: UUID = new_id()
         self.settings = settings
         self.registry = registry
         self.ledger = ledger
         self.bus = bus
+        self.admission = Admission(ledger) if admission is None else admission
         self.loop = asyncio.get_running_loop()
         self.draining = False
         self.slots = Slots(
@@ -284,6 +287,7 @@ class Runtime:
 
     def notice(self, new: NewExecution, created: Created) -> None:
         """A waiting row has come in; the dispatcher looks for it when it is due."""
+        self.admission.left_waiting(new.owner_id)
         if created.run_after is None:
             self._dispatcher.expect(new.name, new.queue)
         else:

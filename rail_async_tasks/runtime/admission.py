@@ -1,0 +1,188 @@
+"""Admission: whether one more execution may be created, by `max_pending` and `rate_limit`.
+
+How many wait is counted in the ledger at most once a second; in between this process adds what it
+leaves waiting and what is on its way in. Starts are looked up in the ledger each time, so that a
+rate holds across processes.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from typing import Final, Self
+from uuid import UUID
+
+import msgspec
+
+from rail_async_tasks.conf import RateLimit, TaskSettings
+from rail_async_tasks.errors import QueueFull, RateLimited
+from rail_async_tasks.ids import first_id_at, time_of
+from rail_async_tasks.ledger.port import Ledger
+
+# A count is good for so long, in seconds.
+COUNT_INTERVAL: Final = 1.0
+# Owners whose counts are remembered.
+MAX_OWNERS: Final = 10_000
+
+# The key of the count over everybody. The others are owners' ids.
+EVERYBODY: Final = None
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What holds for one creation. `waiting`: a key (an owner's id, `EVERYBODY`) and its limit."""
+
+    owner_id: str | None
+    waiting: tuple[tuple[str | None, int], ...] = ()
+    rate: RateLimit | None = None
+
+
+def limits_for(
+    settings: TaskSettings, owner_id: str | None, *, anonymous: bool, inline: bool
+) -> Limits | None:
+    """The limits on a creation, or None where it has none.
+
+    A rate is for callers: an owner, or everybody who did not say who they are (`anonymous`)
+    together; what the project's code starts on its own behalf has none. Under a backend that runs
+    `inline` nothing waits.
+    """
+    waiting: list[tuple[str | None, int]] = []
+    if not inline and settings.max_pending is not None:
+        waiting.append((EVERYBODY, settings.max_pending))
+    if not inline and owner_id is not None and settings.max_pending_per_owner is not None:
+        waiting.append((owner_id, settings.max_pending_per_owner))
+    rate = settings.rate_limit if owner_id is not None or anonymous else None
+    return Limits(owner_id, tuple(waiting), rate) if waiting or rate is not None else None
+
+
+class _Count:
+    """How many executions wait, as far as this process knows."""
+
+    __slots__ = ("counted_at", "waiting")
+
+    def __init__(self) -> None:
+        self.counted_at = float("-inf")
+        self.waiting = 0
+
+    @property
+    def is_fresh(self) -> bool:
+        return time.monotonic() - self.counted_at < COUNT_INTERVAL
+
+
+class Admission:
+    """What one process knows about the crowd in front of one ledger. Thread-safe."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._lock = threading.Lock()
+        self._counts: OrderedDict[str | None, _Count] = OrderedDict()
+        self._entering: dict[str | None, set[UUID]] = {}
+
+    def left_waiting(self, owner_id: str | None) -> None:
+        """One more execution of this owner waits."""
+        with self._lock:
+            for key in {EVERYBODY, owner_id}:
+                count = self._counts.get(key)
+                if count is not None:
+                    count.waiting += 1
+
+    def needs_ledger(self, limits: Limits) -> bool:
+        """Whether a check will read the ledger, which must not block an event loop."""
+        if limits.rate is not None:
+            return True
+        known = [self._counts.get(key) for key, _ in limits.waiting]
+        return any(count is None or not count.is_fresh for count in known)
+
+    # --- for `Entry` -----------------------------------------------------------------------------
+
+    def count(self, limits: Limits) -> None:
+        """Counts anew what was counted too long ago."""
+        with self._lock:
+            stale = [(key, limit) for key, limit in limits.waiting if self._is_due(key)]
+        for key, limit in stale:
+            waiting = self._ledger.count_waiting(key, limit)
+            with self._lock:
+                if key in self._counts:
+                    self._counts[key].waiting = waiting
+
+    def _is_due(self, key: str | None) -> bool:
+        """Whether to count. The first who asks does; the others take what is known."""
+        count = self._counts.get(key)
+        if count is not None and count.is_fresh:
+            return False
+        if count is None:
+            count = self._counts[key] = _Count()
+            while len(self._counts) > MAX_OWNERS:
+                self._counts.popitem(last=False)
+        count.counted_at = time.monotonic()
+        return True
+
+    def let_in(self, entry: Entry) -> frozenset[UUID]:
+        """Admits the entry; returns which of its owner's are on their way already.
+
+        Raises:
+            QueueFull: as many wait as may.
+        """
+        limits = entry.limits
+        with self._lock:
+            for key, limit in limits.waiting:
+                count = self._counts.get(key)
+                waiting = 0 if count is None else count.waiting
+                if waiting + len(self._entering.get(key, ())) >= limit:
+                    raise QueueFull
+            ahead = frozenset(self._entering.get(limits.owner_id, ()))
+            if not entry.closed:
+                for key in {EVERYBODY, limits.owner_id}:
+                    self._entering.setdefault(key, set()).add(entry.execution_id)
+            return ahead
+
+    def check_rate(self, limits: Limits, rate: RateLimit, ahead: frozenset[UUID]) -> None:
+        """Raises `RateLimited` while the start that would make place is within the period."""
+        now = time.time()
+        left = rate.count - len(ahead)
+        if left <= 0:
+            raise RateLimited
+        since = first_id_at(now - rate.period)
+        newest = self._ledger.nth_newest(limits.owner_id, since, left, besides=ahead)
+        if newest is not None:
+            raise RateLimited(retry_after=max(1, round(time_of(newest) + rate.period - now)))
+
+    def let_out(self, entry: Entry) -> None:
+        with self._lock:
+            entry.closed = True
+            for key in {EVERYBODY, entry.limits.owner_id}:
+                entering = self._entering.get(key, set())
+                entering.discard(entry.execution_id)
+                if not entering:
+                    self._entering.pop(key, None)
+
+
+class Entry:
+    """One creation on its way. As a context manager it surrounds `check` and the creation."""
+
+    __slots__ = ("_admission", "closed", "execution_id", "limits")
+
+    def __init__(self, admission: Admission, execution_id: UUID, limits: Limits) -> None:
+        self._admission = admission
+        self.execution_id = execution_id
+        self.limits = limits
+        # Set by the end of a caller who was cancelled while a thread was still checking.
+        self.closed = False
+
+    def check(self) -> None:
+        """Reads the ledger where `needs_ledger` says so.
+
+        Raises:
+            QueueFull, RateLimited: it must not be created.
+        """
+        limits = self.limits
+        self._admission.count(limits)
+        ahead = self._admission.let_in(self)
+        if limits.rate is not None:
+            self._admission.check_rate(limits, limits.rate, ahead)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._admission.let_out(self)

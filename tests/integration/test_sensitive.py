@@ -1,0 +1,132 @@
+"""Sensitive arguments: encrypted in the row, plain for the body alone."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from cryptography.fernet import Fernet
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
+from django.db import connection
+
+from rail_async_tasks import Task, errors, service, task
+from rail_async_tasks.access import SYSTEM
+from rail_async_tasks.codec import sealed
+from rail_async_tasks.runtime import host
+from tests.integration.conftest import Configure, on_databases
+
+pytestmark = pytest.mark.usefixtures("ends_cleanly")
+
+SECRET = "correct horse battery"
+OLD, NEW = Fernet.generate_key().decode(), Fernet.generate_key().decode()
+
+
+def declared(**options: Any) -> Task:
+    @task(name="sensitive.login", sensitive=["password", "extra"], **options)
+    async def login(user: str, password: str, extra: dict[str, int] | None = None) -> list[Any]:
+        return [user, len(password), len(extra or {})]
+
+    return login
+
+
+@on_databases
+async def test_the_row_does_not_have_the_secret(
+    store: str, configure: Configure, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nor do logs; the body gets it as it was."""
+    configure(encryption_keys=[NEW])
+    caplog.set_level(logging.DEBUG)
+    login = declared()
+    handle = await login.aenqueue(user="ada", password=SECRET, extra={"pin": 4711})
+    assert await handle.aresult(10) == ["ada", len(SECRET), 1]
+
+    def rows() -> str:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT * FROM rail_async_tasks_execution")
+            return repr(cursor.fetchall())
+
+    found = await sync_to_async(rows)()
+    assert "ada" in found
+    assert "$sealed" in found
+    assert SECRET not in found
+    assert "4711" not in found
+    assert SECRET not in caplog.text
+
+
+async def test_keys_are_changed_without_loss(store: str, configure: Configure) -> None:
+    """What an old key sealed is opened while that is listed; a retry seals with the newest."""
+    configure(encryption_keys=[OLD])
+    login = declared()
+    before = await login.aenqueue(user="ada", password=SECRET)
+    await before.aresult(10)
+    ledger = host.ledger()
+    arguments = await service._on_ledger(lambda it: it.arguments(before.id))
+    assert arguments is not None
+
+    configure(encryption_keys=[NEW, OLD])
+    assert login.definition.decode(arguments) == {"user": "ada", "password": SECRET}
+    assert ledger is host.ledger()
+    again = await service.aretry(SYSTEM, before.id)
+    resealed = await service._on_ledger(lambda it: it.arguments(again.id))
+    assert resealed is not None
+
+    configure(encryption_keys=[NEW])
+    assert login.definition.decode(resealed) == {"user": "ada", "password": SECRET}
+    with pytest.raises(errors.InvalidArguments, match=r"password can't be decrypted"):
+        login.definition.decode(arguments)
+
+
+async def test_a_task_whose_key_is_gone_fails_at_once(store: str, configure: Configure) -> None:
+    """As `invalid_args`, with a message that says which argument and why, and no retry."""
+    configure(encryption_keys=[OLD])
+    login = declared()
+    handle = await login.using(delay=0.5).aenqueue(user="ada", password=SECRET)
+    configure(encryption_keys=[NEW])
+    with pytest.raises(errors.TaskFailed, match="password can't be decrypted") as failed:
+        await handle.aresult(10)
+    assert failed.value.error_code == "invalid_args"
+    assert handle.snapshot.attempts == 1
+
+
+async def test_without_keys_nothing_is_stored(store: str, configure: Configure) -> None:
+    """The start is refused, and the checks say what to do."""
+    login = declared()
+    with pytest.raises(errors.ConfigurationError, match="encryption_keys"):
+        await login.aenqueue(user="ada", password=SECRET)
+    assert await service.alist(SYSTEM) == []
+    with pytest.raises(SystemCheckError, match=r"sensitive\.login"):
+        call_command("check", "--tag", "rail_async_tasks")
+    configure(encryption_keys=[NEW])
+    call_command("check", "--tag", "rail_async_tasks")
+
+
+async def test_unique_knows_equal_secrets(store: str, configure: Configure) -> None:
+    """Equal arguments are one task; its key does not give them away."""
+    configure(encryption_keys=[NEW])
+    login = declared(unique=True)
+    first = await login.using(delay=60).aenqueue(user="ada", password=SECRET)
+    same = await login.using(delay=60).aenqueue(user="ada", password=SECRET)
+    other = await login.using(delay=60).aenqueue(user="ada", password="other")
+    assert first.id == same.id != other.id
+
+
+async def test_a_sealed_argument_opens_in_its_own_place_alone(configure: Configure) -> None:
+    """Neither for another argument nor for another task."""
+    configure(encryption_keys=[NEW])
+    kept = sealed.seal(b'{"a":"x","b":1}', task="one", names={"a"})
+    assert b'"b":1' in kept
+    assert sealed.unseal(kept, task="one", names={"a"}) == b'{"a":"x","b":1}'
+    moved = kept.replace(b'"a"', b'"b"', 1).replace(b'"b":1', b'"c":1')
+    with pytest.raises(errors.InvalidArguments, match="for something else"):
+        sealed.unseal(moved, task="one", names={"b"})
+    with pytest.raises(errors.InvalidArguments, match="for something else"):
+        sealed.unseal(kept, task="two", names={"a"})
+
+
+async def test_what_was_stored_plain_stays_readable(configure: Configure) -> None:
+    """Declaring an argument sensitive does not lose the tasks that wait."""
+    configure(encryption_keys=[NEW])
+    assert sealed.unseal('{"a":"x"}', task="one", names={"a"}) == b'{"a":"x"}'

@@ -41,6 +41,7 @@ from rail_async_tasks.ledger.port import Ledger, NewExecution, Page
 from rail_async_tasks.runtime import host
 from rail_async_tasks.runtime.admission import Entry, limits_for
 from rail_async_tasks.runtime.effective import effective
+from rail_async_tasks.runtime.observers import observers_for
 from rail_async_tasks.runtime.runtime import as_created
 from rail_async_tasks.states import Status
 
@@ -392,7 +393,9 @@ def _cancel(ledger: Ledger, viewer: Viewer, task_id: str | UUID) -> TaskSnapshot
 def _tell_cancelled(snapshot: TaskSnapshot, settings: TaskSettings) -> None:
     if settings.emit_subscriptions:
         host.bus().publish(snapshot)
-    if not snapshot.is_final:
+    if snapshot.is_final:
+        observers_for(settings).ended(snapshot, None, None)
+    else:
         backends.get_backend(settings).cancel(snapshot.id)
 
 

@@ -35,6 +35,7 @@ class InProcessBackend:
         def look(runtime: Runtime) -> Callable[[], None]:
             def callback() -> None:
                 runtime.publish(snapshot)
+                runtime.observers.enqueued(snapshot)
                 runtime.notice(new, created)
 
             return callback

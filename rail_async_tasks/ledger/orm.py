@@ -15,7 +15,14 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
-from django.db import IntegrityError, connections, router, transaction
+from django.db import (
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    connections,
+    router,
+    transaction,
+)
 from django.db.models import Case, DateTimeField, F, Q, QuerySet, Value, When
 
 from rail_async_tasks.events import TaskSnapshot
@@ -162,11 +169,22 @@ class OrmLedger:
             rows = rows.filter(id__lt=page.after)
         return [snapshot_of(row) for row in rows.order_by("-id")[: page.limit]]
 
+    def _patiently(self, read: Callable[[], T]) -> T:
+        """Reads again on a new connection, where this thread's was lost and nothing hangs on it."""
+        connection = connections[self.alias]
+        try:
+            return read()
+        except (OperationalError, InterfaceError):
+            if connection.in_atomic_block:
+                raise
+            connection.close()
+            return read()
+
     def count_waiting(self, owner_id: str | None, at_most: int) -> int:
         waiting = self._rows().filter(status__in=sorted(WAITING)).order_by()
         if owner_id is not None:
             waiting = waiting.filter(owner_id=owner_id)
-        return waiting[:at_most].count()
+        return self._patiently(waiting[:at_most].count)
 
     def nth_newest(
         self, owner_id: str | None, since: UUID, n: int, besides: Collection[UUID]
@@ -174,7 +192,7 @@ class OrmLedger:
         started = self._rows().filter(owner_id=owner_id, id__gte=since).order_by("-id")
         if besides:
             started = started.exclude(id__in=besides)
-        return started.values_list("id", flat=True)[n - 1 : n].first()
+        return self._patiently(started.values_list("id", flat=True)[n - 1 : n].first)
 
     def cancel(self, execution_id: UUID, ttl: float | None) -> Cancelled | None:
         at = now(self.alias)

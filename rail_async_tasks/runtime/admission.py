@@ -7,6 +7,7 @@ rate holds across processes.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import OrderedDict
@@ -14,11 +15,14 @@ from typing import Final, Self
 from uuid import UUID
 
 import msgspec
+from django.db import DatabaseError
 
 from rail_async_tasks.conf import RateLimit, TaskSettings
-from rail_async_tasks.errors import QueueFull, RateLimited
+from rail_async_tasks.errors import BackendUnavailable, QueueFull, RateLimited
 from rail_async_tasks.ids import first_id_at, time_of
 from rail_async_tasks.ledger.port import Ledger
+
+logger = logging.getLogger("rail_async_tasks.runtime")
 
 # A count is good for so long, in seconds.
 COUNT_INTERVAL: Final = 1.0
@@ -100,7 +104,12 @@ class Admission:
         with self._lock:
             stale = [(key, limit) for key, limit in limits.waiting if self._is_due(key)]
         for key, limit in stale:
-            waiting = self._ledger.count_waiting(key, limit)
+            try:
+                waiting = self._ledger.count_waiting(key, limit)
+            except DatabaseError as error:
+                # The creation itself waits for the database, or fails with it.
+                logger.warning("The waiting tasks could not be counted: %s", error)
+                continue
             with self._lock:
                 if key in self._counts:
                     self._counts[key].waiting = waiting
@@ -137,13 +146,19 @@ class Admission:
             return ahead
 
     def check_rate(self, limits: Limits, rate: RateLimit, ahead: frozenset[UUID]) -> None:
-        """Raises `RateLimited` while the start that would make place is within the period."""
+        """Raises `RateLimited` while the start that would make place is within the period.
+
+        `BackendUnavailable` where the database does not say.
+        """
         now = time.time()
         left = rate.count - len(ahead)
         if left <= 0:
             raise RateLimited
         since = first_id_at(now - rate.period)
-        newest = self._ledger.nth_newest(limits.owner_id, since, left, besides=ahead)
+        try:
+            newest = self._ledger.nth_newest(limits.owner_id, since, left, besides=ahead)
+        except DatabaseError as error:
+            raise BackendUnavailable("The task could not be stored: the database fails.") from error
         if newest is not None:
             raise RateLimited(retry_after=max(1, round(time_of(newest) + rate.period - now)))
 

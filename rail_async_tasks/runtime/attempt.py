@@ -70,6 +70,7 @@ class Attempt:
         self.given_up = False
         self.refused = False  # the database could not store its first outcome
         self.cancels = 0  # how often its worker's task was cancelled on its behalf
+        self.seconds = 0.0  # how long its body took, once that has ended
         self.lane: OrmLane | None = None  # where its ORM calls run
         self._arguments = claimed.arguments
         self._loop = loop
@@ -78,6 +79,8 @@ class Attempt:
         self._on_progress = on_progress
         self._on_end = on_end
         self._is_ending = is_ending
+        self._started_at: float | None = None
+        self._slow_after: float | None = None
         self._task: asyncio.Task[Any] | None = None
         self._interruption: Interruption | None = None
         self._timers: list[asyncio.TimerHandle] = []
@@ -94,6 +97,11 @@ class Attempt:
                 report=None if self._reporter is None else self._reporter.report,
             )
 
+    def watch(self, slow_after: float, on_slow: Callable[[TaskSnapshot, float], None]) -> None:
+        """Has `on_slow` called, once, when the body takes longer than so many seconds."""
+        self._slow_after = slow_after
+        self._on_slow = on_slow
+
     # --- running it ------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -102,6 +110,9 @@ class Attempt:
         if self._interruption is not None:
             self.end_unstarted()
             return
+        self._started_at = self._loop.time()
+        if self._slow_after is not None:
+            self._timers.append(self._loop.call_later(self._slow_after, self._tell_slow))
         if self.terms.timeout is not None:
             self._timers.append(
                 self._loop.call_later(self.terms.timeout, self.interrupt, Interruption.TIMEOUT)
@@ -206,6 +217,10 @@ class Attempt:
         self.ended = True
         for timer in self._timers:
             timer.cancel()
+        if self._started_at is not None:
+            self.seconds = self._loop.time() - self._started_at
+            if self._slow_after is not None and self.seconds > self._slow_after:
+                self._tell_slow()  # it held the loop, whose timer had no turn
         if self._reporter is not None:
             self._reporter.close()
         self._on_end(self, self._outcome(verdict))
@@ -217,6 +232,11 @@ class Attempt:
 
     def _end_late(self) -> None:
         logger.warning("Task %s (%s), given up, has ended.", self.snapshot.name, self.snapshot.id)
+
+    def _tell_slow(self) -> None:
+        assert self._started_at is not None
+        self._slow_after = None
+        self._on_slow(self.snapshot, self._loop.time() - self._started_at)
 
     def _outcome(self, verdict: Verdict) -> Outcome:
         return verdicts.outcome(

@@ -21,6 +21,7 @@ from rail_async_tasks.ledger.port import Claimed, Ledger, NewExecution, Progress
 from rail_async_tasks.runtime import verdict as verdicts
 from rail_async_tasks.runtime.context import ExecutionContext, Info, TaskContext, load_user
 from rail_async_tasks.runtime.effective import effective, terms
+from rail_async_tasks.runtime.observers import observers_for
 from rail_async_tasks.runtime.runtime import as_created, as_settled
 from rail_async_tasks.runtime.verdict import Terms, Verdict
 from rail_async_tasks.states import Status
@@ -37,6 +38,7 @@ class InlineRun:
         self._registry = registry
         self._ledger = ledger
         self._bus = bus
+        self._observers = observers_for(settings)
         self._runtime_id = new_id()
 
     def create(self, new: NewExecution) -> TaskSnapshot:
@@ -44,7 +46,9 @@ class InlineRun:
         created = self._ledger.create_here(new)
         if created.existing is not None:
             return created.existing
-        self._publish(as_created(new, created))
+        snapshot = as_created(new, created)
+        self._publish(snapshot)
+        self._observers.enqueued(snapshot)
         return self.run(new.id)
 
     def run(self, execution_id: UUID) -> TaskSnapshot:
@@ -63,10 +67,16 @@ class InlineRun:
         definition = self._registry.get(claimed.snapshot.name)
         assert definition is not None, "it was enqueued by its definition"
         self._publish(claimed.snapshot)
+        self._observers.started(claimed.snapshot)
         options = effective(definition, self._settings)
         agreed = terms(claimed.snapshot, definition, options, self._settings)
         progress = _Progress(self, claimed)
+        began = time.monotonic()
         verdict = self._body(claimed, definition, agreed, progress)
+        seconds = time.monotonic() - began
+        slow_after = self._settings.slow_task_threshold_seconds
+        if slow_after is not None and seconds > slow_after:
+            self._observers.slow(progress.snapshot, seconds)
         outcome = verdicts.outcome(
             verdict,
             id=claimed.snapshot.id,
@@ -77,11 +87,13 @@ class InlineRun:
         )
         settled = self._ledger.settle_here(outcome)
         if settled is None:  # somebody else has ended it: what they made of it holds
+            self._observers.dropped(progress.snapshot, seconds)
             snapshot = self._ledger.get(claimed.snapshot.id)
             assert snapshot is not None
             return snapshot
         snapshot = as_settled(progress.snapshot, outcome, settled)
         self._publish(snapshot)
+        self._observers.ended(snapshot, seconds, outcome.traceback)
         return snapshot
 
     def _body(

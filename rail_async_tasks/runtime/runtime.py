@@ -29,8 +29,10 @@ from rail_async_tasks.ledger.port import (
 )
 from rail_async_tasks.runtime.admission import Admission
 from rail_async_tasks.runtime.attempt import Attempt
+from rail_async_tasks.runtime.cleanup import Cleaner
 from rail_async_tasks.runtime.dispatcher import Dispatcher
 from rail_async_tasks.runtime.effective import effective, terms
+from rail_async_tasks.runtime.observers import observers_for
 from rail_async_tasks.runtime.slots import QueueLimits, Slots
 from rail_async_tasks.runtime.sweeper import Sweeper
 from rail_async_tasks.runtime.threads import DaemonThreads, OrmLanes
@@ -76,8 +78,10 @@ class Runtime:
             queues=queue_limits(settings, registry),
         )
         self.attempts: dict[UUID, Attempt] = {}
+        self.observers = observers_for(settings)
         self._dispatcher = Dispatcher(self)
         self._sweeper = Sweeper(self)
+        self._cleaner = Cleaner(ledger)
         self._threads = DaemonThreads("rail-tasks-def")
         self._lanes = OrmLanes(settings.max_workers)
         self._host: asyncio.Task[None] | None = None
@@ -122,6 +126,7 @@ class Runtime:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._dispatcher.run)
                 group.start_soon(self._sweeper.run)
+                group.start_soon(self._cleaner.run)
                 self._ready.set()
                 try:
                     await self._workers.hire(group)
@@ -130,6 +135,7 @@ class Runtime:
                     self.draining = True
                     self._dispatcher.wake()
                     self._sweeper.stop()
+                    self._cleaner.stop()
                     if not self._stop.is_set():
                         self._interrupt_all(Interruption.HAND_BACK)
         finally:
@@ -274,6 +280,7 @@ class Runtime:
         snapshot = as_created(new, created)
         if not waiter.done():
             waiter.set_result(snapshot)
+        self.observers.enqueued(snapshot)
         if claimed:
             assert definition is not None
             assert new.token is not None
@@ -315,8 +322,11 @@ class Runtime:
             on_end=self._ended,
             is_ending=self._is_ending,
         )
+        if self.settings.slow_task_threshold_seconds is not None:
+            attempt.watch(self.settings.slow_task_threshold_seconds, self.observers.slow)
         self.attempts[claimed.snapshot.id] = attempt
         self.publish(claimed.snapshot)
+        self.observers.started(claimed.snapshot)
         if self.draining:  # claimed in the last moment: handed back before its first step
             attempt.interrupt(Interruption.HAND_BACK)
             attempt.end_unstarted()
@@ -369,10 +379,14 @@ class Runtime:
         self._settled.set()
         if isinstance(settled, BaseException):
             logger.error("Nothing can be stored of task %s: %s", outcome.id, settled)
+            self.observers.dropped(attempt.snapshot, attempt.seconds)
         elif settled is None:
             logger.warning("Task %s is no longer held here; its outcome is dropped", outcome.id)
+            self.observers.dropped(attempt.snapshot, attempt.seconds)
         else:
-            self.publish(as_settled(attempt.snapshot, outcome, settled))
+            after = as_settled(attempt.snapshot, outcome, settled)
+            self.publish(after)
+            self.observers.ended(after, attempt.seconds, outcome.traceback)
             if settled.status is Status.RETRYING and not self.draining:
                 if settled.run_after is None:
                     self._dispatcher.expect(attempt.snapshot.name, attempt.snapshot.queue)

@@ -174,3 +174,23 @@ async def test_permission_classes_are_asked_before_a_task_starts(
     await api.client.aforce_login(user)
     answer = await api.send("mutation { restock(amount: 5) { task { result ownerId } } }")
     assert answer["data"]["restock"]["task"] == {"result": 5, "ownerId": str(user.pk)}
+
+
+@ONE_DATABASE
+async def test_a_retry_asks_the_permission_classes_again(api: Api, database: object) -> None:
+    """Who may not start the task any more may not retry it either, owner or not."""
+    from django.contrib.auth.models import User
+
+    from rail_async_tasks.models import TaskExecution
+
+    user = await User.objects.acreate(username="boss", is_staff=True)
+    await api.client.aforce_login(user)
+    answer = await api.send("mutation { restock(amount: 5) { taskId } }")
+    again = f'mutation {{ retryTask(id: "{answer["data"]["restock"]["taskId"]}") {{ status }} }}'
+    await User.objects.filter(pk=user.pk).aupdate(is_staff=False)
+    refused = await api.send(again)
+    assert refused["errors"][0]["message"] == "Staff only."
+    assert await TaskExecution.objects.acount() == 1
+    await User.objects.filter(pk=user.pk).aupdate(is_staff=True)
+    allowed = await api.send(again)
+    assert allowed["data"]["retryTask"] == {"status": "completed"}

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import closing
+from contextlib import aclosing, closing
 from typing import Any
 
 import psycopg
 import pytest
 from asgiref.sync import sync_to_async
-from django.db import InterfaceError, OperationalError, connections
+from django.contrib.auth.models import User
+from django.db import InterfaceError, OperationalError, connections, transaction
 
 from rail_async_tasks import service
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.definition import define, registry
+from rail_async_tasks.errors import BackendUnavailable
 from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ledger import session
+from rail_async_tasks.ledger.connections import DriverCursor
+from rail_async_tasks.ledger.port import Progress
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.runtime import host
 from rail_async_tasks.service import EnqueueOptions
@@ -30,6 +36,7 @@ on_postgres = pytest.mark.parametrize(
 )
 
 runs: Counter[int] = Counter()
+gate = asyncio.Event()  # a new one for each test
 
 
 async def _count(info: Any, n: int) -> int:
@@ -46,14 +53,37 @@ async def _twice(info: Any, n: int) -> int:
     return n
 
 
+async def _gated(n: int) -> int:
+    await gate.wait()
+    return n
+
+
+@sync_to_async
+def _read_and_write(n: int) -> None:
+    with transaction.atomic():
+        assert User.objects.filter(username=str(n)).count() == 0
+        time.sleep(0.005)  # somebody else writes meanwhile
+        User.objects.create(username=str(n))
+
+
+async def _upgrade(n: int) -> int:
+    await _read_and_write(n)
+    return n
+
+
+GATED = registry.register(define(_gated, name="faults.gated"))
+UPGRADE = registry.register(define(_upgrade, name="faults.upgrade", max_retries=0))
 COUNT = registry.register(define(_count, name="faults.count"))
 TWICE = registry.register(define(_twice, name="faults.twice", retry_delay=0.0, max_retries=1))
 
 
 @pytest.fixture(autouse=True)
-async def running(database: Any, settings: Any, anyio_backend: Any) -> AsyncIterator[None]:
+async def running(
+    database: Any, settings: Any, monkeypatch: pytest.MonkeyPatch, anyio_backend: Any
+) -> AsyncIterator[None]:
     settings.RAIL_DJANGO_GRAPHQL = {"task_settings": {"max_concurrency": 20}}
     runs.clear()
+    monkeypatch.setattr(sys.modules[__name__], "gate", asyncio.Event())
     yield
     await host.astop()
 
@@ -136,7 +166,7 @@ def _terminate_writers(admin: psycopg.Connection[Any]) -> int:
         killed = admin.execute(
             "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity WHERE"
             " datname = current_database() AND pid <> pg_backend_pid()"
-            " AND query LIKE '%rail_async_tasks_execution%'"
+            " AND query ~ '^\\s*(INSERT|WITH|UPDATE)\\M.*rail_async_tasks_execution'"
             " OR datname = current_database() AND pid <> pg_backend_pid() AND query = 'COMMIT'"
         ).fetchall()
         if killed:
@@ -194,35 +224,34 @@ class LosingAnswers:
         self.lost: Counter[str] = Counter()
         for name in of:
             monkeypatch.setattr(session.Batch, name, self._losing(name))
-        open_connection = session.dedicated_connection
-        monkeypatch.setattr(
-            session, "dedicated_connection", lambda alias: self._wrapped(open_connection(alias))
-        )
-        self._in_transaction: dict[int, str] = {}
+        monkeypatch.setattr(DriverCursor, "execute", self._watching(DriverCursor.execute))
+        # What a thread has written in a transaction that is open, None where none is.
+        self._open = threading.local()
 
     def _losing(self, name: str) -> Any:
         original = getattr(session.Batch, name)
 
         def call(batch: Any, *args: Any) -> Any:
             result = original(batch, *args)
-            if batch._connection.in_atomic_block:
-                self._in_transaction[threading.get_ident()] = name
+            if getattr(self._open, "written", None) is not None:
+                self._open.written.append(name)
             elif result:
                 self._committed(name)
             return result
 
         return call
 
-    def _wrapped(self, connection: Any) -> Any:
-        commit = connection.commit
+    def _watching(self, original: Any) -> Any:
+        def execute(cursor: Any, statement: str, params: Any = None) -> None:
+            original(cursor, statement, params)
+            if statement.startswith("BEGIN"):
+                self._open.written = []
+            elif statement in ("COMMIT", "ROLLBACK"):
+                written, self._open.written = self._open.written, None
+                if statement == "COMMIT" and written:
+                    self._committed(written[-1])
 
-        def commit_and_lose() -> None:
-            commit()
-            if name := self._in_transaction.pop(threading.get_ident(), None):
-                self._committed(name)
-
-        connection.commit = commit_and_lose
-        return connection
+        return execute
 
     def _committed(self, name: str) -> None:
         self.commits += 1
@@ -277,6 +306,13 @@ async def test_a_lost_answer_to_a_claim(database: Any, monkeypatch: pytest.Monke
     assert runs == Counter(range(3))
 
 
+async def _until_running(task: TaskSnapshot) -> None:
+    async with asyncio.timeout(15), aclosing(service.watch(SYSTEM, task.id)) as snapshots:
+        async for snapshot in snapshots:
+            if snapshot.status == "running":
+                return
+
+
 async def _finished(task: TaskSnapshot) -> TaskSnapshot:
     async with asyncio.timeout(15):
         return [snapshot async for snapshot in service.watch(SYSTEM, task.id)][-1]
@@ -298,3 +334,82 @@ async def test_an_interface_error_is_a_lost_connection_too(
     snapshot = await start(COUNT, 1)
     assert not fail
     assert (await _finished(snapshot)).result == 1
+
+
+# --- rows that somebody else has locked -----------------------------------------------------------
+
+
+@on_postgres
+async def test_a_locked_row_holds_up_itself_alone(database: Any) -> None:
+    """Its neighbours end; it ends once its row is free, by the same attempt."""
+    held = await start(GATED, 0)
+    await _until_running(held)
+    with psycopg.connect(database.url) as other:
+        other.execute(
+            "SELECT 1 FROM rail_async_tasks_execution WHERE id = %s FOR UPDATE", [held.id]
+        )
+        gate.set()
+        neighbours = [await start(COUNT, n) for n in range(1, 101)]
+        ends = [await _finished(task) for task in neighbours]
+        assert [end.result for end in ends] == list(range(1, 101))
+        assert (await service.aget(SYSTEM, held.id)).status == "running"
+        other.rollback()
+    end = await _finished(held)
+    assert (end.status, end.result, end.attempts, end.seq) == ("completed", 0, 1, 3)
+
+
+@on_postgres
+async def test_progress_on_a_locked_row_is_left_out(database: Any) -> None:
+    """It does not wait: the next progress is kept, and so is the outcome."""
+    held = await start(GATED, 0)
+    await _until_running(held)
+    runtime = host.current()
+    assert runtime is not None
+    attempt = runtime.attempts[held.id]
+    with psycopg.connect(database.url) as other:
+        other.execute(
+            "SELECT 1 FROM rail_async_tasks_execution WHERE id = %s FOR UPDATE", [held.id]
+        )
+        runtime.ledger.progress(Progress(held.id, attempt.token, 40, "locked out", 1))
+        assert (await _finished(await start(COUNT, 1))).result == 1
+        (row,) = await runtime.ledger.reread([held.id])
+        assert (row.progress, row.progress_message) == (0, None)
+        other.rollback()
+    runtime.ledger.progress(Progress(held.id, attempt.token, 60, "kept", 2))
+    (row,) = await runtime.ledger.reread([held.id])
+    assert (row.progress, row.progress_message) == (60, "kept")
+    gate.set()
+    assert (await _finished(held)).result == 0
+
+
+# --- patience -------------------------------------------------------------------------------------
+
+
+@on_sqlite
+async def test_a_caller_is_answered_in_time_and_the_row_is_not_lost(
+    database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits too long for a locked file is told so; what was written meanwhile runs."""
+    monkeypatch.setattr("rail_async_tasks.runtime.runtime.PATIENCE", 0.5)
+    path = connections.settings["default"]["NAME"]
+    assert (await _finished(await start(COUNT, 0))).result == 0
+    with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        begun = asyncio.get_running_loop().time()
+        with pytest.raises(BackendUnavailable, match="could not be stored"):
+            await start(COUNT, 1)
+        assert asyncio.get_running_loop().time() - begun < 5
+        other.execute("ROLLBACK")
+    rows = await all_final(2)
+    assert [row.result for row in rows] == [0, 1]
+
+
+@on_sqlite
+async def test_a_body_that_reads_and_then_writes_waits_for_the_lock(
+    database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its transactions begin IMMEDIATE, also on a database with Django's default options."""
+    monkeypatch.delitem(connections.settings["default"]["OPTIONS"], "transaction_mode")
+    tasks = [await start(UPGRADE, n) for n in range(20)]
+    ends = [await _finished(task) for task in tasks]
+    assert [(end.status, end.error) for end in ends] == [("completed", None)] * 20

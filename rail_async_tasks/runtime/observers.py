@@ -1,0 +1,142 @@
+"""The one seam by which logs, metrics and callbacks see what becomes of executions.
+
+Whoever wants to see registers a factory when the app is ready: it is asked, with the settings, for
+an observer, and answers None where the settings want none of it. The runtime, the `sync` backend
+and the service tell all observers. What an observer raises is logged and hurts nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable
+from typing import Protocol, TypeAlias
+
+from rail_async_tasks.conf import TaskSettings
+from rail_async_tasks.events import TaskSnapshot
+
+logger = logging.getLogger("rail_async_tasks.observers")
+
+
+class Observer(Protocol):
+    """Sees the executions that this process enqueues and runs.
+
+    Called on the runtime's loop or, under the `sync` backend and from the service, in any thread:
+    an observer must be quick and thread-safe. Every `started` is followed by one `ended` or one
+    `dropped` of the same attempt, unless the process dies.
+    """
+
+    def enqueued(self, snapshot: TaskSnapshot) -> None:
+        """A new execution is stored; `snapshot` is as it stood at its creation."""
+
+    def started(self, snapshot: TaskSnapshot) -> None:
+        """It was claimed here: `snapshot.attempts` is the number of the attempt."""
+
+    def slow(self, snapshot: TaskSnapshot, seconds: float) -> None:
+        """The attempt takes longer than `slow_task_threshold_seconds`; once for each attempt.
+
+        Told when the threshold is passed or, where no loop can tell (`sync`, a body that blocks
+        the loop), at the attempt's end.
+        """
+
+    def ended(self, snapshot: TaskSnapshot, seconds: float | None, traceback: str | None) -> None:
+        """The attempt's outcome is stored: the status is `retrying` or a final one.
+
+        `seconds` is how long the body took; None for an execution that was cancelled while it
+        waited, of which no attempt was made. `traceback` is that of the body's exception.
+        """
+
+    def dropped(self, snapshot: TaskSnapshot, seconds: float) -> None:
+        """The attempt's outcome was not stored: somebody else had ended or taken the execution.
+
+        `snapshot` is as this attempt knew it, still running.
+        """
+
+
+Factory: TypeAlias = Callable[[TaskSettings], Observer | None]
+
+
+class Observers:
+    """All observers that the settings ask for. With none, each call costs an empty loop."""
+
+    __slots__ = ("_all",)
+
+    def __init__(self, observers: Iterable[Observer] = ()) -> None:
+        self._all = tuple(observers)
+
+    def enqueued(self, snapshot: TaskSnapshot) -> None:
+        for observer in self._all:
+            try:
+                observer.enqueued(snapshot)
+            except Exception:
+                _complain(observer, "enqueued")
+
+    def started(self, snapshot: TaskSnapshot) -> None:
+        for observer in self._all:
+            try:
+                observer.started(snapshot)
+            except Exception:
+                _complain(observer, "started")
+
+    def slow(self, snapshot: TaskSnapshot, seconds: float) -> None:
+        for observer in self._all:
+            try:
+                observer.slow(snapshot, seconds)
+            except Exception:
+                _complain(observer, "slow")
+
+    def ended(self, snapshot: TaskSnapshot, seconds: float | None, traceback: str | None) -> None:
+        for observer in self._all:
+            try:
+                observer.ended(snapshot, seconds, traceback)
+            except Exception:
+                _complain(observer, "ended")
+
+    def dropped(self, snapshot: TaskSnapshot, seconds: float) -> None:
+        for observer in self._all:
+            try:
+                observer.dropped(snapshot, seconds)
+            except Exception:
+                _complain(observer, "dropped")
+
+
+def _complain(observer: Observer, event: str) -> None:
+    logger.exception("%s failed to see that a task has %s", type(observer).__name__, event)
+
+
+# In the order in which they were registered.
+_factories: dict[Factory, None] = {}
+_known: tuple[TaskSettings, Observers] | None = None
+
+
+def register(factory: Factory) -> None:
+    """Has `factory` asked for an observer, from the next runtime on. Twice is once."""
+    global _known
+    _factories[factory] = None
+    _known = None
+
+
+def observers_for(settings: TaskSettings) -> Observers:
+    """The observers that these settings ask for; the same object for the same settings.
+
+    Raises:
+        ConfigurationError: one of them can't be had, for example for want of a package.
+    """
+    global _known
+    known = _known
+    if known is not None and known[0] is settings:
+        return known[1]
+    asked = [factory(settings) for factory in _factories]
+    observers = Observers(observer for observer in asked if observer is not None)
+    _known = (settings, observers)
+    return observers
+
+
+def _forget() -> None:
+    """A forked child must not share what its parent counts with, nor the parent's locks."""
+    global _known
+    _known = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

@@ -7,7 +7,7 @@ export PYTHON
 # Where it is set, every start would compile all packages anew: seconds each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help env demo test test-long test-matrix bench lint types wheel lock clean
+.PHONY: help env demo test test-long test-matrix bench schema lint types wheel lock clean
 
 help:
 	@echo "make demo         serve the example project on a free port"
@@ -15,6 +15,7 @@ help:
 	@echo "make test-long    the long tests"
 	@echo "make test-matrix  the suite on every supported Python and Django that is here"
 	@echo "make bench        the benchmarks"
+	@echo "make schema       write the example project's schema.graphql anew"
 	@echo "make lint         ruff: rules and format"
 	@echo "make types        mypy"
 	@echo "make wheel        build the wheel into dist/"
@@ -37,6 +38,10 @@ test-long: env
 
 test-matrix:
 	@scripts/test-matrix $(ARGS)
+
+schema: env
+	.venv/bin/python -m example_project.manage export_schema example_project.root.schema:schema \
+		--path example_project/schema.graphql
 
 bench: env
 	.venv/bin/python -m benchmarks $(ARGS)

@@ -15,11 +15,12 @@ class RailAsyncTasksConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from rail_async_tasks import checks
+        from rail_async_tasks import checks, observability
         from rail_async_tasks.conf import read
         from rail_async_tasks.definition import autodiscover
 
         checks.register_checks()
+        observability.register()
         autodiscover()
         for path in chain(*read().extensions.values()):
             # Their modules declare tasks too. One that can't be imported is the checks' to report.

@@ -22,7 +22,6 @@ are stable; what is silenced by id stays silenced.
     E016   SQLite is older than 3.35
     W001   a section or key that looks like a misspelt one
     W002   a setting that another one leaves without effect
-    W003   `jwks_url` without TLS
     W004   an app is missing from `INSTALLED_APPS`
     W005   SQLite is not in WAL mode
     W006   a database that is neither SQLite nor PostgreSQL
@@ -81,6 +80,7 @@ def register_checks() -> None:
         check_dotted_paths,
         check_release,
         check_packages,
+        check_jwt_keys,
         check_project,
         check_tasks,
     ):
@@ -89,7 +89,7 @@ def register_checks() -> None:
 
 
 def check_settings(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """Every mistake in the settings themselves (E001 to E011, W001 to W003)."""
+    """Every mistake in the settings themselves (E001 to E011, W001, W002)."""
     return [
         (Error if problem.level == "error" else Warning)(
             problem.message, hint=problem.hint, id=problem.id
@@ -175,12 +175,30 @@ def _needed(parsed: conf.Parsed) -> Iterator[tuple[str, str, Iterable[str]]]:
         module, extra, packages = known.get(values.get(key, ""), (None, "", ()))
         if module is not None and _is_installed(module):  # else the release lacks it: E014
             yield f'task_settings["{key}"]', extra, packages
-    if values.get("jwt") is not None:
-        yield 'task_settings["jwt"]', "jwt", ("jwt",)
+    if (jwt := values.get("jwt")) is not None:
+        by_secret = jwt.algorithms[0].startswith("HS")
+        yield 'task_settings["jwt"]', "jwt", ("jwt",) if by_secret else ("jwt", "cryptography")
     if values.get("encryption_keys") is not None:
         yield 'task_settings["encryption_keys"]', "crypto", ("cryptography",)
     if values.get("metrics_enabled"):
         yield 'task_settings["metrics_enabled"]', "metrics", ("prometheus_client",)
+
+
+def check_jwt_keys(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """Keys that have the look of one and cannot be read (E010)."""
+    jwt = conf.read().task_values.get("jwt")
+    if jwt is None or not (_is_installed("jwt") and _is_installed("cryptography")):
+        return []
+    from rail_async_tasks.auth.jwt import Verifier
+
+    try:
+        Verifier(jwt)
+    except ConfigurationError as error:
+        hint = (
+            "Write the key that the algorithms are for: a public key in PEM, or for HS... a secret."
+        )
+        return [Error(str(error), hint=hint, id=f"{APP}.E010")]
+    return []
 
 
 def _is_installed(module: str) -> bool:

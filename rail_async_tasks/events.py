@@ -70,6 +70,14 @@ def owner_topic(owner_id: str, tenant_id: str | None) -> str:
     return f"owner:{len(tenant_id) if tenant_id is not None else '-'}:{tenant_id or ''}:{owner_id}"
 
 
+def owner_of(topic: str) -> str | None:
+    """The owner whose topic this is; None for the topic of an execution."""
+    if not topic.startswith("owner:"):
+        return None
+    length, _, rest = topic.removeprefix("owner:").partition(":")
+    return rest[0 if length == "-" else int(length) :][1:]
+
+
 def topics(snapshot: TaskSnapshot) -> tuple[str, ...]:
     """Where a snapshot is published."""
     if snapshot.owner_id is None:

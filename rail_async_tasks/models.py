@@ -33,6 +33,7 @@ class TaskExecution(models.Model):
     retry_count = models.IntegerField(default=0)
     max_retries = models.IntegerField(default=0)
     crashes = models.IntegerField(default=0, help_text="Attempts lost with their process.")
+    rerun_on_crash = models.BooleanField(default=True, db_default=True)
     cancel_requested = models.BooleanField(default=False)
 
     # Plain ids, not foreign keys: a deleted user's tasks must not become anonymous ones.
@@ -77,6 +78,12 @@ class TaskExecution(models.Model):
             ),
             # What a process holds: cancels asked for elsewhere, recovery.
             models.Index(fields=("runtime_id",), name="rat_held", condition=Q(status="running")),
+            # What has been lost with a process waits for a turn of its own.
+            models.Index(
+                fields=("queue",),
+                name="rat_suspect",
+                condition=Q(crashes__gt=0, status__in=sorted(WAITING)),
+            ),
             models.Index(
                 fields=("expires_at",), name="rat_expiry", condition=Q(expires_at__isnull=False)
             ),
@@ -120,3 +127,24 @@ class TaskExecution(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} {self.id} ({self.status})"
+
+
+class TaskRuntime(models.Model):
+    """A process that runs tasks, from its start until it ends or is found dead.
+
+    A live one renews its row all the time. One that was marked dead never comes back: the process
+    goes on under a new id.
+    """
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    place = models.CharField(max_length=255, help_text="Host and process id.")
+    names = models.JSONField(default=list, help_text="The tasks that it knows.")
+    started_at = models.DateTimeField()
+    renewed_at = models.DateTimeField()
+    dead = models.BooleanField(default=False)
+
+    class Meta:
+        db_table = "rail_async_tasks_runtime"
+
+    def __str__(self) -> str:
+        return f"{self.place} {self.id}{' (dead)' if self.dead else ''}"

@@ -178,6 +178,7 @@ def _new(
         priority=defaults.priority if options.priority is None else options.priority,
         arguments=definition.stored(arguments),
         max_retries=defaults.retry.max_retries,
+        rerun_on_crash=definition.options.rerun_on_crash,
         owner_id=options.owner_id,
         tenant_id=options.tenant_id,
         parent_id=options.parent_id,

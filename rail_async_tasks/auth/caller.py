@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from asgiref.sync import sync_to_async
+from channels.db import database_sync_to_async  # type: ignore[import-untyped]
 from django.utils.functional import LazyObject
 
 from rail_async_tasks.access import Viewer, atenant_of
+from rail_async_tasks.auth import authenticator
+from rail_async_tasks.auth.bearer import bearer_of, scope_of
+from rail_async_tasks.auth.users import auser_of, user_of
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import Unauthenticated
 
@@ -37,17 +42,63 @@ def refuse_anonymous(caller: Caller) -> None:
         raise Unauthenticated
 
 
-async def authenticate(request: Any, connection_params: dict[str, Any] | None = None) -> Any:
+async def authenticate(request: Any, connection_params: Mapping[str, Any] | None = None) -> Any:
     """The user whose credential came along, `AnonymousUser` without one. The only way in.
 
-    The credential is the session's cookie, which the middleware has turned into `request.user`.
+    `connection_params` is the payload by which a client opened a WebSocket, and `request` then its
+    handshake. A bearer token goes before the session (`request.user`), also where it is bad: it is
+    never overlooked. The `authenticator` setting takes the place of both.
+
+    Raises:
+        Unauthenticated: the credential is bad. It reads the same whatever is wrong with it.
+        ConfigurationError: the settings are wrong, or PyJWT is not installed.
     """
+    is_socket = connection_params is not None
+    # A socket has no end of a request, at which Django would let go of connections.
+    in_thread = database_sync_to_async if is_socket else sync_to_async
+    path = get_settings().authenticator
+    user: Any
+    if path is not None:
+        subject = connection_params if is_socket else request
+        user = await authenticator.aask(path, subject, in_thread)
+    elif (bearer := bearer_of(request, connection_params)) is not None:
+        user = await auser_of(bearer, in_thread)
+    else:
+        user = _session_user(request)
+        if isinstance(user, LazyObject):
+            # Not `request.auser()`: a middleware of the project may have put in a user of its own.
+            await in_thread(_load)(user)
+    if user is None:
+        raise Unauthenticated
+    return user
+
+
+def authenticate_sync(request: Any) -> Any:
+    """`authenticate()` for synchronous code, such as a view under WSGI."""
+    path = get_settings().authenticator
+    user: Any
+    if path is not None:
+        user = authenticator.ask(path, request)
+    elif (bearer := bearer_of(request)) is not None:
+        user = user_of(bearer)
+    else:
+        user = _session_user(request)
+        if isinstance(user, LazyObject):
+            _load(user)
+    if user is None:
+        raise Unauthenticated
+    return user
+
+
+def _session_user(request: Any) -> Any:
+    """Who the session's cookie says it is, as the middleware found out; it may be lazy."""
     from django.contrib.auth.models import AnonymousUser
 
     user = getattr(request, "user", None)
     if user is None:
-        user = getattr(request, "scope", {}).get("user")
-    if isinstance(user, LazyObject):
-        # Not `request.auser()`: a middleware of the project may have put in a user of its own.
-        await sync_to_async(lambda: user.is_authenticated)()
+        user = scope_of(request).get("user")
     return AnonymousUser() if user is None else user
+
+
+def _load(user: Any) -> bool:
+    return bool(user.is_authenticated)

@@ -19,6 +19,8 @@ SLICE = 500
 class MemoryBus:
     """See `port.Bus`. Subscribers may live on other loops than the one that publishes."""
 
+    connected = True
+
     def __init__(self) -> None:
         self._mailboxes: dict[str, tuple[Mailbox, ...]] = {}
         self._lock = threading.Lock()

@@ -34,4 +34,9 @@ class Bus(Protocol):
         """Ends every subscription: the process is going away."""
         ...
 
+    @property
+    def connected(self) -> bool:
+        """Whether what is published now gets to other processes, where there are any."""
+        ...
+
     def statistics(self) -> dict[str, int]: ...

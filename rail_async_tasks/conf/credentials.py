@@ -228,10 +228,10 @@ def _jwks_url(value: Any, hmac: bool, place: Place, report: Report) -> None:
             'Write it in full: "https://login.example.com/.well-known/jwks.json".',
         )
     elif url.scheme == "http" and host not in ("localhost", "127.0.0.1", "::1"):
-        report.warning(
-            ids.PLAIN_HTTP,
+        report.error(
+            ids.BAD_JWT,
             place,
-            "fetches keys without TLS",
+            "would fetch keys without TLS",
             "Use https: whoever can change that answer can sign tokens.",
         )
 

@@ -23,7 +23,6 @@ BAD_JWT: Final = "rail_async_tasks.E010"
 BAD_ENCRYPTION_KEY: Final = "rail_async_tasks.E011"
 MISSPELT: Final = "rail_async_tasks.W001"
 WITHOUT_EFFECT: Final = "rail_async_tasks.W002"
-PLAIN_HTTP: Final = "rail_async_tasks.W003"
 
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 80

@@ -18,12 +18,13 @@ from weakref import WeakSet
 from django.core.handlers.asgi import ASGIRequest
 from strawberry.channels import GraphQLWSConsumer
 from strawberry.channels.handlers.ws_handler import ChannelsWebSocketAdapter
+from strawberry.exceptions import ConnectionRejectionError
 from strawberry.http.exceptions import WebSocketDisconnected
 from strawberry.schema.base import BaseSchema
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.types.unset import UNSET
 
-from rail_async_tasks.errors import TaskError
+from rail_async_tasks.errors import TaskError, Unauthenticated
 from rail_async_tasks.graphql.context import RequestContext, handshake_request
 from rail_async_tasks.graphql.frames import (
     MAX_FRAME_BYTES,
@@ -179,7 +180,14 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
         return RequestContext(request=self.request, response=cast("Any", None))
 
     async def on_ws_connect(self, context: RequestContext) -> Any:
-        await context.authenticate()
+        try:
+            await context.authenticate()
+        except Unauthenticated:
+            raise ConnectionRejectionError from None  # closes with 4403
+        except TaskError as error:
+            logger.exception("A WebSocket cannot be served.")
+            await self.close(INTERNAL_ERROR, error.message)
+            raise ConnectionRejectionError from None
         return UNSET
 
     def decode_json(self, data: str | bytes) -> object:

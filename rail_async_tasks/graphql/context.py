@@ -25,12 +25,22 @@ class RequestContext(StrawberryDjangoContext):
     """
 
     user: Any = None
-    connection_params: dict[str, Any] | None = None
+    connection_params: dict[str, Any] | None = field(default=None, repr=False)
     _caller: Caller | None = field(default=None, repr=False)
 
     async def authenticate(self) -> None:
-        """Find out who is calling. To be awaited before the first operation."""
-        self.user = self.request.user = await authenticate(self.request, self.connection_params)
+        """Find out who is calling. To be awaited before the first operation.
+
+        Raises `Unauthenticated` for a bad credential, and `ConfigurationError`.
+        """
+        user = await authenticate(self.request, self.connection_params)
+
+        async def auser() -> Any:
+            return user
+
+        self.user = self.request.user = user
+        # Django's own looks into the session, where somebody else may be logged in.
+        self.request.auser = auser
 
     async def caller(self) -> Caller:
         """The user with what they may see, looked up at the first question."""
@@ -44,9 +54,12 @@ async def caller_of(info: Info[Any, Any]) -> Caller:
     context = info.context
     if isinstance(context, RequestContext):
         return await context.caller()
-    request = context.get("request") if isinstance(context, dict) else None
-    request = getattr(context, "request", request)
-    return await acaller(await authenticate(request, None), request)
+    if isinstance(context, dict):
+        request, params = context.get("request"), context.get("connection_params")
+    else:
+        request = getattr(context, "request", None)
+        params = getattr(context, "connection_params", None)
+    return await acaller(await authenticate(request, params), request)
 
 
 def handshake_request(scope: dict[str, Any]) -> ASGIRequest:

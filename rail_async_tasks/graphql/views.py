@@ -19,7 +19,7 @@ from strawberry.http.base import BaseRequestProtocol
 from strawberry.schema.base import BaseSchema
 from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL
 
-from rail_async_tasks.errors import TaskError
+from rail_async_tasks.errors import TaskError, Unauthenticated
 from rail_async_tasks.graphql.console import console_page
 from rail_async_tasks.graphql.context import RequestContext
 from rail_async_tasks.graphql.frames import decode_json
@@ -49,14 +49,17 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
     ) -> HttpResponseBase:
         try:
             self.schema = get_schema()
+            return await self.run(request=request)
+        except HTTPException as error:
+            return _refusal(error.status_code, error.reason)
+        except Unauthenticated as error:
+            response = _refusal(401, error.message, code=error.code)
+            response["WWW-Authenticate"] = "Bearer"
+            return response
         except TaskError as error:
             logger.exception("GraphQL cannot be served.")
             message = str(error) if settings.DEBUG else error.message
             return _refusal(503, message, code=error.code)
-        try:
-            return await self.run(request=request)
-        except HTTPException as error:
-            return _refusal(error.status_code, error.reason)
 
     async def get_context(self, request: HttpRequest, response: HttpResponse) -> RequestContext:
         context = RequestContext(request=request, response=response)

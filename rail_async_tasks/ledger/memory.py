@@ -23,13 +23,17 @@ from rail_async_tasks.ledger.port import (
     Claimed,
     ClaimPlan,
     Created,
+    Disposal,
     Due,
+    Held,
     Lane,
     NewExecution,
     Outcome,
     Page,
     Progress,
+    Recovery,
     Settled,
+    WriterState,
 )
 from rail_async_tasks.states import FINAL, UNFINISHED, WAITING, Status, settle
 
@@ -250,13 +254,50 @@ class MemoryLedger:
         if row.snapshot.expires_at is not None:
             heapq.heappush(self._expiring, (row.snapshot.expires_at, row.snapshot.id))
 
-    def _expire(self) -> None:
+    def _expire(self, limit: int = 2**31) -> int:
         """Lets go of what has expired; at each creation, so that memory stays bounded."""
         if not self._expiring:
-            return
+            return 0
+        now, count = self._now(), 0
+        while count < limit and self._expiring and self._expiring[0][0] <= now:
+            if self._rows.pop(heapq.heappop(self._expiring)[1], None) is not None:
+                count += 1
+        return count
+
+    async def delete_expired(self, limit: int) -> int:
+        with self._lock:
+            return self._expire(limit)
+
+    def dispose(self, which: Disposal, limit: int) -> int:
+        with self._lock:
+            ids = self._disposable(which)[:limit]
+            for execution_id in ids:
+                del self._rows[execution_id]
+        return len(ids)
+
+    def count_disposable(self, which: Disposal) -> int:
+        with self._lock:
+            return len(self._disposable(which))
+
+    def _disposable(self, which: Disposal) -> list[UUID]:
         now = self._now()
-        while self._expiring and self._expiring[0][0] <= now:
-            self._rows.pop(heapq.heappop(self._expiring)[1], None)
+
+        def may_go(row: _Row) -> bool:
+            ended = row.snapshot.completed_at
+            if ended is None or row.snapshot.status not in which.statuses:
+                return False
+            aged = which.age is not None and ended <= now - timedelta(seconds=which.age)
+            return aged or self._is_expired(row)
+
+        return [execution_id for execution_id, row in self._rows.items() if may_go(row)]
+
+    def ping(self) -> None: ...
+
+    def leases(self) -> None:
+        return None
+
+    def writers(self) -> Sequence[WriterState]:
+        return ()
 
     def progress(self, progress: Progress) -> None:
         self.progress_here(progress)
@@ -305,11 +346,23 @@ class MemoryLedger:
     async def cancels_for(self, runtime_id: UUID) -> Sequence[UUID]:
         return []  # there is no other process that could ask
 
+    async def held_by(self, runtime_id: UUID) -> Sequence[Held]:
+        return []  # what it knows and what is there are one and the same
+
+    async def recover(self, recovery: Recovery, limit: int) -> list[TaskSnapshot]:
+        return []  # a dead holder's memory is gone with it
+
     async def queues(self) -> Sequence[str]:
         return [queue for queue, heap in self._due.items() if heap]
 
     async def reread(self, execution_ids: Sequence[UUID]) -> list[TaskSnapshot]:
         return self.get_many(execution_ids)
+
+    async def changed_since(self, owner_ids: Collection[str], at: datetime) -> list[TaskSnapshot]:
+        with self._lock:
+            rows = [row.snapshot for row in self._rows.values() if not self._is_expired(row)]
+        changed = [it for it in rows if it.owner_id in owner_ids and it.updated_at >= at]
+        return sorted(changed, key=lambda snapshot: snapshot.updated_at)
 
     def in_transaction(self) -> bool:
         return False

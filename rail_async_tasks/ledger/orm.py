@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
+from django.conf import settings
 from django.db import (
     IntegrityError,
     InterfaceError,
@@ -24,20 +25,26 @@ from django.db import (
     transaction,
 )
 from django.db.models import Case, DateTimeField, F, Q, QuerySet, Value, When
+from django.utils import timezone
 
 from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ids import new_id
+from rail_async_tasks.ledger.leases import OrmLeases
 from rail_async_tasks.ledger.port import (
     Cancelled,
     Claimed,
     ClaimPlan,
     Created,
+    Disposal,
     Due,
+    Held,
     NewExecution,
     Outcome,
     Page,
     Progress,
+    Recovery,
     Settled,
+    WriterState,
 )
 from rail_async_tasks.ledger.rows import (
     find_unfinished,
@@ -46,17 +53,30 @@ from rail_async_tasks.ledger.rows import (
     snapshot_rows,
     unexpired,
 )
-from rail_async_tasks.ledger.session import Batch, Claim, Create, Keep, Look, Settle, WriterSession
+from rail_async_tasks.ledger.session import (
+    Batch,
+    Claim,
+    Create,
+    Keep,
+    Look,
+    Recover,
+    Settle,
+    WriterSession,
+)
 from rail_async_tasks.ledger.sql import dialect_of
 from rail_async_tasks.ledger.writer import Writer
 from rail_async_tasks.models import TaskExecution
-from rail_async_tasks.states import UNFINISHED, WAITING, Status
+from rail_async_tasks.states import FINAL, UNFINISHED, WAITING, Status
 
 T = TypeVar("T")
 
 # How long a creation is tried while it surely has not been written, in seconds: its caller has been
 # told by then that it failed.
 CREATE_PATIENCE = 30.0
+# What `changed_since` returns at most, of all owners: 20 ms of a writer's time.
+MOST_CHANGED = 1000
+# Ids in one DELETE: a query takes a limited number of parameters.
+MOST_DELETED = 5000
 
 
 class OrmLedger:
@@ -111,12 +131,41 @@ class OrmLedger:
         held = self._rows().filter(runtime_id=runtime_id, status="running", cancel_requested=True)
         return await self._look(lambda: list(held.values_list("id", flat=True)))
 
+    async def held_by(self, runtime_id: UUID) -> Sequence[Held]:
+        held = self._rows().filter(runtime_id=runtime_id, status="running")
+        return await self._look(
+            lambda: [
+                Held(row.id, row.token, row.cancel_requested)
+                for row in held.only("id", "token", "cancel_requested")
+                if row.token is not None
+            ]
+        )
+
+    async def recover(self, recovery: Recovery, limit: int) -> list[TaskSnapshot]:
+        return await _answer(lambda done: self.outcomes.submit(Recover(recovery, limit, done)))
+
     async def queues(self) -> Sequence[str]:
         waiting = self._rows().filter(status__in=sorted(WAITING)).order_by()
         return await self._look(lambda: list(waiting.values_list("queue", flat=True).distinct()))
 
     async def reread(self, execution_ids: Sequence[UUID]) -> list[TaskSnapshot]:
         return await self._look(lambda: self.get_many(execution_ids))
+
+    async def changed_since(self, owner_ids: Collection[str], at: datetime) -> list[TaskSnapshot]:
+        bound = at if settings.USE_TZ else timezone.make_naive(at)
+        rows = snapshot_rows(self.alias).filter(owner_id__in=owner_ids, updated_at__gte=bound)
+        newest = rows.filter(unexpired(self.alias)).order_by("-updated_at", "-id")[:MOST_CHANGED]
+        return await self._look(lambda: [snapshot_of(row) for row in newest][::-1])
+
+    async def delete_expired(self, limit: int) -> int:
+        # By the writer, so that it never competes with one (on SQLite for the one write lock).
+        return await self._look(lambda: self._dispose_expired(Disposal(), limit))
+
+    def leases(self) -> OrmLeases:
+        return OrmLeases(self.alias)
+
+    def writers(self) -> Sequence[WriterState]:
+        return [writer.state() for writer in dict.fromkeys((self.intake, self.outcomes))]
 
     async def _look(self, read: Callable[[], T]) -> T:
         return await _answer(lambda done: self.outcomes.submit(Look(read, done)))
@@ -223,6 +272,45 @@ class OrmLedger:
             )
             snapshot = self.get(execution_id)
         return None if snapshot is None else Cancelled(snapshot, bool(changed))
+
+    # --- for operators ---------------------------------------------------------------------------
+
+    def ping(self) -> None:
+        self._rows().order_by().exists()
+
+    def dispose(self, which: Disposal, limit: int) -> int:
+        count = self._dispose_expired(which, limit)
+        if which.age is not None and count < limit:
+            # By id, which is the order of creation: those that have ended long ago come first.
+            count += self._delete(self._aged(which, which.age).order_by("id"), limit - count)
+        return count
+
+    def count_disposable(self, which: Disposal) -> int:
+        rows = self._expired(which)
+        return (rows if which.age is None else rows | self._aged(which, which.age)).count()
+
+    def _dispose_expired(self, which: Disposal, limit: int) -> int:
+        return self._delete(self._expired(which).order_by("expires_at"), limit)
+
+    def _expired(self, which: Disposal) -> QuerySet[TaskExecution]:
+        ended = self._rows().filter(status__in=sorted(which.statuses & FINAL))
+        return ended.filter(expires_at__lte=now(self.alias))
+
+    def _aged(self, which: Disposal, age: float) -> QuerySet[TaskExecution]:
+        ended = self._rows().filter(status__in=sorted(which.statuses & FINAL))
+        return ended.filter(completed_at__lte=now(self.alias) - timedelta(seconds=age))
+
+    def _delete(self, rows: QuerySet[TaskExecution], limit: int) -> int:
+        """Deletes the first of these rows. They are final: nobody changes them meanwhile."""
+        if not connections[self.alias].features.has_select_for_update_skip_locked:
+            # One statement: SQLite refuses a transaction that reads before it writes.
+            return self._rows().filter(id__in=rows.values("id")[:limit]).delete()[0]
+        with transaction.atomic(using=self.alias):
+            unlocked = rows.select_for_update(skip_locked=True).values_list("id", flat=True)
+            ids = list(unlocked[:limit])
+            for start in range(0, len(ids), MOST_DELETED):
+                self._rows().filter(id__in=ids[start : start + MOST_DELETED]).delete()
+        return len(ids)
 
     # --- for an attempt that runs inline ---------------------------------------------------------
 

@@ -19,7 +19,7 @@ from uuid import UUID
 import msgspec
 
 from rail_async_tasks.events import TaskSnapshot
-from rail_async_tasks.states import Status
+from rail_async_tasks.states import FINAL, Status
 
 
 class NewExecution(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -38,6 +38,7 @@ class NewExecution(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     tenant_id: str | None = None
     parent_id: UUID | None = None
     unique_key: str | None = None
+    rerun_on_crash: bool = True
     delay: float | None = None
     run_after: datetime | None = None
     runtime_id: UUID | None = None
@@ -58,6 +59,8 @@ class Claimed(msgspec.Struct, frozen=True, gc=False):
     snapshot: TaskSnapshot
     arguments: str
     token: UUID
+    # Lost with as many processes as it may be: it runs while no other such one does.
+    suspect: bool = False
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -103,11 +106,17 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
 
 
 class Lane(msgspec.Struct, frozen=True, gc=False):
-    """One look for due rows: at most `limit` of `queue` whose task is in `names`."""
+    """One look for due rows: at most `limit` of `queue` whose task is in `names`.
+
+    Those that have been lost with `crashes` processes or more are left out; a `suspect` lane has
+    those alone.
+    """
 
     queue: str
     names: tuple[str, ...]
     limit: int
+    crashes: int = 2**31 - 1
+    suspect: bool = False
 
 
 class ClaimPlan(Protocol):
@@ -143,11 +152,88 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     after: UUID | None = None
 
 
+class Disposal(msgspec.Struct, frozen=True, kw_only=True):
+    """Which executions may be deleted: expired ones and, with an `age`, those that ended so many
+    seconds ago or earlier. `statuses` narrows both. An unfinished one is never among them.
+    """
+
+    age: float | None = None
+    statuses: frozenset[Status] = FINAL
+
+
+class Recovery(msgspec.Struct, frozen=True):
+    """What becomes of executions whose holder is dead. `ttl` is of those that end, in seconds."""
+
+    holder: UUID
+    max_crashes: int
+    ttl: float | None
+
+
+class Held(msgspec.Struct, frozen=True):
+    """A running row that a runtime holds, as the database has it."""
+
+    id: UUID
+    token: UUID
+    cancel_requested: bool
+
+
+class WriterState(msgspec.Struct, frozen=True):
+    """A writer thread, for operators. `failing_for` is seconds; None while it works."""
+
+    name: str
+    backlog: int
+    batches: int
+    written: int
+    congested: bool
+    failing_for: float | None
+
+
 class Cancelled(msgspec.Struct, frozen=True):
     """The row after a cancel, and whether the cancel changed it (a final row it does not)."""
 
     snapshot: TaskSnapshot
     changed: bool
+
+
+class Leases(Protocol):
+    """The rows by which processes know of each other. Used by one thread; raises DatabaseError."""
+
+    @property
+    def one_writer(self) -> bool:
+        """Whether the database lets one process write at a time, and others wait."""
+        ...
+
+    def begin(self, runtime_id: UUID, names: Collection[str]) -> None:
+        """Registers a runtime that knows these tasks: from now on it may hold executions."""
+        ...
+
+    def renew(self, runtime_id: UUID) -> bool:
+        """Whether the lease goes on; False once somebody has found the runtime dead."""
+        ...
+
+    def end(self, runtime_id: UUID) -> None:
+        """The runtime is no more: what it still holds is for others."""
+        ...
+
+    def condemn(self, silent_seconds: float) -> int:
+        """Marks those dead that have been silent for so long; how many they were."""
+        ...
+
+    def orphaned(self) -> set[UUID]:
+        """The holders of running executions that are no live runtimes."""
+        ...
+
+    def known_names(self) -> set[str]:
+        """The tasks that some live runtime knows."""
+        ...
+
+    def forget(self) -> None:
+        """Deletes the rows of runtimes that have long been dead and hold nothing."""
+        ...
+
+    def reset(self) -> None:
+        """Drops the connection; the next use opens one."""
+        ...
 
 
 class Ledger(Protocol):
@@ -185,12 +271,46 @@ class Ledger(Protocol):
         """Running rows of this runtime for which a cancel was asked, perhaps elsewhere."""
         ...
 
+    async def held_by(self, runtime_id: UUID) -> Sequence[Held]:
+        """Every running row of this runtime."""
+        ...
+
+    async def recover(self, recovery: Recovery, limit: int) -> list[TaskSnapshot]:
+        """Frees at most so many executions of a dead holder; they count a crash each.
+
+        Returns them as they stand then: retrying, failed or cancelled. What somebody else has
+        locked is left out.
+        """
+        ...
+
     async def queues(self) -> Sequence[str]:
         """The queues that have waiting rows."""
         ...
 
     async def reread(self, execution_ids: Sequence[UUID]) -> list[TaskSnapshot]:
         """Those of the executions that there are, as they stand."""
+        ...
+
+    async def changed_since(self, owner_ids: Collection[str], at: datetime) -> list[TaskSnapshot]:
+        """The owners' executions that were changed at that time or later, in order of the change.
+
+        At most a thousand or so: what was changed last.
+        """
+        ...
+
+    async def delete_expired(self, limit: int) -> int:
+        """Deletes at most so many expired executions, in one transaction; returns how many.
+
+        What another process is deleting is left to it, without waiting.
+        """
+        ...
+
+    def leases(self) -> Leases | None:
+        """Where leases are kept, for a thread of its own; None where there is but one process."""
+        ...
+
+    def writers(self) -> Sequence[WriterState]:
+        """The threads that write for this process. May be called in any thread."""
         ...
 
     @property
@@ -246,6 +366,23 @@ class Ledger(Protocol):
 
     def cancel(self, execution_id: UUID, ttl: float | None) -> Cancelled | None:
         """Cancels a waiting row, flags a running one, leaves a final one; None if there is none."""
+        ...
+
+    # --- for operators, in the caller's thread ---------------------------------------------------
+
+    def ping(self) -> None:
+        """Raises where executions can't be read now."""
+        ...
+
+    def dispose(self, which: Disposal, limit: int) -> int:
+        """Deletes at most so many of those, in one transaction; returns how many.
+
+        0 says that there are no more, but for those that somebody else is deleting.
+        """
+        ...
+
+    def count_disposable(self, which: Disposal) -> int:
+        """How many of those there are."""
         ...
 
     # --- for an attempt that runs inline, in the caller's thread ---------------------------------

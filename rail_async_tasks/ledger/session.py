@@ -19,6 +19,7 @@ from django.db import (
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
+from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ledger.connections import DriverCursor, dedicated_connection
 from rail_async_tasks.ledger.port import (
     Claimed,
@@ -29,6 +30,7 @@ from rail_async_tasks.ledger.port import (
     NewExecution,
     Outcome,
     Progress,
+    Recovery,
     Settled,
 )
 from rail_async_tasks.ledger.rows import find_unfinished, in_utc, snapshot_of, snapshot_rows
@@ -76,6 +78,14 @@ class Settle(msgspec.Struct, gc=False):
 
 class Keep(msgspec.Struct, gc=False):
     progress: Progress
+    done: Callable[[Any], None]
+    alone: bool = False
+    give_up_at: None = None
+
+
+class Recover(msgspec.Struct, gc=False):
+    recovery: Recovery
+    limit: int
     done: Callable[[Any], None]
     alone: bool = False
     give_up_at: None = None
@@ -156,6 +166,8 @@ class WriterSession:
         for op in batch:
             if type(op) is Claim:
                 results[id(op)] = work.claim(cursor, op)
+            elif type(op) is Recover:
+                results[id(op)] = work.recover(cursor, op.recovery, op.limit)
             elif type(op) is Look:
                 results[id(op)] = op.read()
         return [results.get(id(op)) for op in batch]
@@ -171,6 +183,7 @@ class Batch:
         self._sql = self._dialect.statements
         self._clock = self._dialect.clock(connection)
         self._times: dict[Any, datetime] = {}
+        self._suspects: bool | None = None  # whether there are any
 
     def _records(self, records: Iterable[Any]) -> list[Any]:
         return self._dialect.bind_records(records, self._clock)
@@ -285,15 +298,27 @@ class Batch:
 
     def _claim_lane(self, cursor: Cursor, op: Claim, lane: Lane) -> list[Claimed]:
         dialect = self._dialect
+        if lane.suspect and not self._has_suspects():
+            return []
         if self._clock is not None and not self._has_due(lane):
             return []  # on SQLite an UPDATE takes the one write lock even where it finds nothing
         cursor.execute(
-            self._sql.claim, dialect.claim_params(lane, op.plan.runtime_id, op.token, self._clock)
+            self._sql.claim_suspect if lane.suspect else self._sql.claim,
+            dialect.claim_params(lane, op.plan.runtime_id, op.token, self._clock),
         )
-        rows = [Claimed(dialect.snapshot(row), row[-1], op.token) for row in cursor.fetchall()]
+        rows = [
+            Claimed(dialect.snapshot(row), row[-1], op.token, lane.suspect)
+            for row in cursor.fetchall()
+        ]
         # RETURNING promises no order.
         rows.sort(key=lambda claimed: (-claimed.snapshot.priority, claimed.snapshot.id))
         return rows
+
+    def recover(self, cursor: Cursor, recovery: Recovery, limit: int) -> list[TaskSnapshot]:
+        """Frees executions of a dead holder. One statement, which a second try finds done."""
+        dialect = self._dialect
+        cursor.execute(self._sql.recover, dialect.recover_params(recovery, limit, self._clock))
+        return [dialect.snapshot(row) for row in cursor.fetchall()]
 
     def _claimed_before(self, runtime_id: UUID, token: UUID) -> list[Claimed]:
         rows = TaskExecution.objects.using(self._alias).filter(
@@ -303,6 +328,12 @@ class Batch:
             Claimed(snapshot_of(row), msgspec.json.encode(row.arguments).decode(), token)
             for row in rows.order_by("-priority", "id")
         ]
+
+    def _has_suspects(self) -> bool:
+        if self._suspects is None:
+            waiting = snapshot_rows(self._alias).filter(status__in=sorted(WAITING), crashes__gt=0)
+            self._suspects = waiting.exists()
+        return self._suspects
 
     def _has_due(self, lane: Lane) -> bool:
         return snapshot_rows(self._alias).filter(

@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.events import TaskSnapshot
-from rail_async_tasks.ledger.port import Lane, NewExecution
+from rail_async_tasks.ledger.port import Lane, NewExecution, Recovery
 from rail_async_tasks.ledger.rows import in_utc
 from rail_async_tasks.models import TaskExecution
 
@@ -30,9 +30,9 @@ _decode = msgspec.json.Decoder().decode
 # Field of the record -> its PostgreSQL type.
 _NEW = {
     "id": "uuid", "name": "text", "queue": "text", "priority": "int", "arguments": "text",
-    "max_retries": "int", "owner_id": "text", "tenant_id": "text", "parent_id": "uuid",
-    "unique_key": "text", "delay": "float8", "run_after": "timestamptz", "runtime_id": "uuid",
-    "token": "uuid",
+    "max_retries": "int", "rerun_on_crash": "bool", "owner_id": "text", "tenant_id": "text",
+    "parent_id": "uuid", "unique_key": "text", "delay": "float8", "run_after": "timestamptz",
+    "runtime_id": "uuid", "token": "uuid",
 }  # fmt: skip
 _OUTCOME = {
     "id": "uuid", "token": "uuid", "status": "text", "progress": "int", "progress_message": "text",
@@ -52,6 +52,10 @@ SNAPSHOT = (
 )  # fmt: skip
 
 
+# What is told of an attempt whose process is gone.
+LOST = "The process that ran it was lost."
+
+
 @dataclass(frozen=True)
 class Statements:
     """The texts. `create`, `settle` and `progress` take the records; see `Dialect` for the rest.
@@ -64,6 +68,8 @@ class Statements:
     settle: str
     progress: str
     claim: str
+    claim_suspect: str
+    recover: str
     stage: str
     next_due: str
 
@@ -90,7 +96,11 @@ class Dialect:
             " WHERE j.id = COALESCE(j.id, j.token)) AS r"
         )
 
-    def later(self, seconds: str) -> str:
+    def now_of(self, record: str) -> str:
+        """The clock, in a statement whose record has that name."""
+        return self.now
+
+    def later(self, seconds: str, record: str = "r") -> str:
         return f"now() + {seconds} * interval '1 second'"
 
     def as_text(self, time: str) -> str:
@@ -147,7 +157,9 @@ class Dialect:
             create_due=None,
             settle=self._settle(),
             progress=self._progress(),
-            claim=self._claim(),
+            claim=self._claim("<"),
+            claim_suspect=self._claim("> 0 AND crashes >="),
+            recover=self._recover(),
             stage=f"""
                 UPDATE {TABLE} SET run_after = NULL WHERE run_after <= {self.now}""",
             next_due=f"""
@@ -171,12 +183,13 @@ class Dialect:
         due = f"CASE WHEN r.delay IS NULL THEN r.run_after ELSE {self.later('r.delay')} END"
         return f"""
             INSERT INTO {TABLE} (
-                id, name, queue, priority, arguments, max_retries, owner_id, tenant_id, parent_id,
-                unique_key, runtime_id, token, run_after, created_at, updated_at,
-                status, attempts, seq, started_at,
+                id, name, queue, priority, arguments, max_retries, rerun_on_crash, owner_id,
+                tenant_id, parent_id, unique_key, runtime_id, token, run_after,
+                created_at, updated_at, status, attempts, seq, started_at,
                 progress, retry_count, crashes, step, cancel_requested)
             SELECT r.id, r.name, r.queue, r.priority, r.arguments{self.json}, r.max_retries,
-                r.owner_id, r.tenant_id, r.parent_id, r.unique_key, r.runtime_id, r.token, {due},
+                r.rerun_on_crash, r.owner_id, r.tenant_id, r.parent_id, r.unique_key,
+                r.runtime_id, r.token, {due},
                 {self.now}, {self.now},
                 CASE WHEN r.token IS NULL THEN 'pending' ELSE 'running' END,
                 CASE WHEN r.token IS NULL THEN 0 ELSE 1 END,
@@ -238,13 +251,13 @@ class Dialect:
             runtime_id = %s, token = %s,
             started_at = {self.now}, updated_at = {self.now}, run_after = NULL"""
 
-    def _claim(self) -> str:
+    def _claim(self, compared: str) -> str:
         columns = ", ".join(f"t.{column}" for column in SNAPSHOT)
         return f"""
             WITH due AS (
                 SELECT id FROM {TABLE}
                 WHERE queue = %s AND status IN ('pending', 'retrying') AND run_after IS NULL
-                    AND name = ANY(%s)
+                    AND name = ANY(%s) AND crashes {compared} %s
                 ORDER BY priority DESC, id LIMIT %s FOR UPDATE SKIP LOCKED)
             UPDATE {TABLE} AS t SET {self._claim_sets()}
             FROM due WHERE t.id = due.id AND due.id = COALESCE(due.id, t.token)
@@ -253,7 +266,41 @@ class Dialect:
     def claim_params(
         self, lane: Lane, runtime_id: UUID, token: UUID, clock: str | None
     ) -> list[Any]:
-        return [lane.queue, list(lane.names), lane.limit, runtime_id, token]
+        return [lane.queue, list(lane.names), lane.crashes, lane.limit, runtime_id, token]
+
+    # A holder that is dead: the rule is in `docs/how-it-works.md`, with the table of states.
+    _recovered = (
+        "CASE WHEN t.cancel_requested THEN 'cancelled'"
+        " WHEN t.rerun_on_crash AND t.crashes < %s THEN 'retrying' ELSE 'failed' END"
+    )
+
+    def _recover_sets(self) -> str:
+        final = "lost.settled <> 'retrying'"
+        return f"""
+            status = lost.settled, seq = t.seq + 1, step = 0, crashes = t.crashes + 1,
+            error = CASE WHEN lost.settled = 'failed' THEN '{LOST}' END,
+            error_code = CASE lost.settled WHEN 'failed' THEN 'worker_lost'
+                WHEN 'cancelled' THEN 'cancelled' END,
+            traceback = NULL, run_after = NULL,
+            completed_at = CASE WHEN {final} THEN {self.now_of("lost")} END,
+            expires_at = CASE WHEN {final} AND lost.ttl IS NOT NULL
+                THEN {self.later("lost.ttl", "lost")} END,
+            unique_key = CASE WHEN {final} THEN NULL ELSE t.unique_key END,
+            runtime_id = NULL, updated_at = {self.now_of("lost")}"""
+
+    def _recover(self) -> str:
+        columns = ", ".join(f"t.{column}" for column in SNAPSHOT)
+        return f"""
+            WITH lost AS (
+                SELECT t.id, {self._recovered} AS settled, %s::float8 AS ttl FROM {TABLE} AS t
+                WHERE t.status = 'running' AND t.runtime_id = %s
+                ORDER BY t.id LIMIT %s FOR UPDATE SKIP LOCKED)
+            UPDATE {TABLE} AS t SET {self._recover_sets()}
+            FROM lost WHERE t.id = lost.id
+            RETURNING {columns}"""
+
+    def recover_params(self, recovery: Recovery, limit: int, clock: str | None) -> list[Any]:
+        return [recovery.max_crashes, recovery.ttl, recovery.holder, limit]
 
 
 class SQLiteDialect(Dialect):
@@ -269,9 +316,14 @@ class SQLiteDialect(Dialect):
         columns = ", ".join(f"json_extract(value, '$.{name}') AS {name}" for name in fields)
         return f"(SELECT {columns}, c.now AS now FROM json_each(%s), (SELECT %s AS now) AS c) AS r"
 
-    def later(self, seconds: str) -> str:
+    def now_of(self, record: str) -> str:
+        return f"{record}.now"
+
+    def later(self, seconds: str, record: str = "r") -> str:
         # Milliseconds, not microseconds; as text it still sorts with Django's own values.
-        return f"strftime('%%Y-%%m-%%d %%H:%%M:%%f', {self.now}, {seconds} || ' seconds')"
+        return (
+            f"strftime('%%Y-%%m-%%d %%H:%%M:%%f', {self.now_of(record)}, {seconds} || ' seconds')"
+        )
 
     def as_text(self, time: str) -> str:
         return time
@@ -310,6 +362,8 @@ class SQLiteDialect(Dialect):
             settle=base.settle,
             progress=base.progress,
             claim=base.claim,
+            claim_suspect=base.claim_suspect,
+            recover=base.recover,
             stage=f"""
                 UPDATE {TABLE} SET run_after = NULL WHERE run_after <= %s""",
             next_due=f"""
@@ -330,14 +384,14 @@ class SQLiteDialect(Dialect):
             WHERE {self._held}
             RETURNING id, status, seq, updated_at, run_after, expires_at"""
 
-    def _claim(self) -> str:
+    def _claim(self, compared: str) -> str:
         columns = ", ".join(SNAPSHOT)
         return f"""
             UPDATE {TABLE} AS t SET {self._claim_sets()}
             FROM (
                 SELECT id AS due_id, %s AS now FROM {TABLE}
                 WHERE queue = %s AND status IN ('pending', 'retrying') AND run_after IS NULL
-                    AND name IN (SELECT value FROM json_each(%s))
+                    AND name IN (SELECT value FROM json_each(%s)) AND crashes {compared} %s
                 ORDER BY priority DESC, id LIMIT %s) AS r
             WHERE t.id = r.due_id
             RETURNING {columns}, arguments"""
@@ -346,7 +400,23 @@ class SQLiteDialect(Dialect):
         self, lane: Lane, runtime_id: UUID, token: UUID, clock: str | None
     ) -> list[Any]:
         names = self.encoder.encode(lane.names).decode()
-        return [runtime_id.hex, token.hex, clock, lane.queue, names, lane.limit]
+        return [
+            runtime_id.hex, token.hex, clock, lane.queue, names, lane.crashes, lane.limit,
+        ]  # fmt: skip
+
+    def _recover(self) -> str:
+        columns = ", ".join(SNAPSHOT)
+        return f"""
+            UPDATE {TABLE} AS t SET {self._recover_sets()}
+            FROM (
+                SELECT id AS lost_id, {self._recovered} AS settled, %s AS ttl, %s AS now
+                FROM {TABLE} AS t
+                WHERE status = 'running' AND runtime_id = %s ORDER BY id LIMIT %s) AS lost
+            WHERE t.id = lost.lost_id
+            RETURNING {columns}"""
+
+    def recover_params(self, recovery: Recovery, limit: int, clock: str | None) -> list[Any]:
+        return [recovery.max_crashes, recovery.ttl, clock, recovery.holder.hex, limit]
 
 
 _dialects: dict[str, Dialect] = {"postgresql": Dialect(), "sqlite": SQLiteDialect()}

@@ -22,6 +22,8 @@ from typing import Any, Final, Protocol
 
 from django.db import InterfaceError
 
+from rail_async_tasks.ledger.port import WriterState
+
 logger = logging.getLogger("rail_async_tasks.ledger")
 
 # A statement's cost grows faster than its rows much beyond this, and neighbours wait for it.
@@ -118,6 +120,18 @@ class Writer:
     @property
     def congested(self) -> bool:
         return self._pending >= HIGH_WATER
+
+    def state(self) -> WriterState:
+        """How it does. In any thread."""
+        failing_since = self.failing_since
+        return WriterState(
+            name=self._name,
+            backlog=self._pending,
+            batches=self.batches,
+            written=self.written,
+            congested=self.congested,
+            failing_for=None if failing_since is None else time.monotonic() - failing_since,
+        )
 
     async def relieved(self) -> None:
         """Returns once the backlog has fallen to the low-water mark."""

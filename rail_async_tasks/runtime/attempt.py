@@ -64,6 +64,7 @@ class Attempt:
     ) -> None:
         self.snapshot: TaskSnapshot = claimed.snapshot
         self.token = claimed.token
+        self.suspect = claimed.suspect
         self.definition = definition
         self.terms = terms
         self.ended = False
@@ -176,6 +177,9 @@ class Attempt:
             RuntimeError("The body raised CancelledError, but nobody had cancelled the task."),
             self.terms,
         )
+
+    def runs_in(self, task: asyncio.Task[Any]) -> bool:
+        return self._task is task
 
     # --- ending it -------------------------------------------------------------------------------
 

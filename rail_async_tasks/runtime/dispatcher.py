@@ -53,7 +53,8 @@ class Dispatcher:
         runtime = self._runtime
         while not runtime.draining:
             try:
-                await self._claim()
+                if runtime.holding:
+                    await self._claim()
             except Exception as error:
                 logger.warning("A claim failed, next try in %g s: %s", FAILURE_PAUSE, error)
                 logger.debug("The claim that failed", exc_info=True)
@@ -72,7 +73,7 @@ class Dispatcher:
                 self._next_due = None
                 poll_at = now + POLL_INTERVAL
                 slots.expect_all()
-            if slots.worth_a_claim:
+            if slots.worth_a_claim and self._runtime.holding:
                 return
             wake_at = poll_at if self._next_due is None else min(poll_at, self._next_due)
             self._wake.clear()
@@ -87,7 +88,13 @@ class Dispatcher:
         while runtime.ledger.congested:
             await runtime.ledger.relieved()
         registry = runtime.registry
-        plan = runtime.slots.plan(runtime.id, registry.coroutine_names, registry.thread_names)
+        plan = runtime.slots.plan(
+            runtime.id,
+            registry.coroutine_names,
+            registry.thread_names,
+            crashes=max(runtime.settings.max_crashes, 1),
+            suspects=not runtime.suspects_running,
+        )
         try:
             due = await runtime.ledger.claim(plan)
         except BaseException:
@@ -97,7 +104,7 @@ class Dispatcher:
         runtime.slots.learn(plan)
         for claimed in due.claimed:
             try:
-                runtime.start_claimed(claimed)
+                runtime.start_claimed(claimed, plan.runtime_id)
             except Exception:  # its neighbours start all the same
                 logger.exception("Task %s was claimed and did not start", claimed.snapshot.id)
         if due.next_due is not None:

@@ -99,6 +99,11 @@ def current() -> Runtime | None:
     return runtime if runtime is not None and runtime.alive else None
 
 
+def hosted() -> Runtime | None:
+    """The runtime that was started here and not yet stopped, alive or not."""
+    return _process.runtime
+
+
 def is_short_lived(loop: asyncio.AbstractEventLoop) -> bool:
     """Whether the loop lasts for one `async_to_sync` call only, as in WSGI: no place to live."""
     return loop in AsyncToSync.loop_thread_executors

@@ -68,40 +68,40 @@ class Observers:
         for observer in self._all:
             try:
                 observer.enqueued(snapshot)
-            except Exception:
-                _complain(observer, "enqueued")
+            except Exception as error:
+                _complain(observer, "enqueued", error)
 
     def started(self, snapshot: TaskSnapshot) -> None:
         for observer in self._all:
             try:
                 observer.started(snapshot)
-            except Exception:
-                _complain(observer, "started")
+            except Exception as error:
+                _complain(observer, "started", error)
 
     def slow(self, snapshot: TaskSnapshot, seconds: float) -> None:
         for observer in self._all:
             try:
                 observer.slow(snapshot, seconds)
-            except Exception:
-                _complain(observer, "slow")
+            except Exception as error:
+                _complain(observer, "slow", error)
 
     def ended(self, snapshot: TaskSnapshot, seconds: float | None, traceback: str | None) -> None:
         for observer in self._all:
             try:
                 observer.ended(snapshot, seconds, traceback)
-            except Exception:
-                _complain(observer, "ended")
+            except Exception as error:
+                _complain(observer, "ended", error)
 
     def dropped(self, snapshot: TaskSnapshot, seconds: float) -> None:
         for observer in self._all:
             try:
                 observer.dropped(snapshot, seconds)
-            except Exception:
-                _complain(observer, "dropped")
+            except Exception as error:
+                _complain(observer, "dropped", error)
 
 
-def _complain(observer: Observer, event: str) -> None:
-    logger.exception("%s failed to see that a task has %s", type(observer).__name__, event)
+def _complain(observer: Observer, event: str, error: Exception) -> None:
+    logger.error("%s: %s() failed", type(observer).__name__, event, exc_info=error)
 
 
 # In the order in which they were registered.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 import anyio
@@ -25,6 +27,7 @@ from rail_async_tasks.ledger.port import (
     NewExecution,
     Outcome,
     Progress,
+    Recovery,
     Settled,
 )
 from rail_async_tasks.runtime.admission import Admission
@@ -32,11 +35,13 @@ from rail_async_tasks.runtime.attempt import Attempt
 from rail_async_tasks.runtime.cleanup import Cleaner
 from rail_async_tasks.runtime.dispatcher import Dispatcher
 from rail_async_tasks.runtime.effective import effective, terms
+from rail_async_tasks.runtime.lease import Lease
 from rail_async_tasks.runtime.observers import observers_for
 from rail_async_tasks.runtime.slots import QueueLimits, Slots
 from rail_async_tasks.runtime.sweeper import Sweeper
 from rail_async_tasks.runtime.threads import DaemonThreads, OrmLanes
 from rail_async_tasks.runtime.verdict import Interruption, Terms
+from rail_async_tasks.runtime.watchdog import Watchdog
 from rail_async_tasks.runtime.workers import Workers
 from rail_async_tasks.states import Status
 
@@ -46,6 +51,8 @@ logger = logging.getLogger("rail_async_tasks.runtime")
 SAVE_INTERVAL = 0.5
 # How long the end of the process is held up for a database that does not answer, in seconds.
 FLUSH_PATIENCE = 5.0
+# Orphans that are freed in one statement.
+RECOVERY_PAGE = 200
 # How long the caller of a creation waits for it, in seconds.
 PATIENCE = 30.0
 
@@ -63,7 +70,10 @@ class Runtime:
         concurrency: int | None = None,
         admission: Admission | None = None,
     ) -> None:
+        # Changes when the lease is lost: a dead id never comes back.
         self.id: UUID = new_id()
+        # Whether executions may be held under it.
+        self.holding = False
         self.settings = settings
         self.registry = registry
         self.ledger = ledger
@@ -96,12 +106,33 @@ class Runtime:
         self._settled = asyncio.Event()
         self._unsaved: dict[UUID, Attempt] = {}
         self._save_timer: asyncio.TimerHandle | None = None
+        self._watchdog = Watchdog(self._name_of)
+        self._lease: Lease | None = None
+        self._lease_ended = asyncio.Event()
+        self._recovering: dict[UUID, asyncio.Task[None]] = {}
+        self.fences = 0  # leases that were lost
+        self.recovered = 0  # executions taken over from the dead
+        self._suspects = 0  # attempts of what was lost with other processes
 
     # --- life ------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Starts the writers and the host task; `ready` tells when claims may begin."""
         self.ledger.start()
+        self._watchdog.start()
+        leases = self.ledger.leases()
+        if leases is None:
+            self.holding = True
+        else:
+            self._lease = Lease(
+                leases,
+                self,
+                self.loop.call_soon_threadsafe,
+                lambda: self._watchdog.lag,
+                self.registry.names,
+                self.settings.lease_seconds,
+            )
+            self._lease.start()
         # A clean context: one inherited from a request would give every ORM call after the
         # request's end a thread and a connection of its own.
         self._host = self.loop.create_task(
@@ -152,8 +183,19 @@ class Runtime:
             self._settled.clear()
             await self._settled.wait()
         await self.ledger.stop()
+        await self._end_lease()
+        self._watchdog.stop()
         self._threads.shutdown()
         self._lanes.close()
+
+    async def _end_lease(self) -> None:
+        """Says that nothing is held here any more, so that nobody waits for it to be found out."""
+        for task in self._recovering.values():
+            task.cancel()
+        if self._lease is not None:
+            self._lease.stop()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._lease_ended.wait(), FLUSH_PATIENCE)
 
     async def drain(self) -> None:
         """Ends claims and streams; running bodies get `drain_seconds`, then are handed back."""
@@ -219,6 +261,7 @@ class Runtime:
             definition is not None
             and new.delay is None
             and new.run_after is None
+            and self.holding
             and self.slots.may_start_at_once(new.queue, in_thread)
         ):
             # Nobody is in front of it: its insert is its claim, with no second write.
@@ -287,7 +330,7 @@ class Runtime:
             running = msgspec.structs.replace(
                 snapshot, status=Status.RUNNING, seq=2, attempts=1, started_at=created.at
             )
-            self._begin(Claimed(running, new.arguments, new.token), definition)
+            self._begin(Claimed(running, new.arguments, new.token), definition, new.runtime_id)
         else:
             self.publish(snapshot)
             self.notice(new, created)
@@ -302,14 +345,14 @@ class Runtime:
 
     # --- attempts --------------------------------------------------------------------------------
 
-    def start_claimed(self, claimed: Claimed) -> None:
-        """Runs an execution that the dispatcher has claimed."""
+    def start_claimed(self, claimed: Claimed, held_by: UUID) -> None:
+        """Runs an execution that the dispatcher has claimed in the name of `held_by`."""
         definition = self.registry.get(claimed.snapshot.name)
         assert definition is not None, "a claim names only tasks that are known here"
         self.slots.take(claimed.snapshot.queue, not definition.is_coroutine)
-        self._begin(claimed, definition)
+        self._begin(claimed, definition, held_by)
 
-    def _begin(self, claimed: Claimed, definition: TaskDefinition) -> None:
+    def _begin(self, claimed: Claimed, definition: TaskDefinition, held_by: UUID | None) -> None:
         attempt = Attempt(
             claimed,
             definition,
@@ -325,9 +368,11 @@ class Runtime:
         if self.settings.slow_task_threshold_seconds is not None:
             attempt.watch(self.settings.slow_task_threshold_seconds, self.observers.slow)
         self.attempts[claimed.snapshot.id] = attempt
+        self._suspects += claimed.suspect
         self.publish(claimed.snapshot)
         self.observers.started(claimed.snapshot)
-        if self.draining:  # claimed in the last moment: handed back before its first step
+        if self.draining or held_by != self.id:
+            # Claimed in the last moment, or under a lease that is over: before its first step.
             attempt.interrupt(Interruption.HAND_BACK)
             attempt.end_unstarted()
             return
@@ -376,6 +421,7 @@ class Runtime:
             return
         if self.attempts.get(outcome.id) is attempt:  # else it was claimed again already
             del self.attempts[outcome.id]
+        self._suspects -= attempt.suspect
         self._settled.set()
         if isinstance(settled, BaseException):
             logger.error("Nothing can be stored of task %s: %s", outcome.id, settled)
@@ -403,6 +449,70 @@ class Runtime:
         if attempt is not None:
             attempt.snapshot = msgspec.structs.replace(attempt.snapshot, cancel_requested=True)
             attempt.interrupt(Interruption.CANCEL)
+
+    # --- the lease -------------------------------------------------------------------------------
+
+    @property
+    def suspects_running(self) -> bool:
+        return self._suspects > 0
+
+    def is_writing(self, seconds: float) -> bool:
+        return all((state.failing_for or 0) < seconds for state in self.ledger.writers())
+
+    def leased(self, runtime_id: UUID) -> None:
+        self.id = runtime_id
+        self.holding = True
+        self.slots.expect_all()
+        self._dispatcher.wake()
+
+    def fenced(self, runtime_id: UUID) -> None:
+        if runtime_id != self.id:
+            return
+        self.holding = False
+        self.fences += 1
+        self._interrupt_all(Interruption.HAND_BACK)
+
+    def orphans(self, holders: frozenset[UUID]) -> None:
+        for holder in holders:
+            if holder != self.id and holder not in self._recovering and not self.draining:
+                task = self.loop.create_task(self._recover(holder), context=contextvars.Context())
+                self._recovering[holder] = task
+
+    def lease_ended(self) -> None:
+        self.holding = False
+        self._lease_ended.set()
+
+    def check_lease(self) -> None:
+        """Gives a lease up that could not be renewed in time, whatever its thread waits for."""
+        if self._lease is not None:
+            self._lease.give_up_if_over()
+
+    async def _recover(self, holder: UUID) -> None:
+        """Frees what a dead runtime held, page by page."""
+        settings = self.settings
+        recovery = Recovery(holder, settings.max_crashes, settings.result_ttl_seconds)
+        count = 0
+        try:
+            while freed := await self.ledger.recover(recovery, RECOVERY_PAGE):
+                count += len(freed)
+                for snapshot in freed:
+                    self.publish(snapshot)
+                    if not snapshot.is_final:
+                        self._dispatcher.expect(snapshot.name, snapshot.queue)
+        except Exception as error:
+            logger.warning("The tasks of %s could not be recovered yet: %s", holder, error)
+        finally:
+            self._recovering.pop(holder, None)
+        if count:
+            self.recovered += count
+            logger.warning("%d tasks of %s, which is gone, were recovered", count, holder)
+
+    def _name_of(self, task: asyncio.Task[Any]) -> str:
+        """What a task of the loop does, for the watchdog. In its thread."""
+        for attempt in list(self.attempts.values()):
+            if attempt.runs_in(task):
+                return f"the task {attempt.snapshot.name} ({attempt.snapshot.id})"
+        return f"{task.get_name()} ({getattr(task.get_coro(), '__qualname__', '?')})"
 
     # --- what others see -------------------------------------------------------------------------
 
@@ -438,6 +548,9 @@ class Runtime:
             "running": self.slots.running,
             "leaked": self.slots.leaked,
             "unsettled": self._unsettled,
+            "blocked": self._watchdog.blocked,
+            "fences": self.fences,
+            "recovered": self.recovered,
             **self.bus.statistics(),
         }
 

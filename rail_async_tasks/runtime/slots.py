@@ -111,9 +111,20 @@ class Slots:
         return self.room(queue, in_thread) > self._planned.total() + self._expected.total()
 
     def plan(
-        self, runtime_id: UUID, coroutine_names: Collection[str], thread_names: Collection[str]
+        self,
+        runtime_id: UUID,
+        coroutine_names: Collection[str],
+        thread_names: Collection[str],
+        *,
+        crashes: int = _NO_LIMIT,
+        suspects: bool = False,
     ) -> Plan:
-        """The next claim. Queues of one priority take turns at being first."""
+        """The next claim. Queues of one priority take turns at being first.
+
+        Args:
+            crashes: executions that were lost with so many processes are suspects.
+            suspects: whether one of those may start, where the claim looks everywhere.
+        """
         self._turn += 1
         names = sorted(self._limits)
         turn = self._turn % len(names) if names else 0
@@ -130,6 +141,8 @@ class Slots:
             queue_free=dict(self._queue_free),
             total=self._total_free,
             names={False: tuple(coroutine_names), True: tuple(thread_names)},
+            crashes=crashes,
+            suspects=suspects,
         )
         self._planned, self._expected = self._expected, Counter()
         self._looked_at, self._unknown = self._unknown, set()
@@ -165,6 +178,8 @@ class Plan:
         queue_free: dict[str, int],
         total: int,
         names: dict[bool, tuple[str, ...]],
+        crashes: int = _NO_LIMIT,
+        suspects: bool = False,
     ) -> None:
         self.runtime_id = runtime_id
         self.emptied: set[Line] = set()
@@ -173,6 +188,8 @@ class Plan:
         self._queue_free = queue_free
         self._total = total
         self._names = names
+        self._crashes = crashes
+        self._suspects = suspects
         self._count = 0
 
     def lanes(self) -> Iterator[Lane]:
@@ -186,14 +203,25 @@ class Plan:
             limit = room if wanted is None else min(room, wanted)
             if limit <= 0:
                 continue
-            self._count = 0
-            yield Lane(queue, names, limit)
-            self._queue_free[queue] -= self._count
-            self._free[in_thread] -= self._count
-            self._total -= self._count
+            if self._suspects and wanted is None:
+                yield from self._lane(line, Lane(queue, names, 1, self._crashes, suspect=True))
+                if self._count:
+                    self._suspects = False
+                    limit -= 1
+                    if not limit:
+                        continue
+            yield from self._lane(line, Lane(queue, names, limit, self._crashes))
             # A lane that came back full may have left some, unless all that wait are in it.
             if self._count < limit or limit == wanted:
                 self.emptied.add(line)
+
+    def _lane(self, line: Line, lane: Lane) -> Iterator[Lane]:
+        queue, in_thread = line
+        self._count = 0
+        yield lane
+        self._queue_free[queue] -= self._count
+        self._free[in_thread] -= self._count
+        self._total -= self._count
 
     def took(self, lane: Lane, count: int) -> None:
         self._count = count

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from rail_async_tasks.events import task_id_of
+from rail_async_tasks.events import owner_of, task_id_of
 
 if TYPE_CHECKING:
     from rail_async_tasks.runtime.runtime import Runtime
@@ -19,6 +21,9 @@ INTERVAL = 1.0
 # Every so many looks: watched executions that run elsewhere; queues that no setting names.
 WATCHED_EVERY = 2
 QUEUES_EVERY = 30
+# By how much (seconds) the looks at an owner's changes overlap: the clocks of the database and of
+# this machine may differ, and a change shows only with its commit. A watcher sees none of it twice.
+OVERLAP = 5.0
 
 
 class Sweeper:
@@ -27,6 +32,7 @@ class Sweeper:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._stop = asyncio.Event()
+        self._owners_read_at = time.time()
 
     def stop(self) -> None:
         self._stop.set()
@@ -36,6 +42,7 @@ class Sweeper:
         look: asyncio.Task[None] | None = None
         while not self._stop.is_set():
             self._runtime.give_up_waiting()
+            self._runtime.check_lease()
             # A look waits for as long as the database is away; the callers above must not.
             if look is None or look.done():
                 look = asyncio.create_task(self._look_safely(looks))
@@ -56,6 +63,7 @@ class Sweeper:
             await self._find_cancels()
         if looks % WATCHED_EVERY == 0:
             await self._reread_watched()
+            await self._reread_owners()
         if looks % QUEUES_EVERY == 0:
             await self._find_queues()
 
@@ -64,10 +72,12 @@ class Sweeper:
             self._runtime.cancel(execution_id)
 
     async def _reread_watched(self) -> None:
-        """Tells watchers here of changes made in other processes; one query for all of them."""
-        bus, attempts = self._runtime.bus, self._runtime.attempts
-        ids = {task_id_of(topic) for topic in bus.watched()} - {None} - attempts.keys()
-        wanted = [execution_id for execution_id in ids if execution_id is not None]
+        """Tells watchers here of changes that no event told; one query for all of them."""
+        bus = self._runtime.bus
+        watched = {task_id_of(topic) for topic in bus.watched()}
+        if self._runtime.settings.emit_subscriptions:
+            watched -= self._runtime.attempts.keys()  # their events are newer than their rows
+        wanted = [execution_id for execution_id in watched if execution_id is not None]
         if not wanted:
             return
         found = await self._runtime.ledger.reread(wanted)
@@ -75,6 +85,18 @@ class Sweeper:
             bus.publish(snapshot)
         for gone in set(wanted) - {snapshot.id for snapshot in found}:
             bus.end(gone)
+
+    async def _reread_owners(self) -> None:
+        """The same for watchers of all that an owner does."""
+        began = time.time()
+        owners = {owner_of(topic) for topic in self._runtime.bus.watched()} - {None}
+        since = self._owners_read_at if owners else began
+        wanted = [owner_id for owner_id in owners if owner_id is not None]
+        if wanted:
+            at = datetime.fromtimestamp(since - OVERLAP, UTC)
+            for snapshot in await self._runtime.ledger.changed_since(wanted, at):
+                self._runtime.bus.publish(snapshot)
+        self._owners_read_at = began
 
     async def _find_queues(self) -> None:
         for queue in await self._runtime.ledger.queues():

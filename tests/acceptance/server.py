@@ -75,6 +75,13 @@ class Server:
             if any(alarm in line for alarm in ALARMS)
         ]
 
+    @property
+    def pid(self) -> int:
+        """Of the server itself."""
+        keeper = self._keeper.pid
+        children = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
+        return int(children[0])
+
     def terminate(self) -> None:
         """Sends SIGTERM, once, and does not wait."""
         if self._keeper.stdin is not None and not self._keeper.stdin.closed:

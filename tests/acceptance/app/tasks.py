@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from typing import Any
 
@@ -73,6 +75,13 @@ def survive_in_thread(info: Any) -> int:
     return attempt
 
 
+@task_mutation(name="acceptance.die")
+async def die(delay: float) -> None:
+    """Take the process down."""
+    await asyncio.sleep(delay)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @task_mutation(name="acceptance.flood")
 def flood(info: Any, calls: int, seconds: float) -> int:
     """Report progress without a pause, in a thread: so many times, and for so long at least."""
@@ -96,3 +105,4 @@ class Mutations:
     survive = survive
     survive_in_thread = survive_in_thread
     flood = flood
+    die = die

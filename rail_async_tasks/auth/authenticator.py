@@ -1,0 +1,74 @@
+"""The project's own way of telling who is calling: the `authenticator` setting."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
+from django.utils.functional import LazyObject
+
+from rail_async_tasks.conf import import_from_setting
+from rail_async_tasks.errors import Unauthenticated
+
+logger = logging.getLogger("rail_async_tasks.auth")
+
+_PLACE = 'task_settings["authenticator"]'
+
+
+def ask(path: str, subject: Any) -> Any | None:
+    """The user that the function at `path` finds in `subject`: a request, or a socket's payload.
+
+    `AnonymousUser` where it says None. None where the caller is to be refused: it raised
+    `Unauthenticated`, or went wrong, which is logged. Raises `ConfigurationError`.
+    """
+    function = import_from_setting(path, _PLACE)
+    if _is_async(function):
+        return async_to_sync(aask)(path, subject, sync_to_async)
+    return _outcome(path, function, subject)
+
+
+async def aask(path: str, subject: Any, in_thread: Callable[..., Any]) -> Any | None:
+    """`ask()` for async code; `in_thread` makes a function awaitable that uses the database."""
+    function = import_from_setting(path, _PLACE)
+    if not _is_async(function):
+        return await in_thread(_outcome)(path, function, subject)
+    try:
+        answer = await function(subject)
+    except Exception as error:  # noqa: BLE001 - a project's function
+        return _refused(path, error)
+    if isinstance(answer, LazyObject):
+        return await in_thread(_outcome)(path, lambda _: answer, subject)
+    return _outcome(path, lambda _: answer, subject)
+
+
+def _is_async(function: Any) -> bool:
+    return iscoroutinefunction(function) or iscoroutinefunction(type(function).__call__)
+
+
+def _outcome(path: str, function: Callable[[Any], Any], subject: Any) -> Any | None:
+    from django.contrib.auth.models import AnonymousUser
+
+    # Caught here: not every exception gets out of a thread (StopIteration does not).
+    try:
+        user = function(subject)
+        if user is None:
+            return AnonymousUser()
+        if hasattr(user, "is_authenticated"):  # which also loads a lazy one
+            return user
+    except Exception as error:  # noqa: BLE001 - a project's function
+        return _refused(path, error)
+    logger.error("%s %s returned a %s, which is no user.", _PLACE, path, type(user).__name__)
+    return None
+
+
+def _refused(path: str, error: Exception) -> Any | None:
+    if not isinstance(error, Unauthenticated):
+        # Where it happened, without the exception's text, which may quote the credential.
+        logger.error(
+            "%s %s raised %s:\n%s",
+            _PLACE, path, type(error).__name__, "".join(traceback.format_tb(error.__traceback__)),
+        )  # fmt: skip
+    return None

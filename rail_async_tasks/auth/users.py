@@ -1,0 +1,71 @@
+"""From a bearer token to its user, who is looked up anew each time and must be active."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from django.core.exceptions import ObjectDoesNotExist, ValidationError
+from django.db import DataError
+
+from rail_async_tasks.auth.bearer import Bearer
+from rail_async_tasks.conf import get_settings
+
+logger = logging.getLogger("rail_async_tasks.auth")
+
+
+def user_of(bearer: Bearer) -> Any | None:
+    """The user; None where the token is to be refused, whatever is wrong with it."""
+    settings = get_settings().jwt
+    if settings is None:
+        return _refused('task_settings["jwt"] does not say how to verify it')
+    from rail_async_tasks.auth.jwt import BadToken, verifier_of
+
+    try:
+        claim = verifier_of(settings).claim(bearer)
+    except BadToken as error:
+        return _refused(str(error))
+    return load_user(claim)
+
+
+async def auser_of(bearer: Bearer, in_thread: Callable[..., Any]) -> Any | None:
+    """`user_of()` for async code; `in_thread` makes a function awaitable that uses the database."""
+    settings = get_settings().jwt
+    if settings is None:
+        return _refused('task_settings["jwt"] does not say how to verify it')
+    from rail_async_tasks.auth.jwt import BadToken, verifier_of
+
+    try:
+        claim = await verifier_of(settings).aclaim(bearer)
+    except BadToken as error:
+        return _refused(str(error))
+    return await in_thread(load_user)(claim)
+
+
+def load_user(claim: object) -> Any | None:
+    """The active user whose primary key the claim is: as a whole number, or as `str(pk)` has it.
+
+    Nearly right is wrong: where `"007"` or `" 7"` is somebody's name elsewhere, 7 is not who it is.
+    """
+    from django.contrib.auth import get_user_model
+
+    if isinstance(claim, bool) or not isinstance(claim, int | str):
+        return _refused("its claim is no primary key")
+    try:
+        key = str(claim)
+        user = get_user_model()._default_manager.get(pk=key)
+    except ObjectDoesNotExist:
+        return _refused("its user does not exist")
+    except (ValueError, TypeError, OverflowError, ValidationError, DataError):
+        return _refused("its claim is no primary key")
+    if str(user.pk) != key:
+        return _refused("its claim is no primary key")
+    if not getattr(user, "is_active", True):
+        return _refused("its user is not active")
+    return user
+
+
+def _refused(reason: str) -> Any | None:
+    logger.info("A bearer token was refused: %s.", reason)
+    return None

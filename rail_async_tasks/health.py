@@ -1,0 +1,168 @@
+"""`tasks/health/live` and `tasks/health/ready`: for probes, which have no credential."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from concurrent.futures import Future
+from typing import Final
+
+from django.db import connections
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_safe
+
+from rail_async_tasks.conf import get_settings
+from rail_async_tasks.errors import ConfigurationError
+from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.runtime import host
+
+logger = logging.getLogger("rail_async_tasks.health")
+
+# What the runtime's loop, and the database, get to answer, in seconds.
+LOOP_PATIENCE: Final = 1.0
+DATABASE_PATIENCE: Final = 2.0
+DATABASE_GIVEN_UP: Final = 10.0
+
+OK: Final = "ok"
+
+
+@csrf_exempt
+@require_safe
+@never_cache
+async def live(request: HttpRequest) -> HttpResponse:
+    """200 while this process can go on; 503 where only a restart will help. Reads no database."""
+    found = {"runtime": await _loop()}
+    if found["runtime"] == OK:
+        return JsonResponse({"status": "ok"})
+    return _unavailable(found)
+
+
+@csrf_exempt
+@require_safe
+@never_cache
+async def ready(request: HttpRequest) -> HttpResponse:
+    """200 while this process may be sent work; else 503, which names what is wrong."""
+    try:
+        get_settings()
+        ledger, bus = host.ledger(), host.bus()
+    except ConfigurationError:
+        logger.exception("Not ready: the settings are wrong")
+        return _unavailable({"settings": "wrong"})
+    found = {
+        "runtime": _runtime(),
+        "database": await _database.answers(ledger),
+        "bus": OK if bus.connected else "not connected",
+        "writer": _writer(ledger),
+    }
+    if all(answer == OK for answer in found.values()):
+        return JsonResponse({"status": "ok", "checks": found})
+    return _unavailable(found)
+
+
+def _unavailable(found: dict[str, str]) -> HttpResponse:
+    return JsonResponse({"status": "unavailable", "checks": found}, status=503)
+
+
+async def _loop() -> str:
+    """Whether the runtime's loop turns. Where none was started (WSGI, `sync`) nothing can hang."""
+    runtime = host.hosted()
+    if runtime is None or runtime.loop is asyncio.get_running_loop():
+        # It has ended by itself: an error in it, which the log has. Not by a drain, after which
+        # there is none.
+        return OK if runtime is None or runtime.alive else "ended"
+    if not runtime.alive:
+        return "ended"
+    turned: Future[str] = Future()
+    host.call_soon(runtime, lambda: turned.set_result(OK))
+    return await _in_time(turned, LOOP_PATIENCE)
+
+
+def _runtime() -> str:
+    """Whether it takes work. One that has not been started yet is when the first work comes."""
+    if host.is_going_away():
+        return "draining"
+    runtime = host.hosted()
+    if runtime is None:
+        return OK
+    if not runtime.alive:
+        return "ended"
+    return "draining" if runtime.draining else OK
+
+
+def _writer(ledger: Ledger) -> str:
+    """Whether changes are written, and in good time."""
+    states = ledger.writers()
+    if any(state.failing_for is not None for state in states):
+        return "failing"
+    return "behind" if any(state.congested for state in states) else OK
+
+
+class _Database:
+    """Asks the database in a thread, once for all who want to know meanwhile.
+
+    A thread that hangs is given up after a while: the database may be back, and it not know.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._asked: Future[str] | None = None
+        self._asked_at = 0.0
+
+    async def answers(self, ledger: Ledger) -> str:
+        if not ledger.blocking:
+            return OK
+        return await _in_time(self._ask(ledger), DATABASE_PATIENCE)
+
+    def _ask(self, ledger: Ledger) -> Future[str]:
+        with self._lock:
+            now = time.monotonic()
+            if (
+                self._asked is None
+                or self._asked.done()
+                or now - self._asked_at > DATABASE_GIVEN_UP
+            ):
+                self._asked, self._asked_at = Future(), now
+                asking = threading.Thread(
+                    target=_ping, args=(ledger, self._asked), name="rail-tasks-health", daemon=True
+                )
+                asking.start()
+            return self._asked
+
+
+def _ping(ledger: Ledger, asked: Future[str]) -> None:
+    """In a thread that ends with it, and a connection too: a lasting one might be long gone."""
+    answer = "failing"
+    try:
+        ledger.ping()
+        answer = OK
+    except Exception as error:  # noqa: BLE001 (whatever the driver raises)
+        # The text may tell of hosts and users: it is for the log alone.
+        logger.warning("Not ready: the database fails: %s", error)
+    finally:
+        connections.close_all()
+        asked.set_result(answer)
+
+
+async def _in_time(asked: Future[str], patience: float) -> str:
+    """What the other thread answers, or that it has not. Who waits may go away."""
+    loop = asyncio.get_running_loop()
+    answered = asyncio.Event()
+
+    def tell(_: Future[str]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop of a WSGI request, closed meanwhile
+            loop.call_soon_threadsafe(answered.set)
+
+    asked.add_done_callback(tell)
+    try:
+        await asyncio.wait_for(answered.wait(), patience)
+    except TimeoutError:
+        return f"no answer in {patience:g} s"
+    return asked.result()
+
+
+_database = _Database()

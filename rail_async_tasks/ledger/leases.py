@@ -1,0 +1,89 @@
+"""The rows by which processes know of each other: `TaskRuntime`.
+
+For one thread, which owns the connection. Times are the database's; on SQLite they are the host's.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Collection
+from contextlib import suppress
+from datetime import timedelta
+from uuid import UUID
+
+from django.db import DatabaseError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import QuerySet
+
+from rail_async_tasks.ledger.connections import dedicated_connection
+from rail_async_tasks.ledger.rows import now
+from rail_async_tasks.models import TaskExecution, TaskRuntime
+from rail_async_tasks.states import Status
+
+# A dead runtime's row is kept for operators to see, as long as nobody needs it, in days.
+KEPT_DAYS = 1
+
+
+class OrmLeases:
+    """See `port.Leases`."""
+
+    def __init__(self, alias: str) -> None:
+        self._alias = alias
+        self._connection: BaseDatabaseWrapper | None = None
+
+    @property
+    def one_writer(self) -> bool:
+        return connections[self._alias].vendor == "sqlite"
+
+    def begin(self, runtime_id: UUID, names: Collection[str]) -> None:
+        at = now(self._alias)
+        self._rows().create(
+            id=runtime_id,
+            place=f"{socket.gethostname()} {os.getpid()}"[:255],
+            names=sorted(names),
+            started_at=at,
+            renewed_at=at,
+        )
+
+    def renew(self, runtime_id: UUID) -> bool:
+        alive = self._rows().filter(id=runtime_id, dead=False)
+        return bool(alive.update(renewed_at=now(self._alias)))
+
+    def end(self, runtime_id: UUID) -> None:
+        self._rows().filter(id=runtime_id).update(dead=True)
+
+    def condemn(self, silent_seconds: float) -> int:
+        since = now(self._alias) - timedelta(seconds=silent_seconds)
+        return self._rows().filter(dead=False, renewed_at__lt=since).update(dead=True)
+
+    def orphaned(self) -> set[UUID]:
+        held = TaskExecution.objects.using(self._alias).filter(status=Status.RUNNING).order_by()
+        found = held.values_list("runtime_id", flat=True).distinct()
+        holders = {holder for holder in found if holder is not None}
+        if not holders:
+            return set()
+        # Read after the holders: whoever holds something was registered before.
+        alive = self._rows().filter(id__in=holders, dead=False)
+        return holders - set(alive.values_list("id", flat=True))
+
+    def known_names(self) -> set[str]:
+        found = self._rows().filter(dead=False).values_list("names", flat=True)
+        return {name for names in found for name in names}
+
+    def forget(self) -> None:
+        since = now(self._alias) - timedelta(days=KEPT_DAYS)
+        held = TaskExecution.objects.using(self._alias).filter(status=Status.RUNNING)
+        gone = self._rows().filter(dead=True, renewed_at__lt=since)
+        gone.exclude(id__in=held.values("runtime_id")).delete()
+
+    def reset(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(DatabaseError):
+                connection.close()
+
+    def _rows(self) -> QuerySet[TaskRuntime]:
+        if self._connection is None:
+            self._connection = dedicated_connection(self._alias)
+        return TaskRuntime.objects.using(self._alias)

@@ -1,0 +1,23 @@
+"""What operators see of the tasks: log lines and metrics, both observers of the runtime."""
+
+from __future__ import annotations
+
+from rail_async_tasks.conf import TaskSettings
+from rail_async_tasks.observability.logs import observe_by_logs
+from rail_async_tasks.runtime import observers
+
+
+def register() -> None:
+    """Has the runtime tell logs and metrics what it does; called when the app is ready."""
+    observers.register(observe_by_logs)
+    observers.register(observe_by_metrics)
+
+
+def observe_by_metrics(settings: TaskSettings) -> observers.Observer | None:
+    """The observer that counts, where `metrics_enabled` asks for it."""
+    if not settings.metrics_enabled:
+        return None
+    # The package behind it is optional, so this is the one place that leads to it at start.
+    from rail_async_tasks.observability.metrics import get_metrics
+
+    return get_metrics()

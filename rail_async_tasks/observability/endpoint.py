@@ -1,0 +1,61 @@
+"""`tasks/metrics`: the metrics page, for staff and for whoever has the right to see all tasks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_safe
+
+from rail_async_tasks.access import VIEW_PERMISSION, user_id_of
+from rail_async_tasks.auth.caller import authenticate
+from rail_async_tasks.conf import get_settings
+from rail_async_tasks.errors import ConfigurationError, Unauthenticated
+
+
+@csrf_exempt
+@require_safe
+@never_cache
+async def metrics(request: HttpRequest) -> HttpResponse:
+    """200 and the page; 404 where metrics are off, 401 for nobody, 403 for who may not see it."""
+    try:
+        if not get_settings().metrics_enabled:
+            return _refusal(404, "NOT_FOUND", "There are no metrics: metrics_enabled is off.")
+        from rail_async_tasks.observability.metrics import get_metrics
+    except ConfigurationError as error:
+        return _refusal(503, error.code, error.message)
+    try:
+        user = await authenticate(request)
+    except Unauthenticated as error:
+        return _unauthenticated(error)
+    if user_id_of(user) is None:
+        return _unauthenticated(Unauthenticated())
+    if not await sync_to_async(may_see_metrics)(user):
+        return _refusal(403, "FORBIDDEN", "Metrics are for staff.")
+    # Making the text takes milliseconds, which a loop full of tasks should not be held for.
+    page = sync_to_async(get_metrics().page, thread_sensitive=False)
+    text, content_type = await page(request.headers.get("Accept", ""))
+    return HttpResponse(text, content_type=content_type)
+
+
+def may_see_metrics(user: Any) -> bool:
+    """Whether the user is staff, or has the right to see every task. May query."""
+    if not getattr(user, "is_active", False):
+        return False
+    if getattr(user, "is_staff", False) or getattr(user, "is_superuser", False):
+        return True
+    has_perm = getattr(user, "has_perm", None)
+    return has_perm is not None and bool(has_perm(VIEW_PERMISSION))
+
+
+def _unauthenticated(error: Unauthenticated) -> HttpResponse:
+    response = _refusal(401, error.code, error.message)
+    response["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def _refusal(status: int, code: str, message: str) -> JsonResponse:
+    return JsonResponse({"error": {"code": code, "message": message}}, status=status)

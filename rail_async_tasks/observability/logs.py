@@ -1,0 +1,87 @@
+"""Log lines about tasks: started, ended, slow. Names and ids, never arguments or results.
+
+A task's name is printable and without spaces (`definition.py` sees to it) and an id is an id, so no
+line can be forged by either.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from rail_async_tasks.conf import TaskSettings
+from rail_async_tasks.events import TaskSnapshot
+
+logger = logging.getLogger("rail_async_tasks.tasks")
+
+
+class LogObserver:
+    """See `observers.Observer`. Each line has its facts as attributes of its record too."""
+
+    def __init__(self, *, starts: bool, ends: bool, slow_after: float | None) -> None:
+        self._starts = starts
+        self._ends = ends
+        self._slow_after = slow_after
+
+    def enqueued(self, snapshot: TaskSnapshot) -> None:
+        """Is not told: `started` follows, or the list of waiting tasks has it."""
+
+    def started(self, snapshot: TaskSnapshot) -> None:
+        if self._starts and logger.isEnabledFor(logging.INFO):
+            logger.info(
+                "Task %s (%s) started, attempt %d",
+                snapshot.name, snapshot.id, snapshot.attempts, extra=_facts(snapshot),
+            )  # fmt: skip
+
+    def slow(self, snapshot: TaskSnapshot, seconds: float) -> None:
+        logger.warning(
+            "Task %s (%s) is slow: it has run for %.3f s, more than %g s",
+            snapshot.name, snapshot.id, seconds, self._slow_after,
+            extra=_facts(snapshot, seconds),
+        )  # fmt: skip
+
+    def ended(self, snapshot: TaskSnapshot, seconds: float | None, traceback: str | None) -> None:
+        # How long a slow one took in the end is told in any case: its warning came before that.
+        slow = self._slow_after is not None and seconds is not None and seconds > self._slow_after
+        if not (self._ends or slow) or not logger.isEnabledFor(logging.INFO):
+            return
+        if seconds is None:
+            logger.info(
+                "Task %s (%s) was cancelled before it started",
+                snapshot.name, snapshot.id, extra=_facts(snapshot),
+            )  # fmt: skip
+            return
+        logger.info(
+            "Task %s (%s) %s after %.3f s, attempt %d",
+            snapshot.name, snapshot.id, _HOW.get(snapshot.status, snapshot.status), seconds,
+            snapshot.attempts, extra=_facts(snapshot, seconds),
+        )  # fmt: skip
+
+    def dropped(self, snapshot: TaskSnapshot, seconds: float) -> None:
+        """Is not told: the runtime itself warns of it."""
+
+
+# How a line reads where the status alone would not.
+_HOW = {"retrying": "ended and will be retried"}
+
+
+def _facts(snapshot: TaskSnapshot, seconds: float | None = None) -> dict[str, Any]:
+    facts = {
+        "task_id": str(snapshot.id),
+        "task_name": snapshot.name,
+        "queue": snapshot.queue,
+        "attempt": snapshot.attempts,
+        "status": str(snapshot.status),
+        "error_code": snapshot.error_code,
+    }
+    return facts if seconds is None else {**facts, "seconds": round(seconds, 6)}
+
+
+def observe_by_logs(settings: TaskSettings) -> LogObserver | None:
+    """The observer that writes the lines that the settings ask for."""
+    slow_after = settings.slow_task_threshold_seconds
+    if not (settings.log_task_start or settings.log_task_complete or slow_after is not None):
+        return None
+    return LogObserver(
+        starts=settings.log_task_start, ends=settings.log_task_complete, slow_after=slow_after
+    )

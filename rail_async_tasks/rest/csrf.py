@@ -1,0 +1,50 @@
+"""The CSRF check, for those requests only that a page of another site could have caused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.http import HttpRequest, HttpResponse
+from django.middleware.csrf import CsrfViewMiddleware
+
+from rail_async_tasks.access import user_id_of
+from rail_async_tasks.auth.bearer import bearer_of
+from rail_async_tasks.conf import get_settings
+from rail_async_tasks.rest.refusals import CsrfFailed
+
+
+class _Check(CsrfViewMiddleware):
+    """Django's own check; its refusal is the reason, not a page."""
+
+    def _reject(self, request: HttpRequest, reason: str) -> Any:
+        return reason
+
+
+def _no_response(request: HttpRequest) -> HttpResponse:
+    raise NotImplementedError  # only the check is used
+
+
+async def check_csrf(request: HttpRequest, user: Any) -> None:
+    """Raise `CsrfFailed` where the caller's credential calls for a token and none is valid."""
+    if needs_token(request, user):
+        # In a thread: with CSRF_USE_SESSIONS it reads the session from the database.
+        await sync_to_async(_check)(request)
+
+
+def needs_token(request: HttpRequest, user: Any) -> bool:
+    """Whether a browser may have added the credential by itself, whoever's page it shows."""
+    if user_id_of(user) is None:
+        return False
+    if bearer_of(request) is not None:
+        return False  # no browser sends it by itself, and no form can
+    if get_settings().authenticator is None:
+        return True
+    # Its credential may be a header such as an API key; what browsers keep is these two.
+    return "Cookie" in request.headers or "Authorization" in request.headers
+
+
+def _check(request: HttpRequest) -> None:
+    reason = _Check(_no_response).process_view(request, _no_response, (), {})
+    if reason is not None:
+        raise CsrfFailed(f"The CSRF check failed: {reason}")

@@ -1,0 +1,81 @@
+"""What every REST view has around it: methods, who is calling, CSRF, and refusals as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import wraps
+from typing import Any, Final
+
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.utils.encoding import escape_uri_path
+from django.views.decorators.csrf import csrf_exempt
+
+from rail_async_tasks.auth.caller import Caller, acaller, authenticate, refuse_anonymous
+from rail_async_tasks.rest.csrf import check_csrf
+from rail_async_tasks.rest.parameters import read_parameters, refuse_body
+from rail_async_tasks.rest.refusals import MethodNotAllowed, refused
+
+# GET covers HEAD: servers drop the body.
+READ: Final = ("GET", "HEAD")
+CHANGE: Final = ("POST",)
+
+# Where the tasks are, under whichever prefix the project mounts them.
+ROOT: Final = "api/v1/tasks/"
+
+Handler = Callable[..., Awaitable[HttpResponseBase]]
+View = Callable[..., Any]  # async; Django's types know only of views that are not
+
+
+def endpoint(
+    methods: tuple[str, ...] | None, parameters: Mapping[str, Any] | None = None
+) -> Callable[[Handler], View]:
+    """Make a view of `handler(request, caller, query, [task_id])`, which may raise `TaskError`.
+
+    `methods` are those that it takes, None for any. `parameters` are those that the query may
+    have; `query` has those that have a value.
+    """
+
+    def decorate(handler: Handler) -> View:
+        # Django's middleware cannot know whether a bearer came along; our own check does.
+        @csrf_exempt
+        @wraps(handler)
+        async def view(
+            request: HttpRequest, *, task_id: str | None = None, **_: Any
+        ) -> HttpResponseBase:
+            try:
+                _check_method(request, methods)
+                caller = await _caller(request)
+                if methods == CHANGE:
+                    refuse_body(request)
+                    await check_csrf(request, caller.user)
+                query = read_parameters(request.GET, parameters or {})
+                if task_id is None:
+                    return await handler(request, caller, query)
+                return await handler(request, caller, query, task_id)
+            except Exception as error:  # noqa: BLE001 - whatever it is, a client gets JSON
+                return refused(error)
+
+        return view
+
+    return decorate
+
+
+def _check_method(request: HttpRequest, methods: tuple[str, ...] | None) -> None:
+    if methods is not None and request.method not in methods:
+        raise MethodNotAllowed(methods)
+
+
+async def _caller(request: HttpRequest) -> Caller:
+    """Who is calling. Raises `Unauthenticated`."""
+    user = await authenticate(request)
+    request.user = user  # loaded, for permission classes and tenant resolvers
+    caller = await acaller(user, request)
+    refuse_anonymous(caller)
+    return caller
+
+
+def root_url(request: HttpRequest, root: str = ROOT) -> str:
+    """The URL of the list, as this request reached it: a project may mount us anywhere."""
+    prefix = request.path[: request.path.rindex(root)]
+    return escape_uri_path(prefix + root)

@@ -1,0 +1,112 @@
+"""A task's changes as server-sent events.
+
+Under ASGI the stream stays open until the final event. Under WSGI an open stream would hold one of
+few workers, so each request is answered with what is new and ends; a client that comes back, as
+`EventSource` does by itself, sees the same events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+from typing import Final
+
+from asgiref.sync import sync_to_async
+from django.core.handlers.asgi import ASGIRequest
+from django.db import connections
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+
+from rail_async_tasks import service
+from rail_async_tasks.access import Viewer
+from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.rest.parameters import last_version
+from rail_async_tasks.rest.render import render_task
+
+# Below the 30 and 60 seconds after which proxies close what is silent.
+KEEP_ALIVE_SECONDS: Final = 15.0
+KEEP_ALIVE: Final = b": keep-alive\n\n"
+
+MEDIA_TYPE: Final = "text/event-stream"
+HEADERS: Final = {
+    "Cache-Control": "no-cache",
+    "X-Accel-Buffering": "no",  # nginx would hold events back
+    # GZipMiddleware leaves alone what says how it is encoded; it would hold events back too.
+    "Content-Encoding": "identity",
+}
+
+Version = tuple[int, int]
+Snapshots = AsyncGenerator[TaskSnapshot, None]
+
+
+async def events_response(request: HttpRequest, viewer: Viewer, task_id: str) -> HttpResponseBase:
+    """The stream. Raises what `service.watch` raises, while there can still be a status."""
+    seen = last_version(request)
+    if not isinstance(request, ASGIRequest) or request.method == "HEAD":
+        snapshot = await service.aget(viewer, task_id)
+        content = render_event(snapshot) if _is_news(snapshot, seen) else b""
+        return HttpResponse(content, content_type=MEDIA_TYPE, headers=HEADERS)
+    snapshots = service.watch(viewer, task_id)
+    try:
+        first = await anext(snapshots)
+        await sync_to_async(_close_connections)()
+    except BaseException:
+        await snapshots.aclose()
+        raise
+    return StreamingHttpResponse(
+        _chunks(first, snapshots, seen), content_type=MEDIA_TYPE, headers=HEADERS
+    )
+
+
+def render_event(snapshot: TaskSnapshot) -> bytes:
+    """One event; its id is the version that `Last-Event-ID` brings back."""
+    head = f"event: task\nid: {snapshot.seq}.{snapshot.step}\ndata: "
+    return head.encode() + render_task(snapshot) + b"\n\n"
+
+
+def _is_news(snapshot: TaskSnapshot, seen: Version) -> bool:
+    """Whether to send it. The final one always: whoever asks must get to know of the end."""
+    return snapshot.is_final or snapshot.version > seen
+
+
+async def _chunks(
+    first: TaskSnapshot, snapshots: Snapshots, seen: Version
+) -> AsyncGenerator[bytes, None]:
+    """Events, and a comment after each pause. A drain ends it too, without a final event."""
+    async with aclosing(snapshots):
+        if _is_news(first, seen):
+            yield render_event(first)
+        following: asyncio.Task[TaskSnapshot | None] | None = None
+        try:
+            while True:
+                following = asyncio.create_task(_next(snapshots))
+                while not following.done():
+                    await asyncio.wait([following], timeout=KEEP_ALIVE_SECONDS)
+                    if not following.done():
+                        yield KEEP_ALIVE
+                snapshot = following.result()
+                if snapshot is None:
+                    return
+                if _is_news(snapshot, seen):
+                    yield render_event(snapshot)
+        finally:
+            if following is not None and not following.done():
+                following.cancel()
+                with suppress(asyncio.CancelledError):
+                    await following
+
+
+async def _next(snapshots: Snapshots) -> TaskSnapshot | None:
+    """The next one; None at the end."""
+    return await anext(snapshots, None)
+
+
+def _close_connections() -> None:
+    """Gives back the database connections of the request, which may stay open for hours.
+
+    The thread that the request was authenticated in keeps them until the request ends.
+    """
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close()

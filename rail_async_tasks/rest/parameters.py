@@ -1,0 +1,86 @@
+"""What a request says beside its URL: query parameters, the body, the last event seen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+from django.http import HttpRequest, QueryDict
+
+from rail_async_tasks.errors import InvalidArguments
+from rail_async_tasks.service import MAX_PAGE
+from rail_async_tasks.states import Status
+from rail_async_tasks.text import clean
+
+PAGE_SIZE: Final = 50
+
+# What the list takes: each parameter's JSON Schema.
+LIST_PARAMETERS: Final[dict[str, dict[str, Any]]] = {
+    "status": {"type": "string", "enum": [status.value for status in Status]},
+    "name": {"type": "string"},
+    "queue": {"type": "string"},
+    "limit": {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": PAGE_SIZE},
+    "after": {
+        "type": "string",
+        "format": "uuid",
+        "description": "The `next` of the page before.",
+    },
+}
+
+# Digits of ASCII: `int()` also takes others, signs, spaces and underscores.
+_LIMIT: Final = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
+_VERSION: Final = re.compile(r"([0-9]{1,15})\.([0-9]{1,15})", re.ASCII)
+
+
+def read_parameters(query: QueryDict, known: Mapping[str, Any]) -> dict[str, str]:
+    """The parameters that have a value; an empty one is as good as none.
+
+    Raises `InvalidArguments`, which names the parameter that is unknown, given twice, or no text.
+    """
+    unknown = sorted(set(query) - set(known))
+    if unknown:
+        takes = f"Known are {', '.join(known)}." if known else "There are none here."
+        raise InvalidArguments(
+            clean(f"Unknown parameter: {', '.join(unknown)}", 500) + f". {takes}"
+        )
+    found: dict[str, str] = {}
+    for name in query:
+        values = query.getlist(name)
+        if len(values) > 1:
+            raise InvalidArguments(f"{name} is given more than once.")
+        if "\0" in values[0]:
+            raise InvalidArguments(f"{name} has a NUL character.")
+        if values[0]:
+            found[name] = values[0]
+    return found
+
+
+def read_limit(text: str | None) -> int:
+    """How many tasks a page has. Raises `InvalidArguments`."""
+    if text is None:
+        return PAGE_SIZE
+    if _LIMIT.fullmatch(text) is None or int(text) > MAX_PAGE:
+        raise InvalidArguments(f"limit is a number from 1 to {MAX_PAGE}.")
+    return int(text)
+
+
+def refuse_body(request: HttpRequest) -> None:
+    """Raise `InvalidArguments` for a body that asks for something: no POST here takes any."""
+    # Clients that cannot send a POST without a body send an empty object.
+    if request.body.strip() and not _is_empty_object(request.body):
+        raise InvalidArguments("The body must be empty, or an empty JSON object.")
+
+
+def _is_empty_object(body: bytes) -> bool:
+    try:
+        return bool(msgspec.json.decode(body) == {})
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+
+
+def last_version(request: HttpRequest) -> tuple[int, int]:
+    """The version in `Last-Event-ID`, which a client sends that comes back; else the lowest."""
+    match = _VERSION.fullmatch(request.headers.get("Last-Event-ID", "").strip())
+    return (0, 0) if match is None else (int(match[1]), int(match[2]))

@@ -1,0 +1,126 @@
+"""What a client is told when it is refused: one table from codes to statuses, one form."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+from django.core.exceptions import PermissionDenied, SuspiciousOperation
+from django.db import InterfaceError, OperationalError
+from django.http import HttpResponse, UnreadablePostError
+from graphql import GraphQLError
+
+from rail_async_tasks.errors import (
+    BackendUnavailable,
+    ConfigurationError,
+    InvalidArguments,
+    TaskError,
+    Unauthenticated,
+)
+
+logger = logging.getLogger("rail_async_tasks.rest")
+
+
+class Forbidden(TaskError):
+    """A permission class of the task refuses this caller."""
+
+    code = "FORBIDDEN"
+    default_message = "You may not start this task."
+
+
+class CsrfFailed(TaskError):
+    """A session's POST came without proof that one of our own pages sent it."""
+
+    code = "CSRF_FAILED"
+    default_message = "The CSRF check failed."
+
+
+class MethodNotAllowed(TaskError):
+    """The URL exists, and does not take this method; `allowed` are those that it takes."""
+
+    code = "METHOD_NOT_ALLOWED"
+
+    def __init__(self, allowed: tuple[str, ...]) -> None:
+        super().__init__(f"Use {' or '.join(allowed)} here.")
+        self.allowed = allowed
+
+
+class InternalError(TaskError):
+    """An accident on our side, whose details are the log's."""
+
+    code = "INTERNAL_ERROR"
+    default_message = "Internal server error."
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a code is answered. `retry_after` (seconds) is for refusals that do not say it."""
+
+    status: int
+    when: str
+    retry_after: int | None = None
+
+
+# The one table of codes. A refusal whose code is missing here is an accident.
+ANSWERS: Final[dict[str, Answer]] = {
+    "INVALID_ARGUMENT": Answer(400, "A parameter or the body is wrong; the message names it."),
+    "UNAUTHENTICATED": Answer(401, "The credential is bad, or is missing where one is needed."),
+    "CSRF_FAILED": Answer(403, "A POST by session came without a valid CSRF token."),
+    "FORBIDDEN": Answer(403, "A permission class of the task refuses the caller."),
+    "NOT_FOUND": Answer(404, "There is no such task for this caller."),
+    "METHOD_NOT_ALLOWED": Answer(405, "The URL does not take this method; see `Allow`."),
+    "ALREADY_FINAL": Answer(409, "The task has ended, so it cannot be cancelled."),
+    "NOT_FINAL": Answer(409, "The task has not ended, so it cannot be run again."),
+    "QUEUE_FULL": Answer(429, "Too many tasks are waiting; nothing was stored.", 1),
+    "RATE_LIMITED": Answer(429, "The owner starts too many tasks; nothing was stored.", 1),
+    "INTERNAL_ERROR": Answer(500, "An accident, which the server's log explains."),
+    "TASKS_DISABLED": Answer(503, "Tasks are switched off.", 60),
+    "BACKEND_UNAVAILABLE": Answer(503, "The database or the task backend does not answer.", 5),
+}
+
+
+def refused(error: Exception) -> HttpResponse:
+    """The response to an exception that ended a request."""
+    refusal = _refusal(error)
+    answer = ANSWERS[refusal.code]
+    response = json_response(
+        msgspec.json.encode({"error": {"code": refusal.code, "message": refusal.message}}),
+        answer.status,
+    )
+    if isinstance(refusal, Unauthenticated):
+        response["WWW-Authenticate"] = "Bearer"
+    if isinstance(refusal, MethodNotAllowed):
+        response["Allow"] = ", ".join(refusal.allowed)
+    if answer.retry_after is not None:
+        seconds = getattr(refusal, "retry_after", answer.retry_after)
+        response["Retry-After"] = str(max(math.ceil(seconds), 1))
+    return response
+
+
+def json_response(body: bytes, status: int = 200) -> HttpResponse:
+    """An answer to this caller alone, as it stands now."""
+    response = HttpResponse(body, content_type="application/json", status=status)
+    response["Cache-Control"] = "no-store"
+    # A result may hold anything, HTML too.
+    response["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+def _refusal(error: Exception) -> TaskError:
+    """What of an exception may be told."""
+    if isinstance(error, TaskError) and error.code in ANSWERS:
+        if isinstance(error, ConfigurationError):
+            logger.error("%s", error)
+        return error
+    if isinstance(error, PermissionDenied | GraphQLError):  # by a permission class
+        return Forbidden(error.message if isinstance(error, GraphQLError) else None)
+    if isinstance(error, SuspiciousOperation | UnreadablePostError):
+        return InvalidArguments("The request is malformed or too large.")
+    if isinstance(error, OperationalError | InterfaceError):
+        logger.error("The database does not answer a request: %s", error)
+        return BackendUnavailable()
+    logger.error("A request failed.", exc_info=error)
+    return InternalError()

@@ -1,0 +1,71 @@
+"""A task as REST shows it: JSON from a snapshot, and what that JSON looks like."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.states import ErrorCode, Status
+
+Schema = dict[str, Any]
+
+_ID: Final[Schema] = {"type": "string", "format": "uuid"}
+_TIME: Final[Schema] = {"type": "string", "format": "date-time"}
+_COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
+_TEXT: Final[Schema] = {"type": "string"}
+
+
+def _or_null(schema: Schema) -> Schema:
+    return {**schema, "type": [schema["type"], "null"]}
+
+
+def _said(schema: Schema, description: str) -> Schema:
+    return {**schema, "description": description}
+
+
+# Every field, in the order in which it is written: its name, and its JSON Schema.
+FIELDS: Final[dict[str, Schema]] = {
+    "id": _ID,
+    "name": _TEXT,
+    "status": {"type": "string", "enum": [status.value for status in Status]},
+    "progress": {"type": "integer", "minimum": 0, "maximum": 100, "description": "Percent."},
+    "progress_message": _or_null(_TEXT),
+    "result": {"description": "What the task returned: any JSON value."},
+    "error": _said(_or_null(_TEXT), "Why the task failed."),
+    "error_code": {"type": ["string", "null"], "enum": [*(code.value for code in ErrorCode), None]},
+    "queue": _TEXT,
+    "priority": {"type": "integer", "description": "Higher starts first, within a queue."},
+    "cancel_requested": {"type": "boolean"},
+    "attempts": _COUNT,
+    "retry_count": _COUNT,
+    "max_retries": _COUNT,
+    "owner_id": _or_null(_TEXT),
+    "parent_id": _said(_or_null(_ID), "The task that this one runs again."),
+    "seq": _said(_COUNT, "Grows with every change of state."),
+    "step": _said(_COUNT, "Grows with every report of progress within a state."),
+    "created_at": _TIME,
+    "run_after": _said(_or_null(_TIME), "Not started before this time."),
+    "started_at": _or_null(_TIME),
+    "completed_at": _or_null(_TIME),
+    "expires_at": _said(_or_null(_TIME), "Hidden from reads after this time."),
+    "updated_at": _TIME,
+}
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def render_task(snapshot: TaskSnapshot) -> bytes:
+    """The task as JSON in UTF-8, on one line. Times are RFC 3339, in UTC with a `Z`."""
+    return _encode(_fields(snapshot))
+
+
+def render_page(snapshots: list[TaskSnapshot], following: UUID | None) -> bytes:
+    """A page of a list; `following` is what `after` takes for the next one."""
+    return _encode({"results": [_fields(snapshot) for snapshot in snapshots], "next": following})
+
+
+def _fields(snapshot: TaskSnapshot) -> dict[str, Any]:
+    return {name: getattr(snapshot, name) for name in FIELDS}

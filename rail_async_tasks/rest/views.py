@@ -1,0 +1,90 @@
+"""The REST views: list, read, cancel, retry, follow. `endpoint` is around each of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+
+from rail_async_tasks import service
+from rail_async_tasks.auth.caller import Caller
+from rail_async_tasks.errors import TaskNotFound
+from rail_async_tasks.graphql.context import RequestContext
+from rail_async_tasks.graphql.permissions import check_permissions
+from rail_async_tasks.rest.endpoint import CHANGE, READ, endpoint, root_url
+from rail_async_tasks.rest.events import events_response
+from rail_async_tasks.rest.parameters import LIST_PARAMETERS, read_limit
+from rail_async_tasks.rest.refusals import json_response
+from rail_async_tasks.rest.render import render_page, render_task
+
+Query = dict[str, str]
+
+
+@endpoint(READ, LIST_PARAMETERS)
+async def many_tasks(request: HttpRequest, caller: Caller, query: Query) -> HttpResponse:
+    """The caller's tasks, newest first, and the cursor of the page after this one."""
+    limit = read_limit(query.pop("limit", None))
+    read = partial(service.alist, caller.viewer)
+    found = await read(**query, limit=min(limit + 1, service.MAX_PAGE))
+    page, more = found[:limit], found[limit:]
+    if len(page) == service.MAX_PAGE:  # the service reads no more at once
+        query["after"] = str(page[-1].id)
+        more = await read(**query, limit=1)
+    return json_response(render_page(page, page[-1].id if more else None))
+
+
+@endpoint(READ)
+async def one_task(
+    request: HttpRequest, caller: Caller, query: Query, task_id: str
+) -> HttpResponse:
+    """The task as it stands."""
+    return json_response(render_task(await service.aget(caller.viewer, task_id)))
+
+
+@endpoint(CHANGE)
+async def cancel_task(
+    request: HttpRequest, caller: Caller, query: Query, task_id: str
+) -> HttpResponse:
+    """Asks an unfinished task to end; answers with the task as it stands then."""
+    return json_response(render_task(await service.acancel(caller.viewer, task_id)))
+
+
+@endpoint(CHANGE)
+async def retry_task(
+    request: HttpRequest, caller: Caller, query: Query, task_id: str
+) -> HttpResponse:
+    """Runs a finished task again; answers with the new task, and where it is."""
+    info = StartInfo(RequestContext(request=request, response=HttpResponse(), user=caller.user))
+    permit = partial(check_permissions, info)
+    snapshot = await service.aretry(caller.viewer, task_id, permit=permit)
+    response = json_response(render_task(snapshot), 201)
+    response["Location"] = f"{root_url(request)}{snapshot.id}/"
+    return response
+
+
+@dataclass(frozen=True, slots=True)
+class StartInfo:
+    """What a permission class gets for `info` where no GraphQL operation is under way.
+
+    One that asks for more than this refuses, by its AttributeError: the task is not started.
+    """
+
+    context: RequestContext
+    field_name: str = "retryTask"
+    python_name: str = "retry_task"
+
+
+@endpoint(READ)
+async def task_events(
+    request: HttpRequest, caller: Caller, query: Query, task_id: str
+) -> HttpResponseBase:
+    """The task as it stands, then its changes, as server-sent events."""
+    return await events_response(request, caller.viewer, task_id)
+
+
+@endpoint(None)
+async def no_such_url(request: HttpRequest, caller: Caller, query: Query) -> HttpResponse:
+    """Everything else below the list: an id with a slash in it is no id either."""
+    raise TaskNotFound

@@ -1,0 +1,135 @@
+"""A server that dies, or is thought dead, and the one that takes its tasks over."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from rail_async_tasks.models import TaskExecution, TaskRuntime
+from tests.acceptance.client import Client
+from tests.acceptance.conftest import Place
+from tests.acceptance.server import Server, running_server
+
+LEASE = 2.0
+# What recovery may take after the lease.
+RECOVERY = 5.0
+
+
+@pytest.fixture
+async def stack() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+def serve(place: Place, stack: AsyncExitStack, **task_settings: Any) -> Server:
+    options = {"lease_seconds": LEASE, "drain_seconds": 1, **task_settings}
+    return stack.enter_context(running_server(place.env, loop="uvloop", **options))
+
+
+def client_of(server: Server, place: Place, stack: AsyncExitStack) -> Client:
+    client = Client(server, place.cookies["ada"])
+    stack.push_async_callback(client.http.aclose)
+    return client
+
+
+async def rows_of(ids: list[str]) -> list[TaskExecution]:
+    return [row async for row in TaskExecution.objects.filter(id__in=ids)]
+
+
+async def until_final(ids: list[str], seconds: float) -> list[TaskExecution]:
+    """The rows, once each of them has ended, which they must in that time."""
+    deadline = time.monotonic() + seconds
+    while True:
+        rows = await rows_of(ids)
+        if all(row.completed_at for row in rows):
+            return rows
+        left = [(row.status, row.attempts, row.crashes) for row in rows if not row.completed_at]
+        assert time.monotonic() < deadline, left
+        await asyncio.sleep(0.05)
+
+
+async def until_judging(since: float) -> None:
+    """A process takes nobody for dead before it has held a lease for one whole lease itself."""
+    await asyncio.sleep(max(0.0, since + LEASE * 1.5 - time.monotonic()))
+
+
+async def test_tasks_of_a_killed_server_go_on_elsewhere(
+    place: Place, stack: AsyncExitStack
+) -> None:
+    """In time, with one crash each, no retry consumed, and one attempt more."""
+    doomed = Server(place.env, loop="asyncio", lease_seconds=LEASE)
+    stack.callback(doomed.stop)
+    doomed.wait_until_it_answers()
+    ids = [await client_of(doomed, place, stack).start("survive") for _ in range(10)]
+    other = serve(place, stack)
+    began = time.monotonic()
+    watcher = client_of(other, place, stack)
+    for task_id in ids:
+        await watcher.until(task_id, "running")
+    await until_judging(began)
+    os.kill(doomed.pid, signal.SIGKILL)
+    killed = time.monotonic()
+    rows = await until_final(ids, LEASE + RECOVERY)
+    assert time.monotonic() - killed > LEASE * 0.5  # not before the lease was over
+    for row in rows:
+        assert (row.status, row.result) == ("completed", 2)
+        assert (row.attempts, row.crashes, row.retry_count) == (2, 1, 0)
+    assert await TaskRuntime.objects.filter(dead=True).acount() >= 1
+
+
+async def test_a_frozen_server_changes_nothing_when_it_wakes(
+    place: Place, stack: AsyncExitStack
+) -> None:
+    """Another has finished its tasks: neither progress nor outcome of the first attempt counts."""
+    frozen, other = serve(place, stack), serve(place, stack)
+    await until_judging(time.monotonic())
+    ids = [
+        await client_of(frozen, place, stack).start("climb(steps: 20, pause: 0.1)")
+        for _ in range(10)
+    ]
+    watcher = client_of(other, place, stack)
+    for task_id in ids:
+        await watcher.until(task_id, "running")
+    pid = frozen.pid
+    os.kill(pid, signal.SIGSTOP)
+    stack.callback(os.kill, pid, signal.SIGCONT)
+    before = {row.id: row.seq for row in await until_final(ids, LEASE + RECOVERY + 5)}
+    os.kill(pid, signal.SIGCONT)
+    # It notices, goes on under a new id, and runs tasks again.
+    again = await client_of(frozen, place, stack).start("climb(steps: 1, pause: 0)")
+    await until_final([again], 10)
+    await asyncio.sleep(2.5)  # longer than what was left of the bodies
+    for row in await rows_of(ids):
+        assert (row.status, row.attempts, row.crashes) == ("completed", 2, 1)
+        assert row.seq == before[row.id]
+
+
+async def test_a_task_that_takes_its_process_down_fails_alone(
+    place: Place, stack: AsyncExitStack
+) -> None:
+    """After `max_crashes` + 1 starts; those that ran beside it complete."""
+    ids: list[str] = []
+    poison = ""
+    for number in range(3):
+        doomed = Server(place.env, loop="asyncio", lease_seconds=LEASE, max_crashes=2)
+        stack.callback(doomed.stop)
+        doomed.wait_until_it_answers()
+        if not number:
+            client = client_of(doomed, place, stack)
+            ids = [await client.start("climb(steps: 30, pause: 0.1)") for _ in range(3)]
+            poison = await client.start("die(delay: 1.0)")
+        await asyncio.to_thread(doomed.wait, 30)  # it is killed by its task
+    survivor = serve(place, stack, max_crashes=2)
+    assert survivor.pid
+    rows = {str(row.id): row for row in await until_final([*ids, poison], 30)}
+    dead = rows.pop(poison)
+    assert (dead.status, dead.error_code) == ("failed", "worker_lost")
+    assert (dead.attempts, dead.crashes) == (3, 3)
+    assert [row.status for row in rows.values()] == ["completed"] * 3

@@ -1,0 +1,1 @@
+"""Who is calling: sessions, bearer tokens, and a project's own authenticator."""

@@ -1,0 +1,25 @@
+"""The shop's schema, as the GraphQL tests have it, and somebody to be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from django.contrib.auth.models import User
+
+from tests.auth.jwks_server import JwksServer, running_jwks_server
+from tests.graphql.conftest import api, configure
+
+__all__ = ["api", "configure"]
+
+
+@pytest.fixture
+def ada(database: object) -> User:
+    return User.objects.create_user("ada")
+
+
+@pytest.fixture
+def provider() -> Iterator[JwksServer]:
+    """An identity provider's keys, over HTTP."""
+    with running_jwks_server() as server:
+        yield server

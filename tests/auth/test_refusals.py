@@ -1,0 +1,260 @@
+"""Bad bearer tokens: refused alike over every transport, whatever is wrong, and logged nowhere."""
+
+from __future__ import annotations
+
+import json
+import logging
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.contrib.auth.models import User
+from django.http import HttpRequest
+from django.test import AsyncClient, RequestFactory
+
+from rail_async_tasks import Unauthenticated
+from rail_async_tasks.auth.caller import authenticate, authenticate_sync
+from rail_async_tasks.graphql.context import RequestContext
+from tests.auth.tokens import BAD, HS, Bad, good
+from tests.graphql.conftest import Api, Configure
+from tests.graphql.test_websocket import Socket
+
+ONE_DATABASE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+pytestmark = ONE_DATABASE
+
+REFUSAL = (
+    b'{"errors": [{"message": "Authentication is required.",'
+    b' "extensions": {"code": "UNAUTHENTICATED"}}]}'
+)
+QUERY = {"query": "{ shelves }"}
+STREAM = {"query": "subscription { myTaskUpdates { id } }"}
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
+    """All that anybody logs at any level, with whatever else the records hold."""
+    caplog.set_level(logging.NOTSET)
+    form = logging.Formatter()
+
+    def text() -> str:
+        return "\n".join(f"{form.format(record)} {record.__dict__!r}" for record in caplog.records)
+
+    return text
+
+
+def parts(token: str) -> list[str]:
+    """What must not be seen anywhere: the token's pieces, but for too short ones."""
+    return [part for part in token.replace(",", ".").replace(" ", ".").split(".") if len(part) > 8]
+
+
+async def by_http(client: AsyncClient, authorization: str, body: Any, accept: str) -> Any:
+    """The status, the headers and the body of the answer."""
+    response = await client.post(
+        "/graphql/",
+        json.dumps(body),
+        content_type="application/json",
+        headers={"authorization": authorization, "accept": accept},
+    )
+    assert not response.streaming
+    return response.status_code, dict(response.items()), response.content
+
+
+async def by_socket(payload: Any, **headers: str) -> tuple[int | None, str]:
+    """The code and the reason of the close that answers."""
+    socket = Socket(**headers)
+    await socket.open()
+    await socket.send({"type": "connection_init", "payload": payload})
+    code = await socket.closed()
+    await socket.leave(code or 1005)
+    return code, socket.reason
+
+
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD.keys())
+async def test_a_bad_token_is_refused_alike_everywhere(
+    api: Api, configure: Configure, ada: User, bad: Bad, log: Callable[[], str]
+) -> None:
+    """Over HTTP, SSE and WebSocket, for sync code too; also beside a good session."""
+    configure(backend="sync", jwt=bad.jwt)
+    bob = await User.objects.acreate(username="bob")
+    with_session = AsyncClient()
+    await with_session.aforce_login(bob)
+    token = await sync_to_async(bad.make)(ada)
+
+    for client in (api.client, with_session):
+        for body, accept in ((QUERY, "application/json"), (STREAM, "text/event-stream")):
+            status, headers, content = await by_http(client, f"Bearer {token}", body, accept)
+            assert (status, content) == (401, REFUSAL)
+            assert (headers["WWW-Authenticate"], headers["Content-Type"]) == (
+                "Bearer",
+                "application/json",
+            )
+    cookie = f"sessionid={with_session.cookies['sessionid'].value}"
+    payload = {"authorization": f"Bearer {token}"}
+    assert await by_socket(payload) == (4403, "Forbidden")
+    assert await by_socket(payload, cookie=cookie) == (4403, "Forbidden")
+    assert await by_socket({}, authorization=f"Bearer {token}", cookie=cookie) == (
+        4403,
+        "Forbidden",
+    )
+
+    request = RequestFactory().get("/", headers={"authorization": f"Bearer {token}"})
+    with pytest.raises(Unauthenticated) as by_sync:
+        await sync_to_async(authenticate_sync)(request)
+    with pytest.raises(Unauthenticated) as by_async:
+        await authenticate(request)
+    for refused in (by_sync.value, by_async.value):
+        assert (refused.args, refused.extensions) == (("Authentication is required.",), {})
+        assert (refused.__cause__, refused.__context__) == (None, None)
+        for frame, _ in traceback.walk_tb(refused.__traceback__):
+            if frame.f_code.co_filename != __file__ and "/auth/" in frame.f_code.co_filename:
+                assert not [part for part in parts(token) if part in repr(frame.f_locals)]
+
+    said = log()
+    assert [part for part in parts(token) if part in said] == []
+
+
+async def test_a_megabyte_is_refused_before_it_is_read(
+    api: Api, configure: Configure, ada: User
+) -> None:
+    """Over HTTP like every bad token. A WebSocket takes no frame of that size at all (1009)."""
+    configure(backend="sync", jwt=HS)
+    token = await sync_to_async(good)(str(ada.pk), filler="x" * 1_000_000)
+    for body, accept in ((QUERY, "application/json"), (STREAM, "text/event-stream")):
+        answer = await by_http(api.client, f"Bearer {token}", body, accept)
+        assert (answer[0], answer[2]) == (401, REFUSAL)
+    code, _ = await by_socket({"authorization": f"Bearer {token}"})
+    assert code == 1009
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    ["Bearer", "bearer ", "BEARER  ", "Bearer\t", "Bearer,", "Basic YWRhOng=,Bearer bad.bad.bad"],
+)
+async def test_a_bearer_without_a_token_is_refused(
+    api: Api, configure: Configure, ada: User, authorization: str
+) -> None:
+    """Whoever says bearer meant to be somebody; beside a session too."""
+    configure(backend="sync", jwt=HS)
+    await api.client.aforce_login(ada)
+    answer = await by_http(api.client, authorization, QUERY, "application/json")
+    assert (answer[0], answer[2]) == (401, REFUSAL)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"authorization": None},
+        {"authorization": 1},
+        {"authorization": True},
+        {"authorization": ["Bearer x"]},
+        {"authorization": {}},
+        {"authorization": ""},
+        {"authorization": "Bearer"},
+        {"authorization": "Basic YWRhOng="},
+        {"Authorization": None},
+        {"authorization": "Bearer x", "Authorization": "Bearer x"},
+    ],
+    ids=str,
+)
+async def test_a_payload_with_anything_but_a_bearer_is_refused(
+    configure: Configure, database: object, payload: Any
+) -> None:
+    """There the key has no other use, so this is a credential gone wrong."""
+    configure(backend="sync", jwt=HS)
+    assert await by_socket(payload) == (4403, "Forbidden")
+
+
+async def test_a_payload_of_a_token_without_its_scheme_is_refused(
+    configure: Configure, ada: User
+) -> None:
+    """A good token that is not said to be one does not make its sender anonymous."""
+    configure(backend="sync", jwt=HS)
+    token = await sync_to_async(good)(str(ada.pk))
+    assert await by_socket({"authorization": token}) == (4403, "Forbidden")
+
+
+async def test_two_tokens_that_differ_are_refused(configure: Configure, ada: User) -> None:
+    """A handshake's header and its payload may say the same, not two things."""
+    configure(backend="sync", jwt=HS)
+    one, two = (good(str(ada.pk), jti=name) for name in ("one", "two"))
+    payload = {"authorization": f"Bearer {one}"}
+    assert await by_socket(payload, authorization=f"Bearer {two}") == (4403, "Forbidden")
+    socket = Socket(authorization=f"Bearer {one}")
+    await socket.open()
+    await socket.send({"type": "connection_init", "payload": payload})
+    assert await socket.receive() == {"type": "connection_ack"}
+    await socket.leave()
+
+
+async def test_a_bearer_that_nothing_can_verify_is_refused(
+    api: Api, ada: User, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without the setting `jwt` no token is good, and none makes its sender anonymous."""
+    caplog.set_level(logging.INFO, "rail_async_tasks.auth")
+    token = good(str(ada.pk))
+    answer = await by_http(api.client, f"Bearer {token}", QUERY, "application/json")
+    assert (answer[0], answer[2]) == (401, REFUSAL)
+    assert await by_socket({"authorization": f"Bearer {token}"}) == (4403, "Forbidden")
+    assert 'task_settings["jwt"] does not say how to verify it' in caplog.text
+
+
+async def test_the_log_says_why(
+    api: Api, configure: Configure, ada: User, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Operators read what the client is not told."""
+    configure(backend="sync", jwt=HS)
+    caplog.set_level(logging.INFO, "rail_async_tasks.auth")
+    for bad, reason in (
+        ("expired", "ExpiredSignatureError"),
+        ("wrong aud", "InvalidAudienceError"),
+        ("unknown kid", "its key id is missing or unknown"),
+        ("deactivated user", "its user is not active"),
+    ):
+        caplog.clear()
+        token = await sync_to_async(BAD[bad].make)(ada)
+        await by_http(api.client, f"Bearer {token}", QUERY, "application/json")
+        assert reason in caplog.text
+
+
+async def test_other_schemes_are_somebody_elses(api: Api, configure: Configure, ada: User) -> None:
+    """A proxy's Basic credential does not get in the way of a session."""
+    configure(backend="sync", jwt=HS)
+    await api.client.aforce_login(ada)
+    body = {"query": "mutation { whoami { task { ownerId } } }"}
+    for authorization in ("Basic YWRhOng=", "Bearerish x", 'Digest username="Bearer x"'):
+        status, _, content = await by_http(api.client, authorization, body, "application/json")
+        assert status == 200
+        assert json.loads(content)["data"]["whoami"]["task"] == {"ownerId": str(ada.pk)}
+
+
+@pytest.mark.parametrize("name", ["token", "access_token", "authorization", "jwt"])
+async def test_a_token_in_the_url_is_ignored(configure: Configure, ada: User, name: str) -> None:
+    """URLs end up in logs, so nobody is anybody by one: over HTTP and over WebSocket."""
+    configure(backend="sync", jwt=HS)
+    token = good(str(ada.pk))
+    response = await AsyncClient().post(
+        f"/graphql/?{name}={token}",
+        json.dumps({"query": "mutation { whoami { task { ownerId } } }"}),
+        content_type="application/json",
+    )
+    assert response.json()["data"]["whoami"]["task"] == {"ownerId": None}
+    socket = Socket()
+    socket.app.scope["query_string"] = f"{name}=Bearer%20{token}".encode()
+    await socket.ready()
+    await socket.subscribe("mutation { whoami { task { ownerId } } }")
+    answer = await socket.receive()
+    assert answer["payload"]["data"]["whoami"]["task"] == {"ownerId": None}
+    await socket.leave()
+
+
+async def test_what_a_token_came_in_shows_nothing_of_it(ada: User) -> None:
+    """Not by its repr, where an error page or a log may find it."""
+    token = good(str(ada.pk))
+    context = RequestContext(
+        request=HttpRequest(),
+        response=None,  # type: ignore[arg-type]
+        connection_params={"authorization": f"Bearer {token}"},
+    )
+    assert [part for part in parts(token) if part in repr(context)] == []

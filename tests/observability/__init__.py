@@ -1,0 +1,1 @@
+"""What operators see and do: logs, metrics, health, clean-up."""

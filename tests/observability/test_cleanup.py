@@ -1,0 +1,256 @@
+"""The background clean-up, and that what has expired is hidden long before it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.db import OperationalError
+from django.test import AsyncClient
+from msgspec.structs import replace
+
+from rail_async_tasks import TaskHandle, TaskNotFound, service, task
+from rail_async_tasks.access import SYSTEM
+from rail_async_tasks.ledger.memory import MemoryLedger
+from rail_async_tasks.models import TaskExecution
+from rail_async_tasks.runtime import cleanup, host
+from rail_async_tasks.runtime.cleanup import Cleaner
+from tests.integration.conftest import Configure, in_memory, on_databases
+from tests.integration.waiting import final, until
+
+pytestmark = pytest.mark.usefixtures("ends_cleanly")
+
+
+@task(name="c.one", priority=3)
+async def one() -> int:
+    return 1
+
+
+async def expire(*handles: TaskHandle) -> None:
+    """Has their time be over."""
+    over = datetime.now(UTC) - timedelta(seconds=1)
+    ids = [handle.id for handle in handles]
+    ledger = host.ledger()
+    if isinstance(ledger, MemoryLedger):
+        for execution_id in ids:
+            row = ledger._rows[execution_id]
+            row.snapshot = replace(row.snapshot, expires_at=over)
+        ledger._expiring[:] = [(over, execution_id) for execution_id in ids]
+        return
+    assert await TaskExecution.objects.filter(id__in=ids).aupdate(expires_at=over) == len(ids)
+
+
+async def stored() -> set[UUID]:
+    """All that is there, hidden or not."""
+    ledger = host.ledger()
+    if isinstance(ledger, MemoryLedger):
+        return set(ledger._rows)
+    return {it async for it in TaskExecution.objects.values_list("id", flat=True)}
+
+
+async def finished(count: int = 1) -> list[TaskHandle]:
+    handles = [await one.aenqueue() for _ in range(count)]
+    for handle in handles:
+        await final(handle)
+    return handles
+
+
+# --- hidden at once -------------------------------------------------------------------------------
+
+
+async def test_what_has_expired_is_hidden_from_everybody(
+    configure: Configure, web: AsyncClient
+) -> None:
+    """Every way to it says that there is no such task, byte for byte, and no list has it."""
+    expired, alive = await finished(2)
+    await expire(expired)
+    assert expired.id in await stored()
+    for call in (service.aget, service.acancel, service.aretry):
+        with pytest.raises(TaskNotFound):
+            await call(SYSTEM, expired.id)
+    for blocking in (service.get, service.cancel, service.retry):
+        with pytest.raises(TaskNotFound):
+            await sync_to_async(blocking)(SYSTEM, expired.id)
+    with pytest.raises(TaskNotFound):
+        async with aclosing(service.watch(SYSTEM, expired.id)) as snapshots:
+            await anext(snapshots)
+    with pytest.raises(TaskNotFound):
+        await expired.arefresh()
+    assert [it.id for it in await service.alist(SYSTEM)] == [alive.id]
+    assert len(await stored()) == 2  # nothing was made anew
+
+
+OPERATIONS = [
+    "query($id: ID!) { it: task(id: $id) { id } }",
+    "mutation($id: ID!) { it: cancelTask(id: $id) { id } }",
+    "mutation($id: ID!) { it: retryTask(id: $id) { taskId } }",
+]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+async def test_graphql_cannot_tell_expired_from_missing(
+    configure: Configure, web: AsyncClient, operation: str
+) -> None:
+    """The same bytes as for an id that never was one."""
+    (expired,) = await finished()
+    await expire(expired)
+    answers = []
+    for id_ in (str(expired.id), "01900000-0000-7000-8000-000000000000", "nonsense"):
+        body = {"query": operation, "variables": {"id": id_}}
+        response = await web.post("/graphql/", body, content_type="application/json")
+        answers.append(response.content)
+    assert len(set(answers)) == 1
+    assert b"NOT_FOUND" in answers[0]
+
+
+async def test_without_a_ttl_nothing_expires(configure: Configure) -> None:
+    """`result_ttl_seconds: None`."""
+    configure(result_ttl_seconds=None)
+    (handle,) = await finished()
+    assert (await handle.arefresh()).snapshot.expires_at is None
+    await clean()
+    assert await stored() == {handle.id}
+
+
+async def test_the_ttl_counts_from_the_end(configure: Configure) -> None:
+    """Of a cancelled task too; an unfinished one has no end."""
+    configure(result_ttl_seconds=100)
+    (handle,) = await finished()
+    later = await one.using(delay=3600).aenqueue()
+    assert later.snapshot.expires_at is None
+    await later.acancel()
+    for it in (handle, later):
+        snapshot = (await it.arefresh()).snapshot
+        assert snapshot.expires_at is not None
+        assert snapshot.completed_at is not None
+        kept = (snapshot.expires_at - snapshot.completed_at).total_seconds()
+        assert kept == pytest.approx(100, abs=0.01)
+
+
+# --- deleted later --------------------------------------------------------------------------------
+
+
+async def clean() -> None:
+    await Cleaner(host.ledger())._round()
+
+
+async def test_the_round_deletes_all_that_has_expired(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In batches, until there is no more; nothing else goes."""
+    monkeypatch.setattr(cleanup, "BATCH", 2)
+    monkeypatch.setattr(cleanup, "SHORTEST_REST", 0.001)
+    handles = await finished(6)
+    waiting = await one.using(delay=3600).aenqueue()
+    await expire(*handles[:5])
+    await clean()
+    assert await stored() == {handles[5].id, waiting.id}
+
+
+async def test_the_runtime_cleans_up_by_itself(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it lives, and again and again."""
+    monkeypatch.setattr(cleanup, "INTERVAL", 0.05)
+    for _ in range(2):
+        (handle,) = await finished()
+        await expire(handle)
+        async with asyncio.timeout(20):
+            while await stored():  # noqa: ASYNC110 (nobody tells)
+                await asyncio.sleep(0.01)
+
+
+@on_databases
+async def test_two_runtimes_share_the_work(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each row is deleted, by one of them, and neither fails."""
+    monkeypatch.setattr(cleanup, "BATCH", 3)
+    monkeypatch.setattr(cleanup, "SHORTEST_REST", 0.0)
+    await expire(*await finished(30))
+    from rail_async_tasks.ledger.orm import OrmLedger
+
+    other = OrmLedger()
+    other.start()
+    try:
+        await asyncio.gather(clean(), Cleaner(other)._round())
+        await clean()  # what one has left to the other, which was in the middle of it
+    finally:
+        await other.stop()
+    assert await stored() == set()
+
+
+class Counting:
+    """A ledger whose deletions fail, hang, or find a full batch each time."""
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+        self.calls = 0
+        self.called = asyncio.Event()
+
+    async def delete_expired(self, limit: int) -> int:
+        self.calls += 1
+        self.called.set()
+        if self.how == "fails":
+            raise OperationalError("away")
+        if self.how == "hangs":
+            await asyncio.Event().wait()
+        return limit
+
+
+@in_memory
+@pytest.mark.parametrize("how", ["fails", "hangs", "full"])
+async def test_it_ends_when_it_is_told_to(configure: Configure, how: str) -> None:
+    """Whatever the database does; and a failure is no end."""
+    ledger: Any = Counting(how)
+    cleaner = Cleaner(ledger, interval=0.01)
+    running = asyncio.ensure_future(cleaner.run())
+    await ledger.called.wait()
+    if how != "hangs":
+        await until(lambda: ledger.calls >= 3)
+    cleaner.stop()
+    await asyncio.wait_for(running, 5)
+
+
+@in_memory
+async def test_it_leaves_time_to_the_writers(configure: Configure) -> None:
+    """After a batch it rests for several times as long as that took."""
+    loop = asyncio.get_running_loop()
+    spans = []
+
+    class Slow:
+        async def delete_expired(self, limit: int) -> int:
+            began = loop.time()
+            await asyncio.sleep(0.03)
+            spans.append((began, loop.time()))
+            return limit if len(spans) < 3 else 0
+
+    ledger: Any = Slow()
+    await Cleaner(ledger)._round()
+    for (began, ended), (next_began, _) in zip(spans, spans[1:], strict=False):
+        assert next_began - ended >= 3.9 * (ended - began)
+
+
+@in_memory
+async def test_processes_do_not_come_together(configure: Configure) -> None:
+    """The first round, and each after it, has a time of its own."""
+    pauses: list[list[float]] = []
+    for _ in range(5):
+        mine: list[float] = []
+        cleaner = Cleaner(host.ledger(), interval=60.0)
+
+        async def pause(seconds: float, mine: list[float] = mine, it: Cleaner = cleaner) -> None:
+            mine.append(seconds)
+            if len(mine) == 3:
+                it.stop()
+
+        cleaner._pause = pause  # type: ignore[method-assign]
+        await cleaner.run()
+        pauses.append(mine)
+    assert all(0 <= first <= 30 and 45 <= min(rest) and max(rest) <= 75 for first, *rest in pauses)
+    assert len({first for first, *_ in pauses}) == 5

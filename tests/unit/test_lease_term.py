@@ -1,0 +1,55 @@
+"""What a lease is worth, by the clock."""
+
+from __future__ import annotations
+
+from rail_async_tasks.runtime.lease import MARGIN, Term
+
+
+def test_a_lease_is_given_up_before_others_may_take_it() -> None:
+    """By a margin, counted from when the last good renewal was sent."""
+    term = Term(10)
+    assert not term.is_over(1000)  # none was held
+    term.renewed(100)
+    assert not term.is_over(100 + 10 * (1 - MARGIN))
+    assert term.is_over(100 + 10 * (1 - MARGIN) + 0.1)
+    term.renewed(105)
+    assert not term.is_over(112)
+
+
+def test_others_are_judged_after_one_whole_lease_without_a_gap() -> None:
+    """Not at the start, and not soon after an outage in which nobody could renew."""
+    term = Term(10)
+    assert not term.may_judge(100)
+    for at in range(100, 111, 2):
+        term.renewed(at)
+        assert not term.may_judge(at)
+    term.renewed(112)
+    assert term.may_judge(112)
+    term.renewed(130)  # after an outage
+    assert not term.may_judge(130)
+    for at in range(132, 141, 2):
+        term.renewed(at)
+        assert not term.may_judge(at)
+    term.renewed(142)
+    assert term.may_judge(142)
+
+
+def test_who_cannot_renew_judges_nobody() -> None:
+    """Its own lease may be over as far as others know."""
+    term = Term(10)
+    for at in range(100, 121, 2):
+        term.renewed(at)
+    assert term.may_judge(121)
+    assert not term.may_judge(129)
+
+
+def test_a_lost_lease_begins_anew() -> None:
+    """With the next renewal, and without the right to judge."""
+    term = Term(10)
+    for at in range(100, 121, 2):
+        term.renewed(at)
+    term.lost()
+    assert not term.is_over(200)
+    assert not term.may_judge(121)
+    term.renewed(122)
+    assert not term.may_judge(123)

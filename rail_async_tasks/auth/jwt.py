@@ -27,6 +27,16 @@ except ImportError as error:
 _PLACE: Final = 'task_settings["jwt"]'
 
 
+_WORDS: Final = {
+    jwt.ExpiredSignatureError: "it has expired",
+    jwt.ImmatureSignatureError: "it is not valid yet",
+    jwt.InvalidAudienceError: "it is for another audience",
+    jwt.InvalidIssuerError: "it is by another issuer",
+    jwt.InvalidSignatureError: "its signature is wrong",
+    jwt.MissingRequiredClaimError: "it lacks exp, or a claim that the setting asks for",
+}
+
+
 class BadToken(Exception):
     """Why a token is refused, for the log: words of ours, with nothing of the token in them."""
 
@@ -154,8 +164,8 @@ def _guarded(function: Any, *args: Any, **kwargs: Any) -> Any:
     try:
         return function(*args, **kwargs)
     except Exception as error:  # noqa: BLE001 - a parser of anything at all
-        kind = type(error).__name__
-    raise BadToken(kind)
+        kind = type(error)
+    raise BadToken(_WORDS.get(kind, f"it is malformed ({kind.__name__})"))
 
 
 def _prepared(key: str | bytes, algorithms: tuple[str, ...], place: str) -> Mapping[str, Any]:

@@ -12,6 +12,8 @@ from typing import Any
 from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from rail_async_tasks.conf import get_settings
+
 # Seconds that a connection of ours waits for SQLite's one write lock, where nothing else is set.
 SQLITE_TIMEOUT = 30
 
@@ -25,6 +27,8 @@ def dedicated_connection(alias: str) -> BaseDatabaseWrapper:
     settings_dict = _patient(ordinary)
     settings_dict["CONN_MAX_AGE"] = None
     settings_dict["OPTIONS"].pop("pool", None)
+    if ordinary.vendor == "postgresql":
+        _limit_waits(settings_dict)
     connection = type(ordinary)(settings_dict, alias)
     # With DEBUG on, Django would keep the text of the last 9,000 batches.
     connection.queries_log = deque(maxlen=0)
@@ -91,6 +95,26 @@ def make_thread_patient() -> None:
     for connection in connections.all():
         if connection.vendor == "sqlite":
             connection.settings_dict = _patient(connection)
+
+
+def _limit_waits(settings_dict: dict[str, Any]) -> None:
+    """Has a connection to PostgreSQL fail, and be replaced, before the lease is over.
+
+    Whatever it waits for: a lock, a slow statement, a server that is gone without a word.
+    """
+    seconds = max(get_settings().lease_seconds / 2, 1)
+    milliseconds = int(seconds * 1000)
+    options = settings_dict["OPTIONS"]
+    options.setdefault("connect_timeout", max(2, int(seconds)))
+    options.setdefault("tcp_user_timeout", milliseconds)
+    if settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
+        return  # behind a pooler of transactions, which knows no settings of a session
+    limits = " ".join(
+        f"-c {name}={milliseconds}"
+        for name in ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
+    )
+    # Later ones hold: what the project has set itself stays.
+    options["options"] = f"{limits} {options.get('options', '')}".rstrip()
 
 
 def _patient(connection: BaseDatabaseWrapper) -> dict[str, Any]:

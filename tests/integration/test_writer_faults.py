@@ -24,7 +24,7 @@ from rail_async_tasks.definition import define, registry
 from rail_async_tasks.errors import BackendUnavailable
 from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ledger import session
-from rail_async_tasks.ledger.connections import DriverCursor
+from rail_async_tasks.ledger.connections import DriverCursor, dedicated_connection
 from rail_async_tasks.ledger.port import Progress
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.runtime import host
@@ -413,3 +413,33 @@ async def test_a_body_that_reads_and_then_writes_waits_for_the_lock(
     tasks = [await start(UPGRADE, n) for n in range(20)]
     ends = [await _finished(task) for task in tasks]
     assert [(end.status, end.error) for end in ends] == [("completed", None)] * 20
+
+
+# --- waits of our own connections -----------------------------------------------------------------
+
+
+@on_postgres
+def test_our_connections_wait_no_longer_than_the_lease(database: Any, settings: Any) -> None:
+    """For a lock, a statement or a server; what the project has set itself stays."""
+    settings.RAIL_DJANGO_GRAPHQL = {"task_settings": {"lease_seconds": 8}}
+    names = ["lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout"]
+
+    def shown(**options: Any) -> list[str]:
+        config = connections.settings["default"]
+        before = config["OPTIONS"]
+        config["OPTIONS"] = {**before, **options}
+        try:
+            connection = dedicated_connection("default")
+            with connection.cursor() as cursor:
+                found = []
+                for name in names:
+                    cursor.execute(f"SHOW {name}")
+                    found.append(cursor.fetchone()[0])
+            return found
+        finally:
+            config["OPTIONS"] = before
+            connections["default"].close()
+            del connections["default"]
+
+    assert shown() == ["4s", "4s", "4s"]
+    assert shown(options="-c statement_timeout=9s") == ["4s", "9s", "4s"]

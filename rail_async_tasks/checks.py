@@ -20,6 +20,7 @@ are stable; what is silenced by id stays silenced.
     E014   a backend or bus that is not part of this release
     E015   a setting needs a Python package that is not installed
     E016   SQLite is older than 3.35
+    E017   a task's `cron` is no cron expression, or cronsim is not installed
     W001   a section or key that looks like a misspelt one
     W002   a setting that another one leaves without effect
     W004   an app is missing from `INSTALLED_APPS`
@@ -48,6 +49,7 @@ from strawberry.types import has_object_definition
 from rail_async_tasks import conf
 from rail_async_tasks.definition import registry
 from rail_async_tasks.errors import ConfigurationError
+from rail_async_tasks.runtime.schedule import Schedule
 
 TAG: Final = "rail_async_tasks"
 APP: Final = "rail_async_tasks"
@@ -226,10 +228,18 @@ def check_project(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Che
 
 
 def check_tasks(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """What declared tasks need of the settings (E008)."""
+    """What declared tasks need of the settings (E008), and their schedules (E017)."""
+    found: list[CheckMessage] = []
+    for definition in registry.definitions():
+        if definition.options.cron is not None:
+            try:
+                Schedule(definition.options.cron)
+            except ConfigurationError as error:
+                message = f"The task {definition.name!r} does not run by itself: {error}"
+                found.append(Error(message, id=f"{APP}.E017"))
     if conf.read().task_values.get("encryption_keys"):
-        return []
-    return [
+        return found
+    return found + [
         Error(
             f"The task {definition.name!r} has sensitive arguments, and there are no keys to"
             " encrypt them with.",

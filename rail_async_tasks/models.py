@@ -148,3 +148,16 @@ class TaskRuntime(models.Model):
 
     def __str__(self) -> str:
         return f"{self.place} {self.id}{' (dead)' if self.dead else ''}"
+
+
+class TaskSchedule(models.Model):
+    """How far a task with `cron` has come: each tick is had by one process."""
+
+    name = models.CharField(primary_key=True, max_length=255)
+    last_tick = models.DateTimeField()
+
+    class Meta:
+        db_table = "rail_async_tasks_schedule"
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.last_tick:%Y-%m-%d %H:%M}"

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from uuid import UUID
 
 from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ledger.port import Created, NewExecution
 from rail_async_tasks.runtime import host
-from rail_async_tasks.runtime.runtime import Runtime, as_created
 
 
 class InProcessBackend:
@@ -30,18 +28,8 @@ class InProcessBackend:
         return host.from_thread(runtime, runtime.create(new))
 
     def arrived(self, new: NewExecution, created: Created) -> None:
-        snapshot = as_created(new, created)
-
-        def look(runtime: Runtime) -> Callable[[], None]:
-            def callback() -> None:
-                runtime.publish(snapshot)
-                runtime.observers.enqueued(snapshot)
-                runtime.notice(new, created)
-
-            return callback
-
         runtime = host.runtime_in_thread()
-        host.call_soon(runtime, look(runtime))
+        host.call_soon(runtime, lambda: runtime.arrived(new, created))
 
     def cancel(self, execution_id: UUID) -> None:
         runtime = host.current()

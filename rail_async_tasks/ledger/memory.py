@@ -64,6 +64,7 @@ class MemoryLedger:
         # Due rows by queue, as (-priority, id); entries that are no longer due are skipped.
         self._due: dict[str, list[tuple[int, UUID]]] = defaultdict(list)
         self._delayed: list[tuple[datetime, UUID]] = []
+        self._schedules: dict[str, datetime] = {}
         # Finished rows by the time at which they expire: memory is not a place to keep them in.
         self._expiring: list[tuple[datetime, UUID]] = []
 
@@ -351,6 +352,16 @@ class MemoryLedger:
 
     async def recover(self, recovery: Recovery, limit: int) -> list[TaskSnapshot]:
         return []  # a dead holder's memory is gone with it
+
+    async def schedule(self, name: str, since: datetime) -> None:
+        self._schedules.setdefault(name, since)
+
+    async def tick(self, name: str, at: datetime, new: NewExecution) -> Created | None:
+        if self._schedules[name] >= at:
+            return None
+        self._schedules[name] = at
+        created = self.create_here(new)
+        return created if created.existing is None else None
 
     async def queues(self) -> Sequence[str]:
         return [queue for queue, heap in self._due.items() if heap]

@@ -65,7 +65,7 @@ from rail_async_tasks.ledger.session import (
 )
 from rail_async_tasks.ledger.sql import dialect_of
 from rail_async_tasks.ledger.writer import Writer
-from rail_async_tasks.models import TaskExecution
+from rail_async_tasks.models import TaskExecution, TaskSchedule
 from rail_async_tasks.states import FINAL, UNFINISHED, WAITING, Status
 
 T = TypeVar("T")
@@ -144,6 +144,23 @@ class OrmLedger:
     async def recover(self, recovery: Recovery, limit: int) -> list[TaskSnapshot]:
         return await _answer(lambda done: self.outcomes.submit(Recover(recovery, limit, done)))
 
+    async def schedule(self, name: str, since: datetime) -> None:
+        fresh = [TaskSchedule(name=name, last_tick=_storable(since))]
+        schedules = TaskSchedule.objects.using(self.alias)
+        await self._look(lambda: schedules.bulk_create(fresh, ignore_conflicts=True))
+
+    async def tick(self, name: str, at: datetime, new: NewExecution) -> Created | None:
+        return await self._look(lambda: self._tick(name, at, new))
+
+    def _tick(self, name: str, at: datetime, new: NewExecution) -> Created | None:
+        bound = _storable(at)
+        schedules = TaskSchedule.objects.using(self.alias)
+        with transaction.atomic(using=self.alias):
+            if not schedules.filter(name=name, last_tick__lt=bound).update(last_tick=bound):
+                return None
+            created = self.create_here(new)
+        return created if created.existing is None else None
+
     async def queues(self) -> Sequence[str]:
         waiting = self._rows().filter(status__in=sorted(WAITING)).order_by()
         return await self._look(lambda: list(waiting.values_list("queue", flat=True).distinct()))
@@ -152,7 +169,7 @@ class OrmLedger:
         return await self._look(lambda: self.get_many(execution_ids))
 
     async def changed_since(self, owner_ids: Collection[str], at: datetime) -> list[TaskSnapshot]:
-        bound = at if settings.USE_TZ else timezone.make_naive(at)
+        bound = _storable(at)
         rows = snapshot_rows(self.alias).filter(owner_id__in=owner_ids, updated_at__gte=bound)
         newest = rows.filter(unexpired(self.alias)).order_by("-updated_at", "-id")[:MOST_CHANGED]
         return await self._look(lambda: [snapshot_of(row) for row in newest][::-1])
@@ -360,6 +377,10 @@ async def _answer(submit: Callable[[Callable[[T | BaseException], None]], None])
 
     submit(done)
     return await waiter
+
+
+def _storable(at: datetime) -> datetime:
+    return at if settings.USE_TZ else timezone.make_naive(at)
 
 
 def _ignore(result: object) -> None:

@@ -283,6 +283,17 @@ class Ledger(Protocol):
         """
         ...
 
+    async def schedule(self, name: str, since: datetime) -> None:
+        """Makes a schedule known, whose ticks count from then on; one that is known stays."""
+        ...
+
+    async def tick(self, name: str, at: datetime, new: NewExecution) -> Created | None:
+        """Takes a schedule's tick and creates its execution, un-held, in one transaction.
+
+        None where that tick, or a later one, was taken before.
+        """
+        ...
+
     async def queues(self) -> Sequence[str]:
         """The queues that have waiting rows."""
         ...

@@ -41,7 +41,7 @@ def needs_token(request: HttpRequest, user: Any) -> bool:
     if get_settings().authenticator is None:
         return True
     # Its credential may be a header such as an API key; what browsers keep is these two.
-    return "Cookie" in request.headers or "Authorization" in request.headers
+    return any(request.headers.get(name) for name in ("Cookie", "Authorization"))
 
 
 def _check(request: HttpRequest) -> None:

@@ -33,6 +33,7 @@ from rail_async_tasks.ledger.port import (
 from rail_async_tasks.runtime.admission import Admission
 from rail_async_tasks.runtime.attempt import Attempt
 from rail_async_tasks.runtime.cleanup import Cleaner
+from rail_async_tasks.runtime.cron import Cron
 from rail_async_tasks.runtime.dispatcher import Dispatcher
 from rail_async_tasks.runtime.effective import effective, terms
 from rail_async_tasks.runtime.lease import Lease
@@ -81,6 +82,7 @@ class Runtime:
         self.admission = Admission(ledger) if admission is None else admission
         self.loop = asyncio.get_running_loop()
         self.draining = False
+        self._drained = asyncio.Event()
         self.slots = Slots(
             coroutines=settings.max_concurrency if concurrency is None else concurrency,
             threads=settings.max_workers,
@@ -92,6 +94,7 @@ class Runtime:
         self._dispatcher = Dispatcher(self)
         self._sweeper = Sweeper(self)
         self._cleaner = Cleaner(ledger)
+        self._cron = Cron(self)
         self._threads = DaemonThreads("rail-tasks-def")
         self._lanes = OrmLanes(settings.max_workers)
         self._host: asyncio.Task[None] | None = None
@@ -158,15 +161,18 @@ class Runtime:
                 group.start_soon(self._dispatcher.run)
                 group.start_soon(self._sweeper.run)
                 group.start_soon(self._cleaner.run)
+                group.start_soon(self._cron.run)
                 self._ready.set()
                 try:
                     await self._workers.hire(group)
                 finally:
                     # Also when the loop is shut down under us: nothing may start any more.
                     self.draining = True
+                    self._drained.set()
                     self._dispatcher.wake()
                     self._sweeper.stop()
                     self._cleaner.stop()
+                    self._cron.stop()
                     if not self._stop.is_set():
                         self._interrupt_all(Interruption.HAND_BACK)
         finally:
@@ -198,18 +204,29 @@ class Runtime:
                 await asyncio.wait_for(self._lease_ended.wait(), FLUSH_PATIENCE)
 
     async def drain(self) -> None:
-        """Ends claims and streams; running bodies get `drain_seconds`, then are handed back."""
+        """Ends claims and streams; running bodies get `drain_seconds`, then are handed back.
+
+        A second call waits for the first.
+        """
         if self.draining:
+            await self._drained.wait()
             return
         self.draining = True
         self.bus.close_mailboxes()
         self._dispatcher.wake()
         if self.attempts:
             logger.info("Draining: %d tasks are running", len(self.attempts))
-        await self._until_idle(self.settings.drain_seconds)
+        try:
+            await self._until_idle(self.settings.drain_seconds)
+            self.hand_back()
+            # A body that ignores it is given up, and its row settled, after the grace period.
+            await self._until_idle(self.settings.cancel_grace_seconds + 1)
+        finally:
+            self._drained.set()
+
+    def hand_back(self) -> None:
+        """Asks all that is running to end now, for another process to begin it anew."""
         self._interrupt_all(Interruption.HAND_BACK)
-        # A body that ignores it is given up, and its row settled, after the grace period.
-        await self._until_idle(self.settings.cancel_grace_seconds + 1)
 
     async def stop(self) -> None:
         """Drains, flushes and ends. Safe to call twice."""
@@ -334,6 +351,13 @@ class Runtime:
         else:
             self.publish(snapshot)
             self.notice(new, created)
+
+    def arrived(self, new: NewExecution, created: Created) -> None:
+        """An execution was created elsewhere than in `create`, and waits."""
+        snapshot = as_created(new, created)
+        self.publish(snapshot)
+        self.observers.enqueued(snapshot)
+        self.notice(new, created)
 
     def notice(self, new: NewExecution, created: Created) -> None:
         """A waiting row has come in; the dispatcher looks for it when it is due."""

@@ -89,9 +89,9 @@ class Socket:
         code: int | None = message.get("code")
         return code
 
-    async def ready(self) -> None:
+    async def ready(self, payload: Any = None) -> None:
         await self.open()
-        await self.send({"type": "connection_init"})
+        await self.send({"type": "connection_init", "payload": payload})
         assert await self.receive() == {"type": "connection_ack"}
 
     async def subscribe(self, query: str, id_: str = "1", **variables: Any) -> None:
@@ -104,9 +104,9 @@ class Socket:
 
 
 @asynccontextmanager
-async def connected(**headers: str) -> AsyncIterator[Socket]:
+async def connected(payload: Any = None, **headers: str) -> AsyncIterator[Socket]:
     socket = Socket(**headers)
-    await socket.ready()
+    await socket.ready(payload)
     try:
         yield socket
     finally:

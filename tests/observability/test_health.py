@@ -13,9 +13,11 @@ import pytest
 from django.db import DatabaseError, connection, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import OperationalError
-from django.test import AsyncClient, Client, override_settings
+from django.test import AsyncClient, Client
 
 from rail_async_tasks import health, task
+from rail_async_tasks.ledger.session import WriterSession
+from rail_async_tasks.ledger.writer import HIGH_WATER
 from rail_async_tasks.runtime import host
 from tests.integration.conftest import Configure, in_memory, on_databases
 from tests.integration.waiting import until, until_status
@@ -115,18 +117,17 @@ def answer(response: Any) -> dict[str, str]:
 @contextmanager
 def gone() -> Iterator[None]:
     """The database is where nobody answers; its password is in what the driver says."""
-    with override_settings():
-        config = connections.settings["default"]
-        before = dict(config)
-        if connection.vendor == "sqlite":
-            config["NAME"] = "/nowhere/hunter2/db.sqlite3"
-        else:
-            config.update(HOST="127.0.0.1", PORT="1", PASSWORD="hunter2")
-        try:
-            yield
-        finally:
-            config.clear()
-            config.update(before)
+    config = connections.settings["default"]
+    before = dict(config)
+    if connection.vendor == "sqlite":
+        config["NAME"] = "/nowhere/hunter2/db.sqlite3"
+    else:
+        config.update(HOST="127.0.0.1", PORT="1", PASSWORD="hunter2")
+    try:
+        yield
+    finally:
+        config.clear()
+        config.update(before)
 
 
 @on_databases
@@ -183,16 +184,13 @@ def wait_for(condition: Callable[[], bool]) -> bool:
 
 @on_databases
 @pytest.mark.usefixtures("ends_cleanly")
-async def test_a_writer_that_fails_or_falls_behind(configure: Configure, web: AsyncClient) -> None:
-    """Work that comes in now would wait: it goes elsewhere meanwhile."""
+async def test_a_writer_that_falls_behind(configure: Configure, web: AsyncClient) -> None:
+    """Past its high-water mark work that comes in would wait: it goes elsewhere meanwhile."""
     runtime = await host.aruntime()
     writer = runtime.ledger.intake  # type: ignore[attr-defined]
-    writer.failing_since = time.monotonic()
-    assert answer(await web.get(READY)) == {"writer": "failing"}
-    writer.failing_since = None
-    writer._pending += 4000
+    writer._pending += HIGH_WATER
     assert answer(await web.get(READY)) == {"writer": "behind"}
-    writer._pending -= 4000
+    writer._pending -= HIGH_WATER
     assert (await web.get(READY)).status_code == 200
 
 
@@ -201,24 +199,18 @@ async def test_a_writer_that_fails_or_falls_behind(configure: Configure, web: As
 async def test_a_writer_without_a_database_says_so(
     configure: Configure, web: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The real thing: a task waits for its commit, and the process is not ready meanwhile."""
+    """A task waits for its commit, and the process is not ready meanwhile."""
     runtime = await host.aruntime()
-    session = type("Failing", (), {"broken": True})
-    from rail_async_tasks.ledger.session import WriterSession
 
-    execute = WriterSession.execute
+    def refuse(self: Any, batch: Any) -> Any:
+        raise OperationalError("connection refused")
 
-    def fail(self: Any, batch: Any) -> Any:
-        if session.broken:
-            raise OperationalError("connection refused")
-        return execute(self, batch)
-
-    monkeypatch.setattr(WriterSession, "execute", fail)
-    creating = asyncio.ensure_future(hang.using(delay=3600).aenqueue())
-    await until(lambda: any(it.failing_for is not None for it in runtime.ledger.writers()))
-    assert answer(await web.get(READY)) == {"writer": "failing"}
-    assert (await web.get(LIVE)).status_code == 200
-    session.broken = False
+    with monkeypatch.context() as patch:
+        patch.setattr(WriterSession, "execute", refuse)
+        creating = asyncio.ensure_future(hang.using(delay=3600).aenqueue())
+        await until(lambda: any(it.failing_for is not None for it in runtime.ledger.writers()))
+        assert answer(await web.get(READY)) == {"writer": "failing"}
+        assert (await web.get(LIVE)).status_code == 200
     await creating
     await until(lambda: all(it.failing_for is None for it in runtime.ledger.writers()))
     assert (await web.get(READY)).status_code == 200
@@ -291,9 +283,10 @@ def test_live_reads_no_database(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: Any) -> None:
         raise DatabaseError("not now")
 
-    monkeypatch.setattr(BaseDatabaseWrapper, "ensure_connection", refuse)
-    monkeypatch.setattr(BaseDatabaseWrapper, "cursor", refuse)
-    assert Client().get(LIVE).status_code == 200
+    with monkeypatch.context() as patch:
+        patch.setattr(BaseDatabaseWrapper, "ensure_connection", refuse)
+        patch.setattr(BaseDatabaseWrapper, "cursor", refuse)
+        assert Client().get(LIVE).status_code == 200
 
 
 @in_memory

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.http import HttpRequest
+from django.test import Client
 
 from rail_async_tasks import service
 from rail_async_tasks.models import TaskExecution
 from tests.rest import shelf
-from tests.rest.conftest import MISSING, Configure, Rest, code_of, finished, logged_in
+from tests.rest.conftest import MISSING, ROOT, Configure, Rest, code_of, finished, logged_in
+from tests.rest.spec import conform
 from tests.services.databases import default_database
 from tests.settings import database as database_config
 
@@ -276,7 +278,7 @@ async def test_an_authenticators_cookie_needs_a_token_and_its_header_none(
 async def test_a_full_queue_and_a_rate_are_429s(ada: Rest, configure: Configure) -> None:
     """With the seconds after which to try again; no row is written."""
     task_id = await finished(shelf.echo, ada)
-    configure(rate_limit="1/h")
+    configure(rate_limit="2/h")
     assert (await ada.post(f"{task_id}/retry/")).status_code == 201
     response = await ada.post(f"{task_id}/retry/")
     assert (response.status_code, code_of(response)) == (429, "RATE_LIMITED")
@@ -311,13 +313,14 @@ async def test_wrong_settings_are_a_503(
     assert "max_workers" in caplog.text
 
 
-async def test_a_database_that_does_not_answer_is_a_503(
-    nobody: Rest, tmp_path: Any, caplog: pytest.LogCaptureFixture
+def test_a_database_that_does_not_answer_is_a_503(
+    database: object, configure: Configure, tmp_path: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Without a word about where it is."""
     config = database_config("sqlite", f"sqlite:///{tmp_path}/missing/db.sqlite3")
     with default_database(config):
-        response = await nobody.get(f"{MISSING}/")
+        response = Client().get(f"{ROOT}{MISSING}/")
+    conform("GET", f"{ROOT}{MISSING}/", response)
     assert (response.status_code, code_of(response)) == (503, "BACKEND_UNAVAILABLE")
     assert str(tmp_path) not in response.content.decode()
     assert "unable to open database" in caplog.text

@@ -1,8 +1,12 @@
-"""The ASGI application: Django over HTTP, GraphQL over WebSocket, the runtime by lifespan."""
+"""The ASGI application: Django over HTTP, GraphQL over WebSocket, the runtime by lifespan.
+
+daphne has no lifespan: there the runtime starts and ends with the reactor.
+"""
 
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -37,6 +41,11 @@ def get_asgi_application() -> Application:
             "lifespan": lifespan,
         }
     )
+    if "daphne.server" in sys.modules:
+        # It serves us, or is merely installed: then its reactor never runs.
+        from rail_async_tasks.servers.daphne import host_in_reactor
+
+        return host_in_reactor(application)
     return application
 
 
@@ -80,6 +89,7 @@ async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
     await receive()  # lifespan.startup
     try:
         await host.startup()
+        host.drain_on_signal()
     except Exception as error:
         logger.exception("The task runtime could not start.")
         await send({"type": "lifespan.startup.failed", "message": _reason(error)})

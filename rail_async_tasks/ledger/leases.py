@@ -67,10 +67,6 @@ class OrmLeases:
         alive = self._rows().filter(id__in=holders, dead=False)
         return holders - set(alive.values_list("id", flat=True))
 
-    def known_names(self) -> set[str]:
-        found = self._rows().filter(dead=False).values_list("names", flat=True)
-        return {name for names in found for name in names}
-
     def forget(self) -> None:
         since = now(self._alias) - timedelta(days=KEPT_DAYS)
         held = TaskExecution.objects.using(self._alias).filter(status=Status.RUNNING)

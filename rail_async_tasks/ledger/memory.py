@@ -363,6 +363,12 @@ class MemoryLedger:
         created = self.create_here(new)
         return created if created.existing is None else None
 
+    async def unknown_names(self, known: Collection[str]) -> set[str]:
+        return set()  # who enqueued them knows them
+
+    async def fail_unknown(self, name: str, ttl: float | None, limit: int) -> list[TaskSnapshot]:
+        return []
+
     async def queues(self) -> Sequence[str]:
         return [queue for queue, heap in self._due.items() if heap]
 

@@ -65,7 +65,7 @@ from rail_async_tasks.ledger.session import (
 )
 from rail_async_tasks.ledger.sql import dialect_of
 from rail_async_tasks.ledger.writer import Writer
-from rail_async_tasks.models import TaskExecution, TaskSchedule
+from rail_async_tasks.models import TaskExecution, TaskRuntime, TaskSchedule
 from rail_async_tasks.states import FINAL, UNFINISHED, WAITING, Status
 
 T = TypeVar("T")
@@ -160,6 +160,41 @@ class OrmLedger:
                 return None
             created = self.create_here(new)
         return created if created.existing is None else None
+
+    async def unknown_names(self, known: Collection[str]) -> set[str]:
+        return await self._look(lambda: self._unknown_names(known))
+
+    def _unknown_names(self, known: Collection[str]) -> set[str]:
+        waiting = self._rows().filter(status__in=sorted(WAITING)).exclude(name__in=known)
+        names = set(waiting.order_by().values_list("name", flat=True).distinct())
+        if not names:
+            return names
+        alive = TaskRuntime.objects.using(self.alias).filter(dead=False)
+        return names.difference(*alive.values_list("names", flat=True))
+
+    async def fail_unknown(self, name: str, ttl: float | None, limit: int) -> list[TaskSnapshot]:
+        return await self._look(lambda: self._fail_unknown(name, ttl, limit))
+
+    def _fail_unknown(self, name: str, ttl: float | None, limit: int) -> list[TaskSnapshot]:
+        waiting = self._rows().filter(name=name, status__in=sorted(WAITING)).order_by("id")
+        failed = []
+        for execution_id in list(waiting.values_list("id", flat=True)[:limit]):
+            at = now(self.alias)
+            changed = waiting.filter(id=execution_id).update(
+                status=Status.FAILED,
+                seq=F("seq") + 1,
+                step=0,
+                error=f"No process knows a task of the name {name!r}.",
+                error_code="unknown_task",
+                run_after=None,
+                completed_at=at,
+                updated_at=at,
+                expires_at=None if ttl is None else at + timedelta(seconds=ttl),
+                unique_key=None,
+            )
+            if changed:
+                failed += self.get_many([execution_id])
+        return failed
 
     async def queues(self) -> Sequence[str]:
         waiting = self._rows().filter(status__in=sorted(WAITING)).order_by()

@@ -223,10 +223,6 @@ class Leases(Protocol):
         """The holders of running executions that are no live runtimes."""
         ...
 
-    def known_names(self) -> set[str]:
-        """The tasks that some live runtime knows."""
-        ...
-
     def forget(self) -> None:
         """Deletes the rows of runtimes that have long been dead and hold nothing."""
         ...
@@ -292,6 +288,14 @@ class Ledger(Protocol):
 
         None where that tick, or a later one, was taken before.
         """
+        ...
+
+    async def unknown_names(self, known: Collection[str]) -> set[str]:
+        """The names under which executions wait that neither `known` has nor a live runtime."""
+        ...
+
+    async def fail_unknown(self, name: str, ttl: float | None, limit: int) -> list[TaskSnapshot]:
+        """Fails at most so many executions that wait under this name; as they stand then."""
         ...
 
     async def queues(self) -> Sequence[str]:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 from django.http import HttpRequest, QueryDict
+from django.http.multipartparser import MultiPartParserError
 
 from rail_async_tasks.errors import InvalidArguments
 from rail_async_tasks.service import MAX_PAGE
@@ -28,6 +29,8 @@ LIST_PARAMETERS: Final[dict[str, dict[str, Any]]] = {
         "description": "The `next` of the page before.",
     },
 }
+
+_FORMS: Final = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 # Digits of ASCII: `int()` also takes others, signs, spaces and underscores.
 _LIMIT: Final = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
@@ -67,17 +70,26 @@ def read_limit(text: str | None) -> int:
 
 
 def refuse_body(request: HttpRequest) -> None:
-    """Raise `InvalidArguments` for a body that asks for something: no POST here takes any."""
-    # Clients that cannot send a POST without a body send an empty object.
-    if request.body.strip() and not _is_empty_object(request.body):
-        raise InvalidArguments("The body must be empty, or an empty JSON object.")
+    """Raise `InvalidArguments` for a body that asks for something: no POST here takes any.
+
+    Clients that cannot send a POST without a body send an empty object or form; a form may have
+    the CSRF token.
+    """
+    if not (request.body.strip() and _asks_for_something(request)):
+        return
+    raise InvalidArguments("The body must be empty, or an empty JSON object.")
 
 
-def _is_empty_object(body: bytes) -> bool:
+def _asks_for_something(request: HttpRequest) -> bool:
+    if request.content_type in _FORMS:
+        try:
+            return bool({*request.POST, *request.FILES} - {"csrfmiddlewaretoken"})
+        except MultiPartParserError:
+            return True
     try:
-        return bool(msgspec.json.decode(body) == {})
+        return bool(msgspec.json.decode(request.body) != {})
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
+        return True
 
 
 def last_version(request: HttpRequest) -> tuple[int, int]:

@@ -14,11 +14,13 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Coroutine
+from functools import partial
 from types import FrameType
 from typing import Any, TypeVar
 
 from asgiref.sync import AsyncToSync
 from django.core.signals import setting_changed
+from django.utils.autoreload import DJANGO_AUTORELOAD_ENV
 
 from rail_async_tasks.bus.memory import MemoryBus
 from rail_async_tasks.bus.port import Bus
@@ -221,7 +223,7 @@ class LoopThread:
         self._thread.join(timeout=5)
 
 
-# --- under an ASGI server ------------------------------------------------------------------------
+# --- under a server ------------------------------------------------------------------------------
 
 
 async def startup() -> None:
@@ -229,15 +231,23 @@ async def startup() -> None:
     global _going_away
     _going_away = False
     settings = get_settings()
-    if not settings.enabled or settings.backend == "sync":
-        return
-    await aruntime(in_thread=settings.backend == "thread")
-    _drain_on_signal(asyncio.get_running_loop())
+    if settings.enabled and settings.backend != "sync":
+        await aruntime(in_thread=settings.backend == "thread")
+
+
+async def drain() -> None:
+    """The server is told to stop: streams end, running tasks get `drain_seconds`."""
+    await _end_streams()
+    runtime, bus = current(), _process.bus
+    if runtime is not None:
+        await across(runtime, runtime.drain())
+    elif bus is not None:
+        bus.close_mailboxes()  # of those who watch what runs elsewhere
 
 
 async def shutdown() -> None:
-    """The server is stopping: running tasks get `drain_seconds`, then are handed back."""
-    await _end_streams()
+    """The server is stopping: what has not ended in `drain_seconds` is handed back."""
+    await drain()
     await astop()
 
 
@@ -268,16 +278,24 @@ async def _end_streams() -> None:
             logger.exception("Streams could not be ended")
 
 
-async def _drain(runtime: Runtime) -> None:
-    await _end_streams()
-    await across(runtime, runtime.drain())
-
-
-def _drain_on_signal(loop: asyncio.AbstractEventLoop) -> None:
+def drain_on_signal() -> None:
     """Begins to drain when the server is told to stop, not when it has closed its connections.
 
     It waits for those, and a stream ends only with the drain. The server's own handler runs next.
+    Called on the server's loop.
     """
+    loop = asyncio.get_running_loop()
+
+    def react(go_on: Callable[[], object]) -> None:
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(_begin_drain)
+        go_on()
+
+    chain_signals(react)
+
+
+def chain_signals(react: Callable[[Callable[[], object]], None]) -> None:
+    """Has `react` called at a signal to stop, with what would be done about it otherwise."""
     if threading.current_thread() is not threading.main_thread():
         return
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -288,11 +306,9 @@ def _drain_on_signal(loop: asyncio.AbstractEventLoop) -> None:
         def handle(
             number: int,
             frame: FrameType | None,
-            previous: Callable[[int, FrameType | None], Any] = previous,
+            previous: Callable[[int, FrameType | None], object] = previous,
         ) -> None:
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(_begin_drain)
-            previous(number, frame)
+            react(partial(previous, number, frame))
 
         signal.signal(number, handle)
 
@@ -301,12 +317,39 @@ _drains: set[asyncio.Future[None]] = set()
 
 
 def _begin_drain() -> None:
-    runtime = current()
-    if runtime is None or runtime.draining:
+    if _going_away:
         return
-    drain = asyncio.ensure_future(_drain(runtime))
-    _drains.add(drain)
-    drain.add_done_callback(_drains.discard)
+    drains = asyncio.ensure_future(drain())
+    _drains.add(drains)
+    drains.add_done_callback(_drains.discard)
+
+
+# --- at the end of the process -------------------------------------------------------------------
+
+# What running tasks get (seconds) when the development server reloads: whoever saved a file waits.
+RELOAD_PATIENCE = 2.0
+
+
+def _end_with_process() -> None:
+    """Drains the runtime that lives in another thread's loop."""
+    runtime = current()
+    if runtime is None or not runtime.loop.is_running():
+        return
+    stopping = asyncio.run_coroutine_threadsafe(runtime.stop(), runtime.loop)
+    try:
+        if os.environ.get(DJANGO_AUTORELOAD_ENV) != "true":
+            stopping.result()
+            return
+    except KeyboardInterrupt:  # whoever waits has waited enough
+        pass
+    call_soon(runtime, runtime.hand_back)
+    with contextlib.suppress(TimeoutError):
+        stopping.result(RELOAD_PATIENCE)
+
+
+# As the thread pools of `concurrent.futures` do, and before them: bodies may need those to their
+# end, and find them closed when `atexit` has its turn.
+getattr(threading, "_register_atexit", atexit.register)(_end_with_process)
 
 
 def _forget(*, setting: str, **_: Any) -> None:
@@ -317,4 +360,3 @@ def _forget(*, setting: str, **_: Any) -> None:
 
 
 setting_changed.connect(_forget, dispatch_uid="rail_async_tasks.host")
-atexit.register(stop)

@@ -23,6 +23,7 @@ from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.port import (
     Claimed,
     Created,
+    Held,
     Ledger,
     NewExecution,
     Outcome,
@@ -510,6 +511,27 @@ class Runtime:
         """Gives a lease up that could not be renewed in time, whatever its thread waits for."""
         if self._lease is not None:
             self._lease.give_up_if_over()
+
+    def disown(self, held: Held) -> None:
+        """Hands a running row back that is this runtime's and that it does not know."""
+        logger.error("Task %s is held here and unknown; it is handed back", held.id)
+        outcome = Outcome(id=held.id, token=held.token, status=Status.RETRYING, progress=0)
+        self._unsettled += 1
+        self.ledger.settle(outcome, self._disowned)
+
+    def _disowned(self, settled: Settled | BaseException | None) -> None:
+        self._unsettled -= 1
+        self._settled.set()
+        self.slots.expect_all()
+        self._dispatcher.wake()
+
+    async def fail_unknown(self, name: str) -> None:
+        """Fails what waits under a name that nobody knows."""
+        ttl = self.settings.result_ttl_seconds
+        while failed := await self.ledger.fail_unknown(name, ttl, RECOVERY_PAGE):
+            logger.error("%d tasks failed: no process knows the name %s", len(failed), name)
+            for snapshot in failed:
+                self.publish(snapshot)
 
     async def _recover(self, holder: UUID) -> None:
         """Frees what a dead runtime held, page by page."""

@@ -8,6 +8,7 @@ import logging
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from rail_async_tasks.events import owner_of, task_id_of
 
@@ -21,6 +22,8 @@ INTERVAL = 1.0
 # Every so many looks: watched executions that run elsewhere; queues that no setting names.
 WATCHED_EVERY = 2
 QUEUES_EVERY = 30
+HELD_EVERY = 5
+NAMES_EVERY = 10
 # By how much (seconds) the looks at an owner's changes overlap: the clocks of the database and of
 # this machine may differ, and a change shows only with its commit. A watcher sees none of it twice.
 OVERLAP = 5.0
@@ -33,6 +36,8 @@ class Sweeper:
         self._runtime = runtime
         self._stop = asyncio.Event()
         self._owners_read_at = time.time()
+        self._unknown_rows: set[UUID] = set()
+        self._unknown_names: dict[str, float] = {}
 
     def stop(self) -> None:
         self._stop.set()
@@ -64,8 +69,12 @@ class Sweeper:
         if looks % WATCHED_EVERY == 0:
             await self._reread_watched()
             await self._reread_owners()
+        if looks % HELD_EVERY == 0:
+            await self._find_unknown_rows()
         if looks % QUEUES_EVERY == 0:
             await self._find_queues()
+        if looks % NAMES_EVERY == 0:
+            await self._find_unknown_names()
 
     async def _find_cancels(self) -> None:
         for execution_id in await self._runtime.ledger.cancels_for(self._runtime.id):
@@ -97,6 +106,31 @@ class Sweeper:
             for snapshot in await self._runtime.ledger.changed_since(wanted, at):
                 self._runtime.bus.publish(snapshot)
         self._owners_read_at = began
+
+    async def _find_unknown_rows(self) -> None:
+        """Hands back what the database says runs here and nobody here knows, at a second look.
+
+        The first may come between a commit and its answer.
+        """
+        runtime = self._runtime
+        if not runtime.holding:
+            return
+        held = await runtime.ledger.held_by(runtime.id)
+        unknown = {row.id: row for row in held if row.id not in runtime.attempts}
+        for execution_id in unknown.keys() & self._unknown_rows:
+            runtime.disown(unknown[execution_id])
+        self._unknown_rows = unknown.keys() - self._unknown_rows
+
+    async def _find_unknown_names(self) -> None:
+        """Fails what waits under a name that no live process has known for too long."""
+        runtime = self._runtime
+        now = time.monotonic()
+        unknown = await runtime.ledger.unknown_names(runtime.registry.names())
+        self._unknown_names = {name: self._unknown_names.get(name, now) for name in unknown}
+        patience = runtime.settings.unknown_task_seconds
+        for name, since in self._unknown_names.items():
+            if now - since >= patience:
+                await runtime.fail_unknown(name)
 
     async def _find_queues(self) -> None:
         for queue in await self._runtime.ledger.queues():

@@ -212,9 +212,9 @@ async def test_django_s_own_way_of_asking_agrees(
 
 @ONE_DATABASE
 async def test_without_pyjwt(
-    api: Api, configure: Configure, ada: User, monkeypatch: pytest.MonkeyPatch, settings: Any
+    api: Api, configure: Configure, ada: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error names the extra; a client is told no more than that the server is set up wrongly."""
+    """The error names the extra; a client is told no more than that settings are wrong."""
     configure(backend="sync", jwt=HS)
     token = good(str(ada.pk))
     monkeypatch.setitem(sys.modules, "jwt", None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -192,7 +193,17 @@ async def test_a_stream_that_nobody_reads_is_let_go(ada: Rest) -> None:
     response = await ada.get(f"{task_id}/events/")
     assert subscribers() == 1
     del response
-    ada.client = AsyncClient()
+    gc.collect()  # the test client ties it into a cycle
+    import types
+    def show(o, depth=0):
+        for r in gc.get_referrers(o):
+            if type(r).__name__ in ("frame","list") : continue
+            print("GEN", "  "*depth, type(r), str(r)[:150])
+            if depth<4: show(r, depth+1)
+    for o in gc.get_objects():
+        if type(o) is types.AsyncGeneratorType:
+            print("GEN", o); 
+            if "watch" in o.__qualname__: show(o)
     await none_is_subscribed()
 
 

@@ -101,8 +101,16 @@ BODIES: list[tuple[bytes, str, bool]] = [
     (b"{" * 50_000, "application/json", False),
     (b"[" * 50_000, "application/json", False),
     (b"\xff\xfe", "application/json", False),
-    (b"a=1", "application/x-www-form-urlencoded", False),
-    (b"--x\r\n\r\n--x--", "multipart/form-data; boundary=x", False),
+    (b"--x--\r\n", "multipart/form-data; boundary=x", True),
+    (b"csrfmiddlewaretoken=1", "application/x-www-form-urlencoded", True),
+    (b"csrfmiddlewaretoken=1&a=1", "application/x-www-form-urlencoded", False),
+    (b"a=", "application/x-www-form-urlencoded", False),
+    (
+        b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n--x--\r\n',
+        "multipart/form-data; boundary=x",
+        False,
+    ),
+    (b"x", "multipart/form-data", False),
     (b"x" * 3_000_000, "text/plain", False),
 ]
 
@@ -224,6 +232,10 @@ async def test_a_sessions_post_needs_a_csrf_token(world: None) -> None:
     assert await TaskExecution.objects.acount() == 1
     response = await ada.post(f"{task_id}/retry/", headers={"x-csrftoken": secret})
     assert response.status_code == 201
+    form = {"content_type": "application/x-www-form-urlencoded"}
+    body = f"csrfmiddlewaretoken={secret}".encode()
+    assert (await ada.post(f"{task_id}/retry/", data=body, **form)).status_code == 201
+    assert (await ada.post(f"{task_id}/retry/", data=body[:-1], **form)).status_code == 403
     assert (await ada.get(f"{task_id}/")).status_code == 200
 
 

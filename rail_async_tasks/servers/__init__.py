@@ -1,0 +1,1 @@
+"""Servers that need more than the ASGI lifespan to host the runtime."""

@@ -1,0 +1,172 @@
+"""daphne: the runtime in its reactor's loop, and a command that runs it on uvloop.
+
+daphne has no lifespan, and at its end it cancels all that is open at once. So the runtime starts
+when the reactor runs, and a signal to stop reaches the reactor only after the drain.
+
+    rail-tasks-daphne root.asgi:application      # or python -m rail_async_tasks.servers.daphne
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+from rail_async_tasks.conf import get_settings
+from rail_async_tasks.errors import ConfigurationError
+from rail_async_tasks.runtime import host
+
+logger = logging.getLogger("rail_async_tasks.servers")
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+# What connections get to end in (seconds) once they have been told to.
+LAST_WORDS: Final = 1.0
+# The exit code of a server whose application did not start, as uvicorn has it.
+START_FAILED: Final = 3
+
+
+def host_in_reactor(application: Application) -> Application:
+    """The application, with the runtime from the reactor's start to its end.
+
+    Nothing happens as long as the reactor does not run.
+    """
+    from twisted.internet import reactor
+
+    served = ReactorHost(application, reactor)
+    # Its loop runs a moment later than the reactor is said to.
+    reactor.callWhenRunning(reactor.callLater, 0, served.start)  # type: ignore[attr-defined]
+    return served
+
+
+class ReactorHost:
+    """An application that daphne serves, and the runtime beside it."""
+
+    def __init__(self, application: Application, reactor: Any) -> None:
+        self._application = application
+        self._reactor = reactor
+        self._open: dict[asyncio.Task[Any], str] = {}  # what each of them serves
+        self._starting: asyncio.Task[None] | None = None
+        self._stopping: asyncio.Task[None] | None = None
+        self._told_to_stop = False
+        self._reactor_stops = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._open[task] = scope["type"]
+        try:
+            await self._application(scope, receive, send)
+        finally:
+            self._open.pop(task, None)
+
+    # --- its start -------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """The reactor runs. Called on its loop."""
+        self._starting = asyncio.get_running_loop().create_task(self._start())
+
+    async def _start(self) -> None:
+        try:
+            await host.startup()
+        except Exception:
+            logger.exception("The task runtime could not start.")
+            asyncio.get_running_loop().call_soon(sys.exit, START_FAILED)
+            return
+        self._reactor.addSystemEventTrigger("before", "shutdown", self._before_shutdown)
+        host.chain_signals(self._signalled)
+
+    # --- its end ---------------------------------------------------------------------------------
+
+    def _signalled(self, go_on: Callable[[], object]) -> None:
+        """Drains, then lets the reactor stop; a second signal stops it without waiting."""
+        if not self._told_to_stop:
+            self._told_to_stop = True
+            self._reactor.callFromThread(self._drain_first, go_on)
+        else:
+            go_on()
+
+    def _drain_first(self, go_on: Callable[[], object]) -> None:
+        def stop_reactor(_: object) -> None:
+            if not self._reactor_stops:
+                go_on()
+
+        self._stop().add_done_callback(stop_reactor)
+
+    def _before_shutdown(self) -> Any:
+        """The reactor stops, maybe without a signal. It waits for what is returned."""
+        from twisted.internet.defer import Deferred
+
+        self._reactor_stops = True
+        stopping = self._stop()
+        runtime = host.current()
+        if runtime is not None:
+            host.call_soon(runtime, runtime.hand_back)
+        return Deferred.fromFuture(stopping)
+
+    def _stop(self) -> asyncio.Task[None]:
+        if self._stopping is None:
+            self._stopping = asyncio.get_running_loop().create_task(self._end_all())
+        return self._stopping
+
+    async def _end_all(self) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+            deadline = loop.time() + get_settings().drain_seconds
+            self._stop_listening()
+            await host.drain()
+            await self._end_connections(max(deadline - loop.time(), LAST_WORDS))
+            await host.shutdown()
+        except Exception:
+            logger.exception("The task runtime did not shut down cleanly.")
+
+    def _stop_listening(self) -> None:
+        """Clients that are sent away must not come back here."""
+        from twisted.internet.interfaces import IListeningPort
+
+        for reader in self._reactor.getReaders():
+            if IListeningPort.providedBy(reader):
+                reader.stopListening()
+
+    async def _end_connections(self, seconds: float) -> None:
+        """Lets requests end in that time, cancels those that have not, and sees them end.
+
+        Of a response that is still being sent when the reactor ends, the process dies.
+        """
+        requests = {task for task, kind in self._open.items() if kind == "http"}
+        if requests:
+            await asyncio.wait(requests, timeout=seconds)
+        if self._open:
+            # Sockets end when their clients confirm that they are closed.
+            await asyncio.wait(set(self._open), timeout=LAST_WORDS)
+        left = set(self._open)
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=LAST_WORDS)
+
+
+def main() -> None:
+    """daphne's own command with all its options, on uvloop."""
+    try:
+        import uvloop
+    except ImportError as error:
+        raise ConfigurationError(
+            'daphne on uvloop needs uvloop: pip install "rail_async_tasks[daphne]". Without it,'
+            " daphne's own command serves the application too."
+        ) from error
+    # daphne makes its loop when it is imported.
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    from daphne.cli import CommandLineInterface
+
+    CommandLineInterface.entrypoint()
+
+
+if __name__ == "__main__":
+    main()

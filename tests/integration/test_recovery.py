@@ -1,0 +1,245 @@
+"""What nobody runs: orphans, rows that their holder does not know, names that nobody knows."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.db import connection
+
+from rail_async_tasks import Task, service, task
+from rail_async_tasks.access import SYSTEM
+from rail_async_tasks.bus.memory import MemoryBus
+from rail_async_tasks.conf import get_settings
+from rail_async_tasks.definition import registry
+from rail_async_tasks.ids import new_id
+from rail_async_tasks.models import TaskExecution, TaskRuntime
+from rail_async_tasks.runtime import host, sweeper
+from rail_async_tasks.runtime.runtime import Runtime
+from tests.integration.conftest import Configure, on_databases
+from tests.integration.waiting import final, until
+
+pytestmark = [on_databases, pytest.mark.usefixtures("ends_cleanly")]
+
+LEASE = 1.0
+
+
+def declared(**options: Any) -> Task:
+    @task(name="recovery.noop", **options)
+    async def noop() -> str:
+        return "done"
+
+    return noop
+
+
+@pytest.fixture
+async def stack(configure: Configure) -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+async def other_process(stack: AsyncExitStack) -> Runtime:
+    runtime = Runtime(get_settings(), registry, host._make_ledger(), MemoryBus())
+    runtime.start()
+    stack.push_async_callback(runtime.stop)
+    await until(lambda: runtime.holding)
+    return runtime
+
+
+async def orphan(noop: Task, *, known: bool = True, **columns: Any) -> Any:
+    """A row that runs in the name of a process that is gone."""
+    handle = await noop.using(delay=3600).aenqueue()
+    holder = new_id()
+    if known:
+        at = "2020-01-01T00:00:00Z"
+        await TaskRuntime.objects.acreate(
+            id=holder, place="gone 1", started_at=at, renewed_at=at, dead=False
+        )
+    values = {"attempts": 1, "seq": 2, "run_after": None, **columns}
+    await TaskExecution.objects.filter(id=handle.id).aupdate(
+        status="running", runtime_id=holder, token=new_id(), **values
+    )
+    return handle
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_an_orphan_runs_again(store: str, configure: Configure, known: bool) -> None:
+    """Once its holder has been silent for a lease, or where nobody of that id is known."""
+    configure(lease_seconds=LEASE)
+    snapshot = await final(await orphan(declared(), known=known))
+    assert (snapshot.status, snapshot.result, snapshot.attempts) == ("completed", "done", 2)
+    row = await TaskExecution.objects.aget(id=snapshot.id)
+    assert (row.crashes, row.retry_count) == (1, 0)
+
+
+async def test_what_may_not_run_twice_fails(store: str, configure: Configure) -> None:
+    """As `worker_lost`; so does what has been lost too often."""
+    configure(lease_seconds=LEASE, max_crashes=2)
+    once = declared(rerun_on_crash=False)
+    for handle in [await orphan(once), await orphan(once, rerun_on_crash=True, crashes=2)]:
+        snapshot = await final(handle)
+        assert (snapshot.status, snapshot.error_code) == ("failed", "worker_lost")
+        assert snapshot.error == "The process that ran it was lost."
+        assert snapshot.expires_at is not None
+        assert snapshot.attempts == 1
+
+
+async def test_an_orphan_whose_cancel_was_asked_for(store: str, configure: Configure) -> None:
+    """Is cancelled, and does not run again."""
+    configure(lease_seconds=LEASE)
+    snapshot = await final(await orphan(declared(), cancel_requested=True))
+    assert (snapshot.status, snapshot.error_code) == ("cancelled", "cancelled")
+
+
+async def test_two_recoverers_count_one_crash(
+    store: str, configure: Configure, stack: AsyncExitStack
+) -> None:
+    """And the orphan runs once."""
+    configure(lease_seconds=LEASE)
+    noop = declared()
+    handles = [await orphan(noop) for _ in range(30)]
+    for _ in range(2):
+        await other_process(stack)
+    for handle in handles:
+        await final(handle)
+    await stack.aclose()
+    async for row in TaskExecution.objects.all():
+        assert (row.status, row.crashes, row.attempts) == ("completed", 1, 2)
+        assert row.seq == 5  # run, recovered, run, completed
+
+
+async def test_a_runtime_that_is_taken_for_dead_goes_on_under_a_new_id(
+    store: str, configure: Configure, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What runs is cancelled and handed back, at no cost; it runs again, here."""
+    configure(lease_seconds=LEASE)
+    started: list[int] = []
+
+    @task(name="recovery.twice")
+    async def twice(info: Any) -> int:
+        started.append(info.context.task.attempt)
+        if info.context.task.attempt == 1:
+            await asyncio.Event().wait()
+        return 7
+
+    handle = await twice.aenqueue()
+    await until(lambda: started)
+    runtime = host.current()
+    assert runtime is not None
+    before = runtime.id
+    assert await TaskRuntime.objects.filter(id=before).aupdate(dead=True)
+    snapshot = await final(handle)
+    assert (snapshot.result, snapshot.attempts, snapshot.retry_count) == (7, 2, 0)
+    assert runtime.id != before
+    row = await TaskExecution.objects.aget(id=snapshot.id)
+    assert row.crashes == 0
+    assert "took this one for dead" in caplog.text
+
+
+async def test_a_row_that_its_holder_does_not_know_is_handed_back(
+    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the second look; it is nobody's crash."""
+    monkeypatch.setattr(sweeper, "INTERVAL", 0.05)
+    noop = declared()
+    await final(await noop.aenqueue())
+    runtime = host.current()
+    assert runtime is not None
+    handle = await orphan(noop)
+    await TaskExecution.objects.filter(id=handle.id).aupdate(runtime_id=runtime.id)
+    snapshot = await final(handle)
+    assert (snapshot.status, snapshot.attempts) == ("completed", 2)
+    assert (await TaskExecution.objects.aget(id=handle.id)).crashes == 0
+
+
+async def test_a_name_that_nobody_knows_fails_after_a_while(
+    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not while a live process knows it; its neighbours are not held up."""
+    monkeypatch.setattr(sweeper, "INTERVAL", 0.02)
+    configure(unknown_task_seconds=0.5)
+    noop = declared()
+    known, unknown = [await noop.using(delay=3600).aenqueue() for _ in "ab"]
+    at = "2020-01-01T00:00:00Z"
+    newer = await TaskRuntime.objects.acreate(
+        id=new_id(), place="newer 1", names=["recovery.newer"], started_at=at,
+        renewed_at="2999-01-01T00:00:00Z",
+    )  # fmt: skip
+    for handle, name in ((known, "recovery.newer"), (unknown, "recovery.nowhere")):
+        await TaskExecution.objects.filter(id=handle.id).aupdate(name=name, run_after=None)
+    began = time.monotonic()
+    snapshot = await final(unknown)
+    assert time.monotonic() - began >= 0.4
+    assert (snapshot.status, snapshot.error_code) == ("failed", "unknown_task")
+    assert "recovery.nowhere" in (snapshot.error or "")
+    assert (await known.arefresh()).status == "pending"
+    await TaskRuntime.objects.filter(id=newer.id).aupdate(dead=True)
+    assert (await final(known)).error_code == "unknown_task"
+
+
+async def test_an_outage_of_the_database_is_nobodys_crash(
+    store: str, configure: Configure, stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes that could not renew for longer than the lease: neither condemns the other."""
+    from django.db import OperationalError
+
+    from rail_async_tasks.ledger.leases import OrmLeases
+
+    configure(lease_seconds=LEASE)
+    noop = declared()
+    await final(await noop.aenqueue())
+    mine, other = host.current(), await other_process(stack)
+    assert mine is not None
+    await asyncio.sleep(LEASE * 1.5)  # both may judge
+    with monkeypatch.context() as outage:
+
+        def fail(*_: object) -> None:
+            raise OperationalError("the server is gone")
+
+        outage.setattr(OrmLeases, "renew", fail)
+        outage.setattr(OrmLeases, "begin", fail)
+        await asyncio.sleep(LEASE * 2)
+    await until(lambda: mine.holding and other.holding)
+    await asyncio.sleep(LEASE)
+
+    def condemned() -> int:
+        return TaskRuntime.objects.filter(dead=True, id__in=[mine.id, other.id]).count()
+
+    assert await sync_to_async(condemned)() == 0
+    assert (await final(await noop.aenqueue())).status == "completed"
+
+
+async def test_who_blocks_the_loop_is_named(
+    store: str, configure: Configure, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With its stack, while it is at it; and counted."""
+
+    @task(name="recovery.blocker")
+    async def blocker() -> None:
+        time.sleep(2.0)  # noqa: ASYNC251 (that is the point)
+
+    caplog.set_level(logging.WARNING)
+    handle = await blocker.aenqueue()
+    await final(handle)
+    runtime = host.current()
+    assert runtime is not None
+    assert runtime.statistics()["blocked"] == 1
+    told = [it.getMessage() for it in caplog.records if "has been blocked" in it.getMessage()]
+    assert len(told) == 1
+    assert f"the task recovery.blocker ({handle.id})" in told[0]
+    assert "time.sleep(2.0)" in told[0]
+
+
+async def test_a_stopped_runtime_leaves_no_lease(store: str, configure: Configure) -> None:
+    """Nobody waits for it to be found out."""
+    await final(await declared().aenqueue())
+    await host.astop()
+    assert await TaskRuntime.objects.filter(dead=False).acount() == 0
+    assert connection.alias
+    assert await service.alist(SYSTEM, status="running") == []

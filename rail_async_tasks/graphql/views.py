@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from cross_web import AsyncHTTPRequestAdapter, HTTPException
 from django.conf import settings
+from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.utils.decorators import method_decorator
@@ -98,6 +99,9 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
         sub_response: TemporalHttpResponse,
         headers: Mapping[str, str],
     ) -> HttpResponseBase:
+        if not isinstance(request, ASGIRequest):
+            # It would hold one of few workers to the task's end, and send all events then.
+            raise HTTPException(501, "Subscriptions need an ASGI server; this one is WSGI.")
         response = await super().create_streaming_response(
             request, lambda: _without_farewell(stream()), sub_response, headers
         )

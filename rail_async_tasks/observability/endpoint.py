@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -13,7 +14,9 @@ from django.views.decorators.http import require_safe
 from rail_async_tasks.access import VIEW_PERMISSION, user_id_of
 from rail_async_tasks.auth.caller import authenticate
 from rail_async_tasks.conf import get_settings
-from rail_async_tasks.errors import ConfigurationError, Unauthenticated
+from rail_async_tasks.errors import TaskError, Unauthenticated
+
+logger = logging.getLogger("rail_async_tasks.metrics")
 
 
 @csrf_exempt
@@ -25,12 +28,13 @@ async def metrics(request: HttpRequest) -> HttpResponse:
         if not get_settings().metrics_enabled:
             return _refusal(404, "NOT_FOUND", "There are no metrics: metrics_enabled is off.")
         from rail_async_tasks.observability.metrics import get_metrics
-    except ConfigurationError as error:
-        return _refusal(503, error.code, error.message)
-    try:
+
         user = await authenticate(request)
     except Unauthenticated as error:
         return _unauthenticated(error)
+    except TaskError as error:
+        logger.exception("Metrics cannot be served.")
+        return _refusal(503, error.code, error.message)
     if user_id_of(user) is None:
         return _unauthenticated(Unauthenticated())
     if not await sync_to_async(may_see_metrics)(user):

@@ -47,8 +47,9 @@ class LogObserver:
             return
         if seconds is None:
             logger.info(
-                "Task %s (%s) was cancelled before it started",
-                snapshot.name, snapshot.id, extra=_facts(snapshot),
+                "Task %s (%s) %s (%s), without an attempt here",
+                snapshot.name, snapshot.id, snapshot.status, snapshot.error_code,
+                extra=_facts(snapshot),
             )  # fmt: skip
             return
         logger.info(

@@ -195,6 +195,12 @@ class _Now:
         leaked = GaugeMetricFamily(
             f"{PREFIX}_leaked", "Bodies that were given up, and still have not ended."
         )
+        recovered = CounterMetricFamily(
+            f"{PREFIX}_recovered", "Tasks that were taken over from processes that are gone."
+        )
+        fences = CounterMetricFamily(
+            f"{PREFIX}_leases_lost", "How often this process could not prove in time that it lives."
+        )
         runtime = host.current()
         if runtime is not None:
             attempts = [it.snapshot for it in list(runtime.attempts.values()) if not it.ended]
@@ -202,8 +208,9 @@ class _Now:
             for labels, count in counted.items():
                 running.add_metric(labels, count)
             leaked.add_metric((), runtime.slots.leaked)
-        yield running
-        yield leaked
+            recovered.add_metric((), runtime.recovered)
+            fences.add_metric((), runtime.fences)
+        yield from (running, leaked, recovered, fences)
         yield from _of_writers()
         yield from _of_bus()
 

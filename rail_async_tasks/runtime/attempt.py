@@ -28,8 +28,13 @@ from rail_async_tasks.runtime.context import ExecutionContext, Info, TaskContext
 from rail_async_tasks.runtime.progress import ProgressReporter
 from rail_async_tasks.runtime.threads import DaemonThreads, OrmLane, with_fresh_connections
 from rail_async_tasks.runtime.verdict import Interruption, Terms, Verdict
+from rail_async_tasks.states import Status
 
 logger = logging.getLogger("rail_async_tasks.runtime")
+
+
+# A body that is handed back and has not ended may run elsewhere after so many seconds.
+LATE_HAND_BACK = 5.0
 
 
 def _carried(call: Callable[[], Any]) -> Any:
@@ -183,11 +188,16 @@ class Attempt:
 
     # --- ending it -------------------------------------------------------------------------------
 
-    def interrupt(self, why: Interruption) -> None:
-        """Asks the body to end. The first reason stays; a body that has ended is left alone."""
+    def interrupt(self, why: Interruption, grace: float | None = None) -> None:
+        """Asks the body to end. The first reason stays; a body that has ended is left alone.
+
+        `grace` is how long it may take, in seconds, where that is not what the settings say.
+        """
         if self.ended or self._interruption is not None:
             return
         self._interruption = why
+        if grace is not None:
+            self._grace = grace
         if self._context is not None:
             self._context.request_cancel()
         if self.definition.is_coroutine:
@@ -215,7 +225,11 @@ class Attempt:
             self.snapshot.name, self.snapshot.id, self._grace, self._interruption.name.lower(),
         )  # fmt: skip
         self.given_up = True
-        self._end(verdicts.interrupted(self._interruption, self.terms))
+        verdict = verdicts.interrupted(self._interruption, self.terms)
+        if verdict.status is Status.RETRYING and self._interruption is Interruption.HAND_BACK:
+            # Not to run elsewhere while this body still does: the process is about to end.
+            verdict = msgspec.structs.replace(verdict, delay=LATE_HAND_BACK)
+        self._end(verdict)
 
     def _end(self, verdict: Verdict) -> None:
         self.ended = True

@@ -287,11 +287,35 @@ def drain_on_signal() -> None:
     loop = asyncio.get_running_loop()
 
     def react(go_on: Callable[[], object]) -> None:
+        exit_in_time()
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(_begin_drain)
         go_on()
 
     chain_signals(react)
+
+
+# What the process gets beyond `drain_seconds` to end by itself, in seconds.
+EXIT_PATIENCE = 1.9
+_exit_timer: threading.Timer | None = None
+
+
+def exit_in_time() -> None:
+    """Ends this process a little after the drain, should anything still hold it up then.
+
+    By then every outcome is stored, or its row is for others to recover. From any thread.
+    """
+    global _exit_timer
+    if _exit_timer is None:
+        _exit_timer = threading.Timer(get_settings().drain_seconds + EXIT_PATIENCE, _exit_now)
+        _exit_timer.daemon = True
+        _exit_timer.start()
+
+
+def _exit_now() -> None:
+    logger.critical("The process has not ended in time after its drain; it is ended now")
+    logging.shutdown()
+    os._exit(1)
 
 
 def chain_signals(react: Callable[[Callable[[], object]], None]) -> None:

@@ -42,8 +42,9 @@ class Observer(Protocol):
     def ended(self, snapshot: TaskSnapshot, seconds: float | None, traceback: str | None) -> None:
         """The attempt's outcome is stored: the status is `retrying` or a final one.
 
-        `seconds` is how long the body took; None for an execution that was cancelled while it
-        waited, of which no attempt was made. `traceback` is that of the body's exception.
+        `seconds` is how long the body took; None for an execution that has come to its end without
+        an attempt here: cancelled while it waited, lost with another process, of a name that
+        nobody knows. `traceback` is that of the body's exception.
         """
 
     def dropped(self, snapshot: TaskSnapshot, seconds: float) -> None:

@@ -51,6 +51,8 @@ logger = logging.getLogger("rail_async_tasks.runtime")
 
 # Progress reaches the row at most this often (seconds): two writes a second for a task.
 SAVE_INTERVAL = 0.5
+# What a body gets, at the end of the process, to end after it was asked to, in seconds.
+DRAIN_GRACE = 1.0
 # How long the end of the process is held up for a database that does not answer, in seconds.
 FLUSH_PATIENCE = 5.0
 # Orphans that are freed in one statement.
@@ -220,14 +222,18 @@ class Runtime:
         try:
             await self._until_idle(self.settings.drain_seconds)
             self.hand_back()
-            # A body that ignores it is given up, and its row settled, after the grace period.
-            await self._until_idle(self.settings.cancel_grace_seconds + 1)
+            # A body that ignores it is given up, and its row settled: the process must end in time.
+            await self._until_idle(self._drain_grace + 0.5)
         finally:
             self._drained.set()
 
     def hand_back(self) -> None:
         """Asks all that is running to end now, for another process to begin it anew."""
-        self._interrupt_all(Interruption.HAND_BACK)
+        self._interrupt_all(Interruption.HAND_BACK, self._drain_grace)
+
+    @property
+    def _drain_grace(self) -> float:
+        return min(self.settings.cancel_grace_seconds, DRAIN_GRACE)
 
     async def stop(self) -> None:
         """Drains, flushes and ends. Safe to call twice."""
@@ -257,9 +263,9 @@ class Runtime:
             except TimeoutError:
                 return
 
-    def _interrupt_all(self, why: Interruption) -> None:
+    def _interrupt_all(self, why: Interruption, grace: float | None = None) -> None:
         for attempt in list(self.attempts.values()):
-            attempt.interrupt(why)
+            attempt.interrupt(why, grace)
 
     # --- new executions --------------------------------------------------------------------------
 
@@ -532,6 +538,7 @@ class Runtime:
             logger.error("%d tasks failed: no process knows the name %s", len(failed), name)
             for snapshot in failed:
                 self.publish(snapshot)
+                self.observers.ended(snapshot, None, None)
 
     async def _recover(self, holder: UUID) -> None:
         """Frees what a dead runtime held, page by page."""
@@ -543,7 +550,9 @@ class Runtime:
                 count += len(freed)
                 for snapshot in freed:
                     self.publish(snapshot)
-                    if not snapshot.is_final:
+                    if snapshot.is_final:
+                        self.observers.ended(snapshot, None, None)
+                    else:
                         self._dispatcher.expect(snapshot.name, snapshot.queue)
         except Exception as error:
             logger.warning("The tasks of %s could not be recovered yet: %s", holder, error)

@@ -133,3 +133,26 @@ async def test_a_task_that_takes_its_process_down_fails_alone(
     assert (dead.status, dead.error_code) == ("failed", "worker_lost")
     assert (dead.attempts, dead.crashes) == (3, 3)
     assert [row.status for row in rows.values()] == ["completed"] * 3
+
+
+async def test_a_body_that_will_not_end_does_not_hold_the_process(
+    place: Place, stack: AsyncExitStack
+) -> None:
+    """It swallows its cancel, or sits in a thread: the process ends in time, the rows wait."""
+    stubborn = Server(place.env, loop="asyncio", lease_seconds=LEASE, drain_seconds=1)
+    stack.callback(stubborn.stop)
+    stubborn.wait_until_it_answers()
+    client = client_of(stubborn, place, stack)
+    ids = [await client.start("swallow"), await client.start("sit")]
+    for task_id in ids:
+        await client.until(task_id, "running")
+    began = time.monotonic()
+    stubborn.terminate()
+    await asyncio.to_thread(stubborn.wait, 10)
+    assert time.monotonic() - began < 1 + 2 + 0.5  # the keeper has to notice
+    for row in await rows_of(ids):
+        assert (row.status, row.retry_count, row.crashes) == ("retrying", 0, 0)
+        assert row.run_after is not None  # not while the old body may still run
+    serve(place, stack)
+    for row in await until_final(ids, 15):
+        assert (row.status, row.result, row.attempts) == ("completed", 2, 2)

@@ -91,7 +91,7 @@ async def test_one_that_never_ran_is_told_too(configure: Configure, tasks_log: L
     handle = await later.using(delay=3600).aenqueue()
     await service.acancel(SYSTEM, handle.id)
     (record,) = tasks_log()
-    assert "cancelled before it started" in record.getMessage()
+    assert "cancelled (cancelled), without an attempt here" in record.getMessage()
     assert vars(record)["status"] == "cancelled"
 
 

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 from django.db import transaction
+from django.db.models import QuerySet
 
-from rail_async_tasks import service, task
+from rail_async_tasks import TaskHandle, service, task
 from rail_async_tasks.access import SYSTEM
+from rail_async_tasks.ids import new_id
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.runtime import host, observers
 from tests.integration.conftest import Configure, in_memory, on_databases
@@ -185,6 +187,35 @@ async def test_a_broken_observer_hurts_no_task(
     snapshot = await final(await fine.aenqueue())
     assert (snapshot.status, snapshot.result) == ("completed", 7)
     await until(lambda: sum("Broken" in it.getMessage() for it in caplog.records) == 3)
+
+
+@on_databases
+async def test_what_ends_without_an_attempt_here_is_told(
+    configure: Configure, recorder: Recorder
+) -> None:
+    """Failed because nobody knows its name, or because its process was lost once too often."""
+    configure(max_crashes=0)
+    runtime = await host.aruntime()
+
+    @task(name="o.later")
+    async def later() -> None: ...
+
+    unknown, lost = [await later.using(delay=3600).aenqueue() for _ in range(2)]
+    dead = new_id()
+    await rows(unknown).aupdate(name="o.renamed", run_after=None)
+    await rows(lost).aupdate(
+        status="running", run_after=None, attempts=1, runtime_id=dead, token=new_id()
+    )
+    await runtime.fail_unknown("o.renamed")
+    await runtime._recover(dead)
+    ended = [it for it in recorder.seen if it[0] == "ended"]
+    assert ended == [("ended", "failed", None, None)] * 2
+    codes = [(await it.arefresh()).snapshot.error_code for it in (unknown, lost)]
+    assert codes == ["unknown_task", "worker_lost"]
+
+
+def rows(handle: TaskHandle) -> QuerySet[TaskExecution]:
+    return TaskExecution.objects.filter(id=handle.id)
 
 
 # --- slow -----------------------------------------------------------------------------------------

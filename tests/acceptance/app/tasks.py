@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import time
+from contextlib import suppress
 from typing import Any
 
 import strawberry
@@ -75,6 +76,25 @@ def survive_in_thread(info: Any) -> int:
     return attempt
 
 
+@task_mutation(name="acceptance.swallow")
+async def swallow(info: Any) -> int:
+    """Not end when asked to, in the first attempt."""
+    info.context.task.update_progress(5)
+    while info.context.task.attempt == 1:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+    return 2
+
+
+@task_mutation(name="acceptance.sit")
+def sit(info: Any) -> int:
+    """The same in a thread."""
+    info.context.task.update_progress(5)
+    while info.context.task.attempt == 1:
+        time.sleep(0.1)
+    return 2
+
+
 @task_mutation(name="acceptance.die")
 async def die(delay: float) -> None:
     """Take the process down."""
@@ -106,3 +126,5 @@ class Mutations:
     survive_in_thread = survive_in_thread
     flood = flood
     die = die
+    swallow = swallow
+    sit = sit

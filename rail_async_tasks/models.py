@@ -53,6 +53,9 @@ class TaskExecution(models.Model):
     started_at = models.DateTimeField(null=True, blank=True)
     completed_at = models.DateTimeField(null=True, blank=True)
     expires_at = models.DateTimeField(null=True, blank=True)
+    callback_at = models.DateTimeField(
+        null=True, blank=True, help_text="Since when any process may make its failure callback."
+    )
 
     class Meta:
         db_table = "rail_async_tasks_execution"
@@ -78,6 +81,11 @@ class TaskExecution(models.Model):
             ),
             # What a process holds: cancels asked for elsewhere, recovery.
             models.Index(fields=("runtime_id",), name="rat_held", condition=Q(status="running")),
+            models.Index(
+                fields=("callback_at",),
+                name="rat_callback",
+                condition=Q(callback_at__isnull=False),
+            ),
             # What has been lost with a process waits for a turn of its own.
             models.Index(
                 fields=("queue",),

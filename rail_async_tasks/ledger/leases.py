@@ -17,6 +17,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import QuerySet
 
 from rail_async_tasks.ledger.connections import dedicated_connection
+from rail_async_tasks.ledger.port import INLINE_HOLDER, INLINE_SECONDS
 from rail_async_tasks.ledger.rows import now
 from rail_async_tasks.models import TaskExecution, TaskRuntime
 from rail_async_tasks.states import Status
@@ -59,6 +60,8 @@ class OrmLeases:
 
     def orphaned(self) -> set[UUID]:
         held = TaskExecution.objects.using(self._alias).filter(status=Status.RUNNING).order_by()
+        long_ago = now(self._alias) - timedelta(seconds=INLINE_SECONDS)
+        held = held.exclude(runtime_id=INLINE_HOLDER, started_at__gt=long_ago)
         found = held.values_list("runtime_id", flat=True).distinct()
         holders = {holder for holder in found if holder is not None}
         if not holders:

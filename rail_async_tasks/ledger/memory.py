@@ -366,8 +366,21 @@ class MemoryLedger:
     async def unknown_names(self, known: Collection[str]) -> set[str]:
         return set()  # who enqueued them knows them
 
-    async def fail_unknown(self, name: str, ttl: float | None, limit: int) -> list[TaskSnapshot]:
+    async def fail_unknown(
+        self, name: str, ttl: float | None, callback: float | None, limit: int
+    ) -> list[TaskSnapshot]:
         return []
+
+    async def overdue_callbacks(
+        self, hold: float, limit: int, besides: Collection[UUID]
+    ) -> list[tuple[TaskSnapshot, str | None]]:
+        return []  # who would make them is gone, with the rows
+
+    async def keep_callback(self, execution_id: UUID, hold: float) -> None: ...
+
+    async def callback_made(self, execution_id: UUID) -> None: ...
+
+    def callback_made_here(self, execution_id: UUID) -> None: ...
 
     async def queues(self) -> Sequence[str]:
         return [queue for queue, heap in self._due.items() if heap]

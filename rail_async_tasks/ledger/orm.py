@@ -172,10 +172,14 @@ class OrmLedger:
         alive = TaskRuntime.objects.using(self.alias).filter(dead=False)
         return names.difference(*alive.values_list("names", flat=True))
 
-    async def fail_unknown(self, name: str, ttl: float | None, limit: int) -> list[TaskSnapshot]:
-        return await self._look(lambda: self._fail_unknown(name, ttl, limit))
+    async def fail_unknown(
+        self, name: str, ttl: float | None, callback: float | None, limit: int
+    ) -> list[TaskSnapshot]:
+        return await self._look(lambda: self._fail_unknown(name, ttl, callback, limit))
 
-    def _fail_unknown(self, name: str, ttl: float | None, limit: int) -> list[TaskSnapshot]:
+    def _fail_unknown(
+        self, name: str, ttl: float | None, callback: float | None, limit: int
+    ) -> list[TaskSnapshot]:
         waiting = self._rows().filter(name=name, status__in=sorted(WAITING)).order_by("id")
         failed = []
         for execution_id in list(waiting.values_list("id", flat=True)[:limit]):
@@ -190,11 +194,41 @@ class OrmLedger:
                 completed_at=at,
                 updated_at=at,
                 expires_at=None if ttl is None else at + timedelta(seconds=ttl),
+                callback_at=None if callback is None else at + timedelta(seconds=callback),
                 unique_key=None,
             )
             if changed:
                 failed += self.get_many([execution_id])
         return failed
+
+    async def overdue_callbacks(
+        self, hold: float, limit: int, besides: Collection[UUID]
+    ) -> list[tuple[TaskSnapshot, str | None]]:
+        return await self._look(lambda: self._overdue_callbacks(hold, limit, besides))
+
+    def _overdue_callbacks(
+        self, hold: float, limit: int, besides: Collection[UUID]
+    ) -> list[tuple[TaskSnapshot, str | None]]:
+        at = now(self.alias)
+        overdue = self._rows().filter(callback_at__lte=at).exclude(id__in=besides)
+        taken = []
+        for row in list(overdue.order_by("callback_at")[:limit]):
+            # Whoever moves the time on has it.
+            mine = self._rows().filter(id=row.id, callback_at__lte=at)
+            if mine.update(callback_at=at + timedelta(seconds=hold)):
+                taken.append((snapshot_of(row), row.traceback))
+        return taken
+
+    async def keep_callback(self, execution_id: UUID, hold: float) -> None:
+        made = self._rows().filter(id=execution_id, callback_at__isnull=False)
+        until = now(self.alias) + timedelta(seconds=hold)
+        await self._look(lambda: made.update(callback_at=until))
+
+    async def callback_made(self, execution_id: UUID) -> None:
+        await self._look(lambda: self.callback_made_here(execution_id))
+
+    def callback_made_here(self, execution_id: UUID) -> None:
+        self._rows().filter(id=execution_id).update(callback_at=None)
 
     async def queues(self) -> Sequence[str]:
         waiting = self._rows().filter(status__in=sorted(WAITING)).order_by()
@@ -346,11 +380,12 @@ class OrmLedger:
 
     def _expired(self, which: Disposal) -> QuerySet[TaskExecution]:
         ended = self._rows().filter(status__in=sorted(which.statuses & FINAL))
-        return ended.filter(expires_at__lte=now(self.alias))
+        return ended.filter(expires_at__lte=now(self.alias), callback_at__isnull=True)
 
     def _aged(self, which: Disposal, age: float) -> QuerySet[TaskExecution]:
         ended = self._rows().filter(status__in=sorted(which.statuses & FINAL))
-        return ended.filter(completed_at__lte=now(self.alias) - timedelta(seconds=age))
+        before = now(self.alias) - timedelta(seconds=age)
+        return ended.filter(completed_at__lte=before, callback_at__isnull=True)
 
     def _delete(self, rows: QuerySet[TaskExecution], limit: int) -> int:
         """Deletes the first of these rows. They are final: nobody changes them meanwhile."""

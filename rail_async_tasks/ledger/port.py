@@ -21,6 +21,11 @@ import msgspec
 from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.states import FINAL, Status
 
+# The holder of what runs inline, in its caller's thread and transaction. It has no lease, so what a
+# process that died leaves behind is taken for an orphan only after `INLINE_SECONDS`.
+INLINE_HOLDER = UUID(int=1)
+INLINE_SECONDS = 86400.0
+
 
 class NewExecution(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A row to insert. With a `token` it is inserted as running: that commit is the claim.
@@ -83,6 +88,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     retried: int = 0
     delay: float | None = None
     ttl: float | None = None
+    # How long (seconds) the failure callback is this process's to make, if it failed for good.
+    callback: float | None = None
 
 
 class Settled(msgspec.Struct, frozen=True, gc=False):
@@ -162,11 +169,15 @@ class Disposal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recovery(msgspec.Struct, frozen=True):
-    """What becomes of executions whose holder is dead. `ttl` is of those that end, in seconds."""
+    """What becomes of executions whose holder is dead. `ttl` is of those that end, in seconds.
+
+    `callback` is as in `Outcome`.
+    """
 
     holder: UUID
     max_crashes: int
     ttl: float | None
+    callback: float | None = None
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -294,8 +305,27 @@ class Ledger(Protocol):
         """The names under which executions wait that neither `known` has nor a live runtime."""
         ...
 
-    async def fail_unknown(self, name: str, ttl: float | None, limit: int) -> list[TaskSnapshot]:
+    async def fail_unknown(
+        self, name: str, ttl: float | None, callback: float | None, limit: int
+    ) -> list[TaskSnapshot]:
         """Fails at most so many executions that wait under this name; as they stand then."""
+        ...
+
+    async def overdue_callbacks(
+        self, hold: float, limit: int, besides: Collection[UUID]
+    ) -> list[tuple[TaskSnapshot, str | None]]:
+        """Takes over failure callbacks whose time to be made has passed, for `hold` seconds.
+
+        With their tracebacks. Those `besides` are being made by who asks.
+        """
+        ...
+
+    async def keep_callback(self, execution_id: UUID, hold: float) -> None:
+        """The callback is still being made: nobody else may make it for `hold` seconds."""
+        ...
+
+    async def callback_made(self, execution_id: UUID) -> None:
+        """The callback has been made, once and for all."""
         ...
 
     async def queues(self) -> Sequence[str]:
@@ -403,6 +433,8 @@ class Ledger(Protocol):
     # --- for an attempt that runs inline, in the caller's thread ---------------------------------
 
     def settle_here(self, outcome: Outcome) -> Settled | None: ...
+
+    def callback_made_here(self, execution_id: UUID) -> None: ...
 
     def progress_here(self, progress: Progress) -> None: ...
 

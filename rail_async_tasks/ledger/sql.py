@@ -37,7 +37,7 @@ _NEW = {
 _OUTCOME = {
     "id": "uuid", "token": "uuid", "status": "text", "progress": "int", "progress_message": "text",
     "result": "text", "error": "text", "error_code": "text", "traceback": "text", "retried": "int",
-    "delay": "float8", "ttl": "float8",
+    "delay": "float8", "ttl": "float8", "callback": "float8",
 }  # fmt: skip
 _PROGRESS = {
     "id": "uuid", "token": "uuid", "progress": "int", "progress_message": "text", "step": "int",
@@ -227,6 +227,8 @@ class Dialect:
                 THEN {self.later("r.delay")} END,
             completed_at = CASE WHEN {final} THEN {self.now} END,
             expires_at = CASE WHEN {final} AND r.ttl IS NOT NULL THEN {self.later("r.ttl")} END,
+            callback_at = CASE WHEN {settled} = 'failed' AND r.callback IS NOT NULL
+                THEN {self.later("r.callback")} END,
             unique_key = CASE WHEN {final} THEN NULL ELSE t.unique_key END,
             runtime_id = NULL, updated_at = {self.now}"""
 
@@ -285,6 +287,8 @@ class Dialect:
             completed_at = CASE WHEN {final} THEN {self.now_of("lost")} END,
             expires_at = CASE WHEN {final} AND lost.ttl IS NOT NULL
                 THEN {self.later("lost.ttl", "lost")} END,
+            callback_at = CASE WHEN lost.settled = 'failed' AND lost.callback IS NOT NULL
+                THEN {self.later("lost.callback", "lost")} END,
             unique_key = CASE WHEN {final} THEN NULL ELSE t.unique_key END,
             runtime_id = NULL, updated_at = {self.now_of("lost")}"""
 
@@ -292,7 +296,8 @@ class Dialect:
         columns = ", ".join(f"t.{column}" for column in SNAPSHOT)
         return f"""
             WITH lost AS (
-                SELECT t.id, {self._recovered} AS settled, %s::float8 AS ttl FROM {TABLE} AS t
+                SELECT t.id, {self._recovered} AS settled, %s::float8 AS ttl, %s::float8 AS callback
+                FROM {TABLE} AS t
                 WHERE t.status = 'running' AND t.runtime_id = %s
                 ORDER BY t.id LIMIT %s FOR UPDATE SKIP LOCKED)
             UPDATE {TABLE} AS t SET {self._recover_sets()}
@@ -300,7 +305,9 @@ class Dialect:
             RETURNING {columns}"""
 
     def recover_params(self, recovery: Recovery, limit: int, clock: str | None) -> list[Any]:
-        return [recovery.max_crashes, recovery.ttl, recovery.holder, limit]
+        return [
+            recovery.max_crashes, recovery.ttl, recovery.callback, recovery.holder, limit,
+        ]  # fmt: skip
 
 
 class SQLiteDialect(Dialect):
@@ -409,14 +416,18 @@ class SQLiteDialect(Dialect):
         return f"""
             UPDATE {TABLE} AS t SET {self._recover_sets()}
             FROM (
-                SELECT id AS lost_id, {self._recovered} AS settled, %s AS ttl, %s AS now
+                SELECT id AS lost_id, {self._recovered} AS settled,
+                    %s AS ttl, %s AS callback, %s AS now
                 FROM {TABLE} AS t
                 WHERE status = 'running' AND runtime_id = %s ORDER BY id LIMIT %s) AS lost
             WHERE t.id = lost.lost_id
             RETURNING {columns}"""
 
     def recover_params(self, recovery: Recovery, limit: int, clock: str | None) -> list[Any]:
-        return [recovery.max_crashes, recovery.ttl, clock, recovery.holder.hex, limit]
+        return [
+            recovery.max_crashes, recovery.ttl, recovery.callback, clock,
+            recovery.holder.hex, limit,
+        ]  # fmt: skip
 
 
 _dialects: dict[str, Dialect] = {"postgresql": Dialect(), "sqlite": SQLiteDialect()}

@@ -263,7 +263,7 @@ class Attempt:
             token=self.token,
             progress=self.snapshot.progress,
             progress_message=self.snapshot.progress_message,
-            ttl=self.terms.ttl,
+            terms=self.terms,
         )
 
     def unstorable(self, error: BaseException) -> Outcome:

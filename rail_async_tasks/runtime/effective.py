@@ -10,6 +10,7 @@ from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.retry import RetryPolicy
+from rail_async_tasks.runtime.failures import hold_of
 from rail_async_tasks.runtime.verdict import Terms
 
 T = TypeVar("T")
@@ -67,6 +68,7 @@ def terms(
         timeout=options.timeout,
         ttl=settings.result_ttl_seconds,
         max_result_bytes=settings.max_result_bytes,
+        callback=hold_of(settings),
     )
 
 

@@ -17,10 +17,11 @@ from rail_async_tasks.definition import Registry, TaskDefinition
 from rail_async_tasks.errors import TaskCancelled
 from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.port import Claimed, Ledger, NewExecution, Progress
+from rail_async_tasks.ledger.port import INLINE_HOLDER, Claimed, Ledger, NewExecution, Progress
 from rail_async_tasks.runtime import verdict as verdicts
 from rail_async_tasks.runtime.context import ExecutionContext, Info, TaskContext, load_user
 from rail_async_tasks.runtime.effective import effective, terms
+from rail_async_tasks.runtime.failures import call_here
 from rail_async_tasks.runtime.observers import observers_for
 from rail_async_tasks.runtime.runtime import as_created, as_settled
 from rail_async_tasks.runtime.verdict import Terms, Verdict
@@ -39,7 +40,7 @@ class InlineRun:
         self._ledger = ledger
         self._bus = bus
         self._observers = observers_for(settings)
-        self._runtime_id = new_id()
+        self._runtime_id = INLINE_HOLDER
 
     def create(self, new: NewExecution) -> TaskSnapshot:
         """Stores the execution and runs it to its end; an existing one with its key comes back."""
@@ -83,7 +84,7 @@ class InlineRun:
             token=claimed.token,
             progress=progress.snapshot.progress,
             progress_message=progress.snapshot.progress_message,
-            ttl=agreed.ttl,
+            terms=agreed,
         )
         settled = self._ledger.settle_here(outcome)
         if settled is None:  # somebody else has ended it: what they made of it holds
@@ -94,7 +95,13 @@ class InlineRun:
         snapshot = as_settled(progress.snapshot, outcome, settled)
         self._publish(snapshot)
         self._observers.ended(snapshot, seconds, outcome.traceback)
+        if snapshot.status == Status.FAILED and outcome.callback is not None:
+            self._ledger.on_commit(lambda: self._call_back(snapshot, outcome.traceback))
         return snapshot
+
+    def _call_back(self, snapshot: TaskSnapshot, traceback: str | None) -> None:
+        call_here(self._settings, snapshot, traceback)
+        self._ledger.callback_made_here(snapshot.id)
 
     def _body(
         self, claimed: Claimed, definition: TaskDefinition, agreed: Terms, progress: _Progress

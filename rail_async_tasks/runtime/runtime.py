@@ -37,6 +37,7 @@ from rail_async_tasks.runtime.cleanup import Cleaner
 from rail_async_tasks.runtime.cron import Cron
 from rail_async_tasks.runtime.dispatcher import Dispatcher
 from rail_async_tasks.runtime.effective import effective, terms
+from rail_async_tasks.runtime.failures import FailureCallbacks, hold_of
 from rail_async_tasks.runtime.lease import Lease
 from rail_async_tasks.runtime.observers import observers_for
 from rail_async_tasks.runtime.slots import QueueLimits, Slots
@@ -55,6 +56,8 @@ SAVE_INTERVAL = 0.5
 DRAIN_GRACE = 1.0
 # How long the end of the process is held up for a database that does not answer, in seconds.
 FLUSH_PATIENCE = 5.0
+# What failure callbacks that are being made get then, in seconds; others make them again.
+CALLBACK_PATIENCE = 1.0
 # Orphans that are freed in one statement.
 RECOVERY_PAGE = 200
 # How long the caller of a creation waits for it, in seconds.
@@ -98,6 +101,7 @@ class Runtime:
         self._sweeper = Sweeper(self)
         self._cleaner = Cleaner(ledger)
         self._cron = Cron(self)
+        self.callbacks = FailureCallbacks(settings, ledger)
         self._threads = DaemonThreads("rail-tasks-def")
         self._lanes = OrmLanes(settings.max_workers)
         self._host: asyncio.Task[None] | None = None
@@ -191,6 +195,7 @@ class Runtime:
         while self._creating or self._unsettled:
             self._settled.clear()
             await self._settled.wait()
+        await self.callbacks.ended(CALLBACK_PATIENCE)
         await self.ledger.stop()
         await self._end_lease()
         self._watchdog.stop()
@@ -464,6 +469,8 @@ class Runtime:
             after = as_settled(attempt.snapshot, outcome, settled)
             self.publish(after)
             self.observers.ended(after, attempt.seconds, outcome.traceback)
+            if settled.status is Status.FAILED:
+                self.callbacks.failed(after, outcome.traceback)
             if settled.status is Status.RETRYING and not self.draining:
                 if settled.run_after is None:
                     self._dispatcher.expect(attempt.snapshot.name, attempt.snapshot.queue)
@@ -533,17 +540,20 @@ class Runtime:
 
     async def fail_unknown(self, name: str) -> None:
         """Fails what waits under a name that nobody knows."""
-        ttl = self.settings.result_ttl_seconds
-        while failed := await self.ledger.fail_unknown(name, ttl, RECOVERY_PAGE):
+        ttl, hold = self.settings.result_ttl_seconds, hold_of(self.settings)
+        while failed := await self.ledger.fail_unknown(name, ttl, hold, RECOVERY_PAGE):
             logger.error("%d tasks failed: no process knows the name %s", len(failed), name)
             for snapshot in failed:
                 self.publish(snapshot)
+                self.callbacks.failed(snapshot, None)
                 self.observers.ended(snapshot, None, None)
 
     async def _recover(self, holder: UUID) -> None:
         """Frees what a dead runtime held, page by page."""
         settings = self.settings
-        recovery = Recovery(holder, settings.max_crashes, settings.result_ttl_seconds)
+        recovery = Recovery(
+            holder, settings.max_crashes, settings.result_ttl_seconds, hold_of(settings)
+        )
         count = 0
         try:
             while freed := await self.ledger.recover(recovery, RECOVERY_PAGE):
@@ -552,6 +562,8 @@ class Runtime:
                     self.publish(snapshot)
                     if snapshot.is_final:
                         self.observers.ended(snapshot, None, None)
+                        if snapshot.status == Status.FAILED:
+                            self.callbacks.failed(snapshot, None)
                     else:
                         self._dispatcher.expect(snapshot.name, snapshot.queue)
         except Exception as error:

@@ -75,6 +75,7 @@ class Sweeper:
             await self._find_queues()
         if looks % NAMES_EVERY == 0:
             await self._find_unknown_names()
+            await self._runtime.callbacks.find_overdue()
 
     async def _find_cancels(self) -> None:
         for execution_id in await self._runtime.ledger.cancels_for(self._runtime.id):

@@ -33,6 +33,7 @@ class Terms(msgspec.Struct, frozen=True):
     timeout: float | None
     ttl: float | None
     max_result_bytes: int
+    callback: float | None = None
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -144,7 +145,7 @@ def outcome(
     token: UUID,
     progress: int,
     progress_message: str | None,
-    ttl: float | None,
+    terms: Terms,
 ) -> Outcome:
     """The verdict as the ledger takes it."""
     return Outcome(
@@ -159,7 +160,8 @@ def outcome(
         traceback=verdict.traceback,
         retried=verdict.retried,
         delay=verdict.delay,
-        ttl=ttl,
+        ttl=terms.ttl,
+        callback=terms.callback,
     )
 
 

@@ -1,8 +1,9 @@
-"""A real uvicorn with the acceptance tests' app, and what it must not say."""
+"""A real server with the acceptance tests' app, and what it must not say."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.acceptance.kinds import KINDS, Kind
 from tests.services.process import KEEPER, ServerFailed, free_port
 
 ROOT = Path(__file__).parents[2]
@@ -23,30 +25,42 @@ ALARMS = ("Traceback", "never awaited", "never retrieved", "different loop", "wa
 
 
 class Server:
-    """One server process. It ends with the test run at the latest; `terminate` ends it now."""
+    """One server. It ends with the test run at the latest; `terminate` ends it now.
 
-    def __init__(self, env: dict[str, str], *, loop: str, **task_settings: Any) -> None:
+    It is uvicorn on that `loop`, or of the `kind` that is given.
+    """
+
+    def __init__(
+        self,
+        env: dict[str, str],
+        *,
+        loop: str = "asyncio",
+        kind: Kind | None = None,
+        **task_settings: Any,
+    ) -> None:
+        self.kind = kind or KINDS["uvicorn" if loop == "asyncio" else "uvicorn-uvloop"]
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/graphql/"
         self.ws = f"ws://127.0.0.1:{self.port}/graphql/"
         self._folder = Path(tempfile.mkdtemp(prefix="rail-async-tasks-acceptance-"))
         self._log = self._folder / "errors"
+        self._watched = self._folder / "acceptance_watched.py"
+        self._watched.touch()
         env = {
             **env,
+            **self.kind.env,
             "DJANGO_SETTINGS_MODULE": "tests.acceptance.settings",
             "ACCEPTANCE_TASK_SETTINGS": json.dumps(task_settings),
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": f"{ROOT}:{self._folder}",
             "PYTHONWARNINGS": "default",
         }
-        uvicorn = [sys.executable, "-m", "uvicorn", "tests.asgi:application"]
-        options = [f"--port={self.port}", f"--loop={loop}", "--no-access-log"]
         # The keeper removes its folder, with all that the server said, when it has ended it.
         kept = self._folder / "kept"
         kept.mkdir()
         self._keeper = subprocess.Popen(
             [sys.executable, str(KEEPER), str(kept), "SIGTERM", "",
              "env", *(f"{name}={value}" for name, value in env.items()),
-             "sh", "-c", f'exec "$@" 2>"{self._log}"', "sh", *uvicorn, *options],
+             "sh", "-c", f'exec "$@" 2>"{self._log}"', "sh", *self.kind.argv(self.port)],
             stdin=subprocess.PIPE,
             start_new_session=True,
         )  # fmt: skip
@@ -78,9 +92,25 @@ class Server:
     @property
     def pid(self) -> int:
         """Of the server itself."""
-        keeper = self._keeper.pid
-        children = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
-        return int(children[0])
+        return self._children(self._keeper.pid)[0]
+
+    def workers(self) -> list[int]:
+        """The ids of its child processes."""
+        return self._children(self.pid)
+
+    @staticmethod
+    def _children(pid: int) -> list[int]:
+        return [int(it) for it in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    def reload(self, seconds: float = 30) -> None:
+        """Has a server that watches its files begin anew, and waits until it answers."""
+        before, deadline = self.workers(), time.monotonic() + seconds
+        while set(self.workers()) & set(before):
+            assert time.monotonic() < deadline
+            # Again and again: what has changed before its first look it does not see.
+            os.utime(self._watched)
+            time.sleep(0.1)
+        self.wait_until_it_answers(deadline - time.monotonic())
 
     def terminate(self) -> None:
         """Sends SIGTERM, once, and does not wait."""
@@ -104,9 +134,11 @@ class Server:
 
 
 @contextmanager
-def running_server(env: dict[str, str], *, loop: str, **task_settings: Any) -> Iterator[Server]:
+def running_server(
+    env: dict[str, str], *, loop: str = "asyncio", kind: Kind | None = None, **task_settings: Any
+) -> Iterator[Server]:
     """A server that answers; at the end nothing may have gone wrong in it."""
-    server = Server(env, loop=loop, **task_settings)
+    server = Server(env, loop=loop, kind=kind, **task_settings)
     try:
         server.wait_until_it_answers()
         yield server

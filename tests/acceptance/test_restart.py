@@ -3,73 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import signal
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, suppress
-from typing import Any
+from contextlib import AsyncExitStack
 
-import httpx
 import pytest
-from websockets.exceptions import ConnectionClosed
 
 from rail_async_tasks.models import TaskExecution
-from tests.acceptance.client import FOLLOW, FOLLOW_MINE, PATIENCE, Client, subscribe
+from tests.acceptance.client import PATIENCE, Client
 from tests.acceptance.conftest import Place
+from tests.acceptance.ends import end_of_socket, end_of_stream, handed_back, left_open
 from tests.acceptance.server import Server, running_server
 
 DRAIN_SECONDS = 1
-
-# uvicorn ends what it has to end, then raises the signal that it was sent once more.
-GRACEFUL = (0, 256 - signal.SIGTERM)
 
 
 @pytest.fixture
 async def stack() -> AsyncIterator[AsyncExitStack]:
     async with AsyncExitStack() as stack:
         yield stack
-
-
-async def left_open(
-    client: Client, ids: list[str], stack: AsyncExitStack
-) -> tuple[list[Any], list[Any]]:
-    """Opens sockets and SSE streams of every kind that none of these tasks will end."""
-    sockets, streams = [], []
-    for query in (FOLLOW, FOLLOW_MINE):
-        for task_id in ids:
-            ws = await stack.enter_async_context(client.socket())
-            await subscribe(ws, query, {"id": task_id} if query == FOLLOW else {})
-            await ws.recv()
-            sockets.append(ws)
-            lines = await stack.enter_async_context(
-                client.sse(query, {"id": task_id} if query == FOLLOW else {})
-            )
-            await anext(lines)
-            streams.append(lines)
-    idle = await stack.enter_async_context(client.socket())
-    return [*sockets, idle], streams
-
-
-async def end_of_stream(events: Any) -> list[str]:
-    """The names of the events that an SSE stream still says."""
-    names = []
-    with suppress(httpx.RemoteProtocolError):  # it may be cut off, too
-        async with asyncio.timeout(PATIENCE):
-            async for name, _ in events:
-                names.append(name)
-    return names
-
-
-async def end_of_socket(ws: Any) -> tuple[int | None, list[str]]:
-    """The code with which a socket is closed, and the kinds of messages that come before."""
-    said = []
-    try:
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                said.append(json.loads(await ws.recv())["type"])
-    except ConnectionClosed as closed:
-        return (None if closed.rcvd is None else closed.rcvd.code), said
 
 
 async def test_sigterm_hands_running_tasks_to_the_next_server(
@@ -109,16 +61,7 @@ async def stop(server: Server) -> None:
     server.terminate()
     exit_code = await asyncio.to_thread(server.wait, PATIENCE)
     assert time.monotonic() - began < DRAIN_SECONDS + 2
-    assert exit_code in GRACEFUL
+    assert exit_code in server.kind.exit_codes
     assert "Finished server process" in server.said()
     assert "ERROR" not in server.said()
     assert server.alarms() == []
-
-
-async def handed_back(ids: list[str]) -> None:
-    """The rows wait for another process, as if the attempt had not been."""
-    for task_id in ids:
-        row = await TaskExecution.objects.aget(id=task_id)
-        assert (row.status, row.retry_count, row.attempts) == ("retrying", 0, 1)
-        assert row.run_after is None
-        assert row.runtime_id is None

@@ -155,8 +155,11 @@ def test_a_cancel() -> None:
 def test_an_outcome_is_the_verdict_with_the_rows_identity() -> None:
     """Every field of it arrives."""
     it = Verdict(Status.RETRYING, "r", "e", ErrorCode.TIMEOUT, "t", 1, 2.5)
-    where = {"id": new_id(), "token": new_id(), "progress": 5, "progress_message": "m", "ttl": 9.0}
-    assert verdict.outcome(it, **where) == Outcome(**msgspec.structs.asdict(it), **where)  # type: ignore[arg-type]
+    where = {"id": new_id(), "token": new_id(), "progress": 5, "progress_message": "m"}
+    agreed = terms(ttl=9.0, callback=60.0)
+    assert verdict.outcome(it, **where, terms=agreed) == Outcome(  # type: ignore[arg-type]
+        **msgspec.structs.asdict(it), **where, ttl=9.0, callback=60.0
+    )
 
 
 def test_a_refused_outcome_is_one_that_can_be_stored() -> None:

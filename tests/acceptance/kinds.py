@@ -1,0 +1,61 @@
+"""The servers that a project may run on: how each is started, and what it can do."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from dataclasses import dataclass, field
+from typing import Final
+
+ASGI: Final = "tests.asgi:application"
+WSGI: Final = "tests.wsgi:application"
+
+# uvicorn ends what it has to end, then raises the signal that it was sent once more.
+SIGNALLED: Final = 256 - signal.SIGTERM
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One of them. `command` is Python's arguments; `{port}` stands for the port."""
+
+    name: str
+    command: tuple[str, ...]
+    streams: bool = True  # WebSocket and SSE
+    starts_with_server: bool = True  # the runtime, else with the first `enqueue()`
+    reloads: bool = False  # it restarts when a file changes, and has no drain
+    runtimes: int = 1
+    exit_codes: tuple[int, ...] = (0,)
+    env: dict[str, str] = field(default_factory=dict)
+
+    def argv(self, port: int) -> list[str]:
+        return [sys.executable, *(word.format(port=port) for word in self.command)]
+
+
+def _uvicorn(name: str, loop: str) -> Kind:
+    options = ("--port={port}", f"--loop={loop}", "--no-access-log")
+    return Kind(name, ("-m", "uvicorn", ASGI, *options), exit_codes=(0, SIGNALLED))
+
+
+def _gunicorn(name: str, *options: str, **can: bool | int) -> Kind:
+    common = ("-m", "gunicorn", "--bind=127.0.0.1:{port}", "--no-control-socket")
+    return Kind(name, (*common, *options), **can)  # type: ignore[arg-type]
+
+
+_WORKERS = ("--workers=2", "--worker-class=uvicorn_worker.UvicornWorker")
+_DAPHNE = ("--port", "{port}", ASGI)
+_RUNSERVER = ("-m", "django", "runserver", "127.0.0.1:{port}")
+
+KINDS: Final = {
+    kind.name: kind
+    for kind in (
+        _uvicorn("uvicorn", "asyncio"),
+        _uvicorn("uvicorn-uvloop", "uvloop"),
+        Kind("daphne", ("-m", "daphne", *_DAPHNE)),
+        Kind("daphne-uvloop", ("-m", "rail_async_tasks.servers.daphne", *_DAPHNE)),
+        _gunicorn("gunicorn-uvicorn", *_WORKERS, ASGI, runtimes=2),
+        _gunicorn("gunicorn-preload", "--preload", *_WORKERS, ASGI, runtimes=2),
+        Kind("runserver-daphne", _RUNSERVER, reloads=True, env={"ACCEPTANCE_APPS": "daphne"}),
+        Kind("runserver", _RUNSERVER, streams=False, starts_with_server=False, reloads=True),
+        _gunicorn("gunicorn-wsgi", "--workers=1", WSGI, streams=False, starts_with_server=False),
+    )
+}

@@ -1,0 +1,60 @@
+"""What a server says about itself: health, metrics, log lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from django.contrib.auth.models import User
+
+from tests.acceptance.client import Client
+from tests.acceptance.conftest import Place
+from tests.acceptance.server import Server, running_server
+
+
+@pytest.fixture(scope="module")
+def server(place: Place, server_loop: str) -> Iterator[Server]:
+    """A server that counts; ada is staff there."""
+    User.objects.filter(username="ada").update(is_staff=True)
+    settings = {"metrics_enabled": True, "slow_task_threshold_seconds": 0.05}
+    with running_server(place.env, loop=server_loop, drain_seconds=1, **settings) as it:
+        yield it
+
+
+def at(client: Client, path: str) -> str:
+    return client.server.url.replace("/graphql/", path)
+
+
+async def test_probes_are_answered(person: Callable[[str], Client]) -> None:
+    """Without a credential; the runtime is there from the server's start on."""
+    nobody = person("")
+    live = await nobody.http.get(at(nobody, "/tasks/health/live"))
+    assert (live.status_code, live.json()) == (200, {"status": "ok"})
+    ready = await nobody.http.get(at(nobody, "/tasks/health/ready"))
+    assert (ready.status_code, ready.json()["status"]) == (200, "ok")
+    assert set(ready.json()["checks"].values()) == {"ok"}
+    head = await nobody.http.head(at(nobody, "/tasks/health/ready"))
+    assert (head.status_code, head.content) == (200, b"")
+
+
+async def test_what_the_server_runs_is_counted(
+    ada: Client, bob: Client, person: Callable[[str], Client]
+) -> None:
+    """For staff; others are 403, and nobody is 401. A slow task is told in the log."""
+    task_id = await bob.start("climb(steps: 1, pause: 0.2)")
+    assert (await bob.final(task_id))["status"] == "completed"
+    page = await ada.http.get(at(ada, "/tasks/metrics"))
+    assert page.status_code == 200
+    labels = 'queue="default",task="acceptance.climb"'
+    for line in (
+        f"rail_tasks_enqueued_total{{{labels}}}",
+        f"rail_tasks_started_total{{{labels}}}",
+        f"rail_tasks_slow_total{{{labels}}}",
+        f"rail_tasks_duration_seconds_count{{{labels}}}",
+    ):
+        assert f"{line} 1.0" in page.text
+    assert 'status="completed"' in page.text
+    assert f"Task acceptance.climb ({task_id}) is slow" in ada.server.said()
+    assert (await bob.http.get(at(bob, "/tasks/metrics"))).status_code == 403
+    nobody = person("")
+    assert (await nobody.http.get(at(nobody, "/tasks/metrics"))).status_code == 401

@@ -1,0 +1,9 @@
+"""The URLs of the servers that the acceptance tests start: the package's, and a plain view."""
+
+from __future__ import annotations
+
+from django.urls import include, path
+
+from tests.acceptance.app.views import start_climb
+
+urlpatterns = [path("", include("tests.urls")), path("plain/climb", start_climb)]

@@ -1,0 +1,248 @@
+"""What the project hears of tasks that have failed for good."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+from collections import Counter
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+
+from rail_async_tasks import Fail, Task, service, task
+from rail_async_tasks.access import SYSTEM
+from rail_async_tasks.models import TaskExecution
+from rail_async_tasks.runtime import failures, host, sweeper
+from rail_async_tasks.runtime.cleanup import Disposal
+from tests.integration.conftest import Configure, on_databases
+from tests.integration.waiting import final, until
+
+pytestmark = pytest.mark.usefixtures("ends_cleanly")
+
+calls: list[dict[str, Any]] = []
+threads: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def silence() -> None:
+    calls.clear()
+    threads.clear()
+
+
+def in_a_thread(**keywords: Any) -> None:
+    threads.append(threading.current_thread().name)
+    calls.append(keywords)
+
+
+async def on_the_loop(**keywords: Any) -> None:
+    await asyncio.sleep(0)
+    calls.append(keywords)
+
+
+def that_raises(**keywords: Any) -> None:
+    calls.append(keywords)
+    raise RuntimeError("the pager is broken")
+
+
+def path(function: Any) -> str:
+    return f"{__name__}.{function.__name__}"
+
+
+def with_callback(configure: Configure, function: Any, **settings: Any) -> None:
+    configure(on_failure="callback", failure_callback=path(function), **settings)
+
+
+def failing(**options: Any) -> Task:
+    @task(name="callback.fall", **{"max_retries": 1, **options})
+    async def fall(n: int = 0) -> None:
+        raise ValueError(f"no sense in {n}")
+
+    return fall
+
+
+async def open_marks() -> int:
+    return await TaskExecution.objects.filter(callback_at__isnull=False).acount()
+
+
+async def no_mark_is_left() -> None:
+    async with asyncio.timeout(10):
+        while await open_marks():  # noqa: ASYNC110 (a row tells nobody)
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("function", [in_a_thread, on_the_loop])
+async def test_it_is_called_once_with_strings(
+    store: str, configure: Configure, function: Any
+) -> None:
+    """After the last retry, as `def` and as `async def`; the row's mark is gone then."""
+    with_callback(configure, function)
+    handle = await failing().aenqueue(n=7)
+    snapshot = await final(handle)
+    await until(lambda: calls)
+    (keywords,) = calls
+    trace = keywords.pop("traceback")
+    assert keywords == {
+        "taskId": str(handle.id), "task_name": "callback.fall", "error": "no sense in 7",
+    }  # fmt: skip
+    assert isinstance(trace, str)
+    assert 'raise ValueError(f"no sense in {n}")' in trace
+    assert snapshot.attempts == 2
+    if store != "memory":
+        await no_mark_is_left()
+
+
+@on_databases
+async def test_two_hundred_failures_are_two_hundred_calls(store: str, configure: Configure) -> None:
+    """One each, ten at a time, and none for what is completed or cancelled."""
+    with_callback(configure, in_a_thread)
+    fall = failing(max_retries=0)
+
+    @task(name="callback.fine")
+    async def fine() -> None: ...
+
+    @task(name="callback.doomed")
+    async def doomed() -> None:
+        await asyncio.Event().wait()
+
+    handles = [await fall.aenqueue(n=n) for n in range(200)]
+    good, cancelled = await fine.aenqueue(), await doomed.aenqueue()
+    await cancelled.acancel()
+    for handle in [*handles, good, cancelled]:
+        await final(handle)
+    await until(lambda: len(calls) >= 200)
+    await no_mark_is_left()
+    assert Counter(it["taskId"] for it in calls) == Counter(str(it.id) for it in handles)
+
+
+async def test_whatever_the_reason(store: str, configure: Configure) -> None:
+    """A timeout, a bad result, `Fail`; a retry that follows is no failure."""
+    with_callback(configure, on_the_loop, timeout=0.05, max_retries=0)
+
+    @task(name="callback.slow")
+    async def slow() -> None:
+        await asyncio.sleep(60)
+
+    @task(name="callback.bad")
+    async def bad() -> object:
+        return object()
+
+    @task(name="callback.told")
+    async def told() -> None:
+        raise Fail("out of paper")
+
+    @task(name="callback.flaky", max_retries=1)
+    async def flaky(info: Any) -> None:
+        if info.context.task.attempt == 1:
+            raise ValueError("once")
+
+    for it in (slow, bad, told, flaky):
+        await final(await it.aenqueue())
+    await until(lambda: len(calls) >= 3)
+    names = Counter(it["task_name"] for it in calls)
+    assert names == Counter(["callback.slow", "callback.bad", "callback.told"])
+    assert {it["error"] for it in calls} >= {"out of paper"}
+
+
+async def test_one_that_raises_is_told_and_not_repeated(
+    store: str, configure: Configure, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the task's id; the task itself is as failed as before."""
+    with_callback(configure, that_raises)
+    handle = await failing().aenqueue()
+    await final(handle)
+    await until(lambda: "the pager is broken" in caplog.text)
+    assert str(handle.id) in caplog.text
+    if store != "memory":
+        await no_mark_is_left()
+    assert len(calls) == 1
+
+
+@on_databases
+async def test_a_call_whose_process_died_is_made_by_another(
+    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once its time has passed; the row is not deleted before."""
+    monkeypatch.setattr(sweeper, "INTERVAL", 0.02)
+    configure(max_retries=0)
+    handle = await failing(max_retries=0).aenqueue()
+    await final(handle)
+    assert calls == []
+    await host.astop()
+    # As a process leaves the row that dies after the commit: marked, and long expired.
+    past = "2020-01-01T00:00:00Z"
+    rows = TaskExecution.objects.filter(id=handle.id)
+    await rows.aupdate(callback_at=past, expires_at=past)
+    assert await sync_to_async(host.ledger().dispose)(Disposal(), 10) == 0
+    with_callback(configure, in_a_thread)
+
+    @task(name="callback.other")
+    async def other() -> None: ...
+
+    await final(await other.aenqueue())
+    await until(lambda: calls)
+    await no_mark_is_left()
+    (keywords,) = calls
+    assert keywords["taskId"] == str(handle.id)
+    assert "raise ValueError" in keywords["traceback"]
+
+
+@on_databases
+async def test_a_long_call_is_not_made_by_another(
+    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is kept while it lasts."""
+    monkeypatch.setattr(failures, "HOLD", 0.3)
+    over = asyncio.Event()
+
+    async def slowly(**keywords: Any) -> None:
+        calls.append(keywords)
+        await over.wait()
+
+    monkeypatch.setattr(sys.modules[__name__], "slow_callback", slowly, raising=False)
+    configure(on_failure="callback", failure_callback=f"{__name__}.slow_callback")
+    await final(await failing(max_retries=0).aenqueue())
+    await until(lambda: calls)
+    ledger = host.ledger()
+    end = time.monotonic() + 1.0
+    while time.monotonic() < end:
+        assert await ledger.overdue_callbacks(60, 10, ()) == []
+        await asyncio.sleep(0.05)
+    over.set()
+    await no_mark_is_left()
+    assert len(calls) == 1
+
+
+@on_databases
+async def test_under_sync_it_is_called_after_the_commit(store: str, configure: Configure) -> None:
+    """In the caller's thread; not at all where the transaction is rolled back."""
+    from django.db import transaction
+
+    with_callback(configure, on_the_loop, backend="sync")
+    fall = failing()
+
+    def commit_and_roll_back() -> None:
+        with transaction.atomic():
+            fall.enqueue(n=1)
+            assert calls == []
+        assert [it["error"] for it in calls] == ["no sense in 1"]
+        with transaction.atomic():
+            fall.enqueue(n=2)
+            transaction.set_rollback(True)
+        assert len(calls) == 1
+
+    await sync_to_async(commit_and_roll_back)()
+    assert await open_marks() == 0
+    assert len(await service.alist(SYSTEM)) == 1
+
+
+async def test_without_the_setting_nobody_is_called(store: str, configure: Configure) -> None:
+    """`on_failure` is "log" by default, and no mark is left."""
+    configure(failure_callback=path(in_a_thread))
+    await final(await failing().aenqueue())
+    await host.astop()
+    assert calls == []
+    if store != "memory":
+        assert await open_marks() == 0

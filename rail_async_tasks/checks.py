@@ -218,6 +218,11 @@ def check_project(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Che
             message = f'"{app}" is not in INSTALLED_APPS.'
             hint = f'Add it: INSTALLED_APPS = [..., "{app}", "rail_async_tasks"].'
             found.append(Warning(message, hint=hint, id=f"{APP}.W004"))
+    values = conf.read().task_values
+    if values.get("audit_enabled") is True and values.get("track_in_database") is False:
+        message = "The audit has no effect: tasks are not kept in the database."
+        hint = "Switch track_in_database on, or audit_enabled off."
+        found.append(Warning(message, hint=hint, id=f"{APP}.W002"))
     if not django_settings.USE_TZ and django_settings.TIME_ZONE != "UTC":
         # The ledger converts, but outside PostgreSQL a local time is kept without its offset, and
         # local time repeats an hour each autumn: leases and due times are then off by that hour.

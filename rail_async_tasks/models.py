@@ -169,3 +169,36 @@ class TaskSchedule(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} {self.last_tick:%Y-%m-%d %H:%M}"
+
+
+class TaskEvent(models.Model):
+    """One change of an execution's state, kept where `audit_enabled` is on; it outlives it."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    execution_id = models.UUIDField()
+    name = models.CharField(max_length=255)
+    owner_id = models.CharField(max_length=255, null=True, blank=True)
+    tenant_id = models.CharField(max_length=255, null=True, blank=True)
+    seq = models.IntegerField()
+    from_status = models.CharField(max_length=16, null=True, blank=True)
+    to_status = models.CharField(max_length=16)
+    attempt = models.IntegerField()
+    at = models.DateTimeField()
+    actor = models.CharField(
+        max_length=255, null=True, blank=True, help_text="A user's id, or what caused it by itself."
+    )
+    reason = models.CharField(max_length=32)
+
+    class Meta:
+        db_table = "rail_async_tasks_event"
+        ordering = ("-id",)
+        indexes = (models.Index(fields=("at",), name="rat_event_at"),)
+        constraints = (
+            # A batch that is repeated after an ambiguous COMMIT says nothing twice.
+            models.UniqueConstraint(
+                fields=("execution_id", "seq", "reason"), name="rat_event_once"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.execution_id} {self.from_status} -> {self.to_status}"

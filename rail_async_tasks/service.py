@@ -69,6 +69,8 @@ class EnqueueOptions:
     owner_id: str | None = None
     tenant_id: str | None = None
     parent_id: UUID | None = None
+    # Who caused it, for the audit: a user's id; by default the project's own code.
+    actor: str | None = None
     # Started by a caller who did not say who they are: `rate_limit` holds for those together.
     anonymous: bool = False
 
@@ -179,6 +181,7 @@ def _new(
         arguments=definition.stored(arguments),
         max_retries=defaults.retry.max_retries,
         rerun_on_crash=definition.options.rerun_on_crash,
+        actor=options.actor or ("anonymous" if options.anonymous else "system"),
         owner_id=options.owner_id,
         tenant_id=options.tenant_id,
         parent_id=options.parent_id,
@@ -310,6 +313,9 @@ def _page(
         raise InvalidArguments(f"There is no status {status!r}. Known are {', '.join(Status)}.")
     if not 1 <= limit <= MAX_PAGE:
         raise InvalidArguments(f"limit is a number from 1 to {MAX_PAGE}, not {limit}.")
+    for what, text in (("name", name), ("queue", queue)):
+        if text is not None and "\0" in text:
+            raise InvalidArguments(f"{what} has a NUL character, which no {what} has.")
     cursor = None if after is None else parse_id(after)
     if after is not None and cursor is None:
         raise InvalidArguments("after is the id of a task: the last one of the page before.")
@@ -381,7 +387,7 @@ def cancel(viewer: Viewer, task_id: str | UUID) -> TaskSnapshot:
 def _cancel(ledger: Ledger, viewer: Viewer, task_id: str | UUID) -> TaskSnapshot:
     settings = get_settings()
     snapshot = _changeable(ledger, viewer, task_id)
-    cancelled = ledger.cancel(snapshot.id, settings.result_ttl_seconds)
+    cancelled = ledger.cancel(snapshot.id, settings.result_ttl_seconds, _actor(viewer))
     if cancelled is None:
         raise TaskNotFound
     if not cancelled.changed:
@@ -447,9 +453,16 @@ def _again(
         owner_id=before.owner_id,
         tenant_id=before.tenant_id,
         parent_id=before.id,
+        actor=_actor(viewer),
     )
     new = _new(definition, plain.encode() if isinstance(plain, str) else plain, options, settings)
     return definition, values, msgspec.structs.replace(new, queue=before.queue)
+
+
+def _actor(viewer: Viewer) -> str:
+    if viewer.user_id is not None:
+        return viewer.user_id
+    return "system" if viewer == SYSTEM else "anonymous"
 
 
 def _changeable(ledger: Ledger, viewer: Viewer, task_id: str | UUID) -> TaskSnapshot:

@@ -287,6 +287,13 @@ def _check_relations(values: Mapping[str, Any], wrong: set[str], report: Report)
             'is never called, because on_failure is "log"',
             f'Set {TASKS / "on_failure"} to "callback".',
         )
+    if known("authenticator", "jwt") and None not in (get("authenticator"), get("jwt")):
+        report.warning(
+            ids.WITHOUT_EFFECT,
+            TASKS / "jwt",
+            "is not looked at, because authenticator replaces it",
+            "Keep one of the two.",
+        )
 
 
 def _extensions(raw: object, report: Report) -> dict[str, tuple[str, ...]]:

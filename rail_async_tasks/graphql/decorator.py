@@ -111,6 +111,7 @@ class MutationField(StrawberryField):
                 service.EnqueueOptions(
                     owner_id=caller.viewer.user_id,
                     tenant_id=caller.tenant_id,
+                    actor=caller.viewer.user_id,
                     anonymous=caller.viewer.is_anonymous,
                 ),
             )

@@ -265,6 +265,9 @@ class MemoryLedger:
                 count += 1
         return count
 
+    async def delete_events(self, days: float, limit: int) -> int:
+        return 0
+
     async def delete_expired(self, limit: int) -> int:
         with self._lock:
             return self._expire(limit)
@@ -315,7 +318,9 @@ class MemoryLedger:
                     updated_at=self._now(),
                 )
 
-    def cancel(self, execution_id: UUID, ttl: float | None) -> Cancelled | None:
+    def cancel(
+        self, execution_id: UUID, ttl: float | None, actor: str | None = None
+    ) -> Cancelled | None:
         with self._lock:
             row = self._rows.get(execution_id)
             if row is None or self.get(execution_id) is None:

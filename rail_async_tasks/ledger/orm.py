@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -27,8 +28,10 @@ from django.db import (
 from django.db.models import Case, DateTimeField, F, Q, QuerySet, Value, When
 from django.utils import timezone
 
+from rail_async_tasks.conf import get_settings
 from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ids import new_id
+from rail_async_tasks.ledger import audit
 from rail_async_tasks.ledger.leases import OrmLeases
 from rail_async_tasks.ledger.port import (
     Cancelled,
@@ -65,7 +68,7 @@ from rail_async_tasks.ledger.session import (
 )
 from rail_async_tasks.ledger.sql import dialect_of
 from rail_async_tasks.ledger.writer import Writer
-from rail_async_tasks.models import TaskExecution, TaskRuntime, TaskSchedule
+from rail_async_tasks.models import TaskEvent, TaskExecution, TaskRuntime, TaskSchedule
 from rail_async_tasks.states import FINAL, UNFINISHED, WAITING, Status
 
 T = TypeVar("T")
@@ -184,22 +187,30 @@ class OrmLedger:
         failed = []
         for execution_id in list(waiting.values_list("id", flat=True)[:limit]):
             at = now(self.alias)
-            changed = waiting.filter(id=execution_id).update(
-                status=Status.FAILED,
-                seq=F("seq") + 1,
-                step=0,
-                error=f"No process knows a task of the name {name!r}.",
-                error_code="unknown_task",
-                run_after=None,
-                completed_at=at,
-                updated_at=at,
-                expires_at=None if ttl is None else at + timedelta(seconds=ttl),
-                callback_at=None if callback is None else at + timedelta(seconds=callback),
-                unique_key=None,
-            )
-            if changed:
-                failed += self.get_many([execution_id])
+            with transaction.atomic(using=self.alias):
+                changed = waiting.filter(id=execution_id).update(
+                    status=Status.FAILED,
+                    seq=F("seq") + 1,
+                    step=0,
+                    error=f"No process knows a task of the name {name!r}.",
+                    error_code="unknown_task",
+                    run_after=None,
+                    completed_at=at,
+                    updated_at=at,
+                    expires_at=None if ttl is None else at + timedelta(seconds=ttl),
+                    callback_at=None if callback is None else at + timedelta(seconds=callback),
+                    unique_key=None,
+                )
+                found = self.get_many([execution_id]) if changed else []
+                self._record(partial(audit.of_unknown, found))
+            failed += found
         return failed
+
+    async def delete_events(self, days: float, limit: int) -> int:
+        events = TaskEvent.objects.using(self.alias)
+        old = events.filter(at__lt=now(self.alias) - timedelta(days=days)).order_by("at")
+        doomed = events.filter(id__in=old.values("id")[:limit])
+        return await self._look(lambda: doomed.delete()[0])
 
     async def overdue_callbacks(
         self, hold: float, limit: int, besides: Collection[UUID]
@@ -269,7 +280,7 @@ class OrmLedger:
         try:
             # A savepoint inside the caller's transaction, which a taken key must not abort.
             with transaction.atomic(using=self.alias), connection.cursor() as cursor:
-                return Batch(connection).create(cursor, [new])[0]
+                return self._batch().create(cursor, [new])[0]
         except IntegrityError:
             existing = find_unfinished(self.alias, new.unique_key) if new.unique_key else None
             if existing is None:
@@ -329,7 +340,9 @@ class OrmLedger:
             started = started.exclude(id__in=besides)
         return self._patiently(started.values_list("id", flat=True)[n - 1 : n].first)
 
-    def cancel(self, execution_id: UUID, ttl: float | None) -> Cancelled | None:
+    def cancel(
+        self, execution_id: UUID, ttl: float | None, actor: str | None = None
+    ) -> Cancelled | None:
         at = now(self.alias)
         waiting = Q(status__in=sorted(WAITING))
 
@@ -357,6 +370,8 @@ class OrmLedger:
                 )
             )
             snapshot = self.get(execution_id)
+            if changed and snapshot is not None:
+                self._record(lambda: [audit.of_cancel(snapshot, actor)])
         return None if snapshot is None else Cancelled(snapshot, bool(changed))
 
     # --- for operators ---------------------------------------------------------------------------
@@ -415,19 +430,30 @@ class OrmLedger:
                 )
             )  # fmt: skip
             snapshot = self.get(execution_id)
-        if not changed or snapshot is None:
-            return None
-        return Claimed(snapshot, self.arguments(execution_id) or "{}", token)
+            if not changed or snapshot is None:
+                return None
+            claimed = Claimed(snapshot, self.arguments(execution_id) or "{}", token)
+            self._record(lambda: audit.of_claims([claimed], runtime_id))
+        return claimed
 
     def settle_here(self, outcome: Outcome) -> Settled | None:
         connection = connections[self.alias]
         with transaction.atomic(using=self.alias), connection.cursor() as cursor:
-            return Batch(connection).settle(cursor, [outcome])[0]
+            return self._batch().settle(cursor, [outcome])[0]
 
     def progress_here(self, progress: Progress) -> None:
         connection = connections[self.alias]
         with connection.cursor() as cursor:
             Batch(connection).progress(cursor, [progress], set())
+
+    def _batch(self) -> Batch:
+        return Batch(connections[self.alias], audited=get_settings().audit_enabled)
+
+    def _record(self, events: Callable[[], Iterable[audit.Event]]) -> None:
+        """Stores audit rows in this thread's transaction, if there is an audit."""
+        if get_settings().audit_enabled:
+            with connections[self.alias].cursor() as cursor:
+                self._batch().record(cursor, events())
 
     def _rows(self) -> QuerySet[TaskExecution]:
         return TaskExecution.objects.using(self.alias)

@@ -44,6 +44,8 @@ class NewExecution(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     parent_id: UUID | None = None
     unique_key: str | None = None
     rerun_on_crash: bool = True
+    # Who caused it, for the audit: a user's id, or what did it by itself.
+    actor: str | None = None
     delay: float | None = None
     run_after: datetime | None = None
     runtime_id: UUID | None = None
@@ -343,6 +345,10 @@ class Ledger(Protocol):
         """
         ...
 
+    async def delete_events(self, days: float, limit: int) -> int:
+        """Deletes at most so many audit rows that are older; returns how many."""
+        ...
+
     async def delete_expired(self, limit: int) -> int:
         """Deletes at most so many expired executions, in one transaction; returns how many.
 
@@ -409,7 +415,9 @@ class Ledger(Protocol):
         """
         ...
 
-    def cancel(self, execution_id: UUID, ttl: float | None) -> Cancelled | None:
+    def cancel(
+        self, execution_id: UUID, ttl: float | None, actor: str | None = None
+    ) -> Cancelled | None:
         """Cancels a waiting row, flags a running one, leaves a final one; None if there is none."""
         ...
 

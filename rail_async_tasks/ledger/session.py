@@ -19,7 +19,9 @@ from django.db import (
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
+from rail_async_tasks.conf import get_settings
 from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.ledger import audit
 from rail_async_tasks.ledger.connections import DriverCursor, dedicated_connection
 from rail_async_tasks.ledger.port import (
     Claimed,
@@ -135,7 +137,8 @@ class WriterSession:
     def execute(self, batch: Sequence[Any]) -> list[Any]:
         self.may_have_committed = False
         connection, cursor = self._opened()
-        work = Batch(connection)
+        audited = get_settings().audit_enabled
+        work = Batch(connection, audited=audited)
         creates = [op for op in batch if type(op) is Create]
         settles = [op for op in batch if type(op) is Settle]
         keeps = [op for op in batch if type(op) is Keep]
@@ -146,10 +149,11 @@ class WriterSession:
         statements = bool(creates) + bool(settles) + bool(keeps)
         if statements:
             # One statement is a transaction by itself, without the round trips of BEGIN and COMMIT.
-            with cursor.transaction() if statements > 1 else nullcontext():
+            together = statements > 1 or audited
+            with cursor.transaction() if together else nullcontext():
                 # A locked SQLite file is no lost answer: nothing was written.
                 remote = connection.vendor != "sqlite"
-                self.may_have_committed = remote and statements == 1
+                self.may_have_committed = remote and not together
                 if creates:
                     made = work.create(cursor, [op.new for op in creates])
                     results.update(zip(map(id, creates), made, strict=True))
@@ -176,8 +180,9 @@ class WriterSession:
 class Batch:
     """The statements of one batch on one connection."""
 
-    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+    def __init__(self, connection: BaseDatabaseWrapper, *, audited: bool = False) -> None:
         self._connection = connection
+        self._audited = audited
         self._alias = connection.alias
         self._dialect: Dialect = dialect_of(connection)
         self._sql = self._dialect.statements
@@ -189,6 +194,18 @@ class Batch:
         return self._dialect.bind_records(records, self._clock)
 
     def create(self, cursor: Cursor, rows: Sequence[NewExecution]) -> list[Created]:
+        made = self._create(cursor, rows)
+        if self._audited:
+            self.record(cursor, audit.of_creations(zip(rows, made, strict=True)))
+        return made
+
+    def record(self, cursor: Cursor, events: Iterable[audit.Event]) -> None:
+        """Stores audit rows, in the transaction of what they tell of."""
+        records = list(events)
+        if records:
+            cursor.execute(self._sql.audit, self._records(records))
+
+    def _create(self, cursor: Cursor, rows: Sequence[NewExecution]) -> list[Created]:
         dialect = self._dialect
         records = self._records(dialect.bind_new(new, self._connection) for new in rows)
         if self._clock is not None and self._sql.create_due is not None and all(map(_is_due, rows)):
@@ -223,7 +240,10 @@ class Batch:
         cursor.execute(self._sql.settle, self._records(outcomes))
         ended = {row[0]: self._settled(row) for row in cursor.fetchall()}
         raw_id = self._dialect.raw_id
-        return [ended.get(raw_id(outcome.id)) for outcome in outcomes]
+        settled = [ended.get(raw_id(outcome.id)) for outcome in outcomes]
+        if self._audited:
+            self.record(cursor, audit.of_outcomes(zip(outcomes, settled, strict=True)))
+        return settled
 
     def _settled(self, row: Sequence[Any]) -> Settled:
         return Settled(
@@ -274,7 +294,7 @@ class Batch:
         if latest:
             cursor.execute(self._sql.progress, self._records(latest.values()))
 
-    def claim(self, cursor: Cursor, op: Claim) -> Due:
+    def claim(self, cursor: DriverCursor, op: Claim) -> Due:
         plan = op.plan
         bound = [] if self._clock is None else [self._clock]
         claimed: list[Claimed] = []
@@ -286,7 +306,10 @@ class Batch:
             cursor.execute(self._sql.stage, bound)
             next_due = self._next_due(cursor, bound)
         for lane in plan.lanes():
-            rows = self._claim_lane(cursor, op, lane)
+            with cursor.transaction() if self._audited else nullcontext():
+                rows = self._claim_lane(cursor, op, lane)
+                if self._audited:
+                    self.record(cursor, audit.of_claims(rows, plan.runtime_id))
             plan.took(lane, len(rows))
             claimed += rows
         return Due(claimed, next_due)
@@ -314,11 +337,15 @@ class Batch:
         rows.sort(key=lambda claimed: (-claimed.snapshot.priority, claimed.snapshot.id))
         return rows
 
-    def recover(self, cursor: Cursor, recovery: Recovery, limit: int) -> list[TaskSnapshot]:
+    def recover(self, cursor: DriverCursor, recovery: Recovery, limit: int) -> list[TaskSnapshot]:
         """Frees executions of a dead holder. One statement, which a second try finds done."""
         dialect = self._dialect
-        cursor.execute(self._sql.recover, dialect.recover_params(recovery, limit, self._clock))
-        return [dialect.snapshot(row) for row in cursor.fetchall()]
+        with cursor.transaction() if self._audited else nullcontext():
+            cursor.execute(self._sql.recover, dialect.recover_params(recovery, limit, self._clock))
+            freed = [dialect.snapshot(row) for row in cursor.fetchall()]
+            if self._audited:
+                self.record(cursor, audit.of_recoveries(freed))
+        return freed
 
     def _claimed_before(self, runtime_id: UUID, token: UUID) -> list[Claimed]:
         rows = TaskExecution.objects.using(self._alias).filter(

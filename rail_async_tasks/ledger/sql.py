@@ -21,9 +21,10 @@ from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ledger.port import Lane, NewExecution, Recovery
 from rail_async_tasks.ledger.rows import in_utc
-from rail_async_tasks.models import TaskExecution
+from rail_async_tasks.models import TaskEvent, TaskExecution
 
 TABLE = TaskExecution._meta.db_table
+EVENTS = TaskEvent._meta.db_table
 
 _decode = msgspec.json.Decoder().decode
 
@@ -41,6 +42,11 @@ _OUTCOME = {
 }  # fmt: skip
 _PROGRESS = {
     "id": "uuid", "token": "uuid", "progress": "int", "progress_message": "text", "step": "int",
+}  # fmt: skip
+
+_EVENT = {
+    "id": "uuid", "execution_id": "uuid", "seq": "int", "from_status": "text",
+    "to_status": "text", "actor": "text", "reason": "text", "token": "uuid",
 }  # fmt: skip
 
 # The columns of a snapshot, in the order in which `Dialect.snapshot` reads them.
@@ -70,6 +76,7 @@ class Statements:
     claim: str
     claim_suspect: str
     recover: str
+    audit: str
     stage: str
     next_due: str
 
@@ -160,12 +167,24 @@ class Dialect:
             claim=self._claim("<"),
             claim_suspect=self._claim("> 0 AND crashes >="),
             recover=self._recover(),
+            audit=self._audit(),
             stage=f"""
                 UPDATE {TABLE} SET run_after = NULL WHERE run_after <= {self.now}""",
             next_due=f"""
                 SELECT extract(epoch FROM min(run_after) - {self.now}) FROM {TABLE}
                 WHERE run_after IS NOT NULL""",
         )
+
+    def _audit(self) -> str:
+        return f"""
+            INSERT INTO {EVENTS} (
+                id, execution_id, name, owner_id, tenant_id, seq, from_status, to_status,
+                attempt, at, actor, reason)
+            SELECT r.id, r.execution_id, t.name, t.owner_id, t.tenant_id, r.seq, r.from_status,
+                r.to_status, t.attempts, {self.now}, r.actor, r.reason
+            FROM {self.records(_EVENT)} JOIN {TABLE} AS t ON t.id = r.execution_id
+            WHERE true
+            ON CONFLICT DO NOTHING"""
 
     _progress_sets = "progress = r.progress, step = r.step, progress_message = r.progress_message"
 
@@ -371,6 +390,7 @@ class SQLiteDialect(Dialect):
             claim=base.claim,
             claim_suspect=base.claim_suspect,
             recover=base.recover,
+            audit=base.audit,
             stage=f"""
                 UPDATE {TABLE} SET run_after = NULL WHERE run_after <= %s""",
             next_due=f"""

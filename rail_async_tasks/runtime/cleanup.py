@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
 
 from rail_async_tasks.ledger.port import Disposal, Ledger
 
@@ -25,12 +26,18 @@ SHORTEST_REST = 0.05
 
 EXPIRED = Disposal()
 
+# One batch of deletions: how many rows it was.
+Batch = Callable[[], Coroutine[Any, Any, int]]
+
 
 class Cleaner:
     """Deletes what has expired, every minute or so, while the runtime lives."""
 
-    def __init__(self, ledger: Ledger, interval: float | None = None) -> None:
+    def __init__(
+        self, ledger: Ledger, interval: float | None = None, events_days: float | None = None
+    ) -> None:
         self._ledger = ledger
+        self._events_days = events_days  # audit rows are kept so long; None without an audit
         self._interval = INTERVAL if interval is None else interval
         self._stop = asyncio.Event()
 
@@ -50,20 +57,26 @@ class Cleaner:
 
     async def _round(self) -> None:
         """Deletes all that has expired by now; rows that another process is at are left to it."""
+        await self._delete("expired tasks", lambda: self._ledger.delete_expired(BATCH))
+        if self._events_days is not None:
+            days = self._events_days
+            await self._delete("audit rows", lambda: self._ledger.delete_events(days, BATCH))
+
+    async def _delete(self, what: str, batch: Batch) -> None:
         loop, total = asyncio.get_running_loop(), 0
         while not self._stop.is_set():
             began = loop.time()
-            count = await self._until_stopped(BATCH)
+            count = await self._until_stopped(batch)
             total += count
             if count < BATCH:
                 break
             await self._pause(max(SHORTEST_REST, REST * (loop.time() - began)))
         if total:
-            logger.debug("%d expired tasks were deleted", total)
+            logger.debug("%d %s were deleted", total, what)
 
-    async def _until_stopped(self, limit: int) -> int:
+    async def _until_stopped(self, delete: Batch) -> int:
         """One batch. A database that is away must not hold up the end of the process."""
-        batch = asyncio.ensure_future(self._ledger.delete_expired(limit))
+        batch = asyncio.ensure_future(delete())
         stopped = asyncio.ensure_future(self._stop.wait())
         try:
             await asyncio.wait({batch, stopped}, return_when=asyncio.FIRST_COMPLETED)

@@ -118,4 +118,5 @@ class Cron:
             arguments=definition.stored(definition.encode({})),
             max_retries=options.retry.max_retries,
             rerun_on_crash=definition.options.rerun_on_crash,
+            actor="cron",
         )

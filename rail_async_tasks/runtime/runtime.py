@@ -99,7 +99,8 @@ class Runtime:
         self.observers = observers_for(settings)
         self._dispatcher = Dispatcher(self)
         self._sweeper = Sweeper(self)
-        self._cleaner = Cleaner(ledger)
+        days = settings.audit_retention_days if settings.audit_enabled else None
+        self._cleaner = Cleaner(ledger, events_days=days)
         self._cron = Cron(self)
         self.callbacks = FailureCallbacks(settings, ledger)
         self._threads = DaemonThreads("rail-tasks-def")

@@ -39,10 +39,28 @@ def host_in_reactor(application: Application) -> Application:
     """
     from twisted.internet import reactor
 
+    _let_sockets_close_with_any_code()
     served = ReactorHost(application, reactor)
     # Its loop runs a moment later than the reactor is said to.
     reactor.callWhenRunning(reactor.callLater, 0, served.start)  # type: ignore[attr-defined]
     return served
+
+
+def _let_sockets_close_with_any_code() -> None:
+    """Else daphne refuses all codes of RFC 6455 but 1000, and leaves the socket open."""
+    from daphne.ws_protocol import (  # type: ignore[import-untyped]
+        WebSocketFactory,
+        WebSocketProtocol,
+    )
+
+    class Protocol(WebSocketProtocol):  # type: ignore[misc]
+        def serverClose(self, code: int | None = None) -> None:  # noqa: N802 (daphne's name)
+            if code in self.CLOSE_STATUS_CODES_ALLOWED:
+                self.sendCloseFrame(code=code)
+            else:
+                super().serverClose(code)
+
+    WebSocketFactory.protocol = Protocol
 
 
 class ReactorHost:

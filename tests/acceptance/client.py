@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -65,15 +65,26 @@ class Client:
 
     async def final(self, task_id: str) -> Event:
         """The task once it has ended."""
+        if not self.server.kind.streams:
+            return await self._poll(task_id, FINAL)
         return (await self.everything(self.by_socket(task_id)))[-1]
 
     async def until(self, task_id: str, status: str) -> Event:
         """The task once it has that status, which it must reach."""
+        if not self.server.kind.streams:
+            return await self._poll(task_id, (status,))
         async with asyncio.timeout(PATIENCE), aclosing(self.by_socket(task_id)) as events:
             async for event in events:
                 if event["status"] == status:
                     return event
         raise AssertionError(f"The task ended without having been {status}.")
+
+    async def _poll(self, task_id: str, statuses: Collection[str]) -> Event:
+        """The task once it has one of these, asked again and again."""
+        async with asyncio.timeout(PATIENCE):
+            while (task := await self.task(task_id))["status"] not in statuses:
+                await asyncio.sleep(0.05)
+        return task
 
     @staticmethod
     async def everything(events: AsyncIterator[Event]) -> list[Event]:

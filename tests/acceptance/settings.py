@@ -6,6 +6,7 @@ before the others, separated by commas.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -24,4 +25,5 @@ RAIL_DJANGO_GRAPHQL = {
 }
 
 # A file of the test's own, for servers that begin anew when a file changes.
-importlib.import_module("acceptance_watched")
+with contextlib.suppress(ModuleNotFoundError):
+    importlib.import_module("acceptance_watched")

@@ -14,6 +14,7 @@ from django.test import RequestFactory
 
 from rail_async_tasks import Unauthenticated, checks
 from rail_async_tasks.auth.caller import authenticate, authenticate_sync
+from rail_async_tasks.auth.users import load_user
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import ConfigurationError
 from tests.auth.tokens import EC, ED, HS, OTHER_SECRET, RS, RSA, SECRET, claims, good, pem
@@ -160,6 +161,16 @@ def test_another_claim_for_the_user(configure: Configure, ada: User) -> None:
     for user_id in (ada.pk, str(ada.pk)):
         assert authenticate_sync(request_with(good("somebody", user_id=user_id))) == ada
     assert is_refused(good(str(ada.pk)))
+
+
+@ONE_DATABASE
+@pytest.mark.parametrize("claim", [None, True, 1.0, b"1", ["1"], {"pk": 1}], ids=repr)
+def test_a_claim_of_a_wrong_type_never_gets_to_the_database(
+    ada: User, claim: Any, django_assert_num_queries: Any
+) -> None:
+    """Where keys are text, its text could be somebody's."""
+    with django_assert_num_queries(0):
+        assert load_user(claim) is None
 
 
 @ONE_DATABASE

@@ -425,6 +425,10 @@ def test_a_wrong_value_is_not_blamed_on_its_neighbour_too(raw: dict[str, Any]) -
     [
         ({"failure_callback": "shop.tasks.notify"}, "failure_callback"),
         ({"retry_delay": 10, "retry_max_delay": 5}, "retry_delay"),
+        (
+            {"authenticator": "shop.who", "jwt": {"key": HMAC_KEY, "algorithms": ["HS256"]}},
+            "jwt",
+        ),
     ],
 )
 def test_a_setting_without_effect_is_a_warning(raw: dict[str, Any], key: str) -> None:

@@ -1,0 +1,272 @@
+"""One scenario on every server: what tasks do there, and what becomes of them at its end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+from django.utils import timezone
+from websockets.exceptions import InvalidStatus
+
+from rail_async_tasks.models import TaskExecution, TaskRuntime
+from tests.acceptance.client import FINAL, FOLLOW, PATIENCE, Client, Event
+from tests.acceptance.conftest import Place
+from tests.acceptance.ends import end_of_socket, end_of_stream, handed_back, left_open
+from tests.acceptance.kinds import KINDS, Kind
+from tests.acceptance.server import Server, running_server
+
+DRAIN_SECONDS = 1
+# How long a process may take beyond that to end.
+END_SECONDS = 2
+
+CANCEL = "mutation($id: ID!) { cancelTask(id: $id) { status cancelRequested } }"
+RETRY = "mutation($id: ID!) { retryTask(id: $id) { taskId status } }"
+
+# Every server on one database at least; the other one, and what other tests show, takes longer.
+SHORT = {
+    ("sqlite", "daphne-uvloop"),
+    ("postgres", "daphne"),
+    ("sqlite", "gunicorn-uvicorn"),
+    ("postgres", "gunicorn-preload"),
+    ("sqlite", "runserver-daphne"),
+    ("postgres", "runserver"),
+    ("sqlite", "gunicorn-wsgi"),
+}
+
+
+def combinations() -> list[Any]:
+    return [
+        pytest.param(
+            database,
+            kind,
+            marks=[pytest.mark.postgres] * (database == "postgres")
+            + [pytest.mark.long] * ((database, kind.name) not in SHORT),
+            id=f"{database}-{kind.name}",
+        )
+        for database in ("sqlite", "postgres")
+        for kind in KINDS.values()
+    ]
+
+
+on_every_server = pytest.mark.parametrize(("place", "kind"), combinations(), indirect=["place"])
+
+
+@pytest.fixture
+async def stack() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+def client_of(server: Server, place: Place, stack: AsyncExitStack, name: str = "ada") -> Client:
+    client = Client(server, place.cookies[name] if name else "")
+    stack.push_async_callback(client.http.aclose)
+    return client
+
+
+@on_every_server
+async def test_the_scenario(place: Place, kind: Kind, stack: AsyncExitStack) -> None:
+    """Tasks wait for the server, run there in every way, survive its end, and go on in the next."""
+    waiting, delayed = await waits(), await waits(seconds=3)
+    with running_server(place.env, kind=kind, drain_seconds=DRAIN_SECONDS) as server:
+        if kind.starts_with_server:  # nobody has asked it anything yet
+            await until_completed(waiting)
+            await one_runtime_per_worker(server)
+        ada = client_of(server, place, stack)
+        await asyncio.gather(
+            climbs_in_everybodys_sight(ada),
+            ends_when_it_is_cancelled(ada),
+            takes_three_attempts(ada),
+            fails_and_is_started_anew(ada),
+            uses_the_orm_in_a_thread(ada),
+            is_started_by_a_plain_view(ada),
+        )
+        await until_completed(waiting, delayed)
+        ids = [await ada.start(call) for call in ("survive", "survive", "surviveInThread")]
+        short = await ada.start("climb(steps: 3, pause: 0.2)")
+        for task_id in ids:
+            await ada.until(task_id, "running")
+        if kind.reloads:
+            await reloads(server, ada, ids, stack)
+        else:
+            await stops(server, ada, ids, stack)
+            await handed_back(ids)
+            assert (await TaskExecution.objects.aget(id=short)).status == "completed"
+            assert not await TaskExecution.objects.filter(status="running").aexists()
+            server = stack.enter_context(
+                running_server(place.env, kind=kind, drain_seconds=DRAIN_SECONDS)
+            )
+            ada = client_of(server, place, stack)
+        if not kind.starts_with_server:
+            await ada.final(await ada.start("climb(steps: 1, pause: 0)"))
+        await until_completed(*ids, short)
+        for task_id in ids:
+            last = await ada.task(task_id)
+            assert (last["result"], last["attempts"], last["retryCount"]) == (2, 2, 0)
+    assert not await TaskExecution.objects.filter(crashes__gt=0).aexists()
+
+
+# --- what waits for the server -------------------------------------------------------------------
+
+
+async def waits(*, seconds: float = 0) -> str:
+    """A task that somebody has left behind, due in so many seconds."""
+    now = timezone.now()
+    row = await TaskExecution.objects.acreate(
+        name="acceptance.climb",
+        status="pending",
+        queue="default",
+        arguments={"steps": 1, "pause": 0},
+        created_at=now,
+        updated_at=now,
+        run_after=now + timedelta(seconds=seconds) if seconds else None,
+    )
+    return str(row.id)
+
+
+async def until_completed(*ids: str) -> None:
+    """The rows say so, without a request to the server."""
+    left = TaskExecution.objects.filter(id__in=ids).exclude(status="completed")
+    async with asyncio.timeout(PATIENCE):
+        while await left.aexists():
+            await asyncio.sleep(0.05)
+
+
+async def one_runtime_per_worker(server: Server) -> None:
+    """And none anywhere else, such as in the process that forks the workers."""
+    processes = set(server.workers()) or {server.pid}
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            live = [row.place async for row in TaskRuntime.objects.filter(dead=False)]
+            found = sorted(int(place.rpartition(" ")[2]) for place in live)
+            if len(found) >= server.kind.runtimes:
+                break
+            await asyncio.sleep(0.05)
+    assert found == sorted(processes)
+    assert len(processes) == server.kind.runtimes
+
+
+# --- what tasks do -------------------------------------------------------------------------------
+
+
+async def climbs_in_everybodys_sight(ada: Client) -> None:
+    """The same end over every transport; versions only grow."""
+    task_id = await ada.start('climb(steps: 4, pause: 0.15, label: "é")')
+    if ada.server.kind.streams:
+        ways = [ada.stream(transport, task_id) for transport in ("socket", "sse", "eventsource")]
+        for seen in await asyncio.gather(*map(ada.everything, ways)):
+            versions = [(event["seq"], event["step"]) for event in seen]
+            assert versions == sorted(set(versions))
+            assert [it["status"] for it in seen if it["status"] in FINAL] == ["completed"]
+            assert seen[-1]["result"] == {"steps": 4, "label": "é"}
+    else:
+        await has_no_streams(ada, task_id)
+    last = await ada.final(task_id)
+    assert (last["status"], last["progress"], last["attempts"]) == ("completed", 100, 1)
+    assert last["result"] == {"steps": 4, "label": "é"}
+    await is_shown_by_rest(ada, last)
+
+
+async def has_no_streams(ada: Client, task_id: str) -> None:
+    """A subscription is refused at once, and says why."""
+    body = {"query": FOLLOW, "variables": {"id": task_id}}
+    headers = {"accept": "text/event-stream"}
+    answer = await ada.http.post(ada.server.url, json=body, headers=headers)
+    assert answer.status_code == 501
+    assert "ASGI" in answer.json()["errors"][0]["message"]
+    with pytest.raises((InvalidStatus, OSError, EOFError)):
+        async with ada.socket():
+            pass
+
+
+async def is_shown_by_rest(ada: Client, task: Event) -> None:
+    """As GraphQL shows it; its events end, with the final one."""
+    place = ada.server.url.replace("/graphql/", f"/api/v1/tasks/{task['id']}/")
+    found = (await ada.http.get(place)).json()
+    assert [found["status"], found["result"], found["progress_message"], found["seq"]] == [
+        task["status"], task["result"], task["progressMessage"], task["seq"]
+    ]  # fmt: skip
+    events = (await ada.http.get(f"{place}events/")).text
+    assert events.count("event: task") == 1
+    assert f"id: {task['seq']}.{task['step']}" in events
+
+
+async def ends_when_it_is_cancelled(ada: Client) -> None:
+    """Wherever it runs; a second cancel comes too late."""
+    task_id = await ada.start("linger")
+    await ada.until(task_id, "running")
+    answer = (await ada.ask(CANCEL, id=task_id))["cancelTask"]
+    assert answer == {"status": "running", "cancelRequested": True}
+    last = await ada.final(task_id)
+    assert (last["status"], last["errorCode"]) == ("cancelled", "cancelled")
+    assert await ada.error_code(CANCEL, id=task_id) == "ALREADY_FINAL"
+
+
+async def takes_three_attempts(ada: Client) -> None:
+    last = await ada.final(await ada.start("flaky"))
+    assert (last["status"], last["result"], last["attempts"]) == ("completed", 3, 3)
+
+
+async def fails_and_is_started_anew(ada: Client) -> None:
+    parent = await ada.start("fall")
+    last = await ada.final(parent)
+    assert (last["status"], last["errorCode"]) == ("failed", "exception")
+    assert last["error"] == "the data makes no sense"
+    again = (await ada.ask(RETRY, id=parent))["retryTask"]
+    assert again["status"] == "pending"
+    last = await ada.final(again["taskId"])
+    assert (last["status"], last["parentId"]) == ("failed", parent)
+
+
+async def uses_the_orm_in_a_thread(ada: Client) -> None:
+    prefix = f"group {time.monotonic_ns()} "
+    last = await ada.final(await ada.start(f'makeGroups(prefix: "{prefix}", count: 3)'))
+    assert (last["status"], last["result"]) == ("completed", {"found": 3, "user": "ada"})
+
+
+async def is_started_by_a_plain_view(ada: Client) -> None:
+    """By `enqueue()`, in a view that is not async."""
+    answer = await ada.http.get(ada.server.url.replace("/graphql/", "/plain/climb"))
+    assert answer.json()["status"] == "pending"
+    last = await ada.final(answer.json()["id"])
+    assert (last["status"], last["ownerId"]) == ("completed", None)
+
+
+# --- its end -------------------------------------------------------------------------------------
+
+
+async def stops(server: Server, ada: Client, ids: list[str], stack: AsyncExitStack) -> None:
+    """SIGTERM: it ends in time, and nobody is told that a task's updates are over."""
+    streams = server.kind.streams
+    sockets, lines = await left_open(ada, ids, stack) if streams else ([], [])
+    ends = asyncio.gather(*map(end_of_socket, sockets), *map(end_of_stream, lines))
+    began = time.monotonic()
+    server.terminate()
+    exit_code = await asyncio.to_thread(server.wait, PATIENCE)
+    assert time.monotonic() - began < DRAIN_SECONDS + END_SECONDS
+    assert exit_code in server.kind.exit_codes
+    assert server.alarms() == []
+    told = await ends
+    assert [code for code, _ in told[: len(sockets)]] == [1012] * len(sockets)
+    assert [said for _, said in told[: len(sockets)] if "complete" in said] == []
+    assert [said for said in told[len(sockets) :] if "complete" in said] == []
+
+
+async def reloads(server: Server, ada: Client, ids: list[str], stack: AsyncExitStack) -> None:
+    """A file changes: the server hands back what it runs, at once, and begins anew."""
+    ends: list[Any] = []
+    if server.kind.streams:
+        sockets, lines = await left_open(ada, ids, stack)
+        ends = [*map(end_of_socket, sockets), *map(end_of_stream, lines)]
+    told = asyncio.gather(*ends, return_exceptions=True)
+    await asyncio.to_thread(server.reload)
+    for said in await told:
+        if isinstance(said, BaseException):
+            assert isinstance(said, httpx.TransportError)  # cut off in the middle
+        else:
+            assert "complete" not in (said[1] if isinstance(said, tuple) else said)

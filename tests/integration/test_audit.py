@@ -1,0 +1,189 @@
+"""Audit rows: what became of a task, and who caused it."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.db import OperationalError, transaction
+from django.utils import timezone
+
+from rail_async_tasks import Task, service, task
+from rail_async_tasks.access import SYSTEM, Viewer
+from rail_async_tasks.ids import new_id
+from rail_async_tasks.ledger import session
+from rail_async_tasks.ledger.connections import DriverCursor
+from rail_async_tasks.models import TaskEvent, TaskExecution, TaskRuntime
+from rail_async_tasks.runtime import cleanup, host
+from rail_async_tasks.service import EnqueueOptions
+from tests.integration.conftest import Configure, on_databases
+from tests.integration.waiting import final, until
+
+pytestmark = [on_databases, pytest.mark.usefixtures("ends_cleanly")]
+
+ADA = Viewer("7", tenant_id="blue")
+
+
+def declared(**options: Any) -> Task:
+    @task(name="audit.noop", **options)
+    async def noop(fail: bool = False) -> None:
+        if fail:
+            raise ValueError("secret")
+
+    return noop
+
+
+async def told(task_id: Any) -> list[tuple[Any, ...]]:
+    events = TaskEvent.objects.filter(execution_id=task_id).order_by("seq", "id")
+    return [(it.seq, it.from_status, it.to_status, it.reason, it.actor) async for it in events]
+
+
+async def start(noop: Task, fail: bool = False, **options: Any) -> Any:
+    return await service.aenqueue(noop.definition, {"fail": fail}, EnqueueOptions(**options))
+
+
+async def ended(task_id: Any) -> None:
+    from rail_async_tasks import TaskHandle
+
+    await final(TaskHandle(await service.aget(SYSTEM, task_id)))
+
+
+async def test_a_life_is_told_edge_by_edge(store: str, configure: Configure) -> None:
+    """With the runtime's name where it acted; with the row's owner and tenant."""
+    configure(audit_enabled=True, max_retries=1)
+    noop = declared()
+    born = await start(noop, fail=True, owner_id="7", tenant_id="blue", actor="7")
+    await ended(born.id)
+    runtime = host.current()
+    assert runtime is not None
+    mine = f"runtime:{runtime.id}"
+    assert await told(born.id) == [
+        (1, None, "pending", "created", "7"),
+        (2, "pending", "running", "claimed", mine),
+        (3, "running", "retrying", "retrying", "runtime"),
+        (4, "retrying", "running", "claimed", mine),
+        (5, "running", "failed", "exception", "runtime"),
+    ]
+    event = await TaskEvent.objects.filter(execution_id=born.id).alatest("seq")
+    assert (event.name, event.owner_id, event.tenant_id, event.attempt) == (
+        "audit.noop", "7", "blue", 2,
+    )  # fmt: skip
+    again = await service.aretry(ADA, born.id)
+    assert (await told(again.id))[0] == (1, None, "pending", "created", "7")
+
+
+async def test_who_cancels_is_told(store: str, configure: Configure) -> None:
+    """Of what waits, and of what runs: there the request is one event, its effect another."""
+    configure(audit_enabled=True)
+
+    @task(name="audit.linger")
+    async def linger() -> None:
+        await asyncio.Event().wait()
+
+    waiting = await start(declared(), owner_id="7", tenant_id="blue", delay=3600.0)
+    await service.acancel(ADA, waiting.id)
+    assert (await told(waiting.id))[1:] == [(2, "pending", "cancelled", "cancelled", "7")]
+    handle = await linger.aenqueue()
+    await until(lambda: host.current().attempts)  # type: ignore[union-attr]
+    await service.acancel(SYSTEM, handle.id)
+    await final(handle)
+    assert [it[1:] for it in await told(handle.id)][2:] == [
+        ("running", "running", "cancel_requested", "system"),
+        ("running", "cancelled", "cancelled", "runtime"),
+    ]
+
+
+async def test_recovery_is_told(store: str, configure: Configure) -> None:
+    """What was lost with its process."""
+    configure(audit_enabled=True, lease_seconds=1.0)
+    born = await start(declared(), delay=3600.0)
+    await TaskRuntime.objects.acreate(
+        id=(gone := new_id()), place="gone", started_at="2020-01-01T00:00:00Z",
+        renewed_at="2020-01-01T00:00:00Z", dead=True,
+    )  # fmt: skip
+    await TaskExecution.objects.filter(id=born.id).aupdate(
+        status="running", runtime_id=gone, token=new_id(), attempts=1, seq=2, run_after=None
+    )
+    await ended(born.id)
+    assert (3, "running", "retrying", "worker_lost", "recovery") in await told(born.id)
+
+
+async def test_events_come_and_go_with_their_change(store: str, configure: Configure) -> None:
+    """A transaction that is rolled back leaves neither."""
+    configure(audit_enabled=True, backend="sync")
+    noop = declared()
+
+    def roll_back() -> None:
+        with transaction.atomic():
+            noop.enqueue()
+            assert TaskEvent.objects.count() == 3
+            transaction.set_rollback(True)
+
+    await sync_to_async(roll_back)()
+    assert await TaskEvent.objects.acount() == 0
+    handle = await noop.aenqueue()
+    assert [it[3] for it in await told(handle.id)] == ["created", "claimed", "completed"]
+
+
+@pytest.mark.parametrize("what", ["create", "settle"])
+async def test_a_lost_answer_is_told_once(
+    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """The COMMIT took effect, and its batch is written again."""
+    configure(audit_enabled=True)
+    original = DriverCursor.execute
+    lost: list[str] = []
+    done: list[str] = []
+
+    def execute(cursor: DriverCursor, statement: str, params: Any = None) -> None:
+        original(cursor, statement, params)
+        if statement == "COMMIT" and done == [what] and not lost:
+            lost.append(what)
+            raise OperationalError("the answer was lost")
+
+    def noted(name: str) -> Any:
+        method = getattr(session.Batch, name)
+
+        def call(self: Any, *args: Any) -> Any:
+            done[:] = [name]
+            return method(self, *args)
+
+        return call
+
+    for name in ("create", "settle"):
+        monkeypatch.setattr(session.Batch, name, noted(name))
+    monkeypatch.setattr(DriverCursor, "execute", execute)
+    handle = await declared().aenqueue()
+    await final(handle)
+    assert lost == [what]
+    assert [it[3] for it in await told(handle.id)] == ["created", "claimed", "completed"]
+
+
+async def test_without_an_audit_there_is_none(store: str, configure: Configure) -> None:
+    """Not a row, and not a statement."""
+    await final(await declared().aenqueue())
+    assert await TaskEvent.objects.acount() == 0
+
+
+async def test_old_events_are_deleted(
+    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the background, after `audit_retention_days`; their tasks may be gone or not."""
+    monkeypatch.setattr(cleanup, "INTERVAL", 0.05)
+    configure(audit_enabled=True, audit_retention_days=2)
+    ages = (1, 3)
+    for days in ages:
+        await TaskEvent.objects.acreate(
+            execution_id=new_id(), name="old", seq=1, to_status="pending", attempt=0,
+            reason=f"{days}", at=timezone.now() - timedelta(days=days),
+        )  # fmt: skip
+    await final(await declared().aenqueue())
+
+    async with asyncio.timeout(10):
+        while await TaskEvent.objects.filter(name="old").acount() > 1:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    left = await TaskEvent.objects.aget(name="old")
+    assert left.reason == "1"

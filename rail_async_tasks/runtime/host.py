@@ -228,8 +228,8 @@ class LoopThread:
 
 async def startup() -> None:
     """The server has started: the runtime starts with it, before the first request."""
-    global _going_away
-    _going_away = False
+    global _going_away, _server_loop
+    _going_away, _server_loop = False, asyncio.get_running_loop()
     settings = get_settings()
     if settings.enabled and settings.backend != "sync":
         await aruntime(in_thread=settings.backend == "thread")
@@ -252,6 +252,7 @@ async def shutdown() -> None:
 
 
 _going_away = False
+_server_loop: asyncio.AbstractEventLoop | None = None
 _closers: list[Callable[[], Coroutine[Any, Any, None]]] = []
 
 
@@ -355,18 +356,21 @@ RELOAD_PATIENCE = 2.0
 
 
 def _end_with_process() -> None:
-    """Drains the runtime that lives in another thread's loop."""
+    """Drains what lives in another thread's loop: the runtime, or a server with it."""
     runtime = current()
     if runtime is None or not runtime.loop.is_running():
         return
-    stopping = asyncio.run_coroutine_threadsafe(runtime.stop(), runtime.loop)
+    if _server_loop is not None and _server_loop.is_running():
+        stopping = asyncio.run_coroutine_threadsafe(shutdown(), _server_loop)
+    else:
+        stopping = asyncio.run_coroutine_threadsafe(runtime.stop(), runtime.loop)
     try:
         if os.environ.get(DJANGO_AUTORELOAD_ENV) != "true":
             stopping.result()
             return
     except KeyboardInterrupt:  # whoever waits has waited enough
         pass
-    call_soon(runtime, runtime.hand_back)
+    call_soon(runtime, runtime.hurry)
     with contextlib.suppress(TimeoutError):
         stopping.result(RELOAD_PATIENCE)
 

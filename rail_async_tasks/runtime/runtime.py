@@ -89,6 +89,7 @@ class Runtime:
         self.loop = asyncio.get_running_loop()
         self.draining = False
         self._drained = asyncio.Event()
+        self._hurried = False
         self.slots = Slots(
             coroutines=settings.max_concurrency if concurrency is None else concurrency,
             threads=settings.max_workers,
@@ -226,16 +227,18 @@ class Runtime:
         if self.attempts:
             logger.info("Draining: %d tasks are running", len(self.attempts))
         try:
-            await self._until_idle(self.settings.drain_seconds)
-            self.hand_back()
+            await self._until_idle(0 if self._hurried else self.settings.drain_seconds)
+            self._interrupt_all(Interruption.HAND_BACK, self._drain_grace)
             # A body that ignores it is given up, and its row settled: the process must end in time.
             await self._until_idle(self._drain_grace + 0.5)
         finally:
             self._drained.set()
 
-    def hand_back(self) -> None:
-        """Asks all that is running to end now, for another process to begin it anew."""
-        self._interrupt_all(Interruption.HAND_BACK, self._drain_grace)
+    def hurry(self) -> None:
+        """Has the drain, begun or to come, hand running bodies back at once."""
+        self._hurried = True
+        if self.draining:
+            self._interrupt_all(Interruption.HAND_BACK, self._drain_grace)
 
     @property
     def _drain_grace(self) -> float:

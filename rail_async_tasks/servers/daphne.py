@@ -125,7 +125,7 @@ class ReactorHost:
         stopping = self._stop()
         runtime = host.current()
         if runtime is not None:
-            host.call_soon(runtime, runtime.hand_back)
+            host.call_soon(runtime, runtime.hurry)
         return Deferred.fromFuture(stopping)
 
     def _stop(self) -> asyncio.Task[None]:

@@ -144,6 +144,7 @@ def running_server(
         yield server
         server.terminate()
         server.wait(15)
-        assert server.alarms() == []
+        alarms = server.alarms()
+        assert not alarms, alarms[0]
     finally:
         server.stop()

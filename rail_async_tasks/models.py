@@ -6,6 +6,9 @@ compare-and-set, which `save()` is not.
 
 from __future__ import annotations
 
+from typing import Any
+
+from django.core.checks import CheckMessage
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.db.models import F, Q
@@ -135,6 +138,13 @@ class TaskExecution(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} {self.id} ({self.status})"
+
+    @classmethod
+    def check(cls, **kwargs: Any) -> list[CheckMessage]:
+        # Of databases that have no conditional or descending indexes; `migrate` makes plain ones
+        # there (the migration `plain_indexes`).
+        done = {"models.W036", "models.W037", "models.W043"}
+        return [message for message in super().check(**kwargs) if message.id not in done]
 
 
 class TaskRuntime(models.Model):

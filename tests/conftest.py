@@ -3,7 +3,7 @@
 - A coroutine test runs in asyncio's own loop. One that asks for `loop_kind` runs twice, in
   asyncio's loop and in uvloop's.
 - `database` runs a test on SQLite and on PostgreSQL, with real commits and empty tables. For one of
-  them only: `@pytest.mark.parametrize("database", ["postgres"], indirect=True)`.
+  them only, or on MariaDB: `@pytest.mark.parametrize("database", ["mariadb"], indirect=True)`.
 - What stays in one thread may take pytest-django's `db` and its rollback instead.
 """
 
@@ -23,6 +23,7 @@ from tests.services.databases import (
     empty_tables,
     forget_connections,
 )
+from tests.services.mariadb import MariaServer, find_server, running_mariadb
 from tests.services.postgres import PostgresServer, find_binaries, running_postgres
 from tests.settings import database as database_config
 
@@ -58,11 +59,21 @@ def postgres_server() -> Iterator[PostgresServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[MariaServer]:
+    """One MariaDB server for the whole run."""
+    program = find_server()
+    if program is None:
+        unavailable("No MariaDB: install mariadb-server.")
+    with running_mariadb(program) as server:
+        yield server
+
+
 class Database:
     """The database that `default` is during a test."""
 
     def __init__(self, kind: str, url: str) -> None:
-        self.kind = kind  # "sqlite" or "postgres"
+        self.kind = kind  # "sqlite", "postgres" or "mariadb"
         self.url = url
 
     @property
@@ -92,6 +103,13 @@ def postgres_config(postgres_server: PostgresServer, django_db_blocker: Any) -> 
     """DATABASES' entry for a migrated database on the server."""
     with django_db_blocker.unblock():
         return _migrated("postgres", postgres_server.create_database("suite"))
+
+
+@pytest.fixture(scope="session")
+def mariadb_config(mariadb_server: MariaServer, django_db_blocker: Any) -> dict[str, Any]:
+    """DATABASES' entry for a migrated database on the server."""
+    with django_db_blocker.unblock():
+        return _migrated("mariadb", mariadb_server.create_database("suite"))
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])

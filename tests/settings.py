@@ -1,7 +1,7 @@
 """Settings of the test suite, and of the servers that tests start as processes of their own.
 
-`TEST_DATABASE` is `sqlite` (the default) or `postgres`; `TEST_DATABASE_URL` says where, as
-`sqlite:////absolute/path` or `postgresql://user:password@host:port/name`.
+`TEST_DATABASE` is `sqlite` (the default), `postgres` or `mariadb`; `TEST_DATABASE_URL` says where,
+as `sqlite:////absolute/path`, `postgresql://user:password@host:port/name` or `mysql://…` likewise.
 """
 
 from __future__ import annotations
@@ -35,6 +35,13 @@ def _remove(path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
+def _take_pymysql() -> None:
+    """Has Django find PyMySQL where it looks for mysqlclient, which must be compiled."""
+    import pymysql
+
+    pymysql.install_as_MySQLdb()
+
+
 def database(kind: str, url: str | None) -> dict[str, Any]:
     """DATABASES' entry for the database at this URL; without one, a SQLite file of this process."""
     if kind == "sqlite" and not url:
@@ -45,9 +52,13 @@ def database(kind: str, url: str | None) -> dict[str, Any]:
     parts = urlsplit(url or "")
     if kind == "sqlite" and parts.scheme == "sqlite":
         return _sqlite(unquote(parts.path)[1:])
-    if kind == "postgres" and parts.scheme == "postgresql":
+    engines = {"postgres": ("postgresql", "postgresql"), "mariadb": ("mysql", "mysql")}
+    scheme, engine = engines.get(kind, (None, None))
+    if scheme is not None and parts.scheme == scheme:
+        if engine == "mysql":
+            _take_pymysql()
         return {
-            "ENGINE": "django.db.backends.postgresql",
+            "ENGINE": f"django.db.backends.{engine}",
             "NAME": unquote(parts.path).lstrip("/"),
             "USER": unquote(parts.username or ""),
             "PASSWORD": unquote(parts.password or ""),
@@ -56,7 +67,8 @@ def database(kind: str, url: str | None) -> dict[str, Any]:
         }
     raise ImproperlyConfigured(
         f"TEST_DATABASE={kind} does not go with TEST_DATABASE_URL={url!r}: "
-        "give sqlite:////path for sqlite, postgresql://user@host:port/name for postgres."
+        "give sqlite:////path for sqlite, postgresql://user@host:port/name for postgres, "
+        "mysql://user@host:port/name for mariadb."
     )
 
 

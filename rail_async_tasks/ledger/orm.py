@@ -207,10 +207,9 @@ class OrmLedger:
         return failed
 
     async def delete_events(self, days: float, limit: int) -> int:
-        events = TaskEvent.objects.using(self.alias)
-        old = events.filter(at__lt=now(self.alias) - timedelta(days=days)).order_by("at")
-        doomed = events.filter(id__in=old.values("id")[:limit])
-        return await self._look(lambda: doomed.delete()[0])
+        before = now(self.alias) - timedelta(days=days)
+        old = TaskEvent.objects.using(self.alias).filter(at__lt=before).order_by("at")
+        return await self._look(lambda: self._delete(old, limit))
 
     async def overdue_callbacks(
         self, hold: float, limit: int, besides: Collection[UUID]
@@ -222,21 +221,25 @@ class OrmLedger:
     ) -> list[tuple[TaskSnapshot, str | None]]:
         at = now(self.alias)
         overdue = self._rows().filter(callback_at__lte=at).exclude(id__in=besides)
-        taken = []
-        for row in list(overdue.order_by("callback_at")[:limit]):
+        if not overdue.exists():  # a transaction on SQLite takes the one write lock
+            return []
+        if connections[self.alias].features.has_select_for_update_skip_locked:
+            overdue = overdue.select_for_update(skip_locked=True)
+        with transaction.atomic(using=self.alias):
+            rows = list(overdue.order_by("callback_at")[:limit])
             # Whoever moves the time on has it.
-            mine = self._rows().filter(id=row.id, callback_at__lte=at)
-            if mine.update(callback_at=at + timedelta(seconds=hold)):
-                taken.append((snapshot_of(row), row.traceback))
-        return taken
+            mine = self._rows().filter(id__in=[row.id for row in rows])
+            mine.update(callback_at=at + timedelta(seconds=hold))
+        return [(snapshot_of(row), row.traceback) for row in rows]
 
-    async def keep_callback(self, execution_id: UUID, hold: float) -> None:
-        made = self._rows().filter(id=execution_id, callback_at__isnull=False)
+    async def keep_callbacks(self, execution_ids: Collection[UUID], hold: float) -> None:
+        kept = self._rows().filter(id__in=execution_ids, callback_at__isnull=False)
         until = now(self.alias) + timedelta(seconds=hold)
-        await self._look(lambda: made.update(callback_at=until))
+        await self._look(lambda: kept.update(callback_at=until))
 
-    async def callback_made(self, execution_id: UUID) -> None:
-        await self._look(lambda: self.callback_made_here(execution_id))
+    async def callbacks_made(self, execution_ids: Collection[UUID]) -> None:
+        made = self._rows().filter(id__in=execution_ids)
+        await self._look(lambda: made.update(callback_at=None))
 
     def callback_made_here(self, execution_id: UUID) -> None:
         self._rows().filter(id=execution_id).update(callback_at=None)
@@ -395,23 +398,28 @@ class OrmLedger:
 
     def _expired(self, which: Disposal) -> QuerySet[TaskExecution]:
         ended = self._rows().filter(status__in=sorted(which.statuses & FINAL))
-        return ended.filter(expires_at__lte=now(self.alias), callback_at__isnull=True)
+        return ended.filter(self._unmarked(), expires_at__lte=now(self.alias))
 
     def _aged(self, which: Disposal, age: float) -> QuerySet[TaskExecution]:
         ended = self._rows().filter(status__in=sorted(which.statuses & FINAL))
         before = now(self.alias) - timedelta(seconds=age)
-        return ended.filter(completed_at__lte=before, callback_at__isnull=True)
+        return ended.filter(self._unmarked(), completed_at__lte=before)
 
-    def _delete(self, rows: QuerySet[TaskExecution], limit: int) -> int:
+    def _unmarked(self) -> Q:
+        """What no failure callback waits for; with callbacks switched off, nothing does."""
+        return Q(callback_at__isnull=True) if get_settings().on_failure == "callback" else Q()
+
+    def _delete(self, rows: QuerySet[Any], limit: int) -> int:
         """Deletes the first of these rows. They are final: nobody changes them meanwhile."""
+        table: QuerySet[Any] = QuerySet(rows.model, using=self.alias)
         if not connections[self.alias].features.has_select_for_update_skip_locked:
             # One statement: SQLite refuses a transaction that reads before it writes.
-            return self._rows().filter(id__in=rows.values("id")[:limit]).delete()[0]
+            return table.filter(id__in=rows.values("id")[:limit]).delete()[0]
         with transaction.atomic(using=self.alias):
             unlocked = rows.select_for_update(skip_locked=True).values_list("id", flat=True)
             ids = list(unlocked[:limit])
             for start in range(0, len(ids), MOST_DELETED):
-                self._rows().filter(id__in=ids[start : start + MOST_DELETED]).delete()
+                table.filter(id__in=ids[start : start + MOST_DELETED]).delete()
         return len(ids)
 
     # --- for an attempt that runs inline ---------------------------------------------------------

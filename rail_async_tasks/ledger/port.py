@@ -322,12 +322,12 @@ class Ledger(Protocol):
         """
         ...
 
-    async def keep_callback(self, execution_id: UUID, hold: float) -> None:
-        """The callback is still being made: nobody else may make it for `hold` seconds."""
+    async def keep_callbacks(self, execution_ids: Collection[UUID], hold: float) -> None:
+        """They wait here, or are being made: nobody else may make them for `hold` seconds."""
         ...
 
-    async def callback_made(self, execution_id: UUID) -> None:
-        """The callback has been made, once and for all."""
+    async def callbacks_made(self, execution_ids: Collection[UUID]) -> None:
+        """They have been made, once and for all."""
         ...
 
     async def queues(self) -> Sequence[str]:

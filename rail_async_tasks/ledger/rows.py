@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import overload
+from datetime import UTC, datetime, timedelta
+from typing import Any, overload
 
 from django.conf import settings
 from django.db import connections
@@ -26,6 +26,11 @@ def in_utc(value: datetime | None) -> datetime | None:
     if timezone.is_naive(value):
         value = value.replace(tzinfo=UTC if settings.USE_TZ else timezone.get_default_timezone())
     return value.astimezone(UTC)
+
+
+def storable(at: datetime) -> datetime:
+    """An aware time as the project's models hold it: a local one where USE_TZ is off."""
+    return at if settings.USE_TZ else timezone.make_naive(at)
 
 
 def snapshot_of(row: TaskExecution) -> TaskSnapshot:
@@ -64,11 +69,38 @@ def snapshot_rows(alias: str) -> QuerySet[TaskExecution]:
     return TaskExecution.objects.using(alias).defer("arguments", "traceback")
 
 
+class UtcNow(Now):
+    """MySQL's time in UTC. `CURRENT_TIMESTAMP` is in the zone of the server, which Django leaves."""
+
+    def as_mysql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        return self.as_sql(compiler, connection, template="UTC_TIMESTAMP(6)", **context)
+
+
 def now(alias: str) -> Expression:
     """The ledger's clock: the database's own; on SQLite, which has none, Python's."""
-    if connections[alias].vendor == "sqlite":
+    connection = connections[alias]
+    if connection.vendor == "sqlite":
         return Value(timezone.now(), output_field=DateTimeField())
-    return Now()
+    if connection.vendor != "mysql":
+        return Now()
+    # Times are kept in this zone, as Django writes them. Its rules are ours, the clock is not.
+    zone = connection.timezone or timezone.get_default_timezone()
+    offset = datetime.now(zone).utcoffset() or timedelta(0)
+    return UtcNow() + offset if offset else UtcNow()
+
+
+def clock(alias: str) -> datetime:
+    """What the ledger's clock says, in UTC. A query of its own."""
+    connection = connections[alias]
+    query = TaskExecution.objects.using(alias).query
+    expression = now(alias).resolve_expression(query)
+    text, params = query.get_compiler(alias).compile(expression)
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {text}{connection.features.bare_select_suffix}", params)
+        (value,) = cursor.fetchone()
+    for convert in connection.ops.get_db_converters(expression):
+        value = convert(value, expression, connection)
+    return in_utc(value)
 
 
 def unexpired(alias: str) -> Q:

@@ -181,7 +181,8 @@ class Dialect:
                 id, execution_id, name, owner_id, tenant_id, seq, from_status, to_status,
                 attempt, at, actor, reason)
             SELECT r.id, r.execution_id, t.name, t.owner_id, t.tenant_id, r.seq, r.from_status,
-                r.to_status, t.attempts, {self.now}, r.actor, r.reason
+                r.to_status, CASE WHEN r.from_status IS NULL THEN 0 ELSE t.attempts END,
+                {self.now}, r.actor, r.reason
             FROM {self.records(_EVENT)} JOIN {TABLE} AS t ON t.id = r.execution_id
             WHERE true
             ON CONFLICT DO NOTHING"""

@@ -24,6 +24,7 @@ class Dispatcher:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._wake = asyncio.Event()
+        self._idle = asyncio.Event()  # it has nothing to do, or had not when it looked last
         self._next_due: float | None = None  # by the loop's clock
         self.claims = 0
 
@@ -48,6 +49,12 @@ class Dispatcher:
     def slot_freed(self) -> None:
         if not self._wake.is_set() and self._runtime.slots.worth_a_claim:
             self._wake.set()
+
+    async def caught_up(self) -> None:
+        """Returns when nothing is left to claim that would find a slot."""
+        while self._runtime.slots.worth_a_claim or not self._idle.is_set():
+            self._idle.clear()
+            await self._idle.wait()
 
     async def run(self) -> None:
         runtime = self._runtime
@@ -78,9 +85,11 @@ class Dispatcher:
             wake_at = poll_at if self._next_due is None else min(poll_at, self._next_due)
             self._wake.clear()
             timer = loop.call_at(wake_at, self._wake.set)
+            self._idle.set()
             try:
                 await self._wake.wait()
             finally:
+                self._idle.clear()
                 timer.cancel()
 
     async def _claim(self) -> None:

@@ -1,4 +1,4 @@
-"""Failure callbacks: the project's own code, called when a task has failed for good.
+"""What the project hears of a task that has failed for good: a log line, or a call of its own code.
 
 The row says that a call is due (`callback_at`), from the same commit that failed it until the call
 has returned. So it is made once, and once more by another process where the one that made it died.
@@ -11,32 +11,45 @@ import contextvars
 import logging
 from collections.abc import Callable
 from functools import partial
-from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, iscoroutinefunction
 
 from rail_async_tasks.conf import TaskSettings, import_from_setting
-from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.events import TaskSnapshot
-from rail_async_tasks.runtime.threads import DaemonThreads, with_fresh_connections
+from rail_async_tasks.runtime.threads import DaemonThreads, OrmLane, with_fresh_connections
 
 if TYPE_CHECKING:
     from rail_async_tasks.ledger.port import Ledger
 
 logger = logging.getLogger("rail_async_tasks.failures")
+task_logger = logging.getLogger("rail_async_tasks.tasks")
+
+Callback = Callable[..., Any]
 
 # A call that was made so long ago (seconds), and neither returned nor was renewed, died with its
 # process: others may make it.
 HOLD: Final = 60.0
+# The same of a call in the caller's thread: it comes after the transaction, and nothing renews it.
+INLINE_HOLD: Final = 3600.0
 # Calls at once; the others wait.
 AT_ONCE: Final = 10
+# Calls that this process makes or has waiting. More stay in their rows, for whoever has room.
+MOST_WAITING: Final = 1000
+# Calls that are taken over in one transaction.
+PAGE: Final = 100
+# What a call may take, in seconds: ten that hang would be the end of all others.
+LONGEST: Final = 300.0
+# What calls that were cancelled at the end get to go, in seconds.
+LAST_WORDS: Final = 0.2
 
 
 def hold_of(settings: TaskSettings) -> float | None:
     """For how long (seconds) a failure's call is reserved for this process; None without calls."""
-    return HOLD if settings.on_failure == "callback" else None
+    if settings.on_failure != "callback":
+        return None
+    return INLINE_HOLD if settings.backend == "sync" else HOLD
 
 
 def keywords_of(snapshot: TaskSnapshot, traceback: str | None) -> dict[str, str]:
@@ -49,98 +62,205 @@ def keywords_of(snapshot: TaskSnapshot, traceback: str | None) -> dict[str, str]
     }
 
 
-def find_callback(settings: TaskSettings) -> Callable[..., Any] | None:
-    """The callback of the settings; None, and a log entry, where it can't be imported."""
-    assert settings.failure_callback is not None
-    try:
-        found = import_from_setting(settings.failure_callback, "failure_callback")
-    except ConfigurationError:
-        logger.exception("The failure callback can't be called")
+def find_callback(settings: TaskSettings) -> Callback | None:
+    """The project's callback; None where failures are logged.
+
+    Raises:
+        ConfigurationError: it can't be imported.
+    """
+    if settings.on_failure != "callback":
         return None
-    return found  # type: ignore[no-any-return]
+    assert settings.failure_callback is not None
+    place = 'task_settings["failure_callback"]'
+    return import_from_setting(settings.failure_callback, place)  # type: ignore[no-any-return]
 
 
-def call_here(settings: TaskSettings, snapshot: TaskSnapshot, traceback: str | None) -> None:
+def log_failure(snapshot: TaskSnapshot) -> None:
+    """The line of `on_failure: "log"`. The error's text may tell secrets, so it is not in it."""
+    task_logger.error(
+        "Task %s (%s) failed: %s", snapshot.name, snapshot.id, snapshot.error_code,
+        extra={
+            "task_id": str(snapshot.id),
+            "task_name": snapshot.name,
+            "queue": snapshot.queue,
+            "attempt": snapshot.attempts,
+            "status": str(snapshot.status),
+            "error_code": snapshot.error_code,
+        },
+    )  # fmt: skip
+
+
+def call_here(callback: Callback, snapshot: TaskSnapshot, traceback: str | None) -> None:
     """Calls the callback in this thread, which has no running event loop. Never raises."""
-    callback = find_callback(settings)
-    if callback is None:
-        return
-    call = async_to_sync(callback) if iscoroutinefunction(callback) else callback
-    try:
-        call(**keywords_of(snapshot, traceback))
-    except Exception:
-        logger.exception("The failure callback of task %s raised", snapshot.id)
+    call = async_to_sync(callback) if _is_async(callback) else callback
+    error = _error_of(partial(call, **keywords_of(snapshot, traceback)))
+    if isinstance(error, KeyboardInterrupt):
+        raise error
+    if error is not None:
+        _complain(snapshot.id, error)
 
 
 class FailureCallbacks:
-    """Makes the calls that are due in one runtime, on its loop or in threads of their own."""
+    """Hears of failures in one runtime, and makes the calls: on its loop or in threads.
 
-    def __init__(self, settings: TaskSettings, ledger: Ledger) -> None:
-        self._settings = settings
+    `is_ending` says whether the process is going away: what fails then may fail for that reason.
+
+    Raises:
+        ConfigurationError: the callback can't be imported.
+    """
+
+    def __init__(
+        self, settings: TaskSettings, ledger: Ledger, is_ending: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._callback = find_callback(settings)
+        self._is_async = self._callback is not None and _is_async(self._callback)
         self._ledger = ledger
+        self._is_ending = is_ending
         self._threads = DaemonThreads("rail-tasks-callback")
+        self._lane = OrmLane(0)
         self._slots = asyncio.Semaphore(AT_ONCE)
-        self._calls: dict[UUID, asyncio.Task[None]] = {}
-
-    @property
-    def enabled(self) -> bool:
-        return hold_of(self._settings) is not None
-
-    @property
-    def running(self) -> int:
-        return len(self._calls)
+        self._closed = False
+        # Those whose call waits, or is being made, or whose mark is still to be taken away.
+        self._held: set[UUID] = set()
+        self._calls: set[asyncio.Task[None]] = set()
+        self._made: set[UUID] = set()
+        self._clearing: asyncio.Task[None] | None = None
+        self._keeping: asyncio.Task[None] | None = None
 
     def failed(self, snapshot: TaskSnapshot, traceback: str | None) -> None:
-        """A task has failed for good, by this process's doing. On the loop."""
-        if self.enabled and snapshot.id not in self._calls:
-            call = asyncio.get_running_loop().create_task(
-                self._make(snapshot, traceback), context=contextvars.Context()
-            )
-            self._calls[snapshot.id] = call
-            call.add_done_callback(lambda _: self._calls.pop(snapshot.id, None))
+        """A task has failed for good, by this process's doing. On the loop; never blocks."""
+        if self._callback is None:
+            log_failure(snapshot)
+        elif self._has_room():
+            self._begin(self._callback, snapshot, traceback)
+        # Otherwise the mark stays, and somebody finds it when it is overdue.
 
     async def find_overdue(self) -> None:
-        """Takes over the calls of processes that have died in the middle."""
-        if self.enabled:
-            held = set(self._calls)
-            for snapshot, traceback in await self._ledger.overdue_callbacks(HOLD, AT_ONCE, held):
-                self.failed(snapshot, traceback)
+        """Takes over the calls of processes that have died in the middle, or had no room."""
+        if self._callback is None:
+            return
+        while self._has_room():
+            found = await self._ledger.overdue_callbacks(HOLD, PAGE, frozenset(self._held))
+            for snapshot, traceback in found:
+                if not self._closed:
+                    self._begin(self._callback, snapshot, traceback)
+            if len(found) < PAGE:
+                return
 
     async def ended(self, seconds: float) -> None:
-        """Returns when no call is under way; ends, after that time, those that can be ended."""
+        """Returns when no call is under way; after that time those that are stay marked."""
         if self._calls:
-            await asyncio.wait(set(self._calls.values()), timeout=seconds)
-        for call in list(self._calls.values()):
+            await asyncio.wait(self._calls, timeout=seconds)
+        self._closed = True
+        for call in self._calls:
             call.cancel()
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=LAST_WORDS)
+        if self._clearing is not None:
+            await asyncio.wait({self._clearing}, timeout=seconds)
+        if self._keeping is not None:
+            self._keeping.cancel()
         self._threads.shutdown()
+        self._lane.close()
 
-    async def _make(self, snapshot: TaskSnapshot, traceback: str | None) -> None:
-        callback = find_callback(self._settings)
-        renewals = asyncio.get_running_loop().create_task(self._renew(snapshot.id))
-        try:
-            async with self._slots:
-                if callback is not None:
-                    await self._call(callback, keywords_of(snapshot, traceback))
-        except Exception:
-            # Told once: a callback that fails will most likely fail again.
-            logger.exception("The failure callback of task %s raised", snapshot.id)
-        finally:
-            renewals.cancel()
-        await self._ledger.callback_made(snapshot.id)
+    def _has_room(self) -> bool:
+        # Rows in memory have no mark that somebody could find: all of theirs wait here.
+        return not self._closed and (len(self._held) < MOST_WAITING or not self._ledger.blocking)
 
-    async def _call(self, callback: Callable[..., Any], keywords: dict[str, str]) -> None:
-        if iscoroutinefunction(callback):
-            await callback(**keywords)
+    # --- a call ----------------------------------------------------------------------------------
+
+    def _begin(self, callback: Callback, snapshot: TaskSnapshot, traceback: str | None) -> None:
+        if snapshot.id in self._held:
             return
-        call = partial(callback, **keywords)
-        future = self._threads.submit(contextvars.Context().run, with_fresh_connections, call)
-        await asyncio.wrap_future(future)
+        self._held.add(snapshot.id)
+        # A clean context: one inherited from a request would outlive it.
+        call = asyncio.get_running_loop().create_task(
+            self._make(callback, snapshot, traceback), context=self._lane.enter()
+        )
+        self._calls.add(call)
+        call.add_done_callback(self._over)
+        if self._keeping is None:
+            self._keeping = self._in_background(self._keep())
 
-    async def _renew(self, execution_id: UUID) -> None:
+    def _over(self, call: asyncio.Task[None]) -> None:
+        self._calls.discard(call)
+        self._lane.leave()
+
+    async def _make(
+        self, callback: Callback, snapshot: TaskSnapshot, traceback: str | None
+    ) -> None:
+        keywords = keywords_of(snapshot, traceback)
+        async with self._slots:
+            error = await self._call(partial(callback, **keywords), snapshot.id)
+        if error is not None:
+            _complain(snapshot.id, error)
+            if self._is_ending():
+                return  # it may have wanted what is gone already: another process tries
+        self._made.add(snapshot.id)
+        if self._clearing is None:
+            self._clearing = self._in_background(self._clear())
+
+    async def _call(self, call: Callable[[], Any], task_id: UUID) -> BaseException | None:
+        """What the callback raised, if it did: whatever that is, it must not end the loop."""
+        scope = asyncio.timeout(LONGEST)
+        try:
+            async with scope:
+                if self._is_async:
+                    await call()
+                    return None
+                run = partial(with_fresh_connections, partial(_error_of, call))
+                future = self._threads.submit(contextvars.Context().run, run)
+                return await asyncio.wrap_future(future)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            if scope.expired():
+                return TimeoutError(f"It has taken longer than {LONGEST:g} s, and is given up.")
+            if isinstance(error, asyncio.CancelledError) and self._closed:
+                raise
+            return error
+
+    # --- its mark --------------------------------------------------------------------------------
+
+    async def _clear(self) -> None:
+        """Takes the marks away of those calls that have been made, in one statement each time."""
+        while self._made:
+            made, self._made = self._made, set()
+            try:
+                await self._ledger.callbacks_made(made)
+            except Exception as error:
+                logger.error("The marks of %d calls stay: %s", len(made), error)  # noqa: TRY400
+            self._held -= made
+        self._clearing = None
+
+    async def _keep(self) -> None:
         """A call that waits or takes long is not made by another process meanwhile."""
-        while True:
+        while self._held:
             await asyncio.sleep(HOLD / 3)
             try:
-                await self._ledger.keep_callback(execution_id, HOLD)
+                await self._ledger.keep_callbacks(frozenset(self._held - self._made), HOLD)
             except Exception as error:
-                logger.warning("The callback of task %s can't be kept: %s", execution_id, error)
+                logger.warning("Failure callbacks can't be kept: %s", error)
+        self._keeping = None
+
+    @staticmethod
+    def _in_background(coroutine: Any) -> asyncio.Task[None]:
+        return asyncio.get_running_loop().create_task(coroutine, context=contextvars.Context())
+
+
+def _is_async(callback: Callback) -> bool:
+    return iscoroutinefunction(callback) or iscoroutinefunction(type(callback).__call__)
+
+
+def _error_of(call: Callable[[], Any]) -> BaseException | None:
+    """What the call raises."""
+    try:
+        call()
+    except BaseException as error:
+        return error
+    return None
+
+
+def _complain(task_id: UUID, error: BaseException) -> None:
+    """Told once: a callback that fails will most likely fail again."""
+    logger.error("The failure callback of task %s raised", task_id, exc_info=error)

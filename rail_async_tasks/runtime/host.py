@@ -355,6 +355,11 @@ def _begin_drain() -> None:
 RELOAD_PATIENCE = 2.0
 
 
+def reloading() -> bool:
+    """Whether this is Django's development server, which begins anew when a file changes."""
+    return os.environ.get(DJANGO_AUTORELOAD_ENV) == "true"
+
+
 def _end_with_process() -> None:
     """Drains what lives in another thread's loop: the runtime, or a server with it."""
     runtime = current()
@@ -363,9 +368,9 @@ def _end_with_process() -> None:
     if _server_loop is not None and _server_loop.is_running():
         stopping = asyncio.run_coroutine_threadsafe(shutdown(), _server_loop)
     else:
-        stopping = asyncio.run_coroutine_threadsafe(runtime.stop(), runtime.loop)
+        stopping = asyncio.run_coroutine_threadsafe(_finish(runtime), runtime.loop)
     try:
-        if os.environ.get(DJANGO_AUTORELOAD_ENV) != "true":
+        if not reloading():
             stopping.result()
             return
     except KeyboardInterrupt:  # whoever waits has waited enough
@@ -375,9 +380,19 @@ def _end_with_process() -> None:
         stopping.result(RELOAD_PATIENCE)
 
 
+async def _finish(runtime: Runtime) -> None:
+    """What was enqueued a moment ago begins before nothing may begin any more."""
+    if not reloading():
+        await runtime.caught_up()
+    await runtime.stop()
+
+
 # As the thread pools of `concurrent.futures` do, and before them: bodies may need those to their
-# end, and find them closed when `atexit` has its turn.
-getattr(threading, "_register_atexit", atexit.register)(_end_with_process)
+# end, and find them closed when `atexit` has its turn. That one is for what threads have started
+# that outlived the main thread.
+atexit.register(_end_with_process)
+with contextlib.suppress(AttributeError, RuntimeError):
+    threading._register_atexit(_end_with_process)  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def _forget(*, setting: str, **_: Any) -> None:

@@ -21,7 +21,7 @@ from rail_async_tasks.ledger.port import INLINE_HOLDER, Claimed, Ledger, NewExec
 from rail_async_tasks.runtime import verdict as verdicts
 from rail_async_tasks.runtime.context import ExecutionContext, Info, TaskContext, load_user
 from rail_async_tasks.runtime.effective import effective, terms
-from rail_async_tasks.runtime.failures import call_here
+from rail_async_tasks.runtime.failures import call_here, find_callback, log_failure
 from rail_async_tasks.runtime.observers import observers_for
 from rail_async_tasks.runtime.runtime import as_created, as_settled
 from rail_async_tasks.runtime.verdict import Terms, Verdict
@@ -40,6 +40,7 @@ class InlineRun:
         self._ledger = ledger
         self._bus = bus
         self._observers = observers_for(settings)
+        self._callback = find_callback(settings)
         self._runtime_id = INLINE_HOLDER
 
     def create(self, new: NewExecution) -> TaskSnapshot:
@@ -95,12 +96,15 @@ class InlineRun:
         snapshot = as_settled(progress.snapshot, outcome, settled)
         self._publish(snapshot)
         self._observers.ended(snapshot, seconds, outcome.traceback)
-        if snapshot.status == Status.FAILED and outcome.callback is not None:
-            self._ledger.on_commit(lambda: self._call_back(snapshot, outcome.traceback))
+        if snapshot.status == Status.FAILED:
+            self._ledger.on_commit(lambda: self._failed(snapshot, outcome.traceback))
         return snapshot
 
-    def _call_back(self, snapshot: TaskSnapshot, traceback: str | None) -> None:
-        call_here(self._settings, snapshot, traceback)
+    def _failed(self, snapshot: TaskSnapshot, traceback: str | None) -> None:
+        if self._callback is None:
+            log_failure(snapshot)
+            return
+        call_here(self._callback, snapshot, traceback)
         self._ledger.callback_made_here(snapshot.id)
 
     def _body(

@@ -58,6 +58,8 @@ DRAIN_GRACE = 1.0
 FLUSH_PATIENCE = 5.0
 # What failure callbacks that are being made get then, in seconds; others make them again.
 CALLBACK_PATIENCE = 1.0
+# How long the end of a process waits for a claim, in seconds.
+CATCH_UP_PATIENCE = 2.0
 # Orphans that are freed in one statement.
 RECOVERY_PAGE = 200
 # How long the caller of a creation waits for it, in seconds.
@@ -103,7 +105,7 @@ class Runtime:
         days = settings.audit_retention_days if settings.audit_enabled else None
         self._cleaner = Cleaner(ledger, events_days=days)
         self._cron = Cron(self)
-        self.callbacks = FailureCallbacks(settings, ledger)
+        self.callbacks = FailureCallbacks(settings, ledger, lambda: self.draining)
         self._threads = DaemonThreads("rail-tasks-def")
         self._lanes = OrmLanes(settings.max_workers)
         self._host: asyncio.Task[None] | None = None
@@ -158,6 +160,11 @@ class Runtime:
     async def ready(self) -> None:
         """Returns when executions may be created."""
         await self._ready.wait()
+
+    async def caught_up(self) -> None:
+        """Returns when all that waits and finds a free slot has begun; in a while, in any case."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._dispatcher.caught_up(), CATCH_UP_PATIENCE)
 
     @property
     def alive(self) -> bool:

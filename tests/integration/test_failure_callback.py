@@ -175,8 +175,8 @@ async def test_a_call_whose_process_died_is_made_by_another(
     past = "2020-01-01T00:00:00Z"
     rows = TaskExecution.objects.filter(id=handle.id)
     await rows.aupdate(callback_at=past, expires_at=past)
-    assert await sync_to_async(host.ledger().dispose)(Disposal(), 10) == 0
     with_callback(configure, in_a_thread)
+    assert await sync_to_async(host.ledger().dispose)(Disposal(), 10) == 0
 
     @task(name="callback.other")
     async def other() -> None: ...

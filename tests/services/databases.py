@@ -59,4 +59,6 @@ def database_url() -> str:
     config = connections["default"].settings_dict
     if connections["default"].vendor == "sqlite":
         return f"sqlite:///{config['NAME']}"
+    if connections["default"].vendor == "mysql":
+        return "mysql://{USER}:{PASSWORD}@{HOST}:{PORT}/{NAME}".format(**config)
     return "postgresql://{USER}@{HOST}:{PORT}/{NAME}".format(**config)

@@ -12,7 +12,7 @@ from typing import Any
 import strawberry
 from django.contrib.auth.models import Group
 
-from rail_async_tasks import task_mutation
+from rail_async_tasks import task, task_mutation
 
 
 @task_mutation(name="acceptance.climb")
@@ -93,6 +93,20 @@ def sit(info: Any) -> int:
     while info.context.task.attempt == 1:
         time.sleep(0.1)
     return 2
+
+
+@task(name="acceptance.nap")
+def nap(seconds: float) -> None:
+    """Keep a thread busy."""
+    time.sleep(seconds)
+
+
+@task(name="acceptance.late", max_retries=0)
+async def late(seconds: float) -> int:
+    """Use every kind of thread, after a while."""
+    await asyncio.sleep(seconds)
+    counted = await asyncio.to_thread(Group.objects.count)
+    return counted - await Group.objects.acount()
 
 
 @task_mutation(name="acceptance.die")

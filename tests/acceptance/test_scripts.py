@@ -1,0 +1,180 @@
+"""Tasks that no server starts: the shell, commands, signals, threads, scripts with a loop.
+
+A process that ends gives its running tasks `drain_seconds`; what it leaves waits for the next.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from rail_async_tasks.models import TaskExecution, TaskRuntime
+from tests.acceptance.conftest import Place
+from tests.acceptance.server import ALARMS
+
+ROOT = Path(__file__).parents[2]
+
+Rows = dict[str, TaskExecution]
+
+
+def run(place: Place, *argv: str, **task_settings: object) -> list[str]:
+    """Runs Python to its end, which must be a good one. Returns the lines that it printed."""
+    env = {
+        **os.environ,
+        **place.env,
+        "DJANGO_SETTINGS_MODULE": "tests.acceptance.settings",
+        "ACCEPTANCE_TASK_SETTINGS": json.dumps(task_settings),
+        "PYTHONPATH": str(ROOT),
+        "PYTHONWARNINGS": "default",
+    }
+    done = subprocess.run(
+        [sys.executable, *argv], env=env, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stderr.splitlines() if any(it in line for it in ALARMS)] == []
+    return done.stdout.split()
+
+
+def script(place: Place, source: str, **task_settings: object) -> list[str]:
+    head = "import asyncio, threading\nimport django\ndjango.setup()\n"
+    head += "from tests.acceptance.app.tasks import climb, late, linger, nap\n"
+    return run(place, "-c", head + textwrap.dedent(source), **task_settings)
+
+
+def rows(ids: list[str]) -> list[TaskExecution]:
+    found = TaskExecution.objects.in_bulk(ids)
+    return [found[key] for key in sorted(found)]
+
+
+def states(ids: list[str]) -> list[tuple[str, int]]:
+    """What became of them in the process: status and attempts."""
+    assert ids
+    assert not TaskExecution.objects.filter(status="running").exists()
+    assert not TaskRuntime.objects.filter(dead=False).exists()
+    return [(row.status, row.attempts) for row in rows(ids)]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(place: Place) -> None:
+    """Or another process would run it."""
+    TaskExecution.objects.all().delete()
+
+
+def test_the_shell(place: Place) -> None:
+    """What runs when the shell ends is run to its end."""
+    source = "from tests.acceptance.app.tasks import climb; print(climb.enqueue(steps=2, pause=.1))"
+    run(place, "-m", "django", "shell", "-c", source)
+    [row] = TaskExecution.objects.all()
+    assert (row.status, row.result) == ("completed", {"steps": 2, "label": ""})
+    assert states([str(row.id)]) == [("completed", 1)]
+
+
+def test_a_command_that_starts_more_than_can_run(place: Place) -> None:
+    """What has not begun waits in the database; the next process runs it."""
+    ids = run(place, "-m", "django", "start_naps", "5", max_workers=1)
+    assert states(ids) == [("completed", 1)] + [("pending", 0)] * 4
+    run(place, "-m", "django", "shell", "-c", COMPLETE_ALL)
+    assert states(ids) == [("completed", 1)] * 5
+
+
+COMPLETE_ALL = """
+import asyncio
+from rail_async_tasks.models import TaskExecution
+from tests.acceptance.app.tasks import climb
+
+async def main():
+    await (await climb.aenqueue(steps=1, pause=0)).aresult(20)
+    while await TaskExecution.objects.exclude(status="completed").aexists():
+        await asyncio.sleep(0.05)
+
+asyncio.run(main())
+"""
+
+
+def test_a_body_that_outlasts_the_process(place: Place) -> None:
+    """It gets `drain_seconds`, then its task is handed back, at no cost."""
+    ids = script(place, "print(linger.enqueue().id)", drain_seconds=0.3)
+    assert states(ids) == [("retrying", 1)]
+    assert rows(ids)[0].retry_count == 0
+
+
+def test_threads_are_there_until_the_last_body_has_ended(place: Place) -> None:
+    """Those of Django and of the standard library, too: the process ends after the drain."""
+    ids = script(place, "print(late.enqueue(seconds=0.5).id)")
+    assert states(ids) == [("completed", 1)]
+    assert rows(ids)[0].result == 0
+
+
+def test_a_signal_handler_in_a_transaction(place: Place) -> None:
+    """The task is there when the transaction commits, and not when it does not."""
+    source = """
+        from django.contrib.auth.models import Group
+        from django.db import transaction
+        from django.db.models.signals import post_save
+
+        def start(sender, instance, **kwargs):
+            print(climb.enqueue(steps=1, pause=0, label=instance.name).id)
+
+        post_save.connect(start, sender=Group)
+        Group.objects.create(name="plain")
+        with transaction.atomic():
+            Group.objects.create(name="kept")
+        with transaction.atomic():
+            Group.objects.create(name="lost")
+            transaction.set_rollback(True)
+    """
+    ids = script(place, source)
+    assert len(ids) == 3
+    assert states(ids) == [("completed", 1)] * 2
+    assert [row.arguments["label"] for row in rows(ids)] == ["plain", "kept"]
+
+
+def test_a_thread(place: Place) -> None:
+    """One runtime for all of them, also when the main thread has ended first."""
+    source = """
+        import time
+
+        def start():
+            time.sleep(0.2)
+            print(climb.enqueue(steps=1, pause=0.1).id)
+
+        for _ in range(3):
+            threading.Thread(target=start).start()
+    """
+    assert states(script(place, source)) == [("completed", 1)] * 3
+
+
+def test_a_script_with_a_loop_that_waits(place: Place) -> None:
+    """Tasks run in the script's own loop."""
+    source = """
+        async def main():
+            handles = [await climb.aenqueue(steps=1, pause=0.05) for _ in range(3)]
+            for handle in handles:
+                await handle.aresult(10)
+                print(handle.id)
+
+        asyncio.run(main())
+    """
+    assert states(script(place, source)) == [("completed", 1)] * 3
+
+
+def test_a_script_with_a_loop_that_does_not_wait(place: Place) -> None:
+    """The loop ends under its tasks: they are handed back, and what had not begun waits."""
+    source = """
+        async def main():
+            for _ in range(3):
+                handle = await climb.aenqueue(steps=50, pause=0.1)
+                while (await handle.arefresh()).status != "running":
+                    await asyncio.sleep(0.01)
+                print(handle.id)
+            print((await climb.using(delay=60).aenqueue(steps=1, pause=0)).id)
+
+        asyncio.run(main())
+    """
+    assert states(script(place, source)) == [("retrying", 1)] * 3 + [("pending", 0)]

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, cast
 
+from asgiref.sync import sync_to_async
 from cross_web import AsyncHTTPRequestAdapter, HTTPException
 from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
@@ -25,6 +26,7 @@ from rail_async_tasks.graphql.console import console_page
 from rail_async_tasks.graphql.context import RequestContext
 from rail_async_tasks.graphql.frames import decode_json
 from rail_async_tasks.graphql.schema import get_schema
+from rail_async_tasks.ledger.connections import release_connections
 from rail_async_tasks.runtime import host
 
 logger = logging.getLogger("rail_async_tasks.graphql")
@@ -112,10 +114,14 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
 
 async def _without_farewell(stream: AsyncIterator[Any]) -> AsyncIterator[Any]:
     """The events, but for a `complete` that only says that this process is going away."""
+    released = False
     async with aclosing(cast("AsyncGenerator[Any, None]", stream)) as events:
         async for event in events:
             if host.is_going_away() and str(event).startswith("event: complete"):
                 return
+            if not released and str(event).startswith("event: next"):
+                released = True  # the row has been read: what follows comes over the bus
+                await sync_to_async(release_connections)()
             yield event
 
 

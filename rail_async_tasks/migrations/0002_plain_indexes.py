@@ -45,4 +45,4 @@ def drop(apps, editor):
 class Migration(migrations.Migration):
     dependencies = [("rail_async_tasks", "0001_initial")]
 
-    operations = [migrations.RunPython(make, drop, elidable=False)]
+    operations = [migrations.RunPython(make, drop, atomic=False)]  # DDL rolls nothing back there

@@ -14,13 +14,13 @@ from typing import Final
 
 from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIRequest
-from django.db import connections
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
 from rail_async_tasks import service
 from rail_async_tasks.access import Viewer
 from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.ledger.connections import release_connections
 from rail_async_tasks.rest.parameters import last_version
 from rail_async_tasks.rest.render import render_task
 
@@ -50,7 +50,7 @@ async def events_response(request: HttpRequest, viewer: Viewer, task_id: str) ->
     snapshots = service.watch(viewer, task_id)
     try:
         first = await anext(snapshots)
-        await sync_to_async(_close_connections)()
+        await sync_to_async(release_connections)()
     except BaseException:
         await snapshots.aclose()
         raise
@@ -100,13 +100,3 @@ async def _chunks(
 async def _next(snapshots: Snapshots) -> TaskSnapshot | None:
     """The next one; None at the end."""
     return await anext(snapshots, None)
-
-
-def _close_connections() -> None:
-    """Gives back the database connections of the request, which may stay open for hours.
-
-    The thread that the request was authenticated in keeps them until the request ends.
-    """
-    for connection in connections.all(initialized_only=True):
-        if not connection.in_atomic_block:
-            connection.close()

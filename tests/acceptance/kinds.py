@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 ASGI: Final = "tests.asgi:application"
 WSGI: Final = "tests.wsgi:application"
@@ -24,6 +24,7 @@ class Kind:
     starts_with_server: bool = True  # the runtime, else with the first `enqueue()`
     reloads: bool = False  # it restarts when a file changes, and has no drain
     runtimes: int = 1
+    loop: str = "asyncio"
     exit_codes: tuple[int, ...] = (0,)
     env: dict[str, str] = field(default_factory=dict)
 
@@ -33,12 +34,13 @@ class Kind:
 
 def _uvicorn(name: str, loop: str) -> Kind:
     options = ("--port={port}", f"--loop={loop}", "--no-access-log")
-    return Kind(name, ("-m", "uvicorn", ASGI, *options), exit_codes=(0, SIGNALLED))
+    command = ("-m", "uvicorn", ASGI, *options)
+    return Kind(name, command, loop=loop, exit_codes=(0, SIGNALLED))
 
 
-def _gunicorn(name: str, *options: str, **can: bool | int) -> Kind:
+def _gunicorn(name: str, *options: str, **can: Any) -> Kind:
     common = ("-m", "gunicorn", "--bind=127.0.0.1:{port}", "--no-control-socket")
-    return Kind(name, (*common, *options), **can)  # type: ignore[arg-type]
+    return Kind(name, (*common, *options), **can)
 
 
 _WORKERS = ("--workers=2", "--worker-class=uvicorn_worker.UvicornWorker")
@@ -51,9 +53,9 @@ KINDS: Final = {
         _uvicorn("uvicorn", "asyncio"),
         _uvicorn("uvicorn-uvloop", "uvloop"),
         Kind("daphne", ("-m", "daphne", *_DAPHNE)),
-        Kind("daphne-uvloop", ("-m", "rail_async_tasks.servers.daphne", *_DAPHNE)),
-        _gunicorn("gunicorn-uvicorn", *_WORKERS, ASGI, runtimes=2),
-        _gunicorn("gunicorn-preload", "--preload", *_WORKERS, ASGI, runtimes=2),
+        Kind("daphne-uvloop", ("-m", "rail_async_tasks.servers.daphne", *_DAPHNE), loop="uvloop"),
+        _gunicorn("gunicorn-uvicorn", *_WORKERS, ASGI, runtimes=2, loop="uvloop"),
+        _gunicorn("gunicorn-preload", "--preload", *_WORKERS, ASGI, runtimes=2, loop="uvloop"),
         Kind("runserver-daphne", _RUNSERVER, reloads=True, env={"ACCEPTANCE_APPS": "daphne"}),
         Kind("runserver", _RUNSERVER, streams=False, starts_with_server=False, reloads=True),
         _gunicorn("gunicorn-wsgi", "--workers=1", WSGI, streams=False, starts_with_server=False),

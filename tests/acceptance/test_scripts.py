@@ -20,7 +20,12 @@ from tests.acceptance.server import ALARMS
 
 ROOT = Path(__file__).parents[2]
 
-Rows = dict[str, TaskExecution]
+# PostgreSQL is another way for the rows alone.
+pytestmark = pytest.mark.parametrize(
+    "place",
+    ["sqlite", pytest.param("postgres", marks=[pytest.mark.postgres, pytest.mark.long])],
+    indirect=True,
+)
 
 
 def run(place: Place, *argv: str, **task_settings: object) -> list[str]:
@@ -137,12 +142,12 @@ def test_a_signal_handler_in_a_transaction(place: Place) -> None:
 
 def test_a_thread(place: Place) -> None:
     """One runtime for all of them, also when the main thread has ended first."""
-    source = """
-        import time
+    source = r"""
+        import sys, time
 
         def start():
             time.sleep(0.2)
-            print(climb.enqueue(steps=1, pause=0.1).id)
+            sys.stdout.write(f"{climb.enqueue(steps=1, pause=0.1).id}\n")
 
         for _ in range(3):
             threading.Thread(target=start).start()

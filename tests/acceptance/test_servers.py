@@ -85,6 +85,7 @@ async def test_the_scenario(place: Place, kind: Kind, stack: AsyncExitStack) -> 
             fails_and_is_started_anew(ada),
             uses_the_orm_in_a_thread(ada),
             is_started_by_a_plain_view(ada),
+            runs_in_the_loop_of_the_server(ada),
         )
         await until_completed(waiting, delayed)
         ids = [await ada.start(call) for call in ("survive", "survive", "surviveInThread")]
@@ -235,6 +236,11 @@ async def is_started_by_a_plain_view(ada: Client) -> None:
     assert answer.json()["status"] == "pending"
     last = await ada.final(answer.json()["id"])
     assert (last["status"], last["ownerId"]) == ("completed", None)
+
+
+async def runs_in_the_loop_of_the_server(ada: Client) -> None:
+    last = await ada.final(await ada.start("where"))
+    assert last["result"] == ada.server.kind.loop
 
 
 # --- its end -------------------------------------------------------------------------------------

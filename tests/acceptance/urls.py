@@ -1,9 +1,13 @@
-"""The URLs of the servers that the acceptance tests start: the package's, and a plain view."""
+"""The URLs of the servers that the acceptance tests start: the package's, and plain views."""
 
 from __future__ import annotations
 
 from django.urls import include, path
 
-from tests.acceptance.app.views import start_climb
+from tests.acceptance.app.views import answer_late, start_climb
 
-urlpatterns = [path("", include("tests.urls")), path("plain/climb", start_climb)]
+urlpatterns = [
+    path("", include("tests.urls")),
+    path("plain/climb", start_climb),
+    path("plain/late", answer_late),
+]

@@ -167,7 +167,9 @@ async def test_a_reader_that_leaves_does_not_hurt_the_task(ada: Person) -> None:
     assert (last["status"], last["attempts"]) == ("completed", 1)
 
 
+@pytest.mark.parametrize("edge", ["rest", "graphql"])
 async def test_open_streams_hold_no_database_connection(
+    edge: str,
     ada: Person,
     server: Server,
     place: Place,  # noqa: F811
@@ -179,7 +181,8 @@ async def test_open_streams_hold_no_database_connection(
     before = await asyncio.to_thread(connected, place, server)
     assert before > 0
     for _ in range(20):
-        events = await stack.enter_async_context(aclosing(ada.follow(task_id)))
+        stream = ada.follow(task_id) if edge == "rest" else ada.by_sse(task_id)
+        events = await stack.enter_async_context(aclosing(stream))
         await anext(events)
     assert await asyncio.to_thread(connected, place, server) < before + 5
     await ada.send("POST", f"{task_id}/cancel/")

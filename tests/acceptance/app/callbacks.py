@@ -9,6 +9,7 @@ import asyncio
 import os
 import time
 
+from asgiref.sync import sync_to_async
 from django.contrib.auth.models import Group
 
 
@@ -20,10 +21,10 @@ def in_a_thread(taskId: str, task_name: str, error: str, traceback: str) -> None
 
 
 async def on_the_loop(taskId: str, task_name: str, error: str, traceback: str) -> None:  # noqa: N803
-    await asyncio.to_thread(_note, "begun", taskId)
-    while not await Group.objects.filter(name="go").aexists():
+    await sync_to_async(_note)("begun", taskId)
+    while not await Group.objects.filter(name="go").aexists():  # noqa: ASYNC110
         await asyncio.sleep(0.05)
-    await asyncio.to_thread(_note, "made", taskId)
+    await sync_to_async(_note)("made", taskId)
 
 
 def _note(what: str, task_id: str) -> None:

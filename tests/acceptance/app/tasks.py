@@ -95,6 +95,12 @@ def sit(info: Any) -> int:
     return 2
 
 
+@task_mutation(name="acceptance.where")
+async def where() -> str:
+    """Say which library's loop it runs in."""
+    return type(asyncio.get_running_loop()).__module__.partition(".")[0]
+
+
 @task(name="acceptance.nap")
 def nap(seconds: float) -> None:
     """Keep a thread busy."""
@@ -132,6 +138,7 @@ class Mutations:
     """All of them."""
 
     climb = climb
+    where = where
     linger = linger
     flaky = flaky
     fall = fall

@@ -1,0 +1,110 @@
+"""What a server does between the signal to stop and its end, where servers differ."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from rail_async_tasks.graphql.frames import MAX_FRAME_BYTES
+from rail_async_tasks.models import TaskExecution
+from tests.acceptance.client import PATIENCE, Client
+from tests.acceptance.conftest import Place
+from tests.acceptance.ends import handed_back
+from tests.acceptance.kinds import KINDS
+from tests.acceptance.server import Server, running_server
+
+pytestmark = pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+
+Serve = Callable[..., Client]
+
+
+@pytest.fixture
+async def serve(place: Place) -> AsyncIterator[Serve]:
+    """Starts a server of a kind; returns a client of it."""
+    async with AsyncExitStack() as stack:
+
+        def serve(kind: str, **task_settings: float) -> Client:
+            server = stack.enter_context(
+                running_server(place.env, kind=KINDS[kind], **task_settings)
+            )
+            client = Client(server, place.cookies["ada"])
+            stack.push_async_callback(client.http.aclose)
+            return client
+
+        yield serve
+
+
+async def ends(server: Server) -> float:
+    """Waits for its end, a good one. Returns how long that took, in seconds."""
+    began = time.monotonic()
+    assert await asyncio.to_thread(server.wait, PATIENCE) in server.kind.exit_codes
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize("kind", ["uvicorn", "daphne"])
+async def test_running_tasks_get_their_time(serve: Serve, kind: str) -> None:
+    """All of `drain_seconds`, with nothing else left to wait for; and no longer than they need."""
+    client = serve(kind, drain_seconds=8)
+    task_id = await client.start("climb(steps: 12, pause: 0.5)")
+    await client.until(task_id, "running")
+    client.server.terminate()
+    assert 5 < await ends(client.server) < 8
+    row = await TaskExecution.objects.aget(id=task_id)
+    assert (row.status, row.attempts) == ("completed", 1)
+
+
+async def test_a_second_signal_ends_the_wait(serve: Serve) -> None:
+    """Under daphne too: what runs is handed back at once."""
+    client = serve("daphne", drain_seconds=30)
+    task_id = await client.start("survive")
+    await client.until(task_id, "running")
+    os.kill(client.server.pid, signal.SIGTERM)
+    ready = client.server.url.replace("/graphql/", "/tasks/health/ready")
+    while (await client.http.get(ready)).status_code == 200:  # by a connection that is open
+        await asyncio.sleep(0.02)
+    assert (await TaskExecution.objects.aget(id=task_id)).status == "running"
+    os.kill(client.server.pid, signal.SIGTERM)
+    assert await ends(client.server) < 3
+    await handed_back([task_id])
+
+
+async def test_daphne_answers_what_it_was_asked(serve: Serve) -> None:
+    """A request that is under way when the signal comes; later ones find nobody."""
+    client = serve("daphne", drain_seconds=5)
+    late = client.server.url.replace("/graphql/", "/plain/late")
+    asked = asyncio.create_task(client.http.get(late))
+    other = client.server.url.replace("/graphql/", "/tasks/health/live")
+    assert (await client.http.get(other)).status_code == 200  # it came after the first
+    client.server.terminate()
+    assert (await asked).text == "late"
+    assert await ends(client.server) < 2
+
+
+async def test_daphne_closes_sockets_with_any_code(serve: Serve) -> None:
+    """Its own protocol refuses those of RFC 6455, and leaves the socket open."""
+    client = serve("daphne", drain_seconds=1)
+    async with client.socket() as ws, asyncio.timeout(PATIENCE):
+        await ws.send("x" * (MAX_FRAME_BYTES + 1))
+        with pytest.raises(ConnectionClosed) as closed:
+            await ws.recv()
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1009
+
+
+@pytest.mark.parametrize("kind", ["daphne", "daphne-uvloop"])
+async def test_daphne_does_not_serve_what_cannot_start(place: Place, kind: str) -> None:
+    """Wrong settings end it, with the code and the words that uvicorn has for it."""
+    server = Server(place.env, kind=KINDS[kind], drain_seconds="soon")
+    try:
+        assert await asyncio.to_thread(server.wait, PATIENCE) == 3
+        assert "The task runtime could not start." in server.said()
+        assert 'task_settings["drain_seconds"]' in server.said()
+    finally:
+        server.stop()

@@ -18,13 +18,13 @@ BATCH = 500  # as many as the package itself writes at once
 _INSERT = (
     "id", "name", "status", "queue", "priority", "arguments", "progress", "attempts",
     "retry_count", "max_retries", "crashes", "cancel_requested", "seq", "step", "runtime_id",
-    "token", "created_at", "updated_at", "started_at",
+    "token", "created_at", "updated_at", "started_at", "rerun_on_crash",
 )  # fmt: skip
 
 
 _TYPES = (
     "uuid", "text", "text", "text", "int", "jsonb", "int", "int", "int", "int", "int", "bool",
-    "int", "int", "uuid", "uuid", "timestamptz", "timestamptz", "timestamptz",
+    "int", "int", "uuid", "uuid", "timestamptz", "timestamptz", "timestamptz", "bool",
 )  # fmt: skip
 
 
@@ -88,7 +88,7 @@ class Raw:
         now, runtime = self._time(), self._id()
         return [
             (self._id(), "noop", "running", "default", 0, "{}", 0, 1, 0, 3, 0, False, 2, 0,
-             runtime, self._id(), now, now, now)
+             runtime, self._id(), now, now, now, True)
             for _ in range(count)
         ]  # fmt: skip
 

@@ -11,7 +11,8 @@ from typing import Any
 from django.core.checks import CheckMessage
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, Q, Value
+from django.db.models.functions import Coalesce
 
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.states import FINAL, WAITING, Status
@@ -36,7 +37,9 @@ class TaskExecution(models.Model):
     retry_count = models.IntegerField(default=0)
     max_retries = models.IntegerField(default=0)
     crashes = models.IntegerField(default=0, help_text="Attempts lost with their process.")
-    rerun_on_crash = models.BooleanField(default=True, db_default=True)
+    # No field here has a `db_default`: on MySQL Django then fails to create a table that has a
+    # conditional constraint as well.
+    rerun_on_crash = models.BooleanField(default=True)
     cancel_requested = models.BooleanField(default=False)
 
     # Plain ids, not foreign keys: a deleted user's tasks must not become anonymous ones.
@@ -78,6 +81,15 @@ class TaskExecution(models.Model):
                 name="rat_due",
                 condition=Q(status__in=sorted(WAITING), run_after__isnull=True),
             ),
+            # The fair claim: the same by owner, where more wait than may run.
+            models.Index(
+                F("queue"),
+                Coalesce("owner_id", Value("")),
+                F("priority").desc(),
+                F("id"),
+                name="rat_fair",
+                condition=Q(status__in=sorted(WAITING), run_after__isnull=True),
+            ),
             # The stager: rows whose time has not come.
             models.Index(
                 fields=("run_after",), name="rat_delayed", condition=Q(run_after__isnull=False)
@@ -101,6 +113,7 @@ class TaskExecution(models.Model):
         )
         constraints = (
             # Partial, and no `unique=True`, which on PostgreSQL would be two indexes of every row.
+            # Databases without conditional constraints have a plain one (migration 0002).
             models.UniqueConstraint(
                 fields=("unique_key",),
                 name="rat_unique_key",

@@ -29,12 +29,32 @@ def dedicated_connection(alias: str) -> BaseDatabaseWrapper:
     settings_dict["OPTIONS"].pop("pool", None)
     if ordinary.vendor == "postgresql":
         _limit_waits(settings_dict)
+    elif ordinary.vendor == "mysql":
+        _limit_waits_of_mysql(settings_dict)
     connection = type(ordinary)(settings_dict, alias)
     # With DEBUG on, Django would keep the text of the last 9,000 batches.
     connection.queries_log = deque(maxlen=0)
     ordinary.close()
     connections[alias] = connection
     return connection
+
+
+# The numbers by which MySQL and MariaDB tell that a statement may succeed another time: too many
+# connections or users, no access as yet, a shutdown, a broken line, a lock, a deadlock, a server
+# that was made read-only, a query that was ended.
+_PASSING = {
+    0, 1020, 1021, 1040, 1042, 1043, 1044, 1045, 1049, 1053, 1077, 1129, 1130, 1152, 1158, 1159,
+    1160, 1161, 1180, 1184, 1203, 1205, 1213, 1226, 1290, 1317, 1412, 1614, 1792, 1836, 1927, 1969,
+    3024, 3169, 4031,
+}  # fmt: skip
+
+
+def is_passing(code: int) -> bool:
+    """Whether an OperationalError of MySQL's is worth a second try; others are of the statement.
+
+    Numbers from 2000 on are the client's: there was no answer.
+    """
+    return code in _PASSING or 2000 <= code < 3000
 
 
 class DriverCursor:
@@ -115,6 +135,18 @@ def _limit_waits(settings_dict: dict[str, Any]) -> None:
     )
     # Later ones hold: what the project has set itself stays.
     options["options"] = f"{limits} {options.get('options', '')}".rstrip()
+
+
+def _limit_waits_of_mysql(settings_dict: dict[str, Any]) -> None:
+    """The same for MySQL and MariaDB: a row that is locked, a server that says no word."""
+    seconds = max(int(get_settings().lease_seconds / 2), 1)
+    options = settings_dict["OPTIONS"]
+    # What a decision goes by is read as it stands, not as it stood when the transaction began.
+    options["isolation_level"] = "read committed"
+    options.setdefault("init_command", f"SET SESSION innodb_lock_wait_timeout = {seconds}")
+    options.setdefault("connect_timeout", max(2, seconds))
+    for name in ("read_timeout", "write_timeout"):
+        options.setdefault(name, seconds + 1)
 
 
 def _patient(connection: BaseDatabaseWrapper) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The ledger in the project's database: SQLite or PostgreSQL, through Django's connections.
+"""The ledger in the project's database, through Django's connections.
 
 Two writer threads: one for creations and claims, one for outcomes and progress, each with a
 connection of its own (one for all on SQLite). What the service asks for runs in the caller's
@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
-from django.conf import settings
 from django.db import (
     IntegrityError,
     InterfaceError,
@@ -26,7 +25,6 @@ from django.db import (
     transaction,
 )
 from django.db.models import Case, DateTimeField, F, Q, QuerySet, Value, When
-from django.utils import timezone
 
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.events import TaskSnapshot
@@ -54,6 +52,7 @@ from rail_async_tasks.ledger.rows import (
     now,
     snapshot_of,
     snapshot_rows,
+    storable,
     unexpired,
 )
 from rail_async_tasks.ledger.session import (
@@ -65,8 +64,8 @@ from rail_async_tasks.ledger.session import (
     Recover,
     Settle,
     WriterSession,
+    batch_on,
 )
-from rail_async_tasks.ledger.sql import dialect_of
 from rail_async_tasks.ledger.writer import Writer
 from rail_async_tasks.models import TaskEvent, TaskExecution, TaskRuntime, TaskSchedule
 from rail_async_tasks.states import FINAL, UNFINISHED, WAITING, Status
@@ -98,7 +97,6 @@ class OrmLedger:
     # --- for the runtime -------------------------------------------------------------------------
 
     def start(self) -> None:
-        dialect_of(connections[self.alias])  # refuse an unusable database here, in the open
         loop = asyncio.get_running_loop()
         for writer in {self.intake, self.outcomes}:
             writer.start(loop)
@@ -148,7 +146,7 @@ class OrmLedger:
         return await _answer(lambda done: self.outcomes.submit(Recover(recovery, limit, done)))
 
     async def schedule(self, name: str, since: datetime) -> None:
-        fresh = [TaskSchedule(name=name, last_tick=_storable(since))]
+        fresh = [TaskSchedule(name=name, last_tick=storable(since))]
         schedules = TaskSchedule.objects.using(self.alias)
         await self._look(lambda: schedules.bulk_create(fresh, ignore_conflicts=True))
 
@@ -156,7 +154,7 @@ class OrmLedger:
         return await self._look(lambda: self._tick(name, at, new))
 
     def _tick(self, name: str, at: datetime, new: NewExecution) -> Created | None:
-        bound = _storable(at)
+        bound = storable(at)
         schedules = TaskSchedule.objects.using(self.alias)
         with transaction.atomic(using=self.alias):
             if not schedules.filter(name=name, last_tick__lt=bound).update(last_tick=bound):
@@ -252,7 +250,7 @@ class OrmLedger:
         return await self._look(lambda: self.get_many(execution_ids))
 
     async def changed_since(self, owner_ids: Collection[str], at: datetime) -> list[TaskSnapshot]:
-        bound = _storable(at)
+        bound = storable(at)
         rows = snapshot_rows(self.alias).filter(owner_id__in=owner_ids, updated_at__gte=bound)
         newest = rows.filter(unexpired(self.alias)).order_by("-updated_at", "-id")[:MOST_CHANGED]
         return await self._look(lambda: [snapshot_of(row) for row in newest][::-1])
@@ -361,7 +359,6 @@ class OrmLedger:
                 .update(
                     cancel_requested=True,
                     updated_at=at,
-                    status=if_waiting(Value(Status.CANCELLED.value), "status"),
                     seq=if_waiting(F("seq") + 1, "seq"),
                     step=if_waiting(Value(0), "step"),
                     error=if_waiting(nothing, "error"),
@@ -370,6 +367,8 @@ class OrmLedger:
                     completed_at=if_waiting(at, "completed_at"),
                     expires_at=if_waiting(expires, "expires_at"),
                     unique_key=if_waiting(nothing, "unique_key"),
+                    # Last: MySQL has every value after it go by the new one.
+                    status=if_waiting(Value(Status.CANCELLED.value), "status"),
                 )
             )
             snapshot = self.get(execution_id)
@@ -452,10 +451,10 @@ class OrmLedger:
     def progress_here(self, progress: Progress) -> None:
         connection = connections[self.alias]
         with connection.cursor() as cursor:
-            Batch(connection).progress(cursor, [progress], set())
+            batch_on(connection).progress(cursor, [progress], set())
 
     def _batch(self) -> Batch:
-        return Batch(connections[self.alias], audited=get_settings().audit_enabled)
+        return batch_on(connections[self.alias], audited=get_settings().audit_enabled)
 
     def _record(self, events: Callable[[], Iterable[audit.Event]]) -> None:
         """Stores audit rows in this thread's transaction, if there is an audit."""
@@ -481,10 +480,6 @@ async def _answer(submit: Callable[[Callable[[T | BaseException], None]], None])
 
     submit(done)
     return await waiter
-
-
-def _storable(at: datetime) -> datetime:
-    return at if settings.USE_TZ else timezone.make_naive(at)
 
 
 def _ignore(result: object) -> None:

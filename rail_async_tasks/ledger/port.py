@@ -126,6 +126,9 @@ class Lane(msgspec.Struct, frozen=True, gc=False):
     limit: int
     crashes: int = 2**31 - 1
     suspect: bool = False
+    # Where more wait than there are slots: how many of each owner run here already. Owners who have
+    # fewer go first, within a priority; "" is nobody.
+    running: dict[str, int] | None = None
 
 
 class ClaimPlan(Protocol):

@@ -70,7 +70,7 @@ def snapshot_rows(alias: str) -> QuerySet[TaskExecution]:
 
 
 class UtcNow(Now):
-    """MySQL's time in UTC. `CURRENT_TIMESTAMP` is in the zone of the server, which Django leaves."""
+    """MySQL's time in UTC: its `CURRENT_TIMESTAMP` is in the server's zone, which Django leaves."""
 
     def as_mysql(self, compiler: Any, connection: Any, **context: Any) -> Any:
         return self.as_sql(compiler, connection, template="UTC_TIMESTAMP(6)", **context)
@@ -97,7 +97,7 @@ def clock(alias: str) -> datetime:
     text, params = query.get_compiler(alias).compile(expression)
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {text}{connection.features.bare_select_suffix}", params)
-        (value,) = cursor.fetchone()
+        value: datetime = cursor.fetchone()[0]
     for convert in connection.ops.get_db_converters(expression):
         value = convert(value, expression, connection)
     return in_utc(value)

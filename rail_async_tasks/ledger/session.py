@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -22,7 +22,7 @@ from django.db.backends.utils import CursorWrapper
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ledger import audit
-from rail_async_tasks.ledger.connections import DriverCursor, dedicated_connection
+from rail_async_tasks.ledger.connections import DriverCursor, dedicated_connection, is_passing
 from rail_async_tasks.ledger.port import (
     Claimed,
     ClaimPlan,
@@ -36,7 +36,7 @@ from rail_async_tasks.ledger.port import (
     Settled,
 )
 from rail_async_tasks.ledger.rows import find_unfinished, in_utc, snapshot_of, snapshot_rows
-from rail_async_tasks.ledger.sql import Dialect, dialect_of
+from rail_async_tasks.ledger.sql import DIALECTS, Dialect
 from rail_async_tasks.ledger.writer import AGAIN
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.states import WAITING, Status, settle
@@ -116,6 +116,9 @@ class WriterSession:
         # on SQLite also what no patience mends, such as a table that is not there.
         if not isinstance(error, OperationalError | InterfaceError):
             return False
+        code = error.args[0] if error.args else None
+        if isinstance(code, int):  # MySQL's number; others have words alone
+            return is_passing(code)
         lasting = ("no such table", "no such column", "readonly database", "syntax error")
         return not any(words in str(error) for words in lasting)
 
@@ -138,7 +141,7 @@ class WriterSession:
         self.may_have_committed = False
         connection, cursor = self._opened()
         audited = get_settings().audit_enabled
-        work = Batch(connection, audited=audited)
+        work = batch_on(connection, audited=audited)
         creates = [op for op in batch if type(op) is Create]
         settles = [op for op in batch if type(op) is Settle]
         keeps = [op for op in batch if type(op) is Keep]
@@ -149,8 +152,8 @@ class WriterSession:
         statements = bool(creates) + bool(settles) + bool(keeps)
         if statements:
             # One statement is a transaction by itself, without the round trips of BEGIN and COMMIT.
-            together = statements > 1 or audited
-            with cursor.transaction() if together else nullcontext():
+            together = statements > 1 or audited or work.by_row
+            with work.transaction(cursor) if together else nullcontext():
                 # A locked SQLite file is no lost answer: nothing was written.
                 remote = connection.vendor != "sqlite"
                 self.may_have_committed = remote and not together
@@ -177,18 +180,37 @@ class WriterSession:
         return [results.get(id(op)) for op in batch]
 
 
+def batch_on(connection: BaseDatabaseWrapper, *, audited: bool = False) -> Batch:
+    """What writes batches to this connection's database."""
+    if connection.vendor in DIALECTS:
+        return Batch(connection, audited=audited)
+    from rail_async_tasks.ledger.portable import PortableBatch  # which builds upon this module
+
+    return PortableBatch(connection, audited=audited)
+
+
 class Batch:
     """The statements of one batch on one connection."""
+
+    # Whether a change may take several statements, which need a transaction around them.
+    by_row = False
 
     def __init__(self, connection: BaseDatabaseWrapper, *, audited: bool = False) -> None:
         self._connection = connection
         self._audited = audited
         self._alias = connection.alias
-        self._dialect: Dialect = dialect_of(connection)
+        self._dialect: Dialect = DIALECTS[connection.vendor]
         self._sql = self._dialect.statements
-        self._clock = self._dialect.clock(connection)
+        self._clock: str | None = self._dialect.clock(connection)
         self._times: dict[Any, datetime] = {}
         self._suspects: bool | None = None  # whether there are any
+
+    def transaction(self, cursor: DriverCursor) -> AbstractContextManager[None]:
+        return cursor.transaction()
+
+    def _transaction(self, cursor: DriverCursor) -> AbstractContextManager[None]:
+        """One where it takes one to change rows and to tell of it."""
+        return self.transaction(cursor) if self._audited or self.by_row else nullcontext()
 
     def _records(self, records: Iterable[Any]) -> list[Any]:
         return self._dialect.bind_records(records, self._clock)
@@ -228,7 +250,7 @@ class Batch:
 
     def create_unique(self, cursor: DriverCursor, new: NewExecution) -> Created:
         try:
-            with cursor.transaction():
+            with self.transaction(cursor):
                 return self.create(cursor, [new])[0]
         except IntegrityError:
             existing = find_unfinished(self._alias, new.unique_key)
@@ -237,13 +259,16 @@ class Batch:
             return Created(existing.created_at, existing=existing)
 
     def settle(self, cursor: Cursor, outcomes: Sequence[Outcome]) -> list[Settled | None]:
-        cursor.execute(self._sql.settle, self._records(outcomes))
-        ended = {row[0]: self._settled(row) for row in cursor.fetchall()}
-        raw_id = self._dialect.raw_id
-        settled = [ended.get(raw_id(outcome.id)) for outcome in outcomes]
+        settled = self._settle(cursor, outcomes)
         if self._audited:
             self.record(cursor, audit.of_outcomes(zip(outcomes, settled, strict=True)))
         return settled
+
+    def _settle(self, cursor: Cursor, outcomes: Sequence[Outcome]) -> list[Settled | None]:
+        cursor.execute(self._sql.settle, self._records(outcomes))
+        ended = {row[0]: self._settled(row) for row in cursor.fetchall()}
+        raw_id = self._dialect.raw_id
+        return [ended.get(raw_id(outcome.id)) for outcome in outcomes]
 
     def _settled(self, row: Sequence[Any]) -> Settled:
         return Settled(
@@ -296,17 +321,16 @@ class Batch:
 
     def claim(self, cursor: DriverCursor, op: Claim) -> Due:
         plan = op.plan
-        bound = [] if self._clock is None else [self._clock]
         claimed: list[Claimed] = []
         if op.tried:  # an earlier try may have claimed some, and its answer was lost
             return Due(self._claimed_before(plan.runtime_id, op.token), None)
         op.tried = True
-        next_due = self._next_due(cursor, bound)
+        next_due = self._next_due(cursor)
         if next_due is not None and next_due <= 0:
-            cursor.execute(self._sql.stage, bound)
-            next_due = self._next_due(cursor, bound)
+            self._stage(cursor)
+            next_due = self._next_due(cursor)
         for lane in plan.lanes():
-            with cursor.transaction() if self._audited else nullcontext():
+            with self._transaction(cursor):
                 rows = self._claim_lane(cursor, op, lane)
                 if self._audited:
                     self.record(cursor, audit.of_claims(rows, plan.runtime_id))
@@ -314,8 +338,14 @@ class Batch:
             claimed += rows
         return Due(claimed, next_due)
 
-    def _next_due(self, cursor: Cursor, bound: list[str]) -> float | None:
-        cursor.execute(self._sql.next_due, bound)
+    def _bound(self) -> list[str]:
+        return [] if self._clock is None else [self._clock]
+
+    def _stage(self, cursor: Cursor) -> None:
+        cursor.execute(self._sql.stage, self._bound())
+
+    def _next_due(self, cursor: Cursor) -> float | None:
+        cursor.execute(self._sql.next_due, self._bound())
         (seconds,) = cursor.fetchone()
         return None if seconds is None else float(seconds)
 
@@ -325,10 +355,13 @@ class Batch:
             return []
         if self._clock is not None and not self._has_due(lane):
             return []  # on SQLite an UPDATE takes the one write lock even where it finds nothing
-        cursor.execute(
-            self._sql.claim_suspect if lane.suspect else self._sql.claim,
-            dialect.claim_params(lane, op.plan.runtime_id, op.token, self._clock),
-        )
+        where = (lane, op.plan.runtime_id, op.token, self._clock)
+        if lane.suspect:
+            cursor.execute(self._sql.claim_suspect, dialect.claim_params(*where))
+        elif lane.running is not None:
+            cursor.execute(self._sql.claim_fair, dialect.fair_params(*where))
+        else:
+            cursor.execute(self._sql.claim, dialect.claim_params(*where))
         rows = [
             Claimed(dialect.snapshot(row), row[-1], op.token, lane.suspect)
             for row in cursor.fetchall()
@@ -339,13 +372,16 @@ class Batch:
 
     def recover(self, cursor: DriverCursor, recovery: Recovery, limit: int) -> list[TaskSnapshot]:
         """Frees executions of a dead holder. One statement, which a second try finds done."""
-        dialect = self._dialect
-        with cursor.transaction() if self._audited else nullcontext():
-            cursor.execute(self._sql.recover, dialect.recover_params(recovery, limit, self._clock))
-            freed = [dialect.snapshot(row) for row in cursor.fetchall()]
+        with self._transaction(cursor):
+            freed = self._recover(cursor, recovery, limit)
             if self._audited:
                 self.record(cursor, audit.of_recoveries(freed))
         return freed
+
+    def _recover(self, cursor: Cursor, recovery: Recovery, limit: int) -> list[TaskSnapshot]:
+        dialect = self._dialect
+        cursor.execute(self._sql.recover, dialect.recover_params(recovery, limit, self._clock))
+        return [dialect.snapshot(row) for row in cursor.fetchall()]
 
     def _claimed_before(self, runtime_id: UUID, token: UUID) -> list[Claimed]:
         rows = TaskExecution.objects.using(self._alias).filter(

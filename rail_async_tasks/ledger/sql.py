@@ -1,4 +1,4 @@
-"""The statements of the SQL ledger, and what differs between the databases.
+"""The statements of the SQL ledger on PostgreSQL and SQLite, and what differs between the two.
 
 Rows go in as one JSON array per statement (`json_to_recordset`, `json_each`): one parameter, one
 plan, whatever the size of the batch. The record is called `r`, the table `t`.
@@ -17,7 +17,6 @@ from django.conf import settings
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
-from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ledger.port import Lane, NewExecution, Recovery
 from rail_async_tasks.ledger.rows import in_utc
@@ -75,6 +74,7 @@ class Statements:
     progress: str
     claim: str
     claim_suspect: str
+    claim_fair: str
     recover: str
     audit: str
     stage: str
@@ -166,6 +166,7 @@ class Dialect:
             progress=self._progress(),
             claim=self._claim("<"),
             claim_suspect=self._claim("> 0 AND crashes >="),
+            claim_fair=self._claim_fair(),
             recover=self._recover(),
             audit=self._audit(),
             stage=f"""
@@ -290,6 +291,64 @@ class Dialect:
     ) -> list[Any]:
         return [lane.queue, list(lane.names), lane.crashes, lane.limit, runtime_id, token]
 
+    # The owners who have due rows in a queue: one step along the index for each, not a row each.
+    _is_due = "status IN ('pending', 'retrying') AND run_after IS NULL"
+    _owners = f"""
+        owners AS (
+            SELECT * FROM (
+                SELECT COALESCE(owner_id, '') AS owner FROM {TABLE}
+                WHERE queue = %s AND {_is_due} ORDER BY COALESCE(owner_id, '') LIMIT 1) AS first
+            UNION ALL
+            SELECT (
+                SELECT COALESCE(owner_id, '') FROM {TABLE}
+                WHERE queue = %s AND {_is_due} AND COALESCE(owner_id, '') > owners.owner
+                ORDER BY COALESCE(owner_id, '') LIMIT 1)
+            FROM owners WHERE owners.owner IS NOT NULL)"""
+
+    def _claim_fair(self) -> str:
+        # Of what matters most: each owner's first rows, numbered. Who has few running, counting
+        # these, goes first.
+        columns = ", ".join(f"t.{column}" for column in SNAPSHOT)
+        return f"""
+            WITH RECURSIVE {self._owners},
+            wanted AS (SELECT %s::text AS queue, %s::text[] AS names, %s::int AS crashes,
+                %s::jsonb AS running, %s::int AS most),
+            top AS (
+                SELECT t.priority FROM {TABLE} AS t, wanted AS w
+                WHERE t.queue = w.queue AND {self._is_due}
+                    AND t.name = ANY(w.names) AND t.crashes < w.crashes
+                ORDER BY t.priority DESC, t.id LIMIT 1),
+            heads AS (
+                SELECT h.id,
+                    row_number() OVER (PARTITION BY o.owner ORDER BY h.id)
+                        + COALESCE((w.running ->> o.owner)::int, 0) AS turn
+                FROM wanted AS w CROSS JOIN owners AS o CROSS JOIN LATERAL (
+                    SELECT t.id FROM {TABLE} AS t
+                    WHERE t.queue = w.queue AND {self._is_due}
+                        AND COALESCE(t.owner_id, '') = o.owner
+                        AND t.priority = (SELECT priority FROM top)
+                        AND t.name = ANY(w.names) AND t.crashes < w.crashes
+                    ORDER BY t.id
+                    LIMIT (SELECT most FROM wanted) / (SELECT count(*) FROM owners) + 1) AS h
+                WHERE o.owner IS NOT NULL),
+            chosen AS (SELECT id FROM heads ORDER BY turn, id LIMIT (SELECT most FROM wanted)),
+            due AS (
+                SELECT t.id FROM {TABLE} AS t JOIN chosen ON chosen.id = t.id
+                WHERE {self._is_due}
+                FOR UPDATE OF t SKIP LOCKED)
+            UPDATE {TABLE} AS t SET {self._claim_sets()}
+            FROM due WHERE t.id = due.id
+            RETURNING {columns}, t.arguments"""
+
+    def fair_params(
+        self, lane: Lane, runtime_id: UUID, token: UUID, clock: str | None
+    ) -> list[Any]:
+        running = self.encoder.encode(lane.running).decode()
+        return [
+            lane.queue, lane.queue, lane.queue, list(lane.names), lane.crashes, running,
+            lane.limit, runtime_id, token,
+        ]  # fmt: skip
+
     # A holder that is dead: the rule is in `docs/how-it-works.md`, with the table of states.
     _recovered = (
         "CASE WHEN t.cancel_requested THEN 'cancelled'"
@@ -390,6 +449,7 @@ class SQLiteDialect(Dialect):
             progress=base.progress,
             claim=base.claim,
             claim_suspect=base.claim_suspect,
+            claim_fair=base.claim_fair,
             recover=base.recover,
             audit=base.audit,
             stage=f"""
@@ -432,6 +492,45 @@ class SQLiteDialect(Dialect):
             runtime_id.hex, token.hex, clock, lane.queue, names, lane.crashes, lane.limit,
         ]  # fmt: skip
 
+    def _claim_fair(self) -> str:
+        columns = ", ".join(SNAPSHOT)
+        claimable = f"""x.queue = w.queue AND {self._is_due} AND x.crashes < w.crashes
+                        AND x.name IN (SELECT value FROM json_each(w.names))"""
+        return f"""
+            WITH RECURSIVE {self._owners},
+            w AS (SELECT %s AS queue, %s AS names, %s AS crashes, %s AS running, %s AS most),
+            top AS (
+                SELECT x.priority FROM {TABLE} AS x, w WHERE {claimable}
+                ORDER BY x.priority DESC, x.id LIMIT 1),
+            heads AS (
+                SELECT h.id,
+                    row_number() OVER (PARTITION BY o.owner ORDER BY h.id)
+                        + COALESCE((SELECT value FROM json_each(w.running) WHERE key = o.owner), 0)
+                        AS turn
+                FROM w CROSS JOIN owners AS o JOIN {TABLE} AS h ON h.id IN (
+                    SELECT x.id FROM {TABLE} AS x
+                    WHERE {claimable} AND COALESCE(x.owner_id, '') = o.owner
+                        AND x.priority = (SELECT priority FROM top)
+                    ORDER BY x.id
+                    LIMIT (SELECT most FROM w) / (SELECT count(*) FROM owners) + 1)
+                WHERE o.owner IS NOT NULL)
+            UPDATE {TABLE} AS t SET {self._claim_sets()}
+            FROM (
+                SELECT id AS due_id, %s AS now FROM heads
+                ORDER BY turn, id LIMIT (SELECT most FROM w)) AS r
+            WHERE t.id = r.due_id
+            RETURNING {columns}, arguments"""
+
+    def fair_params(
+        self, lane: Lane, runtime_id: UUID, token: UUID, clock: str | None
+    ) -> list[Any]:
+        running = self.encoder.encode(lane.running).decode()
+        names = self.encoder.encode(lane.names).decode()
+        return [
+            lane.queue, lane.queue, lane.queue, names, lane.crashes, running, lane.limit,
+            runtime_id.hex, token.hex, clock,
+        ]  # fmt: skip
+
     def _recover(self) -> str:
         columns = ", ".join(SNAPSHOT)
         return f"""
@@ -451,19 +550,5 @@ class SQLiteDialect(Dialect):
         ]  # fmt: skip
 
 
-_dialects: dict[str, Dialect] = {"postgresql": Dialect(), "sqlite": SQLiteDialect()}
-
-
-def dialect_of(connection: BaseDatabaseWrapper) -> Dialect:
-    """The statements for this connection's database.
-
-    Raises:
-        ConfigurationError: there are none.
-    """
-    dialect = _dialects.get(connection.vendor)
-    if dialect is None:
-        raise ConfigurationError(
-            f"Tasks can't be kept in {connection.display_name} (database {connection.alias!r}): use"
-            " PostgreSQL or SQLite, or route rail_async_tasks to a database that is one of them."
-        )
-    return dialect
+# By the vendor of Django's connection; other databases have `portable.py`.
+DIALECTS: dict[str, Dialect] = {"postgresql": Dialect(), "sqlite": SQLiteDialect()}

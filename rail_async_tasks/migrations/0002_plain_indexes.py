@@ -8,16 +8,22 @@ On MySQL and MariaDB text is compared byte by byte from then on: by default "Ann
 one owner, one tenant, one task.
 """
 
+from typing import Any
+
 from django.db import migrations, models
 
 TABLES = ("TaskExecution", "TaskRuntime", "TaskSchedule", "TaskEvent")
 UNIQUE = models.UniqueConstraint(fields=("unique_key",), name="rat_unique_key")
-DUE = models.Index(
-    fields=("queue", "status", "run_after", "-priority", "id"), name="rat_due_plain"
+INDEXES = (
+    models.Index(fields=("queue", "status", "run_after", "-priority", "id"), name="rat_due_plain"),
+    models.Index(
+        fields=("queue", "status", "run_after", "owner_id", "-priority", "id"),
+        name="rat_fair_plain",
+    ),
 )
 
 
-def compare_bytes(apps, editor):
+def compare_bytes(apps: Any, editor: Any) -> None:
     """Without padding, by which "a" would be "a ": each of the two has a name of its own for it."""
     maria = editor.connection.mysql_is_mariadb
     collation = "utf8mb4_nopad_bin" if maria else "utf8mb4_0900_bin"
@@ -26,19 +32,21 @@ def compare_bytes(apps, editor):
         editor.execute(f"ALTER TABLE {table} CONVERT TO CHARACTER SET utf8mb4 COLLATE {collation}")
 
 
-def make(apps, editor):
+def make(apps: Any, editor: Any) -> None:
     if editor.connection.vendor == "mysql":
         compare_bytes(apps, editor)
     if not editor.connection.features.supports_partial_indexes:
         executions = apps.get_model("rail_async_tasks", "TaskExecution")
         editor.add_constraint(executions, UNIQUE)
-        editor.add_index(executions, DUE)
+        for index in INDEXES:
+            editor.add_index(executions, index)
 
 
-def drop(apps, editor):
+def drop(apps: Any, editor: Any) -> None:
     if not editor.connection.features.supports_partial_indexes:
         executions = apps.get_model("rail_async_tasks", "TaskExecution")
-        editor.remove_index(executions, DUE)
+        for index in INDEXES:
+            editor.remove_index(executions, index)
         editor.remove_constraint(executions, UNIQUE)
 
 

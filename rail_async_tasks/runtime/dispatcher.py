@@ -103,6 +103,7 @@ class Dispatcher:
             registry.thread_names,
             crashes=max(runtime.settings.max_crashes, 1),
             suspects=not runtime.suspects_running,
+            running=runtime.running_by_owner,
         )
         try:
             due = await runtime.ledger.claim(plan)

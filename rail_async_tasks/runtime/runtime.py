@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import logging
+from collections import Counter
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -504,6 +505,11 @@ class Runtime:
     @property
     def suspects_running(self) -> bool:
         return self._suspects > 0
+
+    def running_by_owner(self, queue: str) -> dict[str, int]:
+        """How many attempts of each owner run here in the queue; "" is nobody."""
+        held = (it.snapshot for it in self.attempts.values())
+        return Counter(it.owner_id or "" for it in held if it.queue == queue)
 
     def is_writing(self, seconds: float) -> bool:
         return all((state.failing_for or 0) < seconds for state in self.ledger.writers())

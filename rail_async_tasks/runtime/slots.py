@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TypeAlias
 from uuid import UUID
 
@@ -55,6 +55,8 @@ class Slots:
         # The same, as the claim in flight set out with it.
         self._planned: Counter[Line] = Counter()
         self._looked_at: set[Line] = set()
+        # Lines of which the last claim has left some waiting: owners take turns there.
+        self._crowded: set[Line] = set()
         self.running = 0
         self.leaked = 0
 
@@ -118,12 +120,15 @@ class Slots:
         *,
         crashes: int = _NO_LIMIT,
         suspects: bool = False,
+        running: Callable[[str], dict[str, int]] = lambda queue: {},
     ) -> Plan:
         """The next claim. Queues of one priority take turns at being first.
 
         Args:
             crashes: executions that were lost with so many processes are suspects.
             suspects: whether one of those may start, where the claim looks everywhere.
+            running: how many of each owner run of a queue, "" for nobody; for a line in which
+                more wait than may start.
         """
         self._turn += 1
         names = sorted(self._limits)
@@ -143,6 +148,7 @@ class Slots:
             names={False: tuple(coroutine_names), True: tuple(thread_names)},
             crashes=crashes,
             suspects=suspects,
+            running={line: running(line[0]) for line in self._crowded},
         )
         self._planned, self._expected = self._expected, Counter()
         self._looked_at, self._unknown = self._unknown, set()
@@ -153,6 +159,7 @@ class Slots:
         left = set(self._looked_at | self._planned.keys())
         if plan is not None:
             left -= plan.emptied
+            self._crowded = plan.crowded
         # How many are left in a line that was not emptied, nobody knows.
         self._unknown |= left
         self._planned, self._looked_at = Counter(), set()
@@ -166,7 +173,7 @@ class Plan:
     """The lanes of one claim, sized as it goes. See `ledger.port.ClaimPlan`.
 
     `wanted` is how many rows wait in each line, None where nobody knows. `emptied` holds, after the
-    claim, the lines that have no row left over.
+    claim, the lines that have no row left over, and `crowded` those that have more than fit.
     """
 
     def __init__(
@@ -180,9 +187,12 @@ class Plan:
         names: dict[bool, tuple[str, ...]],
         crashes: int = _NO_LIMIT,
         suspects: bool = False,
+        running: dict[Line, dict[str, int]] | None = None,
     ) -> None:
         self.runtime_id = runtime_id
         self.emptied: set[Line] = set()
+        self.crowded: set[Line] = set()
+        self._running = running or {}
         self._wanted = wanted
         self._free = free
         self._queue_free = queue_free
@@ -210,10 +220,14 @@ class Plan:
                     limit -= 1
                     if not limit:
                         continue
-            yield from self._lane(line, Lane(queue, names, limit, self._crashes))
-            # A lane that came back full may have left some, unless all that wait are in it.
-            if self._count < limit or limit == wanted:
+            running = self._running.get(line)
+            yield from self._lane(line, Lane(queue, names, limit, self._crashes, running=running))
+            # A lane that came back full may have left some, unless all that wait are in it. One in
+            # which owners took turns may have left some of an owner who has many.
+            if limit == wanted or self._count < (limit if running is None else 1):
                 self.emptied.add(line)
+            elif self._count == limit:
+                self.crowded.add(line)
 
     def _lane(self, line: Line, lane: Lane) -> Iterator[Lane]:
         queue, in_thread = line

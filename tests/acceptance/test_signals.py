@@ -48,6 +48,7 @@ async def ends(server: Server) -> float:
     return time.monotonic() - began
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["uvicorn", "daphne"])
 async def test_running_tasks_get_their_time(serve: Serve, kind: str) -> None:
     """All of `drain_seconds`, with nothing else left to wait for; and no longer than they need."""

@@ -13,9 +13,11 @@ from tests.contract.ledgers import Kit
 from tests.services.databases import default_database, empty_tables, forget_connections
 
 ON_POSTGRES = pytest.param("postgres", marks=pytest.mark.postgres)
+ON_MARIADB = pytest.param("mariadb", marks=pytest.mark.mariadb)
+ON_SQL = ["sqlite", ON_POSTGRES, ON_MARIADB]
 
 
-@pytest.fixture(params=["memory", "sqlite", ON_POSTGRES])
+@pytest.fixture(params=["memory", *ON_SQL])
 def ledger_kind(request: pytest.FixtureRequest, django_db_blocker: Any) -> Iterator[str]:
     """Which ledger the test runs on; `default` is its database meanwhile."""
     kind = str(request.param)

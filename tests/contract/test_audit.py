@@ -21,7 +21,7 @@ from rail_async_tasks.ledger.port import Claimed, Lane, Recovery
 from rail_async_tasks.ledger.sql import EVENTS
 from rail_async_tasks.models import TaskEvent, TaskExecution
 from rail_async_tasks.states import Status
-from tests.contract.conftest import ON_POSTGRES
+from tests.contract.conftest import ON_SQL
 from tests.contract.ledgers import (
     NAME,
     Kit,
@@ -32,7 +32,7 @@ from tests.contract.ledgers import (
     outcome_of,
 )
 
-pytestmark = pytest.mark.parametrize("ledger_kind", ["sqlite", ON_POSTGRES], indirect=True)
+pytestmark = pytest.mark.parametrize("ledger_kind", ON_SQL, indirect=True)
 
 P, RUN, RET = Status.PENDING, Status.RUNNING, Status.RETRYING
 DONE, FAIL, CANC = Status.COMPLETED, Status.FAILED, Status.CANCELLED

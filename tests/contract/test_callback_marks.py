@@ -16,10 +16,10 @@ from rail_async_tasks.ledger.orm import OrmLedger
 from rail_async_tasks.ledger.port import Disposal, Recovery
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.states import Status
-from tests.contract.conftest import ON_POSTGRES
+from tests.contract.conftest import ON_SQL
 from tests.contract.ledgers import NAME, Kit, outcome_of
 
-on_sql = pytest.mark.parametrize("ledger_kind", ["sqlite", ON_POSTGRES], indirect=True)
+on_sql = pytest.mark.parametrize("ledger_kind", ON_SQL, indirect=True)
 pytestmark = on_sql
 
 DONE, FAIL, CANC, RET = Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.RETRYING

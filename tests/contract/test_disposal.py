@@ -15,7 +15,7 @@ from rail_async_tasks.ledger.memory import MemoryLedger
 from rail_async_tasks.ledger.port import Disposal, Page
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.states import FINAL, UNFINISHED, Status
-from tests.contract.conftest import ON_POSTGRES
+from tests.contract.conftest import ON_MARIADB, ON_POSTGRES
 from tests.contract.ledgers import Kit
 
 HOUR = 3600.0
@@ -121,7 +121,7 @@ async def test_statuses_narrow_both(kit: Kit, status: Status) -> None:
     assert await left(kit) == {row for (it, _), row in rows.items() if it is not status}
 
 
-@pytest.mark.parametrize("ledger_kind", [ON_POSTGRES], indirect=True)
+@pytest.mark.parametrize("ledger_kind", [ON_POSTGRES, ON_MARIADB], indirect=True)
 async def test_rows_that_somebody_else_is_deleting_are_left_to_them(kit: Kit) -> None:
     """Without waiting: two processes that clean up share the work."""
     rows = await ended(kit, *[EXPIRED] * 4)
@@ -173,6 +173,6 @@ async def test_a_ledger_tells_how_its_writers_do(kit: Kit) -> None:
     await kit.waiting()
     await kit.here(kit.ledger.ping)
     states = kit.ledger.writers()
-    assert len(states) == {"memory": 0, "sqlite": 1, "postgres": 2}[kit.kind]
+    assert len(states) == {"memory": 0, "sqlite": 1, "postgres": 2, "mariadb": 2}[kit.kind]
     assert all((it.failing_for, it.backlog, it.congested) == (None, 0, False) for it in states)
     assert sum(it.written for it in states) == (1 if states else 0)

@@ -18,12 +18,12 @@ from rail_async_tasks.ledger.port import Claimed
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.runtime.runtime import as_created
 from rail_async_tasks.states import Status
-from tests.contract.conftest import ON_POSTGRES
+from tests.contract.conftest import ON_MARIADB, ON_POSTGRES, ON_SQL
 from tests.contract.ledgers import Kit, claimed_at_birth, new_execution, outcome_of
 
-on_sql = pytest.mark.parametrize("ledger_kind", ["sqlite", ON_POSTGRES], indirect=True)
+on_sql = pytest.mark.parametrize("ledger_kind", ON_SQL, indirect=True)
 on_sqlite = pytest.mark.parametrize("ledger_kind", ["sqlite"], indirect=True)
-on_postgres = pytest.mark.parametrize("ledger_kind", [ON_POSTGRES], indirect=True)
+on_servers = pytest.mark.parametrize("ledger_kind", [ON_POSTGRES, ON_MARIADB], indirect=True)
 
 
 class RolledBack(Exception):
@@ -146,7 +146,7 @@ async def test_a_bad_outcome_fails_alone(kit: Kit) -> None:
     assert settled is not None
 
 
-@on_postgres
+@on_servers
 async def test_a_row_that_another_has_locked_holds_up_no_neighbour_for_good(kit: Kit) -> None:
     """It is left out of the batch and settled once it is free."""
     held, free = await kit.running(), await kit.running()

@@ -187,3 +187,98 @@ async def test_old_events_are_deleted(
             await asyncio.sleep(0.02)
     left = await TaskEvent.objects.aget(name="old")
     assert left.reason == "1"
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "sync"])
+async def test_who_starts_is_told(store: str, configure: Configure, backend: str) -> None:
+    """The project's code, whoever the owner is; a user; a caller who did not say who they are."""
+    configure(audit_enabled=True, backend=backend)
+    noop = declared()
+    by_code = await noop.using(owner="7").aenqueue()
+    by_user = await start(noop, owner_id="7", actor="7")
+    by_nobody = await start(noop, anonymous=True)
+    for it, actor in ((by_code, "system"), (by_user, "7"), (by_nobody, "anonymous")):
+        await ended(it.id)
+        life = await told(it.id)
+        assert life[0] == (1, None, "pending", "created", actor)
+        assert [line[3] for line in life] == ["created", "claimed", "completed"]
+
+
+async def test_who_retries_is_told(store: str, configure: Configure) -> None:
+    """Not whose task it is."""
+    configure(audit_enabled=True)
+    born = await start(declared(), owner_id="7", tenant_id="blue", actor="7")
+    await ended(born.id)
+    for viewer, actor in (
+        (ADA, "7"),
+        (SYSTEM, "system"),
+        (Viewer("1", sees_all=True, changes_all=True), "1"),
+    ):
+        again = await service.aretry(viewer, born.id)
+        assert again.owner_id == "7"
+        assert (await told(again.id))[0][4] == actor
+        await ended(again.id)
+    nobodys = await start(declared_too(), anonymous=True)
+    await ended(nobodys.id)
+    again = await service.aretry(Viewer(), nobodys.id)
+    assert (await told(again.id))[0][4] == "anonymous"
+    await ended(again.id)
+
+
+def declared_too() -> Task:
+    @task(name="audit.other")
+    async def other(fail: bool = False) -> None: ...
+
+    return other
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "sync"])
+async def test_a_creation_in_the_callers_transaction(
+    store: str, configure: Configure, backend: str
+) -> None:
+    """Its event commits with it, and rolls back with it."""
+    configure(audit_enabled=True, backend=backend)
+    noop = declared()
+
+    def create(*, roll_back: bool) -> Any:
+        with transaction.atomic():
+            handle = noop.enqueue()
+            assert TaskEvent.objects.filter(execution_id=handle.id).exists()
+            transaction.set_rollback(roll_back)
+        return handle
+
+    gone = await sync_to_async(create)(roll_back=True)
+    assert await told(gone.id) == []
+    kept = await sync_to_async(create)(roll_back=False)
+    await ended(kept.id)
+    assert [it[3] for it in await told(kept.id)] == ["created", "claimed", "completed"]
+
+
+async def test_every_third_answer_is_lost_and_each_change_is_told_once(
+    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of creations, claims and outcomes: as many events as changes, and no gap."""
+    configure(audit_enabled=True, max_retries=1, max_concurrency=5)
+    original = DriverCursor.execute
+    commits = lost = 0
+
+    def execute(cursor: DriverCursor, statement: str, params: Any = None) -> None:
+        nonlocal commits, lost
+        original(cursor, statement, params)
+        if statement == "COMMIT":
+            commits += 1
+            if commits % 3 == 0 and lost < 15:
+                lost += 1
+                raise OperationalError("the answer was lost")
+
+    monkeypatch.setattr(DriverCursor, "execute", execute)
+    noop = declared()
+    born = await asyncio.gather(*(start(noop, fail=n % 5 == 0) for n in range(40)))
+    for it in born:
+        await ended(it.id)
+    assert lost >= 3
+    async for row in TaskExecution.objects.all():
+        life = await told(row.id)
+        assert [line[0] for line in life] == list(range(1, row.seq + 1)), life
+        assert life[-1][2] == row.status
+        assert [line[3] for line in life].count("claimed") == row.attempts

@@ -322,7 +322,11 @@ async def test_marks_are_cleared_and_kept_in_batches(
 @on_databases
 @pytest.mark.parametrize("function", [waits, awaits])
 async def test_what_the_end_of_the_process_cuts_short_is_made_by_another(
-    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch, function: Any
+    store: str,
+    configure: Configure,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    function: Any,
 ) -> None:
     """Those in the middle and those that had not begun: they stay marked, and nothing waits."""
     monkeypatch.setattr(failures, "AT_ONCE", 2)
@@ -335,6 +339,7 @@ async def test_what_the_end_of_the_process_cuts_short_is_made_by_another(
     await until(lambda: len(calls) == 2)
     await asyncio.wait_for(host.astop(), 5)
     assert await open_marks() == 5
+    assert "raised" not in caplog.text
     gate.set()
     calls.clear()
     await make_overdue()

@@ -260,6 +260,14 @@ def test_a_missing_neighbour_app_is_a_warning(monkeypatch: pytest.MonkeyPatch, a
     assert app in message.msg
 
 
+@pytest.mark.parametrize(("track", "ids"), [(True, []), (False, ["rail_async_tasks.W002"])])
+def test_an_audit_of_rows_in_memory_is_a_warning(track: bool, ids: list[str]) -> None:
+    """It would have no effect."""
+    values = {"audit_enabled": True, "track_in_database": track}
+    with override_settings(RAIL_DJANGO_GRAPHQL={"task_settings": values}):
+        assert [message.id for message in checks.check_project(None)] == ids
+
+
 def test_a_local_clock_is_a_warning() -> None:
     """Tasks run all the same, but their times are ambiguous for an hour a year."""
     with override_settings(USE_TZ=False, TIME_ZONE="Europe/Berlin"):

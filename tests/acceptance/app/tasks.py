@@ -31,6 +31,13 @@ async def linger(info: Any) -> None:
     await asyncio.Event().wait()
 
 
+@task_mutation(name="acceptance.linger_alone", queue="alone")
+async def linger_alone(info: Any) -> None:
+    """The same; where its queue takes one at a time, the next one waits."""
+    info.context.task.update_progress(1, "lingering")
+    await asyncio.Event().wait()
+
+
 @task_mutation(name="acceptance.flaky", max_retries=3, retry_delay=0.05)
 async def flaky(info: Any) -> int:
     """Fail twice, then succeed."""
@@ -140,6 +147,7 @@ class Mutations:
     climb = climb
     where = where
     linger = linger
+    linger_alone = linger_alone
     flaky = flaky
     fall = fall
     make_groups = make_groups

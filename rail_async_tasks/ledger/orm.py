@@ -411,12 +411,14 @@ class OrmLedger:
     def _delete(self, rows: QuerySet[Any], limit: int) -> int:
         """Deletes the first of these rows. They are final: nobody changes them meanwhile."""
         table: QuerySet[Any] = QuerySet(rows.model, using=self.alias)
-        if not connections[self.alias].features.has_select_for_update_skip_locked:
+        features = connections[self.alias].features
+        if features.has_select_for_update_skip_locked:
+            rows = rows.select_for_update(skip_locked=True)
+        elif features.allow_sliced_subqueries_with_in:
             # One statement: SQLite refuses a transaction that reads before it writes.
             return table.filter(id__in=rows.values("id")[:limit]).delete()[0]
         with transaction.atomic(using=self.alias):
-            unlocked = rows.select_for_update(skip_locked=True).values_list("id", flat=True)
-            ids = list(unlocked[:limit])
+            ids = list(rows.values_list("id", flat=True)[:limit])
             for start in range(0, len(ids), MOST_DELETED):
                 table.filter(id__in=ids[start : start + MOST_DELETED]).delete()
         return len(ids)

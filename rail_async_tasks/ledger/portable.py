@@ -8,6 +8,8 @@ skipped (MariaDB from 10.6, MySQL from 8, Oracle), processes do not wait for eac
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
@@ -39,6 +41,8 @@ from rail_async_tasks.states import FINAL, WAITING, Status, settle
 
 # What one INSERT may hold: a server refuses packets of a size that it was given, 16 MiB or so.
 MOST_BYTES = 1 << 20
+# Owners that one claim asks for, each by a query.
+MOST_OWNERS = 50
 
 
 class PortableBatch(Batch):
@@ -229,21 +233,47 @@ class PortableBatch(Batch):
         ]
 
     def _candidates(self, lane: Lane) -> list[TaskExecution]:
-        due = self._rows().filter(
-            queue=lane.queue, run_after__isnull=True, name__in=lane.names
-        ).only("id", "priority", "seq").order_by("-priority", "id")  # fmt: skip
+        """What the lane is to take: locked, where that can be skipped."""
+        due = self._rows().filter(queue=lane.queue, run_after__isnull=True, name__in=lane.names)
         if lane.suspect:
             due = due.filter(crashes__gt=0, crashes__gte=lane.crashes)
         else:
             due = due.filter(crashes__lt=lane.crashes)
-        # One status at a time, which the index has in the order wanted: no row is read, and on
-        # MySQL locked, but for those that are taken.
-        found = [
-            row
+        if lane.running is None:
+            found = [row for part in _first(due, lane.limit) for row in self._locked(part)]
+            return sorted(found, key=_place)[: lane.limit]
+        waiting = due.filter(status__in=sorted(WAITING))
+        chosen = [row.id for row in self._fairly(due, lane.limit, lane.running)]
+        return sorted(self._locked(waiting.filter(id__in=chosen)), key=_place)
+
+    def _fairly(
+        self, due: QuerySet[TaskExecution], limit: int, running: dict[str, int]
+    ) -> list[TaskExecution]:
+        """The first by priority; within one, owners who have few running, counting these, first.
+
+        Of very many owners some are drawn, and all that are first whoever they are of.
+        """
+        owners = list(self._owners(due))
+        share = limit // max(len(owners), 1) + 1
+        if len(owners) > MOST_OWNERS:
+            random.shuffle(owners)
+            owners = sorted(owners, key=lambda it: running.get(it or "", 0))[:MOST_OWNERS]
+        of_owners = [part for it in owners for part in _first(due.filter(owner_id=it), share)]
+        found = {row.id: row for part in [*_first(due, limit), *of_owners] for row in part}
+        turns = Counter(running)
+        turn: dict[UUID, int] = {}
+        for row in sorted(found.values(), key=_place):
+            turns[row.owner_id or ""] += 1
+            turn[row.id] = turns[row.owner_id or ""]
+        fair = sorted(found.values(), key=lambda row: (-row.priority, turn[row.id], row.id))
+        return fair[:limit]
+
+    def _owners(self, due: QuerySet[TaskExecution]) -> set[str | None]:
+        return {
+            owner
             for status in sorted(WAITING)
-            for row in self._locked(due.filter(status=status), lane.limit)
-        ]
-        return sorted(found, key=lambda row: (-row.priority, row.id))[: lane.limit]
+            for owner in due.filter(status=status).values_list("owner_id", flat=True).distinct()
+        }
 
     # --- recovery --------------------------------------------------------------------------------
 
@@ -251,7 +281,7 @@ class PortableBatch(Batch):
         held = self._rows().filter(status=Status.RUNNING, runtime_id=recovery.holder)
         freed = [
             row.id
-            for row in self._locked(held.defer("arguments", "result").order_by("id"), limit)
+            for row in self._locked(held.defer("arguments", "result").order_by("id")[:limit])
             if self._free(row, recovery)
         ]
         return [snapshot_of(row) for row in snapshot_rows(self._alias).filter(id__in=freed)]
@@ -314,13 +344,9 @@ class PortableBatch(Batch):
     def _skips_locked(self) -> bool:
         return bool(self._connection.features.has_select_for_update_skip_locked)
 
-    def _locked(
-        self, rows: QuerySet[TaskExecution], limit: int | None = None
-    ) -> Collection[TaskExecution]:
+    def _locked(self, rows: QuerySet[TaskExecution]) -> Collection[TaskExecution]:
         """The rows, locked where others can skip that; else every UPDATE finds out for itself."""
-        if self._skips_locked:
-            rows = rows.select_for_update(skip_locked=True)
-        return list(rows if limit is None else rows[:limit])
+        return list(rows.select_for_update(skip_locked=True) if self._skips_locked else rows)
 
     def _rows(self) -> QuerySet[TaskExecution]:
         return TaskExecution.objects.using(self._alias)
@@ -334,6 +360,19 @@ class PortableBatch(Batch):
     def _later(self, seconds: float | None) -> datetime | None:
         """As it is stored."""
         return None if seconds is None else storable(self._at() + timedelta(seconds=seconds))
+
+
+def _first(due: QuerySet[TaskExecution], limit: int) -> list[QuerySet[TaskExecution]]:
+    """The first of these, for each status apart.
+
+    An index has them in the order wanted: none is read, and none is locked, but for these.
+    """
+    ordered = due.only("id", "priority", "seq", "owner_id").order_by("-priority", "id")
+    return [ordered.filter(status=status)[:limit] for status in sorted(WAITING)]
+
+
+def _place(row: TaskExecution) -> tuple[int, UUID]:
+    return -row.priority, row.id
 
 
 def _parts(rows: Sequence[NewExecution]) -> Iterator[list[NewExecution]]:

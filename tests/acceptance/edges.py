@@ -125,7 +125,7 @@ class Http(Edge):
         )
 
     def read(self, do: str, answer: Any) -> Any:
-        status, headers, content = answer
+        _, headers, content = answer
         if not dict(headers)["content-type"].startswith("text/event-stream"):
             return said(do, [json.loads(content)])
         events = [(name, json.loads(data)) for name, data in _events(content) if data]
@@ -177,12 +177,12 @@ class Socket(Edge):
         return said(do, [frame["payload"] for frame in frames if frame["type"] == "next"])
 
 
-class Rest(Edge):
+class Rest(Http):
     """REST, which starts no task itself: that is done over GraphQL."""
 
     async def send(self, do: str, **given: Any) -> Any:
         if do == "start":
-            return await Http.send(self, do, **given)  # type: ignore[arg-type]
+            return await super().send(do, **given)
         if do == "list":
             return await self._request("GET", "api/v1/tasks/", params=given)
         path = f"api/v1/tasks/{given['id']}/"
@@ -192,8 +192,8 @@ class Rest(Edge):
 
     def read(self, do: str, answer: Any) -> Any:
         if do == "start":
-            return Http.read(self, do, answer)  # type: ignore[arg-type]
-        status, headers, content = answer
+            return super().read(do, answer)
+        status, _, content = answer
         if do == "watch" and status == 200:
             return [json.loads(data) for name, data in _events(content) if name == "task"]
         body = _refused_or(json.loads(content))

@@ -305,8 +305,10 @@ async def test_a_bad_row_fails_alone_and_untold(kit: Kit) -> None:
 
 
 @pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def sent(monkeypatch: pytest.MonkeyPatch, ledger_kind: str) -> list[str]:
     """The statements of the writers, as they are sent."""
+    if ledger_kind == "mariadb":
+        pytest.skip("The portable path sends a statement for each row.")
     statements: list[str] = []
     original = DriverCursor.execute
 

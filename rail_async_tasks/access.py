@@ -117,23 +117,24 @@ async def atenant_of(request: Any) -> str | None:
     """
     resolve = get_settings().tenant_resolver
     if resolve is None:
-        return _as_id(getattr(request, "tenant_id", None))
+        return as_id(getattr(request, "tenant_id", None))
     function = import_from_setting(resolve, "tenant_resolver")
     if iscoroutinefunction(function):
-        return _as_id(await function(request))
-    return _as_id(await sync_to_async(function)(request))
+        return as_id(await function(request))
+    return as_id(await sync_to_async(function)(request))
 
 
 def tenant_of(request: Any) -> str | None:
     """`atenant_of()` for synchronous code."""
     resolve = get_settings().tenant_resolver
     if resolve is None:
-        return _as_id(getattr(request, "tenant_id", None))
+        return as_id(getattr(request, "tenant_id", None))
     function = import_from_setting(resolve, "tenant_resolver")
     if iscoroutinefunction(function):
-        return _as_id(async_to_sync(function)(request))
-    return _as_id(function(request))
+        return as_id(async_to_sync(function)(request))
+    return as_id(function(request))
 
 
-def _as_id(value: Any) -> str | None:
+def as_id(value: Any) -> str | None:
+    """The text by which a tenant is kept, whatever type its id has."""
     return None if value is None else str(value)

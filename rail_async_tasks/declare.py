@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 from uuid import UUID
 
-from rail_async_tasks.access import user_id_of
+from rail_async_tasks.access import as_id, user_id_of
 from rail_async_tasks.definition import TaskDefinition, define, registry
 from rail_async_tasks.handle import TaskHandle
 
@@ -136,7 +136,7 @@ def _options(keywords: UsingKeywords) -> EnqueueOptions:
         delay=delay.total_seconds() if isinstance(delay, timedelta) else delay,
         unique_key=keywords.get("unique_key"),
         owner_id=_owner_id(keywords.get("owner")),
-        tenant_id=keywords.get("tenant_id"),
+        tenant_id=as_id(keywords.get("tenant_id")),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -44,10 +45,13 @@ from rail_async_tasks.runtime.effective import effective
 from rail_async_tasks.runtime.observers import observers_for
 from rail_async_tasks.runtime.runtime import as_created
 from rail_async_tasks.states import Status
+from rail_async_tasks.text import is_storable
 
 T = TypeVar("T")
 
 MAX_PAGE = 500
+MAX_ID = 255  # characters: the width of the columns
+MAX_INT = 2**31 - 1
 
 # Whether the caller may start this task with these arguments; raises where they may not.
 Permit = Callable[[TaskDefinition, dict[str, Any]], Awaitable[None]]
@@ -169,6 +173,7 @@ def _new(
             f"The arguments of {definition.name} are {len(arguments)} bytes of JSON, over the limit"
             f" of {settings.max_args_bytes} (max_args_bytes). Pass an id and read the data there."
         )
+    _check_ids(options)
     defaults = effective(definition, settings)
     queue = defaults.queue if options.queue is None else options.queue
     if options.queue is not None:
@@ -177,7 +182,7 @@ def _new(
         id=new_id(),
         name=definition.name,
         queue=queue,
-        priority=defaults.priority if options.priority is None else options.priority,
+        priority=_priority(options, defaults.priority),
         arguments=definition.stored(arguments),
         max_retries=defaults.retry.max_retries,
         rerun_on_crash=definition.options.rerun_on_crash,
@@ -193,11 +198,30 @@ def _new(
 
 def _check_queue(queue: str, settings: TaskSettings) -> None:
     known = settings.queues.keys() | registry.queues()
-    if queue not in known:
+    if not isinstance(queue, str) or queue not in known:
         raise UnknownQueue(
             f"There is no queue {queue!r}. Known are {', '.join(sorted(known))}; add others to the"
             ' "queues" setting.'
         )
+
+
+def _check_ids(options: EnqueueOptions) -> None:
+    for what, text, limit in (
+        ("owner", options.owner_id, MAX_ID),
+        ("tenant_id", options.tenant_id, MAX_ID),
+        ("unique_key", options.unique_key, math.inf),  # only its hash is stored
+    ):
+        if text is not None and not (
+            isinstance(text, str) and is_storable(text) and len(text) <= limit
+        ):
+            raise InvalidArguments(f"{what} is text that a database takes, not {str(text)!a:.100}.")
+
+
+def _priority(options: EnqueueOptions, default: int) -> int:
+    priority = default if options.priority is None else options.priority
+    if type(priority) is not int or abs(priority) > MAX_INT:
+        raise InvalidArguments(f"priority is a whole number of 32 bits, not {priority!r:.100}.")
+    return priority
 
 
 def _delay(options: EnqueueOptions) -> float | None:
@@ -314,8 +338,10 @@ def _page(
     if not 1 <= limit <= MAX_PAGE:
         raise InvalidArguments(f"limit is a number from 1 to {MAX_PAGE}, not {limit}.")
     for what, text in (("name", name), ("queue", queue)):
-        if text is not None and "\0" in text:
-            raise InvalidArguments(f"{what} has a NUL character, which no {what} has.")
+        if text is not None and not is_storable(text):
+            raise InvalidArguments(
+                f"{what} has a character that no {what} has: NUL, or half a pair."
+            )
     cursor = None if after is None else parse_id(after)
     if after is not None and cursor is None:
         raise InvalidArguments("after is the id of a task: the last one of the page before.")
@@ -393,8 +419,12 @@ def _cancel(ledger: Ledger, viewer: Viewer, task_id: str | UUID) -> TaskSnapshot
     if not cancelled.changed:
         raise AlreadyFinal
     after = cancelled.snapshot
+    # Not less progress than a read has shown; looked up before the attempt is told to end.
+    fresh = _freshest(after)
     ledger.on_commit(lambda: _tell_cancelled(after, settings))
-    return after
+    if fresh is after:
+        return after
+    return msgspec.structs.replace(fresh, cancel_requested=True, updated_at=after.updated_at)
 
 
 def _tell_cancelled(snapshot: TaskSnapshot, settings: TaskSettings) -> None:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 
 MAX_ERROR_BYTES = 4096
 MAX_TRACEBACK_BYTES = 16384
 MAX_MESSAGE_BYTES = 2048
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def is_storable(text: str) -> bool:
+    """Whether every database takes it: it has no NUL and no half of a surrogate pair."""
+    return _UNSTORABLE.search(text) is None
 
 
 def clean(text: str, max_bytes: int) -> str:

@@ -37,7 +37,7 @@ async def acaller(user: Any, request: Any) -> Caller:
 
 
 def refuse_anonymous(caller: Caller) -> None:
-    """Raise `Unauthenticated` where a task may not be started without a user."""
+    """Raise `Unauthenticated` where nothing may be asked without a user."""
     if caller.viewer.is_anonymous and get_settings().anonymous_access == "deny":
         raise Unauthenticated
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.handlers.asgi import ASGIRequest
 from strawberry.django.context import StrawberryDjangoContext
 
-from rail_async_tasks.auth.caller import Caller, acaller, authenticate
+from rail_async_tasks.auth.caller import Caller, acaller, authenticate, refuse_anonymous
 
 if TYPE_CHECKING:
     from strawberry.types import Info
@@ -50,8 +50,16 @@ class RequestContext(StrawberryDjangoContext):
 
 
 async def caller_of(info: Info[Any, Any]) -> Caller:
-    """The caller of the operation; also in a schema that is served by other views than ours."""
-    context = info.context
+    """The caller of the operation; also in a schema that is served by other views than ours.
+
+    Raises `Unauthenticated` for a bad credential, and for none where one is asked for.
+    """
+    caller = await _caller_of(info.context)
+    refuse_anonymous(caller)
+    return caller
+
+
+async def _caller_of(context: Any) -> Caller:
     if isinstance(context, RequestContext):
         return await context.caller()
     if isinstance(context, dict):

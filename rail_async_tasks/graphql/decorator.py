@@ -12,7 +12,6 @@ from strawberry.types.field import StrawberryField
 from strawberry.types.fields.resolver import Parameter, Signature, StrawberryResolver
 from strawberry.types.unset import UNSET
 
-from rail_async_tasks.auth.caller import refuse_anonymous
 from rail_async_tasks.codec import MISSING
 from rail_async_tasks.declare import Function, Task, TaskKeywords
 from rail_async_tasks.definition import TaskDefinition, define, registry
@@ -104,7 +103,6 @@ class MutationField(StrawberryField):
         assert info is not None
         try:
             caller = await caller_of(info)
-            refuse_anonymous(caller)
             snapshot = await service.aenqueue(
                 self.definition,
                 {name: value for name, value in kwargs.items() if value is not UNSET},

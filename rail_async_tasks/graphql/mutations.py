@@ -8,7 +8,6 @@ import strawberry
 from strawberry.types import Info
 
 from rail_async_tasks import service
-from rail_async_tasks.auth.caller import refuse_anonymous
 from rail_async_tasks.graphql.context import caller_of
 from rail_async_tasks.graphql.permissions import check_permissions
 from rail_async_tasks.graphql.types import TaskExecution, TaskMutationPayload
@@ -21,7 +20,6 @@ async def cancel_task(info: Info, id: strawberry.ID) -> TaskExecution | None:
 
 async def retry_task(info: Info, id: strawberry.ID) -> TaskMutationPayload | None:
     caller = await caller_of(info)
-    refuse_anonymous(caller)
     snapshot = await service.aretry(caller.viewer, id, permit=partial(check_permissions, info))
     return TaskMutationPayload.of(snapshot)
 

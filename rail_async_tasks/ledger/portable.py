@@ -242,38 +242,37 @@ class PortableBatch(Batch):
         if lane.running is None:
             found = [row for part in _first(due, lane.limit) for row in self._locked(part)]
             return sorted(found, key=_place)[: lane.limit]
-        waiting = due.filter(status__in=sorted(WAITING))
-        chosen = [row.id for row in self._fairly(due, lane.limit, lane.running)]
-        return sorted(self._locked(waiting.filter(id__in=chosen)), key=_place)
+        chosen = [row.id for row in self._fairly(lane, due, lane.running)]
+        still = due.filter(id__in=chosen, status__in=sorted(WAITING)).order_by("id")
+        return sorted(self._locked(still), key=_place)
 
     def _fairly(
-        self, due: QuerySet[TaskExecution], limit: int, running: dict[str, int]
+        self, lane: Lane, due: QuerySet[TaskExecution], running: dict[str, int]
     ) -> list[TaskExecution]:
         """The first by priority; within one, owners who have few running, counting these, first.
 
         Of very many owners some are drawn, and all that are first whoever they are of.
         """
-        owners = list(self._owners(due))
-        share = limit // max(len(owners), 1) + 1
+        owners = list(self._owners(lane.queue))
+        share = lane.limit // max(len(owners), 1) + 1
         if len(owners) > MOST_OWNERS:
             random.shuffle(owners)
             owners = sorted(owners, key=lambda it: running.get(it or "", 0))[:MOST_OWNERS]
         of_owners = [part for it in owners for part in _first(due.filter(owner_id=it), share)]
-        found = {row.id: row for part in [*_first(due, limit), *of_owners] for row in part}
+        found = {row.id: row for part in [*_first(due, lane.limit), *of_owners] for row in part}
         turns = Counter(running)
         turn: dict[UUID, int] = {}
         for row in sorted(found.values(), key=_place):
             turns[row.owner_id or ""] += 1
             turn[row.id] = turns[row.owner_id or ""]
         fair = sorted(found.values(), key=lambda row: (-row.priority, turn[row.id], row.id))
-        return fair[:limit]
+        return fair[: lane.limit]
 
-    def _owners(self, due: QuerySet[TaskExecution]) -> set[str | None]:
-        return {
-            owner
-            for status in sorted(WAITING)
-            for owner in due.filter(status=status).values_list("owner_id", flat=True).distinct()
-        }
+    def _owners(self, queue: str) -> set[str | None]:
+        """Who has due rows there. An index leads from one owner to the next."""
+        due = self._rows().filter(queue=queue, run_after__isnull=True).order_by()
+        owners = due.values_list("owner_id", flat=True).distinct()
+        return {owner for status in sorted(WAITING) for owner in owners.filter(status=status)}
 
     # --- recovery --------------------------------------------------------------------------------
 

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from rail_async_tasks.ledger.port import Ledger
 
 logger = logging.getLogger("rail_async_tasks.failures")
-task_logger = logging.getLogger("rail_async_tasks.tasks")
 
 Callback = Callable[..., Any]
 
@@ -77,7 +76,7 @@ def find_callback(settings: TaskSettings) -> Callback | None:
 
 def log_failure(snapshot: TaskSnapshot) -> None:
     """The line of `on_failure: "log"`. The error's text may tell secrets, so it is not in it."""
-    task_logger.error(
+    logger.error(
         "Task %s (%s) failed: %s", snapshot.name, snapshot.id, snapshot.error_code,
         extra={
             "task_id": str(snapshot.id),

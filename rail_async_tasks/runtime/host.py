@@ -7,20 +7,15 @@ starts with none: threads do not survive a fork.
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
 import logging
 import os
-import signal
 import threading
 from collections.abc import Callable, Coroutine
-from functools import partial
-from types import FrameType
 from typing import Any, TypeVar
 
 from asgiref.sync import AsyncToSync
 from django.core.signals import setting_changed
-from django.utils.autoreload import DJANGO_AUTORELOAD_ENV
 
 from rail_async_tasks.bus.memory import MemoryBus
 from rail_async_tasks.bus.port import Bus
@@ -29,7 +24,9 @@ from rail_async_tasks.definition import registry
 from rail_async_tasks.ledger.memory import MemoryLedger
 from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.runtime.admission import Admission
+from rail_async_tasks.runtime.process import chain_signals, reloading, when_process_ends
 from rail_async_tasks.runtime.runtime import Runtime
+from rail_async_tasks.runtime.threads import LoopThread
 
 logger = logging.getLogger("rail_async_tasks.runtime")
 
@@ -200,29 +197,6 @@ def stop() -> None:
     thread.close()
 
 
-class LoopThread:
-    """An event loop in a daemon thread of its own."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="rail-tasks-loop", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self.loop)
-        try:
-            self.loop.run_forever()
-        finally:
-            self.loop.close()
-
-    def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
-
-    def close(self) -> None:
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(timeout=5)
-
-
 # --- under a server ------------------------------------------------------------------------------
 
 
@@ -243,6 +217,13 @@ async def drain() -> None:
         await across(runtime, runtime.drain())
     elif bus is not None:
         bus.close_mailboxes()  # of those who watch what runs elsewhere
+
+
+def hurry() -> None:
+    """Does not wait for running tasks any longer: they are handed back."""
+    runtime = current()
+    if runtime is not None:
+        call_soon(runtime, runtime.hurry)
 
 
 async def shutdown() -> None:
@@ -287,10 +268,10 @@ def drain_on_signal() -> None:
     """
     loop = asyncio.get_running_loop()
 
-    def react(go_on: Callable[[], object]) -> None:
+    def react(again: bool, go_on: Callable[[], object]) -> None:
         exit_in_time()
         with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(_begin_drain)
+            loop.call_soon_threadsafe(hurry if again else _begin_drain)
         go_on()
 
     chain_signals(react)
@@ -319,25 +300,6 @@ def _exit_now() -> None:
     os._exit(1)
 
 
-def chain_signals(react: Callable[[Callable[[], object]], None]) -> None:
-    """Has `react` called at a signal to stop, with what would be done about it otherwise."""
-    if threading.current_thread() is not threading.main_thread():
-        return
-    for number in (signal.SIGTERM, signal.SIGINT):
-        previous = signal.getsignal(number)
-        if not callable(previous):  # nobody is there to end the process after the drain
-            continue
-
-        def handle(
-            number: int,
-            frame: FrameType | None,
-            previous: Callable[[int, FrameType | None], object] = previous,
-        ) -> None:
-            react(partial(previous, number, frame))
-
-        signal.signal(number, handle)
-
-
 _drains: set[asyncio.Future[None]] = set()
 
 
@@ -355,11 +317,6 @@ def _begin_drain() -> None:
 RELOAD_PATIENCE = 2.0
 
 
-def reloading() -> bool:
-    """Whether this is Django's development server, which begins anew when a file changes."""
-    return os.environ.get(DJANGO_AUTORELOAD_ENV) == "true"
-
-
 def _end_with_process() -> None:
     """Drains what lives in another thread's loop: the runtime, or a server with it."""
     runtime = current()
@@ -375,7 +332,7 @@ def _end_with_process() -> None:
             return
     except KeyboardInterrupt:  # whoever waits has waited enough
         pass
-    call_soon(runtime, runtime.hurry)
+    hurry()
     with contextlib.suppress(TimeoutError):
         stopping.result(RELOAD_PATIENCE)
 
@@ -387,12 +344,7 @@ async def _finish(runtime: Runtime) -> None:
     await runtime.stop()
 
 
-# As the thread pools of `concurrent.futures` do, and before them: bodies may need those to their
-# end, and find them closed when `atexit` has its turn. That one is for what threads have started
-# that outlived the main thread.
-atexit.register(_end_with_process)
-with contextlib.suppress(AttributeError, RuntimeError):
-    threading._register_atexit(_end_with_process)  # type: ignore[attr-defined]  # noqa: SLF001
+when_process_ends(_end_with_process)
 
 
 def _forget(*, setting: str, **_: Any) -> None:

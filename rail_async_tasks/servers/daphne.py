@@ -17,6 +17,7 @@ from typing import Any, Final
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.runtime import host
+from rail_async_tasks.runtime.process import chain_signals
 
 logger = logging.getLogger("rail_async_tasks.servers")
 
@@ -27,7 +28,7 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 # What connections get to end in (seconds) once they have been told to.
-LAST_WORDS: Final = 1.0
+LAST_WORDS: Final = 0.5
 # The exit code of a server whose application did not start, as uvicorn has it.
 START_FAILED: Final = 3
 
@@ -42,7 +43,7 @@ def host_in_reactor(application: Application) -> Application:
     _let_sockets_close_with_any_code()
     served = ReactorHost(application, reactor)
     # Its loop runs a moment later than the reactor is said to.
-    reactor.callWhenRunning(reactor.callLater, 0, served.start)  # type: ignore[attr-defined]
+    reactor.callWhenRunning(reactor.callLater, 0, served.start)
     return served
 
 
@@ -98,16 +99,17 @@ class ReactorHost:
             asyncio.get_running_loop().call_soon(sys.exit, START_FAILED)
             return
         self._reactor.addSystemEventTrigger("before", "shutdown", self._before_shutdown)
-        host.chain_signals(self._signalled)
+        chain_signals(self._signalled)
 
     # --- its end ---------------------------------------------------------------------------------
 
-    def _signalled(self, go_on: Callable[[], object]) -> None:
-        """Drains, then lets the reactor stop; a second signal stops it without waiting."""
+    def _signalled(self, again: bool, go_on: Callable[[], object]) -> None:
+        """Drains, then lets the reactor stop; a second Ctrl-C stops it without waiting."""
         if not self._told_to_stop:
             self._told_to_stop = True
+            host.exit_in_time()
             self._reactor.callFromThread(self._drain_first, go_on)
-        else:
+        elif again:
             go_on()
 
     def _drain_first(self, go_on: Callable[[], object]) -> None:
@@ -123,9 +125,7 @@ class ReactorHost:
 
         self._reactor_stops = True
         stopping = self._stop()
-        runtime = host.current()
-        if runtime is not None:
-            host.call_soon(runtime, runtime.hurry)
+        host.hurry()
         return Deferred.fromFuture(stopping)
 
     def _stop(self) -> asyncio.Task[None]:
@@ -138,8 +138,7 @@ class ReactorHost:
             loop = asyncio.get_running_loop()
             deadline = loop.time() + get_settings().drain_seconds
             self._stop_listening()
-            await host.drain()
-            await self._end_connections(max(deadline - loop.time(), LAST_WORDS))
+            await asyncio.gather(host.drain(), self._end_connections(deadline))
             await host.shutdown()
         except Exception:
             logger.exception("The task runtime did not shut down cleanly.")
@@ -152,14 +151,15 @@ class ReactorHost:
             if IListeningPort.providedBy(reader):
                 reader.stopListening()
 
-    async def _end_connections(self, seconds: float) -> None:
-        """Lets requests end in that time, cancels those that have not, and sees them end.
+    async def _end_connections(self, deadline: float) -> None:
+        """Lets requests end until then, cancels those that have not, and sees them end.
 
-        Of a response that is still being sent when the reactor ends, the process dies.
+        Of a response that is still being sent when the reactor ends, the process may die.
         """
+        now = asyncio.get_running_loop().time()
         requests = {task for task, kind in self._open.items() if kind == "http"}
         if requests:
-            await asyncio.wait(requests, timeout=seconds)
+            await asyncio.wait(requests, timeout=max(deadline - now, LAST_WORDS))
         if self._open:
             # Sockets end when their clients confirm that they are closed.
             await asyncio.wait(set(self._open), timeout=LAST_WORDS)
@@ -181,7 +181,7 @@ def main() -> None:
         ) from error
     # daphne makes its loop when it is imported.
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-    from daphne.cli import CommandLineInterface
+    from daphne.cli import CommandLineInterface  # type: ignore[import-untyped]
 
     CommandLineInterface.entrypoint()
 

@@ -82,7 +82,7 @@ class Client:
     async def _poll(self, task_id: str, statuses: Collection[str]) -> Event:
         """The task once it has one of these, asked again and again."""
         async with asyncio.timeout(PATIENCE):
-            while (task := await self.task(task_id))["status"] not in statuses:
+            while (task := await self.task(task_id))["status"] not in statuses:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         return task
 

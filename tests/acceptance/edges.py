@@ -101,7 +101,8 @@ class Python(Edge):
     path = "plain/service"
 
     async def send(self, do: str, **given: Any) -> Any:
-        return await self._request("POST", self.path, json={"do": do, "with": given})
+        content = json.dumps({"do": do, "with": given})
+        return await self._request("POST", self.path, content=content)
 
     def read(self, do: str, answer: Any) -> Any:
         return _refused_or(json.loads(answer[2]))
@@ -120,9 +121,12 @@ class Http(Edge):
 
     async def send(self, do: str, **given: Any) -> Any:
         accept = "text/event-stream" if do == "watch" else self.accept
-        return await self._request(
-            "POST", "graphql/", json=operation(do, given), headers={"accept": accept}
-        )
+        return await self.operate(operation(do, given), accept)
+
+    async def operate(self, payload: dict[str, Any], accept: str = "application/json") -> Any:
+        """What is answered to any operation; the JSON may have what JSON does not allow."""
+        headers = {"accept": accept, "content-type": "application/json"}
+        return await self._request("POST", "graphql/", content=json.dumps(payload), headers=headers)
 
     def read(self, do: str, answer: Any) -> Any:
         _, headers, content = answer
@@ -142,6 +146,10 @@ class Socket(Edge):
     """Everything over a WebSocket of its own."""
 
     async def send(self, do: str, **given: Any) -> Any:
+        return await self.operate(operation(do, given))
+
+    async def operate(self, operation: dict[str, Any]) -> Any:
+        """The frames up to the end of any operation."""
         payload = {"authorization": f"Bearer {self.bearer}"} if self.bearer else {}
         headers = {name: it for name, it in self.headers.items() if name == "cookie"}
         frames: list[str] = []
@@ -157,9 +165,9 @@ class Socket(Edge):
             try:
                 assert json.loads(await ws.recv()) == {"type": "connection_ack"}
             except ConnectionClosed as closed:
-                assert closed.rcvd is not None
-                return [json.dumps({"type": "closed", "payload": closed.rcvd.code})]
-            start = {"id": "1", "type": "subscribe", "payload": operation(do, given)}
+                code = closed.rcvd.code if closed.rcvd else None
+                return [json.dumps({"type": "closed", "payload": code})]
+            start = {"id": "1", "type": "subscribe", "payload": operation}
             await ws.send(json.dumps(start))
             while True:
                 frames.append(str(await ws.recv()))

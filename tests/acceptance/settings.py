@@ -1,7 +1,7 @@
 """Settings of the servers that the acceptance tests start.
 
-`ACCEPTANCE_TASK_SETTINGS` is a JSON object of task settings, `ACCEPTANCE_APPS` names apps to install
-before the others, separated by commas.
+`ACCEPTANCE_TASK_SETTINGS` is a JSON object of task settings. `ACCEPTANCE_APPS` names apps to
+install before the others, separated by commas.
 """
 
 from __future__ import annotations
@@ -21,7 +21,12 @@ INSTALLED_APPS = [
 ROOT_URLCONF = "tests.acceptance.urls"
 RAIL_DJANGO_GRAPHQL = {
     "task_settings": json.loads(os.environ.get("ACCEPTANCE_TASK_SETTINGS", "{}")),
-    "schema_settings": {"mutation_extensions": ["tests.acceptance.app.tasks.Mutations"]},
+    "schema_settings": {
+        "mutation_extensions": [
+            "tests.acceptance.app.tasks.Mutations",
+            "tests.acceptance.app.bad_tasks.Mutations",
+        ]
+    },
 }
 
 # A file of the test's own, for servers that begin anew when a file changes.

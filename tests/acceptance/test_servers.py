@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -19,7 +20,7 @@ from tests.acceptance.client import FINAL, FOLLOW, PATIENCE, Client, Event
 from tests.acceptance.conftest import Place
 from tests.acceptance.ends import end_of_socket, end_of_stream, handed_back, left_open
 from tests.acceptance.kinds import KINDS, Kind
-from tests.acceptance.server import Server, running_server
+from tests.acceptance.server import ROOT, Server, running_server
 
 DRAIN_SECONDS = 1
 # How long a process may take beyond that to end.
@@ -67,6 +68,21 @@ def client_of(server: Server, place: Place, stack: AsyncExitStack, name: str = "
     client = Client(server, place.cookies[name] if name else "")
     stack.push_async_callback(client.http.aclose)
     return client
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_its_command_is_documented(kind: Kind) -> None:
+    """What a reader copies is what is tested, but for the port and the names of modules."""
+    page = (ROOT / "docs" / "servers.md").read_text().replace("root.", "tests.")
+    page = page.replace("python manage.py", "django").replace("rail-tasks-daphne", kind.command[1])
+    commands = [line.split() for line in re.findall(r"^\| .* \| `(.*)` \|$", page, re.MULTILINE)]
+    essential = {
+        word
+        for word in kind.command
+        if "{port}" not in word
+        and word not in ("-m", "--port", "--no-access-log", "--no-control-socket")
+    }
+    assert essential in [set(words) for words in commands]
 
 
 @on_every_server
@@ -134,7 +150,7 @@ async def until_completed(*ids: str) -> None:
     """The rows say so, without a request to the server."""
     left = TaskExecution.objects.filter(id__in=ids).exclude(status="completed")
     async with asyncio.timeout(PATIENCE):
-        while await left.aexists():
+        while await left.aexists():  # noqa: ASYNC110 (another process ends them)
             await asyncio.sleep(0.05)
 
 

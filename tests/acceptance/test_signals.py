@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 
+import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
@@ -61,19 +62,22 @@ async def test_running_tasks_get_their_time(serve: Serve, kind: str) -> None:
     assert (row.status, row.attempts) == ("completed", 1)
 
 
-async def test_a_second_signal_ends_the_wait(serve: Serve) -> None:
-    """Under daphne too: what runs is handed back at once."""
-    client = serve("daphne", drain_seconds=30)
-    task_id = await client.start("survive")
-    await client.until(task_id, "running")
-    os.kill(client.server.pid, signal.SIGTERM)
-    ready = client.server.url.replace("/graphql/", "/tasks/health/ready")
-    while (await client.http.get(ready)).status_code == 200:  # by a connection that is open
-        await asyncio.sleep(0.02)
-    assert (await TaskExecution.objects.aget(id=task_id)).status == "running"
-    os.kill(client.server.pid, signal.SIGTERM)
-    assert await ends(client.server) < 3
-    await handed_back([task_id])
+@pytest.mark.parametrize("kind", ["uvicorn", "daphne"])
+async def test_a_second_ctrl_c_ends_the_wait(serve: Serve, kind: str) -> None:
+    """What runs is handed back at once; a second SIGTERM changes nothing."""
+    client = serve(kind, drain_seconds=30)
+    server = client.server
+    ids = [await client.start(call) for call in ("survive", "surviveInThread")]
+    for task_id in ids:
+        await client.until(task_id, "running")
+    for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+        os.kill(server.pid, number)
+        await asyncio.sleep(0.5)  # it would be about to end by then
+        assert server.exit_code is None
+        assert await TaskExecution.objects.filter(status="running").acount() == len(ids)
+    os.kill(server.pid, signal.SIGINT)
+    assert await ends(server) < 3
+    await handed_back(ids)
 
 
 async def test_daphne_answers_what_it_was_asked(serve: Serve) -> None:
@@ -86,6 +90,24 @@ async def test_daphne_answers_what_it_was_asked(serve: Serve) -> None:
     client.server.terminate()
     assert (await asked).text == "late"
     assert await ends(client.server) < 2
+
+
+async def test_daphne_ends_with_a_stream_that_nobody_ends(serve: Serve) -> None:
+    """One of the project's own: it has its time, then it is cut off, and the exit is a good one."""
+    client = serve("daphne", drain_seconds=1)
+    ever = client.server.url.replace("/graphql/", "/plain/ever")
+    async with client.http.stream("GET", ever) as response:
+        lines = response.aiter_lines()
+        assert await anext(lines) == "still here"
+        client.server.terminate()
+        with pytest.raises(httpx.RemoteProtocolError):
+            await consume(lines)
+        assert await ends(client.server) < 2
+
+
+async def consume(lines: AsyncIterator[str]) -> None:
+    async for line in lines:
+        assert line == "still here"
 
 
 async def test_daphne_closes_sockets_with_any_code(serve: Serve) -> None:

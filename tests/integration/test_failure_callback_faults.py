@@ -464,7 +464,7 @@ async def test_by_default_a_failure_is_logged(
 
 
 def errors(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
-    return [it for it in caplog.records if it.name == "rail_async_tasks.tasks"]
+    return [it for it in caplog.records if it.name == "rail_async_tasks.failures"]
 
 
 async def test_nothing_else_is_logged_so(

@@ -61,6 +61,7 @@ def keep(folder: Path, stop_signal: signal.Signals, user: str, command: list[str
 
 if __name__ == "__main__":
     # A Ctrl-C in the terminal is for the test run; the pipe tells this process when it has ended.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Not SIG_IGN: the server would inherit that.
+    signal.signal(signal.SIGINT, lambda *_: None)
     _, folder, signal_name, user, *command = sys.argv
     sys.exit(keep(Path(folder), signal.Signals[signal_name], user, command))

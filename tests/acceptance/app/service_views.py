@@ -17,9 +17,10 @@ from django.views.decorators.csrf import csrf_exempt
 
 from rail_async_tasks import service
 from rail_async_tasks.auth.caller import Caller, acaller, authenticate
+from rail_async_tasks.declare import Task
 from rail_async_tasks.errors import TaskError
 from rail_async_tasks.events import TaskSnapshot
-from tests.acceptance.app import tasks
+from tests.acceptance.app import bad_tasks, tasks
 
 COLUMNS = (
     "id", "name", "status", "progress", "progress_message", "result", "error", "error_code",
@@ -29,13 +30,18 @@ COLUMNS = (
 )  # fmt: skip
 
 
+def _declared(name: str) -> Task:
+    found: Task = getattr(tasks, name, None) or getattr(bad_tasks, name)
+    return found
+
+
 async def _start(caller: Caller, task: str, using: Any = None, **arguments: Any) -> TaskSnapshot:
-    bound = getattr(tasks, task).using(owner=caller.user, **(using or {}))
+    bound = _declared(task).using(owner=caller.user, **(using or {}))
     return (await bound.aenqueue(**arguments)).snapshot
 
 
 def _start_here(caller: Caller, task: str, using: Any = None, **arguments: Any) -> TaskSnapshot:
-    bound = getattr(tasks, task).using(owner=caller.user, **(using or {}))
+    bound = _declared(task).using(owner=caller.user, **(using or {}))
     return bound.enqueue(**arguments).snapshot
 
 

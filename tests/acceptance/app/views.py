@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 
 from tests.acceptance.app.tasks import climb
 
@@ -19,3 +20,14 @@ async def answer_late(request: HttpRequest) -> HttpResponse:
     """Take one second."""
     await asyncio.sleep(1)
     return HttpResponse("late")
+
+
+async def stream_for_ever(request: HttpRequest) -> StreamingHttpResponse:
+    """Say something again and again."""
+
+    async def words() -> AsyncIterator[bytes]:
+        while True:
+            yield b"still here\n"
+            await asyncio.sleep(0.05)
+
+    return StreamingHttpResponse(words())

@@ -1,0 +1,388 @@
+"""Any order of creations, claims, outcomes, cancels, crashes and hand-backs keeps the rules.
+
+A model in plain Python goes through the same edges as the rows, and after each of them both must
+say the same. Attempts go on after their process was taken for dead: what they write must not count.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+from uuid import UUID
+
+import pytest
+from django.db import connections
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from rail_async_tasks.ids import new_id
+from rail_async_tasks.ledger import sql
+from rail_async_tasks.ledger.orm import OrmLedger
+from rail_async_tasks.ledger.port import Lane, NewExecution, Outcome, Progress, Recovery
+from rail_async_tasks.ledger.session import Claim, Create, Keep, Recover, Settle, WriterSession
+from rail_async_tasks.models import TaskExecution
+from rail_async_tasks.states import FINAL, Status
+
+MAX_RETRIES, MAX_CRASHES = 1, 1
+NAME = "machine"
+
+
+@dataclass
+class Row:
+    """What the model knows of an execution."""
+
+    status: Status = Status.PENDING
+    seq: int = 1
+    attempts: int = 0
+    retries: int = 0
+    crashes: int = 0
+    hand_backs: int = 0
+    holder: UUID | None = None
+    token: UUID | None = None
+    cancel_requested: bool = False
+    progress: int = 0
+    accepted: int = 0
+
+    def go(self, status: Status) -> None:
+        self.status = status
+        self.seq += 1
+        if status is not Status.RUNNING:
+            self.holder = None
+
+
+@dataclass
+class Attempt:
+    """A body that runs somewhere, whatever has become of its execution."""
+
+    id: UUID
+    token: UUID
+    retries: int
+    holder: UUID
+
+
+class _Plan:
+    """A claim of at most so many."""
+
+    def __init__(self, runtime_id: UUID, limit: int) -> None:
+        self.runtime_id = runtime_id
+        self._limit = limit
+
+    def lanes(self) -> Iterator[Lane]:
+        yield Lane("default", (NAME,), self._limit)
+
+    def took(self, lane: Lane, count: int) -> None: ...
+
+
+def ignore(result: Any) -> None: ...
+
+
+PICKS = st.integers(0, 1000)
+MOSTLY = st.sampled_from([True, True, True, False])
+
+
+class Machine(RuleBasedStateMachine):
+    """The rules. Each does one thing to the ledger and the same to the model."""
+
+    edges: ClassVar[set[tuple[str, str, str]]] = set()
+
+    @initialize()
+    def begin(self) -> None:
+        TaskExecution.objects.all().delete()
+        self.session = WriterSession("default")
+        self.ledger = OrmLedger("default")
+        self.holders = [new_id(), new_id()]
+        self.rows: dict[UUID, Row] = {}
+        self.attempts: list[Attempt] = []
+
+    def _pick(self, pick: int, live: bool) -> Attempt | None:
+        """One of all attempts that ever were or, mostly, one that is still its execution's."""
+        found = [
+            it
+            for it in self.attempts
+            if not live
+            or (self.rows[it.id].status is Status.RUNNING and self.rows[it.id].token == it.token)
+        ]
+        return found[pick % len(found)] if found else None
+
+    def teardown(self) -> None:
+        if hasattr(self, "session"):
+            self.session.reset()
+
+    def _do(self, *operations: Any) -> list[Any]:
+        return self.session.execute(operations)
+
+    def _edge(self, row: Row, event: str, status: Status) -> None:
+        Machine.edges.add((row.status.value, event, status.value))
+        row.go(status)
+
+    # --- rules -----------------------------------------------------------------------------------
+
+    @precondition(lambda self: len(self.rows) < 4)
+    @rule()
+    def create(self) -> None:
+        new = self._new()
+        self._do(Create(new, ignore))
+        self.rows[new.id] = Row()
+
+    @precondition(lambda self: len(self.rows) < 4)
+    @rule(which=st.integers(0, 1))
+    def create_as_claim(self, which: int) -> None:
+        """The hot path: the insert is the claim."""
+        holder, token = self.holders[which], new_id()
+        new = self._new(runtime_id=holder, token=token)
+        self._do(Create(new, ignore))
+        row = self.rows[new.id] = Row(attempts=1, token=token)
+        self._edge(row, "claim", Status.RUNNING)
+        row.holder = holder
+        self.attempts.append(Attempt(new.id, token, 0, holder))
+
+    def _new(self, **held: UUID) -> NewExecution:
+        return NewExecution(
+            id=new_id(), name=NAME, queue="default", priority=0, arguments="{}",
+            max_retries=MAX_RETRIES, **held,
+        )  # fmt: skip
+
+    @rule(which=st.integers(0, 1), limit=st.integers(1, 3))
+    def claim(self, which: int, limit: int) -> None:
+        holder = self.holders[which]
+        (due,) = self._do(Claim(_Plan(holder, limit), new_id(), ignore))
+        waiting = [
+            execution_id
+            for execution_id, row in sorted(self.rows.items())
+            if row.status in (Status.PENDING, Status.RETRYING)
+        ]
+        assert [it.snapshot.id for it in due.claimed] == waiting[:limit]
+        for claimed in due.claimed:
+            row = self.rows[claimed.snapshot.id]
+            self._edge(row, "claim", Status.RUNNING)
+            row.attempts += 1
+            row.holder, row.token, row.progress = holder, claimed.token, 0
+            attempt = Attempt(claimed.snapshot.id, claimed.token, row.retries, holder)
+            self.attempts.append(attempt)
+
+    @rule(pick=PICKS, live=MOSTLY)
+    def succeed(self, pick: int, live: bool) -> None:
+        if (attempt := self._pick(pick, live)) is None:
+            return
+        self._settle(attempt, "succeed", Status.COMPLETED, Status.COMPLETED)
+
+    @rule(pick=PICKS, live=MOSTLY)
+    def fail(self, pick: int, live: bool) -> None:
+        if (attempt := self._pick(pick, live)) is None:
+            return
+        may_retry = attempt.retries < MAX_RETRIES
+        wanted = Status.RETRYING if may_retry else Status.FAILED
+        self._settle(attempt, "raise", wanted, None, retried=int(may_retry))
+
+    @rule(pick=PICKS, live=MOSTLY)
+    def hand_back(self, pick: int, live: bool) -> None:
+        if (attempt := self._pick(pick, live)) is None:
+            return
+        self._settle(attempt, "hand back", Status.RETRYING, None)
+
+    @rule(pick=PICKS, live=MOSTLY)
+    def acknowledge_cancel(self, pick: int, live: bool) -> None:
+        if (attempt := self._pick(pick, live)) is None:
+            return
+        if self.rows[attempt.id].cancel_requested:
+            self._settle(attempt, "acknowledge", Status.CANCELLED, Status.CANCELLED)
+
+    def _settle(
+        self, attempt: Attempt, event: str, wanted: Status, always: Status | None, retried: int = 0
+    ) -> None:
+        row = self.rows[attempt.id]
+        outcome = Outcome(
+            id=attempt.id, token=attempt.token, status=wanted, progress=row.progress,
+            retried=retried,
+        )  # fmt: skip
+        (settled,) = self._do(Settle(outcome, ignore))
+        if row.status is not Status.RUNNING or row.token != attempt.token:
+            # The one exception: its own outcome, asked about again, is still its own.
+            assert settled is None or settled.status == row.status
+            return
+        assert settled is not None
+        status = always or (Status.CANCELLED if row.cancel_requested else wanted)
+        assert settled.status == status
+        self._edge(row, event, status)
+        row.accepted += 1
+        if status is Status.RETRYING:
+            row.retries += retried
+            row.hand_backs += not retried
+        if status is Status.COMPLETED:
+            row.progress = 100
+
+    @rule(pick=PICKS, live=MOSTLY, percent=st.integers(1, 99))
+    def report(self, pick: int, live: bool, percent: int) -> None:
+        if (attempt := self._pick(pick, live)) is None:
+            return
+        self._do(Keep(Progress(attempt.id, attempt.token, percent, None, 1), ignore))
+        row = self.rows[attempt.id]
+        if row.status is Status.RUNNING and row.token == attempt.token:
+            row.progress = percent
+
+    @rule(pick=PICKS, live=MOSTLY)
+    def cancel(self, pick: int, live: bool) -> None:
+        candidates = [it for it, row in self.rows.items() if not live or row.status not in FINAL]
+        if not candidates:
+            return
+        execution_id = sorted(candidates)[pick % len(candidates)]
+        row = self.rows[execution_id]
+        cancelled = self.ledger.cancel(execution_id, None)
+        assert cancelled is not None
+        assert cancelled.changed == (row.status not in FINAL)
+        if row.status in FINAL:
+            return
+        row.cancel_requested = True
+        if row.status is Status.RUNNING:
+            Machine.edges.add(("running", "cancel", "running"))
+        else:
+            self._edge(row, "cancel", Status.CANCELLED)
+
+    @rule(which=st.integers(0, 1))
+    def take_for_dead(self, which: int) -> None:
+        """Its attempts go on, unknowing; it claims again under a new id."""
+        dead, self.holders[which] = self.holders[which], new_id()
+        (freed,) = self._do(Recover(Recovery(dead, MAX_CRASHES, None), 100, ignore))
+        held = sorted(it for it, row in self.rows.items() if row.holder == dead)
+        assert sorted(snapshot.id for snapshot in freed) == held
+        for execution_id in held:
+            row = self.rows[execution_id]
+            if row.cancel_requested:
+                status = Status.CANCELLED
+            else:
+                status = Status.RETRYING if row.crashes < MAX_CRASHES else Status.FAILED
+            self._edge(row, "holder dead", status)
+            row.crashes += 1
+
+    # --- what always holds -----------------------------------------------------------------------
+
+    @invariant()
+    def rows_are_as_the_model_has_them(self) -> None:
+        if not hasattr(self, "rows"):
+            return
+        found = {it.id: it for it in TaskExecution.objects.all()}
+        assert found.keys() == self.rows.keys()
+        for execution_id, row in self.rows.items():
+            stored = found[execution_id]
+            assert (
+                stored.status, stored.seq, stored.attempts, stored.retry_count, stored.crashes,
+                stored.runtime_id, stored.cancel_requested, stored.progress,
+            ) == (
+                row.status, row.seq, row.attempts, row.retries, row.crashes,
+                row.holder, row.cancel_requested, row.progress,
+            )  # fmt: skip
+            assert (stored.completed_at is not None) == (row.status in FINAL)
+            assert row.attempts <= 1 + row.retries + row.crashes + row.hand_backs
+            assert row.accepted <= row.attempts
+
+
+LEGAL = {
+    ("pending", "claim", "running"),
+    ("retrying", "claim", "running"),
+    ("running", "succeed", "completed"),
+    ("running", "raise", "retrying"),
+    ("running", "raise", "failed"),
+    ("running", "raise", "cancelled"),
+    ("running", "hand back", "retrying"),
+    ("running", "hand back", "cancelled"),
+    ("running", "acknowledge", "cancelled"),
+    ("running", "cancel", "running"),
+    ("pending", "cancel", "cancelled"),
+    ("retrying", "cancel", "cancelled"),
+    ("running", "holder dead", "retrying"),
+    ("running", "holder dead", "failed"),
+    ("running", "holder dead", "cancelled"),
+}
+
+
+def run(examples: int, steps: int = 30) -> None:
+    try:
+        run_state_machine_as_test(
+            Machine,
+            settings=settings(
+                max_examples=examples,
+                stateful_step_count=steps,
+                deadline=None,
+                derandomize=True,
+                phases=[Phase.generate],  # a failure is shown as it is: shrinking takes minutes
+                database=None,
+                suppress_health_check=list(HealthCheck),
+                print_blob=False,
+            ),
+        )
+    finally:
+        # The sessions have put connections of theirs in the place of this thread's.
+        connections["default"].close()
+        del connections["default"]
+
+
+@pytest.mark.parametrize("examples", [120, pytest.param(1500, marks=pytest.mark.long)])
+def test_no_order_of_events_breaks_the_rules(database: Any, examples: int) -> None:
+    """And every legal edge is gone through."""
+    Machine.edges.clear()
+    run(examples)
+    assert Machine.edges == LEGAL
+
+
+PG, LITE = sql.Dialect, sql.SQLiteDialect
+
+# What is left out: the attribute, and what is put in the place of what in its text.
+MUTANTS: dict[str, tuple[str, str, str]] = {
+    "finish by id only": ("_held", r" AND .*", ""),
+    "finish by status only": ("_held", r" AND t\.token = r\.token", ""),
+    "finish by token only": ("_held", r" AND \S*t?\.?status.*", ""),
+    "rescue whoever's": ("_recover", r"(t?\.?runtime_id) = %s", r"(\1 = %s OR true)"),
+    "forget a cancel": ("_settled", r"t\.cancel_requested AND", "false AND"),
+    "count no crash": ("_recover_sets", r"crashes = t\.crashes \+ 1,", ""),
+}
+
+
+def mutate(patch: pytest.MonkeyPatch, name: str) -> None:
+    attribute, pattern, instead = MUTANTS[name]
+    for dialect in (PG, LITE):
+        if attribute not in vars(dialect):
+            continue
+        original = vars(dialect)[attribute]
+        if isinstance(original, str):
+            changed: Any = re.sub(pattern, instead, original)
+            assert changed != original
+        else:
+            changed = _changed(original, pattern, instead)
+        patch.setattr(dialect, attribute, changed)
+
+
+def _changed(original: Callable[[Any], str], pattern: str, instead: str) -> Callable[[Any], str]:
+    return lambda self: re.sub(pattern, instead, original(self))
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_guard_that_is_missing_is_noticed(
+    database: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mistakes that task queues are known for."""
+    mutate(monkeypatch, name)
+    for vendor, dialect in {"postgresql": PG(), "sqlite": LITE()}.items():
+        monkeypatch.setitem(sql.DIALECTS, vendor, dialect)
+    with pytest.raises(AssertionError):
+        run(80)
+
+
+def test_a_cancel_without_its_guard_is_noticed(
+    database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A final row stays as it is."""
+    from rail_async_tasks.ledger import orm
+
+    monkeypatch.setattr(orm, "UNFINISHED", frozenset(Status))
+    with pytest.raises(AssertionError):
+        run(80)

@@ -1,0 +1,123 @@
+"""Options of a declaration and of the settings that other tests only pass by."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from rail_async_tasks import service, task
+from rail_async_tasks.access import SYSTEM
+from rail_async_tasks.backends.in_process import AsyncioBackend
+from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.ledger.port import NewExecution
+from tests.integration.conftest import Configure, in_memory
+from tests.integration.waiting import final
+
+pytestmark = [pytest.mark.usefixtures("ends_cleanly"), in_memory]
+
+
+async def numbers(count: int) -> AsyncIterator[int]:
+    for number in range(count):
+        yield number
+
+
+async def seen_of(handle: Any) -> list[TaskSnapshot]:
+    """All that a watcher is told."""
+    async with asyncio.timeout(20), aclosing(service.watch(SYSTEM, handle.id)) as snapshots:
+        return [snapshot async for snapshot in snapshots]
+
+
+@pytest.mark.parametrize("form", ["list", "async"])
+async def test_track_reports_as_items_are_used_up(configure: Configure, form: str) -> None:
+    """By the length of what is iterated, or by the total that is said."""
+    configure(progress_interval_seconds=0.001)
+
+    @task(name="o.track")
+    async def track(info: Any) -> list[int]:
+        used = []
+        if form == "list":
+            for number in info.context.task.track([0, 1, 2, 3], message="counting"):
+                used.append(number)
+                await asyncio.sleep(0.05)
+        else:
+            async for number in info.context.task.track(numbers(4), total=4, message="counting"):
+                used.append(number)
+                await asyncio.sleep(0.05)
+        return used
+
+    seen = await seen_of(await track.aenqueue())
+    running = [it for it in seen if it.progress_message == "counting"]
+    assert [percent for percent in (25, 50, 75) if percent in {it.progress for it in running}] == [
+        25, 50, 75
+    ]  # fmt: skip
+    assert (seen[-1].status, seen[-1].progress, seen[-1].result) == ("completed", 100, [0, 1, 2, 3])
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+async def test_a_task_that_does_not_track_its_progress(configure: Configure, tracked: bool) -> None:
+    """`update_progress` does nothing there: no event and nothing kept; success is 100 all the same."""
+
+    @task(name="o.untracked", track_progress=tracked)
+    async def untracked(info: Any) -> None:
+        info.context.task.update_progress(40, "on its way")
+        await asyncio.sleep(0.1)
+
+    seen = await seen_of(await untracked.aenqueue())
+    assert ("on its way" in {it.progress_message for it in seen}) is tracked
+    assert (40 in {it.progress for it in seen}) is tracked
+    assert seen[-1].progress == 100
+
+
+async def test_the_default_queue_is_the_settings(configure: Configure) -> None:
+    """Where neither the declaration nor the start names one."""
+    configure(default_queue="nightly", queues={"nightly": {"concurrency": 1}})
+
+    @task(name="o.somewhere")
+    async def somewhere(info: Any) -> str:
+        queue: str = info.context.task.queue
+        return queue
+
+    snapshot = await final(await somewhere.aenqueue())
+    assert (snapshot.queue, snapshot.result) == ("nightly", "nightly")
+    snapshot = await final(await somewhere.using(queue="low").aenqueue())
+    assert (snapshot.queue, snapshot.result) == ("low", "low")
+
+
+class CountingBackend(AsyncioBackend):
+    """A backend of a project's own."""
+
+    submitted: list[str] = []
+
+    async def asubmit(self, new: NewExecution) -> TaskSnapshot:
+        self.submitted.append(new.name)
+        return await super().asubmit(new)
+
+
+async def test_a_backend_of_the_projects_own(configure: Configure) -> None:
+    """By the dotted path of its class."""
+    configure(backend=f"{__name__}.CountingBackend")
+
+    @task(name="o.elsewhere")
+    async def elsewhere() -> int:
+        return 7
+
+    assert (await final(await elsewhere.aenqueue())).result == 7
+    assert CountingBackend.submitted == ["o.elsewhere"]
+
+
+async def test_a_body_is_given_no_request(configure: Configure) -> None:
+    """Its context has the task, the user and the tenant: no header, cookie or token is kept."""
+
+    @task(name="o.curious")
+    async def curious(info: Any) -> list[list[str]]:
+        public = [
+            [name for name in dir(it) if not name.startswith("_")] for it in (info, info.context)
+        ]
+        return [*public, [info.context.tenant_id]]
+
+    snapshot = await final(await curious.using(tenant_id="acme").aenqueue())
+    assert snapshot.result == [["context"], ["task", "tenant_id", "user"], ["acme"]]

@@ -326,12 +326,51 @@ def run(examples: int, steps: int = 30) -> None:
         del connections["default"]
 
 
-@pytest.mark.parametrize("examples", [120, pytest.param(1500, marks=pytest.mark.long)])
+@pytest.mark.parametrize("examples", [60, pytest.param(1500, marks=pytest.mark.long)])
 def test_no_order_of_events_breaks_the_rules(database: Any, examples: int) -> None:
-    """And every legal edge is gone through."""
+    """Whatever the order, rows and model say the same."""
     Machine.edges.clear()
     run(examples)
-    assert Machine.edges == LEGAL
+    assert Machine.edges <= LEGAL
+    assert len(Machine.edges) >= len(LEGAL) / 2
+
+
+def test_every_legal_edge_is_gone_through(database: Any) -> None:
+    """One after the other, with the same comparison after each."""
+    Machine.edges.clear()
+    machine = Machine()
+    try:
+        for steps in (
+            "create claim fail claim fail",  # retrying, then out of retries
+            "create claim succeed",
+            "create cancel",
+            "create claim fail cancel",
+            "create claim cancel acknowledge_cancel",
+            "create claim cancel fail",
+            "create claim cancel hand_back",
+            "create claim hand_back claim die claim die",
+            "create claim cancel die",
+        ):
+            machine.begin()
+            for step in steps.split():
+                _take(machine, step)
+                machine.rows_are_as_the_model_has_them()
+            machine.teardown()
+        assert Machine.edges == LEGAL
+    finally:
+        connections["default"].close()
+        del connections["default"]
+
+
+def _take(machine: Machine, step: str) -> None:
+    if step == "create":
+        machine.create()
+    elif step == "claim":
+        machine.claim(0, 1)
+    elif step == "die":
+        machine.take_for_dead(0)
+    else:
+        getattr(machine, step)(0, True)
 
 
 PG, LITE = sql.Dialect, sql.SQLiteDialect

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.db import OperationalError, connections
 
 from rail_async_tasks import service, task
@@ -221,6 +222,7 @@ async def test_connections_that_are_killed_under_load(
     finally:
         ended.set()
         killer.join()
+    await sync_to_async(connections.close_all)()  # the reader's own was killed too
     for handle in handles:
         assert (await final(handle)).status == "completed"
     assert set(runs.values()) == {1}

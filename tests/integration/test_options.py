@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -14,10 +14,10 @@ from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.backends.in_process import AsyncioBackend
 from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ledger.port import NewExecution
-from tests.integration.conftest import Configure, in_memory
+from tests.integration.conftest import Configure, in_memory, on_databases
 from tests.integration.waiting import final
 
-pytestmark = [pytest.mark.usefixtures("ends_cleanly"), in_memory]
+pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
 
 async def numbers(count: int) -> AsyncIterator[int]:
@@ -31,6 +31,7 @@ async def seen_of(handle: Any) -> list[TaskSnapshot]:
         return [snapshot async for snapshot in snapshots]
 
 
+@in_memory
 @pytest.mark.parametrize("form", ["list", "async"])
 async def test_track_reports_as_items_are_used_up(configure: Configure, form: str) -> None:
     """By the length of what is iterated, or by the total that is said."""
@@ -57,9 +58,10 @@ async def test_track_reports_as_items_are_used_up(configure: Configure, form: st
     assert (seen[-1].status, seen[-1].progress, seen[-1].result) == ("completed", 100, [0, 1, 2, 3])
 
 
+@in_memory
 @pytest.mark.parametrize("tracked", [True, False])
 async def test_a_task_that_does_not_track_its_progress(configure: Configure, tracked: bool) -> None:
-    """`update_progress` does nothing there: no event and nothing kept; success is 100 all the same."""
+    """`update_progress` does nothing there: no event, nothing kept; success is 100 all the same."""
 
     @task(name="o.untracked", track_progress=tracked)
     async def untracked(info: Any) -> None:
@@ -72,6 +74,7 @@ async def test_a_task_that_does_not_track_its_progress(configure: Configure, tra
     assert seen[-1].progress == 100
 
 
+@in_memory
 async def test_the_default_queue_is_the_settings(configure: Configure) -> None:
     """Where neither the declaration nor the start names one."""
     configure(default_queue="nightly", queues={"nightly": {"concurrency": 1}})
@@ -90,16 +93,18 @@ async def test_the_default_queue_is_the_settings(configure: Configure) -> None:
 class CountingBackend(AsyncioBackend):
     """A backend of a project's own."""
 
-    submitted: list[str] = []
+    submitted: ClassVar[list[str]] = []
 
     async def asubmit(self, new: NewExecution) -> TaskSnapshot:
         self.submitted.append(new.name)
         return await super().asubmit(new)
 
 
+@on_databases
 async def test_a_backend_of_the_projects_own(configure: Configure) -> None:
     """By the dotted path of its class."""
     configure(backend=f"{__name__}.CountingBackend")
+    CountingBackend.submitted.clear()
 
     @task(name="o.elsewhere")
     async def elsewhere() -> int:
@@ -109,6 +114,7 @@ async def test_a_backend_of_the_projects_own(configure: Configure) -> None:
     assert CountingBackend.submitted == ["o.elsewhere"]
 
 
+@in_memory
 async def test_a_body_is_given_no_request(configure: Configure) -> None:
     """Its context has the task, the user and the tenant: no header, cookie or token is kept."""
 

@@ -1,0 +1,82 @@
+"""Every promise of docs/promises.md is shown by tests that exist."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from rail_async_tasks.conf import SchemaSettings, TaskSettings
+from rail_async_tasks.graphql.types import TaskExecution as GraphQLTask
+from rail_async_tasks.models import TaskExecution
+
+TESTS = Path(__file__).parent
+SECTIONS = (
+    "Installing", "Settings", "Declaring tasks", "GraphQL", "REST", "URLs", "Commands", "Models",
+    "Not yet",
+)  # fmt: skip
+# Of settings whose module this release does not have: they may be told in the last section alone.
+LATER = ("redis_url", "subscription_channel", "celery_app")
+
+Promise = tuple[str, str, str]  # section, promise, what shows it
+
+
+def sections() -> dict[str, str]:
+    """The text of each section by its title."""
+    text = (TESTS.parent / "docs/promises.md").read_text()
+    return {part.partition("\n")[0]: part for part in text.split("\n## ")[1:]}
+
+
+def promises() -> Iterator[Promise]:
+    """The lines of the tables."""
+    for title, text in sections().items():
+        for line in text.splitlines():
+            if line.startswith("| ") and not line.startswith("| promise |"):
+                promise, shown = line.strip("| ").rsplit(" | ", 1)
+                yield title, promise, shown
+
+
+@cache
+def names_in(file: str) -> frozenset[str]:
+    """The names of a file's tests, without importing it."""
+    tree = ast.parse((TESTS / file).read_text())
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return frozenset(node.name for node in ast.walk(tree) if isinstance(node, functions))
+
+
+def test_the_sections_are_those_of_the_public_interface() -> None:
+    """Each has promises, but for the last one, which has none."""
+    assert tuple(sections()) == SECTIONS
+    assert {section for section, _, _ in promises()} == set(SECTIONS[:-1])
+
+
+@pytest.mark.parametrize("promise", list(promises()), ids=lambda it: it[1][:60])
+def test_a_promise_is_shown_by_tests_that_exist(promise: Promise) -> None:
+    """At least one, by its file and name, and nothing else in that column."""
+    named = re.findall(r"`tests/([\w/]+\.py)::(test_\w+)`", promise[2])
+    assert named
+    assert " ".join(f"`tests/{file}::{name}`" for file, name in named) == promise[2]
+    for file, name in named:
+        assert (TESTS / file).is_file(), file
+        assert name in names_in(file)
+
+
+@pytest.mark.parametrize("model", [TaskSettings, SchemaSettings])
+def test_every_setting_is_promised(model: type) -> None:
+    """By a line that begins with its name."""
+    lines = [promise for section, promise, _ in promises() if section == "Settings"]
+    for field in fields(model):
+        told = any(f"`{field.name}`" in line.partition(":")[0] for line in lines)
+        later = field.name in LATER and f"`{field.name}`" in sections()["Not yet"]
+        assert told or later, field.name
+
+
+def test_the_model_has_the_columns_of_the_graphql_type() -> None:
+    """In snake case, for users' own queries."""
+    columns = {field.name for field in TaskExecution._meta.get_fields()}
+    assert {field.name for field in fields(GraphQLTask)} <= columns

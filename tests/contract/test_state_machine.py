@@ -7,7 +7,7 @@ say the same. Attempts go on after their process was taken for dead: what they w
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 from uuid import UUID
@@ -335,31 +335,51 @@ def test_no_order_of_events_breaks_the_rules(database: Any, examples: int) -> No
     assert len(Machine.edges) >= len(LEGAL) / 2
 
 
-def test_every_legal_edge_is_gone_through(database: Any) -> None:
-    """One after the other, with the same comparison after each."""
-    Machine.edges.clear()
+EDGES = (
+    "create claim fail claim fail",  # retrying, then out of retries
+    "create claim succeed",
+    "create cancel",
+    "create claim fail cancel",
+    "create claim cancel acknowledge_cancel",
+    "create claim cancel fail",
+    "create claim cancel hand_back",
+    "create claim hand_back claim die claim die",
+    "create claim cancel die",
+)
+# An attempt that goes on although its execution is somebody else's, or has ended.
+STALE = (
+    "create claim hand_back claim stale_succeed",
+    "create claim die claim stale_fail",
+    "create claim die claim stale_report",
+    "create claim succeed stale_fail",
+    "create claim die stale_succeed",
+    "create claim create claim die",
+    "create claim succeed stale_cancel",
+)
+
+
+def walk(paths: Iterable[str]) -> None:
+    """Goes these ways, with the same comparison after each step."""
     machine = Machine()
     try:
-        for steps in (
-            "create claim fail claim fail",  # retrying, then out of retries
-            "create claim succeed",
-            "create cancel",
-            "create claim fail cancel",
-            "create claim cancel acknowledge_cancel",
-            "create claim cancel fail",
-            "create claim cancel hand_back",
-            "create claim hand_back claim die claim die",
-            "create claim cancel die",
-        ):
+        for path in paths:
             machine.begin()
-            for step in steps.split():
+            for step in path.split():
                 _take(machine, step)
                 machine.rows_are_as_the_model_has_them()
             machine.teardown()
-        assert Machine.edges == LEGAL
     finally:
         connections["default"].close()
         del connections["default"]
+
+
+def test_every_legal_edge_is_gone_through(database: Any) -> None:
+    """One after the other; and what is stale changes nothing."""
+    Machine.edges.clear()
+    walk(EDGES)
+    assert Machine.edges == LEGAL
+    walk(STALE)
+    assert Machine.edges == LEGAL
 
 
 def _take(machine: Machine, step: str) -> None:
@@ -369,8 +389,11 @@ def _take(machine: Machine, step: str) -> None:
         machine.claim(0, 1)
     elif step == "die":
         machine.take_for_dead(0)
+    elif step == "stale_report":
+        machine.report(0, False, 50)
     else:
-        getattr(machine, step)(0, True)
+        name = step.removeprefix("stale_")
+        getattr(machine, name)(0, name == step)
 
 
 PG, LITE = sql.Dialect, sql.SQLiteDialect
@@ -413,7 +436,7 @@ def test_a_guard_that_is_missing_is_noticed(
     for vendor, dialect in {"postgresql": PG(), "sqlite": LITE()}.items():
         monkeypatch.setitem(sql.DIALECTS, vendor, dialect)
     with pytest.raises(AssertionError):
-        run(80)
+        walk(EDGES + STALE)
 
 
 def test_a_cancel_without_its_guard_is_noticed(
@@ -424,4 +447,4 @@ def test_a_cancel_without_its_guard_is_noticed(
 
     monkeypatch.setattr(orm, "UNFINISHED", frozenset(Status))
     with pytest.raises(AssertionError):
-        run(80)
+        walk(EDGES + STALE)

@@ -2,7 +2,10 @@
 
 import functools
 import math
+import os
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -349,3 +352,21 @@ def test_autodiscover_imports_tasks_of_installed_apps(
     task = registry.get("found")
     assert task is not None
     assert task.decode(task.encode({"value": 1})) == {"value": 1}
+
+
+def test_every_process_knows_the_tasks_of_schema_extensions() -> None:
+    """Their modules are imported at start, whatever else of the schema is: a worker has no URLs."""
+    code = (
+        "import sys, django; django.setup()\n"
+        "from rail_async_tasks.definition import registry\n"
+        "print(registry.get('bad.give') is not None, 'tests.acceptance.urls' in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"DJANGO_SETTINGS_MODULE": "tests.acceptance.settings"},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "True False\n"

@@ -353,7 +353,7 @@ STALE = (
     "create claim die claim stale_report",
     "create claim succeed stale_fail",
     "create claim die stale_succeed",
-    "create claim create claim die",
+    "create claim_elsewhere create claim die",
     "create claim succeed stale_cancel",
 )
 
@@ -387,6 +387,8 @@ def _take(machine: Machine, step: str) -> None:
         machine.create()
     elif step == "claim":
         machine.claim(0, 1)
+    elif step == "claim_elsewhere":
+        machine.claim(1, 1)
     elif step == "die":
         machine.take_for_dead(0)
     elif step == "stale_report":

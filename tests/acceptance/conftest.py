@@ -19,6 +19,18 @@ from tests.settings import database as database_config
 PEOPLE = ("ada", "bob")
 
 
+# For what takes long and hardly differs: SQLite's turn is among the long tests.
+mostly_on_postgres = pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param("postgres", marks=pytest.mark.postgres),
+        pytest.param("sqlite", marks=pytest.mark.long),
+    ],
+    indirect=True,
+    scope="module",
+)
+
+
 class Place:
     """A migrated database that servers share, and that this process reads too."""
 
@@ -54,7 +66,7 @@ def place(
         yield Place(kind, url, {name: _logged_in(name) for name in PEOPLE})
 
 
-@pytest.fixture(scope="module", params=["asyncio", "uvloop"])
+@pytest.fixture(scope="module", params=["uvloop", pytest.param("asyncio", marks=pytest.mark.long)])
 def server_loop(request: pytest.FixtureRequest) -> str:
     """uvicorn's option `--loop`."""
     return str(request.param)

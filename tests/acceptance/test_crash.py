@@ -14,12 +14,15 @@ import pytest
 
 from rail_async_tasks.models import TaskExecution, TaskRuntime
 from tests.acceptance.client import Client
-from tests.acceptance.conftest import Place
+from tests.acceptance.conftest import Place, mostly_on_postgres
 from tests.acceptance.server import Server, running_server
 
 LEASE = 2.0
 # What recovery may take after the lease.
 RECOVERY = 5.0
+
+
+pytestmark = mostly_on_postgres
 
 
 @pytest.fixture

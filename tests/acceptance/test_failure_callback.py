@@ -16,11 +16,14 @@ from django.contrib.auth.models import Group
 
 from rail_async_tasks.models import TaskExecution
 from tests.acceptance.client import Client
-from tests.acceptance.conftest import Place
+from tests.acceptance.conftest import Place, mostly_on_postgres
 from tests.acceptance.server import Server, running_server
 
 LEASE = 2.0
 PATIENCE = 30.0  # seconds for anything that must happen
+
+
+pytestmark = mostly_on_postgres
 
 
 @pytest.fixture

@@ -500,7 +500,7 @@ class SQLiteDialect(Dialect):
             WITH RECURSIVE {self._owners},
             w AS (SELECT %s AS queue, %s AS names, %s AS crashes, %s AS running, %s AS most),
             top AS (
-                SELECT x.priority FROM {TABLE} AS x, w WHERE {claimable}
+                SELECT x.priority FROM {TABLE} AS x INDEXED BY rat_due, w WHERE {claimable}
                 ORDER BY x.priority DESC, x.id LIMIT 1),
             heads AS (
                 SELECT h.id,

@@ -21,6 +21,7 @@ are stable; what is silenced by id stays silenced.
     E015   a setting needs a Python package that is not installed
     E016   SQLite is older than 3.35
     E017   a task's `cron` is no cron expression, or cronsim is not installed
+    E018   a task has an annotation that names nothing
     W001   a section or key that looks like a misspelt one
     W002   a setting that another one leaves without effect
     W004   an app is missing from `INSTALLED_APPS`
@@ -48,7 +49,7 @@ from strawberry.types import has_object_definition
 
 from rail_async_tasks import conf
 from rail_async_tasks.definition import registry
-from rail_async_tasks.errors import ConfigurationError
+from rail_async_tasks.errors import ConfigurationError, TaskDeclarationError
 from rail_async_tasks.runtime.schedule import Schedule
 
 TAG: Final = "rail_async_tasks"
@@ -235,6 +236,10 @@ def check_project(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Che
 def check_tasks(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
     """What declared tasks need of the settings (E008), and their schedules (E017)."""
     found: list[CheckMessage] = []
+    try:
+        registry.resolve()
+    except TaskDeclarationError as error:
+        found += [Error(line, id=f"{APP}.E018") for line in str(error).splitlines()]
     for definition in registry.definitions():
         if definition.options.cron is not None:
             try:

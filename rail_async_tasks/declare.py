@@ -6,6 +6,7 @@ a declaration may stand in any module, a `models.py` included.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,6 +15,7 @@ from uuid import UUID
 
 from rail_async_tasks.access import as_id, user_id_of
 from rail_async_tasks.definition import TaskDefinition, define, registry
+from rail_async_tasks.errors import InvalidArguments
 from rail_async_tasks.handle import TaskHandle
 
 if TYPE_CHECKING:
@@ -97,7 +99,7 @@ class Task:
         `delay` (seconds or a timedelta): not before then; `unique_key`: one unfinished task per
         key; `owner`: the user (or their primary key) whose task it is; `tenant_id`.
         """
-        return BoundTask(self.definition, keywords)
+        return BoundTask(self.definition, _known(keywords))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ class BoundTask:
 
     def using(self, **keywords: Unpack[UsingKeywords]) -> BoundTask:
         """The same with more said; what was said before stays unless it is said anew."""
-        return BoundTask(self.definition, {**self.keywords, **keywords})
+        return BoundTask(self.definition, {**self.keywords, **_known(keywords)})
 
     def enqueue(self, **arguments: Any) -> TaskHandle:
         """As `Task.enqueue()`."""
@@ -140,11 +142,29 @@ def _options(keywords: UsingKeywords) -> EnqueueOptions:
     )
 
 
+def _known(keywords: UsingKeywords) -> UsingKeywords:
+    """The keywords, none of which is misspelt: a lost `owner` would make a task public."""
+    for name in keywords:
+        if name not in UsingKeywords.__annotations__:
+            close = difflib.get_close_matches(name, UsingKeywords.__annotations__, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else ""
+            known = ", ".join(UsingKeywords.__annotations__)
+            raise TypeError(f"using() takes no {name!r}; {hint or f'it takes {known}.'}")
+    return keywords
+
+
 def _owner_id(owner: Any) -> str | None:
     """The id of a user object or a primary key by itself; None for nobody and `AnonymousUser`."""
-    if isinstance(owner, (str, int, UUID)):
+    if isinstance(owner, (str, int, UUID)) and not isinstance(owner, bool) and owner != "":
         return str(owner)
-    return user_id_of(owner)
+    if owner is None or getattr(owner, "is_anonymous", False) is True:
+        return None
+    found = user_id_of(owner)
+    if found is None:
+        raise InvalidArguments(
+            f"owner is a saved user or their primary key, not {type(owner).__name__}."
+        )
+    return found
 
 
 @overload

@@ -134,8 +134,6 @@ class Attempt:
             value = await self._call()
         except (asyncio.CancelledError, TaskCancelled) as error:
             return self._cancelled(error)
-        except KeyboardInterrupt:
-            raise
         except BaseException as error:
             if self._interruption is not None:
                 # Its last words while it was being ended: the interruption is the reason.

@@ -129,9 +129,9 @@ class InlineRun:
             )
         except _TimedOut:
             return verdicts.timed_out(agreed)
-        except (KeyboardInterrupt, GeneratorExit):
+        except KeyboardInterrupt:  # somebody's Ctrl-C: this is their thread
             raise
-        except (asyncio.CancelledError, TaskCancelled) as error:
+        except (asyncio.CancelledError, TaskCancelled, GeneratorExit) as error:
             return verdicts.raised(RuntimeError(f"The body raised {type(error).__name__}."), agreed)
         except BaseException as error:
             return verdicts.raised(error, agreed)
@@ -151,6 +151,8 @@ class InlineRun:
 
     def progressed(self, claimed: Claimed, snapshot: TaskSnapshot) -> None:
         self._publish(snapshot)
+        if asyncio._get_running_loop() is not None:
+            return  # an `async def` body: the row gets the last of it with the outcome
         self._ledger.progress_here(
             Progress(
                 snapshot.id,

@@ -277,7 +277,9 @@ async def test_a_result_that_cannot_be_kept_fails_the_task(
 
 @in_memory
 @pytest.mark.parametrize("kind", ["coroutine", "thread"])
-@pytest.mark.parametrize("error", [SystemExit, GeneratorExit, StopIteration, BaseException])
+@pytest.mark.parametrize(
+    "error", [SystemExit, GeneratorExit, StopIteration, KeyboardInterrupt, BaseException]
+)
 async def test_no_body_ends_the_process(
     configure: Configure, store: str, kind: str, error: type[BaseException]
 ) -> None:

@@ -8,10 +8,12 @@ from contextlib import aclosing
 from typing import Any, ClassVar
 
 import pytest
+from django.contrib.auth.models import AnonymousUser, User
 
 from rail_async_tasks import service, task
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.backends.in_process import AsyncioBackend
+from rail_async_tasks.errors import InvalidArguments
 from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ledger.port import NewExecution
 from tests.integration.conftest import Configure, in_memory, on_databases
@@ -127,3 +129,22 @@ async def test_a_body_is_given_no_request(configure: Configure) -> None:
 
     snapshot = await final(await curious.using(tenant_id="acme").aenqueue())
     assert snapshot.result == [["context"], ["task", "tenant_id", "user"], ["acme"]]
+
+
+async def test_using_refuses_what_it_does_not_know(configure: Configure) -> None:
+    """A misspelt `owner` would make a task that anybody may read."""
+
+    @task(name="options.strict")
+    async def strict() -> None: ...
+
+    with pytest.raises(TypeError, match="did you mean 'owner'"):
+        strict.using(onwer=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="it takes queue"):
+        strict.using(delay=1).using(nonsense=1)  # type: ignore[call-arg]
+    for owner in (object(), [1], 1.0, True, "", User(username="unsaved")):
+        with pytest.raises(InvalidArguments, match="saved user or their primary key"):
+            await strict.using(owner=owner).aenqueue()
+    assert await service.alist(SYSTEM) == []
+    for owner in (None, AnonymousUser()):
+        handle = await strict.using(owner=owner).aenqueue()
+        assert handle.snapshot.owner_id is None

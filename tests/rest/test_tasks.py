@@ -286,3 +286,13 @@ async def test_a_permission_class_that_asks_for_more_refuses(ada: Rest) -> None:
     response = await ada.post(f"{task_id}/retry/")
     assert (response.status_code, code_of(response)) == (500, "INTERNAL_ERROR")
     assert await TaskExecution.objects.acount() == 1
+
+
+def test_the_urls_of_a_project_stay_reversible() -> None:
+    """One pattern that Django cannot reverse breaks every `reverse()`, the admin's included."""
+    from django.test import override_settings
+    from django.urls import reverse
+
+    with override_settings(ROOT_URLCONF="tests.rest.root_urls"):
+        assert reverse("admin:index") == "/admin/"
+        assert reverse("other") == "/other/"

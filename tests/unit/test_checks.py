@@ -377,3 +377,19 @@ def test_checks_read_the_settings_anew() -> None:
     conf.get_settings()
     with override_settings(RAIL_DJANGO_GRAPHQL={"task_settings": {"x": 1}}):
         assert [message.id for message in checks.check_settings(None)] == ["rail_async_tasks.E002"]
+
+
+def test_an_annotation_that_names_nothing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read once everything is imported; the checks say it, not the first start."""
+    from rail_async_tasks import task
+    from rail_async_tasks.definition import registry
+
+    for name in ("_definitions", "coroutine_names", "thread_names"):
+        monkeypatch.setattr(registry, name, getattr(registry, name))
+
+    @task(name="checks.forward")
+    async def forward(x: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+
+    found = [it for it in checks.check_tasks(None) if it.id == "rail_async_tasks.E018"]
+    assert len(found) == 1
+    assert "Nowhere" in found[0].msg

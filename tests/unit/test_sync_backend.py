@@ -69,7 +69,19 @@ def _progresses(info: Any) -> str:
     return str(info.context.user.pk)
 
 
+async def _aprogresses(info: Any) -> str:
+    for percent in info.context.task.track(range(5), message="step"):
+        info.context.task.update_progress(percent, f"at {percent}")
+    return "done"
+
+
+async def _gives_up() -> None:
+    raise GeneratorExit
+
+
 ADD = _declared(_add)
+APROGRESSES = _declared(_aprogresses)
+GIVES_UP = _declared(_gives_up, max_retries=0)
 AADD = _declared(_aadd)
 FLAKY = _declared(_flaky, retry_delay=3600.0, max_retries=2)
 BREAKS = _declared(_breaks_its_transaction, max_retries=0)
@@ -229,3 +241,17 @@ async def test_from_a_loop_without_a_test_case(database: Any, loop_kind: str) ->
     watched: list[TaskSnapshot] = [it async for it in service.watch(SYSTEM, snapshot.id)]
     assert watched == [snapshot]
     assert await sync_to_async(Group.objects.count)() == 1
+
+
+@pytest.mark.django_db
+def test_a_coroutine_may_report_progress() -> None:
+    """Its row gets the last of it with the outcome."""
+    snapshot = run(APROGRESSES)
+    assert (snapshot.status, snapshot.error, snapshot.result) == ("completed", None, "done")
+
+
+@pytest.mark.django_db
+def test_a_body_that_raises_generator_exit_has_failed() -> None:
+    """As under the other backends."""
+    snapshot = run(GIVES_UP)
+    assert (snapshot.status, snapshot.error_code) == ("failed", "exception")

@@ -34,7 +34,7 @@ test: env
 
 test-long: env
 	@scripts/set-up-browser
-	.venv/bin/pytest -m long $(ARGS)
+	.venv/bin/pytest -m "long or mariadb" $(ARGS)
 
 test-matrix:
 	@scripts/test-matrix $(ARGS)

@@ -237,7 +237,9 @@ class MemoryLedger:
             else:
                 self._ended(row)
             after = row.snapshot
-            return Settled(status, after.seq, now, after.run_after, after.expires_at)
+            return Settled(
+                status, after.seq, now, after.run_after, after.expires_at, after.cancel_requested
+            )
 
     def _held(self, execution_id: UUID, token: UUID) -> _Row | None:
         row = self._rows.get(execution_id)

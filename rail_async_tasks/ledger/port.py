@@ -102,6 +102,7 @@ class Settled(msgspec.Struct, frozen=True, gc=False):
     at: datetime
     run_after: datetime | None
     expires_at: datetime | None
+    cancel_requested: bool  # perhaps in another process, a moment ago
 
 
 class Progress(msgspec.Struct, frozen=True, gc=False):

@@ -152,7 +152,10 @@ class PortableBatch(Batch):
         )
         if not changed:
             return None
-        return Settled(status, row.seq + 1, at, in_utc(run_after), in_utc(ends["expires_at"]))
+        return Settled(
+            status, row.seq + 1, at, in_utc(run_after), in_utc(ends["expires_at"]),
+            row.cancel_requested,
+        )  # fmt: skip
 
     def progress(self, cursor: Cursor, kept: Sequence[Progress], superseded: set[Any]) -> None:
         latest = {progress.id: progress for progress in kept if progress.id not in superseded}

@@ -277,6 +277,7 @@ class Batch:
             at=self._time(row[3]),
             run_after=None if row[4] is None else self._time(row[4]),
             expires_at=None if row[5] is None else self._time(row[5]),
+            cancel_requested=bool(row[6]),
         )
 
     def _time(self, value: Any) -> datetime:
@@ -311,6 +312,7 @@ class Batch:
             snapshot.updated_at,
             snapshot.run_after,
             snapshot.expires_at,
+            snapshot.cancel_requested,
         )
 
     def progress(self, cursor: Cursor, kept: Sequence[Progress], superseded: set[Any]) -> None:

@@ -265,7 +265,8 @@ class Dialect:
             UPDATE {TABLE} AS t SET {self._settle_sets("r.settled")}
             FROM wanted AS r WHERE t.id = r.id
             RETURNING t.id, t.status, t.seq, {self.as_text("t.updated_at")},
-                {self.as_text("t.run_after")}, {self.as_text("t.expires_at")}"""
+                {self.as_text("t.run_after")}, {self.as_text("t.expires_at")},
+                t.cancel_requested"""
 
     def _claim_sets(self) -> str:
         return f"""
@@ -470,7 +471,7 @@ class SQLiteDialect(Dialect):
             UPDATE {TABLE} AS t SET {self._settle_sets(self._settled)}
             FROM {self.records(_OUTCOME)}
             WHERE {self._held}
-            RETURNING id, status, seq, updated_at, run_after, expires_at"""
+            RETURNING id, status, seq, updated_at, run_after, expires_at, cancel_requested"""
 
     def _claim(self, compared: str) -> str:
         columns = ", ".join(SNAPSHOT)

@@ -687,7 +687,7 @@ def as_settled(before: TaskSnapshot, outcome: Outcome, settled: Settled) -> Task
         error=None if cancelled else outcome.error,
         error_code="cancelled" if cancelled else outcome.error_code,
         retry_count=before.retry_count + (outcome.retried if status is Status.RETRYING else 0),
-        cancel_requested=before.cancel_requested or cancelled,
+        cancel_requested=settled.cancel_requested,
         updated_at=settled.at,
         run_after=settled.run_after,
         completed_at=None if status is Status.RETRYING else settled.at,

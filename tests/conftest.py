@@ -35,9 +35,11 @@ def unavailable(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
+@pytest.fixture(params=["asyncio", pytest.param("uvloop", marks=pytest.mark.long)])
 def loop_kind(request: pytest.FixtureRequest) -> str:
-    """The event loop that the test runs in. Asking for it runs the test in both."""
+    """The event loop that the test runs in. Asking for it runs the test in uvloop too, among the
+    long tests; the servers of the acceptance tests run on it in any case.
+    """
     return str(request.param)
 
 

@@ -26,6 +26,8 @@ class RequestContext(StrawberryDjangoContext):
 
     user: Any = None
     connection_params: dict[str, Any] | None = field(default=None, repr=False)
+    # A subscription has come to its own end, its task's: not to that of this process.
+    ended: bool = field(default=False, repr=False)
     _caller: Caller | None = field(default=None, repr=False)
 
     async def authenticate(self) -> None:

@@ -9,7 +9,7 @@ import strawberry
 from strawberry.types import Info
 
 from rail_async_tasks import service
-from rail_async_tasks.graphql.context import caller_of
+from rail_async_tasks.graphql.context import RequestContext, caller_of
 from rail_async_tasks.graphql.types import TaskExecution
 
 
@@ -18,6 +18,8 @@ async def follow_task(info: Info, task_id: strawberry.ID) -> AsyncGenerator[Task
     # Closing says goodbye to the bus now, not when the garbage collector finds the generator.
     async with aclosing(service.watch(caller.viewer, task_id)) as snapshots:
         async for snapshot in snapshots:
+            if snapshot.is_final and isinstance(info.context, RequestContext):
+                info.context.ended = True
             yield TaskExecution.of(snapshot)
 
 

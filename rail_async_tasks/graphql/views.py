@@ -39,6 +39,7 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
     """The endpoint. A GET for text/html answers with the console, which needs no network."""
 
     def __init__(self, **kwargs: Any) -> None:
+        self.context: RequestContext | None = None
         # The schema is built at the first request: a URL configuration must import in any case.
         super().__init__(
             schema=cast("BaseSchema", None),
@@ -65,7 +66,7 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
             return _refusal(503, message, code=error.code)
 
     async def get_context(self, request: HttpRequest, response: HttpResponse) -> RequestContext:
-        context = RequestContext(request=request, response=response)
+        context = self.context = RequestContext(request=request, response=response)
         await context.authenticate()
         return context
 
@@ -105,19 +106,22 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
             # It would hold one of few workers to the task's end, and send all events then.
             raise HTTPException(501, "Subscriptions need an ASGI server; this one is WSGI.")
         response = await super().create_streaming_response(
-            request, lambda: _without_farewell(stream()), sub_response, headers
+            request, lambda: _without_farewell(stream(), self.context), sub_response, headers
         )
         # GZipMiddleware leaves alone what says how it is encoded; it would hold events back.
         response["Content-Encoding"] = "identity"
         return response
 
 
-async def _without_farewell(stream: AsyncIterator[Any]) -> AsyncIterator[Any]:
+async def _without_farewell(
+    stream: AsyncIterator[Any], context: RequestContext | None
+) -> AsyncIterator[Any]:
     """The events, but for a `complete` that only says that this process is going away."""
     released = False
     async with aclosing(cast("AsyncGenerator[Any, None]", stream)) as events:
         async for event in events:
-            if host.is_going_away() and str(event).startswith("event: complete"):
+            ended = context is not None and context.ended
+            if host.is_going_away() and not ended and str(event).startswith("event: complete"):
                 return
             if not released and str(event).startswith("event: next"):
                 released = True  # the row has been read: what follows comes over the bus

@@ -118,6 +118,7 @@ class Lease:
         seconds: float,
     ) -> None:
         self._leases = leases
+        self._one_writer = leases.one_writer
         self._holder = holder
         self._call_loop = call_loop
         self._lag = lag
@@ -141,6 +142,8 @@ class Lease:
 
     def give_up_if_over(self) -> None:
         """Ends a lease that could not be renewed in time. From any thread."""
+        if self._one_writer:
+            return  # while the file is locked nobody else can take it either
         with self._lock:
             over = self._term.is_over(boottime())
         if over:
@@ -154,8 +157,7 @@ class Lease:
         try:
             while not self._stop.is_set():
                 now = time.monotonic()
-                if not self._leases.one_writer:
-                    self.give_up_if_over()
+                self.give_up_if_over()
                 if now >= beat_at:
                     self._beat()
                     # A renewal that had to wait has stored an old time.
@@ -190,7 +192,7 @@ class Lease:
             if not self._complained:
                 logger.warning("The lease could not be renewed: %s", error)
                 self._complained = True
-            if self._id is not None and self._leases.one_writer and "locked" in str(error):
+            if self._id is not None and self._one_writer and "locked" in str(error):
                 self._renewed(self._id, sent_at)
 
     def _begin(self, sent_at: float) -> None:
@@ -202,7 +204,7 @@ class Lease:
         self._call_loop(self._holder.leased, fresh)
 
     def _renewed(self, runtime_id: UUID, sent_at: float) -> None:
-        if self._leases.one_writer:
+        if self._one_writer:
             # While the file was locked nobody else could write either, nor take us for dead.
             sent_at = boottime()
         with self._lock:

@@ -419,7 +419,7 @@ class Runtime:
         self._suspects += claimed.suspect
         self.publish(claimed.snapshot)
         self.observers.started(claimed.snapshot)
-        if self.draining or held_by != self.id:
+        if self.draining or held_by != self.id or not self.holding:
             # Claimed in the last moment, or under a lease that is over: before its first step.
             attempt.interrupt(Interruption.HAND_BACK)
             attempt.end_unstarted()

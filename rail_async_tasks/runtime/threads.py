@@ -99,7 +99,9 @@ class OrmLane:
         self._threads = DaemonThreads(f"rail-tasks-orm-{number}", limit=1)
         self._sensitive = ThreadSensitiveContext()
         self._calls = 0
-        self._calls_seen = 0
+        # As many there were when broken connections were looked for, and when all were given back.
+        self._calls_checked = 0
+        self._calls_given_back = 0
         self.attempts = 0
         # asgiref looks an executor up by the context's `thread_sensitive_context`.
         SyncToAsync.context_to_thread_executor[self._sensitive] = self  # type: ignore[assignment]
@@ -121,10 +123,12 @@ class OrmLane:
         Only an idle lane gives its connections back: another attempt may be reading from a cursor.
         """
         self.attempts -= 1
-        if self._calls == self._calls_seen:
-            return
-        self._calls_seen = self._calls
-        self._threads.submit(close_old_connections if not self.attempts else _drop_broken)
+        if not self.attempts and self._calls > self._calls_given_back:
+            self._calls_given_back = self._calls_checked = self._calls
+            self._threads.submit(close_old_connections)
+        elif self._calls > self._calls_checked:
+            self._calls_checked = self._calls
+            self._threads.submit(_drop_broken)
 
     def close(self) -> None:
         self._threads.shutdown()

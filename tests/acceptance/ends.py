@@ -37,7 +37,7 @@ async def left_open(
 async def end_of_stream(events: Any) -> list[str]:
     """The names of the events that an SSE stream still says."""
     names = []
-    with suppress(httpx.RemoteProtocolError):  # it may be cut off, too
+    with suppress(httpx.RemoteProtocolError, httpx.ReadError):  # it may be cut off, too
         async with asyncio.timeout(PATIENCE):
             async for name, _ in events:
                 names.append(name)

@@ -47,9 +47,9 @@ class Server:
         self._watched = self._folder / "acceptance_watched.py"
         self._watched.touch()
         env = {
+            "DJANGO_SETTINGS_MODULE": "tests.acceptance.settings",
             **env,
             **self.kind.env,
-            "DJANGO_SETTINGS_MODULE": "tests.acceptance.settings",
             "ACCEPTANCE_TASK_SETTINGS": json.dumps(task_settings),
             "PYTHONPATH": f"{ROOT}:{self._folder}",
             "PYTHONWARNINGS": "default",

@@ -148,6 +148,7 @@ async def test_somebody_elses_task_does_not_exist(
     assert "NOT_FOUND" in frames[0][0]
     assert (await ada.task(theirs))["status"] == "running"
     await ada.ask("mutation($id: ID!) { cancelTask(id: $id) { id } }", id=theirs)
+    await ada.final(theirs)
 
 
 async def whole_stream(client: Client, task_id: str) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.db import connection
+from django.db import OperationalError, connection
 
 from rail_async_tasks import Task, service, task
 from rail_async_tasks.access import SYSTEM
@@ -142,6 +142,50 @@ async def test_a_runtime_that_is_taken_for_dead_goes_on_under_a_new_id(
     assert "took this one for dead" in caplog.text
 
 
+async def test_a_claim_that_outlasts_its_lease_starts_nothing(
+    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while there is no other lease yet: it is handed back, and runs under the next one."""
+    from rail_async_tasks.ledger.leases import OrmLeases
+
+    configure(lease_seconds=LEASE)
+    held: list[bool] = []
+
+    @task(name="recovery.held")
+    async def body() -> None:
+        held.append(runtime.holding)
+
+    await final(await declared().aenqueue())
+    runtime = host.current()
+    assert runtime is not None
+    claim, begin = runtime.ledger.claim, OrmLeases.begin
+    no_lease_yet = True
+
+    async def claim_late(plan: Any) -> Any:
+        due = await claim(plan)
+        if due.claimed and not runtime.fences:
+            runtime._lease._fence("the test says so")
+            await until(lambda: not runtime.holding)
+            runtime.loop.call_later(0.3, let_begin)
+        return due
+
+    def let_begin() -> None:
+        nonlocal no_lease_yet
+        no_lease_yet = False
+
+    def begin_later(leases: OrmLeases, *args: Any) -> None:
+        if no_lease_yet:
+            raise OperationalError("the server is gone")
+        begin(leases, *args)
+
+    monkeypatch.setattr(OrmLeases, "begin", begin_later)
+    monkeypatch.setattr(runtime.ledger, "claim", claim_late)
+    snapshot = await final(await body.using(delay=0.05).aenqueue())
+    assert held == [True]
+    row = await TaskExecution.objects.aget(id=snapshot.id)
+    assert (row.status, row.attempts, row.crashes) == ("completed", 2, 0)
+
+
 async def test_a_row_that_its_holder_does_not_know_is_handed_back(
     store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,8 +231,6 @@ async def test_an_outage_of_the_database_is_nobodys_crash(
     store: str, configure: Configure, stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two processes that could not renew for longer than the lease: neither condemns the other."""
-    from django.db import OperationalError
-
     from rail_async_tasks.ledger.leases import OrmLeases
 
     configure(lease_seconds=LEASE)

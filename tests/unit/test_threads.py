@@ -203,3 +203,24 @@ def test_an_idle_lane_gives_its_connections_back(monkeypatch: pytest.MonkeyPatch
     assert [it[0] for it in after] == ["_drop_broken", "close_old_connections"]
     assert all(name.startswith("rail-tasks-orm-8") for _, name in after)
     lane.close()
+
+
+def test_the_last_to_leave_a_lane_gives_back_what_others_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever has left before: a pool would miss its connection."""
+    given_back: list[str] = []
+    module = "rail_async_tasks.runtime.threads"
+    monkeypatch.setattr(f"{module}.close_old_connections", lambda: given_back.append("all"))
+    lane = OrmLane(9)
+    lane.enter()
+    lane.enter()
+    lane.submit(lambda: None).result(5)
+    lane.leave()
+    assert lane._threads.submit(lambda: list(given_back)).result(5) == []
+    lane.leave()
+    assert lane._threads.submit(lambda: list(given_back)).result(5) == ["all"]
+    lane.enter()
+    lane.leave()  # has used nothing
+    assert lane._threads.submit(lambda: list(given_back)).result(5) == ["all"]
+    lane.close()

@@ -1,0 +1,1 @@
+"""Real processes, and what may befall them: kills, stops, freezes, outages, races."""

@@ -1,0 +1,157 @@
+"""The bodies that the fault tests run, one for each thing that may befall them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from typing import Any
+
+import strawberry
+from asgiref.sync import sync_to_async
+from django.contrib.auth.models import Group
+
+from rail_async_tasks import TaskCancelled, task_mutation
+from tests.faults.bodies import notes
+
+note = sync_to_async(notes.write)
+
+
+@task_mutation(name="faults.hold", max_retries=0)
+async def hold(info: Any) -> int:
+    """Note each attempt; end in the second only."""
+    await note(info)
+    attempt: int = info.context.task.attempt
+    if attempt == 1:
+        await asyncio.Event().wait()
+    return attempt
+
+
+@task_mutation(name="faults.churn", max_retries=0)
+async def churn(info: Any, seconds: float) -> int:
+    """Note it, report progress, and end after so many seconds."""
+    await note(info)
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        info.context.task.update_progress(int(99 * (1 - left / seconds)))
+        await asyncio.sleep(min(left, 0.05))
+    return int(info.context.task.attempt)
+
+
+@task_mutation(name="faults.wake", max_retries=3, retry_delay=0)
+async def wake(info: Any, how: str, seconds: float) -> int:
+    """In the first attempt end after so many seconds, in that way; later at once."""
+    it = info.context.task
+    await note(info)
+    if it.attempt > 1:
+        return int(it.attempt)
+    if how == "report":
+        for number in range(10_000):
+            it.update_progress(number % 90 + 1, "from the first attempt")
+            await asyncio.sleep(0.02)
+    await asyncio.sleep(seconds)
+    if how == "fail":
+        raise ValueError("from the first attempt")
+    if how == "cancel":
+        raise TaskCancelled
+    return 1
+
+
+@task_mutation(name="faults.work", max_retries=2)
+async def work(info: Any, seconds: float) -> str:
+    """Report progress for so long; not longer than a second when it is not the first attempt."""
+    it = info.context.task
+    if it.attempt > 1:
+        seconds = min(seconds, 1.0)
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        it.update_progress(min(99, int(100 * (1 - left / seconds))))
+        await asyncio.sleep(min(left, 0.1))
+    return "done"
+
+
+@task_mutation(name="faults.race", max_retries=0)
+async def race(seconds: float) -> str:
+    """Be over soon."""
+    await asyncio.sleep(seconds)
+    return "done"
+
+
+@task_mutation(name="faults.race_on", max_retries=0)
+async def race_on(seconds: float) -> str:
+    """The same, and complete also when asked to end."""
+    with suppress(asyncio.CancelledError):
+        await asyncio.sleep(seconds)
+    return "done"
+
+
+@task_mutation(name="faults.race_in_thread", max_retries=0)
+def race_in_thread(info: Any, seconds: float) -> str:
+    """The same in a thread, which looks now and then whether it is asked to end."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        info.context.task.raise_if_cancelled()
+        time.sleep(0.002)
+    return "done"
+
+
+@task_mutation(name="faults.swallow", max_retries=0)
+async def swallow(info: Any) -> None:
+    """Not end when asked to, whatever is done."""
+    info.context.task.update_progress(5)
+    while True:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+
+
+@task_mutation(name="faults.step", max_retries=0)
+async def step(info: Any, n: int, seconds: float) -> int:
+    """Note it in a file, for there may be no database, and report progress."""
+    notes.append(info)
+    for part in range(5):
+        info.context.task.update_progress(part * 20)
+        await asyncio.sleep(seconds / 5)
+    return n
+
+
+# --- with the ORM, in every kind of thread; `how` it ends -----------------------------------------
+
+
+@task_mutation(name="faults.orm", max_retries=0, timeout=1.0)
+async def orm(info: Any, how: str) -> int:
+    """Ask the database,."""
+    count = await Group.objects.acount()
+    if how == "raise":
+        raise ValueError("as it was told")
+    if how == "wait":
+        await asyncio.sleep(3600)
+    return count
+
+
+@task_mutation(name="faults.orm_in_thread", max_retries=0, timeout=1.0)
+def orm_in_thread(info: Any, how: str) -> int:
+    """The same in a thread, which a timeout can only ask to end."""
+    count: int = Group.objects.count()
+    if how == "raise":
+        raise ValueError("as it was told")
+    while how == "wait":
+        info.context.task.raise_if_cancelled()
+        time.sleep(0.02)
+    return count
+
+
+@strawberry.type
+class Mutations:
+    """All of them."""
+
+    hold = hold
+    churn = churn
+    wake = wake
+    work = work
+    race = race
+    race_on = race_on
+    race_in_thread = race_in_thread
+    swallow = swallow
+    step = step
+    orm = orm
+    orm_in_thread = orm_in_thread

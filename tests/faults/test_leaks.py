@@ -1,0 +1,125 @@
+"""Connections and threads of a server: they return to where they were, whatever tasks do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.acceptance.client import Client
+from tests.faults.fleet import Fleet, poll, report, threads, until_final
+
+CANCEL = "mutation($id: ID!) { cancelTask(id: $id) { status } }"
+# Of every five tasks one is cancelled and one runs into its timeout of a second.
+CALLS = [
+    'orm(how: "return")', 'ormInThread(how: "return")', 'orm(how: "raise")',
+    'ormInThread(how: "raise")', 'orm(how: "wait")', 'ormInThread(how: "wait")',
+    'orm(how: "return")', 'ormInThread(how: "return")', 'orm(how: "wait")',
+    'ormInThread(how: "wait")',
+]  # fmt: skip
+STATUSES = {"completed", "failed", "cancelled"}
+# In one batch: as many as wait for threads, of which there are `WORKERS`, end in a few seconds.
+BATCH, WORKERS = 50, 4
+
+KINDS = {
+    "sqlite": ("sqlite", {}),
+    "postgres": ("postgres", {}),
+    "pool": ("postgres", {"OPTIONS": {"pool": {"min_size": 1, "max_size": 4}}}),
+    "max_age": ("postgres", {"CONN_MAX_AGE": 60}),
+}
+
+
+class Used:
+    """What a server's process has open."""
+
+    def __init__(self, pid: int, database: Any) -> None:
+        self._pid = pid
+        self._database = database
+
+    def threads(self) -> int:
+        return threads(self._pid)
+
+    def connections(self) -> int:
+        """To the database. On SQLite: files that are open; its closed connections may keep some."""
+        if self._database.kind == "sqlite":
+            name = self._database.url.removeprefix("sqlite:///")
+            links = Path(f"/proc/{self._pid}/fd").iterdir()
+            return sum(str(_target(link)) == name for link in links)
+        query = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND application_name = %s"
+        url, _, name = self._database.url.rpartition("/")
+        with psycopg.connect(f"{url}/postgres", autocommit=True) as connection:
+            row = connection.execute(query, [name, "the server"]).fetchone()
+        assert row is not None
+        return int(row[0])
+
+
+def _target(link: Path) -> Path | None:
+    try:
+        return link.readlink()
+    except OSError:  # closed meanwhile
+        return None
+
+
+async def batch(client: Client) -> Counter[str]:
+    """Runs so many tasks of all kinds; returns how they ended."""
+
+    async def one(number: int) -> str:
+        task_id = await client.start(CALLS[number % len(CALLS)])
+        if number % len(CALLS) >= 8:
+            await asyncio.sleep(0.2)
+            await client.post(CANCEL, id=task_id)  # it may have ended
+        return task_id
+
+    ids = await asyncio.gather(*map(one, range(BATCH)))
+    return Counter(row.status for row in await until_final(ids, 30))
+
+
+@pytest.mark.parametrize(
+    ("database", "over", "batches"),
+    [
+        pytest.param(
+            database, over, batches, id=f"{name}-{size}",
+            marks=[*[pytest.mark.postgres] * (database == "postgres"), *marks],
+        )
+        for name, (database, over) in KINDS.items()
+        for size, batches, marks in (
+            [("short", 2, []), ("long", 10, [pytest.mark.long])]
+            if name == "pool"
+            else [("long", 10, [pytest.mark.long])]
+        )
+    ],
+    indirect=["database"],
+)  # fmt: skip
+async def test_connections_and_threads_return_to_where_they_were(
+    database: Any, fleet: Fleet, over: dict[str, Any], batches: int
+) -> None:
+    """After cancels, timeouts and errors, in coroutines and threads that use the ORM."""
+    if database.kind == "postgres":
+        options = {"application_name": "the server", **over.get("OPTIONS", {})}
+        over = {**over, "OPTIONS": options}
+    fleet.env["FAULTS_DATABASE"] = json.dumps(over)
+    server = await fleet.serve(max_workers=WORKERS, lease_seconds=15)
+    client, used = fleet.client(server), Used(server.pid, database)
+    ends = await batch(client)  # what is made once is made
+    warm = (used.connections(), used.threads())
+    for _ in range(batches):
+        ends += await batch(client)
+    assert set(ends) == STATUSES
+
+    async def back() -> bool:
+        return used.connections() <= warm[0] and used.threads() <= warm[1]
+
+    def now() -> str:
+        return f"connections, threads: {(used.connections(), used.threads())}, were {warm}"
+
+    await poll(back, 10, what=now)
+    assert "PoolTimeout" not in server.said()
+    report(
+        "leaks", database=database.kind, over=over, tasks=ends.total(), ends=ends, warm=warm,
+        after=(used.connections(), used.threads()),
+    )  # fmt: skip

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 from uuid import UUID
+
+import msgspec
 
 from rail_async_tasks.access import as_id, user_id_of
 from rail_async_tasks.definition import TaskDefinition, define, registry
@@ -102,8 +103,7 @@ class Task:
         return BoundTask(self.definition, _known(keywords))
 
 
-@dataclass(frozen=True, slots=True)
-class BoundTask:
+class BoundTask(msgspec.Struct, frozen=True):
     """A task and what one start of it says about itself."""
 
     definition: TaskDefinition
@@ -128,8 +128,10 @@ class BoundTask:
 
 
 def _options(keywords: UsingKeywords) -> EnqueueOptions:
-    from rail_async_tasks.service import EnqueueOptions
+    from rail_async_tasks.service import AS_DECLARED, EnqueueOptions
 
+    if not keywords:
+        return AS_DECLARED
     delay = keywords.get("delay")
     return EnqueueOptions(
         queue=keywords.get("queue"),

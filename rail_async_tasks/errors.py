@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeGuard
 
 __all__ = [
     "AlreadyFinal",
@@ -212,17 +212,25 @@ class TaskCancelled(TaskError):
     default_message = "The task was cancelled."
 
 
+def is_delay(seconds: object) -> TypeGuard[float]:
+    """Whether these are seconds that may be waited: a number from 0 to `MAX_DELAY`."""
+    # The comparison is false for NaN too; a bool is a number that nobody meant.
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        return False
+    return 0 <= seconds <= MAX_DELAY
+
+
 class Retry(Exception):
     """Raised by a body: this attempt did not work out, try again.
 
     `delay` is seconds (or a `timedelta`) until the next attempt; `None` leaves it to the task's
     own retry delay and backoff. It counts against `max_retries`. Raises `ValueError` for a delay
-    that is negative, not finite or more than 100 years.
+    that is no number, negative, not finite or more than 100 years.
     """
 
     def __init__(self, delay: float | timedelta | None = None) -> None:
         seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
-        if seconds is not None and not 0 <= seconds <= MAX_DELAY:  # False for NaN too
+        if seconds is not None and not is_delay(seconds):
             raise ValueError(f"Retry(delay=...) takes seconds, 0 to 100 years, not {delay!r}.")
         super().__init__(seconds)
         self.delay: float | None = None if seconds is None else float(seconds)

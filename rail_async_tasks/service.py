@@ -11,9 +11,8 @@ import hashlib
 import math
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -35,6 +34,7 @@ from rail_async_tasks.errors import (
     TaskNotFound,
     TasksDisabled,
     UnknownQueue,
+    is_delay,
 )
 from rail_async_tasks.events import TaskSnapshot, owner_topic, task_topic
 from rail_async_tasks.ids import new_id, parse_id
@@ -57,8 +57,7 @@ MAX_INT = 2**31 - 1
 Permit = Callable[[TaskDefinition, dict[str, Any]], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class EnqueueOptions:
+class EnqueueOptions(msgspec.Struct, frozen=True):
     """How one execution differs from its task's declaration. `delay` is in seconds.
 
     `run_after` is an aware time (a naive one is in the current time zone); it and `delay` exclude
@@ -79,13 +78,16 @@ class EnqueueOptions:
     anonymous: bool = False
 
 
+AS_DECLARED: Final = EnqueueOptions()
+
+
 # --- enqueue -------------------------------------------------------------------------------------
 
 
 async def aenqueue(
     definition: TaskDefinition,
     arguments: Mapping[str, Any],
-    options: EnqueueOptions = EnqueueOptions(),
+    options: EnqueueOptions = AS_DECLARED,
 ) -> TaskSnapshot:
     """Stores an execution and returns it as it stands at its creation; it runs in a while.
 
@@ -101,7 +103,7 @@ async def aenqueue(
 def enqueue(
     definition: TaskDefinition,
     arguments: Mapping[str, Any],
-    options: EnqueueOptions = EnqueueOptions(),
+    options: EnqueueOptions = AS_DECLARED,
 ) -> TaskSnapshot:
     """`aenqueue` for code that is not async. In a transaction the row is part of it.
 
@@ -133,7 +135,7 @@ async def _astore(
         if admission.needs_ledger(limits):
             await _on_ledger(lambda ledger: entry.check())
         else:
-            entry.check()
+            entry.let_in()
         return await backend.asubmit(new)
 
 
@@ -231,7 +233,7 @@ def _delay(options: EnqueueOptions) -> float | None:
     if options.run_after is not None:
         raise InvalidArguments("Give either delay or run_after, not both.")
     seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
-    if not isinstance(seconds, int | float) or not 0 <= seconds <= MAX_DELAY:
+    if not is_delay(seconds):
         raise InvalidArguments(f"delay is seconds, 0 to 100 years, not {delay!r}.")
     return float(seconds) or None
 
@@ -250,7 +252,8 @@ def _run_after(options: EnqueueOptions) -> datetime | None:
         seconds = MAX_DELAY + 1
     if seconds > MAX_DELAY:
         raise InvalidArguments(f"run_after is at most 100 years away, not {run_after!r}.")
-    return None if seconds <= 0 else run_after
+    # Also one that has passed by this machine's clock: what is due is up to the ledger's.
+    return run_after
 
 
 def _unique_key(

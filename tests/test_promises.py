@@ -1,4 +1,4 @@
-"""Every promise of docs/promises.md is shown by tests that exist."""
+"""Every promise of docs/promises.md and docs/reliability.md is shown by tests that exist."""
 
 from __future__ import annotations
 
@@ -41,6 +41,15 @@ def promises() -> Iterator[Promise]:
                 yield title, promise, shown
 
 
+def faults() -> Iterator[Promise]:
+    """The lines of the table of faults: what breaks, what becomes of the tasks, what shows it."""
+    text = (TESTS.parent / "docs/reliability.md").read_text()
+    for line in text.splitlines():
+        if line.startswith("| ") and "`tests/" in line:
+            fault, promise, _, shown = (cell.strip() for cell in line.strip("| ").split("|"))
+            yield fault, promise, shown
+
+
 @cache
 def names_in(file: str) -> frozenset[str]:
     """The names of a file's tests, without importing it."""
@@ -55,7 +64,14 @@ def test_the_sections_are_those_of_the_public_interface() -> None:
     assert {section for section, _, _ in promises()} == set(SECTIONS[:-1])
 
 
-@pytest.mark.parametrize("promise", list(promises()), ids=lambda it: it[1][:60])
+def test_there_are_as_many_lines_as_faults() -> None:
+    """None of them is without a test."""
+    text = (TESTS.parent / "docs/reliability.md").read_text()
+    table = text.partition("\n| fault |")[2].partition("\n\n")[0]
+    assert table.count("\n| ") == len(list(faults())) > 15
+
+
+@pytest.mark.parametrize("promise", [*promises(), *faults()], ids=lambda it: it[1][:60])
 def test_a_promise_is_shown_by_tests_that_exist(promise: Promise) -> None:
     """At least one, by its file and name, and nothing else in that column."""
     named = re.findall(r"`tests/([\w/]+\.py)::(test_\w+)`", promise[2])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
+from http import HTTPStatus
 from typing import Any, cast
 
 from asgiref.sync import sync_to_async
@@ -16,10 +17,14 @@ from django.http.response import HttpResponseBase
 from django.utils.decorators import method_decorator
 from django.views.decorators.csrf import csrf_exempt
 from strawberry.django.views import AsyncGraphQLView, TemporalHttpResponse
+from strawberry.exceptions import MissingQueryError
 from strawberry.http import GraphQLRequestData
 from strawberry.http.base import BaseRequestProtocol
 from strawberry.schema.base import BaseSchema
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL
+from strawberry.types import ExecutionResult
+from strawberry.types.graphql import OperationType
 
 from rail_async_tasks.errors import TaskError, Unauthenticated
 from rail_async_tasks.graphql.console import console_page
@@ -30,6 +35,10 @@ from rail_async_tasks.ledger.connections import release_connections
 from rail_async_tasks.runtime import host
 
 logger = logging.getLogger("rail_async_tasks.graphql")
+
+EVENTS_ONLY = (
+    "A subscription is answered by events: send `Accept: text/event-stream`, or use a WebSocket."
+)
 
 
 # No CSRF token is asked for: changes are taken from POST with a JSON body alone, which a foreign
@@ -55,7 +64,10 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
             self.schema = get_schema()
             return await self.run(request=request)
         except HTTPException as error:
-            return _refusal(error.status_code, error.reason)
+            response = _refusal(error.status_code, error.reason)
+            if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+                response["Allow"] = "GET, POST"
+            return response
         except Unauthenticated as error:
             response = _refusal(401, error.message, code=error.code)
             response["WWW-Authenticate"] = "Bearer"
@@ -94,6 +106,37 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
             if not isinstance(self.parse_json(await request.get_body()), dict):
                 raise HTTPException(400, "The body must be a JSON object.")
         return await super().parse_http_body(request)
+
+    async def execute_single(
+        self,
+        request: HttpRequest,
+        request_adapter: AsyncHTTPRequestAdapter,
+        sub_response: TemporalHttpResponse,
+        context: RequestContext,
+        root_value: None,
+        request_data: GraphQLRequestData,
+    ) -> ExecutionResult:
+        """What is answered by one JSON object, which a subscription is not."""
+        method = request_adapter.method
+        try:
+            return await self.schema.execute(
+                request_data.query,
+                root_value=root_value,
+                variable_values=request_data.variables,
+                context_value=context,
+                operation_name=request_data.operation_name,
+                allowed_operation_types=OperationType.from_http(method)
+                - {OperationType.SUBSCRIPTION},
+                operation_extensions=request_data.extensions,
+            )
+        except CannotGetOperationTypeError as error:
+            raise HTTPException(400, error.as_http_error_reason()) from error
+        except InvalidOperationTypeError as error:
+            if error.operation_type is OperationType.SUBSCRIPTION:
+                raise HTTPException(406, EVENTS_ONLY) from error
+            raise HTTPException(400, error.as_http_error_reason(method)) from error
+        except MissingQueryError as error:
+            raise HTTPException(400, "The body has no GraphQL query.") from error
 
     async def create_streaming_response(
         self,

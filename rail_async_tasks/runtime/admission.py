@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Final, Self
 from uuid import UUID
 
@@ -33,7 +34,7 @@ MAX_OWNERS: Final = 10_000
 EVERYBODY: Final = None
 
 
-class Limits(msgspec.Struct, frozen=True):
+class Limits(msgspec.Struct, frozen=True, gc=False):
     """What holds for one creation. `waiting`: a key (an owner's id, `EVERYBODY`) and its limit."""
 
     owner_id: str | None
@@ -60,17 +61,17 @@ def limits_for(
 
 
 class _Count:
-    """How many executions wait, as far as this process knows."""
+    """How many executions wait, and how many are on their way in, as far as this process knows."""
 
-    __slots__ = ("counted_at", "waiting")
+    __slots__ = ("counted_at", "entering", "waiting")
 
     def __init__(self) -> None:
         self.counted_at = float("-inf")
         self.waiting = 0
+        self.entering = 0
 
-    @property
-    def is_fresh(self) -> bool:
-        return time.monotonic() - self.counted_at < COUNT_INTERVAL
+    def is_fresh(self, now: float) -> bool:
+        return now - self.counted_at < COUNT_INTERVAL
 
 
 class Admission:
@@ -80,13 +81,17 @@ class Admission:
         self._ledger = ledger
         self._lock = threading.Lock()
         self._counts: OrderedDict[str | None, _Count] = OrderedDict()
+        # By owner; of those alone whose starts have a rate.
         self._entering: dict[str | None, set[UUID]] = {}
 
     def left_waiting(self, owner_id: str | None) -> None:
         """One more execution of this owner waits."""
         with self._lock:
-            for key in {EVERYBODY, owner_id}:
-                count = self._counts.get(key)
+            count = self._counts.get(EVERYBODY)
+            if count is not None:
+                count.waiting += 1
+            if owner_id is not None:
+                count = self._counts.get(owner_id)
                 if count is not None:
                     count.waiting += 1
 
@@ -94,8 +99,12 @@ class Admission:
         """Whether a check will read the ledger, which must not block an event loop."""
         if limits.rate is not None:
             return True
-        known = [self._counts.get(key) for key, _ in limits.waiting]
-        return any(count is None or not count.is_fresh for count in known)
+        now = time.monotonic()
+        for key, _ in limits.waiting:
+            count = self._counts.get(key)
+            if count is None or not count.is_fresh(now):
+                return True
+        return False
 
     # --- for `Entry` -----------------------------------------------------------------------------
 
@@ -117,13 +126,14 @@ class Admission:
     def _is_due(self, key: str | None) -> bool:
         """Whether to count. The first who asks does; the others take what is known."""
         count = self._counts.get(key)
-        if count is not None and count.is_fresh:
+        now = time.monotonic()
+        if count is not None and count.is_fresh(now):
             return False
         if count is None:
             count = self._counts[key] = _Count()
             while len(self._counts) > MAX_OWNERS:
                 self._counts.popitem(last=False)
-        count.counted_at = time.monotonic()
+        count.counted_at = now
         return True
 
     def let_in(self, entry: Entry) -> frozenset[UUID]:
@@ -134,15 +144,22 @@ class Admission:
         """
         limits = entry.limits
         with self._lock:
+            counts = []
             for key, limit in limits.waiting:
                 count = self._counts.get(key)
-                waiting = 0 if count is None else count.waiting
-                if waiting + len(self._entering.get(key, ())) >= limit:
-                    raise QueueFull
+                if count is not None:
+                    if count.waiting + count.entering >= limit:
+                        raise QueueFull
+                    counts.append(count)
+            if not entry.closed:
+                entry.counts = counts
+                for count in counts:
+                    count.entering += 1
+            if limits.rate is None:
+                return frozenset()
             ahead = frozenset(self._entering.get(limits.owner_id, ()))
             if not entry.closed:
-                for key in {EVERYBODY, limits.owner_id}:
-                    self._entering.setdefault(key, set()).add(entry.execution_id)
+                self._entering.setdefault(limits.owner_id, set()).add(entry.execution_id)
             return ahead
 
     def check_rate(self, limits: Limits, rate: RateLimit, ahead: frozenset[UUID]) -> None:
@@ -165,27 +182,32 @@ class Admission:
     def let_out(self, entry: Entry) -> None:
         with self._lock:
             entry.closed = True
-            for key in {EVERYBODY, entry.limits.owner_id}:
-                entering = self._entering.get(key, set())
+            for count in entry.counts:
+                count.entering -= 1
+            if entry.limits.rate is not None:
+                owner_id = entry.limits.owner_id
+                entering = self._entering.get(owner_id, set())
                 entering.discard(entry.execution_id)
                 if not entering:
-                    self._entering.pop(key, None)
+                    self._entering.pop(owner_id, None)
 
 
 class Entry:
-    """One creation on its way. As a context manager it surrounds `check` and the creation."""
+    """One creation on its way. As a context manager it surrounds the check and the creation."""
 
-    __slots__ = ("_admission", "closed", "execution_id", "limits")
+    __slots__ = ("_admission", "closed", "counts", "execution_id", "limits")
 
     def __init__(self, admission: Admission, execution_id: UUID, limits: Limits) -> None:
         self._admission = admission
         self.execution_id = execution_id
         self.limits = limits
+        # Those that it is one of, once it has been let in.
+        self.counts: Sequence[_Count] = ()
         # Set by the end of a caller who was cancelled while a thread was still checking.
         self.closed = False
 
     def check(self) -> None:
-        """Reads the ledger where `needs_ledger` says so.
+        """Reads the ledger where `Admission.needs_ledger` says so; `let_in` does where it does not.
 
         Raises:
             QueueFull, RateLimited: it must not be created.
@@ -195,6 +217,14 @@ class Entry:
         ahead = self._admission.let_in(self)
         if limits.rate is not None:
             self._admission.check_rate(limits, limits.rate, ahead)
+
+    def let_in(self) -> None:
+        """The check of what needs no ledger.
+
+        Raises:
+            QueueFull: it must not be created.
+        """
+        self._admission.let_in(self)
 
     def __enter__(self) -> Self:
         return self

@@ -99,6 +99,8 @@ class Slots:
     @property
     def worth_a_claim(self) -> bool:
         """Whether a row may be waiting that could start now."""
+        if not self._unknown and not self._expected:
+            return False
         return any(self.room(*line) > 0 for line in self._unknown | self._expected.keys())
 
     def may_start_at_once(self, queue: str, in_thread: bool) -> bool:
@@ -107,9 +109,10 @@ class Slots:
         Everything that is known to be waiting must find a slot besides. A queue that is full by its
         own limit is no line to wait in, except for its own.
         """
-        unknown = self._unknown | self._looked_at
-        if (queue, in_thread) in unknown or any(self.room(*line) > 0 for line in unknown):
-            return False
+        if self._unknown or self._looked_at:
+            unknown = self._unknown | self._looked_at
+            if (queue, in_thread) in unknown or any(self.room(*line) > 0 for line in unknown):
+                return False
         return self.room(queue, in_thread) > self._planned.total() + self._expected.total()
 
     def plan(

@@ -151,7 +151,11 @@ class OrmLanes:
         self._lanes = [OrmLane(number) for number in range(1, count + 1)]
 
     def least_busy(self) -> OrmLane:
-        return min(self._lanes, key=lambda lane: lane.attempts)
+        best = self._lanes[0]
+        for lane in self._lanes:
+            if lane.attempts < best.attempts:
+                best = lane
+        return best
 
     def close(self) -> None:
         for lane in self._lanes:

@@ -58,10 +58,10 @@ class Watchdog:
                 seen, told = self._ticked_at, False
                 if not self._ask():
                     return
-            elif self.lag > BLOCKED + TICK and not told:
+            elif (lag := self.lag) > BLOCKED + TICK and not told:
                 told = True
                 self.blocked += 1
-                self._complain()
+                self._complain(lag)
 
     def _ask(self) -> bool:
         try:
@@ -70,12 +70,12 @@ class Watchdog:
             return False
         return True
 
-    def _complain(self) -> None:
+    def _complain(self, lag: float) -> None:
         frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 (there is no other)
         task = asyncio.current_task(self._loop)
         stack = "" if frame is None else "".join(traceback.format_stack(frame))
         who = "a callback" if task is None else self._name(task)
         logger.warning(
             "The event loop has been blocked for %.1f s by %s. It stands at:\n%s",
-            self.lag, who, stack,
+            lag, who, stack,
         )  # fmt: skip

@@ -225,6 +225,7 @@ USING: list[dict[str, Any]] = [
     {"priority": 1.5},
     {"priority": True},
     {"delay": -1},
+    {"delay": True},
     {"delay": "soon"},
     {"delay": 1e300},
     {"run_after": "tomorrow"},

@@ -119,13 +119,26 @@ async def test_nothing_changes_by_get(api: Api) -> None:
 async def test_other_methods_are_refused(api: Api, method: str) -> None:
     """GET and POST are all that GraphQL has."""
     response = await getattr(api.client, method)("/graphql/")
-    assert response.status_code == 405
+    assert (response.status_code, response.headers["Allow"]) == (405, "GET, POST")
 
 
-async def test_a_subscription_without_sse_is_explained(api: Api) -> None:
-    """A plain request cannot stream; it gets an error, not an empty answer."""
-    response = await api.post({"query": "subscription { myTaskUpdates { id } }"})
-    assert response.json()["errors"][0]["message"]
+@pytest.mark.parametrize("method", ["post", "get"])
+async def test_a_subscription_without_sse_is_explained(
+    api: Api, method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A plain request cannot stream; it is told what can, and nobody else is bothered."""
+    query = {"query": "subscription { myTaskUpdates { id } }"}
+    ask = api.post(query) if method == "post" else api.client.get("/graphql/", query)
+    response = await ask
+    assert response.status_code == 406
+    assert "text/event-stream" in response.json()["errors"][0]["message"]
+    assert [it for it in caplog.records if it.levelname == "ERROR" or it.exc_info] == []
+
+
+async def test_a_body_without_a_query_is_refused(api: Api) -> None:
+    response = await api.post({"variables": {}})
+    assert response.status_code == 400
+    assert "no GraphQL query" in response.json()["errors"][0]["message"]
 
 
 async def test_a_stream_is_left_alone_by_gzip(api: Api, settings: Any) -> None:

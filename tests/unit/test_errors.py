@@ -102,7 +102,9 @@ def test_retry_takes_seconds_or_a_timedelta(
     assert Retry(delay=delay).delay == seconds
 
 
-@pytest.mark.parametrize("delay", [-1, float("nan"), float("inf"), timedelta(seconds=-1)])
+@pytest.mark.parametrize(
+    "delay", [-1, float("nan"), float("inf"), timedelta(seconds=-1), "3", True]
+)
 def test_retry_refuses_a_delay_that_is_no_time(delay: float | timedelta) -> None:
     """A wrong delay fails where it is written, not in the scheduler."""
     with pytest.raises(ValueError, match="0 to 100 years"):

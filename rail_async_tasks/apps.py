@@ -15,12 +15,14 @@ class RailAsyncTasksConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from rail_async_tasks import checks, observability
+        from rail_async_tasks import backends, checks, observability
         from rail_async_tasks.conf import read
         from rail_async_tasks.definition import autodiscover
+        from rail_async_tasks.runtime import brokers
 
         checks.register_checks()
         observability.register()
+        brokers.register(backends.find_broker)
         autodiscover()
         for path in chain(*read().extensions.values()):
             # Their modules declare tasks too. One that can't be imported is the checks' to report.

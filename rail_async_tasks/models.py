@@ -56,6 +56,13 @@ class TaskExecution(models.Model):
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
     run_after = models.DateTimeField(null=True, blank=True, help_text="Empty once it is due.")
+    dispatched_at = models.DateTimeField(
+        null=True, blank=True, help_text="Since when it has been on its way to a worker."
+    )
+    dispatched_to = models.CharField(
+        max_length=255, null=True, blank=True, help_text="The backend that carries it there."
+    )
+    dispatches = models.IntegerField(default=0, help_text="How often it has been sent.")
     started_at = models.DateTimeField(null=True, blank=True)
     completed_at = models.DateTimeField(null=True, blank=True)
     expires_at = models.DateTimeField(null=True, blank=True)
@@ -93,6 +100,12 @@ class TaskExecution(models.Model):
             # The stager: rows whose time has not come.
             models.Index(
                 fields=("run_after",), name="rat_delayed", condition=Q(run_after__isnull=False)
+            ),
+            # What is on its way to a worker: how many in a queue, and which for too long.
+            models.Index(
+                fields=("queue", "dispatched_at"),
+                name="rat_dispatched",
+                condition=Q(dispatched_at__isnull=False),
             ),
             # What a process holds: cancels asked for elsewhere, recovery.
             models.Index(fields=("runtime_id",), name="rat_held", condition=Q(status="running")),
@@ -133,6 +146,10 @@ class TaskExecution(models.Model):
             models.CheckConstraint(
                 condition=Q(run_after__isnull=True) | Q(status__in=sorted(WAITING)),
                 name="rat_only_waiting_has_run_after",
+            ),
+            models.CheckConstraint(
+                condition=Q(dispatched_at__isnull=True) | Q(status__in=sorted(WAITING)),
+                name="rat_only_waiting_is_dispatched",
             ),
             models.CheckConstraint(
                 condition=~Q(status="running")

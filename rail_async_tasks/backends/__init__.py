@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 
 from rail_async_tasks.backends.port import Backend
-from rail_async_tasks.conf import TaskSettings, import_from_setting
+from rail_async_tasks.conf import IN_PROCESS_BACKENDS, TaskSettings, import_from_setting
 from rail_async_tasks.errors import BackendUnavailable
+from rail_async_tasks.runtime.brokers import Broker
 
 _PLACES = {
     "asyncio": ("rail_async_tasks.backends.in_process", "AsyncioBackend"),
     "thread": ("rail_async_tasks.backends.in_process", "ThreadBackend"),
     "sync": ("rail_async_tasks.backends.sync", "SyncBackend"),
+    "arq": ("rail_async_tasks.backends.arq", "ArqBackend"),
+    "celery": ("rail_async_tasks.backends.celery", "CeleryBackend"),
+    "dramatiq": ("rail_async_tasks.backends.dramatiq", "DramatiqBackend"),
+    "django_q": ("rail_async_tasks.backends.django_q", "DjangoQBackend"),
 }
 
 
@@ -26,9 +32,19 @@ def get_backend(settings: TaskSettings) -> Backend:
     return _backend(settings.backend)
 
 
+def find_broker(settings: TaskSettings) -> Broker | None:
+    """The same, if its tasks run in worker processes. See `runtime.brokers`."""
+    if settings.backend in IN_PROCESS_BACKENDS or not settings.enabled:
+        return None
+    from rail_async_tasks.backends.broker import BrokerBackend
+
+    backend = get_backend(settings)
+    return backend if isinstance(backend, BrokerBackend) else None
+
+
 @cache
 def _backend(name: str) -> Backend:
-    if name in _PLACES:
+    if name in _PLACES and find_spec(_PLACES[name][0]) is not None:
         module, attribute = _PLACES[name]
         return getattr(import_module(module), attribute)()  # type: ignore[no-any-return]
     if "." in name:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from uuid import UUID
 
+from rail_async_tasks.backends.port import Capabilities
 from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ledger.port import Created, NewExecution
 from rail_async_tasks.runtime import host
@@ -14,6 +15,7 @@ class InProcessBackend:
     """See `port.Backend`."""
 
     inline = False
+    capabilities = Capabilities()
     own_thread = False  # else in the loop of whoever comes first: the server, or a script
 
     async def asubmit(self, new: NewExecution) -> TaskSnapshot:

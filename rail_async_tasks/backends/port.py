@@ -5,8 +5,22 @@ from __future__ import annotations
 from typing import Protocol
 from uuid import UUID
 
+import msgspec
+
 from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ledger.port import Created, NewExecution
+
+
+class Capabilities(msgspec.Struct, frozen=True):
+    """What a backend can do; what is asked of it beyond that is an error of the checks.
+
+    Attributes:
+        priority: of what waits in a queue, that with the higher priority starts first.
+        queue_concurrency: `queues[...]["concurrency"]` is kept.
+    """
+
+    priority: bool = True
+    queue_concurrency: bool = True
 
 
 class Backend(Protocol):
@@ -18,6 +32,7 @@ class Backend(Protocol):
     """
 
     inline: bool
+    capabilities: Capabilities
 
     async def asubmit(self, new: NewExecution) -> TaskSnapshot:
         """Stores the execution and returns it as it stands at its creation.

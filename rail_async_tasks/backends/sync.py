@@ -6,6 +6,7 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
+from rail_async_tasks.backends.port import Capabilities
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.definition import registry
 from rail_async_tasks.events import TaskSnapshot
@@ -18,6 +19,7 @@ class SyncBackend:
     """See `port.Backend`."""
 
     inline = True
+    capabilities = Capabilities()
 
     async def asubmit(self, new: NewExecution) -> TaskSnapshot:
         return await sync_to_async(self.submit)(new)

@@ -299,6 +299,10 @@ class MemoryLedger:
 
     def ping(self) -> None: ...
 
+    def dispatches(self) -> None:
+        """There is no other process that could run them."""
+        return
+
     def leases(self) -> None:
         return None
 

@@ -30,6 +30,7 @@ from rail_async_tasks.conf import get_settings
 from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger import audit
+from rail_async_tasks.ledger.dispatches import OrmDispatches
 from rail_async_tasks.ledger.leases import OrmLeases
 from rail_async_tasks.ledger.port import (
     Cancelled,
@@ -193,6 +194,7 @@ class OrmLedger:
                     error=f"No process knows a task of the name {name!r}.",
                     error_code="unknown_task",
                     run_after=None,
+                    dispatched_at=None,
                     completed_at=at,
                     updated_at=at,
                     expires_at=None if ttl is None else at + timedelta(seconds=ttl),
@@ -258,6 +260,9 @@ class OrmLedger:
     async def delete_expired(self, limit: int) -> int:
         # By the writer, so that it never competes with one (on SQLite for the one write lock).
         return await self._look(lambda: self._dispose_expired(Disposal(), limit))
+
+    def dispatches(self) -> OrmDispatches:
+        return OrmDispatches(self.alias, self._look)
 
     def leases(self) -> OrmLeases:
         return OrmLeases(self.alias)
@@ -364,6 +369,8 @@ class OrmLedger:
                     error=if_waiting(nothing, "error"),
                     error_code=if_waiting(Value("cancelled"), "error_code"),
                     run_after=if_waiting(Value(None, DateTimeField()), "run_after"),
+                    # Of a running row it is empty.
+                    dispatched_at=None,
                     completed_at=if_waiting(at, "completed_at"),
                     expires_at=if_waiting(expires, "expires_at"),
                     unique_key=if_waiting(nothing, "unique_key"),

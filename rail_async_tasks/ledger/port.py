@@ -212,6 +212,61 @@ class Cancelled(msgspec.Struct, frozen=True):
     changed: bool
 
 
+class Dispatch(msgspec.Struct, frozen=True, gc=False):
+    """A waiting execution that is to be carried to a worker, for the `number`-th time."""
+
+    id: UUID
+    name: str
+    queue: str
+    priority: int
+    number: int
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """A claim of executions that a broker has brought: those whose tasks are known here.
+
+    Those that were lost with `crashes` processes or more are suspects: one is claimed at a time, if
+    any `suspects` may be.
+    """
+
+    ids: Collection[UUID]
+    names: Collection[str]
+    runtime_id: UUID
+    crashes: int
+    suspects: bool
+
+
+class Brought(msgspec.Struct, frozen=True):
+    """What was claimed, and the suspects that must wait until no other one runs here."""
+
+    claimed: list[Claimed]
+    postponed: set[UUID]
+
+
+class Dispatches(Protocol):
+    """What is on its way to a worker. Called on the runtime's loop; the rows are the truth."""
+
+    async def send(self, queue: str, backend: str, window: int, limit: int) -> list[Dispatch]:
+        """Marks due executions of a queue as sent, and returns them, what matters most first.
+
+        At most `limit`; of those that were not sent before, as many as leave no more than `window`
+        of the queue under way. Before them come those that have been under way for too long.
+        """
+        ...
+
+    async def unsend(self, dispatches: Sequence[Dispatch]) -> None:
+        """The broker did not take them."""
+        ...
+
+    async def release(self, execution_ids: Collection[UUID]) -> None:
+        """They arrived where they cannot run: they are to be sent again."""
+        ...
+
+    async def claim(self, wanted: Wanted) -> Brought:
+        """Claims those of the executions that are due; the others are somebody else's, or ended."""
+        ...
+
+
 class Leases(Protocol):
     """The rows by which processes know of each other. Used by one thread; raises DatabaseError."""
 
@@ -358,6 +413,10 @@ class Ledger(Protocol):
 
         What another process is deleting is left to it, without waiting.
         """
+        ...
+
+    def dispatches(self) -> Dispatches | None:
+        """What is on its way to workers; None where rows are in this process's memory."""
         ...
 
     def leases(self) -> Leases | None:

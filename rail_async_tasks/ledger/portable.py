@@ -214,7 +214,7 @@ class PortableBatch(Batch):
             "status": Status.RUNNING, "attempts": F("attempts") + 1, "seq": F("seq") + 1, "step": 0,
             "progress": 0, "progress_message": None, "error": None, "error_code": None,
             "traceback": None, "runtime_id": op.plan.runtime_id, "token": op.token,
-            "started_at": at, "updated_at": at, "run_after": None,
+            "started_at": at, "updated_at": at, "run_after": None, "dispatched_at": None,
         }  # fmt: skip
         waiting = self._rows().filter(status__in=sorted(WAITING))
         ids = [row.id for row in candidates]

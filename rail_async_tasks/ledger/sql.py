@@ -207,7 +207,7 @@ class Dialect:
                 id, name, queue, priority, arguments, max_retries, rerun_on_crash, owner_id,
                 tenant_id, parent_id, unique_key, runtime_id, token, run_after,
                 created_at, updated_at, status, attempts, seq, started_at,
-                progress, retry_count, crashes, step, cancel_requested)
+                progress, retry_count, crashes, step, dispatches, cancel_requested)
             SELECT r.id, r.name, r.queue, r.priority, r.arguments{self.json}, r.max_retries,
                 r.rerun_on_crash, r.owner_id, r.tenant_id, r.parent_id, r.unique_key,
                 r.runtime_id, r.token, {due},
@@ -216,7 +216,7 @@ class Dialect:
                 CASE WHEN r.token IS NULL THEN 0 ELSE 1 END,
                 CASE WHEN r.token IS NULL THEN 1 ELSE 2 END,
                 CASE WHEN r.token IS NULL THEN NULL ELSE {self.now} END,
-                0, 0, 0, 0, false
+                0, 0, 0, 0, 0, false
             FROM {self.records(_NEW)}
             WHERE true
             ON CONFLICT (id) DO NOTHING
@@ -273,7 +273,8 @@ class Dialect:
             status = 'running', attempts = t.attempts + 1, seq = t.seq + 1, step = 0, progress = 0,
             progress_message = NULL, error = NULL, error_code = NULL, traceback = NULL,
             runtime_id = %s, token = %s,
-            started_at = {self.now}, updated_at = {self.now}, run_after = NULL"""
+            started_at = {self.now}, updated_at = {self.now}, run_after = NULL,
+            dispatched_at = NULL"""
 
     def _claim(self, compared: str) -> str:
         columns = ", ".join(f"t.{column}" for column in SNAPSHOT)

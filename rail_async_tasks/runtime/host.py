@@ -24,6 +24,7 @@ from rail_async_tasks.definition import registry
 from rail_async_tasks.ledger.memory import MemoryLedger
 from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.runtime.admission import Admission
+from rail_async_tasks.runtime.brokers import broker_for
 from rail_async_tasks.runtime.process import chain_signals, reloading, when_process_ends
 from rail_async_tasks.runtime.runtime import Runtime
 from rail_async_tasks.runtime.threads import LoopThread
@@ -119,9 +120,11 @@ async def aruntime(*, in_thread: bool = False) -> Runtime:
         with process.lock:
             runtime = current()
             if runtime is None:
+                settings = get_settings()
                 runtime = process.runtime = Runtime(
-                    get_settings(), registry, ledger(), bus(), admission=admission()
-                )
+                    settings, registry, ledger(), bus(), admission=admission(),
+                    broker=broker_for(settings),
+                )  # fmt: skip
                 runtime.start()
     if runtime.loop is asyncio.get_running_loop():
         await runtime.ready()
@@ -149,7 +152,10 @@ async def _start_here(ledger: Ledger, bus: Bus, admission: Admission) -> Runtime
     settings = get_settings()
     # Under the `thread` backend `max_workers` is what runs at once, of either kind.
     concurrency = settings.max_workers if settings.backend == "thread" else None
-    runtime = Runtime(settings, registry, ledger, bus, concurrency=concurrency, admission=admission)
+    runtime = Runtime(
+        settings, registry, ledger, bus, concurrency=concurrency, admission=admission,
+        broker=broker_for(settings),
+    )  # fmt: skip
     runtime.start()
     await runtime.ready()
     return runtime

@@ -34,13 +34,16 @@ from rail_async_tasks.ledger.port import (
 )
 from rail_async_tasks.runtime.admission import Admission
 from rail_async_tasks.runtime.attempt import Attempt
+from rail_async_tasks.runtime.brokers import Broker
 from rail_async_tasks.runtime.cleanup import Cleaner
 from rail_async_tasks.runtime.cron import Cron
 from rail_async_tasks.runtime.dispatcher import Dispatcher
 from rail_async_tasks.runtime.effective import effective, terms
 from rail_async_tasks.runtime.failures import FailureCallbacks, hold_of
+from rail_async_tasks.runtime.inbox import Inbox
 from rail_async_tasks.runtime.lease import Lease
 from rail_async_tasks.runtime.observers import observers_for
+from rail_async_tasks.runtime.sender import Sender
 from rail_async_tasks.runtime.slots import QueueLimits, Slots
 from rail_async_tasks.runtime.sweeper import Sweeper
 from rail_async_tasks.runtime.threads import DaemonThreads, OrmLanes
@@ -79,6 +82,7 @@ class Runtime:
         *,
         concurrency: int | None = None,
         admission: Admission | None = None,
+        broker: Broker | None = None,
     ) -> None:
         # Changes when the lease is lost: a dead id never comes back.
         self.id: UUID = new_id()
@@ -101,7 +105,15 @@ class Runtime:
         )
         self.attempts: dict[UUID, Attempt] = {}
         self.observers = observers_for(settings)
-        self._dispatcher = Dispatcher(self)
+        self._broker = broker
+        self._dispatcher: Dispatcher | Sender = Dispatcher(self)
+        # What a broker brings here; None where executions run in the process that claims them.
+        self.inbox: Inbox | None = None
+        if broker is not None:
+            dispatches = ledger.dispatches()
+            assert dispatches is not None, "the settings' rules: a broker needs rows in a database"
+            self._dispatcher = Sender(self, broker, dispatches)
+            self.inbox = Inbox(self, dispatches)
         self._sweeper = Sweeper(self)
         days = settings.audit_retention_days if settings.audit_enabled else None
         self._cleaner = Cleaner(ledger, events_days=days)
@@ -208,6 +220,9 @@ class Runtime:
         await self.callbacks.ended(CALLBACK_PATIENCE)
         await self.ledger.stop()
         await self._end_lease()
+        if self._broker is not None:
+            with contextlib.suppress(Exception):  # the process is ending, the rows are safe
+                await asyncio.wait_for(self._broker.aclose(), FLUSH_PATIENCE)
         self._watchdog.stop()
         self._threads.shutdown()
         self._lanes.close()
@@ -232,6 +247,8 @@ class Runtime:
         self.draining = True
         self.bus.close_mailboxes()
         self._dispatcher.wake()
+        if self.inbox is not None:
+            self.inbox.notice()
         if self.attempts:
             logger.info("Draining: %d tasks are running", len(self.attempts))
         try:
@@ -300,6 +317,7 @@ class Runtime:
         in_thread = definition is not None and not definition.is_coroutine
         if (
             definition is not None
+            and self.inbox is None
             and new.delay is None
             and new.run_after is None
             and self.holding
@@ -470,6 +488,8 @@ class Runtime:
         if self.attempts.get(outcome.id) is attempt:  # else it was claimed again already
             del self.attempts[outcome.id]
         self._suspects -= attempt.suspect
+        if self.inbox is not None:
+            self.inbox.ended(outcome.id, attempt.token)
         self._settled.set()
         if isinstance(settled, BaseException):
             logger.error("Nothing can be stored of task %s: %s", outcome.id, settled)
@@ -519,6 +539,8 @@ class Runtime:
         self.holding = True
         self.slots.expect_all()
         self._dispatcher.wake()
+        if self.inbox is not None:
+            self.inbox.notice()
 
     def fenced(self, runtime_id: UUID) -> None:
         if runtime_id != self.id:
@@ -635,6 +657,7 @@ class Runtime:
             "blocked": self._watchdog.blocked,
             "fences": self.fences,
             "recovered": self.recovered,
+            **({} if self.inbox is None else {"dropped": self.inbox.dropped}),
             **self.bus.statistics(),
         }
 

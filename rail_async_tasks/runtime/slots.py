@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TypeAlias
 from uuid import UUID
 
@@ -66,6 +66,14 @@ class Slots:
             self._limits[queue] = QueueLimits(queue)
             self._queue_free[queue] = _NO_LIMIT
             self._unknown.update(_lines(queue))
+
+    def queues(self) -> list[str]:
+        """Those that are known."""
+        return list(self._limits)
+
+    def by_priority(self, queues: Iterable[str]) -> list[str]:
+        """The same queues, what matters most first."""
+        return sorted(queues, key=lambda name: -self._limits[name].priority)
 
     def room(self, queue: str, in_thread: bool) -> int:
         """How many more of the queue may start now."""

@@ -1,0 +1,104 @@
+"""What every backend has whose tasks run in worker processes: arq, Celery, Dramatiq, Django-Q.
+
+A process stores executions and sends their ids; a worker gets an id, claims the row and runs it in
+the same runtime as everywhere else. A broker needs to carry ids only, and may lose or double them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Any, ClassVar
+
+from rail_async_tasks.backends.in_process import InProcessBackend
+from rail_async_tasks.backends.port import Capabilities
+from rail_async_tasks.ids import parse_id
+from rail_async_tasks.ledger.port import Dispatch
+from rail_async_tasks.runtime import host
+from rail_async_tasks.runtime.inbox import Inbox
+from rail_async_tasks.runtime.runtime import Runtime
+from rail_async_tasks.runtime.threads import DaemonThreads
+
+logger = logging.getLogger("rail_async_tasks.backends")
+
+
+class BrokerBackend(InProcessBackend):
+    """Base of the backends that send ids to workers. A subclass says `name` and how to `push`.
+
+    See `port.Backend` for the rest, and `docs/backends.md` for how to write one.
+    """
+
+    name: ClassVar[str]
+    capabilities = Capabilities(priority=False, queue_concurrency=False)
+
+    async def push(self, dispatches: Sequence[Dispatch]) -> None:
+        """Hands the ids to the broker, to be delivered to one worker each. See `brokers.Broker`."""
+        raise NotImplementedError(f"{type(self).__name__}.push")
+
+    async def aclose(self) -> None:
+        """Gives connections back; nothing, where there are none."""
+
+
+class ThreadedBrokerBackend(BrokerBackend):
+    """For brokers whose clients block: `push_here` runs in a thread that does nothing else."""
+
+    def __init__(self) -> None:
+        self._threads = DaemonThreads(f"rail-tasks-{self.name}", limit=1)
+        self._pushing: Future[None] | None = None
+
+    def push_here(self, dispatches: Sequence[Dispatch]) -> None:
+        """`push`, in a thread."""
+        raise NotImplementedError(f"{type(self).__name__}.push_here")
+
+    async def push(self, dispatches: Sequence[Dispatch]) -> None:
+        if self._pushing is not None and not self._pushing.done():
+            # A client that hangs must not gather a queue of its own: the rows are the queue.
+            raise TimeoutError(f"The client of {self.name} still waits for its broker.")
+        self._pushing = self._threads.submit(self.push_here, dispatches)
+        await asyncio.wrap_future(self._pushing)
+
+
+# --- in a worker ---------------------------------------------------------------------------------
+
+
+def deliver(execution_id: Any) -> None:
+    """Runs the next attempt of an execution that a broker has brought; returns at its end.
+
+    For a worker's own thread or process: the attempt runs on the runtime's loop, which is started
+    by the first one. What is no id, or is not this worker's to run, is logged and dropped. Raises
+    nothing that a broker would retry: the row says what comes next.
+    """
+    runtime = host.runtime_in_thread()
+    inbox = _inbox(runtime)
+    parsed = _checked(execution_id)
+    if inbox is not None and parsed is not None:
+        host.from_thread(runtime, inbox.attempt(parsed))
+
+
+async def adeliver(execution_id: Any) -> None:
+    """`deliver` on the loop of a worker that is async itself, which hosts the runtime."""
+    runtime = await host.aruntime()
+    inbox = _inbox(runtime)
+    parsed = _checked(execution_id)
+    if inbox is not None and parsed is not None:
+        await host.across(runtime, inbox.attempt(parsed))
+
+
+def _checked(execution_id: Any) -> Any:
+    parsed = parse_id(execution_id) if isinstance(execution_id, str) else None
+    if parsed is None:
+        # Whoever may write to the broker may write anything; an id is all that is taken from it.
+        logger.warning("A broker has brought %.80r, which is no task's id; it is dropped",
+                       execution_id)  # fmt: skip
+    return parsed
+
+
+def _inbox(runtime: Runtime) -> Inbox | None:
+    if runtime.inbox is None:
+        logger.error(
+            'A broker has brought a task to a process whose setting "backend" names no broker;'
+            " it is left to others."
+        )
+    return runtime.inbox

@@ -1,0 +1,158 @@
+"""Dispatches in the database: which waiting executions are on their way to a worker.
+
+Through Django's ORM, on any database. Each change is one guarded UPDATE of rows that are locked,
+where the database can skip what others have locked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime, timedelta
+from functools import reduce
+from operator import or_
+from typing import Any, TypeVar
+from uuid import UUID
+
+import msgspec
+from django.db import connections, transaction
+from django.db.models import F, Q, QuerySet
+
+from rail_async_tasks.conf import get_settings
+from rail_async_tasks.ids import new_id
+from rail_async_tasks.ledger import audit
+from rail_async_tasks.ledger.port import Brought, Claimed, Dispatch, Wanted
+from rail_async_tasks.ledger.rows import clock, snapshot_of, snapshot_rows, storable
+from rail_async_tasks.ledger.session import batch_on
+from rail_async_tasks.models import TaskExecution
+from rail_async_tasks.states import WAITING, Status
+
+T = TypeVar("T")
+
+# What has been on its way for so long (seconds) is sent again; each time it may take twice as long.
+FIRST_BOUND = 60.0
+DOUBLINGS = 6
+
+
+def bound(dispatches: int) -> float:
+    """How long the last of so many dispatches may take until there is another, in seconds."""
+    return FIRST_BOUND * 2.0 ** min(max(dispatches, 1) - 1, DOUBLINGS)
+
+
+class OrmDispatches:
+    """See `port.Dispatches`. `look` runs a call in a writer's thread, on its connection."""
+
+    def __init__(self, alias: str, look: Callable[[Callable[[], Any]], Any]) -> None:
+        self._alias = alias
+        self._look = look
+
+    async def send(self, queue: str, backend: str, window: int, limit: int) -> list[Dispatch]:
+        found: list[Dispatch] = await self._look(lambda: self._send(queue, backend, window, limit))
+        return found
+
+    async def unsend(self, dispatches: Sequence[Dispatch]) -> None:
+        await self._look(lambda: self._unsend(dispatches))
+
+    async def release(self, execution_ids: Collection[UUID]) -> None:
+        await self._look(lambda: self._release(execution_ids))
+
+    async def claim(self, wanted: Wanted) -> Brought:
+        token = new_id()  # the same at every try: what an unanswered one has claimed is found by it
+        brought: Brought = await self._look(lambda: self._claim(wanted, token))
+        return brought
+
+    # --- in the writer's thread ------------------------------------------------------------------
+
+    def _send(self, queue: str, backend: str, window: int, limit: int) -> list[Dispatch]:
+        due = self._waiting().filter(queue=queue, run_after__isnull=True)
+        fresh = due.filter(dispatched_at__isnull=True)
+        at = clock(self._alias)
+        late = due.filter(_overdue(at))
+        if not fresh.exists() and not late.exists():
+            return []  # a transaction on SQLite takes the one write lock
+        with transaction.atomic(using=self._alias):
+            under_way = due.filter(dispatched_at__isnull=False).order_by()[:window].count()
+            chosen = self._first(late, limit)
+            chosen += self._first(fresh, min(limit - len(chosen), window - under_way))
+            # Of those that are locked: others may have sent them since they were read.
+            mine = self._waiting().filter(id__in=[row.id for row in chosen])
+            mine.update(
+                dispatched_at=storable(at), dispatched_to=backend, dispatches=F("dispatches") + 1
+            )
+        return [
+            Dispatch(row.id, row.name, row.queue, row.priority, row.dispatches + 1)
+            for row in chosen
+        ]
+
+    def _first(self, rows: QuerySet[TaskExecution], limit: int) -> list[TaskExecution]:
+        if limit <= 0:
+            return []
+        ordered = rows.only("id", "name", "queue", "priority", "dispatches")
+        return list(self._locked(ordered.order_by("-priority", "id"))[:limit])
+
+    def _unsend(self, dispatches: Sequence[Dispatch]) -> None:
+        numbers: dict[int, list[UUID]] = {}
+        for dispatch in dispatches:
+            numbers.setdefault(dispatch.number, []).append(dispatch.id)
+        for number, ids in numbers.items():
+            # Not what another process has sent since then.
+            self._waiting().filter(id__in=ids, dispatches=number).update(dispatched_at=None)
+
+    def _release(self, execution_ids: Collection[UUID]) -> None:
+        self._waiting().filter(id__in=list(execution_ids)).update(dispatched_at=None)
+
+    def _claim(self, wanted: Wanted, token: UUID) -> Brought:
+        at = clock(self._alias)
+        due = self._waiting().filter(
+            Q(run_after__isnull=True) | Q(run_after__lte=storable(at)),
+            id__in=list(wanted.ids), name__in=list(wanted.names),
+        )  # fmt: skip
+        if not due.exists():  # a transaction on SQLite takes the one write lock
+            return Brought(self._claimed(wanted, token), set())
+        with transaction.atomic(using=self._alias):
+            rows = list(self._locked(due.only("id", "crashes").order_by("id")))
+            ids = [row.id for row in rows if row.crashes < wanted.crashes]
+            suspects = [row.id for row in rows if row.crashes >= wanted.crashes]
+            if wanted.suspects:
+                ids += suspects[:1]
+            due.filter(id__in=ids).update(
+                status=Status.RUNNING, attempts=F("attempts") + 1, seq=F("seq") + 1, step=0,
+                progress=0, progress_message=None, error=None, error_code=None, traceback=None,
+                runtime_id=wanted.runtime_id, token=token, started_at=storable(at),
+                updated_at=storable(at), run_after=None, dispatched_at=None,
+            )  # fmt: skip
+            claimed = self._claimed(wanted, token)
+            if get_settings().audit_enabled:
+                connection = connections[self._alias]
+                with connection.cursor() as cursor:
+                    events = audit.of_claims(claimed, wanted.runtime_id)
+                    batch_on(connection, audited=True).record(cursor, events)
+        return Brought(claimed, set(suspects) - set(ids))
+
+    def _claimed(self, wanted: Wanted, token: UUID) -> list[Claimed]:
+        rows = snapshot_rows(self._alias).defer(None).defer("traceback")
+        mine = rows.filter(id__in=list(wanted.ids), token=token, status=Status.RUNNING)
+        return [
+            Claimed(
+                snapshot_of(row), msgspec.json.encode(row.arguments).decode(), token,
+                row.crashes >= wanted.crashes,
+            )
+            for row in mine.order_by("-priority", "id")
+        ]  # fmt: skip
+
+    def _waiting(self) -> QuerySet[TaskExecution]:
+        return TaskExecution.objects.using(self._alias).filter(status__in=sorted(WAITING))
+
+    def _locked(self, rows: QuerySet[TaskExecution]) -> QuerySet[TaskExecution]:
+        if connections[self._alias].features.has_select_for_update_skip_locked:
+            return rows.select_for_update(skip_locked=True)
+        return rows
+
+
+def _overdue(at: datetime) -> Q:
+    """What was sent so long ago that it must have been lost; the longer, the oftener it was."""
+    bounds = [
+        Q(dispatches=number, dispatched_at__lt=storable(at - timedelta(seconds=bound(number))))
+        for number in range(1, DOUBLINGS + 1)
+    ]
+    longest = storable(at - timedelta(seconds=bound(DOUBLINGS + 1)))
+    return reduce(or_, bounds, Q(dispatches__gt=DOUBLINGS, dispatched_at__lt=longest))

@@ -1,0 +1,132 @@
+"""The inbox: what a broker brings to this process. An id is claimed, and its next attempt run.
+
+What is not claimable is dropped: it was brought twice, has been cancelled, or runs elsewhere. The
+ids that come in while a claim is on its way are claimed together by the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from rail_async_tasks.ledger.port import Claimed, Dispatches, Wanted
+
+if TYPE_CHECKING:
+    from rail_async_tasks.runtime.runtime import Runtime
+
+logger = logging.getLogger("rail_async_tasks.runtime")
+
+
+class Inbox:
+    """Runs on the runtime's loop, like everything that it is called by."""
+
+    def __init__(self, runtime: Runtime, dispatches: Dispatches) -> None:
+        self._runtime = runtime
+        self._dispatches = dispatches
+        self._arrived: dict[UUID, list[asyncio.Future[bool]]] = {}
+        self._postponed: dict[UUID, list[asyncio.Future[bool]]] = {}
+        # By id and token: those that are claimed together share theirs.
+        self._ends: dict[tuple[UUID, UUID], asyncio.Future[bool]] = {}
+        self._claiming: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
+        self.dropped = 0
+
+    async def attempt(self, execution_id: UUID) -> bool:
+        """Runs the execution's next attempt; returns when its outcome is stored.
+
+        False where it was not this process's to run. Cancelling the caller cancels nothing.
+        """
+        end: asyncio.Future[bool] = self._runtime.loop.create_future()
+        self._arrived.setdefault(execution_id, []).append(end)
+        self._begin()
+        return await asyncio.shield(end)
+
+    def notice(self) -> None:
+        """The lease has begun, or ended for good."""
+        self._changed.set()
+
+    def ended(self, execution_id: UUID, token: UUID) -> None:
+        """The attempt's outcome is stored, or will never be."""
+        end = self._ends.pop((execution_id, token), None)
+        if end is not None:
+            _tell([end], True)
+        if self._postponed and not self._runtime.suspects_running:
+            postponed, self._postponed = self._postponed, {}
+            for waiting, ends in postponed.items():
+                self._arrived.setdefault(waiting, []).extend(ends)
+            self._begin()
+
+    def _begin(self) -> None:
+        if self._claiming is None or self._claiming.done():
+            # A clean context: attempts must not inherit that of whoever brought them.
+            self._claiming = self._runtime.loop.create_task(
+                self._claim_arrived(), context=contextvars.Context()
+            )
+
+    async def _claim_arrived(self) -> None:
+        await asyncio.sleep(0)  # others of this moment are claimed with it
+        runtime = self._runtime
+        while self._arrived:
+            while not runtime.holding and not runtime.draining:
+                self._changed.clear()
+                await self._changed.wait()
+            arrived, self._arrived = self._arrived, {}
+            if runtime.draining:
+                await self._refuse(arrived)
+                continue
+            await self._claim(arrived)
+
+    async def _claim(self, arrived: dict[UUID, list[asyncio.Future[bool]]]) -> None:
+        runtime = self._runtime
+        held_by = runtime.id
+        try:
+            brought = await self._dispatches.claim(
+                Wanted(
+                    ids=arrived.keys(),
+                    names=runtime.registry.names(),
+                    runtime_id=held_by,
+                    crashes=max(runtime.settings.max_crashes, 1),
+                    suspects=not runtime.suspects_running,
+                )
+            )
+        except Exception:
+            logger.exception("What a broker has brought can't be claimed")
+            for ends in arrived.values():
+                _tell(ends, False)
+            return
+        for claimed in brought.claimed:
+            self._start(claimed, held_by, arrived.pop(claimed.snapshot.id))
+        for execution_id, ends in arrived.items():
+            if execution_id in brought.postponed:
+                self._postponed.setdefault(execution_id, []).extend(ends)
+            else:
+                self.dropped += len(ends)
+                _tell(ends, False)
+
+    def _start(self, claimed: Claimed, held_by: UUID, ends: list[asyncio.Future[bool]]) -> None:
+        end, *twice = ends
+        self.dropped += len(twice)
+        _tell(twice, False)
+        self._ends[claimed.snapshot.id, claimed.token] = end
+        try:
+            self._runtime.start_claimed(claimed, held_by)
+        except Exception:  # its neighbours start all the same; it is handed back in a while
+            logger.exception("Task %s was claimed and did not start", claimed.snapshot.id)
+            self.ended(claimed.snapshot.id, claimed.token)
+
+    async def _refuse(self, arrived: dict[UUID, list[asyncio.Future[bool]]]) -> None:
+        """This process is ending: others are to run them."""
+        try:
+            await self._dispatches.release(arrived.keys())
+        finally:
+            for ends in arrived.values():
+                _tell(ends, False)
+
+
+def _tell(ends: list[asyncio.Future[bool]], ran: bool) -> None:
+    for end in ends:
+        if not end.done():
+            end.set_result(ran)

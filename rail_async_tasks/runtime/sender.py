@@ -1,0 +1,176 @@
+"""The sender: gets due executions to workers, where a broker carries them. See `brokers.Broker`.
+
+It stands in the dispatcher's place. Every process of a project sends, web and worker alike, so that
+what waits is sent also when the process that stored it is gone. A row says when it was sent: it is
+sent again only when it has been under way for so long that it must have been lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from rail_async_tasks.ledger.port import Dispatch, Dispatches, Lane
+from rail_async_tasks.runtime.brokers import Broker
+
+if TYPE_CHECKING:
+    from rail_async_tasks.runtime.runtime import Runtime
+
+logger = logging.getLogger("rail_async_tasks.runtime")
+
+# What another process has left is found within this time, in seconds.
+POLL_INTERVAL = 1.0
+# Sent by one call of the broker.
+PAGE = 100
+# Under way in a queue at least; what is more waits in the ledger, which knows priorities.
+LEAST_WINDOW = 100
+# A broker that has not answered by then (seconds) is taken for dead.
+PATIENCE = 5.0
+# Between two tries while it is, in seconds; it doubles from the first to the last.
+FIRST_PAUSE, LAST_PAUSE = 0.5, 5.0
+
+
+class Sender:
+    """Sends due executions. Everything that is "later" is a row that comes due."""
+
+    def __init__(self, runtime: Runtime, broker: Broker, dispatches: Dispatches) -> None:
+        self._runtime = runtime
+        self._broker = broker
+        self._dispatches = dispatches
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._queues: set[str] = set()  # where something may be to send
+        self._next_due: float | None = None  # by the loop's clock
+        self._pause = FIRST_PAUSE
+        self.failing = False
+        self.claims = 0
+        self.sent = 0
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    def expect(self, name: str, queue: str) -> None:
+        """A due row is in the ledger."""
+        self._queues.add(queue)
+        self._wake.set()
+
+    def due_in(self, seconds: float) -> None:
+        """A row comes due in so many seconds."""
+        at = self._runtime.loop.time() + seconds
+        if self._next_due is None or at < self._next_due:
+            self._next_due = at
+            self._wake.set()
+
+    def slot_freed(self) -> None:
+        """It is the broker that knows of free slots."""
+
+    async def caught_up(self) -> None:
+        """Returns when all is sent that may be; while the broker is away, at once."""
+        while (self._queues or not self._idle.is_set()) and not self.failing:
+            self._idle.clear()
+            await self._idle.wait()
+
+    async def run(self) -> None:
+        while not self._runtime.draining:
+            try:
+                await self._send_due()
+            except Exception as error:
+                await self._fail(error)
+            else:
+                self._succeed()
+            await self._until_needed()
+
+    async def _send_due(self) -> None:
+        # A claim of nothing: it tells which rows have come due.
+        due = await self._runtime.ledger.claim(_Nothing(self._runtime.id))
+        if due.next_due is not None:
+            self.due_in(max(due.next_due, 0.0))
+        for queue in self._runtime.slots.by_priority(self._queues):
+            self._queues.discard(queue)
+            try:
+                await self._send_queue(queue)
+            except Exception:
+                self._queues.add(queue)
+                raise
+
+    async def _send_queue(self, queue: str) -> None:
+        window = max(LEAST_WINDOW, 2 * self._runtime.settings.max_concurrency)
+        while not self._runtime.draining:
+            sent = await self._dispatches.send(queue, self._broker.name, window, PAGE)
+            if sent:
+                await self._push(sent)
+            if len(sent) < PAGE:
+                return
+
+    async def _push(self, sent: Sequence[Dispatch]) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._broker.push(sent)
+        except Exception:
+            await self._dispatches.unsend(sent)
+            raise
+        self.sent += len(sent)
+
+    async def _fail(self, error: Exception) -> None:
+        if not self.failing:
+            what = "it does not answer" if isinstance(error, TimeoutError) else error
+            logger.warning("The broker %s does not take tasks: %s", self._broker.name, what)
+            logger.debug("The push that failed", exc_info=error)
+        self.failing = True
+        self._idle.set()
+        await self._sleep(self._pause)
+        self._pause = min(self._pause * 2, LAST_PAUSE)
+
+    def _succeed(self) -> None:
+        if self.failing:
+            logger.warning("The broker %s takes tasks again", self._broker.name)
+        self.failing = False
+        self._pause = FIRST_PAUSE
+
+    async def _sleep(self, seconds: float) -> None:
+        deadline = self._runtime.loop.time() + seconds
+        while not self._runtime.draining and (left := deadline - self._runtime.loop.time()) > 0:
+            self._wake.clear()
+            await self._until(left)
+
+    async def _until(self, seconds: float) -> None:
+        timer = self._runtime.loop.call_later(seconds, self._wake.set)
+        try:
+            await self._wake.wait()
+        finally:
+            timer.cancel()
+
+    async def _until_needed(self) -> None:
+        """Returns when there may be something to send: woken, a row due, the interval over."""
+        loop = self._runtime.loop
+        poll_at = loop.time() + POLL_INTERVAL
+        while not self._runtime.draining:
+            now = loop.time()
+            if (self._next_due is not None and now >= self._next_due) or now >= poll_at:
+                self._next_due = None
+                self._queues.update(self._runtime.slots.queues())
+            if self._queues:
+                return
+            wake_at = poll_at if self._next_due is None else min(poll_at, self._next_due)
+            self._wake.clear()
+            self._idle.set()
+            try:
+                await self._until(wake_at - now)
+            finally:
+                self._idle.clear()
+
+
+class _Nothing:
+    """A claim that takes no row. See `ledger.port.ClaimPlan`."""
+
+    def __init__(self, runtime_id: UUID) -> None:
+        self.runtime_id = runtime_id
+
+    def lanes(self) -> Iterator[Lane]:
+        return iter(())
+
+    def took(self, lane: Lane, count: int) -> None:
+        """There is none."""

@@ -1,0 +1,314 @@
+"""A backend that carries ids: what is sent, what is brought, and what becomes of both."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.db.models import F
+from django.utils import timezone
+
+from rail_async_tasks import Retry, Task, backends, service, task
+from rail_async_tasks.access import SYSTEM
+from rail_async_tasks.backends.broker import BrokerBackend, adeliver
+from rail_async_tasks.conf import get_settings
+from rail_async_tasks.ids import new_id
+from rail_async_tasks.ledger.port import Dispatch
+from rail_async_tasks.models import TaskExecution
+from rail_async_tasks.runtime import host, sender
+from tests.integration.conftest import Configure, on_databases
+from tests.integration.waiting import final, until
+
+pytestmark = [on_databases, pytest.mark.usefixtures("ends_cleanly")]
+
+
+class ListBroker(BrokerBackend):
+    """Its broker is a list; it delivers when it is told to, or at once."""
+
+    name = "tests.integration.test_broker.ListBroker"
+
+    def __init__(self) -> None:
+        self.sent: list[Dispatch] = []
+        self.down = False
+        self.hangs = False
+        self.delivers = True
+        self.closed = 0
+        self._deliveries: set[asyncio.Task[None]] = set()
+
+    async def push(self, dispatches: Sequence[Dispatch]) -> None:
+        if self.hangs:
+            await asyncio.sleep(3600)
+        if self.down:
+            raise ConnectionError("nobody is there")
+        self.sent += dispatches
+        if self.delivers:
+            for dispatch in dispatches:
+                self.deliver(str(dispatch.id))
+
+    def deliver(self, what: Any) -> asyncio.Task[None]:
+        delivery = asyncio.ensure_future(adeliver(what))
+        self._deliveries.add(delivery)
+        delivery.add_done_callback(self._deliveries.discard)
+        return delivery
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
+@pytest.fixture
+async def broker(configure: Configure) -> AsyncIterator[ListBroker]:
+    configure(backend=ListBroker.name)
+    backends._backend.cache_clear()
+    found = backends.get_backend(get_settings())
+    assert isinstance(found, ListBroker)
+    yield found
+    backends._backend.cache_clear()
+
+
+def adds() -> Task:
+    @task(name="broker.add")
+    async def add(a: int, b: int) -> int:
+        await asyncio.sleep(0)
+        return a + b
+
+    return add
+
+
+async def row(task_id: Any) -> TaskExecution:
+    return await TaskExecution.objects.aget(id=task_id)
+
+
+async def until_rows(count: int, **conditions: Any) -> None:
+    """Returns once so many rows meet these."""
+    async with asyncio.timeout(20):
+        while await TaskExecution.objects.filter(**conditions).acount() != count:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def test_an_execution_is_sent_claimed_and_run(store: str, broker: ListBroker) -> None:
+    """The broker is told its id and queue; a dispatched row says since when and by whom."""
+    broker.delivers = False
+    handle = await adds().aenqueue(a=1, b=2)
+    await until(lambda: broker.sent)
+    assert [(it.id, it.queue, it.number) for it in broker.sent] == [(handle.id, "default", 1)]
+    waiting = await row(handle.id)
+    assert (waiting.status, waiting.dispatched_to, waiting.dispatches) == (
+        "pending", ListBroker.name, 1,
+    )  # fmt: skip
+    assert waiting.dispatched_at is not None
+    await broker.deliver(str(handle.id))
+    done = await row(handle.id)
+    assert (done.status, done.result, done.attempts, done.seq) == ("completed", 3, 1, 3)
+    assert done.dispatched_at is None
+
+
+async def test_a_delivery_that_comes_twice_runs_once(store: str, broker: ListBroker) -> None:
+    """At once, later, and after the end."""
+    broker.delivers = False
+    runs: list[int] = []
+    go = asyncio.Event()
+
+    @task(name="broker.counted")
+    async def counted() -> None:
+        runs.append(1)
+        await go.wait()
+
+    handle = await counted.aenqueue()
+    deliveries = [broker.deliver(str(handle.id)) for _ in range(50)]
+    await until(lambda: runs)
+    deliveries.append(broker.deliver(str(handle.id)))
+    await asyncio.wait(deliveries[1:-1])
+    go.set()
+    await asyncio.wait(deliveries)
+    await broker.deliver(str(handle.id))
+    assert (len(runs), (await row(handle.id)).attempts) == (1, 1)
+    runtime = host.current()
+    assert runtime is not None
+    assert runtime.statistics()["dropped"] == 51
+
+
+@pytest.mark.parametrize(
+    "forged",
+    ["", "no id", "os.system", b"\x80\x04cos\nsystem\n(S'true'\ntR.", None, {"id": 1}, 7, "../x"],
+)
+async def test_what_is_no_id_is_dropped(
+    store: str, broker: ListBroker, forged: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever can write to the broker can name a task that waits, and nothing else."""
+    await final(await adds().aenqueue(a=1, b=1))
+    caplog.clear()
+    await broker.deliver(forged)
+    assert "is no task's id" in caplog.text
+    await broker.deliver(str(new_id()))
+    assert await TaskExecution.objects.acount() == 1
+
+
+async def test_retries_and_delays_come_from_the_ledger(store: str, broker: ListBroker) -> None:
+    """The broker is sent each attempt when it is due, and knows of no delay."""
+
+    @task(name="broker.again", max_retries=2)
+    async def again(info: Any) -> int:
+        if info.context.task.attempt < 3:
+            raise Retry(delay=0.05)
+        return int(info.context.task.attempt)
+
+    handle = await again.using(delay=0.3).aenqueue()
+    before = timezone.now()
+    await until(lambda: broker.sent)
+    assert timezone.now() - before > timedelta(seconds=0.25)
+    snapshot = await final(handle)
+    assert (snapshot.result, snapshot.attempts, snapshot.retry_count) == (3, 3, 2)
+    assert [it.number for it in broker.sent] == [1, 2, 3]
+
+
+async def test_cancels(store: str, broker: ListBroker) -> None:
+    """What waits never runs, though it is under way; what runs is asked to end."""
+    broker.delivers = False
+    began = asyncio.Event()
+
+    @task(name="broker.linger")
+    async def linger() -> None:
+        began.set()
+        await asyncio.sleep(3600)
+
+    waits, runs = await linger.aenqueue(), await linger.aenqueue()
+    await until(lambda: len(broker.sent) == 2)
+    await service.acancel(SYSTEM, waits.id)
+    await broker.deliver(str(waits.id))
+    assert not began.is_set()
+    assert (await row(waits.id)).dispatched_at is None
+    delivery = broker.deliver(str(runs.id))
+    await began.wait()
+    await service.acancel(SYSTEM, runs.id)
+    await asyncio.wait_for(delivery, 10)
+    assert [(await row(it.id)).status for it in (waits, runs)] == ["cancelled"] * 2
+
+
+@pytest.mark.parametrize("how", ["down", "hangs"])
+async def test_a_broker_that_is_away(
+    store: str, broker: ListBroker, how: str, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """A start is answered all the same, and sent when the broker is back; one WARNING says so."""
+    monkeypatch.setattr(sender, "PATIENCE", 0.2)
+    setattr(broker, how, True)
+    caplog.set_level(logging.WARNING)
+    add = adds()
+    async with asyncio.timeout(5):
+        handles = [await add.aenqueue(a=1, b=number) for number in range(5)]
+    await until(lambda: "does not take tasks" in caplog.text)
+    await until_rows(5, dispatched_at=None)
+    setattr(broker, how, False)
+    for number, handle in enumerate(handles):
+        assert (await final(handle)).result == 1 + number
+    assert caplog.text.count("does not take tasks") == 1
+    assert "takes tasks again" in caplog.text
+
+
+async def test_what_is_lost_on_its_way_is_sent_again(store: str, broker: ListBroker) -> None:
+    """After a minute; then after two, and so on. Not before."""
+    broker.delivers = False
+    handle = await adds().aenqueue(a=2, b=2)
+    await until(lambda: len(broker.sent) == 1)
+    rows = TaskExecution.objects.filter(id=handle.id)
+
+    async def age(seconds: float) -> None:
+        await rows.aupdate(dispatched_at=F("dispatched_at") - timedelta(seconds=seconds))
+
+    await age(50)
+    await asyncio.sleep(2.2)  # two looks
+    assert len(broker.sent) == 1
+    await age(15)
+    await until(lambda: len(broker.sent) == 2)
+    await age(65)
+    await asyncio.sleep(2.2)
+    assert len(broker.sent) == 2
+    broker.delivers = True
+    await age(60)
+    assert (await final(handle)).result == 4
+
+
+async def test_no_more_than_a_window_is_under_way(
+    store: str, broker: ListBroker, configure: Configure
+) -> None:
+    """The rest waits in the ledger, and what matters most leaves it first."""
+    broker.delivers = False
+    add = adds()
+    await asyncio.gather(*(add.aenqueue(a=0, b=number) for number in range(450)))
+    await until(lambda: len(broker.sent) == 200)
+    await asyncio.sleep(1.5)
+    assert len(broker.sent) == 200
+    last = await add.using(priority=9).aenqueue(a=9, b=9)
+    broker.delivers = True
+    for dispatch in list(broker.sent):
+        broker.deliver(str(dispatch.id))
+    await until(lambda: len(broker.sent) == 451)
+    assert broker.sent[200].id == last.id
+    await until_rows(451, status="completed")
+    assert {it.number for it in broker.sent} == {1}
+
+
+async def test_a_crash_suspect_waits_for_the_other(store: str, broker: ListBroker) -> None:
+    """Two that were lost with as many processes as may be are never in one process at once."""
+    together: list[int] = []
+    running = 0
+
+    @task(name="broker.poison")
+    async def poison() -> None:
+        nonlocal running
+        running += 1
+        together.append(running)
+        await asyncio.sleep(0.05)
+        running -= 1
+
+    broker.delivers = False
+    handles = [await poison.aenqueue() for _ in range(4)]
+    await TaskExecution.objects.aupdate(crashes=3)
+    for handle in handles:
+        broker.deliver(str(handle.id))
+    for handle in handles:
+        assert (await final(handle)).attempts == 1
+    assert together == [1, 1, 1, 1]
+
+
+async def test_a_drain_sends_back_what_arrives(store: str, broker: ListBroker) -> None:
+    """It is free for the others at once; what runs is handed back, and sent again."""
+    broker.delivers = False
+    handle = await adds().aenqueue(a=1, b=1)
+    await until(lambda: broker.sent)
+    runtime = host.current()
+    assert runtime is not None
+    draining = asyncio.ensure_future(runtime.drain())
+    await asyncio.sleep(0)
+    assert runtime.inbox is not None
+    assert await runtime.inbox.attempt(handle.id) is False
+    await draining
+    waiting = await row(handle.id)
+    assert (waiting.status, waiting.dispatched_at, waiting.attempts) == ("pending", None, 0)
+    await host.astop()
+    assert broker.closed == 1
+
+
+async def test_in_a_transaction_it_is_sent_after_the_commit(store: str, broker: ListBroker) -> None:
+    """And never if that rolls back."""
+    from django.db import transaction
+
+    add = adds()
+
+    def enqueue(fail: bool) -> None:
+        with transaction.atomic():
+            add.enqueue(a=1, b=1)
+            if fail:
+                raise ZeroDivisionError
+
+    await final(await add.aenqueue(a=0, b=0))  # the runtime lives on this loop
+    with pytest.raises(ZeroDivisionError):
+        await sync_to_async(enqueue)(fail=True)
+    await sync_to_async(enqueue)(fail=False)
+    await until_rows(2, status="completed")
+    assert len(broker.sent) == 2

@@ -28,3 +28,4 @@ class RailAsyncTasksConfig(AppConfig):
             # Their modules declare tasks too. One that can't be imported is the checks' to report.
             with contextlib.suppress(Exception):
                 import_string(path)
+        backends.declare()

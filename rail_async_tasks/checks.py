@@ -22,12 +22,14 @@ are stable; what is silenced by id stays silenced.
     E016   SQLite is older than 3.35
     E017   a task's `cron` is no cron expression, or cronsim is not installed
     E018   a task has an annotation that names nothing
+    E019   the framework of the backend is set up in a way that does not work
     W001   a section or key that looks like a misspelt one
     W002   a setting that another one leaves without effect
     W004   an app is missing from `INSTALLED_APPS`
     W005   SQLite is not in WAL mode
     W006   a database that is neither SQLite nor PostgreSQL
     W007   `USE_TZ` is False and `TIME_ZONE` is not UTC
+    W008   the framework of the backend has a setting that does nothing, or harm, to tasks
 
 All are prefixed `rail_async_tasks.`. E016, W005 and W006 look at the database, so they run with
 `check --database` and `migrate` only, as Django's own do.
@@ -47,9 +49,13 @@ from django.db import connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 from strawberry.types import has_object_definition
 
-from rail_async_tasks import conf
+from rail_async_tasks import backends, conf
 from rail_async_tasks.definition import registry
-from rail_async_tasks.errors import ConfigurationError, TaskDeclarationError
+from rail_async_tasks.errors import (
+    BackendUnavailable,
+    ConfigurationError,
+    TaskDeclarationError,
+)
 from rail_async_tasks.runtime.schedule import Schedule
 
 TAG: Final = "rail_async_tasks"
@@ -83,6 +89,7 @@ def register_checks() -> None:
         check_dotted_paths,
         check_release,
         check_packages,
+        check_backend,
         check_jwt_keys,
         check_project,
         check_tasks,
@@ -185,6 +192,15 @@ def _needed(parsed: conf.Parsed) -> Iterator[tuple[str, str, Iterable[str]]]:
         yield 'task_settings["encryption_keys"]', "crypto", ("cryptography",)
     if values.get("metrics_enabled"):
         yield 'task_settings["metrics_enabled"]', "metrics", ("prometheus_client",)
+
+
+def check_backend(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """How the project has set up the framework that carries its tasks (E019)."""
+    # Wrong settings and missing packages are what other checks report.
+    with contextlib.suppress(BackendUnavailable, ConfigurationError):
+        broker = backends.find_broker(conf.get_settings())
+        return [] if broker is None else list(broker.check())
+    return []
 
 
 def check_jwt_keys(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from rail_async_tasks.backends.port import Backend
-from rail_async_tasks.conf import IN_PROCESS_BACKENDS, TaskSettings, import_from_setting
-from rail_async_tasks.errors import BackendUnavailable
-from rail_async_tasks.runtime.brokers import Broker
+from rail_async_tasks.conf import (
+    IN_PROCESS_BACKENDS,
+    TaskSettings,
+    get_settings,
+    import_from_setting,
+)
+from rail_async_tasks.errors import BackendUnavailable, ConfigurationError
+
+if TYPE_CHECKING:
+    from rail_async_tasks.backends.broker import BrokerBackend
 
 _PLACES = {
     "asyncio": ("rail_async_tasks.backends.in_process", "AsyncioBackend"),
@@ -32,7 +42,7 @@ def get_backend(settings: TaskSettings) -> Backend:
     return _backend(settings.backend)
 
 
-def find_broker(settings: TaskSettings) -> Broker | None:
+def find_broker(settings: TaskSettings) -> BrokerBackend | None:
     """The same, if its tasks run in worker processes. See `runtime.brokers`."""
     if settings.backend in IN_PROCESS_BACKENDS or not settings.enabled:
         return None
@@ -40,6 +50,15 @@ def find_broker(settings: TaskSettings) -> Broker | None:
 
     backend = get_backend(settings)
     return backend if isinstance(backend, BrokerBackend) else None
+
+
+def declare() -> None:
+    """Has the broker, if there is one, make what workers look up by name. See `BrokerBackend`."""
+    # Settings that are wrong, and packages that are missing, are for the system checks to report.
+    with contextlib.suppress(BackendUnavailable, ConfigurationError):
+        broker = find_broker(get_settings())
+        if broker is not None:
+            broker.declare()
 
 
 @cache
@@ -50,3 +69,8 @@ def _backend(name: str) -> Backend:
     if "." in name:
         return import_from_setting(name, "backend")()  # type: ignore[no-any-return]
     raise BackendUnavailable(f"The backend {name!r} is not part of this release.")
+
+
+if hasattr(os, "register_at_fork"):
+    # Threads and connections of a backend do not survive a fork.
+    os.register_at_fork(after_in_child=_backend.cache_clear)

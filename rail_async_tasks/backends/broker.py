@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any, ClassVar
+
+from django.core.checks import CheckMessage
 
 from rail_async_tasks.backends.in_process import InProcessBackend
 from rail_async_tasks.backends.port import Capabilities
@@ -37,6 +39,16 @@ class BrokerBackend(InProcessBackend):
         """Hands the ids to the broker, to be delivered to one worker each. See `brokers.Broker`."""
         raise NotImplementedError(f"{type(self).__name__}.push")
 
+    def declare(self) -> None:
+        """Called once the apps are ready and tasks known: makes what workers look up by name.
+
+        Nothing may be connected to here: it is called in every process of the project.
+        """
+
+    def check(self) -> Iterable[CheckMessage]:
+        """What the project has set up in a way that this can't work with, for the system checks."""
+        return ()
+
     async def aclose(self) -> None:
         """Gives connections back; nothing, where there are none."""
 
@@ -45,12 +57,24 @@ class ThreadedBrokerBackend(BrokerBackend):
     """For brokers whose clients block: `push_here` runs in a thread that does nothing else."""
 
     def __init__(self) -> None:
-        self._threads = DaemonThreads(f"rail-tasks-{self.name}", limit=1)
+        self._threads = self._one_thread()
         self._pushing: Future[None] | None = None
+
+    def _one_thread(self) -> DaemonThreads:
+        return DaemonThreads(f"rail-tasks-{self.name}", limit=1)
 
     def push_here(self, dispatches: Sequence[Dispatch]) -> None:
         """`push`, in a thread."""
         raise NotImplementedError(f"{type(self).__name__}.push_here")
+
+    def disconnect_here(self) -> None:
+        """`aclose`, in that thread; its connections to databases are given back in any case."""
+
+    async def aclose(self) -> None:
+        # Nobody waits for it: it may still wait for the broker. The next runtime has another.
+        threads, self._threads, self._pushing = self._threads, self._one_thread(), None
+        threads.submit(self.disconnect_here)
+        threads.shutdown()
 
     async def push(self, dispatches: Sequence[Dispatch]) -> None:
         if self._pushing is not None and not self._pushing.done():
@@ -84,6 +108,21 @@ async def adeliver(execution_id: Any) -> None:
     parsed = _checked(execution_id)
     if inbox is not None and parsed is not None:
         await host.across(runtime, inbox.attempt(parsed))
+
+
+def begin_drain() -> None:
+    """A worker is told to stop: what runs in it gets `drain_seconds`. Returns at once.
+
+    From any thread, and from a signal handler. `deliver` then returns when an attempt has ended or
+    is handed back; what is brought later is left to others.
+    """
+    global _drain
+    runtime = host.current()
+    if runtime is not None and not runtime.draining:
+        _drain = asyncio.run_coroutine_threadsafe(runtime.drain(), runtime.loop)
+
+
+_drain: Future[None] | None = None  # kept, or it might be collected on its way
 
 
 def _checked(execution_id: Any) -> Any:

@@ -31,26 +31,41 @@ T = TypeVar("T")
 # What has been on its way for so long (seconds) is sent again; each time it may take twice as long.
 FIRST_BOUND = 60.0
 DOUBLINGS = 6
-
-
-def bound(dispatches: int) -> float:
-    """How long the last of so many dispatches may take until there is another, in seconds."""
-    return FIRST_BOUND * 2.0 ** min(max(dispatches, 1) - 1, DOUBLINGS)
+# The same where the broker is asked whether it has it.
+ASK_DOUBLINGS = 3
 
 
 class OrmDispatches:
-    """See `port.Dispatches`. `look` runs a call in a writer's thread, on its connection."""
+    """See `port.Dispatches`.
 
-    def __init__(self, alias: str, look: Callable[[Callable[[], Any]], Any]) -> None:
+    `look` runs a call in a writer's thread, on its connection; `aside` in one that the outcomes of
+    what runs do not wait for, if it can be.
+    """
+
+    def __init__(
+        self,
+        alias: str,
+        look: Callable[[Callable[[], Any]], Any],
+        aside: Callable[[Callable[[], Any]], Any],
+    ) -> None:
         self._alias = alias
         self._look = look
+        self._aside = aside
 
     async def send(self, queue: str, backend: str, window: int, limit: int) -> list[Dispatch]:
-        found: list[Dispatch] = await self._look(lambda: self._send(queue, backend, window, limit))
+        found: list[Dispatch] = await self._aside(lambda: self._send(queue, backend, window, limit))
         return found
 
     async def unsend(self, dispatches: Sequence[Dispatch]) -> None:
         await self._look(lambda: self._unsend(dispatches))
+
+    async def under_way(
+        self, backend: str, seconds: float, after: UUID | None, limit: int
+    ) -> list[Dispatch]:
+        found: list[Dispatch] = await self._aside(
+            lambda: self._under_way(backend, seconds, after, limit)
+        )
+        return found
 
     async def release(self, execution_ids: Collection[UUID]) -> None:
         await self._look(lambda: self._release(execution_ids))
@@ -78,16 +93,13 @@ class OrmDispatches:
             mine.update(
                 dispatched_at=storable(at), dispatched_to=backend, dispatches=F("dispatches") + 1
             )
-        return [
-            Dispatch(row.id, row.name, row.queue, row.priority, row.dispatches + 1)
-            for row in chosen
-        ]
+        return [_dispatch(row, row.dispatches + 1) for row in chosen]
 
     def _first(self, rows: QuerySet[TaskExecution], limit: int) -> list[TaskExecution]:
         if limit <= 0:
             return []
-        ordered = rows.only("id", "name", "queue", "priority", "dispatches")
-        return list(self._locked(ordered.order_by("-priority", "id"))[:limit])
+        ordered = rows.only(*_COLUMNS).order_by("-priority", "id")
+        return list(self._locked(ordered)[:limit])
 
     def _unsend(self, dispatches: Sequence[Dispatch]) -> None:
         numbers: dict[int, list[UUID]] = {}
@@ -96,6 +108,16 @@ class OrmDispatches:
         for number, ids in numbers.items():
             # Not what another process has sent since then.
             self._waiting().filter(id__in=ids, dispatches=number).update(dispatched_at=None)
+
+    def _under_way(
+        self, backend: str, seconds: float, after: UUID | None, limit: int
+    ) -> list[Dispatch]:
+        old = _older(clock(self._alias), seconds, ASK_DOUBLINGS)
+        rows = self._waiting().filter(old, dispatched_to=backend)
+        if after is not None:
+            rows = rows.filter(id__gt=after)
+        found = rows.only(*_COLUMNS).order_by("id")[:limit]
+        return [_dispatch(row, row.dispatches) for row in found]
 
     def _release(self, execution_ids: Collection[UUID]) -> None:
         self._waiting().filter(id__in=list(execution_ids)).update(dispatched_at=None)
@@ -148,11 +170,27 @@ class OrmDispatches:
         return rows
 
 
+# What a dispatch holds of a row.
+_COLUMNS = ("id", "name", "queue", "priority", "dispatches")
+
+
+def _dispatch(row: TaskExecution, number: int) -> Dispatch:
+    return Dispatch(row.id, row.name, row.queue, row.priority, number)
+
+
 def _overdue(at: datetime) -> Q:
-    """What was sent so long ago that it must have been lost; the longer, the oftener it was."""
+    """What was sent so long ago that it must have been lost."""
+    return _older(at, FIRST_BOUND, DOUBLINGS)
+
+
+def _older(at: datetime, first: float, doublings: int) -> Q:
+    """What was sent longer ago than `first` seconds; twice that where it was the second time."""
+
+    def before(number: int) -> Any:
+        return storable(at - timedelta(seconds=first * 2.0 ** (number - 1)))
+
     bounds = [
-        Q(dispatches=number, dispatched_at__lt=storable(at - timedelta(seconds=bound(number))))
-        for number in range(1, DOUBLINGS + 1)
+        Q(dispatches=number, dispatched_at__lt=before(number)) for number in range(1, doublings + 1)
     ]
-    longest = storable(at - timedelta(seconds=bound(DOUBLINGS + 1)))
-    return reduce(or_, bounds, Q(dispatches__gt=DOUBLINGS, dispatched_at__lt=longest))
+    most = Q(dispatches__gt=doublings, dispatched_at__lt=before(doublings + 1))
+    return reduce(or_, bounds, most)

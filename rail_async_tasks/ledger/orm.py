@@ -262,7 +262,7 @@ class OrmLedger:
         return await self._look(lambda: self._dispose_expired(Disposal(), limit))
 
     def dispatches(self) -> OrmDispatches:
-        return OrmDispatches(self.alias, self._look)
+        return OrmDispatches(self.alias, self._look, self._look_aside)
 
     def leases(self) -> OrmLeases:
         return OrmLeases(self.alias)
@@ -272,6 +272,11 @@ class OrmLedger:
 
     async def _look(self, read: Callable[[], T]) -> T:
         return await _answer(lambda done: self.outcomes.submit(Look(read, done)))
+
+    async def _look_aside(self, read: Callable[[], T]) -> T:
+        """By the writer that has less to do; on SQLite they are one."""
+        writer = min((self.outcomes, self.intake), key=lambda it: it.pending)
+        return await _answer(lambda done: writer.submit(Look(read, done)))
 
     # --- for the service -------------------------------------------------------------------------
 

@@ -258,6 +258,15 @@ class Dispatches(Protocol):
         """The broker did not take them."""
         ...
 
+    async def under_way(
+        self, backend: str, seconds: float, after: UUID | None, limit: int
+    ) -> list[Dispatch]:
+        """What was sent to that backend so many seconds ago or earlier, and still waits.
+
+        What was sent oftener, some times longer ago. In the order of their ids, from `after` on.
+        """
+        ...
+
     async def release(self, execution_ids: Collection[UUID]) -> None:
         """They arrived where they cannot run: they are to be sent again."""
         ...

@@ -7,7 +7,7 @@ their package registers how to find the broker that the settings name.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.ledger.port import Dispatch
@@ -35,6 +35,23 @@ class Broker(Protocol):
 
     async def aclose(self) -> None:
         """Gives connections back. Called once, when the runtime ends."""
+        ...
+
+
+@runtime_checkable
+class Inventory(Protocol):
+    """What a broker may do besides: tell what it has. Then what it has lost is sent again at once,
+    and not when it has been under way for too long.
+    """
+
+    async def missing(self, dispatches: Sequence[Dispatch]) -> Sequence[Dispatch]:
+        """Those of the dispatches that it does not have, neither waiting nor at a worker.
+
+        Called on the runtime's loop every few seconds, with what has been under way for a while.
+
+        Raises:
+            Exception: it can't tell now; it is asked again.
+        """
         ...
 
 

@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -178,6 +179,11 @@ class Runtime:
         """Returns when all that waits and finds a free slot has begun; in a while, in any case."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._dispatcher.caught_up(), CATCH_UP_PATIENCE)
+
+    async def send_waiting(self, queues: Sequence[str]) -> bool:
+        """Has what waits in these queues sent to workers; whether all was that may be."""
+        assert isinstance(self._dispatcher, Sender), "only a broker is sent to"
+        return await self._dispatcher.send_all(queues)
 
     @property
     def alive(self) -> bool:

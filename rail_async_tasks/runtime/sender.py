@@ -2,19 +2,20 @@
 
 It stands in the dispatcher's place. Every process of a project sends, web and worker alike, so that
 what waits is sent also when the process that stored it is gone. A row says when it was sent: it is
-sent again only when it has been under way for so long that it must have been lost.
+sent again only when it has been under way for so long that it must have been lost, or when a broker
+that can tell says that it does not have it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from rail_async_tasks.ledger.port import Dispatch, Dispatches, Lane
-from rail_async_tasks.runtime.brokers import Broker
+from rail_async_tasks.runtime.brokers import Broker, Inventory
 
 if TYPE_CHECKING:
     from rail_async_tasks.runtime.runtime import Runtime
@@ -23,10 +24,19 @@ logger = logging.getLogger("rail_async_tasks.runtime")
 
 # What another process has left is found within this time, in seconds.
 POLL_INTERVAL = 1.0
-# Sent by one call of the broker.
-PAGE = 100
+# Sent by one call of the broker. More than a usual window: one look is enough to fill that.
+PAGE = 250
 # Under way in a queue at least; what is more waits in the ledger, which knows priorities.
 LEAST_WINDOW = 100
+# Once so many attempts have ended here, the windows of queues are filled up of which some was sent
+# in so many seconds.
+REFILL = 25
+LATELY = 2.0
+# A broker that can tell is asked every so often whether it has what has been under way for so long,
+# so many at a time. Seconds.
+ASK_EVERY = 3.0
+ASK_AFTER = 5.0
+ASK_PAGE = 1000
 # A broker that has not answered by then (seconds) is taken for dead.
 PATIENCE = 5.0
 # Between two tries while it is, in seconds; it doubles from the first to the last.
@@ -45,6 +55,11 @@ class Sender:
         self._queues: set[str] = set()  # where something may be to send
         self._next_due: float | None = None  # by the loop's clock
         self._pause = FIRST_PAUSE
+        self._sent_at: dict[str, float] = {}  # by queue: when some were last sent
+        self._ended = 0  # attempts, since the windows were filled up
+        self._inventory = broker if isinstance(broker, Inventory) else None
+        self._ask_at = runtime.loop.time() + ASK_EVERY
+        self._asked_to: UUID | None = None
         self.failing = False
         self.claims = 0
         self.sent = 0
@@ -54,6 +69,7 @@ class Sender:
 
     def expect(self, name: str, queue: str) -> None:
         """A due row is in the ledger."""
+        self._runtime.slots.know(queue)
         self._queues.add(queue)
         self._wake.set()
 
@@ -65,11 +81,26 @@ class Sender:
             self._wake.set()
 
     def slot_freed(self) -> None:
-        """It is the broker that knows of free slots."""
+        """An attempt has ended here: where the window was full, there is room in it."""
+        self._ended += 1
+        if self._ended >= REFILL:
+            self._ended = 0
+            since = self._runtime.loop.time() - LATELY
+            self._queues.update(queue for queue, at in self._sent_at.items() if at >= since)
+            self._wake.set()
+
+    async def send_all(self, queues: Iterable[str]) -> bool:
+        """Looks into the queues and sends what may be sent. False: the broker is away."""
+        for queue in queues:
+            self.expect("", queue)
+        await self.caught_up()
+        return not self.failing
 
     async def caught_up(self) -> None:
-        """Returns when all is sent that may be; while the broker is away, at once."""
-        while (self._queues or not self._idle.is_set()) and not self.failing:
+        """Returns when all is sent that may be; at once in a drain, or while the broker is away."""
+        while (self._queues or not self._idle.is_set()) and not (
+            self.failing or self._runtime.draining
+        ):
             self._idle.clear()
             await self._idle.wait()
 
@@ -82,12 +113,15 @@ class Sender:
             else:
                 self._succeed()
             await self._until_needed()
+        self._idle.set()
 
     async def _send_due(self) -> None:
         # A claim of nothing: it tells which rows have come due.
         due = await self._runtime.ledger.claim(_Nothing(self._runtime.id))
         if due.next_due is not None:
             self.due_in(max(due.next_due, 0.0))
+        if self._inventory is not None and self._runtime.loop.time() >= self._ask_at:
+            await self._ask(self._inventory)
         for queue in self._runtime.slots.by_priority(self._queues):
             self._queues.discard(queue)
             try:
@@ -102,8 +136,32 @@ class Sender:
             sent = await self._dispatches.send(queue, self._broker.name, window, PAGE)
             if sent:
                 await self._push(sent)
+                self._sent_at[queue] = self._runtime.loop.time()
             if len(sent) < PAGE:
                 return
+
+    async def _ask(self, inventory: Inventory) -> None:
+        """Has what the broker has lost sent again: after a restart without its data, say."""
+        self._ask_at = self._runtime.loop.time() + ASK_EVERY
+        asked = await self._dispatches.under_way(
+            self._broker.name, ASK_AFTER, self._asked_to, ASK_PAGE
+        )
+        self._asked_to = asked[-1].id if len(asked) == ASK_PAGE else None
+        if not asked:
+            return
+        async with asyncio.timeout(PATIENCE):
+            missing = await inventory.missing(asked)
+        if missing:
+            # Now and then it is a worker that has dropped one, for it could not be claimed.
+            first = any(dispatch.number == 1 for dispatch in missing)
+            logger.log(
+                logging.WARNING if first else logging.INFO,
+                "The broker %s does not have %d tasks any more; they are sent again",
+                self._broker.name, len(missing),
+            )  # fmt: skip
+            await self._dispatches.unsend(missing)
+            for dispatch in missing:
+                self.expect(dispatch.name, dispatch.queue)
 
     async def _push(self, sent: Sequence[Dispatch]) -> None:
         try:

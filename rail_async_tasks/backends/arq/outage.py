@@ -1,0 +1,39 @@
+"""Redis is away: when to try again, and when to say so."""
+
+from __future__ import annotations
+
+import logging
+import random
+from typing import Final
+
+logger = logging.getLogger("rail_async_tasks.backends")
+
+# Between two tries, in seconds: from the first to the longest, each twice the one before.
+FIRST_PAUSE: Final = 0.1
+LONGEST_PAUSE: Final = 3.0
+
+
+class Outage:
+    """The failures in a row. Tells once that there are any, and once that they are over."""
+
+    def __init__(self) -> None:
+        self.pause = FIRST_PAUSE  # seconds
+        self._lasts = False
+
+    def failed(self, error: Exception) -> float:
+        """The seconds to wait; spread, so that workers do not come back all at once."""
+        if self._lasts:
+            self.pause = min(self.pause * 2, LONGEST_PAUSE)
+        else:
+            logger.warning(
+                "Redis does not answer: %s. What runs goes on; the worker tries again",
+                str(error) or type(error).__name__,
+            )
+            self.pause = FIRST_PAUSE
+        self._lasts = True
+        return self.pause * random.uniform(0.5, 1.0)  # noqa: S311 (no secret)
+
+    def over(self) -> None:
+        if self._lasts:
+            logger.warning("Redis answers again")
+        self._lasts = False

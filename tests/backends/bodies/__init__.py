@@ -1,0 +1,1 @@
+"""A Django app that has nothing but the bodies of the backends' tests."""

@@ -1,0 +1,135 @@
+"""What the tests of backends run: in every kind of body, with every kind of argument."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import uuid
+from datetime import date, datetime
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+
+import strawberry
+from django.contrib.auth.models import Group
+
+from rail_async_tasks import Retry, task_mutation
+
+
+@strawberry.enum
+class Colour(Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+@strawberry.input
+class Point:
+    x: float
+    y: float = 0.0
+    tags: list[str] = strawberry.field(default_factory=list)
+
+
+@task_mutation(name="backends.echo", max_retries=0)
+async def echo(
+    info: Any, number: int, ratio: float, text: str, flag: bool, at: datetime, day: date,
+    price: Decimal, key: uuid.UUID, colour: Colour, point: Point, points: list[Point],
+    nothing: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Tell what has arrived, each with its type."""
+    values = {name: it for name, it in locals().items() if name != "info"}
+    return {name: f"{type(it).__name__}: {it!r}" for name, it in values.items()}
+
+
+@task_mutation(name="backends.add", max_retries=0)
+async def add(a: int, b: int) -> int:
+    await asyncio.sleep(0)
+    return a + b
+
+
+@task_mutation(name="backends.groups", max_retries=0)
+def groups(info: Any, name: str) -> dict[str, Any]:
+    """Use the ORM in a thread, and say who has asked for it."""
+    Group.objects.create(name=name)
+    user = info.context.user
+    return {"found": Group.objects.filter(name=name).count(), "user": user.get_username()}
+
+
+@task_mutation(name="backends.fall", max_retries=0)
+async def fall() -> None:
+    raise ValueError("as it was told")
+
+
+@task_mutation(name="backends.flaky", max_retries=2)
+async def flaky(info: Any) -> int:
+    """Succeed in the third attempt."""
+    attempt: int = info.context.task.attempt
+    if attempt < 3:
+        raise Retry(delay=0.1)
+    return attempt
+
+
+@task_mutation(name="backends.slow", max_retries=0, timeout=0.5)
+async def slow() -> None:
+    await asyncio.sleep(3600)
+
+
+@task_mutation(name="backends.climb", max_retries=0)
+async def climb(info: Any, steps: int, pause: float) -> int:
+    for step in range(steps):
+        info.context.task.update_progress(100 * step // steps, f"step {step}")
+        await asyncio.sleep(pause)
+    return steps
+
+
+@task_mutation(name="backends.linger", max_retries=0)
+async def linger(info: Any) -> int:
+    """Not end in the first attempt; say in which process in the next."""
+    if info.context.task.attempt > 1:
+        return os.getpid()
+    await asyncio.sleep(3600)
+    raise AssertionError
+
+
+@task_mutation(name="backends.linger_in_thread", max_retries=0)
+def linger_in_thread(info: Any) -> int:
+    """The same in a thread, which is asked now and then."""
+    while info.context.task.attempt == 1:
+        info.context.task.raise_if_cancelled()
+        time.sleep(0.02)
+    return os.getpid()
+
+
+@task_mutation(name="backends.where", max_retries=0, queue="low")
+async def where() -> int:
+    """Say in which process."""
+    return os.getpid()
+
+
+@task_mutation(name="backends.huge", max_retries=0)
+async def huge(size: int) -> str:
+    return "x" * size
+
+
+@task_mutation(name="backends.wait", max_retries=0)
+async def wait(seconds: float) -> float:
+    await asyncio.sleep(seconds)
+    return seconds
+
+
+@strawberry.type
+class Mutations:
+    """All of them."""
+
+    echo = echo
+    add = add
+    groups = groups
+    fall = fall
+    flaky = flaky
+    slow = slow
+    climb = climb
+    linger = linger
+    linger_in_thread = linger_in_thread
+    where = where
+    huge = huge
+    wait = wait

@@ -1,0 +1,32 @@
+"""Settings of the processes that the backends' tests start: a web server and workers.
+
+`BACKENDS_APPS` names apps to install, separated by commas; `BACKENDS_REDIS` is the broker's URL.
+"""
+
+from __future__ import annotations
+
+import os
+
+from tests.acceptance.settings import *  # noqa: F403
+from tests.acceptance.settings import INSTALLED_APPS, RAIL_DJANGO_GRAPHQL
+
+REDIS_URL = os.environ.get("BACKENDS_REDIS", "redis://127.0.0.1:6379/0")
+
+INSTALLED_APPS = [
+    *filter(None, os.environ.get("BACKENDS_APPS", "").split(",")),
+    *INSTALLED_APPS,
+    "tests.backends.bodies",
+]
+RAIL_DJANGO_GRAPHQL["schema_settings"]["mutation_extensions"] = [
+    "tests.backends.bodies.tasks.Mutations"
+]
+
+DRAMATIQ_BROKER = {
+    "BROKER": "dramatiq.brokers.redis.RedisBroker",
+    "OPTIONS": {"url": REDIS_URL},
+    "MIDDLEWARE": [],
+}
+Q_CLUSTER = {
+    "name": "default", "workers": 4, "redis": REDIS_URL, "timeout": None, "retry": 2**31,
+    "poll": 0.1, "log_level": "WARNING",
+}  # fmt: skip

@@ -468,6 +468,9 @@ async def test_a_database_that_is_read_only_for_a_while(database: Any) -> None:
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
 
+    def close_old() -> None:
+        connections["default"].close()
+
     handles = [await once.aenqueue() for _ in range(5)]
     async with asyncio.timeout(10):
         while len(begun) < 5:  # noqa: ASYNC110
@@ -478,9 +481,7 @@ async def test_a_database_that_is_read_only_for_a_while(database: Any) -> None:
         await asyncio.sleep(2.5)  # several tries, and two looks for rows that nobody knows
     finally:
         await asyncio.to_thread(read_only, on=False)
-        await sync_to_async(
-            lambda: connections["default"].close()
-        )()  # this thread's own was ended, too
+        await sync_to_async(close_old)()  # this thread's own was ended, too
     for handle in handles:
         assert await handle.aresult(20) == "done"
         row = await TaskExecution.objects.aget(id=handle.id)

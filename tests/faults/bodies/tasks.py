@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -62,7 +63,8 @@ async def wake(info: Any, how: str, seconds: float) -> int:
 
 @task_mutation(name="faults.leave", max_retries=0)
 async def leave() -> None:
-    """End the process, by way of its loop."""
+    """End the process, by way of its loop, after it was answered."""
+    await asyncio.sleep(0.5)
     asyncio.get_running_loop().call_soon(sys.exit, 3)
     await asyncio.sleep(60)
 

@@ -9,7 +9,7 @@ are stable; what is silenced by id stays silenced.
     E003   value of a wrong type
     E004   number out of its range, NaN or infinite
     E005   text that is none of the allowed words
-    E006   malformed text: dotted path, rate, URL, name
+    E006   malformed text: dotted path, rate, URL, name; a `redis_url` that redis-py can't read
     E007   `default_queue` is not one of the queues
     E008   a value needs another setting that is missing
     E009   two settings contradict each other
@@ -17,7 +17,7 @@ are stable; what is silenced by id stays silenced.
     E011   `encryption_keys` has something that is no Fernet key
     E012   an extension of the schema cannot be imported, or is no Strawberry type
     E013   another dotted path cannot be imported, or is not what the setting takes
-    E014   a backend or bus that is not part of this release
+    E014   a backend that is not part of this release
     E015   a setting needs a Python package that is not installed
     E016   SQLite is older than 3.35
     E017   a task's `cron` is no cron expression, or cronsim is not installed
@@ -90,6 +90,7 @@ def register_checks() -> None:
         check_release,
         check_packages,
         check_backend,
+        check_redis_url,
         check_jwt_keys,
         check_project,
         check_tasks,
@@ -154,15 +155,11 @@ def check_release(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Che
     """A valid name of something that this release does not contain (E014)."""
     values = conf.read().task_values
     found: list[CheckMessage] = []
-    for key, known, instead in (
-        ("backend", _BACKENDS, "one of the backends asyncio, thread and sync"),
-        ("bus", _BUSES, 'the bus "memory" (with redis_url set, write it out: "bus": "memory")'),
-    ):
-        value = values.get(key)
-        if value in known and not _is_installed(known[value][0]):
-            message = f'task_settings["{key}"]: "{value}" is not part of this release.'
-            hint = f"Use {instead}, or a release that has it."
-            found.append(Error(message, hint=hint, id=f"{APP}.E014"))
+    value = values.get("backend")
+    if value in _BACKENDS and not _is_installed(_BACKENDS[value][0]):
+        message = f'task_settings["backend"]: "{value}" is not part of this release.'
+        hint = "Use one of the backends asyncio, thread and sync, or a release that has it."
+        found.append(Error(message, hint=hint, id=f"{APP}.E014"))
     return found
 
 
@@ -200,6 +197,22 @@ def check_backend(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Che
     with contextlib.suppress(BackendUnavailable, ConfigurationError):
         broker = backends.find_broker(conf.get_settings())
         return [] if broker is None else list(broker.check())
+    return []
+
+
+def check_redis_url(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """What has the look of a Redis URL and is of no use to redis-py (E006)."""
+    values = conf.read().task_values
+    url = values.get("redis_url")
+    if values.get("bus") != "redis" or not isinstance(url, str) or not _is_installed("redis"):
+        return []
+    from rail_async_tasks.bus.redis import RedisBus
+
+    try:
+        RedisBus(url, "")
+    except ConfigurationError as error:
+        hint = 'Write "redis://:password@host:6379/0", and options as redis-py names them.'
+        return [Error(str(error), hint=hint, id=f"{APP}.E006")]
     return []
 
 

@@ -189,6 +189,7 @@ class TaskRuntime(models.Model):
     names = models.JSONField(default=list, help_text="The tasks that it knows.")
     started_at = models.DateTimeField()
     renewed_at = models.DateTimeField()
+    lapses_at = models.DateTimeField(help_text="Past it others take it for dead.")
     dead = models.BooleanField(default=False)
 
     class Meta:

@@ -7,7 +7,6 @@ All raise subclasses of `TaskError`.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import math
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -22,7 +21,6 @@ from django.utils import timezone
 from rail_async_tasks import backends
 from rail_async_tasks.access import SYSTEM, Viewer, may_change, may_see
 from rail_async_tasks.backends.port import Backend
-from rail_async_tasks.codec.sealed import fingerprint
 from rail_async_tasks.conf import TaskSettings, get_settings
 from rail_async_tasks.definition import TaskDefinition, registry
 from rail_async_tasks.errors import (
@@ -44,6 +42,7 @@ from rail_async_tasks.runtime.admission import Entry, limits_for
 from rail_async_tasks.runtime.effective import effective
 from rail_async_tasks.runtime.observers import observers_for
 from rail_async_tasks.runtime.runtime import as_created
+from rail_async_tasks.runtime.unique import unique_key
 from rail_async_tasks.states import Status
 from rail_async_tasks.text import is_storable
 
@@ -52,6 +51,8 @@ T = TypeVar("T")
 MAX_PAGE = 500
 MAX_ID = 255  # characters: the width of the columns
 MAX_INT = 2**31 - 1
+# The most, in seconds, that the clocks of this machine and of the ledger are thought to differ.
+MAX_SKEW = 86400.0
 
 # Whether the caller may start this task with these arguments; raises where they may not.
 Permit = Callable[[TaskDefinition, dict[str, Any]], Awaitable[None]]
@@ -192,7 +193,13 @@ def _new(
         owner_id=options.owner_id,
         tenant_id=options.tenant_id,
         parent_id=options.parent_id,
-        unique_key=_unique_key(definition, arguments, options),
+        unique_key=unique_key(
+            definition,
+            arguments,
+            given=options.unique_key,
+            tenant_id=options.tenant_id,
+            owner_id=options.owner_id,
+        ),
         delay=_delay(options),
         run_after=_run_after(options),
     )
@@ -252,24 +259,8 @@ def _run_after(options: EnqueueOptions) -> datetime | None:
         seconds = MAX_DELAY + 1
     if seconds > MAX_DELAY:
         raise InvalidArguments(f"run_after is at most 100 years away, not {run_after!r}.")
-    # Also one that has passed by this machine's clock: what is due is up to the ledger's.
-    return run_after
-
-
-def _unique_key(
-    definition: TaskDefinition, arguments: bytes, options: EnqueueOptions
-) -> str | None:
-    """The key in the row: scoped by name, tenant and owner, so that nobody meets another's task."""
-    if options.unique_key is not None:
-        parts = ("key", options.unique_key)
-    elif definition.options.unique:
-        secret = definition.options.sensitive
-        known = fingerprint(arguments, definition.name) if secret else arguments.decode()
-        parts = ("arguments", known)
-    else:
-        return None
-    scope = (definition.name, options.tenant_id, options.owner_id, *parts)
-    return hashlib.sha256(msgspec.json.encode(scope)).hexdigest()
+    # One that has just passed by this machine's clock may be yet to come by the ledger's.
+    return None if seconds < -MAX_SKEW else run_after
 
 
 # --- read ----------------------------------------------------------------------------------------

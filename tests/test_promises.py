@@ -21,7 +21,7 @@ SECTIONS = (
     "Not yet",
 )  # fmt: skip
 # Of settings whose module this release does not have: they may be told in the last section alone.
-LATER = ("redis_url", "subscription_channel", "celery_app")
+LATER = ("celery_app",)
 
 Promise = tuple[str, str, str]  # section, promise, what shows it
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from uuid import UUID
 
 from rail_async_tasks.bus.mailbox import Mailbox
 from rail_async_tasks.events import TaskSnapshot, task_topic, topics
+from rail_async_tasks.ledger.port import Ledger
 
 # A snapshot for thousands of subscribers is handed out in slices, so that the loop that publishes
 # is not held for milliseconds (about 0.7 ms per thousand).
@@ -19,15 +20,22 @@ SLICE = 500
 class MemoryBus:
     """See `port.Bus`. Subscribers may live on other loops than the one that publishes."""
 
-    connected = True
-
     def __init__(self) -> None:
         self._mailboxes: dict[str, tuple[Mailbox, ...]] = {}
         self._lock = threading.Lock()
         self.published_count = 0
 
+    def start(self, ledger: Ledger, on_cancel: Callable[[UUID], None]) -> None:
+        """There is nobody else to hear of."""
+
+    async def stop(self) -> None:
+        """There is nobody else to tell."""
+
     def publish(self, snapshot: TaskSnapshot) -> None:
         self.published_count += 1
+        self.deliver(snapshot)
+
+    def deliver(self, snapshot: TaskSnapshot) -> None:
         if not self._mailboxes:
             return
         for topic in topics(snapshot):
@@ -36,12 +44,12 @@ class MemoryBus:
             if mailboxes is None:
                 continue
             if len(mailboxes) > SLICE:
-                self._publish_in_slices(mailboxes, snapshot)
+                self._deliver_in_slices(mailboxes, snapshot)
             else:
                 for mailbox in mailboxes:
                     mailbox.put(snapshot)
 
-    def _publish_in_slices(self, mailboxes: tuple[Mailbox, ...], snapshot: TaskSnapshot) -> None:
+    def _deliver_in_slices(self, mailboxes: tuple[Mailbox, ...], snapshot: TaskSnapshot) -> None:
         # Slices of two snapshots may interleave: a mailbox keeps the newer of the two.
         for mailbox in mailboxes[:SLICE]:
             mailbox.put(snapshot)
@@ -49,9 +57,9 @@ class MemoryBus:
         if not rest:
             return
         try:
-            asyncio.get_running_loop().call_soon(self._publish_in_slices, rest, snapshot)
+            asyncio.get_running_loop().call_soon(self._deliver_in_slices, rest, snapshot)
         except RuntimeError:  # in a thread there is no loop to spare
-            self._publish_in_slices(rest, snapshot)
+            self._deliver_in_slices(rest, snapshot)
 
     @asynccontextmanager
     async def subscribe(self, topic: str) -> AsyncIterator[Mailbox]:
@@ -71,6 +79,9 @@ class MemoryBus:
     def watched(self) -> list[str]:
         return list(self._mailboxes)
 
+    def is_watched(self, topic: str) -> bool:
+        return topic in self._mailboxes
+
     def end(self, execution_id: UUID) -> None:
         for mailbox in self._mailboxes.get(task_topic(execution_id), ()):
             mailbox.close()
@@ -80,6 +91,10 @@ class MemoryBus:
             mailboxes = [mailbox for group in self._mailboxes.values() for mailbox in group]
         for mailbox in mailboxes:
             mailbox.close()
+
+    @property
+    def connected(self) -> bool:
+        return True
 
     def statistics(self) -> dict[str, int]:
         return {

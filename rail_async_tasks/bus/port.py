@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 from uuid import UUID
 
 from rail_async_tasks.bus.mailbox import Mailbox
 from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.ledger.port import Ledger
 
 
 class Bus(Protocol):
@@ -18,7 +20,23 @@ class Bus(Protocol):
     execution that it has not read yet it gets the latest.
     """
 
+    def start(self, ledger: Ledger, on_cancel: Callable[[UUID], None]) -> None:
+        """A runtime lives from now on, in the running loop: begins to hear of other processes.
+
+        Their news are followed by reading `ledger`. `on_cancel` is called on the loop when another
+        process says that it has asked for an execution's cancel; whether it has, the row tells.
+        """
+        ...
+
+    async def stop(self) -> None:
+        """The runtime ends: tells others what they have not been told, for a moment at most."""
+        ...
+
     def publish(self, snapshot: TaskSnapshot) -> None: ...
+
+    def deliver(self, snapshot: TaskSnapshot) -> None:
+        """`publish` to the subscribers in this process alone: others read the row themselves."""
+        ...
 
     def subscribe(self, topic: str) -> AbstractAsyncContextManager[Mailbox]: ...
 

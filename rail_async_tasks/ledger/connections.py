@@ -123,9 +123,9 @@ def _limit_waits(settings_dict: dict[str, Any]) -> None:
     Whatever it waits for: a lock, a slow statement, a server that is gone without a word.
     """
     seconds = max(get_settings().lease_seconds / 2, 1)
-    milliseconds = int(seconds * 1000)
+    milliseconds = min(int(seconds * 1000), 2**31 - 1)  # PostgreSQL's largest
     options = settings_dict["OPTIONS"]
-    options.setdefault("connect_timeout", max(2, int(seconds)))
+    options.setdefault("connect_timeout", min(max(2, int(seconds)), 3600))
     options.setdefault("tcp_user_timeout", milliseconds)
     if settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
         return  # behind a pooler of transactions, which knows no settings of a session

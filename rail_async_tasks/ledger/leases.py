@@ -37,7 +37,7 @@ class OrmLeases:
     def one_writer(self) -> bool:
         return connections[self._alias].vendor == "sqlite"
 
-    def begin(self, runtime_id: UUID, names: Collection[str]) -> None:
+    def begin(self, runtime_id: UUID, names: Collection[str], seconds: float) -> None:
         at = now(self._alias)
         self._rows().create(
             id=runtime_id,
@@ -45,18 +45,20 @@ class OrmLeases:
             names=sorted(names),
             started_at=at,
             renewed_at=at,
+            lapses_at=at + timedelta(seconds=seconds),
         )
 
-    def renew(self, runtime_id: UUID) -> bool:
+    def renew(self, runtime_id: UUID, seconds: float) -> bool:
+        at = now(self._alias)
         alive = self._rows().filter(id=runtime_id, dead=False)
-        return bool(alive.update(renewed_at=now(self._alias)))
+        return bool(alive.update(renewed_at=at, lapses_at=at + timedelta(seconds=seconds)))
 
     def end(self, runtime_id: UUID) -> None:
         self._rows().filter(id=runtime_id).update(dead=True)
 
-    def condemn(self, silent_seconds: float) -> int:
-        since = now(self._alias) - timedelta(seconds=silent_seconds)
-        return self._rows().filter(dead=False, renewed_at__lt=since).update(dead=True)
+    def condemn(self) -> int:
+        silent = self._rows().filter(dead=False, lapses_at__lt=now(self._alias))
+        return silent.update(dead=True)
 
     def orphaned(self) -> set[UUID]:
         held = TaskExecution.objects.using(self._alias).filter(status=Status.RUNNING).order_by()

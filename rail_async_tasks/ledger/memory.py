@@ -364,6 +364,9 @@ class MemoryLedger:
     async def recover(self, recovery: Recovery, limit: int) -> list[TaskSnapshot]:
         return []  # a dead holder's memory is gone with it
 
+    async def now(self) -> datetime:
+        return self._now()
+
     async def schedule(self, name: str, since: datetime) -> None:
         self._schedules.setdefault(name, since)
 
@@ -399,7 +402,10 @@ class MemoryLedger:
     async def reread(self, execution_ids: Sequence[UUID]) -> list[TaskSnapshot]:
         return self.get_many(execution_ids)
 
-    async def changed_since(self, owner_ids: Collection[str], at: datetime) -> list[TaskSnapshot]:
+    async def changed_lately(
+        self, owner_ids: Collection[str], seconds: float
+    ) -> list[TaskSnapshot]:
+        at = self._now() - timedelta(seconds=seconds)
         with self._lock:
             rows = [row.snapshot for row in self._rows.values() if not self._is_expired(row)]
         changed = [it for it in rows if it.owner_id in owner_ids and it.updated_at >= at]

@@ -49,6 +49,7 @@ from rail_async_tasks.ledger.port import (
     WriterState,
 )
 from rail_async_tasks.ledger.rows import (
+    clock,
     find_unfinished,
     now,
     snapshot_of,
@@ -76,7 +77,7 @@ T = TypeVar("T")
 # How long a creation is tried while it surely has not been written, in seconds: its caller has been
 # told by then that it failed.
 CREATE_PATIENCE = 30.0
-# What `changed_since` returns at most, of all owners: 20 ms of a writer's time.
+# What `changed_lately` returns at most, of all owners: 20 ms of a writer's time.
 MOST_CHANGED = 1000
 # Ids in one DELETE: a query takes a limited number of parameters.
 MOST_DELETED = 5000
@@ -131,20 +132,23 @@ class OrmLedger:
 
     async def cancels_for(self, runtime_id: UUID) -> Sequence[UUID]:
         held = self._rows().filter(runtime_id=runtime_id, status="running", cancel_requested=True)
-        return await self._look(lambda: list(held.values_list("id", flat=True)))
+        return await self._look_once(lambda: list(held.values_list("id", flat=True)))
 
     async def held_by(self, runtime_id: UUID) -> Sequence[Held]:
         held = self._rows().filter(runtime_id=runtime_id, status="running")
-        return await self._look(
+        return await self._look_once(
             lambda: [
-                Held(row.id, row.token, row.cancel_requested)
-                for row in held.only("id", "token", "cancel_requested")
+                Held(row.id, row.token, row.cancel_requested, row.rerun_on_crash)
+                for row in held.only("id", "token", "cancel_requested", "rerun_on_crash")
                 if row.token is not None
             ]
         )
 
     async def recover(self, recovery: Recovery, limit: int) -> list[TaskSnapshot]:
         return await _answer(lambda done: self.outcomes.submit(Recover(recovery, limit, done)))
+
+    async def now(self) -> datetime:
+        return await self._look(lambda: clock(self.alias))
 
     async def schedule(self, name: str, since: datetime) -> None:
         fresh = [TaskSchedule(name=name, last_tick=storable(since))]
@@ -164,7 +168,7 @@ class OrmLedger:
         return created if created.existing is None else None
 
     async def unknown_names(self, known: Collection[str]) -> set[str]:
-        return await self._look(lambda: self._unknown_names(known))
+        return await self._look_once(lambda: self._unknown_names(known))
 
     def _unknown_names(self, known: Collection[str]) -> set[str]:
         waiting = self._rows().filter(status__in=sorted(WAITING)).exclude(name__in=known)
@@ -209,12 +213,12 @@ class OrmLedger:
     async def delete_events(self, days: float, limit: int) -> int:
         before = now(self.alias) - timedelta(days=days)
         old = TaskEvent.objects.using(self.alias).filter(at__lt=before).order_by("at")
-        return await self._look(lambda: self._delete(old, limit))
+        return await self._look_once(lambda: self._delete(old, limit))
 
     async def overdue_callbacks(
         self, hold: float, limit: int, besides: Collection[UUID]
     ) -> list[tuple[TaskSnapshot, str | None]]:
-        return await self._look(lambda: self._overdue_callbacks(hold, limit, besides))
+        return await self._look_once(lambda: self._overdue_callbacks(hold, limit, besides))
 
     def _overdue_callbacks(
         self, hold: float, limit: int, besides: Collection[UUID]
@@ -246,20 +250,28 @@ class OrmLedger:
 
     async def queues(self) -> Sequence[str]:
         waiting = self._rows().filter(status__in=sorted(WAITING)).order_by()
-        return await self._look(lambda: list(waiting.values_list("queue", flat=True).distinct()))
+        return await self._look_once(
+            lambda: list(waiting.values_list("queue", flat=True).distinct())
+        )
 
     async def reread(self, execution_ids: Sequence[UUID]) -> list[TaskSnapshot]:
-        return await self._look(lambda: self.get_many(execution_ids))
+        return await self._look_once(lambda: self.get_many(execution_ids))
 
-    async def changed_since(self, owner_ids: Collection[str], at: datetime) -> list[TaskSnapshot]:
-        bound = storable(at)
-        rows = snapshot_rows(self.alias).filter(owner_id__in=owner_ids, updated_at__gte=bound)
-        newest = rows.filter(unexpired(self.alias)).order_by("-updated_at", "-id")[:MOST_CHANGED]
-        return await self._look(lambda: [snapshot_of(row) for row in newest][::-1])
+    async def changed_lately(
+        self, owner_ids: Collection[str], seconds: float
+    ) -> list[TaskSnapshot]:
+        def read() -> list[TaskSnapshot]:
+            bound = now(self.alias) - timedelta(seconds=seconds)
+            rows = snapshot_rows(self.alias).filter(owner_id__in=owner_ids, updated_at__gte=bound)
+            visible = rows.filter(unexpired(self.alias))
+            newest = visible.order_by("-updated_at", "-id")[:MOST_CHANGED]
+            return [snapshot_of(row) for row in newest][::-1]
+
+        return await self._look_once(read)
 
     async def delete_expired(self, limit: int) -> int:
         # By the writer, so that it never competes with one (on SQLite for the one write lock).
-        return await self._look(lambda: self._dispose_expired(Disposal(), limit))
+        return await self._look_once(lambda: self._dispose_expired(Disposal(), limit))
 
     def dispatches(self) -> OrmDispatches:
         return OrmDispatches(self.alias, self._look, self._look_aside)
@@ -277,6 +289,10 @@ class OrmLedger:
         """By the writer that has less to do; on SQLite they are one."""
         writer = min((self.outcomes, self.intake), key=lambda it: it.pending)
         return await _answer(lambda done: writer.submit(Look(read, done)))
+
+    async def _look_once(self, read: Callable[[], T]) -> T:
+        """For what is read again and again in any case: it fails where the database does."""
+        return await _answer(lambda done: self.outcomes.submit(Look(read, done, once=True)))
 
     # --- for the service -------------------------------------------------------------------------
 

@@ -192,6 +192,7 @@ class Held(msgspec.Struct, frozen=True):
     id: UUID
     token: UUID
     cancel_requested: bool
+    rerun_on_crash: bool
 
 
 class WriterState(msgspec.Struct, frozen=True):
@@ -284,20 +285,23 @@ class Leases(Protocol):
         """Whether the database lets one process write at a time, and others wait."""
         ...
 
-    def begin(self, runtime_id: UUID, names: Collection[str]) -> None:
-        """Registers a runtime that knows these tasks: from now on it may hold executions."""
+    def begin(self, runtime_id: UUID, names: Collection[str], seconds: float) -> None:
+        """Registers a runtime that knows these tasks: for so long it may hold executions."""
         ...
 
-    def renew(self, runtime_id: UUID) -> bool:
-        """Whether the lease goes on; False once somebody has found the runtime dead."""
+    def renew(self, runtime_id: UUID, seconds: float) -> bool:
+        """Whether the lease goes on, for so long; False once the runtime was found dead."""
         ...
 
     def end(self, runtime_id: UUID) -> None:
         """The runtime is no more: what it still holds is for others."""
         ...
 
-    def condemn(self, silent_seconds: float) -> int:
-        """Marks those dead that have been silent for so long; how many they were."""
+    def condemn(self) -> int:
+        """Marks those dead that have been silent for their lease; how many they were.
+
+        For theirs, not for the caller's: a release may bring another `lease_seconds`.
+        """
         ...
 
     def orphaned(self) -> set[UUID]:
@@ -360,6 +364,10 @@ class Ledger(Protocol):
         """
         ...
 
+    async def now(self) -> datetime:
+        """The ledger's clock, in UTC."""
+        ...
+
     async def schedule(self, name: str, since: datetime) -> None:
         """Makes a schedule known, whose ticks count from then on; one that is known stays."""
         ...
@@ -406,8 +414,11 @@ class Ledger(Protocol):
         """Those of the executions that there are, as they stand."""
         ...
 
-    async def changed_since(self, owner_ids: Collection[str], at: datetime) -> list[TaskSnapshot]:
-        """The owners' executions that were changed at that time or later, in order of the change.
+    async def changed_lately(
+        self, owner_ids: Collection[str], seconds: float
+    ) -> list[TaskSnapshot]:
+        """The owners' executions that were changed in the last so many seconds, by the ledger's
+        clock, in order of the change.
 
         At most a thousand or so: what was changed last.
         """

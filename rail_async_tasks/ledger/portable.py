@@ -306,6 +306,7 @@ class PortableBatch(Batch):
             error_code=error_code,
             traceback=None,
             run_after=None,
+            token=None,  # or the lost attempt would take this for its own outcome
         )
         return bool(changed)
 

@@ -37,7 +37,7 @@ from rail_async_tasks.ledger.port import (
 )
 from rail_async_tasks.ledger.rows import find_unfinished, in_utc, snapshot_of, snapshot_rows
 from rail_async_tasks.ledger.sql import DIALECTS, Dialect
-from rail_async_tasks.ledger.writer import AGAIN
+from rail_async_tasks.ledger.writer import AGAIN, ONCE
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.states import WAITING, Status, settle
 
@@ -94,12 +94,20 @@ class Recover(msgspec.Struct, gc=False):
 
 
 class Look(msgspec.Struct, gc=False):
-    """A read that the runtime takes on the writer's connection."""
+    """A read that the runtime takes on the writer's connection.
+
+    One that is taken `once` fails at the first error: whoever asked will ask again, and what takes
+    too long must not hold up the writes behind it for ever.
+    """
 
     read: Callable[[], Any]
     done: Callable[[Any], None]
+    once: bool = False
     alone: bool = False
-    give_up_at: None = None
+
+    @property
+    def give_up_at(self) -> float | None:
+        return ONCE if self.once else None
 
 
 class WriterSession:
@@ -115,11 +123,12 @@ class WriterSession:
         # Django maps lost connections, locks, deadlocks and serialization failures to these two;
         # on SQLite also what no patience mends, such as a table that is not there.
         if not isinstance(error, OperationalError | InterfaceError):
-            return False
+            # A primary that was demoted, a right that was revoked: somebody will mend it.
+            return getattr(error.__cause__, "sqlstate", None) in ("25006", "42501")
         code = error.args[0] if error.args else None
         if isinstance(code, int):  # MySQL's number; others have words alone
             return is_passing(code)
-        lasting = ("no such table", "no such column", "readonly database", "syntax error")
+        lasting = ("no such table", "no such column", "syntax error")
         return not any(words in str(error) for words in lasting)
 
     def reset(self) -> None:

@@ -371,7 +371,7 @@ class Dialect:
             callback_at = CASE WHEN lost.settled = 'failed' AND lost.callback IS NOT NULL
                 THEN {self.later("lost.callback", "lost")} END,
             unique_key = CASE WHEN {final} THEN NULL ELSE t.unique_key END,
-            runtime_id = NULL, updated_at = {self.now_of("lost")}"""
+            runtime_id = NULL, token = NULL, updated_at = {self.now_of("lost")}"""
 
     def _recover(self) -> str:
         columns = ", ".join(f"t.{column}" for column in SNAPSHOT)

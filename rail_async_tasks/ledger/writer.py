@@ -39,6 +39,10 @@ MAX_BACKOFF = 2.0
 AGAIN: Final = object()
 
 
+# When an operation is given up that is not to be tried again.
+ONCE = float("-inf")
+
+
 class Operation(Protocol):
     """One thing to write. `done` is called on the loop, with the result or the error."""
 
@@ -201,13 +205,13 @@ class Writer:
                         logger.warning("%s: %s; will retry until it works", self._name, error)
                     settled = settled and not session.may_have_committed
                     session.reset()
-                    if settled:
-                        batch = self._without_overdue(batch, error)
-                        if not batch:
-                            return
+                    batch = self._without_overdue(batch, error, certain=settled)
+                    if not batch:
+                        return
                     time.sleep(backoff)
                     backoff = min(backoff * 2, MAX_BACKOFF)
                     continue
+                session.reset()  # it may be the connection's own state that the database minds
                 self._split(session, batch, error)
                 return
             if self.failing_since is not None:
@@ -228,13 +232,16 @@ class Writer:
                     self._queue.put(operation)
             return
 
-    def _without_overdue(self, batch: list[Any], error: Exception) -> list[Any]:
-        """Reports the operations that have waited long enough; returns the others."""
-        now = time.monotonic()
-        overdue = [op for op in batch if op.give_up_at is not None and op.give_up_at <= now]
+    def _without_overdue(self, batch: list[Any], error: Exception, *, certain: bool) -> list[Any]:
+        """Reports the operations that have waited long enough; returns the others.
+
+        Where it is not `certain` that nothing was written, reads alone, which are tried once.
+        """
+        latest = time.monotonic() if certain else ONCE
+        overdue = [op for op in batch if op.give_up_at is not None and op.give_up_at <= latest]
         if overdue:
             self._report([(operation, error) for operation in overdue])
-        return [op for op in batch if op.give_up_at is None or op.give_up_at > now]
+        return [op for op in batch if op.give_up_at is None or op.give_up_at > latest]
 
     def _split(self, session: Session, batch: list[Any], error: Exception) -> None:
         if len(batch) == 1:

@@ -201,6 +201,9 @@ class _Now:
         fences = CounterMetricFamily(
             f"{PREFIX}_leases_lost", "How often this process could not prove in time that it lives."
         )
+        blocked = CounterMetricFamily(
+            f"{PREFIX}_loop_blocked", "How often something held the event loop for over a second."
+        )
         runtime = host.current()
         if runtime is not None:
             attempts = [it.snapshot for it in list(runtime.attempts.values()) if not it.ended]
@@ -210,7 +213,8 @@ class _Now:
             leaked.add_metric((), runtime.slots.leaked)
             recovered.add_metric((), runtime.recovered)
             fences.add_metric((), runtime.fences)
-        yield from (running, leaked, recovered, fences)
+            blocked.add_metric((), runtime.blocked)
+        yield from (running, leaked, recovered, fences, blocked)
         yield from _of_writers()
         yield from _of_bus()
 

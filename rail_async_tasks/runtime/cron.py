@@ -19,6 +19,7 @@ from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.port import NewExecution
 from rail_async_tasks.runtime.effective import effective
 from rail_async_tasks.runtime.schedule import Schedule
+from rail_async_tasks.runtime.unique import unique_key
 
 if TYPE_CHECKING:
     from rail_async_tasks.runtime.runtime import Runtime
@@ -32,6 +33,8 @@ LATE = 60.0
 # The longest sleep in one piece, in seconds: the machine's clock may be set meanwhile.
 NAP = 30.0
 FAILURE_PAUSE = 1.0
+# How often the ledger is asked for its time, in seconds.
+ASK_EVERY = 60.0
 
 
 class Cron:
@@ -40,6 +43,9 @@ class Cron:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._stop = asyncio.Event()
+        # By how much the ledger's clock, which all processes have in common, is ahead of ours.
+        self._ahead = timedelta(0)
+        self._asked_at = float("-inf")
 
     def stop(self) -> None:
         self._stop.set()
@@ -60,7 +66,7 @@ class Cron:
         except ConfigurationError as error:
             logger.error("The task %s does not run: %s", definition.name, error)  # noqa: TRY400
             return
-        now = datetime.now(UTC)
+        now = await self._now()
         await self._until_done(lambda: self._runtime.ledger.schedule(definition.name, now))
         missed = schedule.latest(now)
         if missed is not None and definition.options.catch_up:
@@ -74,12 +80,22 @@ class Cron:
             now = max(now, tick)
 
     async def _sleep_until(self, tick: datetime) -> datetime:
-        while (left := (tick - datetime.now(UTC)).total_seconds()) > 0:
+        while (left := (tick - await self._now()).total_seconds()) > 0:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), min(left, NAP))
             if self._stop.is_set():
                 break
-        return datetime.now(UTC)
+        return await self._now()
+
+    async def _now(self) -> datetime:
+        """By the ledger's clock, which is asked once a minute."""
+        loop = self._runtime.loop
+        if loop.time() - self._asked_at > ASK_EVERY:
+            told = await self._until_done(self._runtime.ledger.now)
+            if told is not None:
+                self._ahead = told - datetime.now(UTC)
+                self._asked_at = loop.time()
+        return datetime.now(UTC) + self._ahead
 
     async def _go_for(self, definition: TaskDefinition, tick: datetime) -> None:
         new = self._new(definition)
@@ -110,12 +126,14 @@ class Cron:
 
     def _new(self, definition: TaskDefinition) -> NewExecution:
         options = effective(definition, self._runtime.settings)
+        arguments = definition.encode({})
         return NewExecution(
             id=new_id(),
             name=definition.name,
             queue=options.queue,
             priority=options.priority,
-            arguments=definition.stored(definition.encode({})),
+            arguments=definition.stored(arguments),
+            unique_key=unique_key(definition, arguments),
             max_retries=options.retry.max_retries,
             rerun_on_crash=definition.options.rerun_on_crash,
             actor="cron",

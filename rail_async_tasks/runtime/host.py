@@ -89,8 +89,17 @@ def bus() -> Bus:
     process = _process
     with process.lock:
         if process.bus is None:
-            process.bus = MemoryBus()
+            process.bus = _make_bus()
         return process.bus
+
+
+def _make_bus() -> Bus:
+    settings = get_settings()
+    if settings.bus == "memory" or settings.redis_url is None:
+        return MemoryBus()
+    from rail_async_tasks.bus.redis import RedisBus  # needs redis-py
+
+    return RedisBus(settings.redis_url, settings.subscription_channel)
 
 
 def current() -> Runtime | None:
@@ -212,7 +221,8 @@ async def startup() -> None:
     _going_away, _server_loop = False, asyncio.get_running_loop()
     settings = get_settings()
     if settings.enabled and settings.backend != "sync":
-        await aruntime(in_thread=settings.backend == "thread")
+        runtime = await aruntime(in_thread=settings.backend == "thread")
+        runtime.under_server = runtime.loop is _server_loop
 
 
 async def drain() -> None:

@@ -15,8 +15,6 @@ from contextlib import suppress
 from typing import Protocol
 from uuid import UUID
 
-from django.db import DatabaseError
-
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.port import Leases
 
@@ -99,6 +97,10 @@ class Leaseholder(Protocol):
         ...
 
 
+class LoopClosed(Exception):
+    """There is no runtime any more."""
+
+
 class Lease:
     """The thread that keeps the lease of one runtime.
 
@@ -147,7 +149,8 @@ class Lease:
         with self._lock:
             over = self._term.is_over(boottime())
         if over:
-            self._fence("it could not be renewed in time")
+            with suppress(LoopClosed):
+                self._fence("it could not be renewed in time")
 
     # --- in the thread ---------------------------------------------------------------------------
 
@@ -163,8 +166,8 @@ class Lease:
                     # A renewal that had to wait has stored an old time.
                     beat_at = now + interval if time.monotonic() - now < interval else 0.0
                 self._stop.wait(min(LOOK, interval))
-        except RuntimeError:  # the loop was closed under us: nothing runs on it
-            logger.debug("The lease's loop is closed", exc_info=True)
+        except LoopClosed:  # under us: nothing runs on it
+            logger.debug("The lease's loop is closed")
         finally:
             self._end()
 
@@ -180,28 +183,31 @@ class Lease:
             current = self._id
             if current is None:
                 self._begin(sent_at)
-            elif self._leases.renew(current):
+            elif self._leases.renew(current, self._seconds):
                 self._renewed(current, sent_at)
             else:
                 self._fence("another process took this one for dead")
                 return
             self._judge()
             self._complained = False
-        except DatabaseError as error:
+        except LoopClosed:
+            raise
+        except Exception as error:  # whatever it is: without this thread the process is of no use
             self._leases.reset()
             if not self._complained:
                 logger.warning("The lease could not be renewed: %s", error)
+                logger.debug("The renewal that failed", exc_info=True)
                 self._complained = True
             if self._id is not None and self._one_writer and "locked" in str(error):
                 self._renewed(self._id, sent_at)
 
     def _begin(self, sent_at: float) -> None:
         fresh = new_id()
-        self._leases.begin(fresh, self._names())
+        self._leases.begin(fresh, self._names(), self._seconds)
         with self._lock:
             self._id = fresh
         self._renewed(fresh, sent_at)
-        self._call_loop(self._holder.leased, fresh)
+        self._tell(self._holder.leased, fresh)
 
     def _renewed(self, runtime_id: UUID, sent_at: float) -> None:
         if self._one_writer:
@@ -215,12 +221,12 @@ class Lease:
         with self._lock:
             if not self._term.may_judge(boottime()):
                 return
-        silent = self._leases.condemn(self._seconds)
+        silent = self._leases.condemn()
         if silent:
-            logger.warning("%d processes have been silent for %g s", silent, self._seconds)
+            logger.warning("%d processes have been silent for longer than their lease", silent)
         holders = self._leases.orphaned()
         if holders:
-            self._call_loop(self._holder.orphans, frozenset(holders))
+            self._tell(self._holder.orphans, frozenset(holders))
         if time.monotonic() >= self._forget_at:
             self._forget_at = time.monotonic() + FORGET_EVERY
             self._leases.forget()
@@ -233,15 +239,21 @@ class Lease:
         if lost is None:
             return
         logger.error("The lease of %s is over: %s. What ran under it is handed back.", lost, why)
-        self._call_loop(self._holder.fenced, lost)
+        self._tell(self._holder.fenced, lost)
 
     def _end(self) -> None:
         try:
             if self._id is not None:
                 self._leases.end(self._id)
-        except DatabaseError as error:
+        except Exception as error:
             logger.warning("The end of the lease could not be stored: %s", error)
         finally:
             self._leases.reset()
-            with suppress(RuntimeError):  # the loop was closed before
-                self._call_loop(self._holder.lease_ended)
+            with suppress(LoopClosed):
+                self._tell(self._holder.lease_ended)
+
+    def _tell(self, callback: Callable[..., object], *args: object) -> None:
+        try:
+            self._call_loop(callback, *args)
+        except RuntimeError as error:
+            raise LoopClosed from error

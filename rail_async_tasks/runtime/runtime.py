@@ -14,7 +14,7 @@ from uuid import UUID
 
 import anyio
 import msgspec
-from django.db import InterfaceError, OperationalError
+from django.db import DatabaseError, DataError, IntegrityError, InterfaceError
 
 from rail_async_tasks.bus.port import Bus
 from rail_async_tasks.conf import TaskSettings
@@ -33,6 +33,7 @@ from rail_async_tasks.ledger.port import (
     Recovery,
     Settled,
 )
+from rail_async_tasks.runtime import verdict as verdicts
 from rail_async_tasks.runtime.admission import Admission
 from rail_async_tasks.runtime.attempt import Attempt
 from rail_async_tasks.runtime.brokers import Broker
@@ -65,6 +66,8 @@ FLUSH_PATIENCE = 5.0
 CALLBACK_PATIENCE = 1.0
 # How long the end of a process waits for a claim, in seconds.
 CATCH_UP_PATIENCE = 2.0
+# After how long (seconds) an outcome is offered again that the database would not take.
+STORE_AGAIN = 1.0
 # Orphans that are freed in one statement.
 RECOVERY_PAGE = 200
 # How long the caller of a creation waits for it, in seconds.
@@ -96,6 +99,10 @@ class Runtime:
         self.admission = Admission(ledger) if admission is None else admission
         self.loop = asyncio.get_running_loop()
         self.draining = False
+        # In a server's loop, which drains us before it ends. If it does not, something that runs in
+        # it has ended the process: what ran is lost with it, and counts as a crash for each.
+        self.under_server = False
+        self.abandoned = False
         self._drained = asyncio.Event()
         self._hurried = False
         self.slots = Slots(
@@ -147,6 +154,8 @@ class Runtime:
     def start(self) -> None:
         """Starts the writers and the host task; `ready` tells when claims may begin."""
         self.ledger.start()
+        if self.settings.emit_subscriptions:
+            self.bus.start(self.ledger, self._cancel_told)
         self._watchdog.start()
         leases = self.ledger.leases()
         if leases is None:
@@ -195,6 +204,7 @@ class Runtime:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._dispatcher.run)
                 group.start_soon(self._sweeper.run)
+                group.start_soon(self._sweeper.find_told_cancels)
                 group.start_soon(self._cleaner.run)
                 group.start_soon(self._cron.run)
                 self._ready.set()
@@ -202,13 +212,16 @@ class Runtime:
                     await self._workers.hire(group)
                 finally:
                     # Also when the loop is shut down under us: nothing may start any more.
+                    self.abandoned = self.under_server and not self.draining
                     self.draining = True
                     self._drained.set()
                     self._dispatcher.wake()
                     self._sweeper.stop()
                     self._cleaner.stop()
                     self._cron.stop()
-                    if not self._stop.is_set():
+                    if self.abandoned:
+                        logger.critical("Something has ended the server's loop without a drain")
+                    elif not self._stop.is_set():
                         self._interrupt_all(Interruption.HAND_BACK)
         finally:
             with anyio.CancelScope(shield=True):
@@ -229,6 +242,7 @@ class Runtime:
         if self._broker is not None:
             with contextlib.suppress(Exception):  # the process is ending, the rows are safe
                 await asyncio.wait_for(self._broker.aclose(), FLUSH_PATIENCE)
+        await self.bus.stop()
         self._watchdog.stop()
         self._threads.shutdown()
         self._lanes.close()
@@ -285,7 +299,8 @@ class Runtime:
         if self.slots.leaked:
             # The group would wait for bodies that do not end; what they hold has been settled.
             logger.error("%d bodies that were given up are left behind", self.slots.leaked)
-            await self._close()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._close(), FLUSH_PATIENCE)
             return
         await asyncio.wait([self._host], timeout=FLUSH_PATIENCE)
         if not self._host.done():
@@ -479,13 +494,25 @@ class Runtime:
         self._settle(attempt, outcome)
 
     def _settle(self, attempt: Attempt, outcome: Outcome) -> None:
+        if self.abandoned:
+            return  # the rows are recovered by others
         self._unsettled += 1
         self.ledger.settle(outcome, partial(self._settlement, attempt, outcome))
+
+    def _settle_again(self, attempt: Attempt, outcome: Outcome) -> None:
+        self._unsettled -= 1
+        self._settle(attempt, outcome)
 
     def _settlement(
         self, attempt: Attempt, outcome: Outcome, settled: Settled | BaseException | None
     ) -> None:
         self._unsettled -= 1
+        if isinstance(settled, BaseException) and not is_of_row(settled):
+            # Nothing is wrong with the outcome: it is kept until the database is mended.
+            logger.error("The outcome of task %s can't be stored yet: %s", outcome.id, settled)
+            self._unsettled += 1
+            self.loop.call_later(STORE_AGAIN, self._settle_again, attempt, outcome)
+            return
         if isinstance(settled, BaseException) and not attempt.refused:
             logger.error("The outcome of task %s can't be stored: %s", outcome.id, settled)
             attempt.refused = True
@@ -525,6 +552,11 @@ class Runtime:
         if attempt is not None:
             attempt.snapshot = msgspec.structs.replace(attempt.snapshot, cancel_requested=True)
             attempt.interrupt(Interruption.CANCEL)
+
+    def _cancel_told(self, execution_id: UUID) -> None:
+        """Another process says that it has asked for a cancel; the row tells whether it has."""
+        if execution_id in self.attempts:
+            self._sweeper.look_for_cancels()
 
     # --- the lease -------------------------------------------------------------------------------
 
@@ -573,7 +605,11 @@ class Runtime:
     def disown(self, held: Held) -> None:
         """Hands a running row back that is this runtime's and that it does not know."""
         logger.error("Task %s is held here and unknown; it is handed back", held.id)
-        outcome = Outcome(id=held.id, token=held.token, status=Status.RETRYING, progress=0)
+        settings = self.settings
+        outcome = verdicts.lost(
+            held.id, held.token, rerun_on_crash=held.rerun_on_crash,
+            ttl=settings.result_ttl_seconds, callback=hold_of(settings),
+        )  # fmt: skip
         self._unsettled += 1
         self.ledger.settle(outcome, self._disowned)
 
@@ -654,16 +690,21 @@ class Runtime:
                 )
             )
 
+    @property
+    def blocked(self) -> int:
+        """How often something held the event loop for over a second."""
+        return self._watchdog.blocked
+
     def statistics(self) -> dict[str, int]:
         """What goes on in this process, for operators."""
         return {
             "running": self.slots.running,
             "leaked": self.slots.leaked,
             "unsettled": self._unsettled,
-            "blocked": self._watchdog.blocked,
+            "blocked": self.blocked,
             "fences": self.fences,
             "recovered": self.recovered,
-            **({} if self.inbox is None else {"dropped": self.inbox.dropped}),
+            **({} if self.inbox is None else {"refused": self.inbox.dropped}),
             **self.bus.statistics(),
         }
 
@@ -673,9 +714,16 @@ def unavailable() -> BackendUnavailable:
     return BackendUnavailable("The task could not be stored: the database has failed.")
 
 
+def is_of_row(error: BaseException) -> bool:
+    """Whether it is what was to be written that is wrong, and not the database."""
+    if isinstance(error, DataError | IntegrityError):
+        return True
+    return not isinstance(error, DatabaseError | InterfaceError)
+
+
 def refusal(error: BaseException) -> BaseException:
     """What the caller is told when an execution could not be stored."""
-    if not isinstance(error, OperationalError | InterfaceError):
+    if is_of_row(error):
         return error
     logger.error("A task could not be stored: %s", error)
     told = unavailable()

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -19,13 +18,15 @@ logger = logging.getLogger("rail_async_tasks.runtime")
 
 # A cancel that was asked for in another process is heeded within this time, in seconds.
 INTERVAL = 1.0
+# Between two looks for cancels that other processes have told of, in seconds.
+PAUSE = 0.1
 # Every so many looks: watched executions that run elsewhere; queues that no setting names.
 WATCHED_EVERY = 2
 QUEUES_EVERY = 30
 HELD_EVERY = 5
 NAMES_EVERY = 10
-# By how much (seconds) the looks at an owner's changes overlap: the clocks of the database and of
-# this machine may differ, and a change shows only with its commit. A watcher sees none of it twice.
+# By how much (seconds) the looks at an owner's changes overlap: a change shows only with its
+# commit, and a look may wait for its turn. A watcher sees none of it twice.
 OVERLAP = 5.0
 
 
@@ -35,12 +36,33 @@ class Sweeper:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._stop = asyncio.Event()
-        self._owners_read_at = time.time()
+        self._cancels_told = asyncio.Event()
+        self._owners_read_at = time.monotonic()
+        self._failing = False  # the last look has: it was told
         self._unknown_rows: set[UUID] = set()
         self._unknown_names: dict[str, float] = {}
 
     def stop(self) -> None:
         self._stop.set()
+        self._cancels_told.set()
+
+    def look_for_cancels(self) -> None:
+        """Looks for cancels of what runs here before the next look is due. On the loop."""
+        self._cancels_told.set()
+
+    async def find_told_cancels(self) -> None:
+        """The looks that were asked for, one after the other, with a pause after each."""
+        while True:
+            await self._cancels_told.wait()
+            if self._stop.is_set():
+                return
+            self._cancels_told.clear()
+            try:
+                await self._find_cancels()
+            except Exception as error:
+                logger.warning("A look at the ledger failed: %s", error)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), PAUSE)
 
     async def run(self) -> None:
         looks = 0
@@ -61,7 +83,11 @@ class Sweeper:
         try:
             await self._look(looks)
         except Exception as error:
-            logger.warning("A look at the ledger failed: %s", error)
+            if not self._failing:
+                logger.warning("A look at the ledger failed: %s", error)
+            self._failing = True
+        else:
+            self._failing = False
 
     async def _look(self, looks: int) -> None:
         if self._runtime.attempts:
@@ -92,20 +118,20 @@ class Sweeper:
             return
         found = await self._runtime.ledger.reread(wanted)
         for snapshot in found:
-            bus.publish(snapshot)
+            bus.deliver(snapshot)
         for gone in set(wanted) - {snapshot.id for snapshot in found}:
             bus.end(gone)
 
     async def _reread_owners(self) -> None:
         """The same for watchers of all that an owner does."""
-        began = time.time()
+        began = time.monotonic()
         owners = {owner_of(topic) for topic in self._runtime.bus.watched()} - {None}
         since = self._owners_read_at if owners else began
         wanted = [owner_id for owner_id in owners if owner_id is not None]
         if wanted:
-            at = datetime.fromtimestamp(since - OVERLAP, UTC)
-            for snapshot in await self._runtime.ledger.changed_since(wanted, at):
-                self._runtime.bus.publish(snapshot)
+            seconds = began - since + OVERLAP
+            for snapshot in await self._runtime.ledger.changed_lately(wanted, seconds):
+                self._runtime.bus.deliver(snapshot)
         self._owners_read_at = began
 
     async def _find_unknown_rows(self) -> None:

@@ -114,6 +114,20 @@ def handed_back(terms: Terms) -> Verdict:
     )
 
 
+def lost(
+    execution_id: UUID, token: UUID, *, rerun_on_crash: bool, ttl: float | None,
+    callback: float | None,
+) -> Outcome:  # fmt: skip
+    """What becomes of an attempt of which the process that holds it knows nothing any more."""
+    if rerun_on_crash:
+        return Outcome(id=execution_id, token=token, status=Status.RETRYING, progress=0)
+    return Outcome(
+        id=execution_id, token=token, status=Status.FAILED, progress=0,
+        error="The process that ran it has lost sight of it, and the task may not run twice.",
+        error_code=ErrorCode.WORKER_LOST, ttl=ttl, callback=callback,
+    )  # fmt: skip
+
+
 def interrupted(why: Interruption, terms: Terms) -> Verdict:
     """The body ended because it was asked to, or did not and was given up."""
     if why is Interruption.TIMEOUT:

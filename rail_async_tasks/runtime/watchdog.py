@@ -13,9 +13,10 @@ from typing import Any
 
 logger = logging.getLogger("rail_async_tasks.runtime")
 
-# How often (seconds) the loop is asked for a sign of life, and how late it may be with it.
-TICK = 0.25
-BLOCKED = 1.0
+# How often (seconds) the loop is asked for a sign of life, and how late it may be with it: less by
+# a tick than the second that is promised, for a look may come just before the block is over.
+TICK = 0.1
+BLOCKED = 0.9
 
 
 class Watchdog:
@@ -58,7 +59,7 @@ class Watchdog:
                 seen, told = self._ticked_at, False
                 if not self._ask():
                     return
-            elif (lag := self.lag) > BLOCKED + TICK and not told:
+            elif (lag := self.lag) > BLOCKED and not told:
                 told = True
                 self.blocked += 1
                 self._complain(lag)

@@ -46,12 +46,13 @@ class Server:
         self._log = self._folder / "errors"
         self._watched = self._folder / "acceptance_watched.py"
         self._watched.touch()
+        its_path = [env["PYTHONPATH"]] if "PYTHONPATH" in env else []
         env = {
             "DJANGO_SETTINGS_MODULE": "tests.acceptance.settings",
             **env,
             **self.kind.env,
             "ACCEPTANCE_TASK_SETTINGS": json.dumps(task_settings),
-            "PYTHONPATH": f"{ROOT}:{self._folder}",
+            "PYTHONPATH": ":".join([*its_path, str(ROOT), str(self._folder)]),
             "PYTHONWARNINGS": "default",
         }
         # The keeper removes its folder, with all that the server said, when it has ended it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -15,8 +16,11 @@ from rail_async_tasks.bus import memory
 from rail_async_tasks.bus.mailbox import Mailbox
 from rail_async_tasks.bus.memory import MemoryBus
 from rail_async_tasks.bus.port import Bus
+from rail_async_tasks.bus.redis import RedisBus
 from rail_async_tasks.events import TaskSnapshot, owner_topic, task_topic
 from rail_async_tasks.ids import new_id
+from rail_async_tasks.ledger.memory import MemoryLedger
+from tests.services.redis import RedisServer
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -38,9 +42,19 @@ async def ended(mailbox: Mailbox) -> bool:
     return True
 
 
-@pytest.fixture
-def bus(anyio_backend: Any) -> Bus:
-    return MemoryBus()
+@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.redis)])
+async def bus(request: pytest.FixtureRequest, anyio_backend: Any) -> AsyncIterator[Bus]:
+    if request.param == "memory":
+        yield MemoryBus()
+        return
+    server: RedisServer = request.getfixturevalue("redis_server")
+    redis_bus = RedisBus(server.url, f"test-{new_id()}")
+    redis_bus.start(MemoryLedger(), lambda _: None)
+    async with asyncio.timeout(5):
+        while not redis_bus.connected:  # noqa: ASYNC110 (it tells nobody)
+            await asyncio.sleep(0.002)
+    yield redis_bus
+    await redis_bus.stop()
 
 
 async def test_a_subscriber_hears_of_its_topic_only(bus: Bus, loop_kind: str) -> None:
@@ -212,3 +226,16 @@ async def test_a_crowd_of_subscribers_is_served_in_slices(
     assert {(await read(mailbox)).seq for mailbox in mailboxes} == {3}
     for context in contexts:
         await context.__aexit__(None, None, None)
+
+
+async def test_what_is_delivered_stays_in_this_process(bus: Bus) -> None:
+    """Subscribers here get it; nothing is published."""
+    it = new_id()
+    async with bus.subscribe(task_topic(it)) as mailbox:
+        bus.deliver(snapshot(it, 2))
+        assert (await read(mailbox)).seq == 2
+        assert bus.statistics()["published"] == 0
+        bus.publish(snapshot(it, 3))
+        assert (await read(mailbox)).seq == 3
+        assert bus.statistics()["published"] == 1
+    assert bus.connected

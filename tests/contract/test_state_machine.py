@@ -208,7 +208,8 @@ class Machine(RuleBasedStateMachine):
         (settled,) = self._do(Settle(outcome, ignore))
         if row.status is not Status.RUNNING or row.token != attempt.token:
             # The one exception: its own outcome, asked about again, is still its own.
-            assert settled is None or settled.status == row.status
+            its_own = row.token == attempt.token
+            assert settled is None or (its_own and settled.status == row.status)
             return
         assert settled is not None
         status = always or (Status.CANCELLED if row.cancel_requested else wanted)
@@ -263,6 +264,7 @@ class Machine(RuleBasedStateMachine):
                 status = Status.RETRYING if row.crashes < MAX_CRASHES else Status.FAILED
             self._edge(row, "holder dead", status)
             row.crashes += 1
+            row.token = None  # whatever the lost attempt still says is nobody's
 
     # --- what always holds -----------------------------------------------------------------------
 

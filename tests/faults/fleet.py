@@ -64,16 +64,24 @@ class Fleet:
         Fleet.latest = []
         self._stack = stack
 
-    async def serve(self, *, kind: str = "uvicorn", **task_settings: Any) -> Server:
-        [server] = await self.serve_many(1, kind=kind, **task_settings)
+    async def serve(
+        self, *, kind: str = "uvicorn", env: dict[str, str] | None = None, **task_settings: Any
+    ) -> Server:
+        [server] = await self.serve_many(1, kind=kind, env=env, **task_settings)
         return server
 
     async def serve_many(
-        self, count: int, *, kind: str = "uvicorn", **task_settings: Any
+        self,
+        count: int,
+        *,
+        kind: str = "uvicorn",
+        env: dict[str, str] | None = None,
+        **task_settings: Any,
     ) -> list[Server]:
-        """So many, started at once; returns when all of them answer."""
+        """So many, started at once; returns when all of them answer. `env` is theirs alone."""
         options = {"lease_seconds": LEASE, "drain_seconds": 1, **task_settings}
-        servers = [Server(self.env, kind=KINDS[kind], **options) for _ in range(count)]
+        its = {**self.env, **(env or {})}
+        servers = [Server(its, kind=KINDS[kind], **options) for _ in range(count)]
         Fleet.latest += servers
         for server in servers:
             self._stack.callback(server.stop)

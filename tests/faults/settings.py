@@ -13,6 +13,7 @@ from tests.acceptance.settings import *  # noqa: F403
 from tests.acceptance.settings import DATABASES, INSTALLED_APPS, RAIL_DJANGO_GRAPHQL
 
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.faults.bodies"]
+ROOT_URLCONF = "tests.faults.urls"
 
 _over = json.loads(os.environ.get("FAULTS_DATABASE", "{}"))
 

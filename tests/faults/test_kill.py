@@ -91,3 +91,20 @@ async def test_the_same_with_the_lease_that_is_the_default(
     await until_judging(began, DEFAULT_LEASE)
     times = await killed(fleet, doomed, DEFAULT_LEASE)
     report("kill", database=database.kind, rounds=1, lease=DEFAULT_LEASE, seconds=spread(times))
+
+
+@forms("size", on("postgres", 1), on("sqlite", 1, long=True))
+async def test_a_task_that_ends_the_loop_fails_in_the_end(
+    database: Any, fleet: Fleet, size: int
+) -> None:
+    """As one that kills its process: it costs a crash each time."""
+    ids: list[str] = []
+    for _ in range(2):
+        doomed = await fleet.serve(max_crashes=1)
+        if not ids:
+            ids = [await fleet.client(doomed, anonymous=True).start("leave")]
+        await asyncio.to_thread(doomed.wait, 20)
+    await fleet.serve(max_crashes=1)
+    [row] = await until_final(ids, 20)
+    assert (row.status, row.error_code) == ("failed", "worker_lost")
+    assert (row.attempts, row.crashes) == (2, 2)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from tests.acceptance.client import Client
-from tests.faults.fleet import Fleet, poll, report, threads, until_final
+from tests.faults.fleet import Fleet, poll, report, until_final
+from tests.faults.used import Used, options
 
 CANCEL = "mutation($id: ID!) { cancelTask(id: $id) { status } }"
 # Of every five tasks one is cancelled and one runs into its timeout of a second.
@@ -32,37 +31,6 @@ KINDS = {
     "pool": ("postgres", {"OPTIONS": {"pool": {"min_size": 1, "max_size": 4}}}),
     "max_age": ("postgres", {"CONN_MAX_AGE": 60}),
 }
-
-
-class Used:
-    """What a server's process has open."""
-
-    def __init__(self, pid: int, database: Any) -> None:
-        self._pid = pid
-        self._database = database
-
-    def threads(self) -> int:
-        return threads(self._pid)
-
-    def connections(self) -> int:
-        """To the database. On SQLite: files that are open; its closed connections may keep some."""
-        if self._database.kind == "sqlite":
-            name = self._database.url.removeprefix("sqlite:///")
-            links = Path(f"/proc/{self._pid}/fd").iterdir()
-            return sum(str(_target(link)) == name for link in links)
-        query = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND application_name = %s"
-        url, _, name = self._database.url.rpartition("/")
-        with psycopg.connect(f"{url}/postgres", autocommit=True) as connection:
-            row = connection.execute(query, [name, "the server"]).fetchone()
-        assert row is not None
-        return int(row[0])
-
-
-def _target(link: Path) -> Path | None:
-    try:
-        return link.readlink()
-    except OSError:  # closed meanwhile
-        return None
 
 
 async def batch(client: Client) -> Counter[str]:
@@ -99,9 +67,7 @@ async def test_connections_and_threads_return_to_where_they_were(
     database: Any, fleet: Fleet, over: dict[str, Any], batches: int
 ) -> None:
     """After cancels, timeouts and errors, in coroutines and threads that use the ORM."""
-    if database.kind == "postgres":
-        options = {"application_name": "the server", **over.get("OPTIONS", {})}
-        over = {**over, "OPTIONS": options}
+    over = options(database, over)
     fleet.env["FAULTS_DATABASE"] = json.dumps(over)
     server = await fleet.serve(max_workers=WORKERS, lease_seconds=15)
     client, used = fleet.client(server), Used(server.pid, database)

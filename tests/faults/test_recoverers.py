@@ -42,7 +42,12 @@ def orphan(count: int) -> list[str]:
     ]  # fmt: skip
     with transaction.atomic():
         TaskRuntime.objects.create(
-            id=holder, place="gone 1", started_at=LONG_AGO, renewed_at=LONG_AGO, dead=False
+            id=holder,
+            place="gone 1",
+            started_at=LONG_AGO,
+            renewed_at=LONG_AGO,
+            lapses_at=LONG_AGO,
+            dead=False,
         )
         TaskExecution.objects.bulk_create(made)
     return [str(it.id) for it in made]

@@ -102,7 +102,7 @@ async def test_recovery_is_told(store: str, configure: Configure) -> None:
     born = await start(declared(), delay=3600.0)
     await TaskRuntime.objects.acreate(
         id=(gone := new_id()), place="gone", started_at="2020-01-01T00:00:00Z",
-        renewed_at="2020-01-01T00:00:00Z", dead=True,
+        renewed_at="2020-01-01T00:00:00Z", lapses_at="2020-01-01T00:00:00Z", dead=True,
     )  # fmt: skip
     await TaskExecution.objects.filter(id=born.id).aupdate(
         status="running", runtime_id=gone, token=new_id(), attempts=1, seq=2, run_after=None

@@ -129,7 +129,7 @@ async def test_a_delivery_that_comes_twice_runs_once(store: str, broker: ListBro
     assert (len(runs), (await row(handle.id)).attempts) == (1, 1)
     runtime = host.current()
     assert runtime is not None
-    assert runtime.statistics()["dropped"] == 51
+    assert runtime.statistics()["refused"] == 51
 
 
 @pytest.mark.parametrize(

@@ -142,3 +142,40 @@ def test_a_wrong_expression_is_an_error_of_the_checks(
 
     with pytest.raises(SystemCheckError, match=r"cron\.wrong"):
         call_command("check", "--tag", "rail_async_tasks")
+
+
+@on_databases
+async def test_a_unique_task_has_one_tick_unfinished(
+    store: str, monkeypatch: pytest.MonkeyPatch, runtimes: AsyncExitStack
+) -> None:
+    """The next ones find it, as whoever enqueues it does."""
+    monkeypatch.setattr(cron, "Schedule", EveryHalfSecond)
+    go = asyncio.Event()
+
+    @task(name="cron.unique", cron="* * * * *", unique=True)
+    async def unique() -> None:
+        await go.wait()
+
+    runtime = await run(runtimes)
+    await until(lambda: runtime.attempts)
+    first = next(iter(runtime.attempts))
+    await asyncio.sleep(3 * STEP)
+    assert list(runtime.attempts) == [first]
+    assert (await unique.aenqueue()).id == first
+    assert len(await service.alist(SYSTEM, name="cron.unique", limit=10)) == 1
+    go.set()
+
+
+@on_databases
+async def test_ticks_are_the_ledgers(
+    store: str, monkeypatch: pytest.MonkeyPatch, runtimes: AsyncExitStack
+) -> None:
+    """A process whose own clock is wrong takes no tick before its time, nor misses one."""
+    runtime = await run(runtimes)
+    told = await runtime.ledger.now()
+    monkeypatch.setattr(type(runtime.ledger), "now", lambda ledger: ahead())
+
+    async def ahead() -> datetime:
+        return told + timedelta(hours=1)
+
+    assert abs(await runtime._cron._now() - await ahead()) < timedelta(seconds=1)

@@ -420,7 +420,9 @@ async def test_a_lost_worker_an_unknown_name_and_wrong_arguments(
     lost, unknown, invalid = [await typed.using(delay=3600).aenqueue(n=1) for _ in range(3)]
     gone = new_id()
     at = "2020-01-01T00:00:00Z"
-    await TaskRuntime.objects.acreate(id=gone, place="x", started_at=at, renewed_at=at, dead=True)
+    await TaskRuntime.objects.acreate(
+        id=gone, place="x", started_at=at, renewed_at=at, lapses_at=at, dead=True
+    )
     rows = TaskExecution.objects
     await rows.filter(id=unknown.id).aupdate(name="callback.renamed")
     await rows.filter(id=invalid.id).aupdate(arguments={"n": "many"}, run_after=None)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.db import OperationalError, connection
+from django.db import InterfaceError, OperationalError, connection
 
 from rail_async_tasks import Task, service, task
 from rail_async_tasks.access import SYSTEM
@@ -19,9 +19,13 @@ from rail_async_tasks.bus.memory import MemoryBus
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.definition import registry
 from rail_async_tasks.ids import new_id
+from rail_async_tasks.ledger.leases import OrmLeases
+from rail_async_tasks.ledger.orm import OrmLedger
+from rail_async_tasks.ledger.port import Outcome, Recovery
 from rail_async_tasks.models import TaskExecution, TaskRuntime
 from rail_async_tasks.runtime import host, sweeper
 from rail_async_tasks.runtime.runtime import Runtime
+from rail_async_tasks.states import Status
 from tests.integration.conftest import Configure, on_databases
 from tests.integration.waiting import final, until
 
@@ -59,7 +63,7 @@ async def orphan(noop: Task, *, known: bool = True, **columns: Any) -> Any:
     if known:
         at = "2020-01-01T00:00:00Z"
         await TaskRuntime.objects.acreate(
-            id=holder, place="gone 1", started_at=at, renewed_at=at, dead=False
+            id=holder, place="gone 1", started_at=at, renewed_at=at, lapses_at=at, dead=False
         )
     values = {"attempts": 1, "seq": 2, "run_after": None, **columns}
     await TaskExecution.objects.filter(id=handle.id).aupdate(
@@ -146,8 +150,6 @@ async def test_a_claim_that_outlasts_its_lease_starts_nothing(
     store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also while there is no other lease yet: it is handed back, and runs under the next one."""
-    from rail_async_tasks.ledger.leases import OrmLeases
-
     configure(lease_seconds=LEASE)
     held: list[bool] = []
 
@@ -213,7 +215,7 @@ async def test_a_name_that_nobody_knows_fails_after_a_while(
     at = "2020-01-01T00:00:00Z"
     newer = await TaskRuntime.objects.acreate(
         id=new_id(), place="newer 1", names=["recovery.newer"], started_at=at,
-        renewed_at="2999-01-01T00:00:00Z",
+        renewed_at="2999-01-01T00:00:00Z", lapses_at="2999-01-01T00:00:00Z",
     )  # fmt: skip
     for handle, name in ((known, "recovery.newer"), (unknown, "recovery.nowhere")):
         await TaskExecution.objects.filter(id=handle.id).aupdate(name=name, run_after=None)
@@ -231,8 +233,6 @@ async def test_an_outage_of_the_database_is_nobodys_crash(
     store: str, configure: Configure, stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two processes that could not renew for longer than the lease: neither condemns the other."""
-    from rail_async_tasks.ledger.leases import OrmLeases
-
     configure(lease_seconds=LEASE)
     noop = declared()
     await final(await noop.aenqueue())
@@ -257,14 +257,15 @@ async def test_an_outage_of_the_database_is_nobodys_crash(
     assert (await final(await noop.aenqueue())).status == "completed"
 
 
+@pytest.mark.parametrize("seconds", [1.05, 2.0])
 async def test_who_blocks_the_loop_is_named(
-    store: str, configure: Configure, caplog: pytest.LogCaptureFixture
+    store: str, configure: Configure, caplog: pytest.LogCaptureFixture, seconds: float
 ) -> None:
     """With its stack, while it is at it; and counted."""
 
     @task(name="recovery.blocker")
     async def blocker() -> None:
-        time.sleep(2.0)  # noqa: ASYNC251 (that is the point)
+        time.sleep(seconds)  # noqa: ASYNC251 (that is the point)
 
     caplog.set_level(logging.WARNING)
     handle = await blocker.aenqueue()
@@ -275,7 +276,99 @@ async def test_who_blocks_the_loop_is_named(
     told = [it.getMessage() for it in caplog.records if "has been blocked" in it.getMessage()]
     assert len(told) == 1
     assert f"the task recovery.blocker ({handle.id})" in told[0]
-    assert "time.sleep(2.0)" in told[0]
+    assert "time.sleep(seconds)" in told[0]
+
+
+@pytest.mark.parametrize("rerun", [True, False])
+async def test_the_late_end_of_a_lost_attempt_is_not_accepted(
+    store: str, configure: Configure, rerun: bool
+) -> None:
+    """Also where it came to the same status by itself: its failure is told once."""
+    noop = declared(rerun_on_crash=rerun)
+    await final(await noop.aenqueue())
+    runtime = host.current()
+    assert runtime is not None
+    lost = await orphan(noop)
+    row = await TaskExecution.objects.aget(id=lost.id)
+    assert row.token is not None
+    assert row.runtime_id is not None
+    status = Status.RETRYING if rerun else Status.FAILED
+    freed = await runtime.ledger.recover(Recovery(row.runtime_id, 3, None), 10)
+    assert [(it.id, it.status) for it in freed] == [(lost.id, status)]
+    answers: list[Any] = []
+    outcome = Outcome(
+        id=lost.id, token=row.token, status=status, progress=0, error="late", retried=1
+    )
+    runtime.ledger.settle(outcome, answers.append)
+    await until(lambda: answers)
+    assert answers == [None]
+    assert (await TaskExecution.objects.aget(id=lost.id)).retry_count == 0
+
+
+async def test_each_process_is_judged_by_its_own_lease(store: str, configure: Configure) -> None:
+    """A release may bring another `lease_seconds`; old and new processes live side by side."""
+    await final(await declared().aenqueue())  # the tables are there
+    short, long = new_id(), new_id()
+
+    def judged() -> set[Any]:
+        leases = OrmLeases("default")
+        leases.begin(short, [], 0.2)
+        leases.begin(long, [], 30.0)
+        time.sleep(0.5)
+        leases.condemn()
+        leases.reset()
+        return set(TaskRuntime.objects.filter(dead=True).values_list("id", flat=True))
+
+    dead = await sync_to_async(judged)()
+    assert short in dead
+    assert long not in dead
+
+
+@pytest.mark.parametrize("error", [InterfaceError("closed"), RuntimeError("odd"), KeyError("x")])
+async def test_no_error_ends_the_lease_for_good(
+    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Whatever it is: without its lease a process is of no use, and would not show it."""
+    configure(lease_seconds=LEASE)
+    noop = declared()
+    await final(await noop.aenqueue())
+    raised: list[bool] = []
+
+    def fail(leases: OrmLeases, *args: Any) -> bool:
+        raised.append(True)
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(OrmLeases, "renew", fail)
+        await until(lambda: len(raised) >= 3)
+    runtime = host.current()
+    assert runtime is not None
+    await until(lambda: runtime.holding)
+    assert (await final(await noop.aenqueue())).status == "completed"
+
+
+async def test_a_read_that_fails_holds_nothing_up(store: str, configure: Configure) -> None:
+    """Such as one that takes longer than the project's `statement_timeout`, each time."""
+    noop = declared()
+    await final(await noop.aenqueue())
+    runtime = host.current()
+    assert runtime is not None
+    tries: list[bool] = []
+
+    def too_long() -> None:
+        tries.append(True)
+        raise OperationalError("canceling statement due to statement timeout")
+
+    assert isinstance(runtime.ledger, OrmLedger)
+    reads = [asyncio.ensure_future(runtime.ledger._look_once(too_long)) for _ in range(3)]
+    handles = [await noop.aenqueue() for _ in range(20)]
+    async with asyncio.timeout(5):
+        for read in reads:
+            with pytest.raises(OperationalError):
+                await read
+        for handle in handles:
+            assert (await final(handle)).status == "completed"
+    assert 1 <= len(tries) <= 3  # those of one batch fail together
 
 
 async def test_a_stopped_runtime_leaves_no_lease(store: str, configure: Configure) -> None:

@@ -18,7 +18,7 @@ from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 from django.db import InterfaceError, OperationalError, connections, transaction
 
-from rail_async_tasks import service
+from rail_async_tasks import service, task
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.definition import define, registry
 from rail_async_tasks.errors import BackendUnavailable
@@ -443,3 +443,47 @@ def test_our_connections_wait_no_longer_than_the_lease(database: Any, settings: 
 
     assert shown() == ["4s", "4s", "4s"]
     assert shown(options="-c statement_timeout=9s") == ["4s", "9s", "4s"]
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("database", ["postgres"], indirect=True)
+async def test_a_database_that_is_read_only_for_a_while(database: Any) -> None:
+    """A failover: what has ended meanwhile is stored in the end, and does not run twice."""
+    begun: list[int] = []
+    go = asyncio.Event()
+
+    @task(name="faults.once", rerun_on_crash=False, max_retries=0)
+    async def once(info: Any) -> str:
+        begun.append(info.context.task.attempt)
+        await go.wait()
+        return "done"
+
+    def read_only(on: bool) -> None:
+        name = database.url.rpartition("/")[2]
+        with psycopg.connect(database.url, autocommit=True) as admin:
+            admin.execute("SET default_transaction_read_only = off")
+            admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = {on}")
+            admin.execute(
+                "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+
+    def close_old() -> None:
+        connections["default"].close()
+
+    handles = [await once.aenqueue() for _ in range(5)]
+    async with asyncio.timeout(10):
+        while len(begun) < 5:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    await asyncio.to_thread(read_only, on=True)
+    try:
+        go.set()
+        await asyncio.sleep(2.5)  # several tries, and two looks for rows that nobody knows
+    finally:
+        await asyncio.to_thread(read_only, on=False)
+        await sync_to_async(close_old)()  # this thread's own was ended, too
+    for handle in handles:
+        assert await handle.aresult(20) == "done"
+        row = await TaskExecution.objects.aget(id=handle.id)
+        assert (row.attempts, row.crashes, row.retry_count) == (1, 0, 0)
+    assert begun == [1] * 5

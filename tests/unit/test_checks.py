@@ -193,7 +193,6 @@ RELEASES = [
     ({"backend": "celery", "celery_app": "root.celery.app"}, "backends.celery", "celery"),
     ({"backend": "dramatiq"}, "backends.dramatiq", "dramatiq"),
     ({"backend": "django_q"}, "backends.django_q", "django_q"),
-    ({"redis_url": "redis://x"}, "bus.redis", "redis"),
 ]
 
 
@@ -209,7 +208,10 @@ def test_what_the_release_does_not_have_is_an_error(
     assert found(checks.check_packages, tasks) == []
 
 
-@pytest.mark.parametrize(("tasks", "module", "package"), RELEASES)
+@pytest.mark.parametrize(
+    ("tasks", "module", "package"),
+    [*RELEASES, ({"redis_url": "redis://x"}, "bus.redis", "redis")],
+)
 def test_a_backend_without_its_package_is_an_error(
     monkeypatch: pytest.MonkeyPatch, tasks: dict[str, Any], module: str, package: str
 ) -> None:
@@ -238,6 +240,24 @@ def test_a_setting_without_its_package_is_an_error(
 
     assert (message.id, package in message.msg) == ("rail_async_tasks.E015", True)
     assert f'pip install "rail-async-tasks[{extra}]"' in (message.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("url", "ids"),
+    [
+        ("redis://:hunter2@redis.example:6379/0", []),
+        ("rediss://ada:hunter2@redis.example/1?ssl_cert_reqs=none", []),
+        ("unix:///run/redis.sock?password=hunter2", []),
+        ("redis://:hunter2@redis.example:port", ["E006"]),
+        ("redis://:hunter2@redis.example/0?sokcet_timeout=1", ["E006"]),
+    ],
+)
+def test_a_redis_url_that_cannot_be_read_is_an_error(url: str, ids: list[str]) -> None:
+    """Said at start, without a connection, and without the password."""
+    assert found(checks.check_redis_url, {"redis_url": url}) == ids
+    assert found(checks.check_redis_url, {"redis_url": url, "bus": "memory"}) == []
+    for message in messages(checks.check_redis_url, {"redis_url": url}):
+        assert "hunter2" not in message.msg
 
 
 @pytest.mark.parametrize(

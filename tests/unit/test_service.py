@@ -107,6 +107,15 @@ async def test_a_naive_run_after_is_in_the_current_time_zone(settings: Any) -> N
     assert it.run_after == datetime(2050, 1, 1, 0, 0, tzinfo=UTC)
 
 
+async def test_whether_a_time_has_passed_is_up_to_the_ledgers_clock() -> None:
+    """It may be an hour behind this machine's; one of two days ago has passed by any clock."""
+    lately = datetime.now(UTC) - timedelta(hours=1)
+    it = await start(ECHO, run_after=lately)
+    assert (it.status, it.run_after) == ("pending", lately)
+    assert (await finished(it)).status == "completed"
+    assert (await start(ECHO, run_after=lately - timedelta(days=2))).run_after is None
+
+
 async def test_arguments_have_a_limit_in_bytes(in_memory: Configure) -> None:
     """The message names the setting."""
     in_memory(max_args_bytes=7)

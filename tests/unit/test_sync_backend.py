@@ -21,6 +21,7 @@ from rail_async_tasks.errors import Fail
 from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.runtime import host
+from rail_async_tasks.runtime.unique import unique_key
 from rail_async_tasks.service import EnqueueOptions
 
 SETTINGS = {"task_settings": {"backend": "sync"}}
@@ -196,7 +197,7 @@ def test_a_key_that_an_unfinished_task_has_leads_to_it() -> None:
     first = run(ADD, options, n=1)
     again = run(ADD, options, n=2)
     assert first.id != again.id  # the first had ended
-    key = service._unique_key(ADD, b"", options)
+    key = unique_key(ADD, b"", given="k")
     waiting = TaskExecution.objects.create(
         name=ADD.name, status="pending", queue="default", unique_key=key,
         created_at=first.created_at, updated_at=first.created_at,

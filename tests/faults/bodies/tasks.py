@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import time
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import strawberry
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import Group
+from django.utils import timezone
 
-from rail_async_tasks import TaskCancelled, task_mutation
+from rail_async_tasks import TaskCancelled, task, task_mutation
 from tests.faults.bodies import notes
 
 note = sync_to_async(notes.write)
@@ -55,6 +59,14 @@ async def wake(info: Any, how: str, seconds: float) -> int:
     if how == "cancel":
         raise TaskCancelled
     return 1
+
+
+@task_mutation(name="faults.leave", max_retries=0)
+async def leave() -> None:
+    """End the process, by way of its loop, after it was answered."""
+    await asyncio.sleep(0.5)
+    asyncio.get_running_loop().call_soon(sys.exit, 3)
+    await asyncio.sleep(60)
 
 
 @task_mutation(name="faults.work", max_retries=2)
@@ -114,6 +126,67 @@ async def step(info: Any, n: int, seconds: float) -> int:
     return n
 
 
+# --- by the clock ---------------------------------------------------------------------------------
+
+
+@task_mutation(name="faults.tell_time", max_retries=0)
+async def tell_time(info: Any) -> list[float]:
+    """Say who runs it and what time it is there, in every way there is to read it."""
+    now, here = timezone.now().timestamp(), datetime.now().timestamp()
+    return [os.getpid(), time.time(), time.time_ns() / 1e9, now, here]
+
+
+@task_mutation(name="faults.stumble", max_retries=1, retry_delay=2.0, retry_backoff=False)
+async def stumble(info: Any) -> int:
+    """Fail in the first attempt."""
+    if info.context.task.attempt == 1:
+        raise ConnectionError("the first attempt")
+    return int(info.context.task.attempt)
+
+
+@task(name="faults.later", max_retries=0)
+async def later() -> int:
+    """Say who runs it."""
+    return os.getpid()
+
+
+@task_mutation(name="faults.put_off", max_retries=0)
+async def put_off(info: Any, delay: float, at: float) -> list[str]:
+    """Start others: in so many seconds, and at that time (in seconds since 1970)."""
+    user = info.context.user
+    waiting = [
+        await later.using(delay=delay, owner=user).aenqueue(),
+        await later.using(run_after=datetime.fromtimestamp(at, UTC), owner=user).aenqueue(),
+    ]
+    return [str(os.getpid()), *(str(it.id) for it in waiting)]
+
+
+# --- once ----------------------------------------------------------------------------------------
+
+
+@task_mutation(name="faults.once", max_retries=0)
+async def once(info: Any, seconds: float) -> int:
+    """Note it, and end after so many seconds."""
+    await note(info)
+    await asyncio.sleep(seconds)
+    return int(info.context.task.attempt)
+
+
+@task_mutation(name="faults.alone", unique=True, max_retries=0)
+async def alone(info: Any, n: int, seconds: float) -> int:
+    """The same; of those with the same arguments there is one."""
+    await note(info)
+    await asyncio.sleep(seconds)
+    return n
+
+
+@task_mutation(name="faults.start_keyed", max_retries=0)
+async def start_keyed(info: Any, key: str) -> str:
+    """Start the one with that key, or find it."""
+    it = await alone.using(unique_key=key, owner=info.context.user).aenqueue(n=0, seconds=3600)
+    return str(it.id)
+
+
 # --- with the ORM, in every kind of thread; `how` it ends -----------------------------------------
 
 
@@ -140,6 +213,18 @@ def orm_in_thread(info: Any, how: str) -> int:
     return count
 
 
+@task_mutation(name="faults.count", max_retries=0)
+async def count() -> int:
+    """Ask the database, with no timeout: the machine may be busy."""
+    return await Group.objects.acount()
+
+
+@task_mutation(name="faults.count_in_thread", max_retries=0)
+def count_in_thread() -> int:
+    """The same in a thread."""
+    return Group.objects.count()
+
+
 @strawberry.type
 class Mutations:
     """All of them."""
@@ -148,6 +233,7 @@ class Mutations:
     churn = churn
     wake = wake
     work = work
+    leave = leave
     race = race
     race_on = race_on
     race_in_thread = race_in_thread
@@ -155,3 +241,11 @@ class Mutations:
     step = step
     orm = orm
     orm_in_thread = orm_in_thread
+    count = count
+    count_in_thread = count_in_thread
+    tell_time = tell_time
+    stumble = stumble
+    put_off = put_off
+    once = once
+    alone = alone
+    start_keyed = start_keyed

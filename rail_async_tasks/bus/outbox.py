@@ -1,0 +1,61 @@
+"""What is to be sent to other processes: the latest of each execution, and a bounded number."""
+
+from __future__ import annotations
+
+import threading
+from itertools import islice
+from typing import NamedTuple
+
+from rail_async_tasks.bus.wire import News
+
+# Executions that news wait of; about 5 MB. More can wait only while the server is away.
+CAPACITY = 10_000
+
+
+class Parcel(NamedTuple):
+    """News, and who they are for."""
+
+    news: News
+    topics: tuple[str, ...]
+    is_final: bool
+
+
+class Outbox:
+    """Filled from any thread, emptied by one. Of what is too much an end is the last to go."""
+
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        self._capacity = capacity
+        self._lock = threading.Lock()
+        # In order of arrival; a newer parcel of an execution keeps its predecessor's place.
+        self._ends: dict[int, Parcel] = {}
+        self._others: dict[int, Parcel] = {}
+        self.dropped_count = 0
+
+    def put(self, parcel: Parcel) -> None:
+        """Leaves a parcel. One that is not newer than a waiting one changes nothing."""
+        key = parcel.news.id.int  # a UUID hashes slowly
+        with self._lock:
+            waiting = self._ends.get(key) or self._others.get(key)
+            if waiting is not None and waiting.news.version >= parcel.news.version:
+                return
+            if parcel.is_final:
+                self._others.pop(key, None)
+                self._ends[key] = parcel
+            else:
+                self._others[key] = parcel
+            if len(self) > self._capacity:
+                crowd = self._others or self._ends
+                del crowd[next(iter(crowd))]
+                self.dropped_count += 1
+
+    def take(self, most: int) -> list[Parcel]:
+        """At most so many, the ends first; they are not here any more."""
+        taken: list[Parcel] = []
+        with self._lock:
+            for crowd in (self._ends, self._others):
+                for key in list(islice(crowd, most - len(taken))):
+                    taken.append(crowd.pop(key))
+        return taken
+
+    def __len__(self) -> int:
+        return len(self._ends) + len(self._others)

@@ -1,0 +1,34 @@
+"""The key under which an execution is the only unfinished one."""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from rail_async_tasks.codec.sealed import fingerprint
+from rail_async_tasks.definition import TaskDefinition
+
+
+def unique_key(
+    definition: TaskDefinition,
+    arguments: bytes,
+    *,
+    given: str | None = None,
+    tenant_id: str | None = None,
+    owner_id: str | None = None,
+) -> str | None:
+    """The key in the row: scoped by name, tenant and owner, so that nobody meets another's task.
+
+    Of the key that was `given`, or of the arguments of a task that is declared `unique`.
+    """
+    if given is not None:
+        parts = ("key", given)
+    elif definition.options.unique:
+        secret = definition.options.sensitive
+        known = fingerprint(arguments, definition.name) if secret else arguments.decode()
+        parts = ("arguments", known)
+    else:
+        return None
+    scope = (definition.name, tenant_id, owner_id, *parts)
+    return hashlib.sha256(msgspec.json.encode(scope)).hexdigest()

@@ -1,0 +1,28 @@
+"""The URLs of the servers that the fault tests start: one more, which tells what a loop has."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+from django.http import HttpRequest, JsonResponse
+from django.urls import include, path
+
+
+async def asyncio_tasks(request: HttpRequest) -> JsonResponse:
+    """The asyncio tasks on the server's loop: how many there are of each kind."""
+    return JsonResponse(Counter(map(_kind, asyncio.all_tasks())))
+
+
+def _kind(task: asyncio.Task[Any]) -> str:
+    """Its name, where somebody has given it one, else its coroutine's."""
+    name = task.get_name()
+    given = not name.startswith("Task-")
+    return name if given else getattr(task.get_coro(), "__qualname__", "a coroutine")
+
+
+urlpatterns = [
+    path("", include("tests.acceptance.urls")),
+    path("plain/asyncio-tasks", asyncio_tasks),
+]

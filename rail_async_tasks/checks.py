@@ -192,7 +192,7 @@ def _needed(parsed: conf.Parsed) -> Iterator[tuple[str, str, Iterable[str]]]:
 
 
 def check_backend(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """How the project has set up the framework that carries its tasks (E019)."""
+    """How the project has set up the framework that carries its tasks (E019, W008)."""
     # Wrong settings and missing packages are what other checks report.
     with contextlib.suppress(BackendUnavailable, ConfigurationError):
         broker = backends.find_broker(conf.get_settings())

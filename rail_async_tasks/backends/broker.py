@@ -29,7 +29,7 @@ logger = logging.getLogger("rail_async_tasks.backends")
 class BrokerBackend(InProcessBackend):
     """Base of the backends that send ids to workers. A subclass says `name` and how to `push`.
 
-    See `port.Backend` for the rest, and `docs/backends.md` for how to write one.
+    See `port.Backend` for the rest, and `docs/backends/writing-one.md` for how to write one.
     """
 
     name: ClassVar[str]

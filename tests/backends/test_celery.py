@@ -36,6 +36,9 @@ from tests.services.databases import default_database
 from tests.services.redis import RedisServer
 from tests.settings import database as database_config
 
+# Real workers: they take a minute or so.
+pytestmark = [pytest.mark.long, pytest.mark.redis]
+
 KIND = KINDS["celery"]
 PREFORK = ("--pool=prefork", "--concurrency=2")
 # What a worker of a test's world gets to drain, and how much longer it may take to end: a process

@@ -26,6 +26,9 @@ from tests.backends.lone import leave, lone_world, signal_all, until, until_it_i
 from tests.backends.world import World
 from tests.services.redis import RedisServer
 
+# Real workers: they take a minute or so.
+pytestmark = [pytest.mark.long, pytest.mark.redis]
+
 KIND = KINDS["django_q"]
 
 

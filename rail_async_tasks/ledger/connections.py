@@ -133,8 +133,10 @@ def _limit_waits(settings_dict: dict[str, Any]) -> None:
         f"-c {name}={milliseconds}"
         for name in ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout")
     )
-    # Later ones hold: what the project has set itself stays.
-    options["options"] = f"{limits} {options.get('options', '')}".rstrip()
+    given = options.get("options", "")
+    if not given.startswith(limits):  # a replacement is made from the settings of the one it is for
+        # Later ones hold: what the project has set itself stays.
+        options["options"] = f"{limits} {given}".rstrip()
 
 
 def _limit_waits_of_mysql(settings_dict: dict[str, Any]) -> None:

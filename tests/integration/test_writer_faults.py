@@ -487,3 +487,23 @@ async def test_a_database_that_is_read_only_for_a_while(database: Any) -> None:
         row = await TaskExecution.objects.aget(id=handle.id)
         assert (row.attempts, row.crashes, row.retry_count) == (1, 0, 0)
     assert begun == [1] * 5
+
+
+@on_postgres
+def test_a_connection_that_is_replaced_again_and_again(database: Any) -> None:
+    """Its options do not grow: the server refuses what is longer than 10,000 bytes."""
+
+    def options() -> str:
+        connection = dedicated_connection("default")
+        found = str(connection.settings_dict["OPTIONS"]["options"])
+        connection.close()
+        return found
+
+    try:
+        first = options()
+        assert {options() for _ in range(300)} == {first}
+        with connections["default"].cursor() as cursor:
+            cursor.execute("SELECT 1")
+    finally:
+        connections["default"].close()
+        del connections["default"]

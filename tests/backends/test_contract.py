@@ -16,8 +16,8 @@ from tests.acceptance.client import FINAL, PATIENCE, Client
 from tests.backends.kinds import KINDS
 from tests.backends.world import World
 
-# The others take as long, and differ in what carries an id.
-SHORT = ("arq", "celery")
+# The others take as long and differ in what carries an id: among the long tests.
+SHORT = ("arq",)
 
 pytestmark = [
     pytest.mark.postgres,

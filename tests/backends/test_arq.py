@@ -48,7 +48,7 @@ from tests.integration.waiting import final, until
 from tests.services.redis import RedisServer, find_redis, running_redis
 
 on_sqlite = pytest.mark.parametrize("store", ["sqlite"], indirect=True)
-pytestmark = [on_sqlite, pytest.mark.usefixtures("ends_cleanly")]
+pytestmark = [on_sqlite, pytest.mark.usefixtures("ends_cleanly"), pytest.mark.long]
 
 DEFAULT = queue_key("default")
 

@@ -56,7 +56,7 @@ async def batch(client: Client) -> Counter[str]:
         )
         for name, (database, over) in KINDS.items()
         for size, batches, marks in (
-            [("short", 2, []), ("long", 10, [pytest.mark.long])]
+            [("short", 1, []), ("long", 10, [pytest.mark.long])]
             if name == "pool"
             else [("long", 10, [pytest.mark.long])]
         )

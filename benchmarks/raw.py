@@ -19,12 +19,14 @@ _INSERT = (
     "id", "name", "status", "queue", "priority", "arguments", "progress", "attempts",
     "retry_count", "max_retries", "crashes", "cancel_requested", "seq", "step", "runtime_id",
     "token", "created_at", "updated_at", "started_at", "rerun_on_crash",
+    "dispatches",
 )  # fmt: skip
 
 
 _TYPES = (
     "uuid", "text", "text", "text", "int", "jsonb", "int", "int", "int", "int", "int", "bool",
     "int", "int", "uuid", "uuid", "timestamptz", "timestamptz", "timestamptz", "bool",
+    "int",
 )  # fmt: skip
 
 
@@ -88,7 +90,7 @@ class Raw:
         now, runtime = self._time(), self._id()
         return [
             (self._id(), "noop", "running", "default", 0, "{}", 0, 1, 0, 3, 0, False, 2, 0,
-             runtime, self._id(), now, now, now, True)
+             runtime, self._id(), now, now, now, True, 0)
             for _ in range(count)
         ]  # fmt: skip
 

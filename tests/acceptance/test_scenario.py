@@ -183,9 +183,11 @@ async def test_my_task_updates_are_mine(ada: Client, bob: Client) -> None:
         await bob.final(theirs)
         await ada.ask("mutation($id: ID!) { cancelTask(id: $id) { id } }", id=before)
         seen: list[Event] = []
-        while {event["id"] for event in seen if event["status"] in FINAL} != {*ids, before}:
+        while not {it["id"] for it in seen if it["status"] in FINAL} >= {*ids, before}:
             seen.append(json.loads(await ws.recv())["payload"]["data"]["myTaskUpdates"])
-    assert {event["id"] for event in seen} == {*ids, before}
+    # Another test's task of hers may end meanwhile; but nothing of his is among them.
+    assert {event["id"] for event in seen} >= {*ids, before}
+    assert theirs not in {event["id"] for event in seen}
     for task_id in ids:
         mine = [event for event in seen if event["id"] == task_id]
         assert versions(mine) == sorted(set(versions(mine)))

@@ -28,7 +28,8 @@ ALL_WELL = {"runtime": "ok", "database": "ok", "bus": "ok", "writer": "ok"}
 
 @pytest.fixture(autouse=True)
 def a_new_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """None that an earlier test has left hanging."""
+    """None that an earlier test has left hanging, nor its runtime."""
+    host._start_afresh()
     monkeypatch.setattr(health, "_database", health._Database())
 
 

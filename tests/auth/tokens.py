@@ -47,7 +47,12 @@ RS = {"key": pem(RSA), "algorithms": ["RS256"]}
 
 def claims(sub: Any, **changes: Any) -> dict[str, Any]:
     """Good ones for `HS` with changes; what is changed to Ellipsis is left out."""
-    good = {"sub": sub, "exp": int(time.time()) + 86_400, "aud": "tasks", "iss": "https://id.example"}
+    good = {
+        "sub": sub,
+        "exp": int(time.time()) + 86_400,
+        "aud": "tasks",
+        "iss": "https://id.example",
+    }
     return {name: value for name, value in {**good, **changes}.items() if value is not ...}
 
 

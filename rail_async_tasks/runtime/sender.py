@@ -61,8 +61,6 @@ class Sender:
         self._ask_at = runtime.loop.time() + ASK_EVERY
         self._asked_to: UUID | None = None
         self.failing = False
-        self.claims = 0
-        self.sent = 0
 
     def wake(self) -> None:
         self._wake.set()
@@ -170,7 +168,6 @@ class Sender:
         except Exception:
             await self._dispatches.unsend(sent)
             raise
-        self.sent += len(sent)
 
     async def _fail(self, error: Exception) -> None:
         if not self.failing:

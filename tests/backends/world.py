@@ -40,8 +40,13 @@ class Worker:
 
     @property
     def pid(self) -> int:
+        """Of the worker itself, as soon as its keeper has started it."""
         children = Path(f"/proc/{self._keeper.pid}/task/{self._keeper.pid}/children")
-        return int(children.read_text().split()[0])
+        deadline = time.monotonic() + 10
+        while not (pids := children.read_text().split()):
+            assert time.monotonic() < deadline, "the worker did not start, or has ended"
+            time.sleep(0.01)
+        return int(pids[0])
 
     def family(self) -> list[int]:
         """The process and all that it has started."""

@@ -23,7 +23,7 @@ SYSTEM = Path("/usr/lib/postgresql")
 OPTIONS = {
     "fsync": "off",
     "full_page_writes": "off",
-    "max_connections": "200",
+    "max_connections": "400",  # a request has one, and tests make hundreds of requests at once
     "timezone": "UTC",
     "log_min_messages": "warning",
 }

@@ -1,16 +1,20 @@
 # Everything sets itself up: `make demo` and `make test` need nothing but Python 3.11 or newer.
 #   PYTHON=/path/to/python   which one (default: the first of python3.13, 3.12, 3.11, python3)
 #   ARGS="..."               more arguments for pytest, the benchmarks or the demo
+#   JOBS=4                   so many test processes at once (default: 2); most of a test is waiting
 
 ARGS ?=
+JOBS ?= 2
 export PYTHON
 # Where it is set, every start would compile all packages anew: seconds each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help env demo test test-long test-matrix bench schema lint types wheel lock clean
+.PHONY: help env demo demo-distributed test test-long test-matrix bench schema lint types wheel lock clean
 
 help:
 	@echo "make demo         serve the example project on a free port"
+	@echo "make demo-distributed"
+	@echo "                  the same with workers: PostgreSQL, Redis, a web server, two workers"
 	@echo "make test         every test but the long ones; ARGS='-k name'"
 	@echo "make test-long    the long tests"
 	@echo "make test-matrix  the suite on every supported Python and Django that is here"
@@ -28,9 +32,12 @@ env:
 demo: env
 	@.venv/bin/python -m example_project.demo $(ARGS)
 
+demo-distributed: env
+	@.venv/bin/python -m example_project.distributed $(ARGS)
+
 test: env
 	@scripts/set-up-browser
-	.venv/bin/pytest $(ARGS)
+	.venv/bin/pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 test-long: env
 	@scripts/set-up-browser
@@ -62,5 +69,5 @@ lock: env
 
 clean:
 	rm -rf .venv .matrix dist .pytest_cache .mypy_cache .ruff_cache .hypothesis test-artifacts
-	rm -rf example_project/.demo
+	rm -rf "$$(readlink -f example_project/.demo/distributed/postgres)" example_project/.demo
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -17,12 +17,12 @@ are stable; what is silenced by id stays silenced.
     E011   `encryption_keys` has something that is no Fernet key
     E012   an extension of the schema cannot be imported, or is no Strawberry type
     E013   another dotted path cannot be imported, or is not what the setting takes
-    E014   a backend that is not part of this release
     E015   a setting needs a Python package that is not installed
     E016   SQLite is older than 3.35
     E017   a task's `cron` is no cron expression, or cronsim is not installed
     E018   a task has an annotation that names nothing
     E019   the framework of the backend is set up in a way that does not work
+    E020   a queue or a task asks for something that the backend does not do
     W001   a section or key that looks like a misspelt one
     W002   a setting that another one leaves without effect
     W004   an app is missing from `INSTALLED_APPS`
@@ -30,6 +30,7 @@ are stable; what is silenced by id stays silenced.
     W006   a database that is neither SQLite nor PostgreSQL
     W007   `USE_TZ` is False and `TIME_ZONE` is not UTC
     W008   the framework of the backend has a setting that does nothing, or harm, to tasks
+    W009   tasks run in workers, and the bus reaches no further than one process
 
 All are prefixed `rail_async_tasks.`. E016, W005 and W006 look at the database, so they run with
 `check --database` and `migrate` only, as Django's own do.
@@ -50,9 +51,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from strawberry.types import has_object_definition
 
 from rail_async_tasks import backends, conf
+from rail_async_tasks.backends.port import Capabilities
 from rail_async_tasks.definition import registry
 from rail_async_tasks.errors import (
-    BackendUnavailable,
     ConfigurationError,
     TaskDeclarationError,
 )
@@ -69,15 +70,14 @@ WAL_HINT: Final = (
     "to the database's settings, so that readers and the writer do not wait for each other."
 )
 
-# value of the setting: the module that implements it, the extra that installs what it needs, and
-# the packages that the extra brings.
+# Value of the setting: the extra that installs what it needs, and the packages that it brings.
 _BACKENDS: Final = {
-    "arq": ("rail_async_tasks.backends.arq", "arq", ("arq",)),
-    "celery": ("rail_async_tasks.backends.celery", "celery", ("celery",)),
-    "dramatiq": ("rail_async_tasks.backends.dramatiq", "dramatiq", ("dramatiq",)),
-    "django_q": ("rail_async_tasks.backends.django_q", "django-q", ("django_q",)),
+    "arq": ("arq", ("arq",)),
+    "celery": ("celery", ("celery",)),
+    "dramatiq": ("dramatiq", ("dramatiq",)),
+    "django_q": ("django-q", ("django_q",)),
 }
-_BUSES: Final = {"redis": ("rail_async_tasks.bus.redis", "redis", ("redis",))}
+_BUSES: Final = {"redis": ("redis", ("redis",))}
 
 Check = Callable[..., list[CheckMessage]]
 
@@ -87,9 +87,10 @@ def register_checks() -> None:
     for check in (
         check_settings,
         check_dotted_paths,
-        check_release,
         check_packages,
         check_backend,
+        check_capabilities,
+        check_bus,
         check_redis_url,
         check_jwt_keys,
         check_project,
@@ -126,8 +127,14 @@ def check_dotted_paths(app_configs: Sequence[AppConfig] | None, **_: Any) -> lis
     return found
 
 
+# What the service and these checks use of a backend.
+_PORT: Final = ("inline", "capabilities", "asubmit", "submit", "arrived", "cancel")
+
 _DOTTED_KEYS: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {
-    "backend": (lambda value: isinstance(value, type), "a backend class"),
+    "backend": (
+        lambda value: isinstance(value, type) and all(hasattr(value, name) for name in _PORT),
+        "a backend class",
+    ),
     "celery_app": (lambda value: hasattr(value, "send_task"), "a Celery app"),
     "failure_callback": (callable, "callable"),
     "tenant_resolver": (callable, "callable"),
@@ -151,18 +158,6 @@ def _import_problems(
         yield Error(message, hint=f"Name {expected} there, or remove it.", id=check_id)
 
 
-def check_release(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """A valid name of something that this release does not contain (E014)."""
-    values = conf.read().task_values
-    found: list[CheckMessage] = []
-    value = values.get("backend")
-    if value in _BACKENDS and not _is_installed(_BACKENDS[value][0]):
-        message = f'task_settings["backend"]: "{value}" is not part of this release.'
-        hint = "Use one of the backends asyncio, thread and sync, or a release that has it."
-        found.append(Error(message, hint=hint, id=f"{APP}.E014"))
-    return found
-
-
 def check_packages(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
     """A setting whose Python package is missing (E015)."""
     found: list[CheckMessage] = []
@@ -179,9 +174,8 @@ def _needed(parsed: conf.Parsed) -> Iterator[tuple[str, str, Iterable[str]]]:
     """What the settings use: the place, the extra that installs it, the packages it needs."""
     values = parsed.task_values
     for key, known in (("backend", _BACKENDS), ("bus", _BUSES)):
-        module, extra, packages = known.get(values.get(key, ""), (None, "", ()))
-        if module is not None and _is_installed(module):  # else the release lacks it: E014
-            yield f'task_settings["{key}"]', extra, packages
+        if (needed := known.get(values.get(key, ""))) is not None:
+            yield f'task_settings["{key}"]', *needed
     if (jwt := values.get("jwt")) is not None:
         by_secret = jwt.algorithms[0].startswith("HS")
         yield 'task_settings["jwt"]', "jwt", ("jwt",) if by_secret else ("jwt", "cryptography")
@@ -194,9 +188,56 @@ def _needed(parsed: conf.Parsed) -> Iterator[tuple[str, str, Iterable[str]]]:
 def check_backend(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
     """How the project has set up the framework that carries its tasks (E019, W008)."""
     # Wrong settings and missing packages are what other checks report.
-    with contextlib.suppress(BackendUnavailable, ConfigurationError):
+    with contextlib.suppress(ConfigurationError):
         broker = backends.find_broker(conf.get_settings())
         return [] if broker is None else list(broker.check())
+    return []
+
+
+def check_capabilities(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """What is asked of a backend that it does not do (E020).
+
+    The priorities that `high` and `low` have by default are nobody's wish.
+    """
+    found: list[CheckMessage] = []
+    with contextlib.suppress(ConfigurationError):
+        settings = conf.get_settings()
+        can = getattr(backends.get_backend(settings), "capabilities", Capabilities())
+        for name, queue in settings.queues.items():
+            usual = conf.DEFAULT_QUEUES.get(name, conf.QueueSettings())
+            place = f'task_settings["queues"]["{name}"]'
+            if queue.priority != usual.priority and not can.queue_priority:
+                message = f'{place}: the backend "{settings.backend}" takes queues in no order.'
+                hint = "Remove the priority, and give that queue workers of its own."
+                found.append(Error(message, hint=hint, id=f"{APP}.E020"))
+            if queue.concurrency is not None and not can.queue_concurrency:
+                message = (
+                    f'{place}: the backend "{settings.backend}" keeps no concurrency per queue.'
+                )
+                hint = "Remove it, and give that queue a worker of its own with so many slots."
+                found.append(Error(message, hint=hint, id=f"{APP}.E020"))
+        for definition in registry.definitions():
+            if definition.options.priority and not can.priority:
+                message = (
+                    f"The task {definition.name!r} has a priority, and the backend"
+                    f' "{settings.backend}" takes what waits in a queue in its order.'
+                )
+                hint = "Remove it, or put the task into a queue of its own, with workers."
+                found.append(Error(message, hint=hint, id=f"{APP}.E020"))
+    return found
+
+
+def check_bus(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """Whether a watcher hears of what runs in a worker (W009)."""
+    with contextlib.suppress(ConfigurationError):
+        settings = conf.get_settings()
+        if settings.bus == "memory" and backends.find_broker(settings) is not None:
+            message = (
+                f'The backend "{settings.backend}" runs tasks in workers, and the bus "memory"'
+                " reaches no other process: subscriptions read the rows again every 2 s."
+            )
+            hint = 'Set task_settings["redis_url"], and leave "bus" out or set it to "redis".'
+            return [Warning(message, hint=hint, id=f"{APP}.W009")]
     return []
 
 

@@ -37,7 +37,7 @@ LAYERS = (
         "admin",
         "__init__",
     },
-    {"management", "migrations"},
+    {"management", "migrations", "testing"},
 )
 LEVELS = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 

@@ -6,7 +6,6 @@ import contextlib
 import os
 from functools import cache
 from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from rail_async_tasks.backends.port import Backend
@@ -16,7 +15,7 @@ from rail_async_tasks.conf import (
     get_settings,
     import_from_setting,
 )
-from rail_async_tasks.errors import BackendUnavailable, ConfigurationError
+from rail_async_tasks.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from rail_async_tasks.backends.broker import BrokerBackend
@@ -36,8 +35,7 @@ def get_backend(settings: TaskSettings) -> Backend:
     """The backend that the `backend` setting names: one of ours, or a dotted path to a class.
 
     Raises:
-        BackendUnavailable: this release has no such backend.
-        ConfigurationError: the path can't be imported.
+        ConfigurationError: its package is not installed, or the path can't be imported.
     """
     return _backend(settings.backend)
 
@@ -55,7 +53,7 @@ def find_broker(settings: TaskSettings) -> BrokerBackend | None:
 def declare() -> None:
     """Has the broker, if there is one, make what workers look up by name. See `BrokerBackend`."""
     # Settings that are wrong, and packages that are missing, are for the system checks to report.
-    with contextlib.suppress(BackendUnavailable, ConfigurationError):
+    with contextlib.suppress(ConfigurationError):
         broker = find_broker(get_settings())
         if broker is not None:
             broker.declare()
@@ -63,12 +61,10 @@ def declare() -> None:
 
 @cache
 def _backend(name: str) -> Backend:
-    if name in _PLACES and find_spec(_PLACES[name][0]) is not None:
+    if name in _PLACES:
         module, attribute = _PLACES[name]
         return getattr(import_module(module), attribute)()  # type: ignore[no-any-return]
-    if "." in name:
-        return import_from_setting(name, "backend")()  # type: ignore[no-any-return]
-    raise BackendUnavailable(f"The backend {name!r} is not part of this release.")
+    return import_from_setting(name, "backend")()  # type: ignore[no-any-return]
 
 
 if hasattr(os, "register_at_fork"):

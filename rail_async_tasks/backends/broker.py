@@ -33,7 +33,7 @@ class BrokerBackend(InProcessBackend):
     """
 
     name: ClassVar[str]
-    capabilities = Capabilities(priority=False, queue_concurrency=False)
+    capabilities = Capabilities(priority=False, queue_priority=False, queue_concurrency=False)
 
     async def push(self, dispatches: Sequence[Dispatch]) -> None:
         """Hands the ids to the broker, to be delivered to one worker each. See `brokers.Broker`."""

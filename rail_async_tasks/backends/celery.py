@@ -19,6 +19,7 @@ from django.core.checks import CheckMessage, Error, Warning
 
 from rail_async_tasks.backends import pools
 from rail_async_tasks.backends.broker import ThreadedBrokerBackend
+from rail_async_tasks.backends.port import Capabilities
 from rail_async_tasks.conf import get_settings, import_from_setting
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.ledger.port import Dispatch
@@ -85,6 +86,7 @@ class CeleryBackend(ThreadedBrokerBackend):
     """Sends ids through the app that the setting `celery_app` names."""
 
     name = "celery"
+    capabilities = Capabilities(priority=False, queue_concurrency=False)
 
     def __init__(self) -> None:
         super().__init__()

@@ -12,20 +12,23 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import wraps
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from django.apps import apps
 from django.conf import settings as django_settings
-from django.core.checks import CheckMessage, Error
+from django.core.checks import CheckMessage, Error, Warning
 from django.db import close_old_connections, transaction
 
 from rail_async_tasks.backends import pools
 from rail_async_tasks.backends.broker import ThreadedBrokerBackend
+from rail_async_tasks.conf import get_settings
+from rail_async_tasks.definition import registry
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.ledger.port import Dispatch
+from rail_async_tasks.runtime.runtime import queue_limits
 
 try:
     import django_q  # noqa: F401 - its other modules need apps that are ready
@@ -48,6 +51,8 @@ _OPTIONS: Final[dict[str, Any]] = {
 }
 # Redis answers within this time (seconds), or it is asked again over a new connection.
 _SOCKET_TIMEOUT: Final = 4
+# A cluster asks a broker that is away again after so long (seconds).
+_PAUSE: Final = 1.0
 # A worker sees within this time (seconds) that its cluster is told to stop.
 _LOOK_INTERVAL: Final = 0.2
 
@@ -78,6 +83,7 @@ class DjangoQBackend(ThreadedBrokerBackend):
                 hint='Remove it; for tests there is task_settings["backend"] = "sync".',
                 id="rail_async_tasks.E019",
             )
+        yield from _without_precedence()
 
     def push_here(self, dispatches: Sequence[Dispatch]) -> None:
         if not apps.is_installed("django_q"):
@@ -126,6 +132,20 @@ def cluster_of(queue: str) -> str:
     return str(configured.get("cluster_name", configured.get("name", "default")))
 
 
+def _without_precedence() -> Iterator[CheckMessage]:
+    """What the priorities that queues have by default would make a project expect."""
+    limits = {it.name: it.priority for it in queue_limits(get_settings(), registry)}
+    named = sorted(registry.queues())
+    shared = [it for it in named if limits.get(it) and cluster_of(it) == cluster_of("")]
+    if shared:
+        yield Warning(
+            f"A cluster of Django-Q takes tasks in order; those of the queues {', '.join(shared)}"
+            " neither go first nor stand back.",
+            hint='Name a cluster in Q_CLUSTER["ALT_CLUSTERS"] like the queue, and start it too.',
+            id="rail_async_tasks.W008",
+        )
+
+
 def execute(*arguments: Any, **options: Any) -> None:
     """What a worker runs: the next attempt of the execution whose id is the argument."""
     pools.run(arguments[0] if len(arguments) == 1 and not options else (arguments, options))
@@ -170,22 +190,53 @@ def _look_after_workers() -> None:
     if not hasattr(Sentinel.stop, "__wrapped__"):
         Sentinel.stop = _before(Sentinel.stop, _say_so)
         Sentinel.guard = _before(Sentinel.guard, _leave_signals_to_the_parent)
+        Sentinel.spawn_pusher = _before(Sentinel.spawn_pusher, _outlast_outages)
 
 
-def _before(method: Callable[[Any], None], does: Callable[[], None]) -> Callable[[Any], None]:
+def _before(method: Callable[[Any], Any], does: Callable[[Any], None]) -> Callable[[Any], Any]:
     @wraps(method)
-    def both(sentinel: Any) -> None:
-        does()
-        method(sentinel)
+    def both(sentinel: Any) -> Any:
+        does(sentinel)
+        return method(sentinel)
 
     return both
 
 
-def _say_so() -> None:
+def _say_so(sentinel: Any) -> None:
     _stopping[0] = 1
 
 
-def _leave_signals_to_the_parent() -> None:
+def _outlast_outages(sentinel: Any) -> None:
+    """Has the process that reads the broker go on. Django-Q's ends 10 s after the first failure."""
+    broker = sentinel.broker
+    if not isinstance(broker.dequeue, _Patient):
+        broker.dequeue = _Patient(broker.dequeue)
+
+
+class _Patient:
+    """A broker's `dequeue` that finds nothing while the broker is away."""
+
+    def __init__(self, dequeue: Callable[[], Any]) -> None:
+        self._dequeue = dequeue
+        self._failing = False
+
+    def __call__(self) -> Any:
+        try:
+            found = self._dequeue()
+        except Exception as error:
+            if not self._failing:
+                logger.warning("The broker of this cluster does not answer: %s", error)
+                logger.debug("The dequeue that failed", exc_info=error)
+            self._failing = True
+            time.sleep(_PAUSE)
+            return None
+        if self._failing:
+            logger.warning("The broker of this cluster answers again")
+        self._failing = False
+        return found
+
+
+def _leave_signals_to_the_parent(sentinel: Any) -> None:
     # It tells the sentinel by an event. Whoever is killed while waiting for one makes it hang.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 

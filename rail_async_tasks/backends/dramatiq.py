@@ -6,6 +6,7 @@ declared on the broker that the project has set, by `django-dramatiq` or `dramat
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,6 +16,7 @@ from django.core.checks import CheckMessage, Error
 
 from rail_async_tasks.backends import pools
 from rail_async_tasks.backends.broker import ThreadedBrokerBackend
+from rail_async_tasks.backends.port import Capabilities
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.definition import registry
 from rail_async_tasks.errors import ConfigurationError
@@ -44,6 +46,8 @@ _OPTIONS: Final[dict[str, Any]] = {
     "max_age": None,
     "notify_shutdown": False,
 }
+# Messages that are looked through for what was lost, at most.
+MOST_LOOKED_AT: Final = 5000
 # Redis answers within this time (seconds), or it is asked again over a new connection.
 _SOCKET_TIMEOUT: Final = 4.0
 
@@ -63,6 +67,7 @@ class DramatiqBackend(ThreadedBrokerBackend):
     """See `port.Backend` and `docs/backends/dramatiq.md`."""
 
     name = "dramatiq"
+    capabilities = Capabilities(priority=False, queue_concurrency=False)
 
     def declare(self) -> None:
         broker = _broker()
@@ -94,6 +99,26 @@ class DramatiqBackend(ThreadedBrokerBackend):
         _require_json()
         for dispatch in dispatches:
             actor_of(broker, dispatch.queue).send(str(dispatch.id))
+
+    async def missing(self, dispatches: Sequence[Dispatch]) -> Sequence[Dispatch]:
+        """Those that Redis does not have, at a worker or waiting. Of other brokers: none."""
+        return await asyncio.wrap_future(self._threads.submit(not_on_redis, dispatches))
+
+
+def not_on_redis(dispatches: Sequence[Dispatch]) -> Sequence[Dispatch]:
+    """Those of which Redis has no message. It keeps one until a worker is done with it.
+
+    Blocks. Of no other broker, and of a Redis with much in it, anything is said.
+    """
+    broker = _broker()
+    client, namespace = (getattr(broker, name, None) for name in ("client", "namespace"))
+    if client is None or namespace is None:
+        return ()
+    keys = [f"{namespace}:{queue}.msgs" for queue in sorted({it.queue for it in dispatches})]
+    if sum(client.hlen(key) for key in keys) > MOST_LOOKED_AT:  # the project's own, it may be
+        return ()
+    held = b"\n".join(it for key in keys for it in client.hvals(key))
+    return [it for it in dispatches if f'"{it.id}"'.encode() not in held]
 
 
 def queues() -> Iterator[str]:
@@ -176,3 +201,18 @@ def _bound_waits(broker: dramatiq.Broker) -> None:
         for name in ("socket_timeout", "socket_connect_timeout"):
             if pool.connection_kwargs.get(name) is None:
                 pool.connection_kwargs[name] = _SOCKET_TIMEOUT
+        scripts: dict[str, Any] = getattr(broker, "scripts", {})
+        scripts.update({name: _lost_with_time(script) for name, script in scripts.items()})
+
+
+def _lost_with_time(script: Callable[..., Any]) -> Callable[..., Any]:
+    """For Dramatiq a connection that does not answer is no lost one: it forgets what it asked."""
+    from redis import exceptions
+
+    def run(*args: Any, **options: Any) -> Any:
+        try:
+            return script(*args, **options)
+        except exceptions.TimeoutError as error:
+            raise exceptions.ConnectionError(str(error)) from error
+
+    return run

@@ -12,15 +12,19 @@ from rail_async_tasks.ledger.port import Created, NewExecution
 
 
 class Capabilities(msgspec.Struct, frozen=True):
-    """What a backend can do; what is asked of it beyond that is an error of the checks.
+    """What a backend can do. A declaration or setting that asks for more is an error of the checks.
 
     Attributes:
         priority: of what waits in a queue, that with the higher priority starts first.
+        queue_priority: of the queues, that with the higher priority comes first.
         queue_concurrency: `queues[...]["concurrency"]` is kept.
+        cancel_running: a body that runs is told of a cancel; otherwise it runs to its end.
     """
 
     priority: bool = True
+    queue_priority: bool = True
     queue_concurrency: bool = True
+    cancel_running: bool = True
 
 
 class Backend(Protocol):

@@ -19,7 +19,8 @@ class SyncBackend:
     """See `port.Backend`."""
 
     inline = True
-    capabilities = Capabilities()
+    # Nothing waits, so nothing is behind its turn.
+    capabilities = Capabilities(cancel_running=False)
 
     async def asubmit(self, new: NewExecution) -> TaskSnapshot:
         return await sync_to_async(self.submit)(new)

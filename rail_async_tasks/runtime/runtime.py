@@ -177,8 +177,11 @@ class Runtime:
         )
 
     def _is_ending(self) -> bool:
-        # A host that has been cancelled may not have had its turn yet.
-        return self.draining or (self._host is not None and self._host.cancelling() > 0)
+        return self.draining or self._is_cancelled()
+
+    def _is_cancelled(self) -> bool:
+        """Whether the loop is being shut down; the host may not have had its turn yet."""
+        return self._host is not None and self._host.cancelling() > 0
 
     async def ready(self) -> None:
         """Returns when executions may be created."""
@@ -494,7 +497,7 @@ class Runtime:
         self._settle(attempt, outcome)
 
     def _settle(self, attempt: Attempt, outcome: Outcome) -> None:
-        if self.abandoned:
+        if self.abandoned or (self.under_server and not self.draining and self._is_cancelled()):
             return  # the rows are recovered by others
         self._unsettled += 1
         self.ledger.settle(outcome, partial(self._settlement, attempt, outcome))

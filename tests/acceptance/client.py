@@ -31,7 +31,9 @@ class Client:
     def __init__(self, server: Server, cookie: str = "") -> None:
         self.server = server
         self.headers = {"cookie": cookie} if cookie else {}
-        self.http = httpx.AsyncClient(timeout=PATIENCE, headers=self.headers)
+        # Servers close idle connections after 5 s: a request must not meet that moment.
+        limits = httpx.Limits(max_connections=100, keepalive_expiry=2)
+        self.http = httpx.AsyncClient(timeout=PATIENCE, headers=self.headers, limits=limits)
 
     async def post(self, query: str, **variables: Any) -> httpx.Response:
         body = {"query": query, "variables": variables}

@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +21,15 @@ from django.core.signing import TimestampSigner
 from django.db import connection
 from django.test import override_settings
 
-from rail_async_tasks.backends.django_q import PATH, DjangoQBackend, _bound_waits, cluster_of
+from rail_async_tasks.backends import django_q
+from rail_async_tasks.backends.django_q import (
+    PATH,
+    DjangoQBackend,
+    _bound_waits,
+    _outlast_outages,
+    cluster_of,
+)
+from rail_async_tasks.definition import Registry, define
 from tests.backends.kinds import KINDS
 from tests.backends.lone import leave, lone_world, signal_all, until, until_it_is, until_said
 from tests.backends.world import World
@@ -54,9 +63,29 @@ def test_a_queue_goes_to_the_cluster_of_its_name(
 def test_what_does_not_work_is_an_error_of_the_checks() -> None:
     """A cluster that has no tables, and one that runs nothing."""
     with override_settings(Q_CLUSTER={"sync": True}):
-        found = list(DjangoQBackend().check())
-    assert {it.id for it in found} == {"rail_async_tasks.E019"}
+        found = [it for it in DjangoQBackend().check() if it.id == "rail_async_tasks.E019"]
     assert ["INSTALLED_APPS" in found[0].msg, '"sync"' in found[1].msg] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("clusters", "told"),
+    [({}, ["high, low"]), ({"high": {}}, ["low"]), ({"high": {}, "low": {}}, [])],
+)
+def test_queues_that_share_a_cluster_are_told_of(
+    monkeypatch: pytest.MonkeyPatch, clusters: dict[str, Any], told: list[str]
+) -> None:
+    """Their priorities do nothing there; a cluster of its own is what helps."""
+    declared = Registry()
+    for queue in ("high", "low", "default"):
+        declared.register(define(_work, name=f"at.{queue}", queue=queue))
+    monkeypatch.setattr(django_q, "registry", declared)
+    with override_settings(Q_CLUSTER={"name": "default", "ALT_CLUSTERS": clusters}):
+        found = [it for it in DjangoQBackend().check() if it.id == "rail_async_tasks.W008"]
+    assert [it.msg.partition("queues ")[2].partition(" neither")[0] for it in found] == told
+
+
+async def _work() -> None:
+    """Nothing."""
 
 
 @pytest.mark.parametrize(
@@ -87,6 +116,25 @@ def test_nobody_waits_for_redis_for_ever(
     assert becomes == Conf.REDIS
     if isinstance(becomes, str):
         assert redis.from_url(becomes).connection_pool.connection_kwargs["socket_timeout"] > 1
+
+
+def test_a_cluster_outlasts_its_broker(caplog: pytest.LogCaptureFixture) -> None:
+    """What fails is asked again, which is said once; what it brings then is taken."""
+    answers: Iterator[Any] = iter([ConnectionError("away"), OSError("away"), None, ["it"]])
+
+    def dequeue() -> Any:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    sentinel = SimpleNamespace(broker=SimpleNamespace(dequeue=dequeue))
+    _outlast_outages(sentinel)
+    _outlast_outages(sentinel)  # of a process that is started in place of one that was killed
+    assert [sentinel.broker.dequeue() for _ in range(4)] == [None, None, None, ["it"]]
+    assert [it.getMessage().rpartition(" cluster ")[2] for it in caplog.records] == [
+        "does not answer: away", "answers again",
+    ]  # fmt: skip
 
 
 class Bomb:

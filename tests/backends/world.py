@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from tests.backends.kinds import Kind
 from tests.services.process import KEEPER
 
 LEASE = 3.0
+# How a worker's command is told how many tasks it runs at once; Django-Q's settings say it.
+SLOTS = {"arq": "--concurrency={}", "celery": "--concurrency={}", "dramatiq": "--threads={}"}
 
 
 class Worker:
@@ -38,18 +41,20 @@ class Worker:
             start_new_session=True,
         )  # fmt: skip
 
-    @property
+    @cached_property
     def pid(self) -> int:
         """Of the worker itself, as soon as its keeper has started it."""
         children = Path(f"/proc/{self._keeper.pid}/task/{self._keeper.pid}/children")
         deadline = time.monotonic() + 10
         while not (pids := children.read_text().split()):
-            assert time.monotonic() < deadline, "the worker did not start, or has ended"
+            assert time.monotonic() < deadline, "the worker did not start"
             time.sleep(0.01)
         return int(pids[0])
 
     def family(self) -> list[int]:
-        """The process and all that it has started."""
+        """The process and all that it has started; none once it has ended."""
+        if self.has_ended:
+            return []
         found, more = [], [self.pid]
         while more:
             pid = more.pop()
@@ -134,23 +139,32 @@ class World:
         server.wait_until_it_answers()
         return server
 
-    def work(self, *more: str) -> Worker | None:
-        """Starts a worker; None where the web process does the work."""
+    def work(self, *more: str, slots: int | None = None) -> Worker | None:
+        """Starts a worker, of so many slots; None where the web process does the work."""
         if not self.kind.worker:
             return None
         env = {
             **self.env,
+            **({} if slots is None else {"BACKENDS_Q_WORKERS": str(slots)}),
             "ACCEPTANCE_TASK_SETTINGS": json.dumps(self.task_settings),
             "PYTHONPATH": str(ROOT),
             "PYTHONWARNINGS": "default",
         }
+        if slots is not None and self.kind.name in SLOTS:
+            more = (*more, SLOTS[self.kind.name].format(slots))
         worker = Worker(self.kind, env, *more)
         self._stack.callback(worker.stop)
         self.workers.append(worker)
         return worker
 
+    def processes(self) -> dict[int, str]:
+        """The command lines of its web servers and workers, and of all that these have started."""
+        pids = [it.pid for it in self.servers]
+        pids += [pid for worker in self.workers for pid in worker.family()]
+        return {it: Path(f"/proc/{it}/cmdline").read_text().replace("\0", " ") for it in pids}
+
     def said(self) -> str:
         """All that its processes have said, for the message of a test that fails."""
         return "\n".join(
-            f"--- {type(it).__name__}\n{it.said()[-6000:]}" for it in [*self.servers, *self.workers]
+            f"--- {type(it).__name__}\n{it.said()[-20000:]}" for it in [*self.servers, *self.workers]
         )

@@ -17,7 +17,9 @@ from django.db.utils import ConnectionHandler
 from django.test import override_settings
 
 from rail_async_tasks import checks, conf
+from rail_async_tasks.backends.broker import BrokerBackend
 from rail_async_tasks.conf import problems as problem_ids
+from rail_async_tasks.definition import Registry, define
 
 SQLITE = "django.db.backends.sqlite3"
 
@@ -32,7 +34,8 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Iterator[types.ModuleType]:
 
     module = types.ModuleType("checked_shop")
     module.Query = Query  # type: ignore[attr-defined]
-    module.Backend = type("Backend", (), {})  # type: ignore[attr-defined]
+    module.Backend = type("Backend", (BrokerBackend,), {})  # type: ignore[attr-defined]
+    module.Shelf = type("Shelf", (), {})  # type: ignore[attr-defined]
     module.notify = lambda **_: None  # type: ignore[attr-defined]
     module.celery = types.SimpleNamespace(send_task=None)  # type: ignore[attr-defined]
     module.number = 3  # type: ignore[attr-defined]
@@ -102,8 +105,10 @@ def test_mistakes_in_settings_come_with_level_id_and_hint() -> None:
     [
         checks.check_settings,
         checks.check_dotted_paths,
-        checks.check_release,
         checks.check_packages,
+        checks.check_backend,
+        checks.check_capabilities,
+        checks.check_bus,
         checks.check_project,
         checks.check_databases,
     ],
@@ -119,8 +124,8 @@ def test_every_check_runs_whatever_the_settings_are(check: checks.Check, value: 
 def test_nothing_is_wrong_without_settings() -> None:
     """A fresh project with the app and its neighbours gets no message."""
     for check in (
-        checks.check_settings, checks.check_dotted_paths, checks.check_release,
-        checks.check_packages,
+        checks.check_settings, checks.check_dotted_paths, checks.check_packages,
+        checks.check_backend, checks.check_capabilities, checks.check_bus,
     ):  # fmt: skip
         assert check(None) == []
 
@@ -167,7 +172,7 @@ def test_an_extension_whose_module_raises_is_an_error(
 def test_an_extension_that_is_no_strawberry_type_is_an_error(shop: types.ModuleType) -> None:
     """A plain class would add nothing to the schema, silently."""
     assert found(
-        checks.check_dotted_paths, schema={"query_extensions": ["checked_shop.Backend"]}
+        checks.check_dotted_paths, schema={"query_extensions": ["checked_shop.Shelf"]}
     ) == ["E012"]
 
 
@@ -180,6 +185,11 @@ def test_a_path_that_is_of_no_use_is_an_error(shop: types.ModuleType, key: str, 
     assert found(checks.check_dotted_paths, {key: path}) == ["E013"]
 
 
+def test_a_class_that_is_no_backend_is_an_error(shop: types.ModuleType) -> None:
+    """It is said at start, not at the first task."""
+    assert found(checks.check_dotted_paths, {"backend": "checked_shop.Shelf"}) == ["E013"]
+
+
 def test_paths_are_looked_at_beside_other_mistakes(shop: types.ModuleType) -> None:
     """One wrong number does not hide a wrong path: everything is reported in one run."""
     tasks = {"max_workers": 0, "authenticator": "no_such.thing"}
@@ -188,38 +198,99 @@ def test_paths_are_looked_at_beside_other_mistakes(shop: types.ModuleType) -> No
     assert found(checks.check_dotted_paths, tasks, schema) == ["E012", "E013"]
 
 
-RELEASES = [
-    ({"backend": "arq", "redis_url": "redis://x", "bus": "memory"}, "backends.arq", "arq"),
-    ({"backend": "celery", "celery_app": "root.celery.app"}, "backends.celery", "celery"),
-    ({"backend": "dramatiq"}, "backends.dramatiq", "dramatiq"),
-    ({"backend": "django_q"}, "backends.django_q", "django_q"),
-]
-
-
-@pytest.mark.parametrize(("tasks", "module", "package"), RELEASES)
-def test_what_the_release_does_not_have_is_an_error(
-    monkeypatch: pytest.MonkeyPatch, tasks: dict[str, Any], module: str, package: str
+@pytest.mark.parametrize(
+    ("tasks", "package"),
+    [
+        ({"backend": "arq", "redis_url": "redis://x", "bus": "memory"}, "arq"),
+        ({"backend": "celery", "celery_app": "root.celery.app"}, "celery"),
+        ({"backend": "dramatiq"}, "dramatiq"),
+        ({"backend": "django_q"}, "django_q"),
+        ({"redis_url": "redis://x"}, "redis"),
+    ],
+)
+def test_a_backend_without_its_package_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, tasks: dict[str, Any], package: str
 ) -> None:
-    """A valid name whose module is not there is said at start, not at the first enqueue."""
-    wanted = f"rail_async_tasks.{module}"
-    monkeypatch.setattr(checks, "_is_installed", lambda name: name != wanted)
+    """The extra must be installed."""
+    monkeypatch.setattr(checks, "_is_installed", lambda name: name != package)
 
-    assert found(checks.check_release, tasks) == ["E014"]
-    assert found(checks.check_packages, tasks) == []
+    assert found(checks.check_packages, tasks) == ["E015"]
+
+
+CELERY = {"backend": "celery", "celery_app": "tests.backends.celery_app.app"}
+ARQ = {"backend": "arq", "redis_url": "redis://x"}
+OWN = {"backend": "checked_shop.Backend"}
 
 
 @pytest.mark.parametrize(
-    ("tasks", "module", "package"),
-    [*RELEASES, ({"redis_url": "redis://x"}, "bus.redis", "redis")],
+    ("tasks", "places"),
+    [
+        ({"queues": {"slow": {"concurrency": 2}}, **CELERY}, ["slow"]),
+        ({"queues": {"slow": {"priority": 2}}, **CELERY}, []),
+        ({"queues": {"slow": {"priority": 2}}, **OWN}, ["slow"]),
+        ({"queues": {"low": {"priority": -9, "concurrency": 2}}, **OWN}, ["low", "low"]),
+        ({"queues": {"low": {"priority": -10}, "other": {}}, **OWN}, []),
+        ({"queues": {"slow": {"priority": 2, "concurrency": 2}}, **ARQ}, []),
+        ({"queues": {"slow": {"priority": 2, "concurrency": 2}}}, []),
+        ({"queues": {"slow": {"priority": 2, "concurrency": 2}}, "backend": "sync"}, []),
+    ],
 )
-def test_a_backend_without_its_package_is_an_error(
-    monkeypatch: pytest.MonkeyPatch, tasks: dict[str, Any], module: str, package: str
+def test_a_queue_that_asks_for_what_a_backend_lacks_is_an_error(
+    shop: types.ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    tasks: dict[str, Any],
+    places: list[str],
 ) -> None:
-    """Once the release has it, the extra must be installed."""
-    monkeypatch.setattr(checks, "_is_installed", lambda name: name != package)
+    """A wish that nobody keeps is not passed over; the priorities of the defaults are no wish."""
+    monkeypatch.setattr(checks, "registry", Registry())
+    result = messages(checks.check_capabilities, tasks)
 
-    assert found(checks.check_release, tasks) == []
-    assert found(checks.check_packages, tasks) == ["E015"]
+    assert [message.id for message in result] == ["rail_async_tasks.E020"] * len(places)
+    for message, place in zip(result, places, strict=True):
+        assert f'["{place}"]' in message.msg
+
+
+@pytest.mark.parametrize(
+    ("tasks", "ids"), [(CELERY, ["E020"]), (OWN, ["E020"]), (ARQ, []), ({}, [])]
+)
+def test_a_task_that_asks_for_what_a_backend_lacks_is_an_error(
+    shop: types.ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    tasks: dict[str, Any],
+    ids: list[str],
+) -> None:
+    """A priority within a queue that takes what comes in its order."""
+    declared = Registry()
+    for name, priority in (("urgent", 5), ("usual", None), ("same", 0)):
+        declared.register(define(_work, name=name, priority=priority))
+    monkeypatch.setattr(checks, "registry", declared)
+
+    assert found(checks.check_capabilities, tasks) == ids
+    assert all("'urgent'" in it.msg for it in messages(checks.check_capabilities, tasks))
+
+
+async def _work() -> None:
+    """Nothing."""
+
+
+@pytest.mark.parametrize(
+    ("tasks", "ids"),
+    [
+        ({**ARQ, "bus": "memory"}, ["W009"]),
+        (CELERY, ["W009"]),
+        (OWN, ["W009"]),
+        (ARQ, []),
+        ({**CELERY, "redis_url": "redis://x"}, []),
+        ({"backend": "thread"}, []),
+        ({**CELERY, "enabled": False}, []),
+    ],
+)
+def test_a_bus_that_reaches_no_worker_is_a_warning(
+    shop: types.ModuleType, tasks: dict[str, Any], ids: list[str]
+) -> None:
+    """Watchers then follow by looking at the rows; the hint says how they would hear at once."""
+    assert found(checks.check_bus, tasks) == ids
+    assert all("redis_url" in str(it.hint) for it in messages(checks.check_bus, tasks))
 
 
 @pytest.mark.parametrize(

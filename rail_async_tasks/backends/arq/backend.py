@@ -39,7 +39,7 @@ class ArqBackend(BrokerBackend):
     """Sends ids in one call for each queue's batch. One connection, on the runtime's loop."""
 
     name: ClassVar[str] = "arq"
-    capabilities = Capabilities(priority=True, queue_concurrency=True)
+    capabilities = Capabilities()  # all of them
 
     def __init__(self) -> None:
         """

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from importlib.util import find_spec
-from types import FrameType
 
 from rail_async_tasks.backends.arq.backend import library, url
 from rail_async_tasks.backends.arq.worker import TaskWorker
+from rail_async_tasks.backends.hosting import told_by_signals
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.runtime import host
 from rail_async_tasks.runtime.slots import QueueLimits
@@ -40,7 +37,7 @@ async def aserve(queues: Sequence[QueueLimits], *, concurrency: int, burst: bool
     """`serve`, on the running loop."""
     client = library().connect(url())
     stopped = asyncio.Event()
-    with _told_by_signals(stopped):
+    with told_by_signals(stopped):
         await host.startup()
         settings = get_settings()
         worker = TaskWorker(
@@ -76,29 +73,3 @@ def _free_threads() -> int:
 
 async def _send_waiting(queues: Sequence[str]) -> bool:
     return await (await host.aruntime()).send_waiting(queues)
-
-
-@contextmanager
-def _told_by_signals(stopped: asyncio.Event) -> Iterator[None]:
-    """SIGTERM and Ctrl-C begin the drain. Another Ctrl-C is from a person who does not wait."""
-    loop = asyncio.get_running_loop()
-    interrupted = False
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal interrupted
-        host.exit_in_time()
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(stopped.set)
-            if interrupted and number == signal.SIGINT:
-                loop.call_soon_threadsafe(host.hurry)
-        interrupted |= number == signal.SIGINT
-
-    try:
-        before = {it: signal.signal(it, handle) for it in (signal.SIGTERM, signal.SIGINT)}
-    except ValueError:  # not the main thread: whoever runs it there ends it
-        before = {}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,0 +1,15 @@
+"""For those who write a backend of their own: the suite that ours pass, in `contracts`.
+
+Put `"rail_async_tasks.testing"` into the INSTALLED_APPS of the settings that the suite and its
+workers run under; never into a project's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+with contextlib.suppress(ImportError):
+    import pytest
+
+    # Then a failure shows what was compared, as in a test module.
+    pytest.register_assert_rewrite("rail_async_tasks.testing.contracts")

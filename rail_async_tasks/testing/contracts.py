@@ -1,0 +1,373 @@
+"""What every backend does, as a suite for pytest. Ours pass it; one of your own should.
+
+Write a class, in a test module of your own::
+
+    class TestPostBackend(BackendContract):
+        command = [sys.executable, "-m", "shop.worker"]
+
+The settings must name the backend, have `"rail_async_tasks.testing"` in INSTALLED_APPS, and a
+database of their own that is migrated: rows are committed, and stay. This process is the one that
+starts tasks; `command` is started as the one that runs them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import uuid
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any, ClassVar
+
+import pytest
+from asgiref.sync import async_to_sync
+
+from rail_async_tasks import TaskCancelled, TaskFailed, TaskHandle, service
+from rail_async_tasks.access import SYSTEM
+from rail_async_tasks.backends import get_backend
+from rail_async_tasks.backends.broker import BrokerBackend
+from rail_async_tasks.conf import TaskSettings, get_settings
+from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.ids import new_id
+from rail_async_tasks.ledger.port import Dispatch
+from rail_async_tasks.models import TaskExecution, TaskRuntime
+from rail_async_tasks.runtime import host
+from rail_async_tasks.testing import tasks
+from rail_async_tasks.testing.worker import WorkerProcess
+
+FINAL = ("completed", "failed", "cancelled")
+
+
+class BackendContract:
+    """Subclass it, with a name that pytest collects.
+
+    Attributes:
+        command: starts a worker that serves every queue; empty where this process runs the tasks.
+        env: laid over this process's environment for the workers.
+        slots: how many tasks run at once in all that `command` starts, or in this process.
+            None leaves out the tests of priorities.
+        patience: seconds within which an idle worker has run a task that takes no time.
+    """
+
+    command: ClassVar[Sequence[str]] = ()
+    env: ClassVar[Mapping[str, str]] = {}
+    slots: ClassVar[int | None] = None
+    patience: ClassVar[float] = 30.0
+
+    workers: ClassVar[list[WorkerProcess]]
+
+    # --- the world ---
+
+    @classmethod
+    def setup_class(cls) -> None:
+        cls.workers = []
+        if cls.command:
+            cls.work()
+
+    @classmethod
+    def teardown_class(cls) -> None:
+        for worker in cls.workers:
+            worker.stop(get_settings().drain_seconds + 5)
+        host.stop()
+
+    @classmethod
+    def work(cls) -> WorkerProcess:
+        """Starts a worker."""
+        worker = WorkerProcess(cls.command, cls.env)
+        cls.workers.append(worker)
+        return worker
+
+    @property
+    def settings(self) -> TaskSettings:
+        return get_settings()
+
+    @property
+    def backend(self) -> Any:
+        return get_backend(get_settings())
+
+    def ends(self, handle: TaskHandle) -> TaskExecution:
+        """The row once it is final."""
+        return self.until(handle.id, lambda row: row.status in FINAL)
+
+    def until(
+        self, task_id: Any, holds: Callable[[TaskExecution], bool], seconds: float | None = None
+    ) -> TaskExecution:
+        """The row once that holds of it; else the worker's last words are in the message."""
+        deadline = time.monotonic() + (seconds or self.patience)
+        while True:
+            row = TaskExecution.objects.get(id=task_id)
+            if holds(row):
+                return row
+            if time.monotonic() > deadline:
+                pytest.fail(f"{row.name} is still {row.status}.\n{self.said()}")
+            time.sleep(0.02)
+
+    def begun(self, handle: TaskHandle) -> TaskExecution:
+        return self.until(handle.id, lambda row: row.status == "running")
+
+    def said(self) -> str:
+        return "\n".join(f"--- a worker:\n{worker.said()}" for worker in self.workers)
+
+    # --- outcomes ---
+
+    def test_a_coroutine(self) -> None:
+        assert tasks.add.enqueue(a=1, b=2).result(self.patience) == 3
+
+    def test_a_function_in_a_thread(self) -> None:
+        """It may use the ORM directly."""
+        row = self.ends(tasks.in_a_thread.enqueue())
+        assert row.result == {"name": "contract.in_a_thread", "status": "running"}
+
+    def test_every_type_of_argument(self) -> None:
+        """Arrives as a value of its type, in whatever process."""
+        given: dict[str, Any] = {
+            "number": -7, "ratio": 1.5, "text": 'é"\\ \n', "flag": True,
+            "at": datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC), "day": date(2026, 1, 2),
+            "price": Decimal("1.10"), "key": uuid.UUID(int=7), "colour": tasks.Colour.BLUE,
+            "point": tasks.Point(x=1.0, tags=["a"]), "points": [tasks.Point(x=2.0, y=3.0)],
+        }  # fmt: skip
+        row = self.ends(tasks.echo.enqueue(**given))
+        assert row.status == "completed", row.error
+        given["nothing"] = None
+        assert row.result == {name: f"{type(it).__name__} {it!r}" for name, it in given.items()}
+
+    def test_a_failure(self) -> None:
+        """Says why; a `Fail` is not tried again."""
+        with pytest.raises(TaskFailed, match="as it was told") as failed:
+            tasks.fall.enqueue().result(self.patience)
+        assert failed.value.error_code == "exception"
+        row = self.ends(tasks.give_up.enqueue())
+        assert (row.status, row.error, row.attempts) == ("failed", "no use", 1)
+
+    def test_retries(self) -> None:
+        row = self.ends(tasks.flaky.enqueue())
+        assert (row.status, row.result) == ("completed", 3)
+        assert (row.attempts, row.retry_count) == (3, 2)
+
+    def test_a_timeout(self) -> None:
+        row = self.ends(tasks.slow.enqueue())
+        assert (row.status, row.error_code) == ("failed", "timeout")
+
+    def test_a_large_result(self) -> None:
+        """Is kept up to the limit; beyond, the task fails and does not run again."""
+        limit = self.settings.max_result_bytes
+        fits = self.ends(tasks.large.enqueue(size=limit - 100))
+        assert (fits.status, len(str(fits.result))) == ("completed", limit - 100)
+        row = self.ends(tasks.large.enqueue(size=limit + 100))
+        assert (row.status, row.error_code, row.attempts) == ("failed", "result_too_large", 1)
+
+    def test_many(self) -> None:
+        """Each runs once."""
+        handles = [tasks.add.enqueue(a=n, b=1) for n in range(100)]
+        for n, handle in enumerate(handles):
+            row = self.ends(handle)
+            assert (row.result, row.attempts) == (n + 1, 1)
+
+    # --- where and when ---
+
+    def test_every_queue_is_served(self) -> None:
+        """By a worker, where there are workers."""
+        row = self.ends(tasks.where.enqueue())
+        assert row.status == "completed"
+        assert (row.result == os.getpid()) != bool(self.command)
+
+    def test_a_delay(self) -> None:
+        """It begins when its time has come, and not much later."""
+        self._only_if_something_waits()
+        row = self.ends(tasks.add.using(delay=1.5).enqueue(a=1, b=1))
+        assert row.status == "completed"
+        assert row.started_at is not None
+        waited = (row.started_at - row.created_at).total_seconds()
+        assert 1.5 <= waited < 1.5 + 5
+
+    def test_priorities_in_a_queue(self) -> None:
+        if not self.backend.capabilities.priority:
+            pytest.skip("This backend says that it keeps no priorities in a queue.")
+        self._assert_first(urgent={"priority": 5}, usual={"priority": -5})
+
+    def test_priorities_of_queues(self) -> None:
+        if not self.backend.capabilities.queue_priority:
+            pytest.skip("This backend says that it keeps no priorities of queues.")
+        self._assert_first(urgent={"queue": "high"}, usual={"queue": "low"})
+
+    def _assert_first(self, urgent: dict[str, Any], usual: dict[str, Any]) -> None:
+        """Of what waits while all slots are taken, the less urgent starts last."""
+        self._only_if_something_waits()
+        if self.slots is None:
+            pytest.skip("Say in `slots` how many run at once.")
+        holders = [tasks.hold.enqueue(seconds=3600.0) for _ in range(self.slots)]
+        for holder in holders:
+            self.begun(holder)
+        waiting = [
+            tasks.hold.using(**options).enqueue(seconds=0.2)
+            for options in (usual, urgent)
+            for _ in range(4 * self.slots)
+        ]
+        for holder in holders:
+            holder.cancel()
+        rows = [self.ends(handle) for handle in waiting]
+        order = sorted(range(len(rows)), key=lambda n: str(rows[n].started_at))
+        # A worker may have fetched some before, so it is the end that tells.
+        assert set(order[-self.slots :]) <= set(range(4 * self.slots)), str(order)
+
+    def test_the_concurrency_of_a_queue(self) -> None:
+        """No more of its tasks at once in a process."""
+        queue = self.settings.queues.get(tasks.NARROW_QUEUE)
+        if queue is None or queue.concurrency is None or not self.command:
+            pytest.skip(f'Give the queue "{tasks.NARROW_QUEUE}" a concurrency in the settings.')
+        assert self.backend.capabilities.queue_concurrency
+        rows = [self.ends(it) for it in [tasks.narrow.enqueue(seconds=0.2) for _ in range(12)]]
+        runs: list[Any] = [row.result for row in rows]
+        for pid, began, _ in runs:
+            at_once = [it for it in runs if it[0] == pid and it[1] <= began < it[2]]
+            assert len(at_once) <= queue.concurrency
+
+    # --- cancels and progress ---
+
+    def test_a_cancel_of_what_waits(self) -> None:
+        """The body never runs."""
+        self._only_if_something_waits()
+        handle = tasks.add.using(delay=3600).enqueue(a=1, b=1)
+        assert handle.cancel().status == "cancelled"
+        row = TaskExecution.objects.get(id=handle.id)
+        assert (row.status, row.attempts) == ("cancelled", 0)
+
+    @pytest.mark.parametrize("body", ["linger", "linger_in_a_thread"])
+    def test_a_cancel_of_what_runs(self, body: str) -> None:
+        if not self.backend.capabilities.cancel_running:
+            pytest.skip("This backend says that it can't tell what runs of a cancel.")
+        handle = getattr(tasks, body).enqueue()
+        self.begun(handle)
+        assert handle.cancel().status == "running"
+        with pytest.raises(TaskCancelled):
+            handle.result(self.patience)
+        row = TaskExecution.objects.get(id=handle.id)
+        assert (row.error_code, row.attempts) == ("cancelled", 1)
+
+    def test_progress_is_seen_by_whoever_watches(self) -> None:
+        """In order, and with the end last."""
+        self._only_if_something_waits()
+        handle = tasks.climb.enqueue(steps=10, pause=0.5)
+        seen = self._watched(handle)
+        assert [it.status for it in seen if it.is_final] == ["completed"]
+        assert (seen[-1].result, seen[-1].progress) == (10, 100)
+        versions = [it.version for it in seen]
+        assert versions == sorted(set(versions))
+        assert [it for it in seen if 0 < it.progress < 100]
+
+    def _watched(self, handle: TaskHandle) -> list[TaskSnapshot]:
+        async def watch() -> list[TaskSnapshot]:
+            snapshots: AsyncGenerator[TaskSnapshot, None] = service.watch(SYSTEM, handle.id)
+            async with asyncio.timeout(self.patience + 5), aclosing(snapshots):
+                return [it async for it in snapshots]
+
+        return async_to_sync(watch)()
+
+    # --- what a broker may do ---
+
+    def test_what_is_brought_again_does_not_run_again(self) -> None:
+        """Neither while it runs nor after its end."""
+        self._only_with_a_broker()
+        handle = tasks.hold.enqueue(seconds=0.5)
+        self.begun(handle)
+        self._push(self._dispatch(handle.id, "contract.hold"), times=3)
+        row = self.ends(handle)
+        self._push(self._dispatch(handle.id, "contract.hold"), times=3)
+        assert tasks.add.enqueue(a=1, b=2).result(self.patience) == 3
+        again = TaskExecution.objects.get(id=handle.id)
+        assert (again.status, again.attempts, again.seq) == ("completed", 1, row.seq)
+
+    def test_an_id_that_nothing_has_is_dropped(self) -> None:
+        """And hurts nobody."""
+        self._only_with_a_broker()
+        self._push(self._dispatch(new_id(), "contract.add"), times=3)
+        assert tasks.add.enqueue(a=1, b=2).result(self.patience) == 3
+
+    def test_a_name_that_nobody_knows_waits(self) -> None:
+        """What comes after it runs."""
+        self._only_if_something_waits()
+        now = datetime.now(UTC)
+        row = TaskExecution.objects.create(
+            id=new_id(), name="contract.not_yet", status="pending", arguments={},
+            queue=self.settings.default_queue, created_at=now, updated_at=now,
+        )  # fmt: skip
+        assert tasks.add.enqueue(a=1, b=2).result(self.patience) == 3
+        if isinstance(self.backend, BrokerBackend):
+            self._push(self._dispatch(row.id, row.name), times=1)
+        assert tasks.add.enqueue(a=1, b=2).result(self.patience) == 3
+        row.refresh_from_db()
+        assert (row.status, row.attempts) == ("pending", 0)
+        row.delete()
+
+    def _dispatch(self, execution_id: uuid.UUID, name: str) -> Dispatch:
+        queue = self.settings.default_queue
+        return Dispatch(id=execution_id, name=name, queue=queue, priority=0, number=9)
+
+    def _push(self, dispatch: Dispatch, times: int) -> None:
+        for _ in range(times):
+            host.from_thread(host.runtime_in_thread(), self.backend.push([dispatch]))
+
+    def _only_with_a_broker(self) -> None:
+        if not isinstance(self.backend, BrokerBackend):
+            pytest.skip("No broker carries ids here.")
+
+    # --- workers that end ---
+
+    def test_a_worker_that_is_told_to_stop(self) -> None:
+        """What it runs is handed back at no cost of a retry, and goes on in the next one."""
+        worker = self._a_worker()
+        handles = [it.enqueue() for it in (tasks.linger, tasks.linger_in_a_thread, tasks.linger)]
+        for handle in handles:
+            self.begun(handle)
+        worker.terminate()
+        worker.wait(self.settings.drain_seconds + 10)
+        for handle in handles:
+            row = TaskExecution.objects.get(id=handle.id)
+            assert (row.status, row.attempts, row.retry_count) == ("retrying", 1, 0), self.said()
+        waits = tasks.add.enqueue(a=1, b=2)
+        self.work()
+        for handle in handles:
+            row = self.ends(handle)
+            assert (row.status, row.attempts, row.retry_count) == ("completed", 2, 0)
+        assert waits.result(self.patience) == 3
+
+    def test_a_worker_that_is_killed(self) -> None:
+        """Another one runs what it ran, within `lease_seconds` and ten more; one outcome each."""
+        victim = self._a_worker()
+        handles = [tasks.linger.enqueue() for _ in range(3)]
+        for handle in handles:
+            self.begun(handle)
+        runtimes = TaskRuntime.objects.filter(dead=False)
+        before = runtimes.count()
+        self.work()
+        tasks.where.enqueue().result(self.patience)
+        deadline = time.monotonic() + self.patience
+        while runtimes.count() <= before:
+            assert time.monotonic() < deadline, self.said()
+            time.sleep(0.02)
+        killed_at = datetime.now(UTC)
+        victim.kill()
+        within = self.settings.lease_seconds + 10
+        for handle in handles:
+            row = self.until(handle.id, lambda row: row.status in FINAL, within + self.patience)
+            assert (row.status, row.attempts, row.crashes) == ("completed", 2, 1)
+            assert row.retry_count == 0
+            assert row.completed_at is not None
+            assert row.completed_at - killed_at < timedelta(seconds=within)
+
+    def _a_worker(self) -> WorkerProcess:
+        """The one that there is; several would each run a part."""
+        if not self.command:
+            pytest.skip("This process runs the tasks.")
+        running = [worker for worker in self.workers if worker.running]
+        for extra in running[1:]:
+            extra.stop(self.settings.drain_seconds + 5)
+        assert tasks.add.enqueue(a=1, b=2).result(self.patience) == 3
+        return running[0]
+
+    def _only_if_something_waits(self) -> None:
+        if self.backend.inline:
+            pytest.skip("Everything runs at once in its caller.")

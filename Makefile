@@ -9,7 +9,7 @@ export PYTHON
 # Where it is set, every start would compile all packages anew: seconds each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help env demo demo-distributed test test-long test-matrix bench schema lint types wheel lock clean
+.PHONY: help env demo demo-distributed test test-long test-matrix test-celery57 bench schema lint types wheel lock clean
 
 help:
 	@echo "make demo         serve the example project on a free port"
@@ -18,6 +18,8 @@ help:
 	@echo "make test         every test but the long ones; ARGS='-k name'"
 	@echo "make test-long    the long tests"
 	@echo "make test-matrix  the suite on every supported Python and Django that is here"
+	@echo "make test-celery57"
+	@echo "                  the tests of the Celery backend on Celery 5.7"
 	@echo "make bench        the benchmarks"
 	@echo "make schema       write the example project's schema.graphql anew"
 	@echo "make lint         ruff: rules and format"
@@ -45,6 +47,9 @@ test-long: env
 
 test-matrix:
 	@scripts/test-matrix $(ARGS)
+
+test-celery57:
+	@scripts/test-celery57 $(ARGS)
 
 schema: env
 	.venv/bin/python -m example_project.manage export_schema example_project.root.schema:schema \

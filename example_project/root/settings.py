@@ -101,6 +101,19 @@ RAIL_DJANGO_GRAPHQL = {
     },
 }
 
+# `make demo-distributed` sets this; then tasks run in workers (`manage.py task_worker`) instead of
+# in the web process. The first two lines are all that a project needs for that.
+REDIS_URL = os.environ.get("DEMO_REDIS_URL")
+if REDIS_URL:
+    RAIL_DJANGO_GRAPHQL["task_settings"] |= {
+        "backend": "arq",
+        "redis_url": REDIS_URL,
+        # Each change of a task is noted, with the process behind it: the page shows them.
+        "audit_enabled": True,
+        # What a killed worker was running goes on elsewhere soon: it is killed for fun here.
+        "lease_seconds": 5,
+    }
+
 STATIC_URL = "/static/"
 MEDIA_URL = "/media/"
 MEDIA_ROOT = DEMO_DIR / "media"

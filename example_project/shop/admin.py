@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from example_project.shop.models import Airport, Car
+from example_project.shop.models import Airport, Car, Process
 
 
 @admin.register(Airport)
@@ -19,3 +19,8 @@ class CarAdmin(admin.ModelAdmin):
     list_display = ("lot", "name", "year", "origin", "horsepower", "price")
     list_filter = ("origin", "year")
     search_fields = ("name",)
+
+
+@admin.register(Process)
+class ProcessAdmin(admin.ModelAdmin):
+    list_display = ("name", "place", "started_at")

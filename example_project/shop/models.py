@@ -1,4 +1,4 @@
-"""The shop's tables: airports it delivers to, and cars it sells."""
+"""The shop's tables: airports it delivers to, and cars it sells; and the demo's processes."""
 
 from __future__ import annotations
 
@@ -41,3 +41,18 @@ class Car(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} ({self.year})"
+
+
+class Process(models.Model):
+    """A process of the distributed demo, as its supervisor has started it."""
+
+    name = models.CharField(max_length=40)
+    place = models.CharField(max_length=255, help_text="Host and process id.")
+    started_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ("-started_at",)
+        verbose_name_plural = "processes"
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.place})"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import strawberry
 from django.db.models import Avg
+from strawberry.types import Info
 
 from example_project.shop import tasks
 from example_project.shop.models import Airport, Car
+from example_project.shop.whereabouts import Whereabouts, where_they_ran
 
 
 @strawberry.type(description="How full the shop's tables are.")
@@ -27,6 +31,12 @@ class ShopQuery:
             cars=await Car.objects.acount(),
             average_price=None if average is None else float(average),
         )
+
+    @strawberry.field(
+        description="Which process ran the newest attempt of each task, in `make demo-distributed`."
+    )
+    async def where_it_ran(self, info: Info, ids: list[UUID]) -> list[Whereabouts]:
+        return await where_they_ran(info.context.user, ids)
 
 
 @strawberry.type

@@ -24,7 +24,9 @@ def index(request: HttpRequest) -> HttpResponse:
         user, _ = get_user_model().objects.get_or_create(username="demo")
         login(request, user, backend="django.contrib.auth.backends.ModelBackend")
     actions = [action.as_json() for action in ACTIONS]
-    return render(request, "shop/index.html", {"actions": actions})
+    # With one process there is nothing to tell apart.
+    context = {"actions": actions, "distributed": bool(settings.REDIS_URL)}
+    return render(request, "shop/index.html", context)
 
 
 def static_file(request: HttpRequest, path: str) -> HttpResponse:

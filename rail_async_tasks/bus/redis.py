@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID, uuid4
 
@@ -186,14 +187,16 @@ class _Server:
 
     def __init__(self, url: str) -> None:
         try:
-            from redis.asyncio.connection import ConnectionPool
+            from redis.asyncio.connection import Connection, parse_url
         except ImportError as error:
             raise ConfigurationError(
                 'The redis bus needs the package redis: pip install "rail_async_tasks[redis]".'
             ) from error
         try:
-            self._pool = cast(Any, ConnectionPool.from_url(url))
-            options = self._pool.connection_kwargs
+            # Not by a pool, which newer ones use for notices that this protocol does not have.
+            options: dict[str, Any] = dict(cast(Any, parse_url(url)))
+            options.pop("max_connections", None)
+            kind = options.pop("connection_class", Connection)
             # What answers are read as, and how long is waited for them, is decided here; a channel
             # belongs to no database.
             patience = min(
@@ -203,7 +206,8 @@ class _Server:
                 db=0, decode_responses=False, encoding="utf-8", protocol=2, health_check_interval=0,
                 retry_on_timeout=False, socket_timeout=None, socket_connect_timeout=patience,
             )  # fmt: skip
-            self._pool.make_connection()  # what it does not take it refuses here
+            self._make: Callable[[], Any] = partial(kind, **options)
+            self._make()  # what it does not take it refuses here
         except Exception as error:  # noqa: BLE001 (a ValueError, a TypeError, its own errors)
             # Without the words of the error: they may quote the URL.
             raise ConfigurationError(
@@ -215,7 +219,7 @@ class _Server:
         ]
 
     async def open(self) -> _Link:
-        connection = self._pool.make_connection()
+        connection = self._make()
         link = _Link(connection)
         try:
             await connection.connect()

@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Thread
@@ -31,6 +31,7 @@ return [...document.querySelectorAll("#tasks > li")].map((row) => {
     id: row.dataset.id, name: row.dataset.name, status: row.dataset.status,
     percent: Number(bar.getAttribute("aria-valuenow")), text: row.innerText,
     cells: [...row.querySelectorAll(".cells i")].map((cell) => cell.dataset.status),
+    places: [...row.querySelectorAll(".place")].map((place) => place.innerText),
   };
 });
 """
@@ -39,18 +40,28 @@ return [...document.querySelectorAll("#tasks > li")].map((row) => {
 class Demo:
     """`python -m example_project.demo` with a folder of its own. Times are `time.monotonic()`."""
 
-    def __init__(self, folder: Path, *, port: int = 0, samples: bool = True) -> None:
+    MODULE = "example_project.demo"
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        port: int = 0,
+        samples: bool = True,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder = folder
         self.output = ""
         self.started_at = time.monotonic()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "example_project.demo"],
+            [sys.executable, "-m", self.MODULE],
             cwd=ROOT,
             env={
                 **_clean_environment(),
                 "DEMO_DIR": str(folder),
                 "DEMO_PORT": str(port),
                 "DEMO_SAMPLES": str(int(samples)),
+                **(env or {}),
             },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -153,7 +164,7 @@ class Page:
         self.browser.find_element("css selector", f'[data-run="{key}"]').click()
 
     def rows(self) -> list[dict[str, Any]]:
-        """The rows as dicts: id, name, status, percent, text, cells."""
+        """The rows as dicts: id, name, status, percent, text, cells, places."""
         return list(self.run(_READ_ROWS))
 
     def row(self, task_id: str) -> dict[str, Any] | None:

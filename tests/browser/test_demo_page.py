@@ -161,6 +161,7 @@ def test_a_hundred_at_once_are_all_done(page: Page, demo: Demo) -> None:
     page.screenshot("demo-hundred-at-once")
     page.wait("the end", lambda: ticks()["status"] == "completed")
     assert ticks()["cells"] == ["completed"] * TICKS
+    assert ticks()["places"] == []  # there is but one process
     assert "100 of 100 done" in ticks()["text"]
     assert demo.rows(count) == [(before + TICKS,)]
     assert len([row for row in page.rows() if row["name"] == "tick"]) == 1

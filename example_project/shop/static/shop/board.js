@@ -3,12 +3,14 @@
 import { element } from "./inspector.js";
 
 export const FINAL = new Set(["completed", "failed", "cancelled"]);
+const WAITING = new Set(["pending", "retrying"]);
 const GROUPED = "tick"; // shown as one row with a cell for each task
 const CELLS = 100;
 const MOST_ROWS = 24;
 
 const tasks = new Map(); // id -> the newest that is known of it
 const rows = new Map(); // id -> its row
+const places = new Map(); // id -> where its newest attempt runs or ran, as far as it is known
 const changed = new Set();
 let group = null;
 let on = {};
@@ -34,6 +36,27 @@ export function put(task) {
 
 export function unfinished() {
   return [...tasks.values()].filter((task) => !FINAL.has(task.status));
+}
+
+// The tasks of whose newest attempt it is not known which process has it; so many at once.
+export function unplaced() {
+  return [...tasks.values()].filter((task) => task.attempts > placed(task.id)).slice(-500);
+}
+
+// What the server has answered for these. What it does not know, it is not asked again.
+export function putPlaces(asked, found) {
+  for (const place of found) {
+    if (place.attempt > placed(place.taskId)) places.set(place.taskId, place);
+  }
+  for (const task of asked) {
+    if (task.attempts > placed(task.id)) places.set(task.id, { attempt: task.attempts });
+  }
+  for (const task of asked) if (rows.has(task.id)) drawPlace(rows.get(task.id), task.id);
+  if (asked.some((task) => task.name === GROUPED)) drawGroup();
+}
+
+function placed(id) {
+  return places.get(id)?.attempt ?? 0;
 }
 
 export function draw() {
@@ -93,7 +116,23 @@ function drawTask(task) {
   parts.button.disabled = task.cancelRequested && !over;
   parts.percent.textContent = over ? "" : `${task.progress} %`;
   parts.outcome.replaceChildren(...outcome(task));
+  drawPlace(parts, task.id);
   drawElapsed(parts, task.id);
+}
+
+// Only the place of the newest attempt: a task that waits to be run again is nowhere.
+function drawPlace(parts, id) {
+  const place = places.get(id);
+  const task = tasks.get(id);
+  const known = place?.pid && place.attempt >= task.attempts && !WAITING.has(task.status);
+  parts.places.replaceChildren(...(known ? [chip(place, `pid ${place.pid}`)] : []));
+}
+
+function chip(place, more) {
+  const node = element("span", "place", `${place.process ?? "a process"} · ${more}`);
+  node.dataset.process = place.process ?? "";
+  node.title = `on ${place.host}`;
+  return node;
 }
 
 function newRow(name) {
@@ -103,7 +142,8 @@ function newRow(name) {
   const head = element("div", "head");
   const badge = element("span", "badge");
   const meta = element("span", "meta");
-  head.append(element("span", "name", name), badge, meta);
+  const places = element("span", "places");
+  head.append(element("span", "name", name), badge, places, meta);
   const bar = element("div", "bar");
   bar.setAttribute("role", "progressbar");
   bar.setAttribute("aria-label", name);
@@ -116,7 +156,7 @@ function newRow(name) {
   line.append(note, percent);
   const result = element("div", "outcome");
   row.append(head, bar, line, result);
-  return { row, head, badge, meta, bar, note, percent, outcome: result };
+  return { row, head, badge, places, meta, bar, note, percent, outcome: result };
 }
 
 function drawBar(bar, percent, message) {
@@ -194,4 +234,19 @@ function drawGroup() {
   group.meta.textContent = `${shown.length} tasks`;
   group.note.textContent = `${over} of ${shown.length} done${running ? `, ${running} running` : ""}`;
   drawBar(group.bar, Math.floor((100 * over) / shown.length), group.note.textContent);
+  drawShares(shown);
+}
+
+// How many of the hundred each process has had.
+function drawShares(shown) {
+  const shares = new Map();
+  for (const { id } of shown) {
+    const place = places.get(id);
+    if (!place?.pid) continue;
+    const name = place.process ?? "a process";
+    shares.set(name, { place, count: (shares.get(name)?.count ?? 0) + 1 });
+  }
+  const names = [...shares.keys()].sort();
+  const chips = names.map((name) => chip(shares.get(name).place, shares.get(name).count));
+  group.places.replaceChildren(...chips);
 }

@@ -8,6 +8,9 @@ export const ROW = `fragment Row on TaskExecution {
 export const UPDATES = `subscription { myTaskUpdates { ...Row } }\n${ROW}`;
 export const CANCEL = `mutation Cancel($id: ID!) {\n  cancelTask(id: $id) { ...Row }\n}`;
 export const RETRY = `mutation Retry($id: ID!) {\n  retryTask(id: $id) { taskId task { ...Row } }\n}`;
+export const WHERE = `query Where($ids: [UUID!]!) {
+  whereItRan(ids: $ids) { taskId attempt process host pid }
+}`;
 export const STOCK = `{ stock { airports cars averagePrice } }`;
 
 // The newest of each name, so that a hundred of one do not push out the others.

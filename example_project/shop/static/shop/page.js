@@ -1,7 +1,7 @@
 // Puts the page together: buttons send mutations, one subscription brings what becomes of them.
 
 import * as board from "./board.js";
-import { CANCEL, RETRY, ROW, STOCK, UPDATES, history, send } from "./graphql.js";
+import { CANCEL, RETRY, ROW, STOCK, UPDATES, WHERE, history, send } from "./graphql.js";
 import { showFrame, showGraphQL, showPython } from "./inspector.js";
 import { LiveSubscription } from "./socket.js";
 
@@ -51,6 +51,14 @@ async function refreshStock() {
     averagePrice === null ? "–" : `$${Math.round(averagePrice).toLocaleString("en")}`;
 }
 
+// Which process runs or ran what: no column of a task, but a query of this project's own.
+async function askWhere() {
+  const begun = board.unplaced();
+  if (!begun.length) return;
+  const { data } = await send(WHERE, { ids: begun.map((task) => task.id) });
+  if (data) board.putPlaces(begun, data.whereItRan);
+}
+
 // What finished while nobody was listening: the subscription starts with the unfinished ones.
 async function catchUp() {
   refreshStock();
@@ -60,13 +68,21 @@ async function catchUp() {
   byId("board").setAttribute("aria-busy", "false");
 }
 
+const distributed = document.querySelector("main").matches("[data-distributed]");
 let stockTimer = null;
+let whereTimer = null;
 
 board.start({
   cancel: (id) => mutate(CANCEL, { id }),
   retry: (id) => mutate(RETRY, { id }),
   changed(finished) {
     byId("unfinished").textContent = board.unfinished().length;
+    if (distributed) {
+      whereTimer ??= setTimeout(() => {
+        whereTimer = null;
+        askWhere();
+      }, 150);
+    }
     if (!finished.length) return;
     const [first] = finished;
     byId("announcer").textContent =

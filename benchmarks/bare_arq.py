@@ -1,0 +1,37 @@
+"""arq without us: the worker and the function that `worker_throughput` stands beside."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from arq.connections import RedisSettings
+
+QUEUE = "bare"
+
+
+async def noop(ctx: dict[str, Any]) -> None:
+    """Nothing."""
+
+
+def dumps(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, default=repr).encode()
+
+
+def loads(data: bytes) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(data)
+    return loaded
+
+
+class WorkerSettings:
+    """What `python -m arq` reads."""
+
+    functions = (noop,)
+    redis_settings = RedisSettings.from_dsn(os.environ.get("BENCHMARK_REDIS", "redis://localhost"))
+    queue_name = QUEUE
+    job_serializer = staticmethod(dumps)
+    job_deserializer = staticmethod(loads)
+    keep_result = 0
+    max_jobs = 100
+    poll_delay = 0.02

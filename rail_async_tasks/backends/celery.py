@@ -25,6 +25,7 @@ from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.ledger.port import Dispatch
 
 try:
+    import click
     from celery import shared_task, signals
     from celery.worker import state
     from kombu import Connection, Queue
@@ -48,8 +49,8 @@ except ImportError as error:
 TASK: Final = "rail_async_tasks.execute"
 # A broker that does not answer within this time (seconds) is taken for dead.
 PATIENCE: Final = 3
-# The most between two tries of a worker to reach it, in seconds. Celery's own go up to 32.
-LONGEST_PAUSE: Final = 5
+# Between two tries of a worker to reach it, in seconds: Celery's first pause. Its last is 32.
+PAUSE: Final = 2
 # By the kind of the broker: options of its connection, where the project sets no others. The
 # clients' own defaults wait for ever.
 _CONNECTION_OPTIONS: Final[dict[str, dict[str, Any]]] = {
@@ -96,7 +97,7 @@ class CeleryBackend(ThreadedBrokerBackend):
     def declare(self) -> None:
         # The app's own module may be the one that is setting up Django: it is not needed here.
         signals.celeryd_init.connect(_prepare_worker, dispatch_uid=TASK)
-        signals.worker_init.connect(_check_pool, dispatch_uid=TASK)
+        signals.worker_init.connect(_check_worker, dispatch_uid=TASK)
         signals.worker_process_init.connect(_begin_process, dispatch_uid=TASK)
         signals.worker_ready.connect(_begin_worker, dispatch_uid=TASK)
         signals.worker_shutting_down.connect(_begin_to_end, dispatch_uid=TASK)
@@ -243,7 +244,7 @@ class _PersistentConnection(Connection):  # type: ignore[misc]
     """Does not wait ever longer for a broker that is away."""
 
     def ensure_connection(self, *args: Any, **options: Any) -> Any:
-        options.setdefault("interval_max", LONGEST_PAUSE - 2)  # which starts from 2
+        options = {"interval_start": PAUSE, "interval_max": 0, **options}  # beyond the first
         return super().ensure_connection(*args, **options)
 
 
@@ -271,9 +272,14 @@ def _prepare_worker(instance: Any, conf: Any, **_: Any) -> None:
         find_queue(app, queue)
 
 
-def _check_pool(sender: Any, **_: Any) -> None:
+def _check_worker(sender: Any, **_: Any) -> None:
     global _worker
     _worker = sender
+    # By then the command has taken what Celery's app said before it was prepared.
+    context = click.get_current_context(silent=True)
+    source = context and context.get_parameter_source("prefetch_multiplier")
+    if source is click.core.ParameterSource.DEFAULT:
+        sender.prefetch_multiplier = sender.app.conf.worker_prefetch_multiplier
     pool = sender.pool_cls if isinstance(sender.pool_cls, str) else sender.pool_cls.__module__
     if detect_environment() != "default" or pool.rpartition(".")[2] in ("gevent", "eventlet"):
         raise SystemExit(

@@ -26,6 +26,7 @@ from rail_async_tasks.runtime.runtime import queue_limits
 
 try:
     import dramatiq
+    from dramatiq.errors import ConnectionClosed
     from dramatiq.middleware import MiddlewareError
 except ImportError as error:
     raise ConfigurationError(
@@ -207,12 +208,13 @@ def _bound_waits(broker: dramatiq.Broker) -> None:
 
 def _lost_with_time(script: Callable[..., Any]) -> Callable[..., Any]:
     """For Dramatiq a connection that does not answer is no lost one: it forgets what it asked."""
-    from redis import exceptions
 
     def run(*args: Any, **options: Any) -> Any:
         try:
             return script(*args, **options)
-        except exceptions.TimeoutError as error:
-            raise exceptions.ConnectionError(str(error)) from error
+        except Exception as error:
+            if type(error).__name__ != "TimeoutError":  # redis-py's own, which is no built-in one
+                raise
+            raise ConnectionClosed(error) from error  # type: ignore[no-untyped-call]
 
     return run

@@ -40,7 +40,7 @@ ASK_PAGE = 1000
 # A broker that has not answered by then (seconds) is taken for dead.
 PATIENCE = 5.0
 # Between two tries while it is, in seconds; it doubles from the first to the last.
-FIRST_PAUSE, LAST_PAUSE = 0.5, 5.0
+FIRST_PAUSE, LAST_PAUSE = 0.5, 3.0
 
 
 class Sender:

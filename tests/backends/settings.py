@@ -26,7 +26,9 @@ DRAMATIQ_BROKER = {
     "OPTIONS": {"url": REDIS_URL},
     "MIDDLEWARE": [],
 }
+# A cluster of theirs would take workers * workers out of its broker.
 Q_CLUSTER = {
-    "name": "default", "workers": 4, "redis": REDIS_URL, "timeout": None, "retry": 2**31,
-    "poll": 0.1, "log_level": "WARNING",
+    "queue_limit": 8, "scheduler": False,
+    "name": "default", "workers": int(os.environ.get("BACKENDS_Q_WORKERS", "4")),
+    "redis": REDIS_URL, "timeout": None, "retry": 2**31, "poll": 0.1, "log_level": "WARNING",
 }  # fmt: skip

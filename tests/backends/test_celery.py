@@ -323,6 +323,20 @@ async def test_sigterm_in_each_pool(work: Start, pool: str) -> None:
 
 
 @pytest.mark.postgres
+@pytest.mark.parametrize(("more", "fetched"), [((), 2), (("--prefetch-multiplier=3",), 6)])
+async def test_what_waits_in_a_worker(
+    work: Start, broker_server: RedisServer, more: tuple[str, ...], fetched: int
+) -> None:
+    """As many as run in it, unless its command says otherwise; the rest is for others to take."""
+    await work("--pool=threads", "--concurrency=2", *more)
+    rows = [await store("linger") for _ in range(10)]
+    await until(lambda: broker_server.ask("HLEN", "unacked") == fetched)
+    await until(lambda: broker_server.ask("LLEN", "default") == 10 - 2 - fetched)
+    for row in rows[:2]:
+        await reaches(row, status="running")
+
+
+@pytest.mark.postgres
 @pytest.mark.parametrize("to", ["everybody", "a child"])
 async def test_sigterm_to_processes_of_the_pool(work: Start, to: str) -> None:
     """To all, as some supervisors do, or to one: its task goes on in another process."""

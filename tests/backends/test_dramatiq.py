@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import pickle
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +16,18 @@ import pytest
 from django.test import override_settings
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.brokers.stub import StubBroker
+from dramatiq.errors import ConnectionClosed
 from dramatiq.middleware import MiddlewareError
 from dramatiq.worker import Worker
 
-from rail_async_tasks.backends.dramatiq import ACTOR, DramatiqBackend, actor_of, execute
+from rail_async_tasks.backends.dramatiq import (
+    ACTOR,
+    MOST_LOOKED_AT,
+    DramatiqBackend,
+    actor_of,
+    execute,
+    not_on_redis,
+)
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.port import Dispatch
@@ -127,6 +136,39 @@ def test_nobody_waits_for_redis_for_ever() -> None:
         actor_of(set_broker(broker), "default")
         options = broker.client.connection_pool.connection_kwargs
         assert (options["socket_timeout"], options["socket_connect_timeout"]) == (seconds, 4)
+
+
+def test_a_redis_that_does_not_answer_is_a_lost_connection() -> None:
+    """Dramatiq connects anew then, and tells once more what it has done."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        broker = set_broker(RedisBroker(host="127.0.0.1", port=port, socket_timeout=0.1))
+        actor_of(broker, "default")
+        with pytest.raises(ConnectionClosed):
+            next(broker.consume("default"))
+        broker.close()
+
+
+def test_what_redis_does_not_have_is_told(broker_server: RedisServer) -> None:
+    """What waits and what is at a worker it has. Other brokers, and one with much in it, say no."""
+    broker_server.ask("FLUSHALL")
+    broker = set_broker(RedisBroker(url=broker_server.url))
+    sent = [
+        Dispatch(id=new_id(), name="x.y", queue=queue, priority=0, number=1)
+        for queue in ("low", "default", "low")
+    ]
+    assert not_on_redis(sent) == sent
+    DramatiqBackend().push_here(sent)
+    assert not_on_redis(sent) == []
+    taken = next(broker.consume("default"))
+    assert not_on_redis(sent) == []
+    broker.do_ack("default", taken.options["redis_message_id"])
+    assert not_on_redis(sent) == sent[1:2]
+    broker_server.ask("HSET", "dramatiq:low.msgs", *map(str, range(2 * MOST_LOOKED_AT)))
+    assert not_on_redis(sent) == ()
+    broker.close()
+    set_broker(StubBroker())
+    assert not_on_redis(sent) == ()
 
 
 @pytest.fixture

@@ -166,5 +166,6 @@ class World:
     def said(self) -> str:
         """All that its processes have said, for the message of a test that fails."""
         return "\n".join(
-            f"--- {type(it).__name__}\n{it.said()[-20000:]}" for it in [*self.servers, *self.workers]
+            f"--- {type(it).__name__}\n{it.said()[-20000:]}"
+            for it in [*self.servers, *self.workers]
         )

@@ -15,6 +15,7 @@ class Proxy:
         self._to_port = to_port
         self._passing: set[asyncio.Event] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._silent = False
         self.port = 0
 
     def fall_silent(self) -> None:
@@ -22,10 +23,20 @@ class Proxy:
         for passing in self._passing:
             passing.clear()
 
+    def fall_dead(self) -> None:
+        """Nor through new ones, which it takes all the same."""
+        self._silent = True
+        self.fall_silent()
+
+    def live_again(self) -> None:
+        """New connections pass. Those from before stay silent."""
+        self._silent = False
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         passing = asyncio.Event()
         self._passing.add(passing)
-        passing.set()
+        if not self._silent:
+            passing.set()
         there, back = await asyncio.open_connection("127.0.0.1", self._to_port)
         for source, sink in ((reader, back), (there, writer)):
             task = asyncio.ensure_future(_pass(source, sink, passing))

@@ -82,6 +82,15 @@ async def climb(info: Any, steps: int, pause: float) -> int:
     return steps
 
 
+@task_mutation(name="backends.roam", max_retries=0)
+async def roam(info: Any, steps: int, pause: float) -> int:
+    """Tell of each step; say in which process."""
+    for step in range(steps):
+        info.context.task.update_progress(100 * step // steps)
+        await asyncio.sleep(pause)
+    return os.getpid()
+
+
 @task_mutation(name="backends.linger", max_retries=0)
 async def linger(info: Any) -> int:
     """Not end in the first attempt; say in which process in the next."""
@@ -128,6 +137,7 @@ class Mutations:
     flaky = flaky
     slow = slow
     climb = climb
+    roam = roam
     linger = linger
     linger_in_thread = linger_in_thread
     where = where

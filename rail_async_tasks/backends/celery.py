@@ -104,6 +104,7 @@ class CeleryBackend(ThreadedBrokerBackend):
         for over in (signals.worker_shutdown, signals.worker_process_shutdown):
             over.connect(_end, dispatch_uid=TASK)
         signals.task_prerun.connect(pools.began, dispatch_uid=TASK)
+        signals.task_prerun.connect(_wake_worker, dispatch_uid=f"{TASK}.wake")
         signals.task_postrun.connect(pools.ended, dispatch_uid=TASK)
 
     def check(self) -> Iterable[CheckMessage]:
@@ -296,7 +297,7 @@ def _begin_process(**_: Any) -> None:
 
 def _begin_worker(sender: Any, **_: Any) -> None:
     """At its start, and again when it has found its broker again."""
-    global _listening
+    global _listening, _doorbell
     if not _forks():
         pools.start_soon()
     _hurry_first(signal.SIGQUIT)
@@ -304,9 +305,40 @@ def _begin_worker(sender: Any, **_: Any) -> None:
     if hub is not None and hub is not _listening:
         _listening = hub
         hub.call_repeatedly(PATIENCE / 2, break_silence, sender, PATIENCE)
+        if not _forks():
+            _doorbell = Doorbell(hub)
 
 
 _listening: Any = None
+
+
+class Doorbell:
+    """Wakes a worker's loop. A thread of its pool that takes a task makes room for the next, and
+    the loop, which waits for the broker alone, would find that out a good while later.
+    """
+
+    def __init__(self, hub: Any) -> None:
+        self._inside, self._outside = os.pipe()
+        for end in (self._inside, self._outside):
+            os.set_blocking(end, False)
+        hub.add_reader(self._inside, self._answer)
+
+    def ring(self) -> None:
+        """From any thread."""
+        with contextlib.suppress(BlockingIOError):  # it has been rung often enough
+            os.write(self._outside, b".")
+
+    def _answer(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._inside, 4096)
+
+
+_doorbell: Doorbell | None = None
+
+
+def _wake_worker(**_: Any) -> None:
+    if _doorbell is not None and os.getpid() == _worker_pid:
+        _doorbell.ring()
 
 
 def _begin_to_end(how: str = "Warm", **_: Any) -> None:

@@ -11,6 +11,7 @@ from benchmarks.harness import Case, Question
 from benchmarks.processes import at_work, cpu_seconds, running, task_workers
 
 PRODUCERS = 100
+WORKER = ("-m", "arq", "benchmarks.bare_arq.WorkerSettings")
 
 
 async def ours(count: int, workers: int) -> dict[str, float]:
@@ -44,7 +45,7 @@ async def ours(count: int, workers: int) -> dict[str, float]:
 
 
 async def arq(count: int, workers: int) -> dict[str, float]:
-    """The same through arq alone: its own worker, as JSON, no results, asked every 20 ms."""
+    """The same through arq alone: its own worker, JSON, no results or logs, asked every 20 ms."""
     from arq.connections import RedisSettings, create_pool
 
     from benchmarks.bare_arq import QUEUE, dumps, loads
@@ -53,7 +54,7 @@ async def arq(count: int, workers: int) -> dict[str, float]:
         RedisSettings.from_dsn(os.environ["BENCHMARK_REDIS"]),
         job_serializer=dumps, job_deserializer=loads, default_queue_name=QUEUE,
     )  # fmt: skip
-    with running(("-m", "arq", "benchmarks.bare_arq.WorkerSettings"), workers) as pids:
+    with running((*WORKER, "--custom-log-dict", "benchmarks.bare_arq.LOGGING"), workers) as pids:
         await pool.enqueue_job("noop")
         await _until_empty(pool, QUEUE)
         left = iter(range(count))
@@ -105,7 +106,7 @@ def _cases(counts: Sequence[int]) -> list[Case]:
 QUESTION = Question(
     name="worker_throughput",
     title="5,000 no-ops by workers of the arq backend, rows in PostgreSQL, until all are completed",
-    beside="arq alone, which keeps no rows: its own worker, asked every 20 ms",
+    beside="arq alone, which keeps no rows: its own worker, asked every 20 ms, without logs",
     cases=_cases((1, 2)),
     repeats=3,
 )

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -35,6 +36,14 @@ def unavailable(reason: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def no_runtime_is_left() -> Iterator[None]:
+    """Who has a runtime hosted in this process stops it: the next test would meet it."""
+    yield
+    host = sys.modules.get("rail_async_tasks.runtime.host")
+    assert host is None or host.hosted() is None, "The test has left its runtime: host.stop()."
 
 
 @pytest.fixture(params=["asyncio", pytest.param("uvloop", marks=pytest.mark.long)])

@@ -43,6 +43,7 @@ class EveryHalfSecond:
 @pytest.fixture
 async def runtimes(configure: Configure) -> AsyncIterator[AsyncExitStack]:
     async with AsyncExitStack() as stack:
+        stack.push_async_callback(host.astop)  # of what a test itself starts
         yield stack
 
 

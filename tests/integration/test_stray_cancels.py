@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from rail_async_tasks import task
 from rail_async_tasks.runtime import host
 from tests.integration.conftest import Configure, in_memory, on_databases
 from tests.integration.waiting import final
+
+
+pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
 
 def current_task() -> asyncio.Task[Any]:

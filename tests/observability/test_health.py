@@ -28,8 +28,7 @@ ALL_WELL = {"runtime": "ok", "database": "ok", "bus": "ok", "writer": "ok"}
 
 @pytest.fixture(autouse=True)
 def a_new_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """None that an earlier test has left hanging, nor its runtime."""
-    host._start_afresh()
+    """None that an earlier test has left hanging."""
     monkeypatch.setattr(health, "_database", health._Database())
 
 

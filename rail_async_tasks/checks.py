@@ -51,6 +51,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from strawberry.types import has_object_definition
 
 from rail_async_tasks import backends, conf
+from rail_async_tasks.backends.broker import BrokerBackend, ThreadedBrokerBackend
 from rail_async_tasks.backends.port import Capabilities
 from rail_async_tasks.definition import registry
 from rail_async_tasks.errors import (
@@ -189,9 +190,30 @@ def check_backend(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Che
     """How the project has set up the framework that carries its tasks (E019, W008)."""
     # Wrong settings and missing packages are what other checks report.
     with contextlib.suppress(ConfigurationError):
-        broker = backends.find_broker(conf.get_settings())
-        return [] if broker is None else list(broker.check())
+        settings = conf.get_settings()
+        try:
+            broker = backends.find_broker(settings)
+        except ConfigurationError as error:
+            place, (is_right, expected) = 'task_settings["backend"]', _DOTTED_KEYS["backend"]
+            if "." not in settings.backend or any(
+                _import_problems(settings.backend, place, "E013", is_right, expected)
+            ):
+                return []
+            hint = "It is made without arguments, and must connect to nothing by then."
+            return [Error(str(error), hint=hint, id=f"{APP}.E013")]
+        return [] if broker is None else [*_without_push(broker), *broker.check()]
     return []
+
+
+def _without_push(broker: BrokerBackend) -> Iterator[CheckMessage]:
+    kind = type(broker)
+    if kind.push is BrokerBackend.push or (
+        kind.push is ThreadedBrokerBackend.push
+        and getattr(kind, "push_here", None) is ThreadedBrokerBackend.push_here
+    ):
+        message = f'task_settings["backend"]: "{broker.name}" does not say how to push.'
+        hint = "Write the method push, or push_here of a ThreadedBrokerBackend."
+        yield Error(message, hint=hint, id=f"{APP}.E013")
 
 
 def check_capabilities(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
@@ -245,7 +267,8 @@ def check_redis_url(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[C
     """What has the look of a Redis URL and is of no use to redis-py (E006)."""
     values = conf.read().task_values
     url = values.get("redis_url")
-    if values.get("bus") != "redis" or not isinstance(url, str) or not _is_installed("redis"):
+    used = values.get("bus") == "redis" or values.get("backend") == "arq"
+    if not used or not isinstance(url, str) or not _is_installed("redis"):
         return []
     from rail_async_tasks.bus.redis import RedisBus
 

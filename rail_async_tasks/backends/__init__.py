@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from functools import cache
 from importlib import import_module
@@ -20,6 +21,8 @@ from rail_async_tasks.errors import ConfigurationError
 if TYPE_CHECKING:
     from rail_async_tasks.backends.broker import BrokerBackend
 
+logger = logging.getLogger("rail_async_tasks.backends")
+
 _PLACES = {
     "asyncio": ("rail_async_tasks.backends.in_process", "AsyncioBackend"),
     "thread": ("rail_async_tasks.backends.in_process", "ThreadBackend"),
@@ -35,7 +38,8 @@ def get_backend(settings: TaskSettings) -> Backend:
     """The backend that the `backend` setting names: one of ours, or a dotted path to a class.
 
     Raises:
-        ConfigurationError: its package is not installed, or the path can't be imported.
+        ConfigurationError: its package is not installed, the path can't be imported, or the class
+            raises when it is called.
     """
     return _backend(settings.backend)
 
@@ -56,7 +60,10 @@ def declare() -> None:
     with contextlib.suppress(ConfigurationError):
         broker = find_broker(get_settings())
         if broker is not None:
-            broker.declare()
+            try:
+                broker.declare()
+            except Exception:  # the system checks, and the first task, find it too
+                logger.exception("The backend %s can't be set up", broker.name)
 
 
 @cache
@@ -64,7 +71,13 @@ def _backend(name: str) -> Backend:
     if name in _PLACES:
         module, attribute = _PLACES[name]
         return getattr(import_module(module), attribute)()  # type: ignore[no-any-return]
-    return import_from_setting(name, "backend")()  # type: ignore[no-any-return]
+    found = import_from_setting(name, "backend")
+    try:
+        return found()  # type: ignore[no-any-return]
+    except Exception as error:
+        raise ConfigurationError(
+            f'task_settings["backend"]: "{name}" cannot be made: {type(error).__name__}: {error}'
+        ) from error
 
 
 if hasattr(os, "register_at_fork"):

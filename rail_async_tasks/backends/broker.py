@@ -27,13 +27,20 @@ logger = logging.getLogger("rail_async_tasks.backends")
 
 
 class BrokerBackend(InProcessBackend):
-    """Base of the backends that send ids to workers. A subclass says `name` and how to `push`.
+    """Base of the backends that send ids to workers. A subclass says how to `push`.
 
-    See `port.Backend` for the rest, and `docs/backends/writing-one.md` for how to write one.
+    `name` is what the `backend` setting has, for rows and logs to tell: the dotted path of the
+    class, where it says nothing else. See `port.Backend` for the rest, and
+    `docs/backends/writing-one.md` for how to write one.
     """
 
-    name: ClassVar[str]
+    name: ClassVar[str] = ""
     capabilities = Capabilities(priority=False, queue_priority=False, queue_concurrency=False)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if not cls.__dict__.get("name"):
+            cls.name = f"{cls.__module__}.{cls.__qualname__}"
 
     async def push(self, dispatches: Sequence[Dispatch]) -> None:
         """Hands the ids to the broker, to be delivered to one worker each. See `brokers.Broker`."""

@@ -208,6 +208,9 @@ def redis_url(value: Any, place: Place, report: Report) -> Any:
         report.error(ids.WRONG_TYPE, place, f"must be a URL, not {type(value).__name__}", hint)
     elif not re.match(r"(redis|rediss)://[^/\s]|unix:///?[^\s]", value):
         report.error(ids.MALFORMED, place, "is not the URL of a Redis server", hint)
+    elif not re.match(r"unix:|[^:]+://[^/?\s]+(/[0-9]*)?(\?|$)", value):
+        # redis-py would take database 0 in its place.
+        report.error(ids.MALFORMED, place, "has a database that is no number", hint)
     return value
 
 

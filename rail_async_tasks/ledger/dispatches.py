@@ -86,14 +86,17 @@ class OrmDispatches:
             return []  # a transaction on SQLite takes the one write lock
         with transaction.atomic(using=self._alias):
             under_way = due.filter(dispatched_at__isnull=False).order_by()[:window].count()
-            chosen = self._first(late, limit)
-            chosen += self._first(fresh, min(limit - len(chosen), window - under_way))
+            overdue = self._first(late, limit)
+            chosen = overdue + self._first(fresh, min(limit - len(overdue), window - under_way))
             # Of those that are locked: others may have sent them since they were read.
             mine = self._waiting().filter(id__in=[row.id for row in chosen])
             mine.update(
                 dispatched_at=storable(at), dispatched_to=backend, dispatches=F("dispatches") + 1
             )
-        return [_dispatch(row, row.dispatches + 1) for row in chosen]
+        return [
+            _dispatch(row, row.dispatches + 1, overdue=number < len(overdue))
+            for number, row in enumerate(chosen)
+        ]
 
     def _first(self, rows: QuerySet[TaskExecution], limit: int) -> list[TaskExecution]:
         if limit <= 0:
@@ -174,8 +177,8 @@ class OrmDispatches:
 _COLUMNS = ("id", "name", "queue", "priority", "dispatches")
 
 
-def _dispatch(row: TaskExecution, number: int) -> Dispatch:
-    return Dispatch(row.id, row.name, row.queue, row.priority, number)
+def _dispatch(row: TaskExecution, number: int, *, overdue: bool = False) -> Dispatch:
+    return Dispatch(row.id, row.name, row.queue, row.priority, number, overdue)
 
 
 def _overdue(at: datetime) -> Q:

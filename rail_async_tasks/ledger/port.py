@@ -214,13 +214,17 @@ class Cancelled(msgspec.Struct, frozen=True):
 
 
 class Dispatch(msgspec.Struct, frozen=True, gc=False):
-    """A waiting execution that is to be carried to a worker, for the `number`-th time."""
+    """A waiting execution that is to be carried to a worker, for the `number`-th time.
+
+    `overdue`: it was carried before, and no worker has taken it in the time that it had.
+    """
 
     id: UUID
     name: str
     queue: str
     priority: int
     number: int
+    overdue: bool = False
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import anyio
 import msgspec
+from anyio.abc import TaskGroup
 from django.db import DatabaseError, DataError, IntegrityError, InterfaceError
 
 from rail_async_tasks.bus.port import Bus
@@ -130,6 +131,7 @@ class Runtime:
         self._threads = DaemonThreads("rail-tasks-def")
         self._lanes = OrmLanes(settings.max_workers)
         self._host: asyncio.Task[None] | None = None
+        self._group: TaskGroup | None = None
         self._ready = asyncio.Event()
         self._stop = asyncio.Event()
         self._workers = Workers(self._run)
@@ -177,11 +179,15 @@ class Runtime:
         )
 
     def _is_ending(self) -> bool:
-        return self.draining or self._is_cancelled()
+        return self.draining or (self._host is not None and self._host.cancelling() > 0)
 
     def _is_cancelled(self) -> bool:
-        """Whether the loop is being shut down; the host may not have had its turn yet."""
-        return self._host is not None and self._host.cancelling() > 0
+        """Whether the loop is being shut down; the host may not have had its turn yet.
+
+        A group that one of its own tasks has broken cancels the host too.
+        """
+        broken = self._group is not None and self._group.cancel_scope.cancel_called
+        return self._host is not None and self._host.cancelling() > 0 and not broken
 
     async def ready(self) -> None:
         """Returns when executions may be created."""
@@ -205,6 +211,7 @@ class Runtime:
     async def _main(self) -> None:
         try:
             async with anyio.create_task_group() as group:
+                self._group = group
                 group.start_soon(self._dispatcher.run)
                 group.start_soon(self._sweeper.run)
                 group.start_soon(self._sweeper.find_told_cancels)
@@ -215,7 +222,9 @@ class Runtime:
                     await self._workers.hire(group)
                 finally:
                     # Also when the loop is shut down under us: nothing may start any more.
-                    self.abandoned = self.under_server and not self.draining
+                    self.abandoned = (
+                        self.under_server and not self.draining and self._is_cancelled()
+                    )
                     self.draining = True
                     self._drained.set()
                     self._dispatcher.wake()
@@ -226,6 +235,9 @@ class Runtime:
                         logger.critical("Something has ended the server's loop without a drain")
                     elif not self._stop.is_set():
                         self._interrupt_all(Interruption.HAND_BACK)
+        except Exception:
+            logger.critical("The runtime broke. What it ran goes on elsewhere", exc_info=True)
+            raise
         finally:
             with anyio.CancelScope(shield=True):
                 await self._close()

@@ -39,6 +39,8 @@ ASK_AFTER = 5.0
 ASK_PAGE = 1000
 # A broker that has not answered by then (seconds) is taken for dead.
 PATIENCE = 5.0
+# How often it is said that nobody takes what was sent to a queue, in seconds.
+TELL_EVERY = 60.0
 # Between two tries while it is, in seconds; it doubles from the first to the last.
 FIRST_PAUSE, LAST_PAUSE = 0.5, 3.0
 
@@ -60,6 +62,7 @@ class Sender:
         self._inventory = broker if isinstance(broker, Inventory) else None
         self._ask_at = runtime.loop.time() + ASK_EVERY
         self._asked_to: UUID | None = None
+        self._tell_at: dict[str, float] = {}  # by queue: when to speak of it again
         self.failing = False
 
     def wake(self) -> None:
@@ -133,10 +136,21 @@ class Sender:
         while not self._runtime.draining:
             sent = await self._dispatches.send(queue, self._broker.name, window, PAGE)
             if sent:
+                self._tell_overdue(queue, sum(dispatch.overdue for dispatch in sent))
                 await self._push(sent)
                 self._sent_at[queue] = self._runtime.loop.time()
             if len(sent) < PAGE:
                 return
+
+    def _tell_overdue(self, queue: str, count: int) -> None:
+        now = self._runtime.loop.time()
+        if count and now >= self._tell_at.get(queue, now):
+            self._tell_at[queue] = now + TELL_EVERY
+            logger.warning(
+                "%d tasks of the queue %r were sent to %s a minute ago or more, and no worker has"
+                " taken them; they are sent again. Does a worker serve this queue?",
+                count, queue, self._broker.name,
+            )  # fmt: skip
 
     async def _ask(self, inventory: Inventory) -> None:
         """Has what the broker has lost sent again: after a restart without its data, say."""

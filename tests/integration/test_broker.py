@@ -210,8 +210,10 @@ async def test_a_broker_that_is_away(
     assert "takes tasks again" in caplog.text
 
 
-async def test_what_is_lost_on_its_way_is_sent_again(store: str, broker: ListBroker) -> None:
-    """After a minute; then after two, and so on. Not before."""
+async def test_what_is_lost_on_its_way_is_sent_again(
+    store: str, broker: ListBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a minute; then after two, and so on. Not before. The log asks who serves the queue."""
     broker.delivers = False
     handle = await adds().aenqueue(a=2, b=2)
     await until(lambda: len(broker.sent) == 1)
@@ -223,14 +225,17 @@ async def test_what_is_lost_on_its_way_is_sent_again(store: str, broker: ListBro
     await age(50)
     await asyncio.sleep(2.2)  # two looks
     assert len(broker.sent) == 1
+    assert "Does a worker serve this queue?" not in caplog.text
     await age(15)
     await until(lambda: len(broker.sent) == 2)
+    assert "1 tasks of the queue 'default' were sent to" in caplog.text
     await age(65)
     await asyncio.sleep(2.2)
     assert len(broker.sent) == 2
     broker.delivers = True
     await age(60)
     assert (await final(handle)).result == 4
+    assert caplog.text.count("Does a worker serve this queue?") == 1  # not twice in a minute
 
 
 async def test_no_more_than_a_window_is_under_way(

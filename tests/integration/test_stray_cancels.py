@@ -12,7 +12,6 @@ from rail_async_tasks.runtime import host
 from tests.integration.conftest import Configure, in_memory, on_databases
 from tests.integration.waiting import final
 
-
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
 

@@ -16,8 +16,8 @@ from django.core.checks import CheckMessage, registry, run_checks
 from django.db.utils import ConnectionHandler
 from django.test import override_settings
 
-from rail_async_tasks import checks, conf
-from rail_async_tasks.backends.broker import BrokerBackend
+from rail_async_tasks import backends, checks, conf
+from rail_async_tasks.backends.broker import BrokerBackend, ThreadedBrokerBackend
 from rail_async_tasks.conf import problems as problem_ids
 from rail_async_tasks.definition import Registry, define
 
@@ -188,6 +188,34 @@ def test_a_path_that_is_of_no_use_is_an_error(shop: types.ModuleType, key: str, 
 def test_a_class_that_is_no_backend_is_an_error(shop: types.ModuleType) -> None:
     """It is said at start, not at the first task."""
     assert found(checks.check_dotted_paths, {"backend": "checked_shop.Shelf"}) == ["E013"]
+
+
+@pytest.mark.parametrize(
+    ("backend", "words"),
+    [
+        (type("Raises", (BrokerBackend,), {"__init__": lambda self: 1 // 0}), "ZeroDivisionError"),
+        (type("Mute", (BrokerBackend,), {}), "how to push"),
+        (type("MuteToo", (ThreadedBrokerBackend,), {}), "how to push"),
+    ],
+)
+def test_a_backend_that_cannot_work_is_an_error(
+    shop: types.ModuleType, backend: type, words: str
+) -> None:
+    """Said by the checks: neither they nor any other command fall over it."""
+    name = backend.__name__
+    setattr(shop, name, backend)
+    (message,) = messages(checks.check_backend, {"backend": f"checked_shop.{name}"})
+    assert message.id == "rail_async_tasks.E013"
+    assert words in message.msg
+    with override_settings(
+        RAIL_DJANGO_GRAPHQL={"task_settings": {"backend": f"checked_shop.{name}"}}
+    ):
+        backends.declare()
+
+
+def test_a_backend_is_called_by_its_path() -> None:
+    """If it does not say another name."""
+    assert type("Unnamed", (BrokerBackend,), {"__module__": "shop"}).name == "shop.Unnamed"
 
 
 def test_paths_are_looked_at_beside_other_mistakes(shop: types.ModuleType) -> None:

@@ -213,6 +213,7 @@ def test_a_right_value_is_read(key: str, value: object, parsed: object) -> None:
         ("bus", None, "E005"),
         ("redis_url", "localhost:6379", "E006"),
         ("redis_url", "http://localhost", "E006"),
+        ("redis_url", "redis://localhost:6379/abc", "E006"),
         ("redis_url", 6379, "E003"),
         ("celery_app", "root.celery:app", "E006"),
         ("failure_callback", "notify", "E006"),

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from rail_async_tasks.backends import get_backend
+from rail_async_tasks.backends import find_broker, get_backend
 from rail_async_tasks.backends.arq import ArqBackend
 from rail_async_tasks.conf import TaskSettings, get_settings
 from rail_async_tasks.definition import registry
@@ -49,6 +49,11 @@ class Command(BaseCommand):
             concurrency = _concurrency(settings, options["concurrency"])
             from rail_async_tasks.backends.arq.serving import serve
 
+            self.stdout.write(
+                f"Serving the queues {', '.join(queue.name for queue in queues)}:"
+                f" {concurrency} tasks at once. Ctrl-C ends it."
+            )
+            self.stdout.flush()
             serve(queues, concurrency=concurrency, burst=options["burst"])
         except TaskError as error:
             raise CommandError(str(error)) from error
@@ -59,11 +64,12 @@ class Command(BaseCommand):
             raise CommandError('task_settings["enabled"] is False: no tasks run.')
         if not isinstance(get_backend(settings), ArqBackend):
             instead = _COMMANDS.get(settings.backend)
-            hint = (
-                f'Start its workers with "{instead}".'
-                if instead is not None
-                else "Its tasks run in the web process."
-            )
+            if instead is not None:
+                hint = f'Start its workers with "{instead}".'
+            elif find_broker(settings) is not None:
+                hint = "Its workers have a command of their own."
+            else:
+                hint = "Its tasks run in the web process."
             raise CommandError(
                 'task_worker serves the backend "arq", and task_settings["backend"] is'
                 f' "{settings.backend}". {hint}'

@@ -1,0 +1,51 @@
+"""A runtime that one of its own parts has broken: the log says how, and what it ran goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from rail_async_tasks import task
+from rail_async_tasks.models import TaskExecution
+from rail_async_tasks.runtime import host
+from tests.integration.conftest import Configure, on_databases
+from tests.integration.waiting import until
+
+pytestmark = [on_databases, pytest.mark.usefixtures("ends_cleanly")]
+
+
+async def test_the_log_says_how_a_runtime_broke(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the traceback; nothing is said of a server, and no crash is counted for what it ran."""
+    configure()
+    breaks = asyncio.Event()
+
+    @task(name="broken.wait")
+    async def wait() -> None:
+        await asyncio.Event().wait()
+
+    runtime = await host.aruntime()
+    runtime.under_server = True
+
+    async def _break() -> None:
+        await breaks.wait()
+        raise ValueError("a part is worn out")
+
+    runtime._group.start_soon(_break)  # type: ignore[union-attr]
+    handle = await wait.aenqueue()
+    await until(lambda: runtime.attempts)
+    with caplog.at_level(logging.WARNING):
+        breaks.set()
+        await until(lambda: not runtime.alive)
+    critical = [it for it in caplog.records if it.levelno == logging.CRITICAL]
+    assert [it.getMessage() for it in critical] == [
+        "The runtime broke. What it ran goes on elsewhere"
+    ]
+    assert "a part is worn out" in caplog.text
+    row = await TaskExecution.objects.aget(id=handle.id)
+    assert (row.status, row.crashes, row.retry_count) == ("retrying", 0, 0)
+    assert isinstance(runtime._host.exception(), BaseExceptionGroup)  # type: ignore[union-attr]
+    await (await handle.arefresh()).acancel()

@@ -513,6 +513,25 @@ async def test_an_outage_ends_no_worker(
     assert caplog.text.count("Redis answers again") == 1
 
 
+async def test_a_redis_that_refuses_says_so_in_a_line(
+    arq: Any, server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Full, or read-only after a failover: what it says, and not the script that it was sent."""
+    add = adds()
+    async with working():
+        server.ask("CONFIG", "SET", "maxmemory", "1")
+        try:
+            waits = await add.aenqueue(a=1, b=2)
+            await until(lambda: "does not take tasks" in caplog.text, 10)
+        finally:
+            server.ask("CONFIG", "SET", "maxmemory", "0")
+        assert (await final(waits)).result == 3
+    told = [it.getMessage() for it in caplog.records if "does not take tasks" in it.getMessage()]
+    assert told
+    assert all("maxmemory" in it and "redis.call" not in it and len(it) < 300 for it in told)
+    assert "redis.call" not in "".join(it.getMessage() for it in caplog.records)
+
+
 # --- the end --------------------------------------------------------------------------------------
 
 

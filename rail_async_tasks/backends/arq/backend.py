@@ -19,6 +19,7 @@ from rail_async_tasks.backends.arq.keys import (
     queue_key,
     wake_key,
 )
+from rail_async_tasks.backends.arq.outage import brief, is_refusal
 from rail_async_tasks.backends.arq.scripts import ENQUEUE, PRESENT
 from rail_async_tasks.backends.broker import BrokerBackend
 from rail_async_tasks.backends.port import Capabilities
@@ -58,7 +59,12 @@ class ArqBackend(BrokerBackend):
             for queue, batch in groupby(sorted(dispatches, key=by_queue), by_queue):
                 jobs = [word for dispatch in batch for word in _words(dispatch, now)]
                 pipe.eval(ENQUEUE, 2, queue_key(queue), wake_key(queue), EXPIRY, *jobs)
-            await pipe.execute()
+            try:
+                await pipe.execute()
+            except Exception as error:
+                if not is_refusal(error):
+                    raise
+                raise ConnectionRefusedError(brief(error)) from error
 
     async def missing(self, dispatches: Sequence[Dispatch]) -> Sequence[Dispatch]:
         """Those that Redis does not have (any more), be it in a queue or at a worker."""

@@ -13,6 +13,21 @@ FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 3.0
 
 
+# What redis-py puts between a command of a pipeline, here a whole script, and the answer to it.
+_ANSWER: Final = " caused error: "
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether the server has answered, and not done what it was asked."""
+    return _ANSWER in str(error)
+
+
+def brief(error: Exception) -> str:
+    """What went wrong, in one line."""
+    words = " ".join(str(error).rpartition(_ANSWER)[2].split())
+    return words[:200] or type(error).__name__
+
+
 class Outage:
     """The failures in a row. Tells once that there are any, and once that they are over."""
 
@@ -26,8 +41,9 @@ class Outage:
             self.pause = min(self.pause * 2, LONGEST_PAUSE)
         else:
             logger.warning(
-                "Redis does not answer: %s. What runs goes on; the worker tries again",
-                str(error) or type(error).__name__,
+                "Redis %s: %s. What runs goes on; the worker tries again",
+                "refuses a command" if is_refusal(error) else "does not answer",
+                brief(error),
             )
             self.pause = FIRST_PAUSE
         self._lasts = True

@@ -105,8 +105,11 @@ def test_nothing_is_left_of_a_demo_that_was_killed(private_folder: Path) -> None
         family = demo.family()
         demo.process.kill()
         assert gone(family, seconds=12), "processes are left"
-    assert (private_folder / "worker-1.log").read_text() == ""
-    assert (private_folder / "worker-2.log").read_text() == ""
+    for worker in ("worker-1", "worker-2"):
+        said = (private_folder / f"{worker}.log").read_text().splitlines()
+        assert [line.partition(":")[0] for line in said] == [
+            "Serving the queues high, default, low, bulk"
+        ]
     assert "database system is shut down" in (private_folder / "postgres.log").read_text()
 
 

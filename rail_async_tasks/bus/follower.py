@@ -91,13 +91,21 @@ class Follower:
         ids = list(self._wanted)[:PAGE]
         told = {execution_id: self._wanted.pop(execution_id) for execution_id in ids}
         owners, self._owners = self._owners, set()
-        if owners:
-            for snapshot in await ledger.changed_lately(list(owners), LOOK_BACK):
-                self._found(snapshot, None)
-        if ids:
-            for snapshot in await ledger.reread(ids):
-                self._found(snapshot, told.get(snapshot.id))
-            self.read_count += len(ids)
+        try:
+            recent = await ledger.changed_lately(list(owners), LOOK_BACK) if owners else ()
+            rows = await ledger.reread(ids) if ids else ()
+        except Exception:
+            # They are still wanted; what was told meanwhile is newer.
+            for execution_id, news in told.items():
+                if self._wanted.get(execution_id) is None:
+                    self._wanted[execution_id] = news
+            self._owners |= owners
+            raise
+        for snapshot in recent:
+            self._found(snapshot, None)
+        for snapshot in rows:
+            self._found(snapshot, told.get(snapshot.id))
+        self.read_count += len(ids)
 
     def _found(self, row: TaskSnapshot, news: News | None) -> None:
         known = self._known.get(row.id)

@@ -61,7 +61,8 @@ def messages(
 def test_the_docstring_lists_every_id() -> None:
     """The table is the reference of the ids: complete, and without dead ones."""
     in_table = set(re.findall(r"^    ([EW]\d{3})  ", checks.__doc__ or "", re.MULTILINE))
-    source = Path(checks.__file__).read_text().partition('"""\n\nfrom')[2]
+    modules = Path(checks.__file__).parent.glob("*.py")
+    source = "".join(it.read_text().partition('"""\n\nfrom')[2] for it in modules)
     in_checks = set(re.findall(r"\b[EW]\d{3}\b", source))
     in_settings = {
         value.rpartition(".")[2]
@@ -240,7 +241,7 @@ def test_a_backend_without_its_package_is_an_error(
     monkeypatch: pytest.MonkeyPatch, tasks: dict[str, Any], package: str
 ) -> None:
     """The extra must be installed."""
-    monkeypatch.setattr(checks, "_is_installed", lambda name: name != package)
+    monkeypatch.setattr(checks.settings, "_is_installed", lambda name: name != package)
 
     assert found(checks.check_packages, tasks) == ["E015"]
 
@@ -261,6 +262,10 @@ OWN = {"backend": "checked_shop.Backend"}
         ({"queues": {"slow": {"priority": 2, "concurrency": 2}}, **ARQ}, []),
         ({"queues": {"slow": {"priority": 2, "concurrency": 2}}}, []),
         ({"queues": {"slow": {"priority": 2, "concurrency": 2}}, "backend": "sync"}, []),
+        # Another setting that is wrong hides nothing; one that is wrong itself asks for nothing.
+        ({"queues": {"slow": {"concurrency": 2}}, "max_workers": 0, **CELERY}, ["slow"]),
+        ({"queues": {"slow": {"concurrency": 0}}, **CELERY}, []),
+        ({"queues": {"slow": {"concurrency": 2}}, **CELERY, "backend": "selery"}, []),
     ],
 )
 def test_a_queue_that_asks_for_what_a_backend_lacks_is_an_error(
@@ -270,7 +275,7 @@ def test_a_queue_that_asks_for_what_a_backend_lacks_is_an_error(
     places: list[str],
 ) -> None:
     """A wish that nobody keeps is not passed over; the priorities of the defaults are no wish."""
-    monkeypatch.setattr(checks, "registry", Registry())
+    monkeypatch.setattr(checks.brokers, "registry", Registry())
     result = messages(checks.check_capabilities, tasks)
 
     assert [message.id for message in result] == ["rail_async_tasks.E020"] * len(places)
@@ -291,7 +296,7 @@ def test_a_task_that_asks_for_what_a_backend_lacks_is_an_error(
     declared = Registry()
     for name, priority in (("urgent", 5), ("usual", None), ("same", 0)):
         declared.register(define(_work, name=name, priority=priority))
-    monkeypatch.setattr(checks, "registry", declared)
+    monkeypatch.setattr(checks.brokers, "registry", declared)
 
     assert found(checks.check_capabilities, tasks) == ids
     assert all("'urgent'" in it.msg for it in messages(checks.check_capabilities, tasks))
@@ -333,7 +338,7 @@ def test_a_setting_without_its_package_is_an_error(
     monkeypatch: pytest.MonkeyPatch, tasks: dict[str, Any], package: str, extra: str
 ) -> None:
     """The hint has the command that installs it."""
-    monkeypatch.setattr(checks, "_is_installed", lambda name: name != package)
+    monkeypatch.setattr(checks.settings, "_is_installed", lambda name: name != package)
 
     (message,) = messages(checks.check_packages, tasks)
 
@@ -365,7 +370,7 @@ def test_a_redis_url_that_cannot_be_read_is_an_error(url: str, ids: list[str]) -
 )
 def test_a_missing_module_is_known_without_importing_it(module: str, installed: bool) -> None:
     """A missing parent counts as missing and does not raise."""
-    assert checks._is_installed(module) is installed
+    assert checks.settings._is_installed(module) is installed
 
 
 @pytest.mark.parametrize("app", ["channels", "strawberry_django"])
@@ -402,7 +407,7 @@ def database(monkeypatch: pytest.MonkeyPatch, name: object, **options: Any) -> A
     handler = ConnectionHandler(
         {"default": {"ENGINE": SQLITE, "NAME": str(name), "OPTIONS": options}}
     )
-    monkeypatch.setattr(checks, "connections", handler)
+    monkeypatch.setattr(checks.databases, "connections", handler)
     return handler["default"]
 
 
@@ -435,7 +440,7 @@ def test_sqlite_in_memory_is_silent(
     """It has no WAL mode to be in."""
     connection = database(monkeypatch, ":memory:")
     with django_db_blocker.unblock():
-        assert checks._journal_mode(connection) == "memory"
+        assert checks.databases._journal_mode(connection) == "memory"
         assert found(checks.check_databases, databases=["default"]) == []
         # Django's own close() leaves a database in memory open.
         connection.connection.close()

@@ -1,0 +1,77 @@
+"""The system checks: everything that is wrong with the set-up, at once, with what to do about it.
+
+They read the settings without refusing them, so they run and report whatever else is wrong. Ids
+are stable; what is silenced by id stays silenced.
+
+    id     what
+    E001   `RAIL_DJANGO_GRAPHQL` or a section of it is not a dict
+    E002   unknown key
+    E003   value of a wrong type
+    E004   number out of its range, NaN or infinite
+    E005   text that is none of the allowed words
+    E006   malformed text: dotted path, rate, URL, name; a `redis_url` that redis-py can't read
+    E007   `default_queue` is not one of the queues
+    E008   a value needs another setting that is missing
+    E009   two settings contradict each other
+    E010   `jwt` is wrong
+    E011   `encryption_keys` has something that is no Fernet key
+    E012   an extension of the schema cannot be imported, or is no Strawberry type
+    E013   another dotted path cannot be imported, or is not what the setting takes
+    E015   a setting needs a Python package that is not installed
+    E016   SQLite is older than 3.35
+    E017   a task's `cron` is no cron expression, or cronsim is not installed
+    E018   a task has an annotation that names nothing
+    E019   the framework of the backend is set up in a way that does not work
+    E020   a queue or a task asks for something that the backend does not do
+    W001   a section or key that looks like a misspelt one
+    W002   a setting that another one leaves without effect
+    W004   an app is missing from `INSTALLED_APPS`
+    W005   SQLite is not in WAL mode
+    W006   a database that is neither SQLite nor PostgreSQL
+    W007   `USE_TZ` is False and `TIME_ZONE` is not UTC
+    W008   the framework of the backend has a setting that does nothing, or harm, to tasks
+    W009   tasks run in workers, and the bus reaches no further than one process
+
+All are prefixed `rail_async_tasks.`. E016, W005 and W006 look at the database, so they run with
+`check --database` and `migrate` only, as Django's own do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from django.core.checks import CheckMessage, Tags, register
+
+from rail_async_tasks.checks.brokers import check_backend, check_bus, check_capabilities
+from rail_async_tasks.checks.databases import check_databases
+from rail_async_tasks.checks.project import check_project, check_tasks
+from rail_async_tasks.checks.settings import (
+    check_dotted_paths,
+    check_jwt_keys,
+    check_packages,
+    check_redis_url,
+    check_settings,
+)
+
+TAG: Final = "rail_async_tasks"
+
+Check = Callable[..., list[CheckMessage]]
+
+
+def register_checks() -> None:
+    """Registers the checks with Django; called when the app is ready."""
+    for check in (
+        check_settings,
+        check_dotted_paths,
+        check_packages,
+        check_backend,
+        check_capabilities,
+        check_bus,
+        check_redis_url,
+        check_jwt_keys,
+        check_project,
+        check_tasks,
+    ):
+        register(check, TAG)
+    register(check_databases, Tags.database)

@@ -1,0 +1,95 @@
+"""What the backend is, and what is asked of it (E013, E019, E020, W008, W009)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from django.apps import AppConfig
+from django.core.checks import CheckMessage, Error, Warning
+
+from rail_async_tasks import backends, conf
+from rail_async_tasks.backends.broker import BrokerBackend, ThreadedBrokerBackend
+from rail_async_tasks.backends.port import Capabilities
+from rail_async_tasks.checks.settings import APP, DOTTED_KEYS, import_problems
+from rail_async_tasks.definition import registry
+from rail_async_tasks.errors import ConfigurationError
+
+
+def check_backend(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """How the project has set up the framework that carries its tasks (E019, W008)."""
+    # Wrong settings and missing packages are what other checks report.
+    with contextlib.suppress(ConfigurationError):
+        settings = conf.get_settings()
+        try:
+            broker = backends.find_broker(settings)
+        except ConfigurationError as error:
+            place, (is_right, expected) = 'task_settings["backend"]', DOTTED_KEYS["backend"]
+            if "." not in settings.backend or any(
+                import_problems(settings.backend, place, "E013", is_right, expected)
+            ):
+                return []
+            hint = "It is made without arguments, and must connect to nothing by then."
+            return [Error(str(error), hint=hint, id=f"{APP}.E013")]
+        return [] if broker is None else [*_without_push(broker), *broker.check()]
+    return []
+
+
+def _without_push(broker: BrokerBackend) -> Iterator[CheckMessage]:
+    kind = type(broker)
+    if kind.push is BrokerBackend.push or (
+        kind.push is ThreadedBrokerBackend.push
+        and getattr(kind, "push_here", None) is ThreadedBrokerBackend.push_here
+    ):
+        message = f'task_settings["backend"]: "{broker.name}" does not say how to push.'
+        hint = "Write the method push, or push_here of a ThreadedBrokerBackend."
+        yield Error(message, hint=hint, id=f"{APP}.E013")
+
+
+def check_capabilities(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """What is asked of a backend that it does not do (E020).
+
+    The priorities that `high` and `low` have by default are nobody's wish.
+    """
+    found: list[CheckMessage] = []
+    # The right ones, whatever else is wrong: one mistake does not hide another.
+    settings = conf.TaskSettings(**conf.read().task_values)
+    with contextlib.suppress(ConfigurationError):
+        can = getattr(backends.get_backend(settings), "capabilities", Capabilities())
+        for name, queue in settings.queues.items():
+            usual = conf.DEFAULT_QUEUES.get(name, conf.QueueSettings())
+            place = f'task_settings["queues"]["{name}"]'
+            if queue.priority != usual.priority and not can.queue_priority:
+                message = f'{place}: the backend "{settings.backend}" takes queues in no order.'
+                hint = "Remove the priority, and give that queue workers of its own."
+                found.append(Error(message, hint=hint, id=f"{APP}.E020"))
+            if queue.concurrency is not None and not can.queue_concurrency:
+                message = (
+                    f'{place}: the backend "{settings.backend}" keeps no concurrency per queue.'
+                )
+                hint = "Remove it, and give that queue a worker of its own with so many slots."
+                found.append(Error(message, hint=hint, id=f"{APP}.E020"))
+        for definition in registry.definitions():
+            if definition.options.priority and not can.priority:
+                message = (
+                    f"The task {definition.name!r} has a priority, and the backend"
+                    f' "{settings.backend}" takes what waits in a queue in its order.'
+                )
+                hint = "Remove it, or put the task into a queue of its own, with workers."
+                found.append(Error(message, hint=hint, id=f"{APP}.E020"))
+    return found
+
+
+def check_bus(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """Whether a watcher hears of what runs in a worker (W009)."""
+    with contextlib.suppress(ConfigurationError):
+        settings = conf.get_settings()
+        if settings.bus == "memory" and backends.find_broker(settings) is not None:
+            message = (
+                f'The backend "{settings.backend}" runs tasks in workers, and the bus "memory"'
+                " reaches no other process: subscriptions read the rows again every 2 s."
+            )
+            hint = 'Set task_settings["redis_url"], and leave "bus" out or set it to "redis".'
+            return [Warning(message, hint=hint, id=f"{APP}.W009")]
+    return []

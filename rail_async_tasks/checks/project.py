@@ -1,0 +1,66 @@
+"""What the Django project and its tasks must have (E008, E017, E018, W002, W004, W007)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.apps import AppConfig, apps
+from django.conf import settings as django_settings
+from django.core.checks import CheckMessage, Error, Warning
+
+from rail_async_tasks import conf
+from rail_async_tasks.checks.settings import APP
+from rail_async_tasks.definition import registry
+from rail_async_tasks.errors import ConfigurationError, TaskDeclarationError
+from rail_async_tasks.runtime.schedule import Schedule
+
+
+def check_project(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """What the Django project must have (W004, W007)."""
+    found: list[CheckMessage] = []
+    for app in ("channels", "strawberry_django"):
+        if not apps.is_installed(app):
+            message = f'"{app}" is not in INSTALLED_APPS.'
+            hint = f'Add it: INSTALLED_APPS = [..., "{app}", "rail_async_tasks"].'
+            found.append(Warning(message, hint=hint, id=f"{APP}.W004"))
+    values = conf.read().task_values
+    if values.get("audit_enabled") is True and values.get("track_in_database") is False:
+        message = "The audit has no effect: tasks are not kept in the database."
+        hint = "Switch track_in_database on, or audit_enabled off."
+        found.append(Warning(message, hint=hint, id=f"{APP}.W002"))
+    if not django_settings.USE_TZ and django_settings.TIME_ZONE != "UTC":
+        # The ledger converts, but outside PostgreSQL a local time is kept without its offset, and
+        # local time repeats an hour each autumn: leases and due times are then off by that hour.
+        message = "USE_TZ is False: times are kept by the local clock, which summer time shifts."
+        hint = 'Set USE_TZ = True (Django\'s default), or TIME_ZONE = "UTC".'
+        found.append(Warning(message, hint=hint, id=f"{APP}.W007"))
+    return found
+
+
+def check_tasks(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """What declared tasks need of the settings (E008), and their schedules (E017)."""
+    found: list[CheckMessage] = []
+    try:
+        registry.resolve()
+    except TaskDeclarationError as error:
+        found += [Error(line, id=f"{APP}.E018") for line in str(error).splitlines()]
+    for definition in registry.definitions():
+        if definition.options.cron is not None:
+            try:
+                Schedule(definition.options.cron)
+            except ConfigurationError as error:
+                message = f"The task {definition.name!r} does not run by itself: {error}"
+                found.append(Error(message, id=f"{APP}.E017"))
+    if conf.read().task_values.get("encryption_keys"):
+        return found
+    return found + [
+        Error(
+            f"The task {definition.name!r} has sensitive arguments, and there are no keys to"
+            " encrypt them with.",
+            hint='Set task_settings["encryption_keys"] to a list of Fernet keys.',
+            id=f"{APP}.E008",
+        )
+        for definition in registry.definitions()
+        if definition.options.sensitive
+    ]

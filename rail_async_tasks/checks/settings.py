@@ -1,0 +1,153 @@
+"""What the settings say, and what they name (E001 to E013, E015)."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final
+
+from django.apps import AppConfig
+from django.core.checks import CheckMessage, Error, Warning
+from strawberry.types import has_object_definition
+
+from rail_async_tasks import conf
+from rail_async_tasks.errors import ConfigurationError
+
+APP: Final = "rail_async_tasks"
+
+# Value of the setting: the extra that installs what it needs, and the packages that it brings.
+_BACKENDS: Final = {
+    "arq": ("arq", ("arq",)),
+    "celery": ("celery", ("celery",)),
+    "dramatiq": ("dramatiq", ("dramatiq",)),
+    "django_q": ("django-q", ("django_q",)),
+}
+_BUSES: Final = {"redis": ("redis", ("redis",))}
+
+
+def check_settings(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """Every mistake in the settings themselves (E001 to E011, W001, W002)."""
+    return [
+        (Error if problem.level == "error" else Warning)(
+            problem.message, hint=problem.hint, id=problem.id
+        )
+        for problem in conf.validate()
+    ]
+
+
+def check_dotted_paths(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """What dotted paths name must import and be of use (E012, E013)."""
+    parsed = conf.read()
+    found: list[CheckMessage] = []
+    for key, paths in parsed.extensions.items():
+        for path in paths:
+            found += import_problems(
+                path, f'schema_settings["{key}"]', "E012", has_object_definition,
+                "a Strawberry type (a class under @strawberry.type)",
+            )  # fmt: skip
+    for key, (is_right, expected) in DOTTED_KEYS.items():
+        value = parsed.task_values.get(key)
+        if value is not None and "." in value:  # a backend may be a bare name
+            found += import_problems(value, f'task_settings["{key}"]', "E013", is_right, expected)
+    return found
+
+
+# What the service and these checks use of a backend.
+_PORT: Final = ("inline", "capabilities", "asubmit", "submit", "arrived", "cancel")
+
+# What each dotted path must name: whether a value is that, and what it is called.
+DOTTED_KEYS: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {
+    "backend": (
+        lambda value: isinstance(value, type) and all(hasattr(value, name) for name in _PORT),
+        "a backend class",
+    ),
+    "celery_app": (lambda value: hasattr(value, "send_task"), "a Celery app"),
+    "failure_callback": (callable, "callable"),
+    "tenant_resolver": (callable, "callable"),
+    "authenticator": (callable, "callable"),
+}
+
+
+def import_problems(
+    path: str, place: str, number: str, is_right: Callable[[Any], bool], expected: str
+) -> Iterator[CheckMessage]:
+    """What keeps the dotted path at `place` from being of use: the error `number`, or nothing."""
+    check_id = f"{APP}.{number}"
+    try:
+        value = conf.import_from_setting(path, place)
+    except ConfigurationError as error:
+        module, _, name = path.rpartition(".")
+        hint = f'Check the spelling, and that "from {module} import {name}" works.'
+        yield Error(str(error), hint=hint, id=check_id)
+        return
+    if not is_right(value):
+        message = f'{place}: "{path}" is not {expected} but {type(value).__name__}.'
+        yield Error(message, hint=f"Name {expected} there, or remove it.", id=check_id)
+
+
+def check_packages(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """A setting whose Python package is missing (E015)."""
+    found: list[CheckMessage] = []
+    for place, extra, packages in _needed(conf.read()):
+        missing = [package for package in packages if not _is_installed(package)]
+        if missing:
+            message = f"{place} needs {' and '.join(missing)}, which cannot be imported."
+            hint = f'Install it: pip install "rail-async-tasks[{extra}]".'
+            found.append(Error(message, hint=hint, id=f"{APP}.E015"))
+    return found
+
+
+def _needed(parsed: conf.Parsed) -> Iterator[tuple[str, str, Iterable[str]]]:
+    """What the settings use: the place, the extra that installs it, the packages it needs."""
+    values = parsed.task_values
+    for key, known in (("backend", _BACKENDS), ("bus", _BUSES)):
+        if (needed := known.get(values.get(key, ""))) is not None:
+            yield f'task_settings["{key}"]', *needed
+    if (jwt := values.get("jwt")) is not None:
+        by_secret = jwt.algorithms[0].startswith("HS")
+        yield 'task_settings["jwt"]', "jwt", ("jwt",) if by_secret else ("jwt", "cryptography")
+    if values.get("encryption_keys") is not None:
+        yield 'task_settings["encryption_keys"]', "crypto", ("cryptography",)
+    if values.get("metrics_enabled"):
+        yield 'task_settings["metrics_enabled"]', "metrics", ("prometheus_client",)
+
+
+def check_redis_url(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """What has the look of a Redis URL and is of no use to redis-py (E006)."""
+    values = conf.read().task_values
+    url = values.get("redis_url")
+    used = values.get("bus") == "redis" or values.get("backend") == "arq"
+    if not used or not isinstance(url, str) or not _is_installed("redis"):
+        return []
+    from rail_async_tasks.bus.redis import RedisBus
+
+    try:
+        RedisBus(url, "")
+    except ConfigurationError as error:
+        hint = 'Write "redis://:password@host:6379/0", and options as redis-py names them.'
+        return [Error(str(error), hint=hint, id=f"{APP}.E006")]
+    return []
+
+
+def check_jwt_keys(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """Keys that have the look of one and cannot be read (E010)."""
+    jwt = conf.read().task_values.get("jwt")
+    if jwt is None or not (_is_installed("jwt") and _is_installed("cryptography")):
+        return []
+    from rail_async_tasks.auth.jwt import Verifier
+
+    try:
+        Verifier(jwt)
+    except ConfigurationError as error:
+        hint = (
+            "Write the key that the algorithms are for: a public key in PEM, or for HS... a secret."
+        )
+        return [Error(str(error), hint=hint, id=f"{APP}.E010")]
+    return []
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # a parent that does not import; a half-imported module
+        return False

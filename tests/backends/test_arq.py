@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -631,8 +632,11 @@ async def command(
     """Starts `manage.py task_worker` on the test's database."""
     started = []
 
-    async def start(*arguments: str) -> asyncio.subprocess.Process:
+    async def start(
+        *arguments: str, database: str | None = None, **pipes: Any
+    ) -> asyncio.subprocess.Process:
         settings = {"backend": "arq", "redis_url": server.url, "bus": "memory", "drain_seconds": 1}
+        database = database or connection.settings_dict["NAME"]
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "django", "task_worker", *arguments,
             env={
@@ -640,10 +644,11 @@ async def command(
                 "PYTHONPATH": str(ROOT),
                 "DJANGO_SETTINGS_MODULE": "tests.backends.settings",
                 "TEST_DATABASE": "sqlite",
-                "TEST_DATABASE_URL": f"sqlite:///{connection.settings_dict['NAME']}",
+                "TEST_DATABASE_URL": f"sqlite:///{database}",
                 "ACCEPTANCE_TASK_SETTINGS": json.dumps(settings),
             },
             stderr=asyncio.subprocess.PIPE,
+            **pipes,
         )  # fmt: skip
         started.append(process)
         return process
@@ -653,6 +658,17 @@ async def command(
         if process.returncode is None:
             process.kill()
         await process.communicate()
+
+
+async def test_a_worker_on_a_database_without_tables_says_what_to_do(
+    command: Any, tmp_path: Path
+) -> None:
+    """As `runserver` does."""
+    pipe = asyncio.subprocess.PIPE
+    process = await command(database=tmp_path / "empty.sqlite3", stdout=pipe)
+    said = (await asyncio.wait_for(process.stdout.readuntil(b"Serving"), 30)).decode()
+    assert "rail_async_tasks" in said
+    assert "manage.py migrate" in said
 
 
 async def test_a_worker_that_is_told_to_stop(command: Any, redis: ArqRedis) -> None:

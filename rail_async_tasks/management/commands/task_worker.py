@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError
 
 from rail_async_tasks.backends import find_broker, get_backend
 from rail_async_tasks.backends.arq import ArqBackend
@@ -27,6 +29,13 @@ class Command(BaseCommand):
         "Runs tasks of the arq backend, until SIGTERM or Ctrl-C: then it takes no more, gives what"
         " runs drain_seconds to end, hands the rest back and ends."
     )
+
+    requires_migrations_checks = True
+
+    def check_migrations(self) -> None:
+        # A database that is away is waited for, as it is later.
+        with contextlib.suppress(DatabaseError):
+            super().check_migrations()
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(

@@ -73,7 +73,8 @@ async def test_four_recoverers(database: Any, fleet: Fleet, rounds: int, count: 
     assert_each_attempt_began_once(found)
     assert {(note.task, note.attempt) for note in found} == {(task_id, 2) for task_id in ids}
     pids = {note.pid for note in found}
-    assert len(pids) > 1, "one process did all of it: nobody competed"
+    if rounds > 2:  # of two rounds one process may have been first in both
+        assert len(pids) > 1, "one process did all of it: nobody competed"
     recovered = [server.said().count("were recovered") for server in servers]
     report(
         "recoverers", database=database.kind, orphans=len(ids), processes=len(pids),

@@ -7,11 +7,14 @@ listed.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
 from typing import Any, Protocol
 
 from asgiref.sync import async_to_sync, sync_to_async
+from django.core.exceptions import ValidationError
+from django.db import DataError, connections, transaction
 
 from rail_async_tasks.conf import get_settings, import_from_setting
 
@@ -77,6 +80,27 @@ def user_id_of(user: Any) -> str | None:
     if user is None or not getattr(user, "is_authenticated", False) or user.pk is None:
         return None
     return str(user.pk)
+
+
+def find_user(user_id: str) -> Any | None:
+    """Return the user with this id, read anew, or None. Does I/O.
+
+    The inverse of `user_id_of`: `str(user.pk)` is the id, to the letter. `"007"` is not user 7, nor
+    is `"Ann"` the user "ann" where a database ignores case. A text that cannot be a primary key of
+    the user model (a service's name, a number past the column's range) is no user's id, and no
+    error.
+    """
+    from django.contrib.auth import get_user_model
+
+    try:
+        found = get_user_model()._default_manager.filter(pk=user_id)
+        # A statement that the database refuses must not break the caller's own transaction.
+        inside = connections[found.db].in_atomic_block
+        with transaction.atomic(using=found.db) if inside else nullcontext():
+            user = found.first()
+    except (ValueError, TypeError, OverflowError, ValidationError, DataError):
+        return None
+    return user if user is not None and str(user.pk) == user_id else None
 
 
 def may_see(viewer: Viewer, task: Owned, anonymous_access: str) -> bool:

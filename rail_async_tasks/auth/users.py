@@ -6,9 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from django.core.exceptions import ObjectDoesNotExist, ValidationError
-from django.db import DataError
-
+from rail_async_tasks.access import find_user
 from rail_async_tasks.auth.bearer import Bearer
 from rail_async_tasks.conf import get_settings
 
@@ -48,19 +46,15 @@ def load_user(claim: object) -> Any | None:
 
     Nearly right is wrong: where `"007"` or `" 7"` is somebody's name elsewhere, 7 is not who it is.
     """
-    from django.contrib.auth import get_user_model
-
     if isinstance(claim, bool) or not isinstance(claim, int | str):
         return _refused("its claim is no primary key")
     try:
         key = str(claim)
-        user = get_user_model()._default_manager.get(pk=key)
-    except ObjectDoesNotExist:
-        return _refused("its user does not exist")
-    except (ValueError, TypeError, OverflowError, ValidationError, DataError):
+    except ValueError:  # an integer of too many digits
         return _refused("its claim is no primary key")
-    if str(user.pk) != key:
-        return _refused("its claim is no primary key")
+    user = find_user(key)
+    if user is None:
+        return _refused("its claim is no user's primary key")
     if not getattr(user, "is_active", True):
         return _refused("its user is not active")
     return user

@@ -6,8 +6,10 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 from uuid import UUID
 
+from rail_async_tasks.access import find_user
 from rail_async_tasks.errors import TaskCancelled
 from rail_async_tasks.runtime.progress import check_percent
+from rail_async_tasks.runtime.track import Loopable, Tracked, check_total
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
@@ -52,6 +54,10 @@ class TaskContext:
 
     @overload
     def track(
+        self, iterable: Loopable[T], total: int | None = None, message: str | None = None
+    ) -> Tracked[T]: ...
+    @overload
+    def track(
         self, iterable: AsyncIterable[T], total: int | None = None, message: str | None = None
     ) -> AsyncIterator[T]: ...
     @overload
@@ -59,38 +65,28 @@ class TaskContext:
         self, iterable: Iterable[T], total: int | None = None, message: str | None = None
     ) -> Iterator[T]: ...
     def track(self, iterable: Any, total: int | None = None, message: str | None = None) -> Any:
-        """Yields the items and reports progress as they are used up.
+        """Yield the items and report progress as they are used up.
+
+        Before each item `raise_if_cancelled()` is called: a `def` task ends at its next item.
 
         Args:
-            iterable: anything to loop over with `for` or `async for`.
-            total: how many items there are; by default `len(iterable)` where it has one. Without
-                a total only the message is shown.
+            iterable: anything to loop over with `for` or `async for`. A QuerySet takes both: `for`
+                in a `def` task, `async for` in an `async def`.
+            total: how many items there are. By default the `count()` of a QuerySet, the pages of a
+                Paginator, and the `len()` of what has one. Without a total only the message is
+                shown.
             message: shown beside the percentage.
+
+        Raises:
+            ValueError: `total` is no number from 0 up.
+            TaskCancelled: at the next item, once the attempt has been asked to end.
         """
-        if total is None and hasattr(iterable, "__len__"):
-            total = len(iterable)
-        if hasattr(iterable, "__aiter__"):
-            return self._track_async(iterable, total, message)
-        return self._track(iterable, total, message)
-
-    def _track(self, iterable: Iterable[T], total: int | None, message: str | None) -> Iterator[T]:
-        self._tracked(0, total, message)
-        for count, item in enumerate(iterable, 1):
-            yield item
-            self._tracked(count, total, message)
-
-    async def _track_async(
-        self, iterable: AsyncIterable[T], total: int | None, message: str | None
-    ) -> AsyncIterator[T]:
-        count = 0
-        self._tracked(count, total, message)
-        async for item in iterable:
-            yield item
-            count += 1
-            self._tracked(count, total, message)
-
-    def _tracked(self, count: int, total: int | None, message: str | None) -> None:
-        self.update_progress(min(100, 100 * count // total) if total else 0, message)
+        if total is not None:
+            check_total(total)
+        return Tracked(
+            iterable, total, lambda percent: self.update_progress(percent, message),
+            self.raise_if_cancelled,
+        )  # fmt: skip
 
     @property
     def cancel_requested(self) -> bool:
@@ -134,15 +130,8 @@ class Info:
 
 
 def load_user(owner_id: str | None) -> AbstractBaseUser | AnonymousUser:
-    """The owner, read anew; `AnonymousUser` without one, or if the account is gone. Does I/O."""
-    from django.contrib.auth import get_user_model
+    """Return the owner, read anew; `AnonymousUser` where the id is no user's. Does I/O."""
     from django.contrib.auth.models import AnonymousUser
 
-    if owner_id is None:
-        return AnonymousUser()
-    model = get_user_model()
-    try:
-        user = model._default_manager.filter(pk=owner_id).first()
-    except (ValueError, TypeError):  # no id of this user model
-        user = None
-    return user or AnonymousUser()
+    user = None if owner_id is None else find_user(owner_id)
+    return AnonymousUser() if user is None else user

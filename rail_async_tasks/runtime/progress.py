@@ -5,23 +5,40 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from typing import Any, Final
 
 from rail_async_tasks.text import MAX_MESSAGE_BYTES, clean
 
+_SHOWN: Final = 50  # characters of a wrong value in a message
+
 
 def check_percent(percent: float) -> int:
-    """The whole percentage that is kept.
+    """Return the whole percentage to store, rounded down.
 
     Raises:
-        ValueError: it is no number from 0 to 100.
+        ValueError: `percent` is no number from 0 to 100.
     """
-    try:
-        valid = math.isfinite(percent) and 0 <= percent <= 100
-    except TypeError:
-        valid = False
-    if not valid:
-        raise ValueError(f"progress is a percentage from 0 to 100, not {percent!r}")
+    if not _is_between(percent, 0, 100):
+        raise ValueError(f"percent must be a number from 0 to 100, not {shown(percent)}")
     return int(percent)
+
+
+def _is_between(value: Any, least: int, most: int) -> bool:
+    try:
+        return math.isfinite(value) and bool(least <= value <= most)
+    except OverflowError:  # past what a float holds, as 10**400 is
+        return False
+    except (TypeError, ValueError, ArithmeticError):  # no number, or a signaling NaN
+        return False
+
+
+def shown(value: object) -> str:
+    """Return a value as a message shows it: cut, and by its type where it cannot be written."""
+    try:
+        text = repr(value)
+    except Exception:  # the value's own code, or an integer of too many digits
+        return f"a value of type {type(value).__name__}"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 class ProgressReporter:

@@ -481,7 +481,9 @@ async def test_a_retry_starts_its_progress_anew(configure: Configure) -> None:
 
 
 @in_memory
-@pytest.mark.parametrize("percent", [-1, 101, math.nan, "7", None])
+@pytest.mark.parametrize(
+    "percent", [-1, 101, math.nan, "7", None, 10**400], ids=lambda it: type(it).__name__
+)
 async def test_progress_out_of_range_is_a_value_error(
     configure: Configure, store: str, percent: Any
 ) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from typing import Any, ClassVar
 
 import pytest
-from django.contrib.auth.models import AnonymousUser, User
+from django.contrib.auth.models import AnonymousUser, Group, User
 
 from rail_async_tasks import service, task
 from rail_async_tasks.access import SYSTEM
@@ -17,7 +19,7 @@ from rail_async_tasks.errors import InvalidArguments
 from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ledger.port import NewExecution
 from tests.integration.conftest import Configure, in_memory, on_databases
-from tests.integration.waiting import final
+from tests.integration.waiting import final, until
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -58,6 +60,56 @@ async def test_track_reports_as_items_are_used_up(configure: Configure, form: st
         25, 50, 75
     ]  # fmt: skip
     assert (seen[-1].status, seen[-1].progress, seen[-1].result) == ("completed", 100, [0, 1, 2, 3])
+
+
+@on_databases
+@pytest.mark.parametrize("kind", ["coroutine", "thread"])
+async def test_track_over_a_queryset(configure: Configure, store: str, kind: str) -> None:
+    """By `async for` in an `async def`, by `for` in a `def`; its total is a count."""
+
+    @task(name="o.queryset")
+    async def in_coroutine(info: Any) -> list[str]:
+        groups = Group.objects.order_by("name")
+        return [group.name async for group in info.context.task.track(groups, message="groups")]
+
+    @task(name="o.queryset_in_thread")
+    def in_thread(info: Any) -> list[str]:
+        groups = Group.objects.order_by("name")
+        return [group.name for group in info.context.task.track(groups, message="groups")]
+
+    await Group.objects.abulk_create([Group(name="a"), Group(name="b")])
+    declared = in_coroutine if kind == "coroutine" else in_thread
+    snapshot = await final(await declared.aenqueue())
+    assert (snapshot.status, snapshot.result) == ("completed", ["a", "b"])
+    assert (snapshot.progress, snapshot.progress_message) == (100, "groups")
+
+
+@in_memory
+async def test_track_in_a_def_body_heeds_a_cancel(configure: Configure) -> None:
+    """It ends at its next item, cancelled, and what it loops over is closed."""
+    used, closed, first = [], [], threading.Event()
+
+    def items() -> Iterator[int]:
+        try:
+            yield from range(3)
+        finally:
+            closed.append(True)
+
+    @task(name="o.cancelled_in_track")
+    def track(info: Any) -> list[int]:
+        for number in info.context.task.track(items(), total=3):
+            used.append(number)
+            first.set()
+            while not info.context.task.cancel_requested:
+                time.sleep(0.002)
+        return used
+
+    handle = await track.aenqueue()
+    await until(first.is_set)
+    await handle.acancel()
+    snapshot = await final(handle)
+    assert (snapshot.status, snapshot.progress) == ("cancelled", 33)
+    assert (used, closed) == ([0], [True])
 
 
 @in_memory

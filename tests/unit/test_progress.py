@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -13,18 +15,38 @@ from rail_async_tasks.runtime.progress import ProgressReporter, check_percent
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"), [(0, 0), (100, 100), (25, 25), (99.99, 99), (0.4, 0), (True, 1)]
-)
-def test_percentages(given: float, kept: int) -> None:
-    """Whole, rounded down: 100 is said only by who says 100."""
+    ("given", "kept"),
+    [
+        (0, 0), (100, 100), (25, 25), (99.99, 99), (0.4, 0), (-0.0, 0), (True, 1),
+        (Decimal("12.9"), 12), (Decimal("1e2"), 100), (Fraction(1, 3), 0),
+        (Fraction(10**400 + 1, 10**400), 1),
+    ],
+)  # fmt: skip
+def test_percentages(given: Any, kept: int) -> None:
+    """Whole, rounded down: 100 is stored for 100 alone."""
     assert check_percent(given) == kept
+    assert type(check_percent(given)) is int
 
 
-@pytest.mark.parametrize("given", [-1, 100.1, math.nan, math.inf, -math.inf, None, "50", [1]])
+class Unwritable:
+    def __repr__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        -1, 100.1, math.nan, math.inf, -math.inf, None, "50", b"50", [1], 1j, 10**400, -(10**400),
+        10**5000, Fraction(10**400), Decimal("1e400"), Decimal("NaN"), Decimal("sNaN"),
+        Decimal("100.00000000000000000001"), Decimal("-1e-400"), Unwritable(),
+    ],
+    ids=lambda it: type(it).__name__,
+)  # fmt: skip
 def test_what_is_no_percentage(given: Any) -> None:
-    """ValueError, that shows what was given."""
-    with pytest.raises(ValueError, match="from 0 to 100"):
+    """ValueError, which shows what was given in a few words, however long it is."""
+    with pytest.raises(ValueError, match="from 0 to 100") as refused:
         check_percent(given)
+    assert len(str(refused.value)) < 120
 
 
 class Clock:

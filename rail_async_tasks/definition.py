@@ -17,6 +17,7 @@ from strawberry.permission import BasePermission
 from rail_async_tasks.codec import ArgumentsCodec
 from rail_async_tasks.codec.sealed import seal, unseal
 from rail_async_tasks.errors import TaskDeclarationError
+from rail_async_tasks.origin import Origin
 
 # The columns' sizes.
 _MAX_NAME: Final = 255
@@ -102,6 +103,7 @@ class TaskDefinition:
     takes_info: bool
     codec: ArgumentsCodec
     options: TaskOptions
+    origin: Origin
 
     @property
     def module(self) -> str:
@@ -110,12 +112,6 @@ class TaskDefinition:
     @property
     def qualname(self) -> str:
         return self.function.__qualname__
-
-    @property
-    def place(self) -> str:
-        """Where it is written, for messages."""
-        code = inspect.unwrap(self.function).__code__
-        return f"{self.module}.{self.qualname} ({code.co_filename}:{code.co_firstlineno})"
 
     def encode(self, values: Mapping[str, Any]) -> bytes:
         """The arguments as JSON. Raises `InvalidArguments`."""
@@ -170,6 +166,7 @@ def define(
         takes_info=codec.takes_info,
         codec=codec,
         options=checked,
+        origin=Origin.of(function),
     )
 
 
@@ -187,19 +184,20 @@ class Registry:
         self.thread_names: frozenset[str] = frozenset()
 
     def register(self, definition: TaskDefinition) -> TaskDefinition:
-        """Add a definition, or replace the same function's after a reload of its module.
+        """Add a definition, or replace the same one after a reload of its module.
 
-        Raises `TaskDeclarationError` if another function has the name.
+        Raises `TaskDeclarationError` if the name is taken: by another function, by one of the same
+        name in the same module, or by an earlier call of a function that declares a task.
         """
         with self._lock:
             known = self._definitions.get(definition.name)
-            if known is not None and (known.module, known.qualname) != (
-                definition.module,
-                definition.qualname,
-            ):
+            if known is not None and not definition.origin.replaces(known.origin):
+                remedy = "Give one of them another name=..."
+                if definition.origin.is_copy_of(known.origin):
+                    remedy = "It is one file, imported under two names: import it under one."
                 raise TaskDeclarationError(
-                    f"Two tasks are named {definition.name!r}: {known.place} and "
-                    f"{definition.place}. Give one of them another name=..."
+                    f"Two tasks are named {definition.name!r}: {known.origin} and "
+                    f"{definition.origin}. {remedy}"
                 )
             self._definitions = {**self._definitions, definition.name: definition}
             named = self._definitions.values()

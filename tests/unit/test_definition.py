@@ -1,11 +1,14 @@
 """Declarations: options, the functions that can be tasks, and the registry."""
 
 import functools
+import importlib
 import math
 import os
 import re
+import runpy
 import subprocess
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -68,10 +71,10 @@ def test_a_def_is_a_thread_task() -> None:
     assert task.options.description is None
 
 
-def test_a_place_says_where_a_task_is_written() -> None:
+def test_an_origin_says_where_a_task_is_written() -> None:
     """Module, function, file and line, to be found from a message."""
     assert re.fullmatch(
-        rf"{re.escape(__name__)}\.report \({re.escape(__file__)}:\d+\)", define(report).place
+        rf"{re.escape(__name__)}\.report \({re.escape(__file__)}:\d+\)", str(define(report).origin)
     )
 
 
@@ -278,19 +281,192 @@ def test_two_functions_cannot_have_one_name() -> None:
     assert registry.get("clean") is first
 
 
-def test_a_reloaded_module_replaces_its_tasks() -> None:
-    """The same module and function again is a reload; its kind may have changed."""
-    registry = Registry()
-    registry.register(declared("clean", "clean"))
+@pytest.fixture
+def registered(monkeypatch: pytest.MonkeyPatch) -> Registry:
+    """The process's registry, which forgets after the test."""
+    for name in ("_definitions", "coroutine_names", "thread_names"):
+        monkeypatch.setattr(module.registry, name, getattr(module.registry, name))
+    return module.registry
 
-    def clean() -> None: ...
 
-    clean.__module__, clean.__qualname__ = "shop.tasks", "clean"
-    again = registry.register(define(clean))
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], Path]]:
+    """Writes a module that can be imported during the test."""
+    monkeypatch.syspath_prepend(tmp_path)
+    written: list[str] = []
 
-    assert registry.get("clean") is again
-    assert registry.coroutine_names == frozenset()
-    assert registry.thread_names == frozenset({"clean"})
+    def write(name: str, text: str) -> Path:
+        path = tmp_path.joinpath(*name.split(".")).with_suffix(".py")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("from rail_async_tasks import task\n" + textwrap.dedent(text))
+        importlib.invalidate_caches()
+        written.append(name)
+        return path
+
+    yield write
+    for name in written:
+        sys.modules.pop(name, None)
+
+
+TWO = """
+@task(name="twice-it")
+async def it() -> int:
+    return 1
+
+@task(name="twice-it")
+def it() -> int:
+    return 2
+"""
+ONE = """
+@task(name="twice-it")
+async def it() -> int:
+    return 1
+"""
+FACTORY = """
+def make(name: str = "twice-it"):
+    @task(name=name)
+    async def it() -> None: ...
+    return it
+"""
+
+
+def test_a_second_function_of_the_same_name_fails_at_import(
+    registered: Registry, write: Any
+) -> None:
+    """Although Python forgets the first one; the error names both lines, and the first stays."""
+    write("twice_same", TWO)
+    with pytest.raises(TaskDeclarationError, match=r"Two tasks.*\.py:3\) and .*\.py:7\)"):
+        importlib.import_module("twice_same")
+    found = registered.get("twice-it")
+    assert found is not None
+    assert found.is_coroutine
+
+
+IN_A_THREAD = """
+import threading
+make()
+failed = []
+def work():
+    try:
+        make()
+    except Exception as error:
+        failed.append(error)
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+raise failed[0]
+"""
+
+
+@pytest.mark.parametrize(
+    "calls",
+    [
+        "make()\nmake()",
+        "kept = [make() for _ in range(2)]",
+        "class A:\n    it = make()\nclass B:\n    it = make()",
+        IN_A_THREAD,
+    ],
+    ids=["calls", "loop", "classes", "thread"],
+)
+def test_a_factory_that_makes_a_task_twice_fails(
+    registered: Registry, write: Any, calls: str
+) -> None:
+    """The same line is two tasks if it runs twice; under two names it may."""
+    write("twice_factory", FACTORY + "\nmake('twice-other')\n" + calls)
+    with pytest.raises(TaskDeclarationError, match="Two tasks are named 'twice-it'"):
+        importlib.import_module("twice_factory")
+    assert {"twice-it", "twice-other"} <= registered.names()
+
+
+def test_a_factory_that_two_modules_use_fails(registered: Registry, write: Any) -> None:
+    """For the second of them; each may be reloaded."""
+    write("twice_factory", FACTORY)
+    write("twice_a", "from twice_factory import make\nit = make()")
+    write("twice_b", "from twice_factory import make\nit = make()")
+    first = importlib.import_module("twice_a")
+    with pytest.raises(TaskDeclarationError, match="Two tasks are named 'twice-it'"):
+        importlib.import_module("twice_b")
+    importlib.reload(first)
+    assert registered.get("twice-it") is first.it.definition
+
+
+def test_a_factory_that_runs_later_fails_the_second_time(registered: Registry, write: Any) -> None:
+    """Where no module is being imported: in an app's `ready()`, say."""
+    write("twice_factory", FACTORY)
+    make = importlib.import_module("twice_factory").make
+    first = make()
+    with pytest.raises(TaskDeclarationError, match="Two tasks are named 'twice-it'"):
+        make()
+    assert registered.get("twice-it") is first.definition
+
+
+def test_a_reloaded_module_replaces_its_tasks(registered: Registry, write: Any) -> None:
+    """Changed or not; what was a coroutine may have become a function."""
+    path = write("twice_reloaded", ONE)
+    loaded = importlib.import_module("twice_reloaded")
+    first = loaded.it.definition
+    importlib.reload(loaded)
+    again = loaded.it.definition
+    assert registered.get("twice-it") is again is not first
+
+    path.write_text(path.read_text().replace("async def", "def") + "\n# of another size")
+    importlib.reload(loaded)
+    assert registered.get("twice-it") is loaded.it.definition
+    assert "twice-it" not in registered.coroutine_names
+    assert "twice-it" in registered.thread_names
+
+
+def test_a_module_that_failed_or_was_forgotten_is_imported_again(
+    registered: Registry, write: Any
+) -> None:
+    """Autoreloaders and tests take it out of `sys.modules`; a broken import leaves it out."""
+    path = write("twice_broken", ONE + "\nraise KeyError")
+    with pytest.raises(KeyError):
+        importlib.import_module("twice_broken")
+    path.write_text(path.read_text().replace("raise KeyError", ""))
+    loaded = importlib.import_module("twice_broken")
+    del sys.modules["twice_broken"]
+    again = importlib.import_module("twice_broken")
+    assert loaded.it is not again.it
+    assert registered.get("twice-it") is again.it.definition
+
+
+def test_one_file_under_two_names_says_so(registered: Registry, write: Any) -> None:
+    """A folder that is on the path beside its parent; the remedy is another one than a name."""
+    write("twice_shop.__init__", "")
+    path = write("twice_shop.twice_jobs", ONE)
+    importlib.import_module("twice_shop.twice_jobs")
+    sys.path.insert(0, str(path.parent))
+    try:
+        with pytest.raises(TaskDeclarationError, match="one file, imported under two names"):
+            importlib.import_module("twice_jobs")
+    finally:
+        sys.path.remove(str(path.parent))
+        sys.modules.pop("twice_jobs", None)
+
+
+@pytest.mark.parametrize("first", ["script", "module"])
+def test_a_script_may_import_itself(registered: Registry, write: Any, first: str) -> None:
+    """`python -m shop.tasks` declares under `__main__` what the app's discovery imports."""
+    path = write("twice_script", ONE)
+    if first == "module":
+        importlib.import_module("twice_script")
+    runpy.run_path(str(path), run_name="__main__")
+    if first == "script":
+        importlib.import_module("twice_script")
+    assert "twice-it" in registered.names()
+
+
+def test_a_cell_that_runs_again_replaces_its_tasks(registered: Registry) -> None:
+    """At a prompt and in notebooks and doctests, whatever they call their code; not in one run."""
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    cell = f"from rail_async_tasks import task\n{ONE}"
+    for name in ("<module>", "<module>", "<cell line: 1>"):
+        code = compile(cell, "<stdin>", "exec").replace(co_name=name)
+        exec(code, namespace)
+        assert registered.get("twice-it") is namespace["it"].definition
+    with pytest.raises(TaskDeclarationError, match="Two tasks are named 'twice-it'"):
+        exec(compile(cell + ONE, "<stdin>", "exec"), namespace)
 
 
 def test_registering_from_many_threads_loses_nothing() -> None:

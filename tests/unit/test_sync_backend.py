@@ -28,6 +28,13 @@ SETTINGS = {"task_settings": {"backend": "sync"}}
 calls: list[Any] = []
 
 
+@pytest.fixture(autouse=True)
+def declarations_are_the_tests_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks that a test declares are forgotten after it."""
+    for name in ("_definitions", "coroutine_names", "thread_names"):
+        monkeypatch.setattr(registry, name, getattr(registry, name))
+
+
 def _declared(function: Any, **options: Any) -> Any:
     return registry.register(define(function, name=f"inline.{function.__name__}", **options))
 

@@ -22,6 +22,7 @@ from django.utils.functional import Promise
 from strawberry import UNSET, Some
 from strawberry.types.base import get_object_definition
 
+from rail_async_tasks.codec.json_numbers import without_negative_zeros
 from rail_async_tasks.errors import ResultError
 
 # Levels of lists and objects. SQLite's JSON functions stop at 1000 and Python's own stack sooner,
@@ -70,8 +71,9 @@ def encode_result(value: Any) -> bytes:
     Beside JSON's own types: tuples and mappings; dataclasses, Strawberry objects (without private
     and resolved fields) and msgspec structs, as objects under their Python names; UUIDs and
     Decimals as strings; dates and times in ISO 8601; enum members by value; lazy translations as
-    text. Refused: sets (which have no order), bytes, NaN and infinities, keys that are not strings,
-    strings that no database holds, values nested too deeply, and every other object.
+    text; `-0.0` as `0.0`. Refused: sets (which have no order), bytes, NaN and infinities, keys that
+    are not strings, strings that no database holds, values nested too deeply, and every other
+    object.
     """
     try:
         return _storable(plain(value, _natural), _encode_as_given)
@@ -233,7 +235,7 @@ def _storable(value: Any, encode: Callable[[Any], bytes]) -> bytes:
     # The encoder escapes a NUL; the same bytes after a backslash of the text itself are innocent.
     if _NUL in raw:
         _refuse_unstorable(value)
-    return raw
+    return without_negative_zeros(raw)
 
 
 def _refuse_unstorable(value: Any) -> None:

@@ -274,7 +274,7 @@ class Batch:
         return settled
 
     def _settle(self, cursor: Cursor, outcomes: Sequence[Outcome]) -> list[Settled | None]:
-        cursor.execute(self._sql.settle, self._records(outcomes))
+        cursor.execute(self._sql.settle, self._records(map(self._dialect.bind_outcome, outcomes)))
         ended = {row[0]: self._settled(row) for row in cursor.fetchall()}
         raw_id = self._dialect.raw_id
         return [ended.get(raw_id(outcome.id)) for outcome in outcomes]

@@ -17,8 +17,9 @@ from django.conf import settings
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
+from rail_async_tasks.codec.json_numbers import without_exponents
 from rail_async_tasks.events import TaskSnapshot
-from rail_async_tasks.ledger.port import Lane, NewExecution, Recovery
+from rail_async_tasks.ledger.port import Lane, NewExecution, Outcome, Recovery
 from rail_async_tasks.ledger.rows import in_utc
 from rail_async_tasks.models import TaskEvent, TaskExecution
 
@@ -120,7 +121,19 @@ class Dialect:
 
     def bind_new(self, new: NewExecution, connection: BaseDatabaseWrapper) -> Any:
         """A new execution as a record."""
-        return new
+        arguments = without_exponents(new.arguments)
+        if arguments is new.arguments:
+            return new
+        return msgspec.structs.replace(new, arguments=arguments)
+
+    def bind_outcome(self, outcome: Outcome) -> Any:
+        """An outcome as a record."""
+        if outcome.result is None:
+            return outcome
+        result = without_exponents(outcome.result)
+        if result is outcome.result:
+            return outcome
+        return msgspec.structs.replace(outcome, result=result)
 
     def clock(self, connection: BaseDatabaseWrapper) -> str | None:
         """What binds as "now", for a database whose clock we take in Python."""
@@ -429,6 +442,9 @@ class SQLiteDialect(Dialect):
         if connection.timezone is UTC:  # the usual case, at a tenth of the cost
             return str(datetime.now(UTC).replace(tzinfo=None))
         return self._bind_time(connection, timezone.now())
+
+    def bind_outcome(self, outcome: Outcome) -> Any:
+        return outcome  # JSON is text here, and stays as it is written
 
     def _bind_time(self, connection: BaseDatabaseWrapper, value: datetime) -> str:
         if not settings.USE_TZ and timezone.is_aware(value):

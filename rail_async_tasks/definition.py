@@ -29,6 +29,9 @@ _MAX_INT: Final = 2**31 - 1
 class TaskOptions:
     """The options of a declaration. `None` leaves a value to the settings; times are seconds.
 
+    `timeout` is for one attempt. Past it the body is asked to end; if it returns within
+    `cancel_grace_seconds` the task has completed all the same, as its work is done.
+
     Raises `TaskDeclarationError` that names the option.
     """
 

@@ -49,7 +49,11 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 def returned(value: object, terms: Terms) -> Verdict:
-    """The body returned: completed, unless the value can't be kept. Never retried: it has run."""
+    """The body returned: completed, unless the value can't be stored. Never retried: it has run.
+
+    Also where it had been asked to end, by a cancel or by its timeout: another attempt would do
+    the same work again.
+    """
     try:
         encoded = encode_result(value)
     except ResultError as error:

@@ -71,6 +71,83 @@ async def test_a_timeout_of_a_def_task(configure: Configure) -> None:
     assert (snapshot.status, snapshot.error_code) == ("failed", "timeout")
 
 
+@pytest.mark.parametrize("kind", ["coroutine", "thread"])
+async def test_a_body_that_returns_within_the_grace_has_completed(
+    configure: Configure, kind: str
+) -> None:
+    """Past its timeout too: its work is done, and another attempt would do it again."""
+    runs: list[int] = []
+
+    @task(name="t.late", timeout=0.03)
+    async def in_coroutine(info: Any) -> str:
+        runs.append(info.context.task.attempt)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return f"saved, {info.context.task.cancel_requested}"
+        return ""
+
+    @task(name="t.late_in_thread", timeout=0.03)
+    def in_thread(info: Any) -> str:
+        runs.append(info.context.task.attempt)
+        while not info.context.task.cancel_requested:
+            time.sleep(0.002)
+        return "saved, True"
+
+    declared = in_coroutine if kind == "coroutine" else in_thread
+    snapshot = await final(await declared.aenqueue())
+    assert (snapshot.status, snapshot.result) == ("completed", "saved, True")
+    assert (snapshot.error, snapshot.error_code) == (None, None)
+    assert (snapshot.retry_count, runs) == (0, [1])
+
+
+@pytest.mark.parametrize("kind", ["coroutine", "thread"])
+async def test_a_body_that_raises_within_the_grace_has_timed_out(
+    configure: Configure, kind: str
+) -> None:
+    """Whatever it raises: the timeout is why it ended, and is retried as such."""
+
+    @task(name="t.torn", timeout=0.03, max_retries=1)
+    async def in_coroutine() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise KeyError("cleaning up failed")
+
+    @task(name="t.torn_in_thread", timeout=0.03, max_retries=1)
+    def in_thread(info: Any) -> None:
+        while not info.context.task.cancel_requested:
+            time.sleep(0.002)
+        raise KeyError("cleaning up failed")
+
+    declared = in_coroutine if kind == "coroutine" else in_thread
+    snapshot = await final(await declared.aenqueue())
+    assert (snapshot.status, snapshot.error_code, snapshot.attempts) == ("failed", "timeout", 2)
+    assert "0.03 s" in str(snapshot.error)
+
+
+async def test_a_def_body_that_returns_after_the_grace_has_timed_out(configure: Configure) -> None:
+    """Its row is final by then, and what it returns changes nothing."""
+    configure(cancel_grace_seconds=0.03)
+    let_go = threading.Event()
+
+    @task(name="t.much_too_late", timeout=0.03, max_retries=0)
+    def late() -> str:
+        let_go.wait(PATIENCE)
+        return "too late"
+
+    handle = await late.aenqueue()
+    try:
+        snapshot = await final(handle)
+        assert (snapshot.status, snapshot.error_code) == ("failed", "timeout")
+    finally:
+        let_go.set()
+    runtime = host.current()
+    assert runtime is not None
+    await until(lambda: runtime.statistics()["leaked"] == 0)
+    assert (await handle.arefresh()).snapshot == snapshot
+
+
 # --- cancelled ------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ from django.conf import settings
 from graphql import GraphQLError
 from strawberry.exceptions import MissingQueryError
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
-from strawberry.types import ExecutionContext
+from strawberry.types import ExecutionContext, ExecutionResult
 from strawberry.utils.logging import StrawberryLogger
 
 from rail_async_tasks.errors import ConfigurationError, TaskError
@@ -46,6 +46,19 @@ def process(error: GraphQLError, context: ExecutionContext | None) -> None:
         if not settings.DEBUG:
             error.message = "Internal server error."
             error.extensions = {"code": INTERNAL_ERROR}
+
+
+def is_request_error(result: ExecutionResult) -> bool:
+    """Whether nothing was executed: the document or its variables were refused.
+
+    An error that a field has raised has a path, also where it nulled the whole data.
+    """
+    return result.data is None and all(error.path is None for error in result.errors or ())
+
+
+def is_accident(error: GraphQLError) -> bool:
+    """Whether the server is at fault, and not the request."""
+    return _refusal_in(error) is None and _is_an_accident(error)
 
 
 def _refusal_in(error: GraphQLError) -> TaskError | None:

@@ -30,6 +30,7 @@ __all__ = [
     "TaskFailed",
     "TaskNotFound",
     "TasksDisabled",
+    "TooMany",
     "Unauthenticated",
     "UnknownQueue",
 ]
@@ -113,6 +114,13 @@ class RateLimited(_RefusedForNow):
 
     code = "RATE_LIMITED"
     default_message = "Too many tasks were started. Try again later."
+
+
+class TooMany(TaskError):
+    """More at once than one of `task_settings["limits"]` allows; the message names the limit."""
+
+    code = "TOO_MANY"
+    default_message = "There are too many of these at once."
 
 
 class InvalidArguments(TaskError):

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeGuard
 
 from rail_async_tasks.conf import problems as ids
 from rail_async_tasks.conf.credentials import encryption_keys, jwt
+from rail_async_tasks.conf.limits import limits
 from rail_async_tasks.conf.model import (
     BUSES,
     DEFAULT_QUEUES,
@@ -136,6 +137,7 @@ _RULES: Final[Mapping[str, Rule]] = {
     "tenant_resolver": or_none(dotted_path, "request.tenant_id where it exists"),
     "authenticator": or_none(dotted_path, "session and JWT"),
     "encryption_keys": or_none(encryption_keys, "no encryption"),
+    "limits": limits,
     "jwt": or_none(jwt, "no bearer tokens"),
 }
 

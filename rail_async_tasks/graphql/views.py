@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from cross_web import AsyncHTTPRequestAdapter, HTTPException
 from django.conf import settings
+from django.core.exceptions import RequestDataTooBig
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
@@ -43,6 +44,7 @@ EVENTS_ONLY = (
 )
 NO_STREAMS = "Server-sent events need an ASGI server; this one is WSGI."
 NO_MUTATION_BY_GET = "mutations are not allowed when using GET"
+TOO_BIG = "The body has more bytes than DATA_UPLOAD_MAX_MEMORY_SIZE allows."
 NOT_ACCEPTABLE = (
     "The Accept header allows none of application/json, application/graphql-response+json and "
     "text/event-stream: name one of them, or leave the header out."
@@ -142,7 +144,11 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
             media_type = (request.content_type or "").partition(";")[0].strip().lower()
             if media_type != "application/json":
                 raise HTTPException(415, "POST takes application/json only.")
-            if not isinstance(self.parse_json(await request.get_body()), dict):
+            try:
+                body = await request.get_body()
+            except RequestDataTooBig:
+                raise HTTPException(413, TOO_BIG) from None
+            if not isinstance(self.parse_json(body), dict):
                 raise HTTPException(400, "The body must be a JSON object.")
         data = await super().parse_http_body(request)
         assert isinstance(data, GraphQLRequestData)  # a list was refused above

@@ -114,6 +114,14 @@ async def test_nothing_changes_by_get(api: Api) -> None:
         assert "mutations are not allowed" in response.json()["errors"][0]["message"]
 
 
+async def test_a_body_that_is_too_large_is_a_413(api: Api, settings: Any) -> None:
+    """In JSON like any other refusal, and with the name of Django's setting."""
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 100
+    response = await api.post({"query": "{ shelves }" + " " * 100})
+    assert response.status_code == 413
+    assert "DATA_UPLOAD_MAX_MEMORY_SIZE" in response.json()["errors"][0]["message"]
+
+
 @pytest.mark.parametrize("method", ["put", "patch", "delete"])
 async def test_other_methods_are_refused(api: Api, method: str) -> None:
     """GET and POST are all that GraphQL has."""

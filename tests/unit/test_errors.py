@@ -17,6 +17,7 @@ CODES = {
     errors.TasksDisabled: "TASKS_DISABLED",
     errors.QueueFull: "QUEUE_FULL",
     errors.RateLimited: "RATE_LIMITED",
+    errors.TooMany: "TOO_MANY",
     errors.InvalidArguments: "INVALID_ARGUMENT",
     errors.UnknownQueue: "INVALID_ARGUMENT",
     errors.AlreadyFinal: "ALREADY_FINAL",

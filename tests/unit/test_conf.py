@@ -628,6 +628,34 @@ def test_a_near_miss_of_our_names_is_a_warning(root: dict[str, Any], meant: str)
     assert parsed.tasks == valid()
 
 
+@pytest.mark.parametrize(
+    ("root", "id", "where", "to"),
+    [
+        ({"mutation_extensions": ["a.B"]}, "E022", 'GRAPHQL["mut', '["schema_settings"]'),
+        ({"query_extensions": 3}, "E022", 'GRAPHQL["query', '["schema_settings"]'),
+        ({"mutation_extension": []}, "W001", 'GRAPHQL["mut', '["schema_settings"]'),
+        ({"max_retries": 5}, "W001", 'GRAPHQL["max_retries', '["task_settings"]'),
+        ({"subscriptions_per_socket": 5}, "W001", "GRAPHQL", '["task_settings"]["limits"]'),
+        ({"schema_settings": {"max_retries": 5}}, "W001", "schema_settings", '["task_settings"]'),
+        ({"schema_settings": {"task_settings": {}}}, "W001", "schema_settings", "GRAPHQL."),
+        ({"task_settings": {"schema_settings": {}}}, "E002", "task_settings", "GRAPHQL."),
+        ({"task_settings": {"query_extensions": []}}, "E002", "task_s", '["schema_settings"]'),
+        ({"task_settings": {"subscriptions_per_socket": 5}}, "E002", "task_s", '["limits"]'),
+        ({"task_settings": {"priority": 5}}, "E002", "task_settings", '["queues"][<name>]'),
+        ({"task_settings": {"algorithms": ["HS256"]}}, "E002", "task_settings", '["jwt"]'),
+    ],
+)
+def test_a_key_at_the_wrong_level_is_sent_where_it_belongs(
+    root: Any, id: str, where: str, to: str
+) -> None:
+    """An error where no other package can mean it; the hint says what to write where."""
+    (problem,) = parse(root).problems
+    assert problem.id == f"rail_async_tasks.{id}"
+    assert where in problem.message
+    assert "Move it into RAIL_DJANGO_GRAPHQL" in problem.hint
+    assert f"{to}." in problem.hint or problem.hint.endswith(to)
+
+
 def test_sections_and_keys_of_other_packages_are_left_alone() -> None:
     """Neither a section nor a key of theirs is commented on."""
     parsed = parse(

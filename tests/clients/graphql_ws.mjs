@@ -168,7 +168,7 @@ run({
     });
   },
 
-  async without_a_token_it_is_nobody() {
+  async an_anonymous_caller() {
     await withClient({}, async (client) => {
       const [{ data }] = await results(client, WHOAMI);
       assert.equal(data.whoami.task.ownerId, null);

@@ -21,7 +21,7 @@ CASES = {
         "a_bad_query_ends_its_operation_alone",
         "one_subscription_too_many",
         "a_good_token",
-        "without_a_token_it_is_nobody",
+        "an_anonymous_caller",
         "a_bad_token_is_4403",
         "pings_are_answered",
         "a_pong_needs_no_ping",

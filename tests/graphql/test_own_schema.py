@@ -116,8 +116,8 @@ def settings_of_the_project(configure: Configure) -> None:
 async def test_refusals_carry_their_codes(query: str, code: str) -> None:
     """Of queries, mutations and subscriptions, with any schema class and either kind of context."""
     for context in (by_object(), {"request": HttpRequest()}):
-        (told,) = (await executed(query, context))["errors"]
-        assert told["extensions"] == {"code": code}
+        (error,) = (await executed(query, context))["errors"]
+        assert error["extensions"] == {"code": code}
 
 
 @pytest.mark.parametrize("query", OPERATIONS)
@@ -129,15 +129,15 @@ async def test_every_field_of_ours_refuses_with_a_code(query: str, configure: Co
         ({"max_retries": "many"}, "BACKEND_UNAVAILABLE"),
     ):
         configure(**{"backend": "sync", "track_in_database": False, **settings})
-        (told,) = (await executed(query, by_object()))["errors"]
-        assert told["extensions"] == {"code": code}
-        assert "max_retries" not in told["message"]
+        (error,) = (await executed(query, by_object()))["errors"]
+        assert error["extensions"] == {"code": code}
+        assert "max_retries" not in error["message"]
 
 
 async def test_a_project_s_resolver_that_lets_a_refusal_pass() -> None:
     """The code is in the exception, where graphql-core takes it from."""
-    (told,) = (await executed("{ refused }", by_object()))["errors"]
-    assert told["extensions"] == {"retryAfter": 7, "code": "QUEUE_FULL"}
+    (error,) = (await executed("{ refused }", by_object()))["errors"]
+    assert error["extensions"] == {"retryAfter": 7, "code": "QUEUE_FULL"}
 
 
 async def test_by_strawberry_s_view() -> None:
@@ -155,8 +155,8 @@ async def test_by_strawberry_s_consumer() -> None:
     for query, code in REFUSALS:
         answer = await by_socket(query)
         # Before the first event a refusal is an `error`, which is a list of errors.
-        (told,) = answer if isinstance(answer, list) else answer["errors"]
-        assert told["extensions"] == {"code": code}
+        (error,) = answer if isinstance(answer, list) else answer["errors"]
+        assert error["extensions"] == {"code": code}
     assert (await by_socket("mutation { add(a: 1) { status } }"))["data"] == {
         "add": {"status": "completed"}
     }

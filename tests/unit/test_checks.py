@@ -219,7 +219,7 @@ def test_one_mistake_of_an_extension_is_one_error() -> None:
 
 @pytest.mark.parametrize("name", ["RAIL_DJANGO_GRAPQL", "RAIL_DJANGO_GRAPHQLS", "RAIL_ASYNC_TASKS"])
 def test_a_setting_of_almost_our_name_is_a_warning(name: str, settings: Any) -> None:
-    """Where ours is missing; beside ours it is somebody else's."""
+    """Where ours is missing; beside ours it belongs to another package."""
     del settings.RAIL_DJANGO_GRAPHQL
     setattr(settings, name, {"task_settings": {"max_workers": 2}})
     (message,) = checks.check_settings(None)

@@ -39,10 +39,12 @@ demo-distributed: env
 
 test: env
 	@scripts/set-up-browser
+	@scripts/set-up-node
 	.venv/bin/pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 test-long: env
 	@scripts/set-up-browser
+	@scripts/set-up-node
 	.venv/bin/pytest -m "long or mariadb" $(ARGS)
 
 test-matrix:
@@ -74,5 +76,6 @@ lock: env
 
 clean:
 	rm -rf .venv .matrix dist .pytest_cache .mypy_cache .ruff_cache .hypothesis test-artifacts
+	rm -rf tests/clients/node_modules tests/clients/.installing
 	rm -rf "$$(readlink -f example_project/.demo/distributed/postgres)" example_project/.demo
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

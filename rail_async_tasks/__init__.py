@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         TaskFailed,
         TaskNotFound,
         TasksDisabled,
+        TooMany,
         Unauthenticated,
         UnknownQueue,
     )
@@ -51,6 +52,7 @@ __all__ = [
     "TaskHandle",
     "TaskNotFound",
     "TasksDisabled",
+    "TooMany",
     "Unauthenticated",
     "UnknownQueue",
     "task",

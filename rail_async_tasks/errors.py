@@ -30,6 +30,7 @@ __all__ = [
     "TaskFailed",
     "TaskNotFound",
     "TasksDisabled",
+    "TooMany",
     "Unauthenticated",
     "UnknownQueue",
 ]
@@ -42,8 +43,9 @@ MAX_DELAY = 100 * 365 * 86400.0
 class TaskError(Exception):
     """Base of every error of the package.
 
-    `code` is what GraphQL's `extensions.code` and REST's `error.code` say; `extensions` holds the
-    keys that stand beside it, in camel case, JSON values only.
+    `code` is what GraphQL's `extensions.code` and REST's `error.code` say; `extensions` holds it
+    and the keys beside it, in camel case, JSON values only. graphql-core copies a dict of that name
+    into the error of a resolver, so any GraphQL schema passes the code on.
     """
 
     code: ClassVar[str] = "TASK_ERROR"
@@ -53,7 +55,7 @@ class TaskError(Exception):
         self, message: str | None = None, *, extensions: Mapping[str, Any] | None = None
     ) -> None:
         super().__init__(self.default_message if message is None else message)
-        self.extensions: dict[str, Any] = dict(extensions or {})
+        self.extensions: dict[str, Any] = {**(extensions or {}), "code": self.code}
 
     @property
     def message(self) -> str:
@@ -112,6 +114,13 @@ class RateLimited(_RefusedForNow):
 
     code = "RATE_LIMITED"
     default_message = "Too many tasks were started. Try again later."
+
+
+class TooMany(TaskError):
+    """More at once than one of `task_settings["limits"]` allows; the message names the limit."""
+
+    code = "TOO_MANY"
+    default_message = "There are too many of these at once."
 
 
 class InvalidArguments(TaskError):

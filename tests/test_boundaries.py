@@ -96,7 +96,7 @@ def tracked_files() -> list[Path]:
     )
     if listed.returncode == 0:
         return [ROOT / name for name in listed.stdout.split("\0") if (ROOT / name).is_file()]
-    made = {".venv", ".matrix", "dist", "__pycache__"}
+    made = {".venv", ".matrix", "dist", "__pycache__", "node_modules"}
     return [path for path in ROOT.rglob("*") if path.is_file() and not made & set(path.parts)]
 
 

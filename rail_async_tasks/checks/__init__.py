@@ -23,7 +23,9 @@ are stable; what is silenced by id stays silenced.
     E018   a task has an annotation that names nothing
     E019   the framework of the backend is set up in a way that does not work
     E020   a queue or a task asks for something that the backend does not do
-    W001   a section or key that looks like a misspelt one
+    E021   the extensions make no GraphQL schema: names clash, or it cannot be built
+    E022   an extension of the schema stands outside `schema_settings`
+    W001   a section or key that looks like a misspelt one, or that is read at another level
     W002   a setting that another one leaves without effect
     W004   an app is missing from `INSTALLED_APPS`
     W005   SQLite is not in WAL mode
@@ -46,6 +48,7 @@ from django.core.checks import CheckMessage, Tags, register
 from rail_async_tasks.checks.brokers import check_backend, check_bus, check_capabilities
 from rail_async_tasks.checks.databases import check_databases
 from rail_async_tasks.checks.project import check_project, check_tasks
+from rail_async_tasks.checks.schema import check_schema
 from rail_async_tasks.checks.settings import (
     check_dotted_paths,
     check_jwt_keys,
@@ -72,6 +75,7 @@ def register_checks() -> None:
         check_jwt_keys,
         check_project,
         check_tasks,
+        check_schema,
     ):
         register(check, TAG)
     register(check_databases, Tags.database)

@@ -38,18 +38,25 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Ch
 def check_dotted_paths(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
     """What dotted paths name must import and be of use (E012, E013)."""
     parsed = conf.read()
-    found: list[CheckMessage] = []
-    for key, paths in parsed.extensions.items():
-        for path in paths:
-            found += import_problems(
-                path, f'schema_settings["{key}"]', "E012", has_object_definition,
-                "a Strawberry type (a class under @strawberry.type)",
-            )  # fmt: skip
+    found = extension_problems(parsed)
     for key, (is_right, expected) in DOTTED_KEYS.items():
         value = parsed.task_values.get(key)
         if value is not None and "." in value:  # a backend may be a bare name
             found += import_problems(value, f'task_settings["{key}"]', "E013", is_right, expected)
     return found
+
+
+def extension_problems(parsed: conf.Parsed) -> list[CheckMessage]:
+    """The extensions of the schema that cannot be imported, or are no types (E012)."""
+    return [
+        problem
+        for key, paths in parsed.extensions.items()
+        for path in paths
+        for problem in import_problems(
+            path, f'schema_settings["{key}"]', "E012", has_object_definition,
+            "a Strawberry type (a class under @strawberry.type)",
+        )
+    ]  # fmt: skip
 
 
 # What the service and these checks use of a backend.

@@ -14,6 +14,7 @@ from django.conf import settings as django_settings
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
+from rail_async_tasks.conf.levels import SETTING, name_problems
 from rail_async_tasks.conf.model import (
     BACKENDS,
     BUSES,
@@ -21,13 +22,13 @@ from rail_async_tasks.conf.model import (
     IN_PROCESS_BACKENDS,
     OUT_OF_PROCESS_BACKENDS,
     JwtSettings,
+    LimitSettings,
     QueueSettings,
     RateLimit,
     SchemaSettings,
     TaskSettings,
 )
 from rail_async_tasks.conf.parser import (
-    SETTING,
     Parsed,
     parse,
     parse_schema_settings,
@@ -44,6 +45,7 @@ __all__ = [
     "OUT_OF_PROCESS_BACKENDS",
     "SETTING",
     "JwtSettings",
+    "LimitSettings",
     "Parsed",
     "QueueSettings",
     "RateLimit",
@@ -87,7 +89,7 @@ def read() -> Parsed:
 
 def validate() -> list[SettingProblem]:
     """Everything that is wrong with the settings as they stand now."""
-    return list(read().problems)
+    return [*name_problems(dir(django_settings)), *read().problems]
 
 
 def import_from_setting(path: str, place: str) -> Any:

@@ -61,6 +61,13 @@ class JwtSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LimitSettings:
+    """What one client may have at once. `None`: no limit."""
+
+    subscriptions_per_socket: int | None = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSettings:
     """`RAIL_DJANGO_GRAPHQL["task_settings"]`, valid and complete. Durations are seconds."""
 
@@ -106,6 +113,7 @@ class TaskSettings:
     tenant_resolver: str | None = None
     authenticator: str | None = None
     encryption_keys: tuple[bytes, ...] | None = field(default=None, repr=False)
+    limits: LimitSettings = LimitSettings()
     jwt: JwtSettings | None = None
 
 

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, TypeGuard
 
 from rail_async_tasks.conf import problems as ids
 from rail_async_tasks.conf.credentials import encryption_keys, jwt
+from rail_async_tasks.conf.levels import (
+    EXTENSIONS,
+    SCHEMA,
+    SETTING,
+    STRAY_TASK_KEYS,
+    TASKS,
+    check_root,
+    check_schema,
+)
+from rail_async_tasks.conf.limits import limits
 from rail_async_tasks.conf.model import (
     BUSES,
     DEFAULT_QUEUES,
@@ -22,7 +32,6 @@ from rail_async_tasks.conf.problems import (
     Report,
     SettingProblem,
     did_you_mean,
-    nearest,
     shown,
 )
 from rail_async_tasks.conf.rules import (
@@ -42,15 +51,6 @@ from rail_async_tasks.conf.rules import (
     whole,
     word,
 )
-
-SETTING: Final = "RAIL_DJANGO_GRAPHQL"
-TASKS: Final = Place("task_settings")
-SCHEMA: Final = Place("schema_settings")
-SECTIONS: Final = (TASKS.section, SCHEMA.section)
-
-# Other packages keep their own sections and keys in the same dict, so only what looks very much
-# like one of ours is called a misspelling ("task_setting", not "test_settings").
-_ALIKE: Final = 0.9
 
 
 def queues(value: Any, place: Place, report: Report) -> Any:
@@ -136,10 +136,9 @@ _RULES: Final[Mapping[str, Rule]] = {
     "tenant_resolver": or_none(dotted_path, "request.tenant_id where it exists"),
     "authenticator": or_none(dotted_path, "session and JWT"),
     "encryption_keys": or_none(encryption_keys, "no encryption"),
+    "limits": limits,
     "jwt": or_none(jwt, "no bearer tokens"),
 }
-
-_EXTENSIONS: Final = tuple(field.name for field in fields(SchemaSettings))
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +171,7 @@ def parse(root: object) -> Parsed:
             f'Write {SETTING} = {{"task_settings": {{...}}}}, or remove it.',
         )
         return Parsed(None, None, tuple(report.problems), {}, {})
-    _warn_of_misspelt(root, SECTIONS, Place(SETTING), report)
+    check_root(root, report)
 
     task_report = Report()
     values = _task_values(root.get(TASKS.section, {}), task_report)
@@ -208,8 +207,7 @@ def _task_values(raw: object, report: Report) -> dict[str, Any]:
     """The right ones among the given values, typed, by key."""
     if not _is_section(raw, TASKS, report):
         return {}
-    strays = dict.fromkeys(_EXTENSIONS, f'It belongs in {SETTING}["{SCHEMA.section}"].')
-    known_keys(raw, _RULES, TASKS, report, strays)
+    known_keys(raw, _RULES, TASKS, report, STRAY_TASK_KEYS)
     values: dict[str, Any] = {}
     wrong: set[str] = set()
     for key, rule in _RULES.items():
@@ -300,8 +298,8 @@ def _extensions(raw: object, report: Report) -> dict[str, tuple[str, ...]]:
     """The well-formed dotted paths, by key. Unknown keys belong to other packages."""
     if not _is_section(raw, SCHEMA, report):
         return {}
-    _warn_of_misspelt(raw, _EXTENSIONS, SCHEMA, report)
-    return {key: dotted_paths(raw[key], SCHEMA / key, report) for key in _EXTENSIONS if key in raw}
+    check_schema(raw, report)
+    return {key: dotted_paths(raw[key], SCHEMA / key, report) for key in EXTENSIONS if key in raw}
 
 
 def _is_section(raw: object, place: Place, report: Report) -> TypeGuard[Mapping[Any, Any]]:
@@ -310,13 +308,3 @@ def _is_section(raw: object, place: Place, report: Report) -> TypeGuard[Mapping[
     hint = f'Write {SETTING} = {{"{place}": {{...}}}}, or remove "{place}" for the defaults.'
     report.error(ids.NOT_A_DICT, place, f"must be a dict, not {shown(raw)}", hint)
     return False
-
-
-def _warn_of_misspelt(
-    raw: Mapping[Any, Any], known: tuple[str, ...], place: Place, report: Report
-) -> None:
-    for key in raw:
-        meant = None if key in known else nearest(key, known, cutoff=_ALIKE)
-        if meant is not None:
-            hint = f'Did you mean "{meant}"?'
-            report.warning(ids.MISSPELT, place / key, "is not read by rail_async_tasks", hint)

@@ -21,6 +21,7 @@ NEEDS_ANOTHER: Final = "rail_async_tasks.E008"
 CONTRADICTION: Final = "rail_async_tasks.E009"
 BAD_JWT: Final = "rail_async_tasks.E010"
 BAD_ENCRYPTION_KEY: Final = "rail_async_tasks.E011"
+MISPLACED: Final = "rail_async_tasks.E022"
 MISSPELT: Final = "rail_async_tasks.W001"
 WITHOUT_EFFECT: Final = "rail_async_tasks.W002"
 

@@ -87,6 +87,8 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
             schema=cast("BaseSchema", None),
             subscription_protocols=[GRAPHQL_TRANSPORT_WS_PROTOCOL],
             connection_init_wait_timeout=INIT_TIMEOUT,
+            # Its limit counts a cancel among the subscriptions; the handler of ours has one.
+            max_subscriptions_per_connection=None,
         )
         self._inbox = Inbox()
         self.message_queue = self._inbox  # type: ignore[assignment]

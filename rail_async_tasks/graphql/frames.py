@@ -11,8 +11,14 @@ from strawberry.http.exceptions import WebSocketDisconnected
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
     BaseGraphQLTransportWSHandler,
 )
+from strawberry.subscriptions.protocols.graphql_transport_ws.types import SubscribeMessage
+from strawberry.types.graphql import OperationType
 
+from rail_async_tasks.conf import get_settings
+from rail_async_tasks.errors import TooMany
 from rail_async_tasks.graphql.context import RequestContext
+from rail_async_tasks.graphql.documents import operation_type
+from rail_async_tasks.graphql.errors import graphql_error
 
 # A frame is one operation: a query of a few KiB, and the variables with the arguments of a task,
 # which are 64 KiB at most by default.
@@ -111,6 +117,10 @@ def _optional_object_problem(frame: dict[str, Any], key: str, kind: str) -> str 
 class TransportHandler(BaseGraphQLTransportWSHandler[RequestContext, None]):
     """Strawberry's handler of the protocol, behind a check of what it is given."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.subscriptions: set[str] = set()  # ids; some of them may have ended
+
     async def handle_message(self, message: Any) -> None:
         problem = frame_problem(message)
         if problem is not None:
@@ -119,6 +129,41 @@ class TransportHandler(BaseGraphQLTransportWSHandler[RequestContext, None]):
         if message["type"] == "connection_init" and message.get("payload") is None:
             message = {"type": "connection_init"}  # clients send null for "no payload"
         await super().handle_message(message)
+
+    async def handle_subscribe(self, message: SubscribeMessage) -> None:
+        # Before the acknowledgement, and for an id in use, the socket is closed.
+        if self.connection_acknowledged and message["id"] not in self.operations:
+            refusal = self._refusal(message)
+            if refusal is not None:
+                payload = [graphql_error(refusal).formatted]
+                await self.send_message({"id": message["id"], "type": "error", "payload": payload})
+                return
+        await super().handle_subscribe(message)
+
+    def _refusal(self, message: SubscribeMessage) -> TooMany | None:
+        """Why there is no room for this operation; else it is counted.
+
+        Queries and mutations are counted apart, so that a client that follows as many tasks as it
+        may can still cancel one.
+        """
+        id_, payload = message["id"], message["payload"]
+        self.subscriptions &= self.operations.keys()
+        self.subscriptions.discard(id_)
+        kind = operation_type(payload["query"], payload.get("operationName"))
+        is_subscription = kind is OperationType.SUBSCRIPTION
+        running = len(self.subscriptions)
+        if not is_subscription:
+            running = len(self.operations) - running
+        limit = get_settings().limits.subscriptions_per_socket
+        if limit is not None and running >= limit:
+            what = "subscriptions" if is_subscription else "queries and mutations"
+            return TooMany(
+                f"This socket has {running} {what} at once, as many as "
+                f'limits["subscriptions_per_socket"] allows: end one, or open another socket.'
+            )
+        if is_subscription:
+            self.subscriptions.add(id_)
+        return None
 
     async def handle_task_exception(self, error: Exception) -> None:
         # That a client has left in the middle of a message is no accident.

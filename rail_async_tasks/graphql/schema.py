@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -38,22 +39,36 @@ def get_schema() -> TaskSchema:
 
 
 def build_schema() -> TaskSchema:
-    """A new schema by the settings. Raises `ConfigurationError` where an extension is no good."""
+    """A new schema by the settings.
+
+    Raises `ConfigurationError`, with a line for each clash of fields, where the extensions make no
+    schema: one cannot be imported, is no type, or does not go with the others.
+    """
     extensions = get_schema_settings()
-    query = _merged("Query", Query, extensions.query_extensions)
-    mutation = _merged("Mutation", Mutation, extensions.mutation_extensions)
-    subscription = _merged("Subscription", Subscription, extensions.subscription_extensions)
+    roots = {
+        "Query": _types("query", Query, extensions.query_extensions),
+        "Mutation": _types("mutation", Mutation, extensions.mutation_extensions),
+        "Subscription": _types("subscription", Subscription, extensions.subscription_extensions),
+    }
+    if clashes := [line for name, types in roots.items() for line in _clashes(name, types)]:
+        raise ConfigurationError("\n".join(clashes))
     try:
+        query, mutation, subscription = (
+            merge_types(name, types) if len(types) > 1 else types[0]
+            for name, types in roots.items()
+        )
         return TaskSchema(query=query, mutation=mutation, subscription=subscription)
-    except Exception as error:
-        raise ConfigurationError(f"The GraphQL schema cannot be built: {error}") from error
+    except Exception as error:  # whatever Strawberry and graphql-core find wrong
+        said = " ".join(str(error).split())
+        raise ConfigurationError(f"The GraphQL schema cannot be built: {said}") from error
 
 
-def _merged(name: str, base: type, paths: tuple[str, ...]) -> type:
-    setting = f'{SETTING}["schema_settings"]["{name.lower()}_extensions"]'
-    types = [base, *(_imported(path, setting) for path in paths)]
-    _refuse_duplicate_fields(types, setting)
-    return merge_types(name, tuple(types)) if paths else base
+def _types(root: str, base: type, paths: tuple[str, ...]) -> tuple[type, ...]:
+    return (base, *(_imported(path, _setting(root)) for path in paths))
+
+
+def _setting(root: str) -> str:
+    return f'{SETTING}["schema_settings"]["{root.lower()}_extensions"]'
 
 
 def _imported(path: str, setting: str) -> type:
@@ -63,8 +78,8 @@ def _imported(path: str, setting: str) -> type:
     return found
 
 
-def _refuse_duplicate_fields(types: list[type], setting: str) -> None:
-    """Merging would let one of two fields of a name win without a word."""
+def _clashes(root: str, types: tuple[type, ...]) -> Iterator[str]:
+    """The fields of one name. Merging would let one of them win without a word."""
     graphql_name = NameConverter().get_graphql_name
     owners: dict[str, type] = {}
     for type_ in types:
@@ -72,8 +87,8 @@ def _refuse_duplicate_fields(types: list[type], setting: str) -> None:
         for field in definition.fields:
             name = graphql_name(field)
             if name in owners:
-                raise ConfigurationError(
-                    f"{setting}: the field {name!r} is declared by "
+                yield (
+                    f"{_setting(root)}: the field {name!r} is declared by "
                     f"{_both(owners[name], type_)}; rename one of them."
                 )
             owners[name] = type_

@@ -493,7 +493,7 @@ def manage(project: Path, settings: Any, *command: str) -> subprocess.CompletedP
 def test_one_check_reports_every_wrong_setting(project: Path) -> None:
     """Each key misspelt and each of a wrong type, in one run, each with what to do about it."""
     # A dict is wrong everywhere but where a dict is asked for.
-    wrong = {key: 3.5 if key in ("queues", "jwt") else {"not": ["this"]} for key in KEYS}
+    wrong = {key: 3.5 if key in ("queues", "jwt", "limits") else {"not": ["this"]} for key in KEYS}
     done = manage(
         project,
         {

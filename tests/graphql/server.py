@@ -30,19 +30,40 @@ class Server:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
 
-@contextmanager
-def running_server(folders: pytest.TempPathFactory, *, loop: str = "auto") -> Iterator[Server]:
-    """uvicorn on a free port and a database of its own; `loop` is its option."""
+# One process for all commands: each start takes a second.
+_MANAGE = """
+import sys
+from django.core.management import execute_from_command_line
+for command in sys.argv[1:]:
+    execute_from_command_line(["manage.py", *command.split()])
+"""
+
+
+def migrated(folders: pytest.TempPathFactory, settings: str, *commands: str) -> dict[str, str]:
+    """The environment of a server with a new database, after more management commands."""
     env = {
-        "DJANGO_SETTINGS_MODULE": "tests.graphql.settings",
+        "DJANGO_SETTINGS_MODULE": settings,
         "TEST_DATABASE": "sqlite",
         "TEST_DATABASE_URL": f"sqlite:///{folders.mktemp('database')}/db.sqlite3",
         "PYTHONPATH": str(ROOT),
     }
-    migrate = [sys.executable, "-m", "django", "migrate", "--verbosity=0"]
-    subprocess.run(migrate, env=os.environ | env, check=True)
-    server = Server(free_port())
-    uvicorn = [sys.executable, "-m", "uvicorn", "tests.asgi:application"]
+    manage = [sys.executable, "-c", _MANAGE, "migrate --verbosity=0", *commands]
+    subprocess.run(manage, env=os.environ | env, check=True)
+    return env
+
+
+@contextmanager
+def serving(
+    folders: pytest.TempPathFactory,
+    env: dict[str, str],
+    application: str = "tests.asgi:application",
+    *,
+    port: int | None = None,
+    loop: str = "auto",
+) -> Iterator[Server]:
+    """uvicorn on a free port, or on this one; `loop` is its option."""
+    server = Server(port or free_port())
+    uvicorn = [sys.executable, "-m", "uvicorn", application]
     options = [f"--port={server.port}", f"--loop={loop}"]
     setting = [f"{name}={value}" for name, value in env.items()]
     kept = KeptServer(folders.mktemp("server"), ["env", *setting, *uvicorn, *options])
@@ -51,3 +72,10 @@ def running_server(folders: pytest.TempPathFactory, *, loop: str = "auto") -> It
         yield server
     finally:
         kept.stop()
+
+
+@contextmanager
+def running_server(folders: pytest.TempPathFactory, *, loop: str = "auto") -> Iterator[Server]:
+    """A server of the shop with a database of its own."""
+    with serving(folders, migrated(folders, "tests.graphql.settings"), loop=loop) as server:
+        yield server

@@ -145,6 +145,38 @@ class Renamed:
         return 0
 
 
+@strawberry.type
+class FollowClash:
+    @strawberry.subscription
+    async def task_progress(self) -> AsyncGenerator[int, None]:
+        yield 1
+
+
+@strawberry.type(name="TaskExecution")
+class OtherExecution:
+    id: int = 1
+
+
+@strawberry.type
+class SameType:
+    other: OtherExecution | None = None
+
+
+@strawberry.type
+class Empty:
+    pass
+
+
+@strawberry.type
+class WithEmpty:
+    nothing: Empty | None = None
+
+
+@strawberry.type
+class WithNowhere:
+    lost: Nowhere  # type: ignore[name-defined]  # noqa: F821
+
+
 not_a_type = 3
 
 SETTINGS = {

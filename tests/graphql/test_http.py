@@ -104,15 +104,22 @@ async def test_a_query_that_cannot_be_parsed_is_an_error(api: Api, query: str) -
 
 async def test_nothing_changes_by_get(api: Api) -> None:
     """Links and images must not start tasks."""
-    response = await api.client.get("/graphql/", {"query": "mutation { add(a: 1) { taskId } }"})
-    assert response.status_code == 400
-    stream = await api.client.get(
-        "/graphql/",
-        {"query": "mutation { add(a: 1) { taskId } }"},
-        headers={"accept": "text/event-stream"},
-    )
-    text = b"".join([chunk async for chunk in stream.streaming_content])
-    assert b"mutations are not allowed" in text
+    for accept in ("*/*", "application/graphql-response+json", "text/event-stream"):
+        response = await api.client.get(
+            "/graphql/",
+            {"query": "mutation { add(a: 1) { taskId } }"},
+            headers={"accept": accept},
+        )
+        assert (response.status_code, response.headers["Allow"]) == (405, "GET, POST")
+        assert "mutations are not allowed" in response.json()["errors"][0]["message"]
+
+
+async def test_a_body_that_is_too_large_is_a_413(api: Api, settings: Any) -> None:
+    """In JSON like any other refusal, and with the name of Django's setting."""
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 100
+    response = await api.post({"query": "{ shelves }" + " " * 100})
+    assert response.status_code == 413
+    assert "DATA_UPLOAD_MAX_MEMORY_SIZE" in response.json()["errors"][0]["message"]
 
 
 @pytest.mark.parametrize("method", ["put", "patch", "delete"])

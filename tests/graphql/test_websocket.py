@@ -371,6 +371,88 @@ async def test_subscribing_before_the_acknowledgement_is_refused() -> None:
     await socket.leave()
 
 
+# --- limits ---------------------------------------------------------------------------------------
+
+TOO_MANY = {
+    "message": "This socket has 2 subscriptions at once, as many as "
+    'limits["subscriptions_per_socket"] allows: end one, or open another socket.',
+    "extensions": {"code": "TOO_MANY"},
+}
+
+
+async def test_one_subscription_too_many_is_refused_alone(
+    configure: Configure, watched: Watched
+) -> None:
+    """The refusal has a code and names the limit; the socket and its subscriptions go on."""
+    configure(backend="sync", limits={"subscriptions_per_socket": 2})
+    async with connected() as socket:
+        for id_ in ("a", "b"):
+            await socket.subscribe(FOLLOW, id_)
+            assert (await socket.receive())["type"] == "next"
+        await socket.subscribe(FOLLOW, "c")
+        assert await socket.receive() == {"id": "c", "type": "error", "payload": [TOO_MANY]}
+        await socket.subscribe("{ shelves }", "d")
+        assert (await socket.receive())["payload"] == {"data": {"shelves": 3}}
+        assert await socket.receive() == {"id": "d", "type": "complete"}
+        watched.more.set()
+        assert {(await socket.receive())["id"] for _ in "ab"} == {"a", "b"}
+
+
+async def test_an_ended_subscription_makes_room(configure: Configure, watched: Watched) -> None:
+    """By the client's `complete`, also where its id is used again by a query."""
+    configure(backend="sync", limits={"subscriptions_per_socket": 1})
+    async with connected() as socket:
+        for _ in range(3):
+            await socket.subscribe(FOLLOW, "a")
+            assert (await socket.receive())["type"] == "next"
+            await socket.send({"type": "complete", "id": "a"})
+            await socket.subscribe("{ shelves }", "a")
+            assert (await socket.receive())["payload"] == {"data": {"shelves": 3}}
+            assert await socket.receive() == {"id": "a", "type": "complete"}
+        await socket.subscribe(FOLLOW, "b")
+        assert (await socket.receive())["type"] == "next"
+
+
+async def test_queries_have_the_same_limit_apart(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, watched: Watched
+) -> None:
+    """A socket holds no endless number of them; those that run take no room of subscriptions."""
+    running, done = asyncio.Event(), asyncio.Event()
+
+    async def slow(*args: Any, **kwargs: Any) -> list[TaskSnapshot]:
+        running.set()
+        await done.wait()
+        return []
+
+    configure(backend="sync", limits={"subscriptions_per_socket": 1})
+    monkeypatch.setattr(service, "alist", slow)
+    async with connected() as socket:
+        await socket.subscribe("{ tasks { id } }", "a")
+        await running.wait()
+        await socket.subscribe("{ shelves }", "b")
+        answer = await socket.receive()
+        assert (answer["id"], answer["type"]) == ("b", "error")
+        assert answer["payload"][0]["extensions"] == {"code": "TOO_MANY"}
+        await socket.subscribe(FOLLOW, "c")
+        assert (await socket.receive())["id"] == "c"
+        done.set()
+        assert (await socket.receive())["payload"] == {"data": {"tasks": []}}
+
+
+@pytest.mark.parametrize(("limits", "most"), [({}, 100), ({"subscriptions_per_socket": None}, 101)])
+async def test_a_hundred_subscriptions_are_the_default(
+    configure: Configure, watched: Watched, limits: Any, most: int
+) -> None:
+    """None lifts the limit."""
+    configure(backend="sync", limits=limits)
+    async with connected() as socket:
+        kinds = []
+        for number in range(101):
+            await socket.subscribe(FOLLOW, str(number))
+            kinds.append((await socket.receive())["type"])
+        assert kinds == ["next"] * most + ["error"] * (101 - most)
+
+
 # --- ends -----------------------------------------------------------------------------------------
 
 

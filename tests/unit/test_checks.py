@@ -112,6 +112,7 @@ def test_mistakes_in_settings_come_with_level_id_and_hint() -> None:
         checks.check_bus,
         checks.check_project,
         checks.check_databases,
+        checks.check_schema,
     ],
 )
 def test_every_check_runs_whatever_the_settings_are(check: checks.Check, value: object) -> None:
@@ -126,7 +127,7 @@ def test_nothing_is_wrong_without_settings() -> None:
     """A fresh project with the app and its neighbours gets no message."""
     for check in (
         checks.check_settings, checks.check_dotted_paths, checks.check_packages,
-        checks.check_backend, checks.check_capabilities, checks.check_bus,
+        checks.check_backend, checks.check_capabilities, checks.check_bus, checks.check_schema,
     ):  # fmt: skip
         assert check(None) == []
 
@@ -168,6 +169,66 @@ def test_an_extension_whose_module_raises_is_an_error(
     )
 
     assert "RuntimeError: no shelves" in message.msg
+
+
+SHOP = "tests.graphql.shop"
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        ({"query_extensions": [f"{SHOP}.Clash"]}, ["'tasks' is declared by"]),
+        ({"mutation_extensions": [f"{SHOP}.TaskMutations"] * 2}, ["'add' is declared by"]),
+        (
+            {
+                "query_extensions": [f"{SHOP}.Clash", f"{SHOP}.Queries", f"{SHOP}.Renamed"],
+                "subscription_extensions": [f"{SHOP}.FollowClash"],
+            },
+            ["'tasks' is declared", "'brokenGlass' is declared", "'taskProgress' is declared"],
+        ),
+        ({"query_extensions": [f"{SHOP}.SameType"]}, ["Type TaskExecution is defined multiple"]),
+        ({"query_extensions": [f"{SHOP}.WithEmpty"]}, ["Type Empty must define one or more"]),
+        ({"query_extensions": [f"{SHOP}.WithNowhere"]}, ["Could not resolve the type of"]),
+    ],
+)
+def test_a_schema_that_cannot_be_built_is_an_error(schema: Any, said: list[str]) -> None:
+    """Names that clash, and whatever Strawberry refuses; each clash by itself, where it stands."""
+    result = messages(checks.check_schema, schema=schema)
+    for text in said:
+        assert any(text in message.msg for message in result)
+    assert {message.id for message in result} == {"rail_async_tasks.E021"}
+    assert all("schema_settings" in message.msg or "built" in message.msg for message in result)
+
+
+def test_a_schema_that_can_be_built_is_silent() -> None:
+    """With extensions of all three kinds."""
+    from tests.graphql.shop import SETTINGS
+
+    assert found(checks.check_schema, schema=SETTINGS["schema_settings"]) == []
+
+
+def test_one_mistake_of_an_extension_is_one_error() -> None:
+    """What another check reports, the building of the schema does not repeat."""
+    for path in ("no_such_shop.Query", f"{SHOP}.not_a_type", 3):
+        with override_settings(
+            RAIL_DJANGO_GRAPHQL={"schema_settings": {"query_extensions": [path]}}
+        ):
+            ids = [message.id for message in run_checks(tags=[checks.TAG])]
+        assert len([it for it in ids if it[-4] == "E"]) == 1
+
+
+@pytest.mark.parametrize("name", ["RAIL_DJANGO_GRAPQL", "RAIL_DJANGO_GRAPHQLS", "RAIL_ASYNC_TASKS"])
+def test_a_setting_of_almost_our_name_is_a_warning(name: str, settings: Any) -> None:
+    """Where ours is missing; beside ours it belongs to another package."""
+    del settings.RAIL_DJANGO_GRAPHQL
+    setattr(settings, name, {"task_settings": {"max_workers": 2}})
+    (message,) = checks.check_settings(None)
+    assert (message.id, message.hint) == (
+        "rail_async_tasks.W001",
+        'Did you mean "RAIL_DJANGO_GRAPHQL"?',
+    )
+    settings.RAIL_DJANGO_GRAPHQL = {}
+    assert checks.check_settings(None) == []
 
 
 def test_an_extension_that_is_no_strawberry_type_is_an_error(shop: types.ModuleType) -> None:

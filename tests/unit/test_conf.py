@@ -12,6 +12,7 @@ from django.test import override_settings
 
 from rail_async_tasks import conf
 from rail_async_tasks.conf import (
+    LimitSettings,
     QueueSettings,
     RateLimit,
     SettingProblem,
@@ -74,6 +75,7 @@ DEFAULTS = {
     "tenant_resolver": None,
     "authenticator": None,
     "encryption_keys": None,
+    "limits": LimitSettings(subscriptions_per_socket=100),
     "jwt": None,
 }
 
@@ -121,7 +123,8 @@ def test_every_key_has_a_rule_and_every_rule_a_key() -> None:
 
 def test_the_defaults_written_out_are_valid() -> None:
     """Writing a default changes nothing: what is documented can be pasted."""
-    written = {**DEFAULTS, "queues": {"high": {"priority": 10}, "default": {}, "low": {}}}
+    queues = {"high": {"priority": 10}, "default": {}, "low": {}}
+    written = {**DEFAULTS, "queues": queues, "limits": {"subscriptions_per_socket": 100}}
 
     assert valid(**written) == valid()
 
@@ -153,6 +156,13 @@ def test_settings_are_frozen() -> None:
         ("backend", "dramatiq", "dramatiq"),
         ("backend", "shop.backends.Odd", "shop.backends.Odd"),
         ("tenant_resolver", "shop.tenants.resolve", "shop.tenants.resolve"),
+        ("limits", {}, LimitSettings(subscriptions_per_socket=100)),
+        ("limits", {"subscriptions_per_socket": 3}, LimitSettings(subscriptions_per_socket=3)),
+        (
+            "limits",
+            {"subscriptions_per_socket": None},
+            LimitSettings(subscriptions_per_socket=None),
+        ),
         ("encryption_keys", [FERNET], (FERNET.encode(),)),
         ("encryption_keys", (FERNET.encode(), FERNET), (FERNET.encode(), FERNET.encode())),
         ("redis_url", "rediss://:pw@redis.example:6380/1", "rediss://:pw@redis.example:6380/1"),
@@ -227,6 +237,8 @@ def test_a_right_value_is_read(key: str, value: object, parsed: object) -> None:
         ("max_args_bytes", 0, "E004"),
         ("encryption_keys", FERNET, "E003"),
         ("jwt", "secret", "E003"),
+        ("limits", None, "E003"),
+        ("limits", 100, "E003"),
     ],
 )
 def test_a_wrong_value_is_one_error(key: str, value: object, number: str) -> None:
@@ -237,6 +249,21 @@ def test_a_wrong_value_is_one_error(key: str, value: object, number: str) -> Non
     assert [(problem.id, problem.key) for problem in found] == [(f"rail_async_tasks.{number}", key)]
     assert f'task_settings["{key}"]' in found[0].message
     assert found[0].hint
+
+
+@pytest.mark.parametrize(
+    ("limits", "number", "key"),
+    [
+        ({"subscriptions_per_socket": 0}, "E004", "limits.subscriptions_per_socket"),
+        ({"subscriptions_per_socket": "9"}, "E003", "limits.subscriptions_per_socket"),
+        ({"subscription_per_socket": 9}, "E002", "limits.subscription_per_socket"),
+    ],
+)
+def test_a_wrong_limit_is_an_error(limits: Any, number: str, key: str) -> None:
+    """Inside the group as outside: by its full name, a misspelt key with the one that was meant."""
+    (problem,) = problems(limits=limits)
+    assert (problem.id, problem.key) == (f"rail_async_tasks.{number}", key)
+    assert number != "E002" or problem.hint == 'Did you mean "subscriptions_per_socket"?'
 
 
 def test_all_mistakes_are_reported_together() -> None:
@@ -599,6 +626,34 @@ def test_a_near_miss_of_our_names_is_a_warning(root: dict[str, Any], meant: str)
         ("rail_async_tasks.W001", f'Did you mean "{meant}"?')
     ]
     assert parsed.tasks == valid()
+
+
+@pytest.mark.parametrize(
+    ("root", "id", "where", "to"),
+    [
+        ({"mutation_extensions": ["a.B"]}, "E022", 'GRAPHQL["mut', '["schema_settings"]'),
+        ({"query_extensions": 3}, "E022", 'GRAPHQL["query', '["schema_settings"]'),
+        ({"mutation_extension": []}, "W001", 'GRAPHQL["mut', '["schema_settings"]'),
+        ({"max_retries": 5}, "W001", 'GRAPHQL["max_retries', '["task_settings"]'),
+        ({"subscriptions_per_socket": 5}, "W001", "GRAPHQL", '["task_settings"]["limits"]'),
+        ({"schema_settings": {"max_retries": 5}}, "W001", "schema_settings", '["task_settings"]'),
+        ({"schema_settings": {"task_settings": {}}}, "W001", "schema_settings", "GRAPHQL."),
+        ({"task_settings": {"schema_settings": {}}}, "E002", "task_settings", "GRAPHQL."),
+        ({"task_settings": {"query_extensions": []}}, "E002", "task_s", '["schema_settings"]'),
+        ({"task_settings": {"subscriptions_per_socket": 5}}, "E002", "task_s", '["limits"]'),
+        ({"task_settings": {"priority": 5}}, "E002", "task_settings", '["queues"][<name>]'),
+        ({"task_settings": {"algorithms": ["HS256"]}}, "E002", "task_settings", '["jwt"]'),
+    ],
+)
+def test_a_key_at_the_wrong_level_is_sent_where_it_belongs(
+    root: Any, id: str, where: str, to: str
+) -> None:
+    """An error where no other package can mean it; the hint says what to write where."""
+    (problem,) = parse(root).problems
+    assert problem.id == f"rail_async_tasks.{id}"
+    assert where in problem.message
+    assert "Move it into RAIL_DJANGO_GRAPHQL" in problem.hint
+    assert f"{to}." in problem.hint or problem.hint.endswith(to)
 
 
 def test_sections_and_keys_of_other_packages_are_left_alone() -> None:

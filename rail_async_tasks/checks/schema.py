@@ -1,0 +1,43 @@
+"""Whether the settings make a GraphQL schema (E021)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.apps import AppConfig
+from django.core.checks import CheckMessage, Error
+
+from rail_async_tasks import conf
+from rail_async_tasks.checks.settings import APP, extension_problems
+from rail_async_tasks.definition import registry
+from rail_async_tasks.errors import ConfigurationError, TaskDeclarationError
+
+HINT = (
+    "Until then every request to /graphql/ is answered with 503. Rename a type or a field by "
+    '@strawberry.type(name="...") or strawberry.field(name="..."), or take the type out of '
+    'schema_settings; "from rail_async_tasks.graphql.schema import build_schema; build_schema()" '
+    "shows the whole error."
+)
+
+
+def check_schema(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """Build the schema, as the first request would, and report what keeps it from being built.
+
+    That takes some hundredths of a second, and `runserver` serves the schema that is built here.
+    """
+    # Only here: a process that runs no checks need not load the schema's modules.
+    from rail_async_tasks.graphql.schema import get_schema
+
+    parsed = conf.read()
+    if parsed.schema is None or extension_problems(parsed):
+        return []  # what other checks report
+    try:
+        registry.resolve()
+    except TaskDeclarationError:
+        return []  # E018
+    try:
+        get_schema()
+    except ConfigurationError as error:
+        return [Error(line, hint=HINT, id=f"{APP}.E021") for line in str(error).splitlines()]
+    return []

@@ -1,0 +1,107 @@
+"""Where in `RAIL_DJANGO_GRAPHQL` each key belongs, and keys that stand somewhere else. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import fields
+from typing import Any, Final
+
+from rail_async_tasks.conf import problems as ids
+from rail_async_tasks.conf.model import (
+    JwtSettings,
+    LimitSettings,
+    QueueSettings,
+    SchemaSettings,
+    TaskSettings,
+)
+from rail_async_tasks.conf.problems import Place, Report, SettingProblem, nearest
+
+SETTING: Final = "RAIL_DJANGO_GRAPHQL"
+TASKS: Final = Place("task_settings")
+SCHEMA: Final = Place("schema_settings")
+SECTIONS: Final = (TASKS.section, SCHEMA.section)
+
+# Other packages keep their own sections and keys in the same dict, so only what looks very much
+# like one of ours is called a misspelling ("task_setting", not "test_settings").
+_ALIKE: Final = 0.9
+_GUESSES: Final = ("RAIL_ASYNC_TASKS", "RAIL_ASYNC_TASKS_SETTINGS")
+
+
+def _names(model: type) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(model))
+
+
+EXTENSIONS: Final = _names(SchemaSettings)
+
+
+def _homes(*groups: tuple[Iterable[str], str]) -> dict[str, str]:
+    return {key: f"Move it into {SETTING}{place}." for keys, place in groups for key in keys}
+
+
+_TO_ROOT: Final = _homes((SECTIONS, ""))
+_TO_SCHEMA: Final = _homes((EXTENSIONS, '["schema_settings"]'))
+_TO_TASKS: Final = _homes(
+    (_names(LimitSettings), '["task_settings"]["limits"]'),
+    (_names(TaskSettings), '["task_settings"]'),
+)
+
+# For `task_settings`: what to do about a key that belongs somewhere else.
+STRAY_TASK_KEYS: Final[Mapping[str, str]] = {
+    **_homes(
+        (_names(JwtSettings), '["task_settings"]["jwt"]'),
+        (_names(QueueSettings), '["task_settings"]["queues"][<name>]'),
+        (_names(LimitSettings), '["task_settings"]["limits"]'),
+    ),
+    **_TO_SCHEMA,
+    **_TO_ROOT,
+}
+
+
+def name_problems(names: Collection[str]) -> list[SettingProblem]:
+    """Settings of Django that look like a misspelt `RAIL_DJANGO_GRAPHQL`, where it is missing."""
+    report = Report()
+    if SETTING not in names:
+        for name in names:
+            if name in _GUESSES or nearest(name, [SETTING], cutoff=_ALIKE) is not None:
+                hint = f'Did you mean "{SETTING}"?'
+                report.warning(ids.MISSPELT, Place(name), "is not read by rail_async_tasks", hint)
+    return report.problems
+
+
+def check_root(raw: Collection[Any], report: Report) -> None:
+    """The keys of `RAIL_DJANGO_GRAPHQL` itself."""
+    _check(raw, SECTIONS, Place(SETTING), {**_TO_TASKS, **_TO_SCHEMA}, report)
+
+
+def check_schema(raw: Collection[Any], report: Report) -> None:
+    """The keys of `schema_settings`."""
+    _check(raw, EXTENSIONS, SCHEMA, {**_TO_TASKS, **_TO_ROOT}, report)
+
+
+def _check(
+    raw: Collection[Any],
+    own: Collection[str],
+    place: Place,
+    elsewhere: Mapping[str, str],
+    report: Report,
+) -> None:
+    """Report what is not read at `place` and would be read, or was meant to be, elsewhere.
+
+    An extension outside its section is an error: its fields are missing from the schema, and no
+    other package has a use for it. The rest may belong to another package: a warning.
+    """
+    for key in raw:
+        if not isinstance(key, str) or key in own:
+            continue
+        if key in elsewhere:
+            hint = elsewhere[key]
+        elif (meant := nearest(key, (*own, *_TO_SCHEMA), cutoff=_ALIKE)) is not None:
+            hint = f'Did you mean "{meant}"?'
+            if meant not in own:
+                hint = f"{hint} {elsewhere[meant]}"
+        else:
+            continue
+        if key in _TO_SCHEMA:
+            report.error(ids.MISPLACED, place / key, "is read in schema_settings only", hint)
+        else:
+            report.warning(ids.MISSPELT, place / key, "is not read by rail_async_tasks", hint)

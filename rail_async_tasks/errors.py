@@ -42,8 +42,9 @@ MAX_DELAY = 100 * 365 * 86400.0
 class TaskError(Exception):
     """Base of every error of the package.
 
-    `code` is what GraphQL's `extensions.code` and REST's `error.code` say; `extensions` holds the
-    keys that stand beside it, in camel case, JSON values only.
+    `code` is what GraphQL's `extensions.code` and REST's `error.code` say; `extensions` holds it
+    and the keys beside it, in camel case, JSON values only. graphql-core copies a dict of that name
+    into the error of a resolver, so any GraphQL schema passes the code on.
     """
 
     code: ClassVar[str] = "TASK_ERROR"
@@ -53,7 +54,7 @@ class TaskError(Exception):
         self, message: str | None = None, *, extensions: Mapping[str, Any] | None = None
     ) -> None:
         super().__init__(self.default_message if message is None else message)
-        self.extensions: dict[str, Any] = dict(extensions or {})
+        self.extensions: dict[str, Any] = {**(extensions or {}), "code": self.code}
 
     @property
     def message(self) -> str:

@@ -26,7 +26,8 @@ class RequestContext(StrawberryDjangoContext):
 
     user: Any = None
     connection_params: dict[str, Any] | None = field(default=None, repr=False)
-    # A subscription has come to its own end, its task's: not to that of this process.
+    # The operation ends by itself (a query, a mutation), or has ended: a subscription whose task
+    # is final. Otherwise an ending stream only means that this process is going away.
     ended: bool = field(default=False, repr=False)
     _caller: Caller | None = field(default=None, repr=False)
 

@@ -15,9 +15,8 @@ from strawberry.types.unset import UNSET
 from rail_async_tasks.codec import MISSING
 from rail_async_tasks.declare import Function, Task, TaskKeywords
 from rail_async_tasks.definition import TaskDefinition, define, registry
-from rail_async_tasks.errors import TaskError
 from rail_async_tasks.graphql.context import caller_of
-from rail_async_tasks.graphql.errors import graphql_error
+from rail_async_tasks.graphql.errors import refusals_with_codes
 from rail_async_tasks.graphql.types import TaskMutationPayload
 
 if TYPE_CHECKING:
@@ -101,7 +100,7 @@ class MutationField(StrawberryField):
 
         assert self.definition is not None
         assert info is not None
-        try:
+        with refusals_with_codes():
             caller = await caller_of(info)
             snapshot = await service.aenqueue(
                 self.definition,
@@ -113,9 +112,6 @@ class MutationField(StrawberryField):
                     anonymous=caller.viewer.is_anonymous,
                 ),
             )
-        except TaskError as error:
-            # With its code even in a schema that knows nothing of ours.
-            raise graphql_error(error) from error
         return TaskMutationPayload.of(snapshot)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from django.conf import settings
 from graphql import GraphQLError
 from strawberry.exceptions import MissingQueryError
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
-from strawberry.types import ExecutionContext
+from strawberry.types import ExecutionContext, ExecutionResult
 from strawberry.utils.logging import StrawberryLogger
 
 from rail_async_tasks.errors import ConfigurationError, TaskError
@@ -23,9 +25,20 @@ _CLIENT_MISTAKES = (MissingQueryError, CannotGetOperationTypeError, InvalidOpera
 
 def graphql_error(error: TaskError) -> GraphQLError:
     """The GraphQL form of a refusal: its public message, and its code in the extensions."""
-    return GraphQLError(
-        error.message, extensions={**error.extensions, "code": error.code}, original_error=error
-    )
+    return GraphQLError(error.message, extensions=dict(error.extensions), original_error=error)
+
+
+@contextmanager
+def refusals_with_codes() -> Iterator[None]:
+    """Turn a refusal into a `GraphQLError` with its code and its public message.
+
+    Each resolver of ours uses it, so that codes come with the fields whichever schema class, view
+    or consumer serves them. `process()` does the same for the project's resolvers.
+    """
+    try:
+        yield
+    except TaskError as error:
+        raise graphql_error(error) from error
 
 
 def process(error: GraphQLError, context: ExecutionContext | None) -> None:
@@ -38,7 +51,7 @@ def process(error: GraphQLError, context: ExecutionContext | None) -> None:
     refusal = _refusal_in(error)
     if refusal is not None:
         error.message = refusal.message
-        error.extensions = {**refusal.extensions, "code": refusal.code}
+        error.extensions = dict(refusal.extensions)
         if isinstance(refusal, ConfigurationError):
             logger.error("%s", refusal)
     elif _is_an_accident(error):
@@ -46,6 +59,19 @@ def process(error: GraphQLError, context: ExecutionContext | None) -> None:
         if not settings.DEBUG:
             error.message = "Internal server error."
             error.extensions = {"code": INTERNAL_ERROR}
+
+
+def is_request_error(result: ExecutionResult) -> bool:
+    """Whether nothing was executed: the document or its variables were refused.
+
+    An error that a field has raised has a path, also where it nulled the whole data.
+    """
+    return result.data is None and all(error.path is None for error in result.errors or ())
+
+
+def is_accident(error: GraphQLError) -> bool:
+    """Whether the server is at fault, and not the request."""
+    return _refusal_in(error) is None and _is_an_accident(error)
 
 
 def _refusal_in(error: GraphQLError) -> TaskError | None:

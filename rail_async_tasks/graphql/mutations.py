@@ -9,19 +9,22 @@ from strawberry.types import Info
 
 from rail_async_tasks import service
 from rail_async_tasks.graphql.context import caller_of
+from rail_async_tasks.graphql.errors import refusals_with_codes
 from rail_async_tasks.graphql.permissions import check_permissions
 from rail_async_tasks.graphql.types import TaskExecution, TaskMutationPayload
 
 
 async def cancel_task(info: Info, id: strawberry.ID) -> TaskExecution | None:
-    caller = await caller_of(info)
-    return TaskExecution.of(await service.acancel(caller.viewer, id))
+    with refusals_with_codes():
+        caller = await caller_of(info)
+        return TaskExecution.of(await service.acancel(caller.viewer, id))
 
 
 async def retry_task(info: Info, id: strawberry.ID) -> TaskMutationPayload | None:
-    caller = await caller_of(info)
-    snapshot = await service.aretry(caller.viewer, id, permit=partial(check_permissions, info))
-    return TaskMutationPayload.of(snapshot)
+    with refusals_with_codes():
+        caller = await caller_of(info)
+        snapshot = await service.aretry(caller.viewer, id, permit=partial(check_permissions, info))
+        return TaskMutationPayload.of(snapshot)
 
 
 @strawberry.type

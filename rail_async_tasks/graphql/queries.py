@@ -8,14 +8,16 @@ from strawberry.types.unset import UNSET
 
 from rail_async_tasks import service
 from rail_async_tasks.graphql.context import caller_of
+from rail_async_tasks.graphql.errors import refusals_with_codes
 from rail_async_tasks.graphql.types import TaskExecution
 
 PAGE_SIZE = 50
 
 
 async def one_task(info: Info, id: strawberry.ID) -> TaskExecution | None:
-    caller = await caller_of(info)
-    return TaskExecution.of(await service.aget(caller.viewer, id))
+    with refusals_with_codes():
+        caller = await caller_of(info)
+        return TaskExecution.of(await service.aget(caller.viewer, id))
 
 
 async def many_tasks(
@@ -27,15 +29,16 @@ async def many_tasks(
     limit: int | None = PAGE_SIZE,
     after: strawberry.ID | None = UNSET,
 ) -> list[TaskExecution]:
-    caller = await caller_of(info)
-    snapshots = await service.alist(
-        caller.viewer,
-        status=_given(status),
-        name=_given(name),
-        queue=_given(queue),
-        limit=PAGE_SIZE if limit is None else limit,
-        after=_given(after),
-    )
+    with refusals_with_codes():
+        caller = await caller_of(info)
+        snapshots = await service.alist(
+            caller.viewer,
+            status=_given(status),
+            name=_given(name),
+            queue=_given(queue),
+            limit=PAGE_SIZE if limit is None else limit,
+            after=_given(after),
+        )
     return [TaskExecution.of(snapshot) for snapshot in snapshots]
 
 

@@ -10,24 +10,27 @@ from strawberry.types import Info
 
 from rail_async_tasks import service
 from rail_async_tasks.graphql.context import RequestContext, caller_of
+from rail_async_tasks.graphql.errors import refusals_with_codes
 from rail_async_tasks.graphql.types import TaskExecution
 
 
 async def follow_task(info: Info, task_id: strawberry.ID) -> AsyncGenerator[TaskExecution, None]:
-    caller = await caller_of(info)
-    # Closing says goodbye to the bus now, not when the garbage collector finds the generator.
-    async with aclosing(service.watch(caller.viewer, task_id)) as snapshots:
-        async for snapshot in snapshots:
-            if snapshot.is_final and isinstance(info.context, RequestContext):
-                info.context.ended = True
-            yield TaskExecution.of(snapshot)
+    with refusals_with_codes():
+        caller = await caller_of(info)
+        # Closing says goodbye to the bus now, not when the garbage collector finds the generator.
+        async with aclosing(service.watch(caller.viewer, task_id)) as snapshots:
+            async for snapshot in snapshots:
+                if snapshot.is_final and isinstance(info.context, RequestContext):
+                    info.context.ended = True
+                yield TaskExecution.of(snapshot)
 
 
 async def follow_mine(info: Info) -> AsyncGenerator[TaskExecution, None]:
-    caller = await caller_of(info)
-    async with aclosing(service.watch_mine(caller.viewer)) as snapshots:
-        async for snapshot in snapshots:
-            yield TaskExecution.of(snapshot)
+    with refusals_with_codes():
+        caller = await caller_of(info)
+        async with aclosing(service.watch_mine(caller.viewer)) as snapshots:
+            async for snapshot in snapshots:
+                yield TaskExecution.of(snapshot)
 
 
 @strawberry.type

@@ -3,52 +3,77 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, cast
 
-from asgiref.sync import sync_to_async
 from cross_web import AsyncHTTPRequestAdapter, HTTPException
 from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
+from django.utils.cache import patch_vary_headers
 from django.utils.decorators import method_decorator
 from django.views.decorators.csrf import csrf_exempt
 from strawberry.django.views import AsyncGraphQLView, TemporalHttpResponse
 from strawberry.exceptions import MissingQueryError
-from strawberry.http import GraphQLRequestData
+from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData
 from strawberry.http.base import BaseRequestProtocol
+from strawberry.http.streaming import HTTPStreamTransport
 from strawberry.schema.base import BaseSchema
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL
-from strawberry.types import ExecutionResult
+from strawberry.types import ExecutionResult, SubscriptionExecutionResult
 from strawberry.types.graphql import OperationType
 
 from rail_async_tasks.errors import TaskError, Unauthenticated
+from rail_async_tasks.graphql import errors as client_errors
+from rail_async_tasks.graphql.accept import EVENT_STREAM, GRAPHQL_RESPONSE, HTML, JSON, Accept
 from rail_async_tasks.graphql.console import console_page
 from rail_async_tasks.graphql.context import RequestContext
+from rail_async_tasks.graphql.documents import operation_type
 from rail_async_tasks.graphql.frames import decode_json
 from rail_async_tasks.graphql.schema import get_schema
-from rail_async_tasks.ledger.connections import release_connections
-from rail_async_tasks.runtime import host
+from rail_async_tasks.graphql.streams import EventStream, without_farewell
 
 logger = logging.getLogger("rail_async_tasks.graphql")
 
 EVENTS_ONLY = (
     "A subscription is answered by events: send `Accept: text/event-stream`, or use a WebSocket."
 )
+NO_STREAMS = "Server-sent events need an ASGI server; this one is WSGI."
+NO_MUTATION_BY_GET = "mutations are not allowed when using GET"
+NOT_ACCEPTABLE = (
+    "The Accept header allows none of application/json, application/graphql-response+json and "
+    "text/event-stream: name one of them, or leave the header out."
+)
+
+
+class EventsOnly(HTTPException):
+    """A subscription whose answer was to be one JSON object."""
+
+    def __init__(self) -> None:
+        super().__init__(406, EVENTS_ONLY)
 
 
 # No CSRF token is asked for: changes are taken from POST with a JSON body alone, which a foreign
 # page cannot send without the browser asking us first.
 @method_decorator(csrf_exempt, name="dispatch")
 class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
-    """The endpoint. A GET for text/html answers with the console, which needs no network."""
+    """The endpoint. A GET for text/html answers with the console, which needs no network.
+
+    One instance serves one request, so it also keeps what was negotiated for the answer.
+    """
+
+    stream_transport_classes_by_protocol: Mapping[str, type[HTTPStreamTransport]] = {
+        GRAPHQL_SSE_PROTOCOL: EventStream
+    }
 
     def __init__(self, **kwargs: Any) -> None:
         self.context: RequestContext | None = None
+        self.accept = Accept(None)
+        self.media_type: str | None = JSON
+        self.status: int | None = None  # where the operation was refused as a whole
         # The schema is built at the first request: a URL configuration must import in any case.
         super().__init__(
             schema=cast("BaseSchema", None),
@@ -60,22 +85,31 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
     async def dispatch(  # type: ignore[override]
         self, request: HttpRequest, *args: Any, **kwargs: Any
     ) -> HttpResponseBase:
+        self.accept = Accept(request.headers.get("accept"))
+        # Under WSGI an open stream would hold one of few workers.
+        streams = [EVENT_STREAM] if isinstance(request, ASGIRequest) else []
+        self.media_type = self.accept.best(JSON, GRAPHQL_RESPONSE, *streams)
+        response = await self._answer(request)
+        patch_vary_headers(response, ["Accept"])
+        return response
+
+    async def _answer(self, request: HttpRequest) -> HttpResponseBase:
         try:
             self.schema = get_schema()
             return await self.run(request=request)
         except HTTPException as error:
-            response = _refusal(error.status_code, error.reason)
+            response = self._refusal(error.status_code, error.reason)
             if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
                 response["Allow"] = "GET, POST"
             return response
         except Unauthenticated as error:
-            response = _refusal(401, error.message, code=error.code)
+            response = self._refusal(401, error.message, code=error.code)
             response["WWW-Authenticate"] = "Bearer"
             return response
         except TaskError as error:
             logger.exception("GraphQL cannot be served.")
             message = str(error) if settings.DEBUG else error.message
-            return _refusal(503, message, code=error.code)
+            return self._refusal(503, message, code=error.code)
 
     async def get_context(self, request: HttpRequest, response: HttpResponse) -> RequestContext:
         context = self.context = RequestContext(request=request, response=response)
@@ -83,11 +117,11 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
         return context
 
     def should_render_graphql_ide(self, request: BaseRequestProtocol) -> bool:
-        """Only a browser gets a page; whoever takes anything meant to send a query."""
+        """Only a browser gets a page; a client that takes anything meant to send a query."""
         return (
             request.method == "GET"
             and "query" not in request.query_params
-            and "text/html" in request.headers.get("accept", "")
+            and self.accept.best(JSON, HTML) == HTML
         )
 
     async def render_graphql_ide(self, request: HttpRequest) -> HttpResponse:
@@ -99,13 +133,50 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
     async def parse_http_body(
         self, request: AsyncHTTPRequestAdapter
     ) -> GraphQLRequestData | list[GraphQLRequestData]:
+        if self.media_type is None:
+            # Refused before anything is executed: a mutation must not run unheard.
+            if self.accept.names(EVENT_STREAM):
+                raise HTTPException(501, NO_STREAMS)
+            raise HTTPException(406, NOT_ACCEPTABLE)
         if request.method == "POST":
             media_type = (request.content_type or "").partition(";")[0].strip().lower()
             if media_type != "application/json":
                 raise HTTPException(415, "POST takes application/json only.")
             if not isinstance(self.parse_json(await request.get_body()), dict):
                 raise HTTPException(400, "The body must be a JSON object.")
-        return await super().parse_http_body(request)
+        data = await super().parse_http_body(request)
+        assert isinstance(data, GraphQLRequestData)  # a list was refused above
+        if self.media_type == EVENT_STREAM:
+            data.protocol = "sse"
+            kind = operation_type(data.query, data.operation_name)
+            if request.method == "GET" and kind is OperationType.MUTATION:
+                raise HTTPException(405, NO_MUTATION_BY_GET)
+            # A client that misses the end of a mutation's one result would send it again.
+            if self.context is not None:
+                self.context.ended = kind is not OperationType.SUBSCRIPTION
+        else:
+            data.protocol = "http"
+        return data
+
+    async def execute_operation(
+        self,
+        request: HttpRequest,
+        request_adapter: AsyncHTTPRequestAdapter,
+        request_data: GraphQLRequestData | list[GraphQLRequestData],
+        context: RequestContext,
+        root_value: None,
+        sub_response: TemporalHttpResponse,
+    ) -> ExecutionResult | list[ExecutionResult] | SubscriptionExecutionResult:
+        arguments = (request, request_adapter, request_data, context, root_value, sub_response)
+        try:
+            return await super().execute_operation(*arguments)
+        except EventsOnly:
+            # JSON is what the client likes best; for a subscription there are only events.
+            if not self.accept.names(EVENT_STREAM):
+                raise
+            assert isinstance(request_data, GraphQLRequestData)
+            request_data.protocol = "sse"
+            return await super().execute_operation(*arguments)
 
     async def execute_single(
         self,
@@ -133,10 +204,37 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
             raise HTTPException(400, error.as_http_error_reason()) from error
         except InvalidOperationTypeError as error:
             if error.operation_type is OperationType.SUBSCRIPTION:
-                raise HTTPException(406, EVENTS_ONLY) from error
-            raise HTTPException(400, error.as_http_error_reason(method)) from error
+                raise EventsOnly from error
+            raise HTTPException(405, error.as_http_error_reason(method)) from error
         except MissingQueryError as error:
             raise HTTPException(400, "The body has no GraphQL query.") from error
+
+    async def process_result(
+        self, request: HttpRequest, result: ExecutionResult
+    ) -> GraphQLHTTPResponse:
+        """The result as JSON; refused as a whole, it has no data and a status of its own.
+
+        That is what application/graphql-response+json means. Clients of application/json read
+        the errors of a 200.
+        """
+        response = await super().process_result(request, result)
+        if self.media_type == GRAPHQL_RESPONSE and client_errors.is_request_error(result):
+            del response["data"]
+            accident = any(map(client_errors.is_accident, result.errors or ()))
+            self.status = 500 if accident else 400
+        return response
+
+    def create_response(
+        self,
+        response_data: GraphQLHTTPResponse | list[GraphQLHTTPResponse],
+        sub_response: HttpResponse,
+    ) -> HttpResponseBase:
+        response = super().create_response(response_data, sub_response)
+        if self.media_type == GRAPHQL_RESPONSE:
+            response["Content-Type"] = GRAPHQL_RESPONSE
+            if self.status is not None and not sub_response.status_code:
+                response.status_code = self.status
+        return response
 
     async def create_streaming_response(
         self,
@@ -147,33 +245,17 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
     ) -> HttpResponseBase:
         if not isinstance(request, ASGIRequest):
             # It would hold one of few workers to the task's end, and send all events then.
-            raise HTTPException(501, "Subscriptions need an ASGI server; this one is WSGI.")
+            raise HTTPException(501, NO_STREAMS)
         response = await super().create_streaming_response(
-            request, lambda: _without_farewell(stream(), self.context), sub_response, headers
+            request, lambda: without_farewell(stream(), self.context), sub_response, headers
         )
         # GZipMiddleware leaves alone what says how it is encoded; it would hold events back.
         response["Content-Encoding"] = "identity"
         return response
 
-
-async def _without_farewell(
-    stream: AsyncIterator[Any], context: RequestContext | None
-) -> AsyncIterator[Any]:
-    """The events, but for a `complete` that only says that this process is going away."""
-    released = False
-    async with aclosing(cast("AsyncGenerator[Any, None]", stream)) as events:
-        async for event in events:
-            ended = context is not None and context.ended
-            if host.is_going_away() and not ended and str(event).startswith("event: complete"):
-                return
-            if not released and str(event).startswith("event: next"):
-                released = True  # the row has been read: what follows comes over the bus
-                await sync_to_async(release_connections)()
-            yield event
-
-
-def _refusal(status: int, message: str, **extensions: str) -> JsonResponse:
-    error: dict[str, Any] = {"message": message}
-    if extensions:
-        error["extensions"] = extensions
-    return JsonResponse({"errors": [error]}, status=status)
+    def _refusal(self, status: int, message: str, **extensions: str) -> JsonResponse:
+        error: dict[str, Any] = {"message": message}
+        if extensions:
+            error["extensions"] = extensions
+        media_type = GRAPHQL_RESPONSE if self.media_type == GRAPHQL_RESPONSE else JSON
+        return JsonResponse({"errors": [error]}, status=status, content_type=media_type)

@@ -90,7 +90,7 @@ async def test_a_refused_subscription_has_the_code_too(
     text = b"".join([chunk async for chunk in response.streaming_content]).decode()
     assert '"message":"Full."' in text
     assert '"extensions":{"retryAfter":3,"code":"QUEUE_FULL"}' in text
-    assert text.endswith("event: complete\r\ndata: \r\n\r\n")
+    assert text.endswith("event: complete\ndata: \n\n")
     assert [record for record in caplog.records if record.name.startswith("strawberry")] == []
 
 

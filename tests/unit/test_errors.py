@@ -53,7 +53,7 @@ def test_not_found_takes_no_message_so_that_all_read_the_same() -> None:
 @pytest.mark.parametrize("kind", [errors.QueueFull, errors.RateLimited])
 def test_what_time_heals_says_when_to_come_back(kind: type[errors.QueueFull]) -> None:
     """`retryAfter` stands beside the code, in seconds."""
-    assert kind(retry_after=7).extensions == {"retryAfter": 7}
+    assert kind(retry_after=7).extensions == {"retryAfter": 7, "code": kind.code}
 
 
 def test_a_client_is_not_told_how_the_server_is_configured() -> None:

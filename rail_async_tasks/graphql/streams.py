@@ -1,0 +1,43 @@
+"""GraphQL over server-sent events: how an event is written, and how a stream ends."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Any, cast
+
+from asgiref.sync import sync_to_async
+from strawberry.http.streaming import SSETransport
+
+from rail_async_tasks.graphql.context import RequestContext
+from rail_async_tasks.ledger.connections import release_connections
+from rail_async_tasks.runtime import host
+
+
+class EventStream(SSETransport):
+    """Server-sent events whose lines end with LF, as every client reads them.
+
+    urql splits a stream at two line feeds, so it finds no end of an event in CR LF.
+    """
+
+    def encode_event(self, event: str, data: str | None = None) -> str:
+        return super().encode_event(event, data).replace("\r\n", "\n")
+
+    def encode_comment(self, comment: str) -> str:
+        return super().encode_comment(comment).replace("\r\n", "\n")
+
+
+async def without_farewell(
+    stream: AsyncIterator[Any], context: RequestContext | None
+) -> AsyncIterator[Any]:
+    """The events, but for a `complete` that only says that this process is going away."""
+    released = False
+    async with aclosing(cast("AsyncGenerator[Any, None]", stream)) as events:
+        async for event in events:
+            ended = context is not None and context.ended
+            if host.is_going_away() and not ended and str(event).startswith("event: complete"):
+                return
+            if not released and str(event).startswith("event: next"):
+                released = True  # the row has been read: what follows comes over the bus
+                await sync_to_async(release_connections)()
+            yield event

@@ -52,7 +52,7 @@ class Pages:
     def __init__(self, browser: Chrome, base: str, names: tuple[str, ...], cookie: str) -> None:
         self.browser = browser
         self.names = names
-        browser.get(f"{base}/clients/index.js")  # a cookie is set on a page of its own site
+        browser.get(f"{base}/clients/")  # a cookie is set on a page of its own site
         browser.execute_script("sessionStorage.clear()")
         name, _, value = cookie.partition("=")
         browser.add_cookie({"name": name, "value": value})

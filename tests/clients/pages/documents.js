@@ -18,8 +18,9 @@ export const FINAL = new Set(["completed", "failed", "cancelled"]);
 export const HTTP_URL = new URL("/graphql/", location.href).href;
 export const WS_URL = HTTP_URL.replace(/^http/, "ws");
 
-/** Between two attempts to reach a server that restarts, in milliseconds. */
-export const RETRY_MS = 100;
+/** Between two attempts to reach a server that restarts, in milliseconds. Chromium slows down
+    sockets that fail again and again. */
+export const RETRY_MS = 1000;
 export const pause = () => new Promise((resolve) => setTimeout(resolve, RETRY_MS));
 
 /** GraphQL in a POST by `fetch`, for clients that only subscribe. */

@@ -2,9 +2,12 @@
 import { createClient } from "graphql-ws";
 import { CANCEL, WATCH, WS_URL, pause, startOf } from "./documents.js";
 
-/** With the stock rule of which close codes are final, so that a wrong one is noticed. */
+/**
+ * Retries while no server listens too, which the browser reports by an event without a close code.
+ * The client's own list of final close codes still holds, so that a wrong code is noticed.
+ */
 export const webSocketClient = () =>
-  createClient({ url: WS_URL, retryAttempts: 100, retryWait: pause });
+  createClient({ url: WS_URL, retryAttempts: 100, retryWait: pause, shouldRetry: () => true });
 
 export function graphqlWs() {
   const client = webSocketClient();

@@ -83,7 +83,7 @@ class Panel {
 
 /** Shows the clients that `?clients=a,b` names. */
 export function show(clients) {
-  const names = new URLSearchParams(location.search).get("clients").split(",");
-  const panels = names.map((name) => new Panel(name, clients[name]()));
+  const names = new URLSearchParams(location.search).get("clients") ?? "";
+  const panels = names.split(",").filter(Boolean).map((name) => new Panel(name, clients[name]()));
   window.report = (name) => panels.find((panel) => panel.name === name).report();
 }

@@ -12,16 +12,12 @@ function over(client, resumes) {
     resumes,
     start: async (task) => (await change(startOf(task), {})).it.taskId,
     cancel: (id) => change(CANCEL, { id }),
+    // At the end urql repeats the last result, with `hasNext` false.
     watch(id, sink) {
-      let over = false;
-      client.subscription(WATCH, { id }).subscribe((result) => {
-        if (over) return;
-        if (result.data) sink.next(result.data.taskProgress);
-        if (result.error || !result.hasNext) {
-          over = true;
-          if (result.error) sink.broken(result.error);
-          else sink.done();
-        }
+      client.subscription(WATCH, { id }).subscribe(({ data, error, hasNext }) => {
+        if (hasNext) sink.next(data.taskProgress);
+        else if (error) sink.broken(error);
+        else sink.done();
       });
     },
   };

@@ -38,6 +38,19 @@ def unavailable(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
+# Folders whose tests start processes and wait for them. They go first: one that a test process took
+# last would run alone at the end.
+SLOW = ("acceptance", "backends", "browser", "clients", "faults")
+
+
+@pytest.hookimpl(trylast=True)  # after the shuffle, whose order holds within both halves
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the files that take longest first."""
+    folder = Path(__file__).parent
+    slow = {folder / name for name in SLOW}
+    items.sort(key=lambda item: item.path.parent not in slow)
+
+
 @pytest.fixture(autouse=True)
 def no_runtime_is_left() -> Iterator[None]:
     """Who has a runtime hosted in this process stops it: the next test would meet it."""

@@ -36,10 +36,11 @@ class Server:
         *,
         loop: str = "asyncio",
         kind: Kind | None = None,
+        port: int | None = None,
         **task_settings: Any,
     ) -> None:
         self.kind = kind or KINDS["uvicorn" if loop == "asyncio" else "uvicorn-uvloop"]
-        self.port = free_port()
+        self.port = free_port() if port is None else port
         self.url = f"http://127.0.0.1:{self.port}/graphql/"
         self.ws = f"ws://127.0.0.1:{self.port}/graphql/"
         self._folder = Path(tempfile.mkdtemp(prefix="rail-async-tasks-acceptance-"))
@@ -136,10 +137,15 @@ class Server:
 
 @contextmanager
 def running_server(
-    env: dict[str, str], *, loop: str = "asyncio", kind: Kind | None = None, **task_settings: Any
+    env: dict[str, str],
+    *,
+    loop: str = "asyncio",
+    kind: Kind | None = None,
+    port: int | None = None,
+    **task_settings: Any,
 ) -> Iterator[Server]:
     """A server that answers; at the end nothing may have gone wrong in it."""
-    server = Server(env, loop=loop, kind=kind, **task_settings)
+    server = Server(env, loop=loop, kind=kind, port=port, **task_settings)
     try:
         server.wait_until_it_answers()
         yield server

@@ -5,10 +5,18 @@ from __future__ import annotations
 from django.urls import include, path
 
 from tests.acceptance.app.service_views import in_a_thread, on_a_loop
-from tests.acceptance.app.views import answer_late, start_climb, stream_for_ever
+from tests.acceptance.app.views import (
+    answer_late,
+    clients,
+    clients_script,
+    start_climb,
+    stream_for_ever,
+)
 
 urlpatterns = [
     path("", include("tests.urls")),
+    path("clients/", clients),
+    path("clients/index.js", clients_script),
     path("plain/climb", start_climb),
     path("plain/late", answer_late),
     path("plain/ever", stream_for_ever),

@@ -1,4 +1,4 @@
-"""Node.js, and npm's clients in it: scripts of `tests/clients` that talk to a server of a test."""
+"""Node.js, and npm's clients: scripts that talk to a server of a test, pages for a browser."""
 
 from __future__ import annotations
 
@@ -40,3 +40,16 @@ def finish_script(script: subprocess.Popen[str], timeout: float = 60) -> Any:
     if script.returncode != 0:
         raise RuntimeError(f"{script.args} failed: {said}")
     return json.loads(out.splitlines()[-1])
+
+
+def bundle(entry: str, folder: Path) -> Path:
+    """Bundle a module of `tests/clients` for a browser; returns the file in `folder`."""
+    made = folder / Path(entry).name
+    esbuild = CLIENTS / "node_modules/.bin/esbuild"
+    options = ["--bundle", "--format=esm", "--log-level=warning", f"--outfile={made}"]
+    ran = subprocess.run(
+        [esbuild, entry, *options], cwd=CLIENTS, capture_output=True, text=True, check=False
+    )
+    if ran.returncode != 0:
+        raise RuntimeError(f"esbuild failed: {ran.stderr}")
+    return made

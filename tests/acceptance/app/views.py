@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
-from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.http import (
+    FileResponse,
+    HttpRequest,
+    HttpResponse,
+    JsonResponse,
+    StreamingHttpResponse,
+)
 
 from tests.acceptance.app.tasks import climb
 
@@ -31,3 +39,17 @@ async def stream_for_ever(request: HttpRequest) -> StreamingHttpResponse:
             await asyncio.sleep(0.05)
 
     return StreamingHttpResponse(words())
+
+
+def clients(request: HttpRequest) -> HttpResponse:
+    """Show the page of the npm clients that its query names."""
+    return HttpResponse(
+        '<!doctype html><meta charset="utf-8"><title>Clients</title><link rel="icon" href="data:,">'
+        '<body><script type="module" src="/clients/index.js"></script></body>'
+    )
+
+
+def clients_script(request: HttpRequest) -> FileResponse:
+    """Serve the bundle that the test run has made."""
+    bundle = Path(os.environ["CLIENTS_BUNDLE"])
+    return FileResponse(bundle.open("rb"), content_type="text/javascript")

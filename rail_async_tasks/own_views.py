@@ -1,0 +1,71 @@
+"""What every view of the package has around it: `own_view`.
+
+The views decide by themselves who may call them, and over WebSocket, which no middleware of Django
+sees, they decide the same. Rules that a project sets for all of its pages do not apply to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from http import HTTPStatus
+from typing import Any, Final
+
+from asgiref.sync import iscoroutinefunction
+from django.http.response import HttpResponseBase
+from django.utils.cache import patch_cache_control, patch_vary_headers
+
+# The headers that identify a caller. An `authenticator` may read any other, which no list can name:
+# what keeps answers apart is that no cache stores them.
+CREDENTIALS: Final = ("Cookie", "Authorization")
+
+View = Callable[..., Any]
+
+
+class _EveryAlias(set[str]):
+    """The databases of which ATOMIC_REQUESTS a view is exempt: all, and those configured later."""
+
+    def __contains__(self, alias: object) -> bool:
+        return True
+
+
+def own_view(view: View, *, same_for_all: bool = False) -> View:
+    """Mark a view of the package; goes outermost, around the function that a URL pattern names.
+
+    - No cache stores its answers: Django's per-site cache, a proxy, a browser. With `same_for_all`
+      a good answer depends on no caller, and the view sets `Cache-Control` itself.
+    - `ATOMIC_REQUESTS` leaves it alone: Django has no transaction around async views, and a task
+      is to be committed before the answer that names it.
+    - `LoginRequiredMiddleware` leaves it alone: that knows sessions only, and would redirect a
+      bearer or a probe to a page.
+    - `CsrfViewMiddleware` leaves it alone: it cannot know whether a bearer came along. Views that
+      accept a session check the token themselves.
+    """
+
+    def sealed(response: HttpResponseBase) -> HttpResponseBase:
+        if not same_for_all or response.status_code >= HTTPStatus.BAD_REQUEST:
+            patch_cache_control(response, no_store=True, private=True)
+            patch_vary_headers(response, CREDENTIALS)
+        return response
+
+    if iscoroutinefunction(view):
+
+        @wraps(view)
+        async def async_view(*args: Any, **kwargs: Any) -> HttpResponseBase:
+            return sealed(await view(*args, **kwargs))
+
+        marked: Any = async_view
+    else:
+
+        @wraps(view)
+        def sync_view(*args: Any, **kwargs: Any) -> HttpResponseBase:
+            return sealed(view(*args, **kwargs))
+
+        marked = sync_view
+    # What `csrf_exempt`, `login_not_required` and `non_atomic_requests` set; the last one takes the
+    # databases one by one.
+    marked.csrf_exempt = True
+    marked.login_required = False
+    marked._non_atomic_requests = _EveryAlias()  # noqa: SLF001
+    found: View = marked
+    return found

@@ -117,7 +117,8 @@ async def over_http(url: str) -> Any:
     """The beginning of the answer to a GET."""
     target, _, query = url.partition("?")
     scope = handshake(target) | {
-        "type": "http", "method": "GET", "query_string": query.encode(), "headers": [(b"host", b"localhost")],
+        "type": "http", "method": "GET", "query_string": query.encode(),
+        "headers": [(b"host", b"localhost")],
     }  # fmt: skip
     http = ApplicationCommunicator(asgi.get_asgi_application(), scope)
     await http.send_input({"type": "http.request"})

@@ -28,6 +28,7 @@ def dedicated_connection(alias: str) -> BaseDatabaseWrapper:
     settings_dict["CONN_MAX_AGE"] = None
     settings_dict["OPTIONS"].pop("pool", None)
     if ordinary.vendor == "postgresql":
+        _read_as_it_stands(settings_dict)
         _limit_waits(settings_dict)
     elif ordinary.vendor == "mysql":
         _limit_waits_of_mysql(settings_dict)
@@ -57,6 +58,13 @@ def is_passing(code: int) -> bool:
     return code in _PASSING or 2000 <= code < 3000
 
 
+_BEGIN = {
+    "sqlite": "BEGIN IMMEDIATE",
+    # What a decision goes by is read as it stands, whatever level the project has set.
+    "postgresql": "BEGIN ISOLATION LEVEL READ COMMITTED",
+}
+
+
 class DriverCursor:
     """The driver's own lasting cursor of a dedicated connection.
 
@@ -70,7 +78,7 @@ class DriverCursor:
         self._cursor = connection.connection.cursor()
         sqlite = connection.vendor == "sqlite"
         self._text = _as_qmarks if sqlite else _as_is
-        self._begin = "BEGIN IMMEDIATE" if sqlite else "BEGIN"
+        self._begin = _BEGIN.get(connection.vendor, "BEGIN")
         self.fetchall = self._cursor.fetchall
         self.fetchone = self._cursor.fetchone
 
@@ -115,6 +123,19 @@ def make_thread_patient() -> None:
     for connection in connections.all():
         if connection.vendor == "sqlite":
             connection.settings_dict = _patient(connection)
+
+
+def _read_as_it_stands(settings_dict: dict[str, Any]) -> None:
+    """Has a connection to PostgreSQL be at READ COMMITTED: the project's level is for its own."""
+    from django.db.backends.postgresql.psycopg_any import IsolationLevel
+
+    options = settings_dict["OPTIONS"]
+    options["isolation_level"] = IsolationLevel.READ_COMMITTED  # of transactions by the ORM
+    # Of a statement alone. The last of such options holds, and before a role's own default.
+    level = r"-c default_transaction_isolation=read\ committed"
+    given = options.get("options", "")
+    if not (settings_dict.get("DISABLE_SERVER_SIDE_CURSORS") or given.endswith(level)):
+        options["options"] = f"{given} {level}".lstrip()
 
 
 def _limit_waits(settings_dict: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Django settings that are for pages, and what they mean for the URLs of the package (W013, W014)."""
+"""What settings of Django for pages mean for the URLs of the package (W013, W014)."""
 
 from __future__ import annotations
 

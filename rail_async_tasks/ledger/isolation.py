@@ -16,11 +16,15 @@ from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 from django.db import OperationalError, connections
 
+from rail_async_tasks.ledger.connections import dedicated_connection
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
 # PostgreSQL's serialization_failure and deadlock_detected: another try may succeed.
 _REFUSED: Final = ("40001", "40P01")
+# The same of MySQL and MariaDB: a record that has changed since the snapshot, a deadlock.
+_REFUSED_BY_MYSQL: Final = (1020, 1213)
 _TRIES: Final = 10
 # The most that one waits before it tries again, in seconds: two that refuse each other get apart.
 _PAUSE: Final = 0.01
@@ -32,7 +36,9 @@ class _OnDatabase(Protocol):
 
 def is_serialization_failure(error: OperationalError) -> bool:
     """Whether the same transaction may succeed another time."""
-    return getattr(error.__cause__, "sqlstate", None) in _REFUSED
+    if getattr(error.__cause__, "sqlstate", None) in _REFUSED:
+        return True
+    return bool(error.args) and error.args[0] in _REFUSED_BY_MYSQL
 
 
 def retried(
@@ -59,10 +65,12 @@ def retried(
     return call
 
 
-def read_outside(read: Callable[[], T]) -> T:
+def read_outside(alias: str, read: Callable[[], T]) -> T:
     """What `read` finds on a connection of its own, outside the caller's transaction."""
 
     def in_thread() -> T:
+        # Not from a pool, whose last connection the caller may hold.
+        dedicated_connection(alias)
         try:
             return read()
         finally:

@@ -321,7 +321,9 @@ class OrmLedger:
                 existing = find_unfinished(self.alias, new.unique_key)
                 if existing is None and tried:
                     # It was committed after the caller's transaction began, which can't see it.
-                    existing = read_outside(lambda: find_unfinished(self.alias, new.unique_key))
+                    existing = read_outside(
+                        self.alias, lambda: find_unfinished(self.alias, new.unique_key)
+                    )
             if existing is not None:
                 return Created(existing.created_at, existing=existing)
             # The key was freed since then.

@@ -25,10 +25,10 @@ from tests.contract.ledgers import new_execution
 from tests.django_settings.conftest import Configure
 from tests.services.databases import forget_connections
 
-pytestmark = [
-    pytest.mark.postgres,
-    pytest.mark.parametrize("database", ["postgres"], indirect=True),
-]
+ON_POSTGRES = pytest.mark.parametrize(
+    "database", [pytest.param("postgres", marks=pytest.mark.postgres)], indirect=True
+)
+ON_MARIADB = pytest.mark.parametrize("database", ["mariadb"], indirect=True)
 
 LEVELS: dict[str, dict[str, Any]] = {
     "repeatable read": {"isolation_level": IsolationLevel.REPEATABLE_READ},
@@ -85,6 +85,7 @@ def keyed() -> Any:
     return new_execution(unique_key="k", delay=3600.0)
 
 
+@ON_POSTGRES
 def test_a_key_that_was_taken_before_is_answered(ledger: OrmLedger) -> None:
     """With the task that has it, as at READ COMMITTED."""
     first = elsewhere(lambda: ledger.create_here(keyed()))
@@ -96,6 +97,7 @@ def test_a_key_that_was_taken_before_is_answered(ledger: OrmLedger) -> None:
     assert ledger.create_here(keyed()).existing == again.existing
 
 
+@ON_POSTGRES
 def test_a_key_that_was_taken_meanwhile_is_answered_too(ledger: OrmLedger, level: str) -> None:
     """The task is one that the transaction cannot see; it goes on, and its own work is kept."""
     with transaction.atomic():
@@ -111,6 +113,53 @@ def test_a_key_that_was_taken_meanwhile_is_answered_too(ledger: OrmLedger, level
     assert TaskExecution.objects.count() == 2
 
 
+@ON_POSTGRES
+def test_the_last_connection_of_a_pool_is_enough(database: object) -> None:
+    """The task that the transaction cannot see is read on a connection beside the pool."""
+    config = connections.settings["default"]
+    before = config["OPTIONS"]
+    pool = {"min_size": 0, "max_size": 1, "timeout": 2}
+    config["OPTIONS"] = {"isolation_level": IsolationLevel.REPEATABLE_READ, "pool": pool}
+    forget_connections()
+    ledger, new = OrmLedger("default"), keyed()
+
+    def take() -> None:
+        dedicated_connection("default")
+        ledger.create_here(new)
+
+    try:
+        with transaction.atomic():
+            begin()
+            elsewhere(take)
+            again = ledger.create_here(keyed())
+        assert again.existing is not None
+        assert again.existing.id == new.id
+    finally:
+        connection.close()
+        connection.close_pool()
+        config["OPTIONS"] = before
+        forget_connections()
+
+
+@ON_MARIADB
+def test_on_mariadb_such_a_key_is_answered_too(database: object) -> None:
+    """Its REPEATABLE READ hides what was committed meanwhile from the same check of the key."""
+    config = connections.settings["default"]
+    before, config["OPTIONS"] = config["OPTIONS"], {"isolation_level": "repeatable read"}
+    forget_connections()
+    ledger, new = OrmLedger("default"), keyed()
+    try:
+        with transaction.atomic():
+            begin()
+            elsewhere(lambda: ledger.create_here(new))
+            again = ledger.create_here(keyed())
+        assert again.existing is not None
+        assert again.existing.id == new.id
+    finally:
+        config["OPTIONS"] = before
+
+
+@ON_POSTGRES
 def test_a_key_that_was_freed_meanwhile_is_free(ledger: OrmLedger, level: str) -> None:
     """The transaction still sees the task that had it. At SERIALIZABLE PostgreSQL refuses that, by
     its usual error: none of the two transactions can have come first.
@@ -131,6 +180,7 @@ def test_a_key_that_was_freed_meanwhile_is_free(ledger: OrmLedger, level: str) -
             take()
 
 
+@ON_POSTGRES
 def test_a_change_that_waited_for_another_is_repeated(ledger: OrmLedger) -> None:
     """A cancel that meets a change of the same row is refused by the database, and made anew."""
     new = new_execution(delay=3600.0)
@@ -145,6 +195,7 @@ def test_a_change_that_waited_for_another_is_repeated(ledger: OrmLedger) -> None
     assert (cancelled.snapshot.status, cancelled.snapshot.progress_message) == ("cancelled", "held")
 
 
+@ON_POSTGRES
 def test_in_a_transaction_the_refusal_is_the_callers(ledger: OrmLedger) -> None:
     """Only all of it can be repeated; the error is Django's usual one, which retries know."""
     new = new_execution(delay=3600.0)
@@ -182,6 +233,7 @@ def until_something_waits_for_a_lock() -> None:
     raise AssertionError("nothing waits")
 
 
+@ON_POSTGRES
 def test_the_ledgers_own_connections_read_what_stands(level: str) -> None:
     """At READ COMMITTED, in a transaction of the ORM's, in the driver's, and outside of both."""
     seen = set()
@@ -207,6 +259,7 @@ def test_the_ledgers_own_connections_read_what_stands(level: str) -> None:
         assert cursor.fetchone() == (level if level == "repeatable read" else "serializable",)
 
 
+@ON_POSTGRES
 @pytest.mark.usefixtures("running")
 async def test_tasks_run_to_their_end(level: str, configure: Configure) -> None:
     """Many at once, with progress and a retry each, while others are cancelled."""

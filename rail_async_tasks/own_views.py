@@ -1,7 +1,7 @@
-"""What every view of the package has around it: `own_view`.
+"""`own_view`, the decorator of every view of the package.
 
-The views decide by themselves who may call them, and over WebSocket, which no middleware of Django
-sees, they decide the same. Rules that a project sets for all of its pages do not apply to them.
+The views decide who may call them, by the same rules as over WebSocket, where Django's middleware
+does not run. Rules that a project sets for all of its pages do not apply to them.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from asgiref.sync import iscoroutinefunction
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_cache_control, patch_vary_headers
 
-# The headers that identify a caller. An `authenticator` may read any other, which no list can name:
-# what keeps answers apart is that no cache stores them.
+# The headers that usually identify a caller. An `authenticator` may read any other header, so
+# `Vary` alone does not keep answers apart: `no-store` does.
 CREDENTIALS: Final = ("Cookie", "Authorization")
 
 View = Callable[..., Any]
 
 
 class _EveryAlias(set[str]):
-    """The databases of which ATOMIC_REQUESTS a view is exempt: all, and those configured later."""
+    """A set that contains every database alias, also one that is configured later."""
 
     def __contains__(self, alias: object) -> bool:
         return True
 
 
 def own_view(view: View, *, same_for_all: bool = False) -> View:
-    """Mark a view of the package; goes outermost, around the function that a URL pattern names.
+    """Mark a view of the package. Goes outermost: a URL pattern names the returned function.
 
-    - No cache stores its answers: Django's per-site cache, a proxy, a browser. With `same_for_all`
-      a good answer depends on no caller, and the view sets `Cache-Control` itself.
-    - `ATOMIC_REQUESTS` leaves it alone: Django has no transaction around async views, and a task
-      is to be committed before the answer that names it.
-    - `LoginRequiredMiddleware` leaves it alone: that knows sessions only, and would redirect a
-      bearer or a probe to a page.
-    - `CsrfViewMiddleware` leaves it alone: it cannot know whether a bearer came along. Views that
-      accept a session check the token themselves.
+    - No cache stores its answers: neither Django's per-site cache, nor a proxy, nor a browser.
+      With `same_for_all` a success depends on no caller, and the view sets `Cache-Control`.
+    - `ATOMIC_REQUESTS` does not apply: Django has no transaction around async views, and a task is
+      committed before the answer that names it.
+    - `LoginRequiredMiddleware` does not apply: it knows sessions only, and would redirect a bearer
+      or a probe to a page.
+    - `CsrfViewMiddleware` does not apply: it does not know bearers. Views that accept a session
+      check the token themselves.
     """
 
     def sealed(response: HttpResponseBase) -> HttpResponseBase:

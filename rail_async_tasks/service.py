@@ -259,7 +259,7 @@ def _run_after(options: EnqueueOptions) -> datetime | None:
         # Not `timezone.now()`, which is naive where USE_TZ is off.
         seconds = (run_after - datetime.now(UTC)).total_seconds()
     except (OverflowError, ValueError):
-        # In UTC the time is before the first year, or after the last one.
+        # In UTC the time is before year 1 or after year 9999.
         seconds = math.copysign(math.inf, run_after.year - 2000)
     if seconds > MAX_DELAY:
         raise InvalidArguments(f"run_after is at most 100 years away, not {run_after!r}.")
@@ -268,7 +268,7 @@ def _run_after(options: EnqueueOptions) -> datetime | None:
 
 
 def _naive_zone() -> tzinfo:
-    """The zone of naive times, as Django has it: the current one; the project's without USE_TZ."""
+    """Return the zone of naive times, as Django defines it."""
     if django_settings.USE_TZ:
         return timezone.get_current_timezone()
     return timezone.get_default_timezone()

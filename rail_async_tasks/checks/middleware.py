@@ -1,4 +1,4 @@
-"""What settings of Django for pages mean for the URLs of the package (W013, W014)."""
+"""Checks of Django settings that are meant for a project's pages (W013, W014)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rail_async_tasks.checks.settings import APP
 
 
 def check_login(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """Whether a project that asks for a login has said what holds for tasks (W014)."""
+    """Warn where pages ask for a login and `anonymous_access` is not set (W014)."""
     if "anonymous_access" in conf.read().task_values or not _has(LoginRequiredMiddleware):
         return []
     message = (
@@ -37,7 +37,7 @@ def check_login(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Check
 
 
 def check_probes(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """Whether probes are redirected to HTTPS (W013). For `check --deploy`."""
+    """Warn where probes are redirected to HTTPS (W013). Runs with `check --deploy`."""
     if not (settings.SECURE_SSL_REDIRECT and _has(SecurityMiddleware)):
         return []
     exempt = [re.compile(pattern) for pattern in settings.SECURE_REDIRECT_EXEMPT]
@@ -58,14 +58,14 @@ def check_probes(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Chec
 
 
 def _probes() -> Iterator[str]:
-    """The paths of the probes, if the project's URLs have them."""
-    # Broken URLs are what Django's own checks report.
+    """Yield the paths of the probes, if the project's URLs have them."""
+    # Django's own checks report broken URLs.
     with suppress(NoReverseMatch, ImportError, ImproperlyConfigured):
         yield from (reverse("rail_async_tasks:live"), reverse("rail_async_tasks:ready"))
 
 
 def _has(kind: type) -> bool:
-    """Whether MIDDLEWARE has this class, or one that is derived from it."""
+    """Return whether MIDDLEWARE has this class or a subclass."""
     for path in settings.MIDDLEWARE:
         with suppress(ImportError):
             found = import_string(path)

@@ -48,7 +48,7 @@ def check_project(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Che
 
 
 def _several_databases() -> list[CheckMessage]:
-    """Routers that send one table here and another one there (E023)."""
+    """Report routers that send our tables to several databases (E023)."""
     models = [model for model in apps.get_models() if model._meta.app_label == APP]
     databases = {model.__name__: router.db_for_write(model) for model in models}
     if len(set(databases.values())) < 2:

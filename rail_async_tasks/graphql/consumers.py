@@ -93,7 +93,7 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
         self._closed = False
         # The handshake ends with `connection_ack`; until then a close refuses the client.
         self._acknowledged = False
-        self._refusal: str | None = None  # why, where the close frame is less exact
+        self._refusal: str | None = None  # the log's reason, where the close frame has less
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         try:
@@ -167,7 +167,7 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
         self._closed = True
         self._inbox.end()
         if not self._acknowledged and code != SERVICE_RESTART:
-            # With nothing of what the client sent as its credential.
+            # The line holds nothing of the client's credential.
             logger.warning(
                 "WebSocket refused: %.500s (close code %s)",
                 self._refusal or repr(reason),  # a reason may quote the client
@@ -208,7 +208,7 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
             offered = request.scope["subprotocols"]
             self._refusal = (
                 f"it offers the subprotocols {offered!r:.200}; {GRAPHQL_TRANSPORT_WS_PROTOCOL} is"
-                " the one that is spoken here"
+                " required"
             )
         return chosen
 

@@ -28,7 +28,7 @@ def dedicated_connection(alias: str) -> BaseDatabaseWrapper:
     settings_dict["CONN_MAX_AGE"] = None
     settings_dict["OPTIONS"].pop("pool", None)
     if ordinary.vendor == "postgresql":
-        _read_as_it_stands(settings_dict)
+        _use_read_committed(settings_dict)
         _limit_waits(settings_dict)
     elif ordinary.vendor == "mysql":
         _limit_waits_of_mysql(settings_dict)
@@ -60,7 +60,7 @@ def is_passing(code: int) -> bool:
 
 _BEGIN = {
     "sqlite": "BEGIN IMMEDIATE",
-    # What a decision goes by is read as it stands, whatever level the project has set.
+    # Claims decide by the latest committed rows, whatever level the project sets.
     "postgresql": "BEGIN ISOLATION LEVEL READ COMMITTED",
 }
 
@@ -125,13 +125,13 @@ def make_thread_patient() -> None:
             connection.settings_dict = _patient(connection)
 
 
-def _read_as_it_stands(settings_dict: dict[str, Any]) -> None:
-    """Has a connection to PostgreSQL be at READ COMMITTED: the project's level is for its own."""
+def _use_read_committed(settings_dict: dict[str, Any]) -> None:
+    """Set READ COMMITTED for a connection to PostgreSQL, whatever level the project sets."""
     from django.db.backends.postgresql.psycopg_any import IsolationLevel
 
     options = settings_dict["OPTIONS"]
-    options["isolation_level"] = IsolationLevel.READ_COMMITTED  # of transactions by the ORM
-    # Of a statement alone. The last of such options holds, and before a role's own default.
+    options["isolation_level"] = IsolationLevel.READ_COMMITTED  # transactions of the ORM
+    # Single statements. The last such option wins, and takes precedence over a role's default.
     level = r"-c default_transaction_isolation=read\ committed"
     given = options.get("options", "")
     if not (settings_dict.get("DISABLE_SERVER_SIDE_CURSORS") or given.endswith(level)):

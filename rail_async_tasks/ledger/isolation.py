@@ -1,8 +1,8 @@
-"""Changes on a connection of the project's, whatever isolation level it has set.
+"""Retries and reads for the caller's connection, at any isolation level.
 
-The ledger's own connections are at READ COMMITTED. On the caller's connection the project decides:
-at REPEATABLE READ and SERIALIZABLE a database refuses what it cannot serialize, and a transaction
-does not see what others have committed since it began.
+The ledger's own connections use READ COMMITTED. The project sets the level of the caller's: at
+REPEATABLE READ and SERIALIZABLE the database refuses changes that it cannot serialize, and a
+transaction does not see rows that were committed after it began.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ T = TypeVar("T")
 
 # PostgreSQL's serialization_failure and deadlock_detected: another try may succeed.
 _REFUSED: Final = ("40001", "40P01")
-# The same of MySQL and MariaDB: a record that has changed since the snapshot, a deadlock.
+# MySQL's and MariaDB's numbers: a record changed since the snapshot, a deadlock.
 _REFUSED_BY_MYSQL: Final = (1020, 1213)
 _TRIES: Final = 10
-# The most that one waits before it tries again, in seconds: two that refuse each other get apart.
+# The longest random pause before another try, in seconds. It separates two competing changes.
 _PAUSE: Final = 0.01
 
 
@@ -44,10 +44,10 @@ def is_serialization_failure(error: OperationalError) -> bool:
 def retried(
     method: Callable[Concatenate[Any, P], T],
 ) -> Callable[Concatenate[Any, P], T]:
-    """Repeat a method of a ledger that the database refused to serialize.
+    """Repeat a ledger's method after a serialization failure, up to `_TRIES` times.
 
-    In the caller's transaction it is the whole of that which must be repeated: the error is the
-    caller's then.
+    Inside the caller's transaction the error goes to the caller: only the whole transaction can be
+    repeated.
     """
 
     @wraps(method)
@@ -66,10 +66,10 @@ def retried(
 
 
 def read_outside(alias: str, read: Callable[[], T]) -> T:
-    """What `read` finds on a connection of its own, outside the caller's transaction."""
+    """Return `read()`, run on a new connection outside the caller's transaction."""
 
     def in_thread() -> T:
-        # Not from a pool, whose last connection the caller may hold.
+        # Not from a pool: the caller may hold its last connection.
         dedicated_connection(alias)
         try:
             return read()

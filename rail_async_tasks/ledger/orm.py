@@ -79,7 +79,7 @@ T = TypeVar("T")
 # How long a creation is tried while it surely has not been written, in seconds: its caller has been
 # told by then that it failed.
 CREATE_PATIENCE = 30.0
-# How often an insert is tried whose unique key was taken, and is free again when one looks.
+# Tries of an insert whose unique key is taken, and free again by the time of the look-up.
 KEY_TRIES = 10
 # What `changed_lately` returns at most, of all owners: 20 ms of a writer's time.
 MOST_CHANGED = 1000
@@ -320,7 +320,7 @@ class OrmLedger:
                     raise
                 existing = find_unfinished(self.alias, new.unique_key)
                 if existing is None and tried:
-                    # It was committed after the caller's transaction began, which can't see it.
+                    # Committed after the caller's transaction began, which does not see it.
                     existing = read_outside(
                         self.alias, lambda: find_unfinished(self.alias, new.unique_key)
                     )
@@ -328,8 +328,8 @@ class OrmLedger:
                 return Created(existing.created_at, existing=existing)
             # The key was freed since then.
         raise BackendUnavailable(
-            f"{new.name} can't be started: its unique key was taken and freed {KEY_TRIES} times"
-            " meanwhile. Start it again."
+            f"{new.name} was not started: other tasks took and freed its unique key"
+            f" {KEY_TRIES} times meanwhile. Start it again."
         )
 
     def get(self, execution_id: UUID) -> TaskSnapshot | None:

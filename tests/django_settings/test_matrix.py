@@ -7,7 +7,6 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,7 +27,7 @@ from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.runtime import host
 from tests.django_settings.conftest import Configure
 from tests.django_settings.driver import Driver
-from tests.services.databases import empty_tables, forget_connections
+from tests.services.databases import forget_connections
 
 KEY = "a key for tests, which is as long as it must be"
 CSRF = "c" * 32
@@ -177,16 +176,16 @@ def case(database: Any, name: str, settings: Any, request: pytest.FixtureRequest
     for key, value in found.settings.items():
         setattr(settings, key, value)
     forget_connections()
-    with ExitStack() as left:
-        left.callback(config.update, before)
-        left.callback(caches["default"].clear)
-        left.callback(set_script_prefix, "/")
+    try:
         yield found
+    finally:
         if "pool" in config["OPTIONS"]:
             connections["default"].close_pool()
-            forget_connections()
+        forget_connections()
+        config.clear()
         config.update(before)
-        empty_tables()
+        caches["default"].clear()
+        set_script_prefix("/")
 
 
 @pytest.fixture
@@ -228,6 +227,8 @@ async def test_tasks_and_probes(driver: Driver, case: Case) -> None:
     public = case.settings.get("FORCE_SCRIPT_NAME", driver.prefix)
     assert again.headers["location"] == f"{public}/api/v1/tasks/{retried}/"
     assert await driver.followed(retried) == "completed"
+    document = (await driver.http("GET", "/api/v1/openapi.json")).json()
+    assert document["servers"] == [{"url": public or "/"}]
     shown = (await driver.http("GET", f"/api/v1/tasks/{retried}/")).json()
     assert (shown["result"], shown["created_at"][-1]) == (3, "Z")
 

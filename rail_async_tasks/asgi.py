@@ -8,8 +8,10 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import nullcontext
 from typing import Any
 
+from django.conf import settings
 from django.core.asgi import get_asgi_application as get_django_application
 
 logger = logging.getLogger("rail_async_tasks.asgi")
@@ -56,28 +58,42 @@ def _only_at_graphql(application: Application) -> Application:
         if _is_graphql(scope):
             await application(scope, receive, send)
         else:
-            await _refuse(receive, send)
+            await _refuse(scope, receive, send)
 
     return route
 
 
 def _is_graphql(scope: Scope) -> bool:
     from django.urls import Resolver404, resolve
+    from django.utils import translation
 
+    from rail_async_tasks.graphql.context import handshake_request
     from rail_async_tasks.graphql.views import TaskGraphQLView
 
-    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+    # The path as Django has it over HTTP: without `root_path` or FORCE_SCRIPT_NAME, where the
+    # server or a proxy has left that in.
+    path = handshake_request(dict(scope)).path_info
     if path == DEFAULT_PATH:
         return True
+    # Below `i18n_patterns` the language is part of the path; over HTTP LocaleMiddleware reads it.
+    language = translation.get_language_from_path(path)
     try:
-        view = resolve(path).func
+        with translation.override(language) if language else nullcontext():
+            view = resolve(path).func
     except Resolver404:
         return False
-    return getattr(view, "view_class", None) is TaskGraphQLView
+    kind = getattr(view, "view_class", None)
+    return isinstance(kind, type) and issubclass(kind, TaskGraphQLView)
 
 
-async def _refuse(receive: Receive, send: Send) -> None:
+async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
     """Turn a handshake down; the server answers it with 403."""
+    # The query string stays out of the log: some clients put a token there.
+    logger.warning(
+        "WebSocket refused: no URL pattern serves GraphQL at %.200r (root_path %.200r,"
+        " FORCE_SCRIPT_NAME %r).",
+        scope["path"], scope.get("root_path", ""), settings.FORCE_SCRIPT_NAME,
+    )  # fmt: skip
     await receive()  # websocket.connect
     await send({"type": "websocket.close"})
 

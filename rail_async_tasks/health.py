@@ -12,13 +12,12 @@ from typing import Final
 
 from django.db import connections
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.views.decorators.cache import never_cache
-from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.own_views import own_view
 from rail_async_tasks.runtime import host
 
 logger = logging.getLogger("rail_async_tasks.health")
@@ -31,9 +30,8 @@ DATABASE_GIVEN_UP: Final = 10.0
 OK: Final = "ok"
 
 
-@csrf_exempt
+@own_view
 @require_safe
-@never_cache
 async def live(request: HttpRequest) -> HttpResponse:
     """200 while this process can go on; 503 where only a restart will help. Reads no database."""
     found = {"runtime": await _loop()}
@@ -42,9 +40,8 @@ async def live(request: HttpRequest) -> HttpResponse:
     return _unavailable(found)
 
 
-@csrf_exempt
+@own_view
 @require_safe
-@never_cache
 async def ready(request: HttpRequest) -> HttpResponse:
     """200 while this process may be sent work; else 503, which names what is wrong."""
     try:

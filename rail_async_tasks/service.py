@@ -10,12 +10,13 @@ import asyncio
 import math
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import msgspec
 from asgiref.sync import sync_to_async
+from django.conf import settings as django_settings
 from django.utils import timezone
 
 from rail_async_tasks import backends
@@ -61,8 +62,9 @@ Permit = Callable[[TaskDefinition, dict[str, Any]], Awaitable[None]]
 class EnqueueOptions(msgspec.Struct, frozen=True):
     """How one execution differs from its task's declaration. `delay` is in seconds.
 
-    `run_after` is an aware time (a naive one is in the current time zone); it and `delay` exclude
-    each other. While a task with the same `unique_key` is unfinished, that one is returned.
+    `run_after` is an aware time; a naive one is in the current time zone, or in `TIME_ZONE` where
+    `USE_TZ` is off. It and `delay` exclude each other. While a task with the same `unique_key` is
+    unfinished, that one is returned.
     """
 
     queue: str | None = None
@@ -253,14 +255,23 @@ def _run_after(options: EnqueueOptions) -> datetime | None:
         raise InvalidArguments(f"run_after is a datetime, not {run_after!r}.")
     try:
         if timezone.is_naive(run_after):
-            run_after = timezone.make_aware(run_after)
-        seconds = (run_after - timezone.now()).total_seconds()
+            run_after = timezone.make_aware(run_after, _naive_zone())
+        # Not `timezone.now()`, which is naive where USE_TZ is off.
+        seconds = (run_after - datetime.now(UTC)).total_seconds()
     except (OverflowError, ValueError):
-        seconds = MAX_DELAY + 1
+        # In UTC the time is before year 1 or after year 9999.
+        seconds = math.copysign(math.inf, run_after.year - 2000)
     if seconds > MAX_DELAY:
         raise InvalidArguments(f"run_after is at most 100 years away, not {run_after!r}.")
     # One that has just passed by this machine's clock may be yet to come by the ledger's.
-    return None if seconds < -MAX_SKEW else run_after
+    return None if seconds < -MAX_SKEW else run_after.astimezone(UTC)
+
+
+def _naive_zone() -> tzinfo:
+    """Return the zone of naive times, as Django defines it."""
+    if django_settings.USE_TZ:
+        return timezone.get_current_timezone()
+    return timezone.get_default_timezone()
 
 
 # --- read ----------------------------------------------------------------------------------------

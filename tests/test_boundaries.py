@@ -17,7 +17,7 @@ PACKAGE = ROOT / "rail_async_tasks"
 
 # From the ground up: a room may import its own layer and the ones before it.
 LAYERS = (
-    {"errors", "ids", "states", "text", "retry", "conf", "codec", "origin"},
+    {"errors", "ids", "states", "text", "retry", "conf", "codec", "origin", "own_views"},
     {"events", "definition", "access", "models"},
     {"ledger", "bus"},
     {"runtime"},

@@ -61,5 +61,5 @@ def load_user(claim: object) -> Any | None:
 
 
 def _refused(reason: str) -> Any | None:
-    logger.info("A bearer token was refused: %s.", reason)
+    logger.warning("A bearer token was refused: %s.", reason)
     return None

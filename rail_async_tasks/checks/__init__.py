@@ -25,14 +25,17 @@ are stable; what is silenced by id stays silenced.
     E020   a queue or a task asks for something that the backend does not do
     E021   the extensions make no GraphQL schema: names clash, or it cannot be built
     E022   an extension of the schema stands outside `schema_settings`
+    E023   the tables are in several databases
     W001   a section or key that looks like a misspelt one, or that is read at another level
     W002   a setting that another one leaves without effect
     W004   an app is missing from `INSTALLED_APPS`
     W005   SQLite is not in WAL mode
     W006   a database that is neither SQLite nor PostgreSQL
-    W007   `USE_TZ` is False and `TIME_ZONE` is not UTC
+    W007   `USE_TZ` is False and `TIME_ZONE` is not UTC, or the database has such a zone
     W008   the framework of the backend has a setting that does nothing, or harm, to tasks
     W009   tasks run in workers, and the bus reaches no further than one process
+    W013   probes are redirected to HTTPS (with `check --deploy`)
+    W014   pages ask for a login, and `anonymous_access` is not set
 
 All are prefixed `rail_async_tasks.`. E016, W005 and W006 look at the database, so they run with
 `check --database` and `migrate` only, as Django's own do.
@@ -47,6 +50,7 @@ from django.core.checks import CheckMessage, Tags, register
 
 from rail_async_tasks.checks.brokers import check_backend, check_bus, check_capabilities
 from rail_async_tasks.checks.databases import check_databases
+from rail_async_tasks.checks.middleware import check_login, check_probes
 from rail_async_tasks.checks.project import check_project, check_tasks
 from rail_async_tasks.checks.schema import check_schema
 from rail_async_tasks.checks.settings import (
@@ -74,8 +78,10 @@ def register_checks() -> None:
         check_redis_url,
         check_jwt_keys,
         check_project,
+        check_login,
         check_tasks,
         check_schema,
     ):
         register(check, TAG)
+    register(check_probes, TAG, deploy=True)
     register(check_databases, Tags.database)

@@ -29,7 +29,7 @@ def check_databases(
     **_: Any,
 ) -> list[CheckMessage]:
     """The database that keeps the tasks, where Django was asked to look at it."""
-    alias = _ledger_alias()
+    alias = ledger_alias()
     if alias not in (databases or ()):
         return []
     if conf.read().task_values.get("track_in_database") is False:
@@ -48,7 +48,8 @@ def check_databases(
     return []
 
 
-def _ledger_alias() -> str:
+def ledger_alias() -> str:
+    """The database that keeps the tasks."""
     try:
         model = apps.get_model(APP, "TaskExecution")
     except LookupError:  # the app is not installed; its checks may still be called

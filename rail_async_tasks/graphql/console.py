@@ -7,12 +7,14 @@ content security policy.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
 from importlib.resources import files
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.views.decorators.http import condition, require_safe
+
+from rail_async_tasks.own_views import own_view
 
 _ASSETS = {
     "console.css": "text/css; charset=utf-8",
@@ -23,7 +25,6 @@ _ASSETS = {
 def console_page() -> HttpResponse:
     """The page itself; it loads the two assets that stand beside it."""
     response = HttpResponse(_read("console.html"), content_type="text/html; charset=utf-8")
-    response["Cache-Control"] = "no-cache"
     response["Vary"] = "Accept"
     return response
 
@@ -32,6 +33,7 @@ def _etag(request: HttpRequest, name: str) -> str | None:
     return f'"{sha256(_read(name)).hexdigest()[:16]}"' if name in _ASSETS else None
 
 
+@partial(own_view, same_for_all=True)
 @require_safe
 @condition(etag_func=_etag)
 def console_asset(request: HttpRequest, name: str) -> HttpResponse:
@@ -40,7 +42,7 @@ def console_asset(request: HttpRequest, name: str) -> HttpResponse:
         raise Http404
     response = HttpResponse(_read(name), content_type=_ASSETS[name])
     # Asked about each time, so that an upgraded package never meets an old script.
-    response["Cache-Control"] = "no-cache"
+    response["Cache-Control"] = "private, no-cache"
     response["X-Content-Type-Options"] = "nosniff"
     return response
 

@@ -93,6 +93,9 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
         self._inbox = Inbox()
         self.message_queue = self._inbox  # type: ignore[assignment]
         self._closed = False
+        # The handshake ends with `connection_ack`; until then a close refuses the client.
+        self._acknowledged = False
+        self._refusal: str | None = None  # the log's reason, where the close frame has less
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         try:
@@ -112,7 +115,7 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
             except TaskError as error:
                 problem = str(error)
         if problem is not None:
-            logger.warning("WebSocket refused: %s", problem)
+            self._refusal = problem
             await self.close()
             return
         _open.add(self)
@@ -165,6 +168,13 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
             return
         self._closed = True
         self._inbox.end()
+        if not self._acknowledged and code != SERVICE_RESTART:
+            # The line holds nothing of the client's credential.
+            logger.warning(
+                "WebSocket refused: %.500s (close code %s)",
+                self._refusal or repr(reason),  # a reason may quote the client
+                code or "none: HTTP 403",
+            )
         if reason is not None:
             reason = reason.encode("utf-8", "replace")[:MAX_REASON_BYTES].decode("utf-8", "ignore")
         with suppress(Exception):  # as for sending: the client may have gone first
@@ -185,12 +195,24 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
         try:
             await context.authenticate()
         except Unauthenticated:
+            self._refusal = "its credential is bad; the logger rail_async_tasks.auth has the reason"
             raise ConnectionRejectionError from None  # closes with 4403
         except TaskError as error:
             logger.exception("A WebSocket cannot be served.")
             await self.close(INTERNAL_ERROR, error.message)
             raise ConnectionRejectionError from None
+        self._acknowledged = True
         return UNSET
+
+    async def pick_websocket_subprotocol(self, request: GraphQLWSConsumer[Any, Any]) -> str | None:
+        chosen = await super().pick_websocket_subprotocol(request)
+        if chosen is None:
+            offered = request.scope["subprotocols"]
+            self._refusal = (
+                f"it offers the subprotocols {offered!r:.200}; {GRAPHQL_TRANSPORT_WS_PROTOCOL} is"
+                " required"
+            )
+        return chosen
 
     def decode_json(self, data: str | bytes) -> object:
         return decode_json(data)

@@ -34,7 +34,7 @@ def handshake_problem(request: HttpRequest) -> str | None:
     if origin is None or is_same_origin(origin, host) or origin_is_trusted(origin):
         return None
     return (
-        f"A page of {origin!r} may not open a WebSocket here. "
+        f"A page of {origin!r:.200} may not open a WebSocket here. "
         "If it should, add it to CSRF_TRUSTED_ORIGINS."
     )
 

@@ -14,8 +14,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
-from django.utils.decorators import method_decorator
-from django.views.decorators.csrf import csrf_exempt
+from django.utils.decorators import classonlymethod
 from strawberry.django.views import AsyncGraphQLView, TemporalHttpResponse
 from strawberry.exceptions import MissingQueryError
 from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData
@@ -36,6 +35,7 @@ from rail_async_tasks.graphql.documents import operation_type
 from rail_async_tasks.graphql.frames import decode_json
 from rail_async_tasks.graphql.schema import get_schema
 from rail_async_tasks.graphql.streams import EventStream, without_farewell
+from rail_async_tasks.own_views import own_view
 
 logger = logging.getLogger("rail_async_tasks.graphql")
 
@@ -58,9 +58,6 @@ class EventsOnly(HTTPException):
         super().__init__(406, EVENTS_ONLY)
 
 
-# No CSRF token is asked for: changes are taken from POST with a JSON body alone, which a foreign
-# page cannot send without the browser asking us first.
-@method_decorator(csrf_exempt, name="dispatch")
 class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
     """The endpoint. A GET for text/html answers with the console, which needs no network.
 
@@ -83,6 +80,16 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
             multipart_uploads_enabled=False,
             **kwargs,
         )
+
+    # The base class writes `self` for the class.
+    @classonlymethod
+    def as_view(cls, **initkwargs: Any) -> Callable[..., Any]:  # noqa: N805
+        """The view for a URL pattern.
+
+        It asks for no CSRF token: a change comes by POST with a JSON body only, which a foreign
+        page cannot send without the browser asking us first.
+        """
+        return own_view(super().as_view(**initkwargs))
 
     async def dispatch(  # type: ignore[override]
         self, request: HttpRequest, *args: Any, **kwargs: Any

@@ -28,6 +28,7 @@ def dedicated_connection(alias: str) -> BaseDatabaseWrapper:
     settings_dict["CONN_MAX_AGE"] = None
     settings_dict["OPTIONS"].pop("pool", None)
     if ordinary.vendor == "postgresql":
+        _use_read_committed(settings_dict)
         _limit_waits(settings_dict)
     elif ordinary.vendor == "mysql":
         _limit_waits_of_mysql(settings_dict)
@@ -57,6 +58,13 @@ def is_passing(code: int) -> bool:
     return code in _PASSING or 2000 <= code < 3000
 
 
+_BEGIN = {
+    "sqlite": "BEGIN IMMEDIATE",
+    # Claims decide by the latest committed rows, whatever level the project sets.
+    "postgresql": "BEGIN ISOLATION LEVEL READ COMMITTED",
+}
+
+
 class DriverCursor:
     """The driver's own lasting cursor of a dedicated connection.
 
@@ -70,7 +78,7 @@ class DriverCursor:
         self._cursor = connection.connection.cursor()
         sqlite = connection.vendor == "sqlite"
         self._text = _as_qmarks if sqlite else _as_is
-        self._begin = "BEGIN IMMEDIATE" if sqlite else "BEGIN"
+        self._begin = _BEGIN.get(connection.vendor, "BEGIN")
         self.fetchall = self._cursor.fetchall
         self.fetchone = self._cursor.fetchone
 
@@ -115,6 +123,19 @@ def make_thread_patient() -> None:
     for connection in connections.all():
         if connection.vendor == "sqlite":
             connection.settings_dict = _patient(connection)
+
+
+def _use_read_committed(settings_dict: dict[str, Any]) -> None:
+    """Set READ COMMITTED for a connection to PostgreSQL, whatever level the project sets."""
+    from django.db.backends.postgresql.psycopg_any import IsolationLevel
+
+    options = settings_dict["OPTIONS"]
+    options["isolation_level"] = IsolationLevel.READ_COMMITTED  # transactions of the ORM
+    # Single statements. The last such option wins, and takes precedence over a role's default.
+    level = r"-c default_transaction_isolation=read\ committed"
+    given = options.get("options", "")
+    if not (settings_dict.get("DISABLE_SERVER_SIDE_CURSORS") or given.endswith(level)):
+        options["options"] = f"{given} {level}".lstrip()
 
 
 def _limit_waits(settings_dict: dict[str, Any]) -> None:

@@ -27,10 +27,12 @@ from django.db import (
 from django.db.models import Case, DateTimeField, F, Q, QuerySet, Value, When
 
 from rail_async_tasks.conf import get_settings
+from rail_async_tasks.errors import BackendUnavailable
 from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger import audit
 from rail_async_tasks.ledger.dispatches import OrmDispatches
+from rail_async_tasks.ledger.isolation import read_outside, retried
 from rail_async_tasks.ledger.leases import OrmLeases
 from rail_async_tasks.ledger.port import (
     Cancelled,
@@ -77,6 +79,8 @@ T = TypeVar("T")
 # How long a creation is tried while it surely has not been written, in seconds: its caller has been
 # told by then that it failed.
 CREATE_PATIENCE = 30.0
+# Tries of an insert whose unique key is taken, and free again by the time of the look-up.
+KEY_TRIES = 10
 # What `changed_lately` returns at most, of all owners: 20 ms of a writer's time.
 MOST_CHANGED = 1000
 # Ids in one DELETE: a query takes a limited number of parameters.
@@ -245,6 +249,7 @@ class OrmLedger:
         made = self._rows().filter(id__in=execution_ids)
         await self._look(lambda: made.update(callback_at=None))
 
+    @retried
     def callback_made_here(self, execution_id: UUID) -> None:
         self._rows().filter(id=execution_id).update(callback_at=None)
 
@@ -302,30 +307,46 @@ class OrmLedger:
     def on_commit(self, callback: Callable[[], None]) -> None:
         transaction.on_commit(callback, using=self.alias, robust=True)
 
+    @retried
     def create_here(self, new: NewExecution) -> Created:
         connection = connections[self.alias]
-        try:
-            # A savepoint inside the caller's transaction, which a taken key must not abort.
-            with transaction.atomic(using=self.alias), connection.cursor() as cursor:
-                return self._batch().create(cursor, [new])[0]
-        except IntegrityError:
-            existing = find_unfinished(self.alias, new.unique_key) if new.unique_key else None
-            if existing is None:
-                raise
-            return Created(existing.created_at, existing=existing)
+        for tried in range(KEY_TRIES):
+            try:
+                # A savepoint inside the caller's transaction, which a taken key must not abort.
+                with transaction.atomic(using=self.alias), connection.cursor() as cursor:
+                    return self._batch().create(cursor, [new])[0]
+            except IntegrityError:
+                if new.unique_key is None:
+                    raise
+                existing = find_unfinished(self.alias, new.unique_key)
+                if existing is None and tried:
+                    # Committed after the caller's transaction began, which does not see it.
+                    existing = read_outside(
+                        self.alias, lambda: find_unfinished(self.alias, new.unique_key)
+                    )
+            if existing is not None:
+                return Created(existing.created_at, existing=existing)
+            # The key was freed since then.
+        raise BackendUnavailable(
+            f"{new.name} was not started: other tasks took and freed its unique key"
+            f" {KEY_TRIES} times meanwhile. Start it again."
+        )
 
     def get(self, execution_id: UUID) -> TaskSnapshot | None:
         found = self.get_many([execution_id])
         return found[0] if found else None
 
+    @retried
     def get_many(self, execution_ids: Sequence[UUID]) -> list[TaskSnapshot]:
         rows = snapshot_rows(self.alias).filter(unexpired(self.alias), id__in=execution_ids)
         return [snapshot_of(row) for row in rows]
 
+    @retried
     def arguments(self, execution_id: UUID) -> str | None:
         row = self._rows().filter(id=execution_id).values_list("arguments", flat=True).first()
         return None if row is None else msgspec.json.encode(row).decode()
 
+    @retried
     def page(self, page: Page) -> list[TaskSnapshot]:
         rows = snapshot_rows(self.alias).filter(unexpired(self.alias))
         if not page.everyone:
@@ -353,12 +374,14 @@ class OrmLedger:
             connection.close()
             return read()
 
+    @retried
     def count_waiting(self, owner_id: str | None, at_most: int) -> int:
         waiting = self._rows().filter(status__in=sorted(WAITING)).order_by()
         if owner_id is not None:
             waiting = waiting.filter(owner_id=owner_id)
         return self._patiently(waiting[:at_most].count)
 
+    @retried
     def nth_newest(
         self, owner_id: str | None, since: UUID, n: int, besides: Collection[UUID]
     ) -> UUID | None:
@@ -367,6 +390,7 @@ class OrmLedger:
             started = started.exclude(id__in=besides)
         return self._patiently(started.values_list("id", flat=True)[n - 1 : n].first)
 
+    @retried
     def cancel(
         self, execution_id: UUID, ttl: float | None, actor: str | None = None
     ) -> Cancelled | None:
@@ -409,6 +433,7 @@ class OrmLedger:
     def ping(self) -> None:
         self._rows().order_by().exists()
 
+    @retried
     def dispose(self, which: Disposal, limit: int) -> int:
         count = self._dispose_expired(which, limit)
         if which.age is not None and count < limit:
@@ -416,6 +441,7 @@ class OrmLedger:
             count += self._delete(self._aged(which, which.age).order_by("id"), limit - count)
         return count
 
+    @retried
     def count_disposable(self, which: Disposal) -> int:
         rows = self._expired(which)
         return (rows if which.age is None else rows | self._aged(which, which.age)).count()
@@ -453,6 +479,7 @@ class OrmLedger:
 
     # --- for an attempt that runs inline ---------------------------------------------------------
 
+    @retried
     def claim_here(self, execution_id: UUID, runtime_id: UUID, token: UUID) -> Claimed | None:
         at = now(self.alias)
         with transaction.atomic(using=self.alias):
@@ -473,11 +500,13 @@ class OrmLedger:
             self._record(lambda: audit.of_claims([claimed], runtime_id))
         return claimed
 
+    @retried
     def settle_here(self, outcome: Outcome) -> Settled | None:
         connection = connections[self.alias]
         with transaction.atomic(using=self.alias), connection.cursor() as cursor:
             return self._batch().settle(cursor, [outcome])[0]
 
+    @retried
     def progress_here(self, progress: Progress) -> None:
         connection = connections[self.alias]
         with connection.cursor() as cursor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, overload
 
 from django.conf import settings
@@ -16,21 +16,25 @@ from rail_async_tasks.models import TaskExecution
 
 
 @overload
-def in_utc(value: datetime) -> datetime: ...
+def in_utc(value: datetime, zone: tzinfo = UTC) -> datetime: ...
 @overload
-def in_utc(value: None) -> None: ...
-def in_utc(value: datetime | None) -> datetime | None:
-    """A model's time as an aware one in UTC, also where the project has USE_TZ off."""
+def in_utc(value: None, zone: tzinfo = UTC) -> None: ...
+def in_utc(value: datetime | None, zone: tzinfo = UTC) -> datetime | None:
+    """A model's time as an aware one in UTC, also where the project has USE_TZ off.
+
+    `zone` is the database's TIME_ZONE, for a naive time that the ORM has not converted.
+    """
     if value is None or value.tzinfo is UTC:
         return value
     if timezone.is_naive(value):
-        value = value.replace(tzinfo=UTC if settings.USE_TZ else timezone.get_default_timezone())
+        value = value.replace(tzinfo=zone if settings.USE_TZ else timezone.get_default_timezone())
     return value.astimezone(UTC)
 
 
 def storable(at: datetime) -> datetime:
     """An aware time as the project's models hold it: a local one where USE_TZ is off."""
-    return at if settings.USE_TZ else timezone.make_naive(at)
+    # Not in the current time zone: a request may have activated its user's.
+    return at if settings.USE_TZ else timezone.make_naive(at, timezone.get_default_timezone())
 
 
 def snapshot_of(row: TaskExecution) -> TaskSnapshot:

@@ -208,7 +208,7 @@ class Batch:
         self._connection = connection
         self._audited = audited
         self._alias = connection.alias
-        self._dialect: Dialect = DIALECTS[connection.vendor]
+        self._dialect: Dialect = DIALECTS[connection.vendor].on(connection)
         self._sql = self._dialect.statements
         self._clock: str | None = self._dialect.clock(connection)
         self._times: dict[Any, datetime] = {}

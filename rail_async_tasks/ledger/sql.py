@@ -7,20 +7,20 @@ plan, whatever the size of the batch. The record is called `r`, the table `t`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
+from functools import cache
 from typing import Any
 from uuid import UUID
 
 import msgspec
-from django.conf import settings
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.utils import timezone
 
 from rail_async_tasks.codec.json_numbers import without_exponents
 from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ledger.port import Lane, NewExecution, Outcome, Recovery
-from rail_async_tasks.ledger.rows import in_utc
+from rail_async_tasks.ledger.rows import in_utc, storable
 from rail_async_tasks.models import TaskEvent, TaskExecution
 
 TABLE = TaskExecution._meta.db_table
@@ -94,6 +94,12 @@ class Dialect:
     # --- what differs ----------------------------------------------------------------------------
 
     now = "now()"
+    # The zone of times that the database keeps without one.
+    zone: tzinfo = UTC
+
+    def on(self, connection: BaseDatabaseWrapper) -> Dialect:
+        """The dialect for this connection: its database may have a TIME_ZONE."""
+        return self
 
     def records(self, fields: dict[str, str]) -> str:
         # The condition is always true. It has the planner expect one record, where by default it
@@ -148,7 +154,8 @@ class Dialect:
 
     def time(self, value: Any) -> datetime:
         """A column's value as an aware time in UTC."""
-        return in_utc(datetime.fromisoformat(value) if isinstance(value, str) else value)
+        time = datetime.fromisoformat(value) if isinstance(value, str) else value
+        return in_utc(time, self.zone)
 
     def read_time(self, value: Any) -> datetime | None:
         """The same of a column that may be empty."""
@@ -438,18 +445,20 @@ class SQLiteDialect(Dialect):
         bound = self._bind_time(connection, new.run_after)
         return msgspec.structs.asdict(new) | {"run_after": bound}
 
+    def on(self, connection: BaseDatabaseWrapper) -> Dialect:
+        zone = connection.timezone
+        return self if zone is None or zone is UTC else _sqlite_in(zone)
+
     def clock(self, connection: BaseDatabaseWrapper) -> str | None:
         if connection.timezone is UTC:  # the usual case, at a tenth of the cost
             return str(datetime.now(UTC).replace(tzinfo=None))
-        return self._bind_time(connection, timezone.now())
+        return self._bind_time(connection, datetime.now(UTC))
 
     def bind_outcome(self, outcome: Outcome) -> Any:
         return outcome  # JSON is text here, and stays as it is written
 
     def _bind_time(self, connection: BaseDatabaseWrapper, value: datetime) -> str:
-        if not settings.USE_TZ and timezone.is_aware(value):
-            value = timezone.make_naive(value)
-        return str(connection.ops.adapt_datetimefield_value(value))
+        return str(connection.ops.adapt_datetimefield_value(storable(value)))
 
     def read_id(self, value: Any) -> UUID:
         return UUID(value)
@@ -566,6 +575,13 @@ class SQLiteDialect(Dialect):
             recovery.max_crashes, recovery.ttl, recovery.callback, clock,
             recovery.holder.hex, limit,
         ]  # fmt: skip
+
+
+@cache
+def _sqlite_in(zone: tzinfo) -> Dialect:
+    dialect = copy(DIALECTS["sqlite"])
+    dialect.zone = zone
+    return dialect
 
 
 # By the vendor of Django's connection; other databases have `portable.py`.

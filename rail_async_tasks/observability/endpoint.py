@@ -7,21 +7,19 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.views.decorators.cache import never_cache
-from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
 from rail_async_tasks.access import VIEW_PERMISSION, user_id_of
 from rail_async_tasks.auth.caller import authenticate
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import TaskError, Unauthenticated
+from rail_async_tasks.own_views import own_view
 
 logger = logging.getLogger("rail_async_tasks.metrics")
 
 
-@csrf_exempt
+@own_view
 @require_safe
-@never_cache
 async def metrics(request: HttpRequest) -> HttpResponse:
     """200 and the page; 404 where metrics are off, 401 for nobody, 403 for who may not see it."""
     try:

@@ -8,10 +8,11 @@ from typing import Any, Final
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.urls import get_script_prefix
 from django.utils.encoding import escape_uri_path
-from django.views.decorators.csrf import csrf_exempt
 
 from rail_async_tasks.auth.caller import Caller, acaller, authenticate, refuse_anonymous
+from rail_async_tasks.own_views import own_view
 from rail_async_tasks.rest.csrf import check_csrf
 from rail_async_tasks.rest.parameters import read_parameters, refuse_body
 from rail_async_tasks.rest.refusals import MethodNotAllowed, refused
@@ -37,8 +38,7 @@ def endpoint(
     """
 
     def decorate(handler: Handler) -> View:
-        # Django's middleware cannot know whether a bearer came along; our own check does.
-        @csrf_exempt
+        @own_view
         @wraps(handler)
         async def view(
             request: HttpRequest, *, task_id: str | None = None, **_: Any
@@ -77,5 +77,13 @@ async def _caller(request: HttpRequest) -> Caller:
 
 def root_url(request: HttpRequest, root: str = ROOT) -> str:
     """The URL of the list, as this request reached it: a project may mount us anywhere."""
-    prefix = request.path[: request.path.rindex(root)]
-    return escape_uri_path(prefix + root)
+    path = public_path(request)
+    return escape_uri_path(path[: path.rindex(root)] + root)
+
+
+def public_path(request: HttpRequest) -> str:
+    """The path as the client sees it.
+
+    Under ASGI `request.path` lacks a FORCE_SCRIPT_NAME that a proxy has cut off the path.
+    """
+    return get_script_prefix().removesuffix("/") + request.path_info

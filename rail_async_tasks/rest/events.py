@@ -30,7 +30,6 @@ KEEP_ALIVE: Final = b": keep-alive\n\n"
 
 MEDIA_TYPE: Final = "text/event-stream"
 HEADERS: Final = {
-    "Cache-Control": "no-cache",
     "X-Accel-Buffering": "no",  # nginx would hold events back
     # GZipMiddleware leaves alone what says how it is encoded; it would hold events back too.
     "Content-Encoding": "identity",

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
 from django.http import HttpRequest, HttpResponse
 from django.utils.encoding import escape_uri_path
-from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import condition
 
-from rail_async_tasks.rest.endpoint import READ, ROOT
+from rail_async_tasks.own_views import own_view
+from rail_async_tasks.rest.endpoint import READ, ROOT, public_path
 from rail_async_tasks.rest.events import MEDIA_TYPE
 from rail_async_tasks.rest.refusals import ANSWERS, MethodNotAllowed, refused
 from rail_async_tasks.rest.render import FIELDS
@@ -160,14 +160,14 @@ def _encoded(prefix: str) -> bytes:
 
 
 def _prefix(request: HttpRequest) -> str:
-    return escape_uri_path(request.path.removesuffix(PATH).rstrip("/"))
+    return escape_uri_path(public_path(request).removesuffix(PATH).rstrip("/"))
 
 
 def _etag(request: HttpRequest, **_: Any) -> str:
     return f'"{sha256(_encoded(_prefix(request))).hexdigest()[:16]}"'
 
 
-@csrf_exempt
+@partial(own_view, same_for_all=True)
 @condition(etag_func=_etag)
 async def openapi(request: HttpRequest, **_: Any) -> HttpResponse:
     """The document, for anybody: it tells what the API is, and nothing of what is in it."""

@@ -101,9 +101,8 @@ def refused(error: Exception) -> HttpResponse:
 
 
 def json_response(body: bytes, status: int = 200) -> HttpResponse:
-    """An answer to this caller alone, as it stands now."""
+    """An answer in JSON."""
     response = HttpResponse(body, content_type="application/json", status=status)
-    response["Cache-Control"] = "no-store"
     # A result may hold anything, HTML too.
     response["X-Content-Type-Options"] = "nosniff"
     return response

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import pytest
 from asgiref.testing import ApplicationCommunicator
+from django.conf.urls.i18n import i18n_patterns
 from django.urls import include, path
 
 from rail_async_tasks import asgi
+from rail_async_tasks.graphql.views import TaskGraphQLView
 from rail_async_tasks.runtime import host
 
 
@@ -60,6 +63,70 @@ async def test_sockets_follow_the_view_to_its_prefix(settings: Any) -> None:
     assert answer["type"] == "websocket.accept"
     answer = await first_answer(handshake("/api/tasks/graphql/console.js"))
     assert answer["type"] == "websocket.close"
+
+
+class UrlsByLanguage:
+    """A URL configuration whose paths begin with the language."""
+
+    urlpatterns = i18n_patterns(path("", include("rail_async_tasks.urls")))
+
+
+@pytest.mark.parametrize("served", ["/shop/graphql/", "/graphql/"], ids=["kept", "cut off"])
+async def test_sockets_are_served_below_a_forced_script_name(settings: Any, served: str) -> None:
+    """Whether the proxy in front keeps it in the path or not: HTTP is served in both cases."""
+    settings.FORCE_SCRIPT_NAME = "/shop"
+    assert (await over_http(served + "?query={__typename}"))["status"] == 200
+    assert (await first_answer(handshake(served)))["type"] == "websocket.accept"
+
+
+async def test_sockets_are_served_below_the_language_of_the_path(settings: Any) -> None:
+    """As over HTTP, where LocaleMiddleware reads it."""
+    settings.ROOT_URLCONF = UrlsByLanguage
+    settings.MIDDLEWARE = ["django.middleware.locale.LocaleMiddleware", *settings.MIDDLEWARE]
+    for language in ("en", "de"):
+        served = f"/{language}/graphql/"
+        assert (await first_answer(handshake(served)))["type"] == "websocket.accept"
+        assert (await over_http(served + "?query={__typename}"))["status"] == 200
+
+
+class ProjectsView(TaskGraphQLView):
+    """A project's subclass of the view."""
+
+
+class ProjectsUrls:
+    urlpatterns = (path("api/", ProjectsView.as_view()),)
+
+
+async def test_sockets_are_served_beside_a_subclass_of_the_view(settings: Any) -> None:
+    """A project that changes the view keeps its sockets."""
+    settings.ROOT_URLCONF = ProjectsUrls
+    assert (await first_answer(handshake("/api/")))["type"] == "websocket.accept"
+
+
+async def test_a_wrong_path_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """As a WARNING, with what the path was read as, and without the query string."""
+    wrong = handshake("/ws/graphql/\n", root_path="/shop") | {"query_string": b"token=secret"}
+    await first_answer(wrong)
+    [record] = [it for it in caplog.records if it.name == "rail_async_tasks.asgi"]
+    assert record.levelno == logging.WARNING
+    assert r"'/ws/graphql/\n' (root_path '/shop', FORCE_SCRIPT_NAME None)" in record.getMessage()
+    assert "secret" not in caplog.text
+
+
+async def over_http(url: str) -> Any:
+    """The beginning of the answer to a GET."""
+    target, _, query = url.partition("?")
+    scope = handshake(target) | {
+        "type": "http", "method": "GET", "query_string": query.encode(),
+        "headers": [(b"host", b"localhost")],
+    }  # fmt: skip
+    http = ApplicationCommunicator(asgi.get_asgi_application(), scope)
+    await http.send_input({"type": "http.request"})
+    answer = await http.receive_output(10)
+    while (await http.receive_output(10)).get("more_body"):
+        pass
+    await http.wait()
+    return answer
 
 
 async def test_an_unknown_protocol_is_an_error() -> None:

@@ -589,6 +589,63 @@ async def test_a_foreign_page_is_refused_before_it_is_accepted(
     await socket.leave()
 
 
+REFUSED: dict[str, tuple[dict[str, Any], Any, str]] = {
+    # What opens the socket, the first frame, a part of the log line.
+    "host": ({"host": "evil.example"}, None, "Invalid HTTP_HOST header"),
+    "origin": ({"host": "localhost", "origin": "https://evil.example"}, None, "evil.example"),
+    "protocol": ({"protocols": ("graphql-ws",)}, None, "['graphql-ws']"),
+    "credential": (
+        {}, {"type": "connection_init", "payload": {"authorization": "Bearer hunter2"}},
+        "its credential is bad",
+    ),
+    "first frame": ({}, SUBSCRIBE, "'Unauthorized' (close code 4401)"),
+    "no JSON": ({}, "{", "close code 4400"),
+    "line break": ({}, {"type": "a\nb"}, r"a\nb"),
+    "silence": ({}, {"type": "ping"}, "timeout' (close code 4408)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+async def test_every_refused_handshake_is_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, case: str
+) -> None:
+    """One WARNING on one line, with the reason and without the credential."""
+    if case == "silence":
+        monkeypatch.setattr(consumers, "INIT_TIMEOUT", timedelta(milliseconds=50))
+    opening, frame, reason = REFUSED[case]
+    socket = Socket(**opening)
+    answer = await socket.open()
+    if answer["type"] == "websocket.accept":
+        if frame is not None:
+            await (socket.send_text(frame) if isinstance(frame, str) else socket.send(frame))
+        while answer["type"] != "websocket.close":
+            answer = await socket.app.receive_output(2)
+    await socket.leave()
+    [record] = [it for it in caplog.records if it.name == "rail_async_tasks.graphql"]
+    assert record.levelno == logging.WARNING
+    text = record.getMessage()
+    assert text.startswith("WebSocket refused: ")
+    assert reason in text
+    assert "\n" not in text
+    assert "hunter2" not in caplog.text
+
+
+async def test_no_other_end_of_a_socket_is_a_refusal(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither a client that leaves early, nor one that is sent elsewhere, nor a later close."""
+    early, served, waiting = Socket(), Socket(), Socket()
+    await early.open()
+    await early.leave()
+    await served.ready()
+    await served.send_text("{")
+    assert await served.closed() == 4400
+    await served.leave()
+    await waiting.open()
+    await consumers.close_all_for_restart()
+    assert await waiting.closed() == 1012
+    await waiting.leave()
+    assert "WebSocket refused" not in caplog.text
+
+
 async def test_a_broken_schema_refuses_sockets(
     settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import strawberry
 from django.apps import apps
+from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.core.checks import CheckMessage, registry, run_checks
 from django.db.utils import ConnectionHandler
 from django.test import override_settings
@@ -461,6 +462,79 @@ def test_a_local_clock_is_a_warning() -> None:
         assert "rail_async_tasks.W007" not in [m.id for m in checks.check_project(None)]
     with override_settings(USE_TZ=True, TIME_ZONE="Europe/Berlin"):
         assert "rail_async_tasks.W007" not in [m.id for m in checks.check_project(None)]
+
+
+def test_a_database_with_a_local_clock_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only where it keeps times without their offset."""
+    for engine, zone, warns in (
+        (SQLITE, "Europe/Berlin", True),
+        (SQLITE, "UTC", False),
+        ("django.db.backends.postgresql", "Europe/Berlin", False),
+    ):
+        config = {"ENGINE": engine, "NAME": "x", "TIME_ZONE": zone}
+        monkeypatch.setattr(checks.project, "connections", ConnectionHandler({"default": config}))
+        ids = [message.id for message in checks.check_project(None)]
+        assert ("rail_async_tasks.W007" in ids) is warns
+
+
+class Split:
+    """A router that sends our events elsewhere."""
+
+    def db_for_write(self, model: Any, **hints: Any) -> str | None:
+        return "events" if model.__name__ == "TaskEvent" else None
+
+
+def test_tables_in_several_databases_are_an_error() -> None:
+    """One transaction writes a task and its audit."""
+    with override_settings(DATABASE_ROUTERS=[f"{__name__}.Split"]):
+        (message,) = checks.check_project(None)
+    assert message.id == "rail_async_tasks.E023"
+    assert 'TaskEvent to "events"' in message.msg
+
+
+SECURE = "django.middleware.security.SecurityMiddleware"
+LOGIN = "django.contrib.auth.middleware.LoginRequiredMiddleware"
+
+
+class Login(LoginRequiredMiddleware):
+    """A project's own."""
+
+
+@pytest.mark.parametrize(
+    ("django_settings", "ids"),
+    [
+        ({"SECURE_SSL_REDIRECT": True}, ["W013"]),
+        ({"SECURE_SSL_REDIRECT": True, "SECURE_REDIRECT_EXEMPT": ["^health$"]}, ["W013"]),
+        ({"SECURE_SSL_REDIRECT": True, "SECURE_REDIRECT_EXEMPT": ["tasks/health/"]}, []),
+        ({"SECURE_SSL_REDIRECT": True, "MIDDLEWARE": []}, []),
+        ({"SECURE_SSL_REDIRECT": True, "ROOT_URLCONF": "tests.unit"}, []),
+        ({"SECURE_SSL_REDIRECT": False}, []),
+    ],
+)  # fmt: skip
+def test_probes_that_are_redirected_are_a_warning(
+    django_settings: dict[str, Any], ids: list[str]
+) -> None:
+    """A probe speaks plain HTTP, and takes a redirect for an answer or for none."""
+    with override_settings(**{"MIDDLEWARE": [SECURE], **django_settings}):
+        assert found(checks.check_probes) == ids
+
+
+@pytest.mark.parametrize(
+    ("middleware", "tasks", "ids"),
+    [
+        ([LOGIN], {}, ["W014"]),
+        ([f"{__name__}.Login"], {}, ["W014"]),
+        ([LOGIN], {"anonymous_access": "deny"}, []),
+        ([LOGIN], {"anonymous_access": "by_id"}, []),
+        (["nowhere.Middleware"], {}, []),
+    ],
+)
+def test_a_login_for_pages_only_is_a_warning(
+    middleware: list[str], tasks: dict[str, Any], ids: list[str]
+) -> None:
+    """Until the project says what holds for tasks."""
+    with override_settings(MIDDLEWARE=middleware):
+        assert found(checks.check_login, tasks) == ids
 
 
 def database(monkeypatch: pytest.MonkeyPatch, name: object, **options: Any) -> Any:

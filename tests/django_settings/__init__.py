@@ -1,0 +1,1 @@
+"""Settings of Django that reach into views and connections of the package."""

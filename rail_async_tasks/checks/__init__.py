@@ -31,6 +31,7 @@ are stable; what is silenced by id stays silenced.
     W007   `USE_TZ` is False and `TIME_ZONE` is not UTC
     W008   the framework of the backend has a setting that does nothing, or harm, to tasks
     W009   tasks run in workers, and the bus reaches no further than one process
+    W012   `ASGI_APPLICATION` is missing, or does not start the runtime with the server
 
 All are prefixed `rail_async_tasks.`. E016, W005 and W006 look at the database, so they run with
 `check --database` and `migrate` only, as Django's own do.
@@ -43,6 +44,7 @@ from typing import Final
 
 from django.core.checks import CheckMessage, Tags, register
 
+from rail_async_tasks.checks.application import check_application
 from rail_async_tasks.checks.brokers import check_backend, check_bus, check_capabilities
 from rail_async_tasks.checks.databases import check_databases
 from rail_async_tasks.checks.project import check_project, check_tasks
@@ -72,6 +74,7 @@ def register_checks() -> None:
         check_jwt_keys,
         check_project,
         check_tasks,
+        check_application,
     ):
         register(check, TAG)
     register(check_databases, Tags.database)

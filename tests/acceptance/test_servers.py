@@ -164,8 +164,9 @@ async def one_runtime_per_worker(server: Server) -> None:
             if len(found) >= server.kind.runtimes:
                 break
             await asyncio.sleep(0.05)
-    assert found == sorted(processes)
-    assert len(processes) == server.kind.runtimes
+    # Where workers are spawned, Python's own resource tracker is a child of the server too.
+    assert processes.issuperset(found)
+    assert len(found) == server.kind.runtimes
 
 
 # --- what tasks do -------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ KINDS: Final = {
         _gunicorn("gunicorn-uvicorn", *_WORKERS, ASGI, runtimes=2, loop="uvloop"),
         _gunicorn("gunicorn-preload", "--preload", *_WORKERS, ASGI, runtimes=2, loop="uvloop"),
         _gunicorn("gunicorn-asgi", *_OWN_WORKERS, ASGI, runtimes=2, loop="uvloop"),
-        Kind("hypercorn", (*_HYPERCORN, ASGI)),
+        Kind("hypercorn", (*_HYPERCORN, "--workers=2", ASGI), runtimes=2),
         Kind("hypercorn-uvloop", (*_HYPERCORN, "--worker-class=uvloop", ASGI), loop="uvloop"),
         Kind("granian", (*_GRANIAN, ASGI), loop="uvloop"),
         Kind("runserver-daphne", _RUNSERVER, reloads=True, env={"ACCEPTANCE_APPS": "daphne"}),

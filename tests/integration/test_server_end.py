@@ -114,6 +114,7 @@ async def hypercorn_server(*, by_limit: bool = False) -> AsyncIterator[Served]:
     config, told = hypercorn.Config(), asyncio.Event()
     port = free_port()
     config.bind, config.errorlog = [f"127.0.0.1:{port}"], None
+    config.graceful_timeout = 3600  # it does not cut off what we have to end
     config.max_requests = 2 if by_limit else None
     ended = asyncio.create_task(
         hypercorn.asyncio.serve(application, config, shutdown_trigger=told.wait)  # type: ignore[arg-type]

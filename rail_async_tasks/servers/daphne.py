@@ -63,19 +63,20 @@ def drain_with_reactor() -> bool:
 
 def _let_sockets_close_with_any_code() -> None:
     """Else daphne refuses all codes of RFC 6455 but 1000, and leaves the socket open."""
-    from daphne.ws_protocol import (  # type: ignore[import-untyped]
-        WebSocketFactory,
-        WebSocketProtocol,
-    )
+    from daphne.ws_protocol import WebSocketProtocol  # type: ignore[import-untyped]
 
-    class Protocol(WebSocketProtocol):  # type: ignore[misc]
-        def serverClose(self, code: int | None = None) -> None:  # noqa: N802 (daphne's name)
-            if code in self.CLOSE_STATUS_CODES_ALLOWED:
-                self.sendCloseFrame(code=code)
-            else:
-                super().serverClose(code)
+    refusing = WebSocketProtocol.serverClose
+    if hasattr(refusing, "rail_async_tasks"):
+        return
 
-    WebSocketFactory.protocol = Protocol
+    def server_close(self: Any, code: int | None = None) -> None:
+        if code in self.CLOSE_STATUS_CODES_ALLOWED:
+            self.sendCloseFrame(code=code)
+        else:
+            refusing(self, code)
+
+    server_close.rail_async_tasks = True  # type: ignore[attr-defined]
+    WebSocketProtocol.serverClose = server_close
 
 
 class ReactorHost:

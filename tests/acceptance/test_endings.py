@@ -63,10 +63,7 @@ ENDINGS = {
     "hypercorn-limit": (_with("hypercorn", f"--max-requests={LIMIT}"), None),
     "hypercorn-reload": (_with("hypercorn"), signal.SIGHUP),
     "granian-reload": (_with("granian"), signal.SIGHUP),
-    "uvicorn-limit": (
-        _with("uvicorn", "--workers=2", f"--limit-max-requests={LIMIT}"), None,
-    ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ class Kind:
     name: str
     command: tuple[str, ...]
     streams: bool = True  # WebSocket and SSE
-    starts_with_server: bool = True  # the runtime, else with the first `enqueue()`
+    starts_with_server: bool = True  # the runtime, else with the first request
     reloads: bool = False  # it restarts when a file changes, and has no drain
     runtimes: int = 1
     loop: str = "asyncio"

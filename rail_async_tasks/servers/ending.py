@@ -20,7 +20,7 @@ from rail_async_tasks.runtime import host
 
 logger = logging.getLogger("rail_async_tasks.servers")
 
-# How often (seconds) a server's parent process hears during the drain that the server is alive.
+# Seconds between heartbeats to a server's parent process during the drain.
 BEAT_INTERVAL: Final = 1.0
 
 Around = Callable[[Any], contextlib.AbstractAsyncContextManager[None]]

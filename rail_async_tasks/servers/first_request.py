@@ -1,7 +1,7 @@
 """The runtime under a server that sends no lifespan: it starts with the first request of any kind.
 
-So it is where a server was told to leave lifespan out (`uvicorn --lifespan off`) or where the
-application does not speak it: Django's own, or a router of the project's own without it.
+The server leaves lifespan out (`uvicorn --lifespan off`), or the application does not handle it:
+Django's own, or a router of the project's own.
 """
 
 from __future__ import annotations

@@ -46,6 +46,7 @@ def _gunicorn(name: str, *options: str, **can: Any) -> Kind:
 _WORKERS = ("--workers=2", "--worker-class=uvicorn_worker.UvicornWorker")
 _OWN_WORKERS = ("--workers=2", "--worker-class=asgi")
 _HYPERCORN = ("-m", "hypercorn", "--bind=127.0.0.1:{port}")
+_TWO_ON_UVLOOP = ("--workers=2", "--worker-class=uvloop")
 _GRANIAN = ("-m", "granian", "--port={port}", "--interface=asgi")
 _DAPHNE = ("--port", "{port}", ASGI)
 _RUNSERVER = ("-m", "django", "runserver", "127.0.0.1:{port}")
@@ -60,8 +61,8 @@ KINDS: Final = {
         _gunicorn("gunicorn-uvicorn", *_WORKERS, ASGI, runtimes=2, loop="uvloop"),
         _gunicorn("gunicorn-preload", "--preload", *_WORKERS, ASGI, runtimes=2, loop="uvloop"),
         _gunicorn("gunicorn-asgi", *_OWN_WORKERS, ASGI, runtimes=2, loop="uvloop"),
-        Kind("hypercorn", (*_HYPERCORN, "--workers=2", ASGI), runtimes=2),
-        Kind("hypercorn-uvloop", (*_HYPERCORN, "--worker-class=uvloop", ASGI), loop="uvloop"),
+        Kind("hypercorn", (*_HYPERCORN, ASGI)),
+        Kind("hypercorn-uvloop", (*_HYPERCORN, *_TWO_ON_UVLOOP, ASGI), runtimes=2, loop="uvloop"),
         Kind("granian", (*_GRANIAN, ASGI), loop="uvloop"),
         Kind("runserver-daphne", _RUNSERVER, reloads=True, env={"ACCEPTANCE_APPS": "daphne"}),
         Kind("runserver", _RUNSERVER, streams=False, starts_with_server=False, reloads=True),

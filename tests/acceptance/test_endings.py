@@ -46,7 +46,7 @@ def place_of(client: Client, path: str) -> str:
 
 
 def _with(name: str, *options: str) -> Kind:
-    """A server with one worker, which ends after 30 requests if these options say so."""
+    """A server with one worker, which ends after 30 requests with an option for that."""
     kind = KINDS[name]
     command = tuple(word for word in kind.command if word not in ("--workers=2", ASGI))
     return replace(kind, command=(*command, *options, ASGI), runtimes=1)
@@ -54,7 +54,8 @@ def _with(name: str, *options: str) -> Kind:
 
 LIMIT = "30"
 GUNICORN = ("--workers=1", f"--max-requests={LIMIT}")
-# What ends a worker: as many requests, or a reload, which SIGHUP to the server means to all these.
+# What ends a worker: as many requests; a reload, which SIGHUP to the server means to all these; or
+# SIGTERM to the worker itself, as systemd sends it to each process of a service.
 ENDINGS = {
     "gunicorn-limit": (_with("gunicorn-uvicorn", *GUNICORN), None),
     "gunicorn-reload": (_with("gunicorn-uvicorn", "--workers=1"), signal.SIGHUP),
@@ -62,6 +63,7 @@ ENDINGS = {
     "gunicorn-asgi-reload": (_with("gunicorn-asgi", "--workers=1"), signal.SIGHUP),
     "hypercorn-limit": (_with("hypercorn", f"--max-requests={LIMIT}"), None),
     "hypercorn-reload": (_with("hypercorn"), signal.SIGHUP),
+    "hypercorn-sigterm": (_with("hypercorn"), signal.SIGTERM),
     "granian-reload": (_with("granian"), signal.SIGHUP),
 }
 
@@ -85,7 +87,7 @@ async def test_a_worker_that_is_replaced_drains(
         sockets, lines = await left_open(ada, ids, stack)
         ends = asyncio.gather(*map(end_of_socket, sockets), *map(end_of_stream, lines))
         if number is not None:
-            os.kill(server.pid, number)
+            os.kill(await worker() if number == signal.SIGTERM else server.pid, number)
         while not ends.done():
             with suppress(httpx.TransportError):
                 await ada.http.get(place_of(ada, "/tasks/health/live"))
@@ -98,6 +100,12 @@ async def test_a_worker_that_is_replaced_drains(
             row = await TaskExecution.objects.aget(id=task_id)
             assert (row.attempts, row.retry_count, row.crashes) == (2, 0, 0)
         assert "WORKER TIMEOUT" not in server.said()  # from gunicorn, after 30 s
+
+
+async def worker() -> int:
+    """The id of the one process that runs tasks."""
+    runtime = await TaskRuntime.objects.aget(dead=False)
+    return int(runtime.place.rpartition(" ")[2])
 
 
 # --- without lifespan ----------------------------------------------------------------------------
@@ -133,7 +141,7 @@ SHORT = ("uvicorn-off", "gunicorn-django")
     ],
 )
 async def test_a_server_without_lifespan(place: Place, kind: Kind, stack: AsyncExitStack) -> None:
-    """The first request starts the runtime; it says what to change, and drains all the same."""
+    """The first request starts the runtime and logs the remedy; the server's end drains."""
     waiting = await waits()
     sockets: list[Any] = []
     with running_server(place.env, kind=kind, drain_seconds=DRAIN_SECONDS) as server:

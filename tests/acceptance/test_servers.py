@@ -35,6 +35,8 @@ SHORT = {
     ("postgres", "daphne"),
     ("sqlite", "gunicorn-uvicorn"),
     ("postgres", "gunicorn-preload"),
+    ("sqlite", "hypercorn"),
+    ("postgres", "granian"),
     ("sqlite", "runserver-daphne"),
     ("postgres", "runserver"),
     ("sqlite", "gunicorn-wsgi"),

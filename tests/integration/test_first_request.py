@@ -90,7 +90,7 @@ async def a_socket_of_a_router() -> None:
     ],
 )  # fmt: skip
 async def test_it_starts_the_runtime(touch: Touch, caplog: pytest.LogCaptureFixture) -> None:
-    """In the server's loop, once; the log says what to change."""
+    """In the server's loop, once; the log has the remedy."""
     with caplog.at_level(logging.WARNING, "rail_async_tasks.servers"):
         await touch()
         await touch()
@@ -104,7 +104,7 @@ async def test_it_starts_the_runtime(touch: Touch, caplog: pytest.LogCaptureFixt
 
 @pytest.mark.usefixtures("served", "ends_cleanly")
 async def test_ready_says_it() -> None:
-    """And is ready all the same: tasks run."""
+    """The answer is 200, for tasks run, with a warning."""
     await first_request.arrived()
     answer = (await AsyncClient().get("/tasks/health/ready")).json()
     assert answer["status"] == "ok"
@@ -161,7 +161,7 @@ async def test_django_s_test_clients_start_nothing(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.usefixtures("served", "ends_cleanly")
 async def test_later_requests_cost_nothing() -> None:
-    """Nothing of ours hears of them."""
+    """The receiver disconnects itself."""
     before = len(request_started.receivers)
     await a_page_of_django()
     assert len(request_started.receivers) == before - 1

@@ -42,15 +42,15 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
         return
     await send({"type": "http.response.start", "status": 200, "headers": []})
 
-    async def say(words: str) -> None:
+    async def write(words: str) -> None:
         await send({"type": "http.response.body", "body": words.encode(), "more_body": True})
 
     if scope["path"] == "/ever":
-        await say("open")
+        await write("open")
         await asyncio.Event().wait()
     elif len(scope["path"]) > len("/short"):
         async for snapshot in service.watch(SYSTEM, scope["path"][1:]):
-            await say(snapshot.status)
+            await write(snapshot.status)
     await send({"type": "http.response.body"})
 
 
@@ -111,20 +111,20 @@ async def uvicorn_server(*, by_limit: bool = False, **options: Any) -> AsyncIter
 
 @asynccontextmanager
 async def hypercorn_server(*, by_limit: bool = False) -> AsyncIterator[Served]:
-    config, told = hypercorn.Config(), asyncio.Event()
+    config, stop = hypercorn.Config(), asyncio.Event()
     port = free_port()
     config.bind, config.errorlog = [f"127.0.0.1:{port}"], None
     config.graceful_timeout = 3600  # it does not cut off what we have to end
     config.max_requests = 2 if by_limit else None
     ended = asyncio.create_task(
-        hypercorn.asyncio.serve(application, config, shutdown_trigger=told.wait)  # type: ignore[arg-type]
+        hypercorn.asyncio.serve(application, config, shutdown_trigger=stop.wait)  # type: ignore[arg-type]
     )
 
     async def end() -> None:
         if by_limit:
             await served.get_until_it_ends()
         else:
-            told.set()
+            stop.set()
 
     served = Served(port, end, ended)
     async with asyncio.timeout(PATIENCE):
@@ -137,7 +137,7 @@ async def hypercorn_server(*, by_limit: bool = False) -> AsyncIterator[Served]:
                 await asyncio.sleep(0.01)
     yield served
     served.close()
-    told.set()
+    stop.set()
     await ended
 
 
@@ -191,10 +191,10 @@ async def test_a_stream_of_the_projects_own_is_given_up(configure: Configure) ->
         assert (await handle.arefresh()).status == "retrying"
 
 
-async def test_its_parent_hears_that_it_lives(
+async def test_heartbeats_go_on_during_the_drain(
     configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """During the drain too: gunicorn aborts a worker that is silent for as long as its timeout."""
+    """gunicorn aborts a worker that sends none for as long as its timeout."""
     configure(drain_seconds=10)
     monkeypatch.setattr(ending, "BEAT_INTERVAL", 0.01)
     beats = 0

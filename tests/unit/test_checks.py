@@ -531,7 +531,7 @@ async def behind_middleware(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def with_a_lifespan_of_its_own(scope: Any, receive: Any, send: Any) -> None:
-    """Another framework's, which starts what it has to start once it is told to."""
+    """Another framework's, which starts its services at the first message."""
     await receive()
     raise AssertionError("A check must not start it.")
 
@@ -562,7 +562,7 @@ def test_an_application_that_starts_the_runtime(shop: Any, make: Any, settings: 
 def test_an_application_without_our_lifespan_is_a_warning(
     shop: Any, make: Any, settings: Any
 ) -> None:
-    """The hint says what belongs into asgi.py."""
+    """The hint names what belongs into asgi.py."""
     shop.application = make()
     settings.ASGI_APPLICATION = "checked_shop.application"
     [warning] = messages(checks.check_application)

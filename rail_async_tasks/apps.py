@@ -15,10 +15,11 @@ class RailAsyncTasksConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from rail_async_tasks import backends, checks, observability
+        from rail_async_tasks import backends, checks, observability, servers
         from rail_async_tasks.conf import read
         from rail_async_tasks.definition import autodiscover
         from rail_async_tasks.runtime import brokers
+        from rail_async_tasks.servers import first_request
 
         checks.register_checks()
         observability.register()
@@ -29,3 +30,5 @@ class RailAsyncTasksConfig(AppConfig):
             with contextlib.suppress(Exception):
                 import_string(path)
         backends.declare()
+        servers.watch()
+        first_request.expect()

@@ -24,6 +24,8 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 # Where GraphQL is found when the project's URLs do not say it.
 DEFAULT_PATH = "/graphql/"
+# A key of a lifespan scope. `lifespan` adds itself to the list there, and starts nothing.
+PROBE = "rail_async_tasks.probe"
 
 
 def get_asgi_application() -> Application:
@@ -43,12 +45,25 @@ def get_asgi_application() -> Application:
             "lifespan": lifespan,
         }
     )
+    application = _start_with_requests(application)
     if "daphne.server" in sys.modules:
         # It serves us, or is merely installed: then its reactor never runs.
         from rail_async_tasks.servers.daphne import host_in_reactor
 
         return host_in_reactor(application)
     return application
+
+
+def _start_with_requests(application: Application) -> Application:
+    """Has the first request, of whatever kind, start the runtime where the server has not."""
+    from rail_async_tasks.servers import first_request
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket"):
+            await first_request.arrived()
+        await application(scope, receive, send)
+
+    return serve
 
 
 def _only_at_graphql(application: Application) -> Application:
@@ -99,12 +114,20 @@ async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
-    """Start the runtime in the server's loop, and end it there."""
+    """Start the runtime in the server's loop, and end it there.
+
+    For a router of the project's own: `ProtocolTypeRouter({..., "lifespan": lifespan})`.
+    """
+    from rail_async_tasks import servers
     from rail_async_tasks.runtime import host
 
+    if (probe := scope.get(PROBE)) is not None:
+        probe.append(lifespan)
+        return
     await receive()  # lifespan.startup
     try:
         await host.startup()
+        servers.watch()
         host.drain_on_signal()
     except Exception as error:
         logger.exception("The task runtime could not start.")

@@ -28,6 +28,7 @@ DATABASE_PATIENCE: Final = 2.0
 DATABASE_GIVEN_UP: Final = 10.0
 
 OK: Final = "ok"
+NO_LIFESPAN: Final = "the server has sent no ASGI lifespan: see its log"
 
 
 @own_view
@@ -57,7 +58,10 @@ async def ready(request: HttpRequest) -> HttpResponse:
         "writer": _writer(ledger),
     }
     if all(answer == OK for answer in found.values()):
-        return JsonResponse({"status": "ok", "checks": found})
+        answer: dict[str, object] = {"status": "ok", "checks": found}
+        if not host.is_announced():
+            answer["warnings"] = {"lifespan": NO_LIFESPAN}
+        return JsonResponse(answer)
     return _unavailable(found)
 
 

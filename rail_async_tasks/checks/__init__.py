@@ -34,6 +34,7 @@ are stable; what is silenced by id stays silenced.
     W007   `USE_TZ` is False and `TIME_ZONE` is not UTC, or the database has such a zone
     W008   the framework of the backend has a setting that does nothing, or harm, to tasks
     W009   tasks run in workers, and the bus reaches no further than one process
+    W012   `ASGI_APPLICATION` is missing, or does not start the runtime with the server
     W013   probes are redirected to HTTPS (with `check --deploy`)
     W014   pages ask for a login, and `anonymous_access` is not set
 
@@ -48,6 +49,7 @@ from typing import Final
 
 from django.core.checks import CheckMessage, Tags, register
 
+from rail_async_tasks.checks.application import check_application
 from rail_async_tasks.checks.brokers import check_backend, check_bus, check_capabilities
 from rail_async_tasks.checks.databases import check_databases
 from rail_async_tasks.checks.middleware import check_login, check_probes
@@ -81,6 +83,7 @@ def register_checks() -> None:
         check_login,
         check_tasks,
         check_schema,
+        check_application,
     ):
         register(check, TAG)
     register(check_probes, TAG, deploy=True)

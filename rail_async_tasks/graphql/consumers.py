@@ -36,6 +36,7 @@ from rail_async_tasks.graphql.frames import (
 from rail_async_tasks.graphql.handshake import handshake_problem
 from rail_async_tasks.graphql.schema import get_schema
 from rail_async_tasks.runtime import host
+from rail_async_tasks.servers import first_request
 
 logger = logging.getLogger("rail_async_tasks.graphql")
 
@@ -107,6 +108,7 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
     # The life of a connection
 
     async def connect(self) -> None:
+        await first_request.arrived()
         self.request = handshake_request(dict(self.scope))
         problem = handshake_problem(self.request)
         if problem is None:

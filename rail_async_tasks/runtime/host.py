@@ -50,8 +50,9 @@ _process = _Process()
 
 
 def _start_afresh() -> None:
-    global _process
+    global _process, _server_loop, _going_away, _exit_timer
     _process = _Process()
+    _server_loop, _going_away, _exit_timer = None, False, None
 
 
 if hasattr(os, "register_at_fork"):
@@ -215,19 +216,39 @@ def stop() -> None:
 # --- under a server ------------------------------------------------------------------------------
 
 
-async def startup() -> None:
-    """The server has started: the runtime starts with it, before the first request."""
-    global _going_away, _server_loop
-    _going_away, _server_loop = False, asyncio.get_running_loop()
+async def startup(*, announced: bool = True) -> None:
+    """The server has started: the runtime starts with it, before the first request.
+
+    Args:
+        announced: whether the server will announce its end too, and wait for `shutdown()` then.
+    """
+    global _going_away, _server_loop, _announced
     settings = get_settings()
+    _going_away, _server_loop, _announced = False, asyncio.get_running_loop(), announced
     if settings.enabled and settings.backend != "sync":
         runtime = await aruntime(in_thread=settings.backend == "thread")
-        runtime.under_server = runtime.loop is _server_loop
+        runtime.under_server = announced and runtime.loop is _server_loop
+
+
+def is_served() -> bool:
+    """Whether the running loop is that of the server which has started the runtime."""
+    return _server_loop is asyncio.get_running_loop()
+
+
+def is_announced() -> bool:
+    """Whether the server announces its start and its end, as ASGI's lifespan does."""
+    return _announced
+
+
+def lives_here() -> bool:
+    """Whether the end of the running loop's server ends the runtime, or its streams, too."""
+    runtime = current()
+    return is_served() or (runtime is not None and runtime.loop is asyncio.get_running_loop())
 
 
 async def drain() -> None:
     """The server is told to stop: streams end, running tasks get `drain_seconds`."""
-    await _end_streams()
+    await end_streams()
     runtime, bus = current(), _process.bus
     if runtime is not None:
         await across(runtime, runtime.drain())
@@ -250,6 +271,7 @@ async def shutdown() -> None:
 
 _going_away = False
 _server_loop: asyncio.AbstractEventLoop | None = None
+_announced = True
 _closers: list[Callable[[], Coroutine[Any, Any, None]]] = []
 
 
@@ -266,7 +288,8 @@ def is_going_away() -> bool:
     return _going_away
 
 
-async def _end_streams() -> None:
+async def end_streams() -> None:
+    """Ends the streams of this process. Their clients are to come back, to another one."""
     global _going_away
     _going_away = True
     for close_streams in _closers:
@@ -287,7 +310,7 @@ def drain_on_signal() -> None:
     def react(again: bool, go_on: Callable[[], object]) -> None:
         exit_in_time()
         with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(hurry if again else _begin_drain)
+            loop.call_soon_threadsafe(hurry if again else begin_drain)
         go_on()
 
     chain_signals(react)
@@ -298,16 +321,27 @@ EXIT_PATIENCE = 1.9
 _exit_timer: threading.Timer | None = None
 
 
-def exit_in_time() -> None:
+def exit_in_time() -> bool:
     """Ends this process a little after the drain, should anything still hold it up then.
 
-    By then every outcome is stored, or its row is for others to recover. From any thread.
+    By then every outcome is stored, or its row is for others to recover. From any thread. Returns
+    whether this is the first call.
     """
     global _exit_timer
-    if _exit_timer is None:
-        _exit_timer = threading.Timer(get_settings().drain_seconds + EXIT_PATIENCE, _exit_now)
-        _exit_timer.daemon = True
-        _exit_timer.start()
+    if _exit_timer is not None:
+        return False
+    _exit_timer = threading.Timer(get_settings().drain_seconds + EXIT_PATIENCE, _exit_now)
+    _exit_timer.daemon = True
+    _exit_timer.start()
+    return True
+
+
+def call_off_exit() -> None:
+    """Lets this process live on: what has ended was a server in it, in good order."""
+    global _exit_timer
+    if _exit_timer is not None:
+        _exit_timer.cancel()
+        _exit_timer = None
 
 
 def _exit_now() -> None:
@@ -319,7 +353,8 @@ def _exit_now() -> None:
 _drains: set[asyncio.Future[None]] = set()
 
 
-def _begin_drain() -> None:
+def begin_drain() -> None:
+    """Begins to drain, unless that has begun. On the server's loop."""
     if _going_away:
         return
     drains = asyncio.ensure_future(drain())
@@ -336,7 +371,10 @@ RELOAD_PATIENCE = 2.0
 def _end_with_process() -> None:
     """Drains what lives in another thread's loop: the runtime, or a server with it."""
     runtime = current()
-    if runtime is None or not runtime.loop.is_running():
+    if runtime is None:
+        return
+    if not runtime.loop.is_running():
+        _drain_stopped_loop(runtime)
         return
     if _server_loop is not None and _server_loop.is_running():
         stopping = asyncio.run_coroutine_threadsafe(shutdown(), _server_loop)
@@ -351,6 +389,19 @@ def _end_with_process() -> None:
     hurry()
     with contextlib.suppress(TimeoutError):
         stopping.result(RELOAD_PATIENCE)
+
+
+def _drain_stopped_loop(runtime: Runtime) -> None:
+    """Runs a loop once more that was stopped and left open, as some servers and scripts do."""
+    if runtime.loop is _server_loop:
+        ending = shutdown()
+    else:
+        runtime.hurry()  # as `asyncio.run` does at the end of a script
+        ending = runtime.stop()
+    try:
+        runtime.loop.run_until_complete(ending)
+    except Exception:
+        logger.exception("The task runtime did not shut down cleanly.")
 
 
 async def _finish(runtime: Runtime) -> None:

@@ -47,27 +47,46 @@ def host_in_reactor(application: Application) -> Application:
     return served
 
 
+def drain_with_reactor() -> bool:
+    """Has a reactor that already runs drain at its end; False if none runs.
+
+    For an application that is not ours: which of its requests are open is not known.
+    """
+    from twisted.internet import reactor
+
+    if not reactor.running:
+        return False
+    _let_sockets_close_with_any_code()
+    ReactorHost(None, reactor).hook()
+    return True
+
+
 def _let_sockets_close_with_any_code() -> None:
     """Else daphne refuses all codes of RFC 6455 but 1000, and leaves the socket open."""
-    from daphne.ws_protocol import (  # type: ignore[import-untyped]
-        WebSocketFactory,
-        WebSocketProtocol,
-    )
+    from daphne.ws_protocol import WebSocketProtocol  # type: ignore[import-untyped]
 
-    class Protocol(WebSocketProtocol):  # type: ignore[misc]
-        def serverClose(self, code: int | None = None) -> None:  # noqa: N802 (daphne's name)
-            if code in self.CLOSE_STATUS_CODES_ALLOWED:
-                self.sendCloseFrame(code=code)
-            else:
-                super().serverClose(code)
+    refusing = WebSocketProtocol.serverClose
+    if hasattr(refusing, "rail_async_tasks"):
+        return
 
-    WebSocketFactory.protocol = Protocol
+    def server_close(self: Any, code: int | None = None) -> None:
+        if code in self.CLOSE_STATUS_CODES_ALLOWED:
+            self.sendCloseFrame(code=code)
+        else:
+            refusing(self, code)
+
+    server_close.rail_async_tasks = True  # type: ignore[attr-defined]
+    WebSocketProtocol.serverClose = server_close
 
 
 class ReactorHost:
-    """An application that daphne serves, and the runtime beside it."""
+    """An application that daphne serves, and the runtime beside it.
 
-    def __init__(self, application: Application, reactor: Any) -> None:
+    Args:
+        application: None if daphne serves another one.
+    """
+
+    def __init__(self, application: Application | None, reactor: Any) -> None:
         self._application = application
         self._reactor = reactor
         self._open: dict[asyncio.Task[Any], str] = {}  # what each of them serves
@@ -77,6 +96,7 @@ class ReactorHost:
         self._reactor_stops = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert self._application is not None
         task = asyncio.current_task()
         assert task is not None
         self._open[task] = scope["type"]
@@ -98,6 +118,10 @@ class ReactorHost:
             logger.exception("The task runtime could not start.")
             asyncio.get_running_loop().call_soon(sys.exit, START_FAILED)
             return
+        self.hook()
+
+    def hook(self) -> None:
+        """Has the reactor, and the signals that stop it, wait for the drain."""
         self._reactor.addSystemEventTrigger("before", "shutdown", self._before_shutdown)
         chain_signals(self._signalled)
 
@@ -160,6 +184,8 @@ class ReactorHost:
         requests = {task for task, kind in self._open.items() if kind == "http"}
         if requests:
             await asyncio.wait(requests, timeout=max(deadline - now, LAST_WORDS))
+        if self._application is None:
+            await asyncio.sleep(LAST_WORDS)
         if self._open:
             # Sockets end when their clients confirm that they are closed.
             await asyncio.wait(set(self._open), timeout=LAST_WORDS)

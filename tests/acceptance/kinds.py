@@ -21,7 +21,7 @@ class Kind:
     name: str
     command: tuple[str, ...]
     streams: bool = True  # WebSocket and SSE
-    starts_with_server: bool = True  # the runtime, else with the first `enqueue()`
+    starts_with_server: bool = True  # the runtime, else with the first request
     reloads: bool = False  # it restarts when a file changes, and has no drain
     runtimes: int = 1
     loop: str = "asyncio"
@@ -44,6 +44,10 @@ def _gunicorn(name: str, *options: str, **can: Any) -> Kind:
 
 
 _WORKERS = ("--workers=2", "--worker-class=uvicorn_worker.UvicornWorker")
+_OWN_WORKERS = ("--workers=2", "--worker-class=asgi")
+_HYPERCORN = ("-m", "hypercorn", "--bind=127.0.0.1:{port}")
+_TWO_ON_UVLOOP = ("--workers=2", "--worker-class=uvloop")
+_GRANIAN = ("-m", "granian", "--port={port}", "--interface=asgi")
 _DAPHNE = ("--port", "{port}", ASGI)
 _RUNSERVER = ("-m", "django", "runserver", "127.0.0.1:{port}")
 
@@ -56,6 +60,10 @@ KINDS: Final = {
         Kind("daphne-uvloop", ("-m", "rail_async_tasks.servers.daphne", *_DAPHNE), loop="uvloop"),
         _gunicorn("gunicorn-uvicorn", *_WORKERS, ASGI, runtimes=2, loop="uvloop"),
         _gunicorn("gunicorn-preload", "--preload", *_WORKERS, ASGI, runtimes=2, loop="uvloop"),
+        _gunicorn("gunicorn-asgi", *_OWN_WORKERS, ASGI, runtimes=2, loop="uvloop"),
+        Kind("hypercorn", (*_HYPERCORN, ASGI)),
+        Kind("hypercorn-uvloop", (*_HYPERCORN, *_TWO_ON_UVLOOP, ASGI), runtimes=2, loop="uvloop"),
+        Kind("granian", (*_GRANIAN, ASGI), loop="uvloop"),
         Kind("runserver-daphne", _RUNSERVER, reloads=True, env={"ACCEPTANCE_APPS": "daphne"}),
         Kind("runserver", _RUNSERVER, streams=False, starts_with_server=False, reloads=True),
         _gunicorn("gunicorn-wsgi", "--workers=1", WSGI, streams=False, starts_with_server=False),

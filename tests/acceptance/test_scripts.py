@@ -183,3 +183,18 @@ def test_a_script_with_a_loop_that_does_not_wait(place: Place) -> None:
         asyncio.run(main())
     """
     assert states(script(place, source)) == [("retrying", 1)] * 3 + [("pending", 0)]
+
+
+def test_a_script_that_leaves_its_loop_open(place: Place) -> None:
+    """`run_until_complete()` without `close()`: at the end of the process tasks are handed back."""
+    source = """
+        async def main():
+            handle = await linger.aenqueue()
+            while (await handle.arefresh()).status != "running":
+                await asyncio.sleep(0.01)
+            print(handle.id)
+
+        asyncio.new_event_loop().run_until_complete(main())
+    """
+    [(status, _)] = states(script(place, source, drain_seconds=20))
+    assert status == "retrying"

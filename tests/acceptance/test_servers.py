@@ -35,6 +35,8 @@ SHORT = {
     ("postgres", "daphne"),
     ("sqlite", "gunicorn-uvicorn"),
     ("postgres", "gunicorn-preload"),
+    ("sqlite", "hypercorn"),
+    ("postgres", "granian"),
     ("sqlite", "runserver-daphne"),
     ("postgres", "runserver"),
     ("sqlite", "gunicorn-wsgi"),
@@ -119,8 +121,8 @@ async def test_the_scenario(place: Place, kind: Kind, stack: AsyncExitStack) -> 
                 running_server(place.env, kind=kind, drain_seconds=DRAIN_SECONDS)
             )
             ada = client_of(server, place, stack)
-        if not kind.starts_with_server:
-            await ada.final(await ada.start("climb(steps: 1, pause: 0)"))
+        if not kind.starts_with_server:  # then any request does
+            await ada.http.get(server.url.replace("/graphql/", "/tasks/health/live"))
         await until_completed(*ids, short)
         for task_id in ids:
             last = await ada.task(task_id)
@@ -164,8 +166,9 @@ async def one_runtime_per_worker(server: Server) -> None:
             if len(found) >= server.kind.runtimes:
                 break
             await asyncio.sleep(0.05)
-    assert found == sorted(processes)
-    assert len(processes) == server.kind.runtimes
+    # Where workers are spawned, Python's own resource tracker is a child of the server too.
+    assert processes.issuperset(found)
+    assert len(found) == server.kind.runtimes
 
 
 # --- what tasks do -------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ async def test_a_stop_waits_for_the_drain_that_has_begun(
 
     handle = await short.aenqueue()
     await until_status(handle, "running")
-    host._begin_drain()
+    host.begin_drain()
     await until(host.is_going_away)
     await host.shutdown()
     assert (await handle.arefresh()).status == "completed"

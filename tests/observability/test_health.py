@@ -234,7 +234,7 @@ async def test_a_draining_process_takes_nothing_more(
     configure(drain_seconds=20)
     handle = await hang.aenqueue()
     await until_status(handle, "running")
-    host._begin_drain()  # what SIGTERM does
+    host.begin_drain()  # what SIGTERM does
     await until(host.is_going_away)
     assert handle.id in host.current().attempts  # type: ignore[union-attr]
     assert answer(await web.get(READY)) == {"runtime": "draining"}

@@ -11,16 +11,19 @@ from typing import Any
 
 import pytest
 import strawberry
+from channels.routing import ProtocolTypeRouter
 from django.apps import apps
 from django.contrib.auth.middleware import LoginRequiredMiddleware
+from django.core.asgi import get_asgi_application as get_django_application
 from django.core.checks import CheckMessage, registry, run_checks
 from django.db.utils import ConnectionHandler
 from django.test import override_settings
 
-from rail_async_tasks import backends, checks, conf
+from rail_async_tasks import asgi, backends, checks, conf
 from rail_async_tasks.backends.broker import BrokerBackend, ThreadedBrokerBackend
 from rail_async_tasks.conf import problems as problem_ids
 from rail_async_tasks.definition import Registry, define
+from rail_async_tasks.runtime import host
 
 SQLITE = "django.db.backends.sqlite3"
 
@@ -652,3 +655,64 @@ def test_an_annotation_that_names_nothing_is_an_error(monkeypatch: pytest.Monkey
     found = [it for it in checks.check_tasks(None) if it.id == "rail_async_tasks.E018"]
     assert len(found) == 1
     assert "Nowhere" in found[0].msg
+
+
+# --- the ASGI application ------------------------------------------------------------------------
+
+
+async def behind_middleware(scope: Any, receive: Any, send: Any) -> None:
+    """Ours, in a middleware that copies the scope."""
+    await asgi.get_asgi_application()(dict(scope), receive, send)
+
+
+async def with_a_lifespan_of_its_own(scope: Any, receive: Any, send: Any) -> None:
+    """Another framework's, which starts its services at the first message."""
+    await receive()
+    raise AssertionError("A check must not start it.")
+
+
+APPLICATIONS = {
+    "ours": asgi.get_asgi_application,
+    "a router with our lifespan": lambda: ProtocolTypeRouter({"lifespan": asgi.lifespan}),
+    "ours behind a middleware": lambda: behind_middleware,
+}
+OTHERS = {
+    "django": get_django_application,
+    "a router without lifespan": lambda: ProtocolTypeRouter({"http": get_django_application()}),
+    "another framework": lambda: with_a_lifespan_of_its_own,
+    "no application": lambda: 3,
+}
+
+
+@pytest.mark.parametrize("make", APPLICATIONS.values(), ids=APPLICATIONS)
+def test_an_application_that_starts_the_runtime(shop: Any, make: Any, settings: Any) -> None:
+    """It is asked, and starts nothing by that."""
+    shop.application = make()
+    settings.ASGI_APPLICATION = "checked_shop.application"
+    assert found(checks.check_application) == []
+    assert host.hosted() is None
+
+
+@pytest.mark.parametrize("make", OTHERS.values(), ids=OTHERS)
+def test_an_application_without_our_lifespan_is_a_warning(
+    shop: Any, make: Any, settings: Any
+) -> None:
+    """The hint names what belongs into asgi.py."""
+    shop.application = make()
+    settings.ASGI_APPLICATION = "checked_shop.application"
+    [warning] = messages(checks.check_application)
+    assert warning.id == "rail_async_tasks.W012"
+    assert "checked_shop.application" in warning.msg
+    assert "get_asgi_application()" in str(warning.hint)
+    # Where nothing runs in the background nothing needs to start.
+    assert found(checks.check_application, {"backend": "sync"}) == []
+    assert found(checks.check_application, {"enabled": False}) == []
+
+
+@pytest.mark.parametrize("path", [None, "", "checked_shop.missing", "no_module.application"])
+def test_an_application_that_is_not_there_is_a_warning(
+    shop: Any, path: str | None, settings: Any
+) -> None:
+    """Not set, or it cannot be imported."""
+    settings.ASGI_APPLICATION = path
+    assert found(checks.check_application) == ["W012"]

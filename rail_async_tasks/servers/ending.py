@@ -1,0 +1,85 @@
+"""Notices that a server ends, whatever ends it: a signal, a request limit, a reload, its own code.
+
+ASGI's lifespan ends last, when all connections have closed; an open stream would hold it up for
+ever. So the drain begins with the method in which a server closes its listeners. The modules beside
+this one know which method that is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import inspect
+import logging
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Final
+
+from rail_async_tasks.runtime import host
+
+logger = logging.getLogger("rail_async_tasks.servers")
+
+# Seconds between heartbeats to a server's parent process during the drain.
+BEAT_INTERVAL: Final = 1.0
+
+Around = Callable[[Any], contextlib.AbstractAsyncContextManager[None]]
+
+
+def wrap(owner: type, name: str, around: Around) -> None:
+    """Puts a context manager around a server's coroutine method, once."""
+    method = getattr(owner, name, None)
+    if not inspect.iscoroutinefunction(method):
+        unknown(f"{owner.__module__}.{owner.__qualname__}.{name}")
+        return
+    if hasattr(method, "rail_async_tasks"):
+        return
+
+    @functools.wraps(method)
+    async def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+        # Another server's loop, such as one for metrics, is no concern of ours.
+        if not host.lives_here():
+            return await method(self, *args, **kwargs)
+        async with around(self):
+            return await method(self, *args, **kwargs)
+
+    wrapped.rail_async_tasks = True  # type: ignore[attr-defined]
+    setattr(owner, name, wrapped)
+
+
+def unknown(name: str) -> None:
+    """Logs that this version of a server is not the one that its module here was written for."""
+    logger.warning(
+        "%s is not what it was: tasks drain at signals and at lifespan's shutdown only, not when a"
+        " request limit ends the server. Report this with the server's version.",
+        name,
+    )
+
+
+@contextlib.asynccontextmanager
+async def drained(beat: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Drains beside a server that closes down: streams first, then what runs.
+
+    Args:
+        beat: reports to the server's parent process that the server is alive. Without a report the
+            parent would kill it in the middle of a long drain.
+    """
+    # In any other thread the server is part of a program that goes on without it.
+    timed = threading.current_thread() is threading.main_thread() and host.exit_in_time()
+    runtime = host.current()
+    beating = asyncio.create_task(_beat(beat))
+    host.begin_drain()
+    try:
+        yield
+        await host.shutdown()  # lifespan's shutdown has done it, where there was one
+    finally:
+        beating.cancel()
+    # A body that does not end holds the loop's end up, and with it the process.
+    if timed and (runtime is None or not runtime.slots.leaked):
+        host.call_off_exit()
+
+
+async def _beat(beat: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await beat()
+        await asyncio.sleep(BEAT_INTERVAL)

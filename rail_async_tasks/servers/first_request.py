@@ -1,0 +1,90 @@
+"""The runtime under a server that sends no lifespan: it starts with the first request of any kind.
+
+The server leaves lifespan out (`uvicorn --lifespan off`), or the application does not handle it:
+Django's own, or a router of the project's own.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from typing import Any, Final
+
+from asgiref.sync import async_to_sync
+from django.core import mail
+from django.core.handlers.asgi import ASGIHandler
+from django.core.handlers.wsgi import WSGIHandler
+from django.core.signals import request_started
+
+from rail_async_tasks.conf import get_settings
+from rail_async_tasks.runtime import host
+from rail_async_tasks.servers import watch
+
+logger = logging.getLogger("rail_async_tasks.servers")
+
+_UID: Final = "rail_async_tasks.servers.first_request"
+
+
+def expect() -> None:
+    """Waits for the first request that reaches Django. Called when the app is ready."""
+    request_started.connect(_request_started, dispatch_uid=_UID)
+
+
+def _request_started(sender: type, **request: Any) -> None:
+    """The first request, in a thread: Django calls what is no coroutine there under ASGI too."""
+    if _under_test() or not issubclass(sender, (ASGIHandler, WSGIHandler)):
+        return
+    request_started.disconnect(dispatch_uid=_UID)
+    if "scope" in request:
+        async_to_sync(arrived)()  # on the server's loop
+    else:
+        # Not waited for: a server that allows no threads would never answer.
+        threading.Thread(target=_start_in_thread, name="rail-tasks-start", daemon=True).start()
+
+
+def _start_in_thread() -> None:
+    """Under WSGI, where no server starts the runtime."""
+    try:
+        settings = get_settings()
+        if settings.enabled and settings.backend != "sync":
+            host.runtime_in_thread()
+    except Exception:
+        logger.exception("The task runtime could not start.")
+
+
+async def arrived() -> None:
+    """A request has reached us. Starts the runtime, unless the server has."""
+    if host.is_served() or _under_test():
+        return
+    try:
+        settings = get_settings()
+        if not settings.enabled or settings.backend == "sync":
+            return
+        await host.startup(announced=False)
+    except Exception:
+        logger.exception("The task runtime could not start.")
+        return
+    watch()
+    if not _joins_reactor():
+        host.drain_on_signal()
+    logger.warning(
+        "The server has sent no ASGI lifespan, so the task runtime starts with this first request;"
+        " until now no task was run here, also none that another process has left. Make"
+        " the application in asgi.py with rail_async_tasks.asgi.get_asgi_application(), or add"
+        ' "lifespan": rail_async_tasks.asgi.lifespan to your ProtocolTypeRouter, and start the'
+        " server without an option like uvicorn's --lifespan off."
+    )
+
+
+def _joins_reactor() -> bool:
+    if "daphne.server" not in sys.modules:
+        return False
+    from rail_async_tasks.servers.daphne import drain_with_reactor
+
+    return drain_with_reactor()
+
+
+def _under_test() -> bool:
+    """Whether Django's test runner or pytest-django runs: its tests start what they need."""
+    return hasattr(mail, "outbox")

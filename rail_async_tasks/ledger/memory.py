@@ -435,6 +435,13 @@ class MemoryLedger:
         matching = [row.snapshot for row in rows if _matches(row.snapshot, page)]
         return heapq.nlargest(page.limit, matching, key=lambda snapshot: snapshot.id)
 
+    def ended_lately(self, owner_id: str, tenant_id: str | None, seconds: float) -> list[UUID]:
+        at = self._now() - timedelta(seconds=seconds)
+        with self._lock:
+            rows = [row.snapshot for row in self._rows.values()]
+        theirs = [it for it in rows if (it.owner_id, it.tenant_id) == (owner_id, tenant_id)]
+        return [it.id for it in theirs if it.is_final and it.updated_at >= at]
+
     def count_waiting(self, owner_id: str | None, at_most: int) -> int:
         with self._lock:
             rows = [row.snapshot for row in self._rows.values()]

@@ -342,6 +342,13 @@ class OrmLedger:
             rows = rows.filter(id__lt=page.after)
         return [snapshot_of(row) for row in rows.order_by("-id")[: page.limit]]
 
+    def ended_lately(self, owner_id: str, tenant_id: str | None, seconds: float) -> list[UUID]:
+        bound = now(self.alias) - timedelta(seconds=seconds)
+        theirs = self._rows().filter(owner_id=owner_id, tenant_id=tenant_id)
+        ended = theirs.filter(status__in=sorted(FINAL), updated_at__gte=bound)
+        newest = ended.order_by("-updated_at", "-id").values_list("id", flat=True)
+        return list(newest[:MOST_CHANGED])
+
     def _patiently(self, read: Callable[[], T]) -> T:
         """Reads again on a new connection, where this thread's was lost and nothing hangs on it."""
         connection = connections[self.alias]

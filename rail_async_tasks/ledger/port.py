@@ -486,6 +486,13 @@ class Ledger(Protocol):
 
     def page(self, page: Page) -> list[TaskSnapshot]: ...
 
+    def ended_lately(self, owner_id: str, tenant_id: str | None, seconds: float) -> list[UUID]:
+        """The owner's executions, within a tenant, that ended in the last so many seconds.
+
+        By the ledger's clock. At most as many as `changed_lately` returns: those that ended last.
+        """
+        ...
+
     def count_waiting(self, owner_id: str | None, at_most: int) -> int:
         """How many executions wait, delayed and retrying ones included: the owner's, or all.
 

@@ -54,8 +54,8 @@ MAX_INT = 2**31 - 1
 # The most, in seconds, that the clocks of this machine and of the ledger are thought to differ.
 MAX_SKEW = 86400.0
 
-# How far back (seconds) a new watcher of an owner's tasks reads which have ended, so as not to yield
-# them. Further than a re-read looks back, and longer than the news of an end take to arrive.
+# How far back (seconds) a new watcher of an owner's tasks reads which ones have ended, so as not to
+# yield them. Further than a re-read looks back, and longer than the news of an end take to arrive.
 PASSED_OVER = 300.0
 
 # Whether the caller may start this task with these arguments; raises where they may not.

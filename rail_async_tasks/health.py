@@ -46,7 +46,11 @@ async def live(request: HttpRequest) -> HttpResponse:
 @require_safe
 @never_cache
 async def ready(request: HttpRequest) -> HttpResponse:
-    """200 while this process may be sent work; else 503, which names what is wrong."""
+    """200 while this process may be sent work; else 503, which names what is wrong.
+
+    A schedule that fails is named, and the answer stays 200: every other process has the same
+    schedule, and requests are served as before.
+    """
     try:
         get_settings()
         ledger, bus = host.ledger(), host.bus()
@@ -59,9 +63,12 @@ async def ready(request: HttpRequest) -> HttpResponse:
         "bus": OK if bus.connected else "not connected",
         "writer": _writer(ledger),
     }
-    if all(answer == OK for answer in found.values()):
-        return JsonResponse({"status": "ok", "checks": found})
-    return _unavailable(found)
+    if any(answer != OK for answer in found.values()):
+        return _unavailable(found)
+    if failing := _failing_schedules():
+        found["schedules"] = f"failing: {', '.join(failing)}"
+        return JsonResponse({"status": "degraded", "checks": found})
+    return JsonResponse({"status": "ok", "checks": found})
 
 
 def _unavailable(found: dict[str, str]) -> HttpResponse:
@@ -92,6 +99,12 @@ def _runtime() -> str:
     if not runtime.alive:
         return "ended"
     return "draining" if runtime.draining else OK
+
+
+def _failing_schedules() -> list[str]:
+    """The tasks that this process's runtime could not start by their schedules."""
+    runtime = host.current()
+    return [] if runtime is None else runtime.failing_schedules
 
 
 def _writer(ledger: Ledger) -> str:

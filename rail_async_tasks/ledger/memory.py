@@ -377,6 +377,12 @@ class MemoryLedger:
         created = self.create_here(new)
         return created if created.existing is None else None
 
+    async def set_back(self, name: str, latest: datetime, to: datetime) -> bool:
+        if self._schedules[name] <= latest:
+            return False
+        self._schedules[name] = to
+        return True
+
     async def unknown_names(self, known: Collection[str]) -> set[str]:
         return set()  # who enqueued them knows them
 

@@ -54,7 +54,7 @@ from rail_async_tasks.ledger.rows import (
     now,
     snapshot_of,
     snapshot_rows,
-    storable,
+    unambiguous,
     unexpired,
 )
 from rail_async_tasks.ledger.session import (
@@ -151,7 +151,7 @@ class OrmLedger:
         return await self._look(lambda: clock(self.alias))
 
     async def schedule(self, name: str, since: datetime) -> None:
-        fresh = [TaskSchedule(name=name, last_tick=storable(since))]
+        fresh = [TaskSchedule(name=name, last_tick=unambiguous(since, self.alias))]
         schedules = TaskSchedule.objects.using(self.alias)
         await self._look(lambda: schedules.bulk_create(fresh, ignore_conflicts=True))
 
@@ -159,13 +159,19 @@ class OrmLedger:
         return await self._look(lambda: self._tick(name, at, new))
 
     def _tick(self, name: str, at: datetime, new: NewExecution) -> Created | None:
-        bound = storable(at)
+        bound = unambiguous(at, self.alias)
         schedules = TaskSchedule.objects.using(self.alias)
         with transaction.atomic(using=self.alias):
             if not schedules.filter(name=name, last_tick__lt=bound).update(last_tick=bound):
                 return None
             created = self.create_here(new)
         return created if created.existing is None else None
+
+    async def set_back(self, name: str, latest: datetime, to: datetime) -> bool:
+        bound, mended = unambiguous(latest, self.alias), unambiguous(to, self.alias)
+        beyond = TaskSchedule.objects.using(self.alias).filter(name=name, last_tick__gt=bound)
+        # An UPDATE on SQLite takes the one write lock even where it finds nothing.
+        return await self._look(lambda: beyond.exists() and bool(beyond.update(last_tick=mended)))
 
     async def unknown_names(self, known: Collection[str]) -> set[str]:
         return await self._look_once(lambda: self._unknown_names(known))

@@ -383,6 +383,13 @@ class Ledger(Protocol):
         """
         ...
 
+    async def set_back(self, name: str, latest: datetime, to: datetime) -> bool:
+        """Sets the last tick of a schedule back that lies beyond the latest it may be.
+
+        Whether it did.
+        """
+        ...
+
     async def unknown_names(self, known: Collection[str]) -> set[str]:
         """The names under which executions wait that neither `known` has nor a live runtime."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
 import threading
@@ -62,7 +63,10 @@ class Watchdog:
             elif (lag := self.lag) > BLOCKED and not told:
                 told = True
                 self.blocked += 1
-                self._complain(lag)
+                # Without this thread the lease would not be renewed: a filter of the log's that
+                # raises must not end it.
+                with contextlib.suppress(Exception):
+                    self._complain(lag)
 
     def _ask(self) -> bool:
         try:

@@ -29,10 +29,11 @@ from django.db.models import Case, DateTimeField, F, Q, QuerySet, Value, When
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger import audit
+from rail_async_tasks.ledger import ahead, audit
 from rail_async_tasks.ledger.dispatches import OrmDispatches
 from rail_async_tasks.ledger.leases import OrmLeases
 from rail_async_tasks.ledger.port import (
+    TOLERANCE,
     Cancelled,
     Claimed,
     ClaimPlan,
@@ -173,6 +174,9 @@ class OrmLedger:
         # An UPDATE on SQLite takes the one write lock even where it finds nothing.
         return await self._look(lambda: beyond.exists() and bool(beyond.update(last_tick=mended)))
 
+    async def correct_times(self, ttl: float | None, hold: float) -> int:
+        return await self._look_once(lambda: ahead.correct(self.alias, ttl, hold))
+
     async def unknown_names(self, known: Collection[str]) -> set[str]:
         return await self._look_once(lambda: self._unknown_names(known))
 
@@ -267,8 +271,8 @@ class OrmLedger:
         self, owner_ids: Collection[str], seconds: float
     ) -> list[TaskSnapshot]:
         def read() -> list[TaskSnapshot]:
-            bound = now(self.alias) - timedelta(seconds=seconds)
-            rows = snapshot_rows(self.alias).filter(owner_id__in=owner_ids, updated_at__gte=bound)
+            rows = snapshot_rows(self.alias).filter(owner_id__in=owner_ids)
+            rows = rows.filter(**self._changed_in(seconds))
             visible = rows.filter(unexpired(self.alias))
             newest = visible.order_by("-updated_at", "-id")[:MOST_CHANGED]
             return [snapshot_of(row) for row in newest][::-1]
@@ -349,11 +353,16 @@ class OrmLedger:
         return [snapshot_of(row) for row in rows.order_by("-id")[: page.limit]]
 
     def ended_lately(self, owner_id: str, tenant_id: str | None, seconds: float) -> list[UUID]:
-        bound = now(self.alias) - timedelta(seconds=seconds)
         theirs = self._rows().filter(owner_id=owner_id, tenant_id=tenant_id)
-        ended = theirs.filter(status__in=sorted(FINAL), updated_at__gte=bound)
+        ended = theirs.filter(status__in=sorted(FINAL), **self._changed_in(seconds))
         newest = ended.order_by("-updated_at", "-id").values_list("id", flat=True)
         return list(newest[:MOST_CHANGED])
+
+    def _changed_in(self, seconds: float) -> dict[str, Any]:
+        """The rows of the last so many seconds; not those of a clock that was ahead, for ever."""
+        at = now(self.alias)
+        since = at - timedelta(seconds=seconds)
+        return {"updated_at__gte": since, "updated_at__lte": at + TOLERANCE}
 
     def _patiently(self, read: Callable[[], T]) -> T:
         """Reads again on a new connection, where this thread's was lost and nothing hangs on it."""
@@ -373,9 +382,10 @@ class OrmLedger:
         return self._patiently(waiting[:at_most].count)
 
     def nth_newest(
-        self, owner_id: str | None, since: UUID, n: int, besides: Collection[UUID]
+        self, owner_id: str | None, since: UUID, until: UUID, n: int, besides: Collection[UUID]
     ) -> UUID | None:
-        started = self._rows().filter(owner_id=owner_id, id__gte=since).order_by("-id")
+        started = self._rows().filter(owner_id=owner_id, id__gte=since, id__lt=until)
+        started = started.order_by("-id")
         if besides:
             started = started.exclude(id__in=besides)
         return self._patiently(started.values_list("id", flat=True)[n - 1 : n].first)

@@ -12,7 +12,7 @@ A ledger must hold these, and `tests/contract/test_ledger.py` holds every ledger
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
@@ -25,6 +25,13 @@ from rail_async_tasks.states import FINAL, Status
 # process that died leaves behind is taken for an orphan only after `INLINE_SECONDS`.
 INLINE_HOLDER = UUID(int=1)
 INLINE_SECONDS = 86400.0
+
+# A time that was stored with the ledger's clock, and is further ahead of it than this, was stored
+# while the clock was ahead. Processes on one SQLite file may differ by a little.
+TOLERANCE = timedelta(seconds=60)
+# Nothing in a pending row says whether it waits for a delay or for a time of day. It is taken for a
+# delay where the clock was ahead by more than this; else it begins late, by no more than this.
+LONGEST_DELAY_LATE = timedelta(days=1)
 
 
 class NewExecution(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -390,6 +397,14 @@ class Ledger(Protocol):
         """
         ...
 
+    async def correct_times(self, ttl: float | None, hold: float) -> int:
+        """Corrects times that were stored while the clock was ahead; returns of how many rows.
+
+        What such a row waits for is put off for as long as was meant, from now on. `ttl` is how
+        long finished rows are kept, `hold` the longest reservation of a failure callback. Seconds.
+        """
+        ...
+
     async def unknown_names(self, known: Collection[str]) -> set[str]:
         """The names under which executions wait that neither `known` has nor a live runtime."""
         ...
@@ -508,11 +523,11 @@ class Ledger(Protocol):
         ...
 
     def nth_newest(
-        self, owner_id: str | None, since: UUID, n: int, besides: Collection[UUID]
+        self, owner_id: str | None, since: UUID, until: UUID, n: int, besides: Collection[UUID]
     ) -> UUID | None:
         """The owner's (or nobody's) `n`-th newest execution; None if it is older than `since`.
 
-        Those in `besides` do not count.
+        Those from `until` on, and those in `besides`, do not count.
         """
         ...
 

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from rail_async_tasks.bus.trouble import Trouble
 from rail_async_tasks.events import owner_of, task_id_of
+from rail_async_tasks.runtime.failures import INLINE_HOLD
 from rail_async_tasks.runtime.lease import boottime
 from rail_async_tasks.runtime.supervision import is_of_row
 from rail_async_tasks.text import describe
@@ -25,11 +26,13 @@ logger = logging.getLogger("rail_async_tasks.runtime")
 INTERVAL = 1.0
 # Between two looks for cancels that other processes have told of, in seconds.
 PAUSE = 0.1
-# Every so many looks: watched executions that run elsewhere; queues that no setting names.
+# Every so many looks: watched executions that run elsewhere, queues that no setting names, rows
+# that are held, names that nobody knows, times of a clock that was ahead.
 WATCHED_EVERY = 2
 QUEUES_EVERY = 30
 HELD_EVERY = 5
 NAMES_EVERY = 10
+TIMES_EVERY = 60
 # By how much (seconds) the looks at an owner's changes overlap: a change shows only with its
 # commit, and a look may wait for its turn. A watcher sees none of it twice.
 OVERLAP = 5.0
@@ -98,6 +101,8 @@ class Sweeper:
         if looks % NAMES_EVERY == 0:
             await self._safely("unknown names", self._find_unknown_names)
             await self._safely("failure callbacks", self._runtime.callbacks.find_overdue)
+        if looks % TIMES_EVERY == 0:
+            await self._safely("wrong times", self._correct_times)
 
     async def _safely(self, what: str, look: Callable[[], Awaitable[None]]) -> None:
         """Takes a look. A failure is logged, and it is taken again when its turn comes."""
@@ -173,3 +178,12 @@ class Sweeper:
     async def _find_queues(self) -> None:
         for queue in await self._runtime.ledger.queues():
             self._runtime.slots.know(queue)
+
+    async def _correct_times(self) -> None:
+        ttl = self._runtime.settings.result_ttl_seconds
+        count = await self._runtime.ledger.correct_times(ttl, INLINE_HOLD)
+        if count:
+            logger.warning(
+                "%d rows had times from the future: the clock of the database (on SQLite, of this"
+                " machine) was ahead. They are corrected; see that it is kept by NTP.", count,
+            )  # fmt: skip

@@ -1,14 +1,16 @@
 """Corrects times that were stored while the ledger's clock was ahead, and has come back since.
 
 What such a time is for would not happen until the clock shows it again. Each correction is a
-guarded UPDATE: what has changed meanwhile is right already. By Django's ORM, on any database.
+guarded UPDATE, by Django's ORM, on any database.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
+from django.db import connections, transaction
 from django.db.models import F, Q, QuerySet
 
 from rail_async_tasks.ledger.port import INLINE_HOLDER, LONGEST_DELAY_LATE, TOLERANCE
@@ -46,8 +48,7 @@ def correct(alias: str, ttl: float | None, hold: float) -> int:
 def _set(rows: QuerySet[TaskExecution], column: str, latest: datetime, to: datetime) -> int:
     """Sets a time to `to` that is later than it may be."""
     wrong = rows.filter(**{f"{column}__gt": latest})
-    # An UPDATE on SQLite takes the one write lock even where it finds nothing.
-    return wrong.update(**{column: to}) if wrong.exists() else 0
+    return _each(wrong, lambda row: {column: to})
 
 
 def _delayed(rows: QuerySet[TaskExecution], at: datetime) -> int:
@@ -58,39 +59,52 @@ def _delayed(rows: QuerySet[TaskExecution], at: datetime) -> int:
         Q(status=Status.RETRYING)
         | Q(created_at__gt=storable(at + LONGEST_DELAY_LATE), run_after__gte=F("created_at"))
     )
-    count = 0
-    for row in wrong.only("run_after", "updated_at", "seq")[:PAGE]:
-        left = _between(row.updated_at, row.run_after)
-        same = rows.filter(id=row.id, seq=row.seq, run_after=row.run_after)
-        count += same.update(run_after=storable(at + left), updated_at=storable(at))
-    return count
+    return _each(
+        wrong,
+        lambda row: {
+            "run_after": storable(at + _between(row.updated_at, row.run_after)),
+            "updated_at": storable(at),
+        },
+    )
 
 
 def _expiring(rows: QuerySet[TaskExecution], at: datetime, ttl: timedelta) -> int:
     """A finished row is kept for as long as was meant, from now on."""
-    late = storable(at + TOLERANCE)
-    wrong = rows.filter(
-        status__in=sorted(FINAL),
-        expires_at__gt=storable(at + ttl + TOLERANCE),
-        completed_at__gt=late,
-    )
-    count = 0
-    for row in wrong.only("expires_at", "completed_at")[:PAGE]:
-        left = _between(row.completed_at, row.expires_at)
-        same = rows.filter(id=row.id, expires_at=row.expires_at)
-        count += same.update(expires_at=storable(at + min(left, ttl)))
-    return count
+    latest, late = storable(at + ttl + TOLERANCE), storable(at + TOLERANCE)
+    wrong = rows.filter(status__in=sorted(FINAL), expires_at__gt=latest, completed_at__gt=late)
+
+    def right(row: TaskExecution) -> dict[str, Any]:
+        return {"expires_at": storable(at + min(_between(row.completed_at, row.expires_at), ttl))}
+
+    return _each(wrong, right)
 
 
 def _leases(alias: str, at: datetime) -> int:
     """A process that lives renews its lease at once; one that died then must lapse."""
     late = storable(at + TOLERANCE)
-    runtimes = TaskRuntime.objects.using(alias)
+    wrong = TaskRuntime.objects.using(alias).filter(dead=False, renewed_at__gt=late)
+    return _each(
+        wrong,
+        lambda row: {
+            "renewed_at": storable(at),
+            "lapses_at": storable(at + _between(row.renewed_at, row.lapses_at)),
+        },
+    )
+
+
+def _each(wrong: QuerySet[Any], right: Callable[[Any], dict[str, Any]]) -> int:
+    """Updates each of these rows, but for those that somebody else has locked: they come later."""
+    if not wrong.exists():  # a transaction on SQLite takes the one write lock
+        return 0
     count = 0
-    for row in runtimes.filter(dead=False, renewed_at__gt=late):
-        same = runtimes.filter(id=row.id, dead=False, renewed_at=row.renewed_at)
-        left = _between(row.renewed_at, row.lapses_at)
-        count += same.update(renewed_at=storable(at), lapses_at=storable(at + left))
+    with transaction.atomic(using=wrong.db):
+        if connections[wrong.db].features.has_select_for_update_skip_locked:
+            found = wrong.select_for_update(skip_locked=True)
+        else:
+            found = wrong
+        for row in found[:PAGE]:
+            # What has changed since it was read is right already.
+            count += wrong.filter(pk=row.pk).update(**right(row))
     return count
 
 

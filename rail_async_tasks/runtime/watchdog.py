@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import sys
 import threading
@@ -63,10 +62,7 @@ class Watchdog:
             elif (lag := self.lag) > BLOCKED and not told:
                 told = True
                 self.blocked += 1
-                # Without this thread the lease would not be renewed: a filter of the log's that
-                # raises must not end it.
-                with contextlib.suppress(Exception):
-                    self._complain(lag)
+                self._complain(lag)
 
     def _ask(self) -> bool:
         try:

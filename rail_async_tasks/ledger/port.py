@@ -304,6 +304,10 @@ class Leases(Protocol):
         """Whether the lease goes on, for so long; False once the runtime was found dead."""
         ...
 
+    def left(self, runtime_id: UUID) -> float | None:
+        """Seconds until the lease lapses, by the ledger's clock; None where there is none."""
+        ...
+
     def end(self, runtime_id: UUID) -> None:
         """The runtime is no more: what it still holds is for others."""
         ...

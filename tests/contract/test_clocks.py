@@ -17,6 +17,8 @@ from rail_async_tasks.ids import first_id_at, new_id
 from rail_async_tasks.ledger.memory import MemoryLedger
 from rail_async_tasks.ledger.port import INLINE_HOLDER, Page
 from rail_async_tasks.models import TaskExecution, TaskRuntime, TaskSchedule
+from rail_async_tasks.runtime import lease
+from rail_async_tasks.runtime.lease import Lease
 from rail_async_tasks.states import Status
 from tests.contract.conftest import ON_SQL
 from tests.contract.ledgers import Kit, new_execution
@@ -190,6 +192,91 @@ async def test_a_lease(kit: Kit) -> None:
     assert -20 < left(rows[dead].renewed_at) <= 0
     assert await corrected(kit) == 0
     await kit.here(leases.reset)
+
+
+@on_sql
+async def test_how_much_of_a_lease_is_left(kit: Kit) -> None:
+    """By the ledger's clock, which may have been set."""
+    leases = kit.ledger.leases()
+    assert leases is not None
+    mine = new_id()
+
+    def look() -> None:
+        assert leases.left(mine) is None
+        leases.begin(mine, ["echo"], 15.0)
+        assert 10 < leases.left(mine) <= 15
+        TaskRuntime.objects.filter(id=mine).update(lapses_at=F("lapses_at") - HOUR)
+        assert -3600 < leases.left(mine) <= -3585
+        leases.reset()
+
+    await kit.here(look)
+
+
+class Holder:
+    """What a lease tells its runtime."""
+
+    def __init__(self) -> None:
+        self.fenced_count = 0
+
+    def is_writing(self, seconds: float) -> bool:
+        return True
+
+    def leased(self, runtime_id: UUID) -> None:
+        self.id = runtime_id
+
+    def fenced(self, runtime_id: UUID) -> None:
+        self.fenced_count += 1
+
+    def lease_ended(self) -> None: ...
+
+    def orphans(self, holders: frozenset[UUID]) -> None: ...
+
+    def broke(self, part: str, error: BaseException) -> None: ...
+
+
+@on_sql
+async def test_a_clock_that_is_set_ahead_condemns_nobody(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By it every lease has lapsed at once. Who is silent after that is found out as ever."""
+    seconds, ours = 10.0, 1000.0
+    monkeypatch.setattr(lease, "boottime", lambda: ours)
+    holders = Holder(), Holder()
+
+    def made(holder: Holder) -> Lease:
+        ledgers = kit.ledger.leases()
+        assert ledgers is not None
+        return Lease(
+            ledgers, holder, lambda call, *args: call(*args), lambda: 0.0, frozenset, seconds
+        )  # fmt: skip
+
+    leases = [made(holder) for holder in holders]
+
+    def beat(*which: Lease) -> None:
+        nonlocal ours
+        for _ in range(7):  # once around: after that each may judge
+            ours += 2.0
+            for it in which:
+                it._beat()
+
+    def set_ahead(*ids: UUID) -> None:
+        rows = TaskRuntime.objects.filter(id__in=ids)
+        rows.update(**{it: F(it) - HOUR for it in ("renewed_at", "lapses_at")})
+
+    def life() -> None:
+        beat(*leases)
+        set_ahead(*(it.id for it in holders))
+        beat(*leases)
+        assert TaskRuntime.objects.filter(dead=True).count() == 0
+        assert [it.fenced_count for it in holders] == [0, 0]
+        set_ahead(holders[1].id)
+        beat(leases[0])
+        dead = TaskRuntime.objects.filter(dead=True).values_list("id", flat=True)
+        assert list(dead) == [holders[1].id]
+        for it in leases:
+            it._leases.reset()
+
+    await kit.here(life)
 
 
 @on_sql

@@ -44,7 +44,11 @@ async def live(request: HttpRequest) -> HttpResponse:
 @own_view
 @require_safe
 async def ready(request: HttpRequest) -> HttpResponse:
-    """200 while this process may be sent work; else 503, which names what is wrong."""
+    """200 while this process may be sent work; else 503, which names what is wrong.
+
+    What needs mending while requests are served is a warning, and the answer stays 200: a schedule
+    that fails does so in every process.
+    """
     try:
         get_settings()
         ledger, bus = host.ledger(), host.bus()
@@ -57,12 +61,12 @@ async def ready(request: HttpRequest) -> HttpResponse:
         "bus": OK if bus.connected else "not connected",
         "writer": _writer(ledger),
     }
-    if all(answer == OK for answer in found.values()):
-        answer: dict[str, object] = {"status": "ok", "checks": found}
-        if not host.is_announced():
-            answer["warnings"] = {"lifespan": NO_LIFESPAN}
-        return JsonResponse(answer)
-    return _unavailable(found)
+    if any(answer != OK for answer in found.values()):
+        return _unavailable(found)
+    answer: dict[str, object] = {"status": "ok", "checks": found}
+    if warnings := _warnings():
+        answer["warnings"] = warnings
+    return JsonResponse(answer)
 
 
 def _unavailable(found: dict[str, str]) -> HttpResponse:
@@ -93,6 +97,17 @@ def _runtime() -> str:
     if not runtime.alive:
         return "ended"
     return "draining" if runtime.draining else OK
+
+
+def _warnings() -> dict[str, str]:
+    """What is to be mended although work is done."""
+    found: dict[str, str] = {}
+    if not host.is_announced():
+        found["lifespan"] = NO_LIFESPAN
+    runtime = host.current()
+    if runtime is not None and (failing := runtime.failing_schedules):
+        found["schedules"] = f"failing: {', '.join(failing)}"
+    return found
 
 
 def _writer(ledger: Ledger) -> str:

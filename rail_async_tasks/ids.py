@@ -17,6 +17,10 @@ _lock = threading.Lock()
 _last = 0
 _random: list[int] = []
 
+# An id that is further ahead of the clock than this (seconds) was made while the clock was wrong.
+MAX_AHEAD = 300.0
+_MAX_STAMPS_AHEAD = int(MAX_AHEAD * 1000) << 12
+
 # `os.urandom` gives up the interpreter lock, which a busy process gets back after milliseconds:
 # it is asked for this many ids' worth at a time. Still the system's generator: nobody can guess.
 _POOL = 512
@@ -32,13 +36,17 @@ if hasattr(os, "register_at_fork"):
 
 
 def new_id() -> UUID:
-    """A fresh UUIDv7, greater than every id that this process made before."""
+    """A fresh UUIDv7, greater than every id that this process made before.
+
+    But for those that it made while its clock was ahead by more than `MAX_AHEAD` seconds: ids would
+    else be ahead, and order and rate limits with them, as long as the process lives.
+    """
     global _last
     milliseconds, nanoseconds = divmod(time.time_ns(), 1_000_000)
     stamp = (milliseconds << 12) | (nanoseconds * 4096 // 1_000_000)
     with _lock:
         # A clock that stands still or steps back must not break the order.
-        if stamp <= _last:
+        if _last - _MAX_STAMPS_AHEAD < stamp <= _last:
             stamp = _last + 1
         _last = stamp
         if not _random:

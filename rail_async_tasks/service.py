@@ -55,6 +55,10 @@ MAX_INT = 2**31 - 1
 # The most, in seconds, that the clocks of this machine and of the ledger are thought to differ.
 MAX_SKEW = 86400.0
 
+# How far back (seconds) a new watcher of an owner's tasks reads which ones have ended, so as not to
+# yield them. Further than a re-read looks back, and longer than the news of an end take to arrive.
+PASSED_OVER = 300.0
+
 # Whether the caller may start this task with these arguments; raises where they may not.
 Permit = Callable[[TaskDefinition, dict[str, Any]], Awaitable[None]]
 
@@ -541,13 +545,24 @@ async def watch(viewer: Viewer, task_id: str | UUID) -> AsyncGenerator[TaskSnaps
 
 
 async def watch_mine(viewer: Viewer) -> AsyncGenerator[TaskSnapshot, None]:
-    """Yields the viewer's unfinished tasks, oldest first, then every change of a task of theirs."""
+    """Yields the viewer's unfinished tasks, oldest first, then every change of a task of theirs.
+
+    A task that ended before the call is never yielded.
+    """
     _enabled()
     _refuse_if_going_away()
-    if viewer.user_id is None:
+    owner_id = viewer.user_id
+    if owner_id is None:
         return
     seen = _Seen()
-    async with host.bus().subscribe(owner_topic(viewer.user_id, viewer.tenant_id)) as mailbox:
+    # What is read again for all watchers goes further back than this one. Read before the bus is
+    # joined: an end that comes after this read is yielded, whether an event or a re-read brings it.
+    seen.pass_over(
+        await _on_ledger(
+            lambda ledger: ledger.ended_lately(owner_id, viewer.tenant_id, PASSED_OVER)
+        )
+    )
+    async with host.bus().subscribe(owner_topic(owner_id, viewer.tenant_id)) as mailbox:
         for snapshot in await _unfinished(viewer):
             if seen.advances(snapshot):
                 yield snapshot
@@ -578,6 +593,10 @@ class _Seen:
 
     def __init__(self) -> None:
         self._versions: OrderedDict[UUID, tuple[int, int]] = OrderedDict()
+
+    def pass_over(self, ended: list[UUID]) -> None:
+        """From now on nothing of these tasks is newer than what was seen."""
+        self._versions.update(dict.fromkeys(ended, (MAX_INT, MAX_INT)))
 
     def advances(self, snapshot: TaskSnapshot) -> bool:
         """Whether the snapshot is newer than what was seen of its task; remembers it."""

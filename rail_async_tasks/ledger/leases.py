@@ -14,7 +14,7 @@ from uuid import UUID
 
 from django.db import DatabaseError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import QuerySet
+from django.db.models import DurationField, ExpressionWrapper, F, QuerySet
 
 from rail_async_tasks.ledger.connections import dedicated_connection
 from rail_async_tasks.ledger.port import INLINE_HOLDER, INLINE_SECONDS
@@ -52,6 +52,12 @@ class OrmLeases:
         at = now(self._alias)
         alive = self._rows().filter(id=runtime_id, dead=False)
         return bool(alive.update(renewed_at=at, lapses_at=at + timedelta(seconds=seconds)))
+
+    def left(self, runtime_id: UUID) -> float | None:
+        left = ExpressionWrapper(F("lapses_at") - now(self._alias), DurationField())
+        mine = self._rows().filter(id=runtime_id).annotate(left=left)
+        found: timedelta | None = mine.values_list("left", flat=True).first()
+        return None if found is None else found.total_seconds()
 
     def end(self, runtime_id: UUID) -> None:
         self._rows().filter(id=runtime_id).update(dead=True)

@@ -19,6 +19,8 @@ import msgspec
 from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.port import (
+    LONGEST_DELAY_LATE,
+    TOLERANCE,
     Cancelled,
     Claimed,
     ClaimPlan,
@@ -377,6 +379,33 @@ class MemoryLedger:
         created = self.create_here(new)
         return created if created.existing is None else None
 
+    async def set_back(self, name: str, latest: datetime, to: datetime) -> bool:
+        if self._schedules[name] <= latest:
+            return False
+        self._schedules[name] = to
+        return True
+
+    async def correct_times(self, ttl: float | None, hold: float) -> int:
+        with self._lock:
+            now = self._now()
+            wrong = [it for it in self._rows.values() if it.snapshot.updated_at > now + TOLERANCE]
+            return sum(self._correct(row, now) for row in wrong)
+
+    def _correct(self, row: _Row, now: datetime) -> bool:
+        it = row.snapshot
+        ahead = it.updated_at - now
+        if it.run_after is not None and it.run_after > it.updated_at:
+            if it.status == Status.PENDING and ahead <= LONGEST_DELAY_LATE:
+                return False
+            row.snapshot = _replace(it, run_after=it.run_after - ahead, updated_at=now)
+            self._wait(row)
+        elif it.expires_at is not None:
+            row.snapshot = _replace(it, expires_at=it.expires_at - ahead, updated_at=now)
+            heapq.heappush(self._expiring, (it.expires_at - ahead, it.id))
+        else:
+            return False
+        return True
+
     async def unknown_names(self, known: Collection[str]) -> set[str]:
         return set()  # who enqueued them knows them
 
@@ -405,10 +434,12 @@ class MemoryLedger:
     async def changed_lately(
         self, owner_ids: Collection[str], seconds: float
     ) -> list[TaskSnapshot]:
-        at = self._now() - timedelta(seconds=seconds)
+        now = self._now()
+        since, until = now - timedelta(seconds=seconds), now + TOLERANCE
         with self._lock:
             rows = [row.snapshot for row in self._rows.values() if not self._is_expired(row)]
-        changed = [it for it in rows if it.owner_id in owner_ids and it.updated_at >= at]
+        theirs = [it for it in rows if it.owner_id in owner_ids]
+        changed = [it for it in theirs if since <= it.updated_at <= until]
         return sorted(changed, key=lambda snapshot: snapshot.updated_at)
 
     def in_transaction(self) -> bool:
@@ -435,6 +466,13 @@ class MemoryLedger:
         matching = [row.snapshot for row in rows if _matches(row.snapshot, page)]
         return heapq.nlargest(page.limit, matching, key=lambda snapshot: snapshot.id)
 
+    def ended_lately(self, owner_id: str, tenant_id: str | None, seconds: float) -> list[UUID]:
+        since = self._now() - timedelta(seconds=seconds)
+        with self._lock:
+            rows = [row.snapshot for row in self._rows.values()]
+        theirs = [it for it in rows if (it.owner_id, it.tenant_id) == (owner_id, tenant_id)]
+        return [it.id for it in theirs if it.is_final and it.updated_at >= since]
+
     def count_waiting(self, owner_id: str | None, at_most: int) -> int:
         with self._lock:
             rows = [row.snapshot for row in self._rows.values()]
@@ -444,13 +482,13 @@ class MemoryLedger:
         )
 
     def nth_newest(
-        self, owner_id: str | None, since: UUID, n: int, besides: Collection[UUID]
+        self, owner_id: str | None, since: UUID, until: UUID, n: int, besides: Collection[UUID]
     ) -> UUID | None:
         with self._lock:
             ids = [
                 execution_id
                 for execution_id, row in self._rows.items()
-                if execution_id >= since
+                if since <= execution_id < until
                 and row.snapshot.owner_id == owner_id
                 and execution_id not in besides
             ]

@@ -30,11 +30,12 @@ from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import BackendUnavailable
 from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger import audit
+from rail_async_tasks.ledger import ahead, audit
 from rail_async_tasks.ledger.dispatches import OrmDispatches
 from rail_async_tasks.ledger.isolation import read_outside, retried
 from rail_async_tasks.ledger.leases import OrmLeases
 from rail_async_tasks.ledger.port import (
+    TOLERANCE,
     Cancelled,
     Claimed,
     ClaimPlan,
@@ -56,7 +57,7 @@ from rail_async_tasks.ledger.rows import (
     now,
     snapshot_of,
     snapshot_rows,
-    storable,
+    unambiguous,
     unexpired,
 )
 from rail_async_tasks.ledger.session import (
@@ -155,7 +156,7 @@ class OrmLedger:
         return await self._look(lambda: clock(self.alias))
 
     async def schedule(self, name: str, since: datetime) -> None:
-        fresh = [TaskSchedule(name=name, last_tick=storable(since))]
+        fresh = [TaskSchedule(name=name, last_tick=unambiguous(since, self.alias))]
         schedules = TaskSchedule.objects.using(self.alias)
         await self._look(lambda: schedules.bulk_create(fresh, ignore_conflicts=True))
 
@@ -163,13 +164,22 @@ class OrmLedger:
         return await self._look(lambda: self._tick(name, at, new))
 
     def _tick(self, name: str, at: datetime, new: NewExecution) -> Created | None:
-        bound = storable(at)
+        bound = unambiguous(at, self.alias)
         schedules = TaskSchedule.objects.using(self.alias)
         with transaction.atomic(using=self.alias):
             if not schedules.filter(name=name, last_tick__lt=bound).update(last_tick=bound):
                 return None
             created = self.create_here(new)
         return created if created.existing is None else None
+
+    async def set_back(self, name: str, latest: datetime, to: datetime) -> bool:
+        bound, mended = unambiguous(latest, self.alias), unambiguous(to, self.alias)
+        beyond = TaskSchedule.objects.using(self.alias).filter(name=name, last_tick__gt=bound)
+        # An UPDATE on SQLite takes the one write lock even where it finds nothing.
+        return await self._look(lambda: beyond.exists() and bool(beyond.update(last_tick=mended)))
+
+    async def correct_times(self, ttl: float | None, hold: float) -> int:
+        return await self._look_once(lambda: ahead.correct(self.alias, ttl, hold))
 
     async def unknown_names(self, known: Collection[str]) -> set[str]:
         return await self._look_once(lambda: self._unknown_names(known))
@@ -266,8 +276,8 @@ class OrmLedger:
         self, owner_ids: Collection[str], seconds: float
     ) -> list[TaskSnapshot]:
         def read() -> list[TaskSnapshot]:
-            bound = now(self.alias) - timedelta(seconds=seconds)
-            rows = snapshot_rows(self.alias).filter(owner_id__in=owner_ids, updated_at__gte=bound)
+            rows = snapshot_rows(self.alias).filter(owner_id__in=owner_ids)
+            rows = rows.filter(**self._changed_in(seconds))
             visible = rows.filter(unexpired(self.alias))
             newest = visible.order_by("-updated_at", "-id")[:MOST_CHANGED]
             return [snapshot_of(row) for row in newest][::-1]
@@ -363,6 +373,18 @@ class OrmLedger:
             rows = rows.filter(id__lt=page.after)
         return [snapshot_of(row) for row in rows.order_by("-id")[: page.limit]]
 
+    def ended_lately(self, owner_id: str, tenant_id: str | None, seconds: float) -> list[UUID]:
+        theirs = self._rows().filter(owner_id=owner_id, tenant_id=tenant_id)
+        ended = theirs.filter(status__in=sorted(FINAL), **self._changed_in(seconds))
+        newest = ended.order_by("-updated_at", "-id").values_list("id", flat=True)
+        return list(newest[:MOST_CHANGED])
+
+    def _changed_in(self, seconds: float) -> dict[str, Any]:
+        """The rows of the last so many seconds; not those of a clock that was ahead, for ever."""
+        at = now(self.alias)
+        since = at - timedelta(seconds=seconds)
+        return {"updated_at__gte": since, "updated_at__lte": at + TOLERANCE}
+
     def _patiently(self, read: Callable[[], T]) -> T:
         """Reads again on a new connection, where this thread's was lost and nothing hangs on it."""
         connection = connections[self.alias]
@@ -383,9 +405,10 @@ class OrmLedger:
 
     @retried
     def nth_newest(
-        self, owner_id: str | None, since: UUID, n: int, besides: Collection[UUID]
+        self, owner_id: str | None, since: UUID, until: UUID, n: int, besides: Collection[UUID]
     ) -> UUID | None:
-        started = self._rows().filter(owner_id=owner_id, id__gte=since).order_by("-id")
+        started = self._rows().filter(owner_id=owner_id, id__gte=since, id__lt=until)
+        started = started.order_by("-id")
         if besides:
             started = started.exclude(id__in=besides)
         return self._patiently(started.values_list("id", flat=True)[n - 1 : n].first)

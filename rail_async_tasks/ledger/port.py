@@ -12,7 +12,7 @@ A ledger must hold these, and `tests/contract/test_ledger.py` holds every ledger
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
@@ -25,6 +25,13 @@ from rail_async_tasks.states import FINAL, Status
 # process that died leaves behind is taken for an orphan only after `INLINE_SECONDS`.
 INLINE_HOLDER = UUID(int=1)
 INLINE_SECONDS = 86400.0
+
+# A time that was stored with the ledger's clock, and is further ahead of it than this, was stored
+# while the clock was ahead. Processes on one SQLite file may differ by a little.
+TOLERANCE = timedelta(seconds=60)
+# Nothing in a pending row says whether it waits for a delay or for a time of day. It is taken for a
+# delay where the clock was ahead by more than this; else it begins late, by no more than this.
+LONGEST_DELAY_LATE = timedelta(days=1)
 
 
 class NewExecution(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -297,6 +304,10 @@ class Leases(Protocol):
         """Whether the lease goes on, for so long; False once the runtime was found dead."""
         ...
 
+    def left(self, runtime_id: UUID) -> float | None:
+        """Seconds until the lease lapses, by the ledger's clock; None where there is none."""
+        ...
+
     def end(self, runtime_id: UUID) -> None:
         """The runtime is no more: what it still holds is for others."""
         ...
@@ -380,6 +391,21 @@ class Ledger(Protocol):
         """Takes a schedule's tick and creates its execution, un-held, in one transaction.
 
         None where that tick, or a later one, was taken before.
+        """
+        ...
+
+    async def set_back(self, name: str, latest: datetime, to: datetime) -> bool:
+        """Sets the last tick of a schedule back that lies beyond the latest it may be.
+
+        Whether it did.
+        """
+        ...
+
+    async def correct_times(self, ttl: float | None, hold: float) -> int:
+        """Corrects times that were stored while the clock was ahead; returns of how many rows.
+
+        What such a row waits for is put off for as long as was meant, from now on. `ttl` is how
+        long finished rows are kept, `hold` the longest reservation of a failure callback. Seconds.
         """
         ...
 
@@ -486,6 +512,13 @@ class Ledger(Protocol):
 
     def page(self, page: Page) -> list[TaskSnapshot]: ...
 
+    def ended_lately(self, owner_id: str, tenant_id: str | None, seconds: float) -> list[UUID]:
+        """The owner's executions, within a tenant, that ended in the last so many seconds.
+
+        By the ledger's clock. At most as many as `changed_lately` returns: those that ended last.
+        """
+        ...
+
     def count_waiting(self, owner_id: str | None, at_most: int) -> int:
         """How many executions wait, delayed and retrying ones included: the owner's, or all.
 
@@ -494,11 +527,11 @@ class Ledger(Protocol):
         ...
 
     def nth_newest(
-        self, owner_id: str | None, since: UUID, n: int, besides: Collection[UUID]
+        self, owner_id: str | None, since: UUID, until: UUID, n: int, besides: Collection[UUID]
     ) -> UUID | None:
         """The owner's (or nobody's) `n`-th newest execution; None if it is older than `since`.
 
-        Those in `besides` do not count.
+        Those from `until` on, and those in `besides`, do not count.
         """
         ...
 

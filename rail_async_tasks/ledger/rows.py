@@ -37,6 +37,16 @@ def storable(at: datetime) -> datetime:
     return at if settings.USE_TZ else timezone.make_naive(at, timezone.get_default_timezone())
 
 
+def unambiguous(at: datetime, alias: str) -> datetime:
+    """An aware time as a column holds it that only this package reads: never as a local one.
+
+    Where clocks are put back an hour of local times comes twice, and compares wrongly.
+    """
+    if settings.USE_TZ or connections[alias].vendor == "postgresql":
+        return at
+    return timezone.make_naive(at, UTC)
+
+
 def snapshot_of(row: TaskExecution) -> TaskSnapshot:
     """The row as it stands."""
     return TaskSnapshot(

@@ -20,7 +20,7 @@ from django.db import DatabaseError
 
 from rail_async_tasks.conf import RateLimit, TaskSettings
 from rail_async_tasks.errors import BackendUnavailable, QueueFull, RateLimited
-from rail_async_tasks.ids import first_id_at, time_of
+from rail_async_tasks.ids import MAX_AHEAD, first_id_at, time_of
 from rail_async_tasks.ledger.port import Ledger
 
 logger = logging.getLogger("rail_async_tasks.runtime")
@@ -171,9 +171,9 @@ class Admission:
         left = rate.count - len(ahead)
         if left <= 0:
             raise RateLimited
-        since = first_id_at(now - rate.period)
+        since, until = first_id_at(now - rate.period), first_id_at(now + MAX_AHEAD)
         try:
-            newest = self._ledger.nth_newest(limits.owner_id, since, left, besides=ahead)
+            newest = self._ledger.nth_newest(limits.owner_id, since, until, left, besides=ahead)
         except DatabaseError as error:
             raise BackendUnavailable("The task could not be stored: the database fails.") from error
         if newest is not None:

@@ -6,6 +6,10 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from rail_async_tasks.bus.trouble import Trouble
+from rail_async_tasks.runtime.supervision import is_of_row
+from rail_async_tasks.text import describe
+
 if TYPE_CHECKING:
     from rail_async_tasks.runtime.runtime import Runtime
 
@@ -26,6 +30,7 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()  # it has nothing to do, or had not when it looked last
         self._next_due: float | None = None  # by the loop's clock
+        self._trouble = Trouble("A claim failed", f"The next try is in {FAILURE_PAUSE:g} s", logger)
         self.claims = 0
 
     def wake(self) -> None:
@@ -63,7 +68,7 @@ class Dispatcher:
                 if runtime.holding:
                     await self._claim()
             except Exception as error:
-                logger.warning("A claim failed, next try in %g s: %s", FAILURE_PAUSE, error)
+                self._trouble.failed(describe(error), error if is_of_row(error) else None)
                 logger.debug("The claim that failed", exc_info=True)
                 await asyncio.sleep(FAILURE_PAUSE)
                 runtime.slots.expect_all()
@@ -111,6 +116,7 @@ class Dispatcher:
             runtime.slots.learn(None)
             raise
         self.claims += 1
+        self._trouble.over()
         runtime.slots.learn(plan)
         for claimed in due.claimed:
             try:

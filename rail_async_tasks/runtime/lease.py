@@ -23,6 +23,9 @@ logger = logging.getLogger("rail_async_tasks.runtime")
 # Of the lease: how often it is renewed, and how long before its end the process gives it up.
 RENEWALS = 5
 MARGIN = 0.2
+# A lease that has less left by the ledger's clock than by ours, by this share of it, tells that the
+# ledger's was set ahead. Less is no danger to a process that renews in time.
+CLOCK_SHARE = 0.3
 # How often (seconds) the thread looks whether there is something to do.
 LOOK = 0.25
 # Dead runtimes' rows are looked through this often, in seconds.
@@ -52,6 +55,14 @@ class Term:
         if self._last_good is None or sent_at - self._last_good > self.seconds:
             self._good_since = sent_at
         self._last_good = sent_at
+
+    def left(self, now: float) -> float:
+        """Seconds until others may take this process for dead, as far as it knows."""
+        return 0.0 if self._last_good is None else self._last_good + self.seconds - now
+
+    def clock_was_set(self, now: float) -> None:
+        """By the ledger's clock every lease has lapsed, and nobody is to blame."""
+        self._good_since = now
 
     def lost(self) -> None:
         """The lease is over. The next one begins with `renewed`."""
@@ -181,6 +192,8 @@ class Lease:
         sent_at = boottime()
         try:
             current = self._id
+            if current is not None:
+                self._notice_clock(current)
             if current is None:
                 self._begin(sent_at)
             elif self._leases.renew(current, self._seconds):
@@ -216,6 +229,25 @@ class Lease:
         with self._lock:
             if self._id == runtime_id:  # the loop has not given it up meanwhile
                 self._term.renewed(sent_at)
+
+    def _notice_clock(self, current: UUID) -> None:
+        """Judges nobody for one lease after the ledger's clock was set ahead.
+
+        Then this process's own lease, too, has less left by that clock than since its last renewal.
+        """
+        with self._lock:
+            if not self._term.may_judge(boottime()):
+                return
+        left = self._leases.left(current)
+        now = boottime()
+        with self._lock:
+            if left is None or left > self._term.left(now) - self._seconds * CLOCK_SHARE:
+                return
+            self._term.clock_was_set(now)
+        logger.warning(
+            "The clock of the database was set ahead, or this process was held up: for %g s no"
+            " process is taken for dead", self._seconds,
+        )  # fmt: skip
 
     def _judge(self) -> None:
         with self._lock:

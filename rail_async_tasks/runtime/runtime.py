@@ -15,7 +15,6 @@ from uuid import UUID
 import anyio
 import msgspec
 from anyio.abc import TaskGroup
-from django.db import DatabaseError, DataError, IntegrityError, InterfaceError
 
 from rail_async_tasks.bus.port import Bus
 from rail_async_tasks.conf import TaskSettings
@@ -48,6 +47,7 @@ from rail_async_tasks.runtime.lease import Lease
 from rail_async_tasks.runtime.observers import observers_for
 from rail_async_tasks.runtime.sender import Sender
 from rail_async_tasks.runtime.slots import QueueLimits, Slots
+from rail_async_tasks.runtime.supervision import is_of_row, supervise
 from rail_async_tasks.runtime.sweeper import Sweeper
 from rail_async_tasks.runtime.threads import DaemonThreads, OrmLanes
 from rail_async_tasks.runtime.verdict import Interruption, Terms
@@ -209,14 +209,18 @@ class Runtime:
         return not self.loop.is_closed() and self._host is not None and not self._host.done()
 
     async def _main(self) -> None:
+        ending = asyncio.Event()
         try:
             async with anyio.create_task_group() as group:
                 self._group = group
-                group.start_soon(self._dispatcher.run)
-                group.start_soon(self._sweeper.run)
-                group.start_soon(self._sweeper.find_told_cancels)
-                group.start_soon(self._cleaner.run)
-                group.start_soon(self._cron.run)
+                for name, part in (
+                    ("dispatcher", self._dispatcher.run),
+                    ("sweeper", self._sweeper.run),
+                    ("search for cancels", self._sweeper.find_told_cancels),
+                    ("clean-up", self._cleaner.run),
+                    ("cron", self._cron.run),
+                ):
+                    group.start_soon(supervise, name, part, ending)
                 self._ready.set()
                 try:
                     await self._workers.hire(group)
@@ -227,6 +231,7 @@ class Runtime:
                     )
                     self.draining = True
                     self._drained.set()
+                    ending.set()
                     self._dispatcher.wake()
                     self._sweeper.stop()
                     self._cleaner.stop()
@@ -706,6 +711,11 @@ class Runtime:
             )
 
     @property
+    def failing_schedules(self) -> list[str]:
+        """The tasks that their schedules could not start when last they tried."""
+        return self._cron.failing
+
+    @property
     def blocked(self) -> int:
         """How often something held the event loop for over a second."""
         return self._watchdog.blocked
@@ -727,13 +737,6 @@ class Runtime:
 def unavailable() -> BackendUnavailable:
     """What the caller of a creation is told when the database does not answer."""
     return BackendUnavailable("The task could not be stored: the database has failed.")
-
-
-def is_of_row(error: BaseException) -> bool:
-    """Whether it is what was to be written that is wrong, and not the database."""
-    if isinstance(error, DataError | IntegrityError):
-        return True
-    return not isinstance(error, DatabaseError | InterfaceError)
 
 
 def refusal(error: BaseException) -> BaseException:

@@ -1,8 +1,15 @@
-"""Schedules: when a task with `cron` is due. The only module that knows cronsim."""
+"""Schedules: when a task with `cron` is due. The only module that knows cronsim.
+
+cronsim computes with local times that have no zone; this module maps each to the moments at which a
+clock in the project's zone shows it. Where the clocks are put forward that is no moment, where they
+are put back it is two. As in Debian's cron, a schedule that names its minutes and its hours runs
+once in either case: at the end of the gap, and at the first of the two. Any other schedule follows
+the clock: it has no tick in the gap, and ticks in both of the hours that look the same.
+"""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING
 
 from django.utils import timezone
@@ -11,6 +18,9 @@ from rail_async_tasks.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from cronsim import CronSim
+
+DAY = timedelta(days=1)
+MINUTE = timedelta(minutes=1)
 
 
 class Schedule:
@@ -22,33 +32,73 @@ class Schedule:
 
     def __init__(self, expression: str) -> None:
         self._expression = expression
+        fields = expression.split()
+        names_hours = not any(field.startswith("*") for field in fields[:2])
+        self._once = len(fields) == 5 and names_hours
         self.after(datetime.now(UTC))
 
     def after(self, moment: datetime) -> datetime | None:
         """The first tick after that aware time, in UTC; None if there is none to come."""
-        return self._first(self._from(moment))
+        zone = timezone.get_default_timezone()
+        # Local times that have passed already, but come again, are ticks to come.
+        start = _local(moment, zone) - _repeated(moment, moment + DAY, zone)
+        found: datetime | None = None
+        for local in self._ticks(start):
+            moments = self._moments(local, zone)
+            found = min((it for it in (*moments, found) if it and it > moment), default=None)
+            # The second moment of one tick may come after the first of later ones.
+            if found and moments and moments[0] >= found:
+                break
+        return found
 
     def latest(self, moment: datetime) -> datetime | None:
         """The last tick before that aware time, in UTC."""
-        return self._first(self._from(moment, reverse=True))
+        zone = timezone.get_default_timezone()
+        start = _local(moment, zone) + _repeated(moment - DAY, moment, zone)
+        found: datetime | None = None
+        for local in self._ticks(start, reverse=True):
+            moments = self._moments(local, zone)
+            found = max((it for it in (*moments, found) if it and it < moment), default=None)
+            if found and moments and moments[-1] <= found:
+                break
+        return found
 
-    def _from(self, moment: datetime, *, reverse: bool = False) -> CronSim:
+    def _ticks(self, start: datetime, *, reverse: bool = False) -> CronSim:
+        """The local times that the expression names, from `start` on, which is not among them."""
         try:
             from cronsim import CronSim, CronSimError
         except ImportError as error:
             raise ConfigurationError(
                 'Tasks with cron need the package cronsim: pip install "rail_async_tasks[cron]".'
             ) from error
-        local = moment.astimezone(timezone.get_default_timezone())
         try:
-            return CronSim(self._expression, local, reverse=reverse)
-        except CronSimError as error:
+            return CronSim(self._expression, start, reverse=reverse)
+        except (CronSimError, ValueError) as error:
             raise ConfigurationError(
                 f"{self._expression!r} is no cron expression ({error}). Write five fields: minute,"
                 ' hour, day, month, weekday; for example "*/5 * * * *".'
             ) from error
 
-    @staticmethod
-    def _first(ticks: CronSim) -> datetime | None:
-        found = next(ticks, None)
-        return None if found is None else found.astimezone(UTC)
+    def _moments(self, local: datetime, zone: tzinfo) -> list[datetime]:
+        """When to run for that local time, in order: at one moment, as a rule."""
+        first, second = (
+            local.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1)
+        )  # fmt: skip
+        if _local(first, zone) == local:
+            return [first] if first == second or self._once else [first, second]
+        if not self._once:
+            return []
+        while _local(local.replace(tzinfo=zone).astimezone(UTC), zone) != local:
+            local += MINUTE
+        return [local.replace(tzinfo=zone).astimezone(UTC)]
+
+
+def _local(moment: datetime, zone: tzinfo) -> datetime:
+    """What a clock in the zone shows then, without the zone."""
+    return moment.astimezone(zone).replace(tzinfo=None, fold=0)
+
+
+def _repeated(since: datetime, until: datetime, zone: tzinfo) -> timedelta:
+    """How much local time comes twice because the clocks are put back between the two moments."""
+    passed = _local(until, zone) - _local(since, zone)
+    return max(until - since - passed, timedelta(0))

@@ -6,10 +6,16 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from rail_async_tasks.bus.trouble import Trouble
 from rail_async_tasks.events import owner_of, task_id_of
+from rail_async_tasks.runtime.failures import INLINE_HOLD
+from rail_async_tasks.runtime.lease import boottime
+from rail_async_tasks.runtime.supervision import is_of_row
+from rail_async_tasks.text import describe
 
 if TYPE_CHECKING:
     from rail_async_tasks.runtime.runtime import Runtime
@@ -20,11 +26,13 @@ logger = logging.getLogger("rail_async_tasks.runtime")
 INTERVAL = 1.0
 # Between two looks for cancels that other processes have told of, in seconds.
 PAUSE = 0.1
-# Every so many looks: watched executions that run elsewhere; queues that no setting names.
+# Every so many looks: watched executions that run elsewhere, queues that no setting names, rows
+# that are held, names that nobody knows, times of a clock that was ahead.
 WATCHED_EVERY = 2
 QUEUES_EVERY = 30
 HELD_EVERY = 5
 NAMES_EVERY = 10
+TIMES_EVERY = 60
 # By how much (seconds) the looks at an owner's changes overlap: a change shows only with its
 # commit, and a look may wait for its turn. A watcher sees none of it twice.
 OVERLAP = 5.0
@@ -37,8 +45,9 @@ class Sweeper:
         self._runtime = runtime
         self._stop = asyncio.Event()
         self._cancels_told = asyncio.Event()
-        self._owners_read_at = time.monotonic()
-        self._failing = False  # the last look has: it was told
+        self._owners_read_at = boottime()  # others go on while this machine sleeps
+        # By look: its failures in a row.
+        self._troubles: dict[str, Trouble] = {}
         self._unknown_rows: set[UUID] = set()
         self._unknown_names: dict[str, float] = {}
 
@@ -57,10 +66,7 @@ class Sweeper:
             if self._stop.is_set():
                 return
             self._cancels_told.clear()
-            try:
-                await self._find_cancels()
-            except Exception as error:
-                logger.warning("A look at the ledger failed: %s", error)
+            await self._safely("cancels", self._find_cancels)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), PAUSE)
 
@@ -68,40 +74,50 @@ class Sweeper:
         looks = 0
         look: asyncio.Task[None] | None = None
         while not self._stop.is_set():
-            self._runtime.give_up_waiting()
-            self._runtime.check_lease()
+            try:
+                self._runtime.give_up_waiting()
+            finally:
+                self._runtime.check_lease()
             # A look waits for as long as the database is away; the callers above must not.
             if look is None or look.done():
-                look = asyncio.create_task(self._look_safely(looks))
+                look = asyncio.create_task(self._look(looks))
                 looks += 1
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), INTERVAL)
         if look is not None:
             look.cancel()
 
-    async def _look_safely(self, looks: int) -> None:
-        try:
-            await self._look(looks)
-        except Exception as error:
-            if not self._failing:
-                logger.warning("A look at the ledger failed: %s", error)
-            self._failing = True
-        else:
-            self._failing = False
-
     async def _look(self, looks: int) -> None:
+        """Each look by itself: one that fails keeps none of the others from being taken."""
         if self._runtime.attempts:
-            await self._find_cancels()
+            await self._safely("cancels", self._find_cancels)
         if looks % WATCHED_EVERY == 0:
-            await self._reread_watched()
-            await self._reread_owners()
+            await self._safely("watched tasks", self._reread_watched)
+            await self._safely("watched owners", self._reread_owners)
         if looks % HELD_EVERY == 0:
-            await self._find_unknown_rows()
+            await self._safely("running tasks", self._find_unknown_rows)
         if looks % QUEUES_EVERY == 0:
-            await self._find_queues()
+            await self._safely("queues", self._find_queues)
         if looks % NAMES_EVERY == 0:
-            await self._find_unknown_names()
-            await self._runtime.callbacks.find_overdue()
+            await self._safely("unknown names", self._find_unknown_names)
+            await self._safely("failure callbacks", self._runtime.callbacks.find_overdue)
+        if looks % TIMES_EVERY == 0:
+            await self._safely("wrong times", self._correct_times)
+
+    async def _safely(self, what: str, look: Callable[[], Awaitable[None]]) -> None:
+        """Takes a look. A failure is logged, and it is taken again when its turn comes."""
+        trouble = self._troubles.get(what)
+        try:
+            await look()
+        except Exception as error:
+            if trouble is None:
+                trouble = self._troubles[what] = Trouble(
+                    f"A look at the ledger failed, for {what}", "It is taken again", logger
+                )
+            trouble.failed(describe(error), error if is_of_row(error) else None)
+        else:
+            if trouble is not None:
+                trouble.over()
 
     async def _find_cancels(self) -> None:
         for execution_id in await self._runtime.ledger.cancels_for(self._runtime.id):
@@ -124,7 +140,7 @@ class Sweeper:
 
     async def _reread_owners(self) -> None:
         """The same for watchers of all that an owner does."""
-        began = time.monotonic()
+        began = boottime()
         owners = {owner_of(topic) for topic in self._runtime.bus.watched()} - {None}
         since = self._owners_read_at if owners else began
         wanted = [owner_id for owner_id in owners if owner_id is not None]
@@ -162,3 +178,12 @@ class Sweeper:
     async def _find_queues(self) -> None:
         for queue in await self._runtime.ledger.queues():
             self._runtime.slots.know(queue)
+
+    async def _correct_times(self) -> None:
+        ttl = self._runtime.settings.result_ttl_seconds
+        count = await self._runtime.ledger.correct_times(ttl, INLINE_HOLD)
+        if count:
+            logger.warning(
+                "%d rows had times from the future: the clock of the database (on SQLite, of this"
+                " machine) was ahead. They are corrected; see that it is kept by NTP.", count,
+            )  # fmt: skip

@@ -26,11 +26,11 @@ import pytest
 from asgiref.sync import async_to_sync
 
 from rail_async_tasks import TaskCancelled, TaskFailed, TaskHandle, service
-from rail_async_tasks.access import SYSTEM
+from rail_async_tasks.access import SYSTEM, Viewer
 from rail_async_tasks.backends import get_backend
 from rail_async_tasks.backends.broker import BrokerBackend
 from rail_async_tasks.conf import TaskSettings, get_settings
-from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.events import TaskSnapshot, owner_topic
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.port import Dispatch
 from rail_async_tasks.models import TaskExecution, TaskRuntime
@@ -265,6 +265,28 @@ class BackendContract:
                 return [it async for it in snapshots]
 
         return async_to_sync(watch)()
+
+    def test_a_late_watcher_sees_nothing_that_ended_before(self) -> None:
+        """Of an owner's tasks, also once what changed lately was read again for all watchers."""
+        owner = uuid.uuid4().hex
+        for n in range(2):
+            assert self.ends(tasks.add.using(owner=owner).enqueue(a=n, b=1)).status == "completed"
+
+        async def watch() -> tuple[uuid.UUID, list[TaskSnapshot]]:
+            snapshots = service.watch_mine(Viewer(owner))
+            async with asyncio.timeout(self.patience + 5), aclosing(snapshots):
+                first = asyncio.ensure_future(anext(snapshots))
+                while owner_topic(owner, None) not in host.bus().watched():  # noqa: ASYNC110
+                    await asyncio.sleep(0.005)
+                # Longer than the time between two such reads.
+                last = await tasks.hold.using(owner=owner).aenqueue(seconds=2.5)
+                seen = [await first]
+                while not seen[-1].is_final or seen[-1].id != last.id:
+                    seen.append(await anext(snapshots))
+                return last.id, seen
+
+        last_id, seen = async_to_sync(watch)()
+        assert {it.id for it in seen} == {last_id}
 
     # --- what a broker may do ---
 

@@ -167,6 +167,21 @@ async def test_what_an_owner_has_changed_lately(kit: Kit) -> None:
     assert await kit.ledger.changed_lately(["3"], 60) == []
 
 
+async def test_what_an_owner_has_that_ended_lately(kit: Kit) -> None:
+    """Ids of that owner's alone, within the tenant; nothing that is unfinished."""
+    done = await kit.in_state(Status.COMPLETED, owner_id="1")
+    await kit.in_state(Status.COMPLETED, owner_id="1", tenant_id="t")
+    await kit.in_state(Status.COMPLETED, owner_id="2")
+    await kit.in_state(Status.COMPLETED)
+    await kit.running(owner_id="1")
+    cancelled = await kit.waiting(owner_id="1")
+    await kit.cancel(cancelled)
+    ended = kit.ledger.ended_lately
+    assert set(await kit.here(ended, "1", None, 60)) == {done.snapshot.id, cancelled}
+    assert len(await kit.here(ended, "1", "t", 60)) == 1
+    assert await kit.here(ended, "1", None, -60) == []
+
+
 async def test_a_ledger_tells_how_its_writers_do(kit: Kit) -> None:
     """What was written is counted; nothing waits and nothing fails. Memory has no writers."""
     await kit.waiting()

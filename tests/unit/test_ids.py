@@ -41,6 +41,18 @@ def test_ids_grow_under_a_clock_that_stands_still_or_steps_back(
     assert {it.version for it in made} == {7}
 
 
+def test_ids_follow_a_clock_that_was_far_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it is right again; else all later ones would be ahead too."""
+    now = time.time_ns
+    with monkeypatch.context() as patch:
+        patch.setattr(ids.time, "time_ns", lambda: now() + 3600 * 10**9)
+        ahead = new_id()
+    made = [new_id() for _ in range(100)]
+    assert made == sorted(set(made))
+    assert made[-1] < ahead
+    assert abs(ids.time_of(made[0]) - time.time()) < 20
+
+
 def test_threads_share_the_order() -> None:
     """Ids of one process are unique and, within a thread, grow."""
     made: list[list[UUID]] = [[] for _ in range(4)]

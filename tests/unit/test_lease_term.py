@@ -53,3 +53,17 @@ def test_a_lost_lease_begins_anew() -> None:
     assert not term.may_judge(121)
     term.renewed(122)
     assert not term.may_judge(123)
+
+
+def test_nobody_is_judged_for_a_lease_after_the_clock_was_set() -> None:
+    """By that clock all leases have lapsed, of those that renew theirs in time too."""
+    term = Term(10)
+    for at in range(100, 121, 2):
+        term.renewed(at)
+    assert term.left(121) == 9
+    term.clock_was_set(121)
+    for at in range(122, 131, 2):
+        term.renewed(at)
+        assert not term.may_judge(at)
+    term.renewed(132)
+    assert term.may_judge(132)

@@ -1,0 +1,213 @@
+"""One schedule that fails, and parts of the runtime that do: all others go on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from cryptography.fernet import Fernet
+from django.test import AsyncClient
+
+from rail_async_tasks import task
+from rail_async_tasks.bus import trouble
+from rail_async_tasks.definition import TaskDefinition
+from rail_async_tasks.runtime import cron, host, sweeper
+from rail_async_tasks.runtime.cleanup import Cleaner
+from rail_async_tasks.runtime.cron import Cron
+from rail_async_tasks.runtime.dispatcher import Dispatcher
+from rail_async_tasks.runtime.runtime import Runtime
+from rail_async_tasks.runtime.sweeper import Sweeper
+from tests.integration.conftest import Configure, in_memory, on_databases
+from tests.integration.test_cron import EveryHalfSecond
+from tests.integration.waiting import PATIENCE, until
+
+pytestmark = pytest.mark.usefixtures("ends_cleanly")
+
+READY = "/tasks/health/ready"
+runs: Counter[str] = Counter()
+
+
+class Often(EveryHalfSecond):
+    """A tick every twentieth of a second."""
+
+    STEP = 0.05
+
+    def after(self, moment: datetime) -> datetime:
+        return datetime.fromtimestamp((moment.timestamp() // self.STEP + 1) * self.STEP, UTC)
+
+    def latest(self, moment: datetime) -> datetime:
+        return self.after(moment) - timedelta(seconds=self.STEP)
+
+
+@pytest.fixture(autouse=True)
+async def quick(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """Schedules tick all the time, and nothing waits for long after a failure."""
+    monkeypatch.setattr(cron, "Schedule", Often)
+    monkeypatch.setattr(cron, "FAILURE_PAUSE", 0.02, raising=False)
+    monkeypatch.setattr(trouble, "LONGEST", 0.02)
+    runs.clear()
+    yield
+    await host.astop()
+
+
+def declare(name: str, **options: Any) -> None:
+    @task(name=name, cron="* * * * *", **options)
+    async def counted(secret: str = "hunter2") -> None:
+        runs[name] += 1
+
+
+async def more(name: str, times: int = 2) -> None:
+    """Returns when the task has run so many times from now on."""
+    enough = runs[name] + times
+    await until(lambda: runs[name] >= enough)
+
+
+def lines(caplog: pytest.LogCaptureFixture, name: str) -> list[str]:
+    """The ERROR lines that name the task."""
+    return [
+        it.getMessage() for it in caplog.records
+        if it.levelno == logging.ERROR and name in it.getMessage()
+    ]  # fmt: skip
+
+
+@on_databases
+async def test_a_schedule_that_can_not_start_its_task(
+    configure: Configure, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is named in the log with its remedy, and by `ready`; it runs once that is mended."""
+    declare("cron.sealed", unique=True, sensitive=["secret"])
+    declare("cron.well")
+    runtime = await host.aruntime()
+    await until(lambda: len(lines(caplog, "cron.sealed")) >= 2)  # tried again
+    await more("cron.well")
+    assert runtime.alive
+    assert 'set task_settings["encryption_keys"]' in lines(caplog, "cron.sealed")[0]
+    assert lines(caplog, "cron.well") == []
+    response = await AsyncClient().get(READY)
+    assert response.status_code == 200
+    assert response.json()["warnings"]["schedules"] == "failing: cron.sealed"
+    configure(encryption_keys=[Fernet.generate_key().decode()])
+    await more("cron.sealed")
+    assert "schedules" not in (await AsyncClient().get(READY)).json().get("warnings", {})
+
+
+class Wrong(Exception):
+    """What nobody expects."""
+
+
+def _raise(*args: Any, **keywords: Any) -> Any:
+    raise Wrong("as it was told")
+
+
+@in_memory
+@pytest.mark.parametrize("what", ["encode", "stored", "tick", "after", "arrived", "schedule"])
+async def test_any_error_of_a_schedule_is_its_own(
+    configure: Configure,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    what: str,
+) -> None:
+    """Wherever on the way from the tick to the row it comes from; the next tick is tried."""
+    declare("cron.bad")
+    declare("cron.well")
+    broken = True
+
+    def breaks(owner: Any, name: str, is_bad: Any) -> None:
+        original = getattr(owner, name)
+
+        def call(*args: Any, **keywords: Any) -> Any:
+            if broken and is_bad(args):
+                _raise()
+            return original(*args, **keywords)
+
+        monkeypatch.setattr(owner, name, call)
+
+    ledger = type(host.ledger())
+    match what:
+        case "encode" | "stored":
+            breaks(TaskDefinition, what, lambda args: args[0].name == "cron.bad")
+        case "tick" | "schedule":
+            breaks(ledger, what, lambda args: args[1] == "cron.bad")
+        case "after":
+            current = asyncio.current_task
+            breaks(Often, "after", lambda _: current().get_name() == "cron cron.bad")  # type: ignore[union-attr]
+        case "arrived":
+            breaks(Runtime, "arrived", lambda args: args[1].name == "cron.bad")
+    runtime = await host.aruntime()
+    await until(lambda: len(lines(caplog, "cron.bad")) >= 2)
+    await more("cron.well")
+    assert runtime.alive
+    assert runtime.failing_schedules == ["cron.bad"]
+    assert "as it was told" in lines(caplog, "cron.bad")[0]
+    broken = False
+    await more("cron.bad")
+    await until(lambda: runtime.failing_schedules == [])
+
+
+@in_memory
+@pytest.mark.parametrize(
+    ("part", "method"),
+    [
+        (Dispatcher, "_until_needed"),
+        (Sweeper, "run"),
+        (Sweeper, "find_told_cancels"),
+        (Cleaner, "_pause"),
+        (Cron, "run"),
+    ],
+)
+async def test_a_part_of_the_runtime_that_fails_is_started_again(
+    configure: Configure,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    part: type,
+    method: str,
+) -> None:
+    """With a traceback in the log; the runtime lives, and does what it did."""
+    monkeypatch.setattr(sweeper, "INTERVAL", 0.01)
+    declare("cron.well")
+    left = 2
+    original = getattr(part, method)
+
+    async def fails_at_first(*args: Any, **keywords: Any) -> Any:
+        nonlocal left
+        if left:
+            left -= 1
+            _raise()
+        return await original(*args, **keywords)
+
+    monkeypatch.setattr(part, method, fails_at_first)
+    runtime = await host.aruntime()
+    await until(lambda: left == 0)
+    await more("cron.well", 5)
+    assert runtime.alive
+
+
+@on_databases
+async def test_a_look_that_fails_keeps_none_of_the_others(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And is logged once, not every time."""
+    monkeypatch.setattr(sweeper, "INTERVAL", 0.01)
+    monkeypatch.setattr(sweeper, "QUEUES_EVERY", 1)
+    runtime = await host.aruntime()
+    asked = 0
+
+    async def reread(*args: Any) -> None:
+        _raise()
+
+    async def queues() -> list[str]:
+        nonlocal asked
+        asked += 1
+        return []
+
+    monkeypatch.setattr(runtime._sweeper, "_reread_watched", reread)
+    monkeypatch.setattr(runtime.ledger, "queues", queues)
+    await until(lambda: asked >= 20, PATIENCE)
+    told = [it for it in caplog.records if "A look at the ledger failed" in it.getMessage()]
+    assert len(told) == 1
+    assert "as it was told" in told[0].getMessage()

@@ -325,7 +325,12 @@ class MemoryLedger:
                 )
 
     def cancel(
-        self, execution_id: UUID, ttl: float | None, actor: str | None = None
+        self,
+        execution_id: UUID,
+        ttl: float | None,
+        actor: str | None = None,
+        *,
+        wait: bool = True,
     ) -> Cancelled | None:
         with self._lock:
             row = self._rows.get(execution_id)
@@ -392,7 +397,8 @@ class MemoryLedger:
 
     async def keep_callbacks(self, execution_ids: Collection[UUID], hold: float) -> None: ...
 
-    async def callbacks_made(self, execution_ids: Collection[UUID]) -> None: ...
+    async def callbacks_made(self, execution_ids: Collection[UUID]) -> set[UUID]:
+        return set()
 
     def callback_made_here(self, execution_id: UUID) -> None: ...
 

@@ -280,8 +280,8 @@ class OrmLedger:
 
     async def _delete_aside(self, delete: Callable[[], int]) -> int:
         """How many rows it deletes; 0 where rows of the project's that refer to them are locked."""
-        count = await self._look_once(lambda: self._try(delete))
-        return 0 if isinstance(count, RowLocked) else count
+        deleted = await self._look_once(lambda: self._try(delete))
+        return 0 if deleted is None else deleted[0]
 
     def dispatches(self) -> OrmDispatches:
         return OrmDispatches(self.alias, self._look, self._look_aside)
@@ -298,20 +298,20 @@ class OrmLedger:
     async def _unlocked(self, change: Callable[[], T]) -> T:
         """A change in a transaction that waits for locks here, not in the writer's thread."""
         looks = 1
-        while isinstance(made := await self._look(lambda: self._try(change)), RowLocked):
+        while (made := await self._look(lambda: self._try(change))) is None:
             await asyncio.sleep(delay_after(looks))
             looks += 1
-        return made
+        return made[0]
 
-    def _try(self, change: Callable[[], T]) -> T | RowLocked:
-        """Makes a change in a transaction that waits for no lock."""
+    def _try(self, change: Callable[[], T]) -> tuple[T] | None:
+        """What the change returns; None, and no change, where it would wait for a lock."""
         try:
             with without_waiting(connections[self.alias]):
-                return change()
+                return (change(),)
         except OperationalError as error:
             if not is_lock_refusal(error):
                 raise
-            return RowLocked()
+            return None
 
     async def _look_aside(self, read: Callable[[], T]) -> T:
         """By the writer that has less to do; on SQLite they are one."""

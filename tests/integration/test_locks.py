@@ -7,17 +7,14 @@ answered; only then does it let go, and what waited goes on.
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
 
-import psycopg
 import pytest
 from asgiref.sync import sync_to_async
-from django.db import connections, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from rail_async_tasks import Task, TaskHandle, service, task
@@ -30,8 +27,8 @@ from rail_async_tasks.ledger.port import Disposal, NewExecution
 from rail_async_tasks.models import TaskExecution, TaskSchedule
 from rail_async_tasks.runtime import host
 from tests.integration.conftest import Configure
+from tests.integration.locking import a_transaction, locked
 from tests.integration.waiting import final, until, until_status
-from tests.services.databases import database_url
 
 pytestmark = [
     pytest.mark.parametrize(
@@ -65,43 +62,6 @@ def ledger() -> OrmLedger:
     assert runtime is not None
     assert isinstance(runtime.ledger, OrmLedger)
     return runtime.ledger
-
-
-@contextmanager
-def a_transaction(work: Callable[[], Any]) -> Iterator[threading.Event]:
-    """Another thread does `work` in a transaction that is open until the event, or the end."""
-    begun, over = threading.Event(), threading.Event()
-
-    def run() -> None:
-        try:
-            with transaction.atomic():
-                work()
-                begun.set()
-                over.wait(60)
-        finally:
-            connections.close_all()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        assert begun.wait(20)
-        yield over
-    finally:
-        over.set()
-        thread.join(20)
-
-
-@contextmanager
-def locked(*ids: UUID, mode: str = "UPDATE") -> Iterator[psycopg.Connection[Any]]:
-    """The rows are locked by another connection; `rollback` lets go of them."""
-    with psycopg.connect(database_url()) as other:
-        other.execute(
-            "SELECT 1 FROM rail_async_tasks_execution WHERE id = ANY(%s)"
-            f" FOR {mode}".encode(),
-            [list(ids)],
-        )  # fmt: skip
-        yield other
-        other.rollback()
 
 
 async def five_others_run(add: Task) -> None:

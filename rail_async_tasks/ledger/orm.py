@@ -415,9 +415,10 @@ class OrmLedger:
         features = connections[self.alias].features
         wait = wait or self.in_transaction() or not features.has_select_for_update_skip_locked
         with transaction.atomic(using=self.alias):
-            if not wait and not list(unlocked(unfinished.only("id"))) and unfinished.exists():
+            free = wait or bool(list(unlocked(unfinished.only("id"))))
+            if not free and unfinished.exists():
                 raise RowLocked
-            changed = unfinished.update(
+            changed = free and unfinished.update(
                 cancel_requested=True,
                 updated_at=at,
                 seq=if_waiting(F("seq") + 1, "seq"),

@@ -176,20 +176,27 @@ class WriterSession:
         if statements:
             # One statement is a transaction by itself, without the round trips of BEGIN and COMMIT.
             together = statements > 1 or audited or work.by_row
-            with work.transaction(cursor) if together else nullcontext():
-                # A locked SQLite file is no lost answer: nothing was written.
-                remote = connection.vendor != "sqlite"
-                self.may_have_committed = remote and not together
-                if creates:
-                    made = work.create(cursor, [op.new for op in creates])
-                    results.update(zip(map(id, creates), made, strict=True))
-                if settles:
-                    ended = work.settle(cursor, [op.outcome for op in settles])
-                    results.update(zip(map(id, settles), ended, strict=True))
-                if keeps:
-                    superseded = {op.outcome.id for op in settles}
-                    work.progress(cursor, [op.progress for op in keeps], superseded)
-                self.may_have_committed = remote
+            try:
+                with work.group(cursor) if together else nullcontext():
+                    # A locked SQLite file is no lost answer: nothing was written.
+                    remote = connection.vendor != "sqlite"
+                    self.may_have_committed = remote and not together
+                    if creates:
+                        made = work.create(cursor, [op.new for op in creates])
+                        results.update(zip(map(id, creates), made, strict=True))
+                    if settles:
+                        ended = work.settle(cursor, [op.outcome for op in settles])
+                        results.update(zip(map(id, settles), ended, strict=True))
+                    if keeps:
+                        superseded = {op.outcome.id for op in settles}
+                        work.progress(cursor, [op.progress for op in keeps], superseded)
+                    self.may_have_committed = remote
+            except OperationalError as error:
+                if not (work.by_row and is_lock_refusal(error)):
+                    raise
+                # InnoDB's lock of a gap between keys: reads and claims go on.
+                results.update((id(op), AGAIN) for op in [*creates, *settles, *keeps])
+                settles = []
         unchanged = [op for op in settles if results[id(op)] is None]
         if unchanged:
             found = work.look_after([op.outcome for op in unchanged])
@@ -231,6 +238,10 @@ class Batch:
 
     def transaction(self, cursor: DriverCursor) -> AbstractContextManager[None]:
         return cursor.transaction()
+
+    def group(self, cursor: DriverCursor) -> AbstractContextManager[None]:
+        """A transaction for a batch of creations, outcomes and progress."""
+        return self.transaction(cursor)
 
     def _transaction(self, cursor: DriverCursor) -> AbstractContextManager[None]:
         """One where it takes one to change rows and to tell of it."""

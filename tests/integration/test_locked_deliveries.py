@@ -15,9 +15,9 @@ from rail_async_tasks.ledger.dispatches import OrmDispatches
 from rail_async_tasks.ledger.port import Wanted
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.runtime import host
-from tests.integration.locking import a_transaction, locked
 from tests.integration.test_broker import ListBroker, adds, broker, row, until_rows
 from tests.integration.waiting import final, until
+from tests.services.locking import a_transaction, locked
 
 __all__ = ["broker"]  # the fixture
 

@@ -27,8 +27,8 @@ from rail_async_tasks.ledger.port import Disposal, NewExecution
 from rail_async_tasks.models import TaskExecution, TaskSchedule
 from rail_async_tasks.runtime import host
 from tests.integration.conftest import Configure
-from tests.integration.locking import a_transaction, locked
 from tests.integration.waiting import final, until, until_status
+from tests.services.locking import a_transaction, locked
 
 pytestmark = [
     pytest.mark.parametrize(

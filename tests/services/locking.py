@@ -49,3 +49,13 @@ def locked(*ids: UUID, mode: str = "UPDATE") -> Iterator[psycopg.Connection[Any]
         )  # fmt: skip
         yield other
         other.rollback()
+
+
+@contextmanager
+def rows_locked(*ids: UUID) -> Iterator[threading.Event]:
+    """The same through Django, on any server: the rows of tasks are locked until the event."""
+    from rail_async_tasks.models import TaskExecution
+
+    rows = TaskExecution.objects.filter(id__in=ids).select_for_update()
+    with a_transaction(lambda: list(rows)) as over:
+        yield over

@@ -63,8 +63,9 @@ def update_unlocked(rows: QuerySet[M], **values: Any) -> Changed:
 def without_waiting(connection: BaseDatabaseWrapper) -> Iterator[None]:
     """An outermost transaction whose statements fail where they would wait for a row's lock.
 
-    See `is_lock_refusal`. SQLite has one lock for all writers; on it and on other databases than
-    PostgreSQL, MariaDB and MySQL statements wait as they do elsewhere.
+    See `is_lock_refusal`. Not for statements that skip locked rows: with no time to wait MariaDB
+    fails their COMMIT (error 1180). SQLite has one lock for all writers; on it, and on databases
+    other than PostgreSQL, MariaDB and MySQL, statements wait as they do elsewhere.
     """
     if connection.vendor == "mysql":
         # The least that MySQL takes is a second.

@@ -280,6 +280,8 @@ class OrmLedger:
 
     async def _delete_aside(self, delete: Callable[[], int]) -> int:
         """How many rows it deletes; 0 where rows of the project's that refer to them are locked."""
+        if connections[self.alias].vendor == "mysql":  # see `without_waiting`
+            return await self._look_once(delete)
         deleted = await self._look_once(lambda: self._try(delete))
         return 0 if deleted is None else deleted[0]
 

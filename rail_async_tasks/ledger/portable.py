@@ -70,9 +70,10 @@ class PortableBatch(Batch):
     def transaction(self, cursor: Cursor) -> AbstractContextManager[None]:
         return transaction.atomic(using=self._alias)
 
-    def group(self, cursor: Cursor) -> AbstractContextManager[None]:
-        # On MariaDB an insert may wait for a gap: see docs/databases.md.
-        return without_waiting(self._connection)
+    def group(self, cursor: Cursor, *, creates_only: bool) -> AbstractContextManager[None]:
+        # On MariaDB an insert may wait for a gap: see docs/databases.md. Rows that change are
+        # skipped where they are locked, which MariaDB does not do without a lock wait timeout.
+        return without_waiting(self._connection) if creates_only else self.transaction(cursor)
 
     def without_waiting(self, cursor: Cursor) -> AbstractContextManager[None]:
         return without_waiting(self._connection)

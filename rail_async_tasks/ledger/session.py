@@ -163,41 +163,12 @@ class WriterSession:
     def execute(self, batch: Sequence[Any]) -> list[Any]:
         self.may_have_committed = False
         connection, cursor = self._opened()
-        audited = get_settings().audit_enabled
-        work = batch_on(connection, audited=audited)
-        creates = [op for op in batch if type(op) is Create]
-        settles = [op for op in batch if type(op) is Settle]
-        keeps = [op for op in batch if type(op) is Keep]
-        results: dict[int, Any] = {}
-        if creates and creates[0].alone:
+        work = batch_on(connection, audited=get_settings().audit_enabled)
+        if type(batch[0]) is Create and batch[0].alone:
             self.may_have_committed = True
-            return [work.create_unique(cursor, creates[0].new)]
-        statements = bool(creates) + bool(settles) + bool(keeps)
-        if statements:
-            # One statement is a transaction by itself, without the round trips of BEGIN and COMMIT.
-            together = statements > 1 or audited or work.by_row
-            try:
-                with work.group(cursor) if together else nullcontext():
-                    # A locked SQLite file is no lost answer: nothing was written.
-                    remote = connection.vendor != "sqlite"
-                    self.may_have_committed = remote and not together
-                    if creates:
-                        made = work.create(cursor, [op.new for op in creates])
-                        results.update(zip(map(id, creates), made, strict=True))
-                    if settles:
-                        ended = work.settle(cursor, [op.outcome for op in settles])
-                        results.update(zip(map(id, settles), ended, strict=True))
-                    if keeps:
-                        superseded = {op.outcome.id for op in settles}
-                        work.progress(cursor, [op.progress for op in keeps], superseded)
-                    self.may_have_committed = remote
-            except OperationalError as error:
-                if not (work.by_row and is_lock_refusal(error)):
-                    raise
-                # InnoDB's lock of a gap between keys: reads and claims go on.
-                results.update((id(op), AGAIN) for op in [*creates, *settles, *keeps])
-                settles = []
-        unchanged = [op for op in settles if results[id(op)] is None]
+            return [work.create_unique(cursor, batch[0].new)]
+        results = self._write(work, cursor, batch)
+        unchanged = [op for op in batch if type(op) is Settle and results[id(op)] is None]
         if unchanged:
             found = work.look_after([op.outcome for op in unchanged])
             results.update(zip(map(id, unchanged), found, strict=True))
@@ -209,6 +180,43 @@ class WriterSession:
             elif type(op) is Look:
                 results[id(op)] = op.read()
         return [results.get(id(op)) for op in batch]
+
+    def _write(self, work: Batch, cursor: DriverCursor, batch: Sequence[Any]) -> dict[int, Any]:
+        """Writes the batch's creations, outcomes and progress; results by the operations' `id()`.
+
+        None for an outcome that has changed no row.
+        """
+        creates = [op for op in batch if type(op) is Create]
+        settles = [op for op in batch if type(op) is Settle]
+        keeps = [op for op in batch if type(op) is Keep]
+        statements = bool(creates) + bool(settles) + bool(keeps)
+        results: dict[int, Any] = {}
+        if not statements:
+            return results
+        # One statement is a transaction by itself, without the round trips of BEGIN and COMMIT.
+        together = statements > 1 or work.in_transactions
+        # A locked SQLite file is no lost answer: nothing was written.
+        remote = work.remote
+        group = work.group(cursor, creates_only=not settles and not keeps)
+        try:
+            with group if together else nullcontext():
+                self.may_have_committed = remote and not together
+                if creates:
+                    made = work.create(cursor, [op.new for op in creates])
+                    results.update(zip(map(id, creates), made, strict=True))
+                if settles:
+                    ended = work.settle(cursor, [op.outcome for op in settles])
+                    results.update(zip(map(id, settles), ended, strict=True))
+                if keeps:
+                    superseded = {op.outcome.id for op in settles}
+                    work.progress(cursor, [op.progress for op in keeps], superseded)
+                self.may_have_committed = remote
+        except OperationalError as error:
+            if not (work.by_row and creates and is_lock_refusal(error)):
+                raise
+            # InnoDB's lock of a gap between keys: claims and reads go on.
+            results = {id(op): AGAIN for op in [*creates, *settles, *keeps]}
+        return results
 
 
 def batch_on(connection: BaseDatabaseWrapper, *, audited: bool = False) -> Batch:
@@ -239,13 +247,23 @@ class Batch:
     def transaction(self, cursor: DriverCursor) -> AbstractContextManager[None]:
         return cursor.transaction()
 
-    def group(self, cursor: DriverCursor) -> AbstractContextManager[None]:
+    @property
+    def in_transactions(self) -> bool:
+        """Whether one kind of change takes several statements, and so a transaction."""
+        return self._audited or self.by_row
+
+    @property
+    def remote(self) -> bool:
+        """Whether an answer can be lost on its way from the database."""
+        return self._connection.vendor != "sqlite"
+
+    def group(self, cursor: DriverCursor, *, creates_only: bool) -> AbstractContextManager[None]:
         """A transaction for a batch of creations, outcomes and progress."""
         return self.transaction(cursor)
 
     def _transaction(self, cursor: DriverCursor) -> AbstractContextManager[None]:
         """One where it takes one to change rows and to tell of it."""
-        return self.transaction(cursor) if self._audited or self.by_row else nullcontext()
+        return self.transaction(cursor) if self.in_transactions else nullcontext()
 
     def _records(self, records: Iterable[Any]) -> list[Any]:
         return self._dialect.bind_records(records, self._clock)

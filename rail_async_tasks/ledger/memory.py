@@ -129,6 +129,8 @@ class MemoryLedger:
         else:
             heapq.heappush(self._delayed, (snapshot.run_after, snapshot.id))
 
+    def give_up_locked(self) -> None: ...
+
     async def claim(self, plan: ClaimPlan) -> Due:
         claimed: list[Claimed] = []
         token = new_id()

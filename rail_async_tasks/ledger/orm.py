@@ -119,6 +119,9 @@ class OrmLedger:
     def create(self, new: NewExecution, done: Callable[[Created | BaseException], None]) -> None:
         self.intake.submit(Create(new, done, time.monotonic() + CREATE_PATIENCE))
 
+    def give_up_locked(self) -> None:
+        self.intake.give_up_locked()
+
     async def claim(self, plan: ClaimPlan) -> Due:
         return await _answer(lambda done: self.intake.submit(Claim(plan, new_id(), done)))
 

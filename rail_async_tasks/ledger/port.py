@@ -356,6 +356,10 @@ class Ledger(Protocol):
         """Inserts a row; `done` gets what happened, on the loop. Idempotent by id."""
         ...
 
+    def give_up_locked(self) -> None:
+        """The process ends: creations fail from now on where they would wait for a lock."""
+        ...
+
     async def claim(self, plan: ClaimPlan) -> Due:
         """Clears `run_after` where its time has come, then claims what the plan asks for."""
         ...

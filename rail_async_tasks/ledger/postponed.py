@@ -27,6 +27,7 @@ SHARE = 0.01
 class _Waiting(msgspec.Struct, eq=False):
     operation: Any
     offers: int = 0
+    timer: asyncio.TimerHandle | None = None
     behind: list[Any] = msgspec.field(default_factory=list)
 
 
@@ -50,6 +51,7 @@ class Postponed:
         self._alone = 0
         self._in_doubt: set[int] = set()
         self._behind = 0
+        self._ending = False
 
     def __len__(self) -> int:
         """How many operations wait; they are no backlog of the writer."""
@@ -85,6 +87,15 @@ class Postponed:
         if overdue:
             self._report(overdue)
 
+    def end(self) -> None:
+        """Offers all once more, and then gives up those that have a limit, whatever it is."""
+        self._ending = True
+        for waiting in self._waiting.values():
+            if waiting.timer is not None:
+                waiting.timer.cancel()
+                waiting.timer = None
+                self._offer(waiting.operation)
+
     def reported(self, operation: Any, *, failed: bool) -> None:
         """The operation is over: those behind it are offered."""
         self._in_doubt.discard(id(operation))
@@ -107,8 +118,9 @@ class Postponed:
 
     def _is_overdue(self, operation: Any) -> bool:
         limit = operation.give_up_at
-        in_doubt = id(operation) in self._in_doubt
-        return limit is not None and not in_doubt and limit <= time.monotonic()
+        if limit is None or id(operation) in self._in_doubt:
+            return False
+        return self._ending or bool(limit <= time.monotonic())
 
     def _enter(self, operation: Any) -> _Waiting:
         waiting = self._waiting[id(operation)] = _Waiting(operation)
@@ -125,4 +137,9 @@ class Postponed:
             delay = max(delay, SHARE * self._alone)
         if operation.give_up_at is not None:
             delay = min(delay, max(operation.give_up_at - time.monotonic(), FIRST_DELAY))
-        asyncio.get_running_loop().call_later(delay, self._offer, operation)
+        loop = asyncio.get_running_loop()
+        waiting.timer = loop.call_later(delay, self._offer_again, waiting)
+
+    def _offer_again(self, waiting: _Waiting) -> None:
+        waiting.timer = None
+        self._offer(waiting.operation)

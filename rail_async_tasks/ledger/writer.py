@@ -115,6 +115,7 @@ class Writer:
         self._loop = loop
         self._ended = asyncio.Event()
         self._closed = False
+        self._postponed = Postponed(self._queue.put, self._deliver)
         threading.Thread(target=self._run, name=self._name, daemon=True).start()
 
     def submit(self, operation: Operation) -> None:
@@ -167,6 +168,10 @@ class Writer:
             waiter = asyncio.get_running_loop().create_future()
             self._idle.append(waiter)
             await waiter
+
+    def give_up_locked(self) -> None:
+        """Reports the operations with a limit that locks hold up, now and later, as failed."""
+        self._postponed.end()
 
     async def stop(self) -> None:
         """Flushes, then ends the thread and closes its connection."""

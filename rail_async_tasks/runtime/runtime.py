@@ -249,6 +249,7 @@ class Runtime:
             return
         self._closing = True
         self._save_progress()
+        self.ledger.give_up_locked()
         while self._creating or self._unsettled:
             self._settled.clear()
             await self._settled.wait()
@@ -746,8 +747,8 @@ def refusal(error: BaseException) -> BaseException:
     logger.error("A task could not be stored: %s", error)
     if isinstance(error, RowLocked):
         told = BackendUnavailable(
-            f"The task could not be stored: another transaction has held its unique key for"
-            f" {PATIENCE:g} s. Try again once that has ended."
+            "The task could not be stored: another transaction has held its unique key for too"
+            " long. Try again once that has ended."
         )
     else:
         told = unavailable()

@@ -180,6 +180,23 @@ async def test_a_key_that_is_held_for_too_long(store: str, monkeypatch: pytest.M
     assert await TaskExecution.objects.filter(name="locks.rebuild").acount() == 2
 
 
+async def test_a_process_ends_without_waiting_for_a_key(
+    store: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The caller hears of it; nothing is stored of the start, then or later."""
+    rebuild = rebuilds()
+    await final(await rebuild.aenqueue(key=0))
+    with a_transaction(lambda: rebuild.enqueue(key=1)):
+        starts = [asyncio.ensure_future(rebuild.aenqueue(key=1)) for _ in range(3)]
+        await until(lambda: ledger().intake.pending == 3)
+        await asyncio.wait_for(host.astop(), 20)
+        for start in starts:
+            with pytest.raises(BackendUnavailable):
+                await start
+    assert "could not be written" not in caplog.text  # it has not waited in vain
+    assert await TaskExecution.objects.filter(name="locks.rebuild").acount() == 2
+
+
 async def test_a_long_wait_for_a_key_costs_no_lease(store: str, configure: Configure) -> None:
     """The writer waits for nothing, so that it counts as writing."""
     configure(lease_seconds=1)

@@ -353,7 +353,7 @@ def delays(monkeypatch: pytest.MonkeyPatch, anyio_backend: Any) -> list[float]:
     timed = asyncio.BaseEventLoop.call_later
 
     def call_later(loop: Any, delay: float, callback: Any, *args: Any, **options: Any) -> Any:
-        if args and isinstance(args[0], Op):
+        if args and isinstance(getattr(args[0], "operation", None), Op):
             found.append(delay)
             delay = 0
         return timed(loop, delay, callback, *args, **options)

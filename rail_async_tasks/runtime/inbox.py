@@ -109,8 +109,7 @@ class Inbox:
             )
         except Exception:
             logger.exception("What a broker has brought can't be claimed")
-            for ends in arrived.values():
-                _tell(ends, False)
+            self._end_all(arrived)
             return
         for claimed in brought.claimed:
             self._looks.pop(claimed.snapshot.id, None)
@@ -127,6 +126,9 @@ class Inbox:
                 _tell(ends, False)
 
     def _wait_for_lock(self, execution_id: UUID, ends: list[asyncio.Future[bool]]) -> None:
+        if execution_id in self._locked:  # brought once more during the claim
+            self._locked[execution_id] += ends
+            return
         self._locked[execution_id] = ends
         looks = self._looks[execution_id] = self._looks.get(execution_id, 0) + 1
         self._runtime.loop.call_later(delay_after(looks), self._look_again, execution_id)
@@ -157,8 +159,13 @@ class Inbox:
                     break
                 await asyncio.sleep(delay_after(looks))
         finally:
-            for ends in arrived.values():
-                _tell(ends, False)
+            self._end_all(arrived)
+
+    def _end_all(self, arrived: dict[UUID, list[asyncio.Future[bool]]]) -> None:
+        """None of them is run here."""
+        for execution_id, ends in arrived.items():
+            self._looks.pop(execution_id, None)
+            _tell(ends, False)
 
 
 def _tell(ends: list[asyncio.Future[bool]], ran: bool) -> None:

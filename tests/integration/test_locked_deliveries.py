@@ -166,3 +166,31 @@ async def test_a_push_that_failed_is_taken_back_but_for_what_is_locked(
         assert (await row(held.id)).status == "pending"
         other.rollback()
     assert (await final(held)).result == 2
+
+
+async def test_what_is_brought_while_a_claim_of_it_is_on_its_way(
+    store: str, broker: ListBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It joins the delivery that waits for the lock: both are answered."""
+    broker.delivers = False
+    handle = await adds().aenqueue(a=1, b=1)
+    await until(lambda: broker.sent)
+    await until_rows(1, dispatched_at__isnull=False)
+    claim, deliveries, claims = OrmDispatches.claim, [], Counter[UUID]()
+
+    async def joined(self: OrmDispatches, wanted: Wanted) -> Any:
+        brought = await claim(self, wanted)
+        claims.update(wanted.ids)
+        if len(deliveries) < 3:
+            deliveries.append(broker.deliver(str(handle.id)))
+            await asyncio.sleep(0.01)  # it is on its way to the inbox
+        return brought
+
+    monkeypatch.setattr(OrmDispatches, "claim", joined)
+    with locked(handle.id) as other:
+        deliveries.append(broker.deliver(str(handle.id)))
+        await until(lambda: claims[handle.id] >= 4)
+        assert not any(delivery.done() for delivery in deliveries)
+        other.rollback()
+    await asyncio.wait_for(asyncio.gather(*deliveries), 20)
+    assert ((await row(handle.id)).attempts, refused()) == (1, 2)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -37,7 +38,8 @@ from rail_async_tasks.errors import (
 )
 from rail_async_tasks.events import TaskSnapshot, owner_topic, task_topic
 from rail_async_tasks.ids import new_id, parse_id
-from rail_async_tasks.ledger.port import Ledger, NewExecution, Page
+from rail_async_tasks.ledger.locks import delay_after
+from rail_async_tasks.ledger.port import Ledger, NewExecution, Page, RowLocked
 from rail_async_tasks.runtime import host
 from rail_async_tasks.runtime.admission import Entry, limits_for
 from rail_async_tasks.runtime.effective import effective
@@ -54,6 +56,8 @@ MAX_ID = 255  # characters: the width of the columns
 MAX_INT = 2**31 - 1
 # The most, in seconds, that the clocks of this machine and of the ledger are thought to differ.
 MAX_SKEW = 86400.0
+# How long a cancel waits for another transaction that holds the task's row, in seconds.
+LOCK_TIMEOUT = 30.0
 
 # How far back (seconds) a new watcher of an owner's tasks reads which ones have ended, so as not to
 # yield them. Further than a re-read looks back, and longer than the news of an end take to arrive.
@@ -411,7 +415,20 @@ async def acancel(viewer: Viewer, task_id: str | UUID) -> TaskSnapshot:
         TaskNotFound: as `aget`, or the task is not the viewer's to change.
         AlreadyFinal: it has ended, perhaps a moment ago.
     """
-    return await _on_ledger(lambda ledger: _cancel(ledger, viewer, task_id))
+    deadline = time.monotonic() + LOCK_TIMEOUT
+    looks = 0
+    while True:
+        # The thread may be shared by many: the wait for a lock is here.
+        try:
+            return await _on_ledger(lambda ledger: _cancel(ledger, viewer, task_id, wait=False))
+        except RowLocked as error:
+            if time.monotonic() > deadline:
+                raise BackendUnavailable(
+                    f"The task can't be cancelled: another transaction has held its row for"
+                    f" {LOCK_TIMEOUT:g} s. Try again once that has ended."
+                ) from error
+        looks += 1
+        await asyncio.sleep(delay_after(looks))
 
 
 def cancel(viewer: Viewer, task_id: str | UUID) -> TaskSnapshot:
@@ -419,10 +436,12 @@ def cancel(viewer: Viewer, task_id: str | UUID) -> TaskSnapshot:
     return _cancel(host.ledger(), viewer, task_id)
 
 
-def _cancel(ledger: Ledger, viewer: Viewer, task_id: str | UUID) -> TaskSnapshot:
+def _cancel(
+    ledger: Ledger, viewer: Viewer, task_id: str | UUID, *, wait: bool = True
+) -> TaskSnapshot:
     settings = get_settings()
     snapshot = _changeable(ledger, viewer, task_id)
-    cancelled = ledger.cancel(snapshot.id, settings.result_ttl_seconds, _actor(viewer))
+    cancelled = ledger.cancel(snapshot.id, settings.result_ttl_seconds, _actor(viewer), wait=wait)
     if cancelled is None:
         raise TaskNotFound
     if not cancelled.changed:

@@ -20,8 +20,14 @@ from django.db.models import F, Q, QuerySet
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger import audit
+from rail_async_tasks.ledger.locks import unlocked, update_unlocked
 from rail_async_tasks.ledger.port import Brought, Claimed, Dispatch, Wanted
-from rail_async_tasks.ledger.rows import clock, snapshot_of, snapshot_rows, storable
+from rail_async_tasks.ledger.rows import (
+    clock,
+    snapshot_of,
+    snapshot_rows,
+    storable,
+)
 from rail_async_tasks.ledger.session import batch_on
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.states import WAITING, Status
@@ -56,8 +62,9 @@ class OrmDispatches:
         found: list[Dispatch] = await self._aside(lambda: self._send(queue, backend, window, limit))
         return found
 
-    async def unsend(self, dispatches: Sequence[Dispatch]) -> None:
-        await self._look(lambda: self._unsend(dispatches))
+    async def unsend(self, dispatches: Sequence[Dispatch]) -> list[Dispatch]:
+        locked: list[Dispatch] = await self._look(lambda: self._unsend(dispatches))
+        return locked
 
     async def under_way(
         self, backend: str, seconds: float, after: UUID | None, limit: int
@@ -67,8 +74,9 @@ class OrmDispatches:
         )
         return found
 
-    async def release(self, execution_ids: Collection[UUID]) -> None:
-        await self._look(lambda: self._release(execution_ids))
+    async def release(self, execution_ids: Collection[UUID]) -> set[UUID]:
+        locked: set[UUID] = await self._look(lambda: self._release(execution_ids))
+        return locked
 
     async def claim(self, wanted: Wanted) -> Brought:
         token = new_id()  # the same at every try: what an unanswered one has claimed is found by it
@@ -102,15 +110,18 @@ class OrmDispatches:
         if limit <= 0:
             return []
         ordered = rows.only(*_COLUMNS).order_by("-priority", "id")
-        return list(self._locked(ordered)[:limit])
+        return list(unlocked(ordered)[:limit])
 
-    def _unsend(self, dispatches: Sequence[Dispatch]) -> None:
-        numbers: dict[int, list[UUID]] = {}
+    def _unsend(self, dispatches: Sequence[Dispatch]) -> list[Dispatch]:
+        numbers: dict[int, dict[UUID, Dispatch]] = {}
         for dispatch in dispatches:
-            numbers.setdefault(dispatch.number, []).append(dispatch.id)
-        for number, ids in numbers.items():
+            numbers.setdefault(dispatch.number, {})[dispatch.id] = dispatch
+        locked = []
+        for number, by_id in numbers.items():
             # Not what another process has sent since then.
-            self._waiting().filter(id__in=ids, dispatches=number).update(dispatched_at=None)
+            sent = self._under_way_now(by_id).filter(dispatches=number)
+            locked += [by_id[it] for it in update_unlocked(sent, dispatched_at=None).locked]
+        return locked
 
     def _under_way(
         self, backend: str, seconds: float, after: UUID | None, limit: int
@@ -122,8 +133,11 @@ class OrmDispatches:
         found = rows.only(*_COLUMNS).order_by("id")[:limit]
         return [_dispatch(row, row.dispatches) for row in found]
 
-    def _release(self, execution_ids: Collection[UUID]) -> None:
-        self._waiting().filter(id__in=list(execution_ids)).update(dispatched_at=None)
+    def _release(self, execution_ids: Collection[UUID]) -> set[UUID]:
+        return update_unlocked(self._under_way_now(execution_ids), dispatched_at=None).locked
+
+    def _under_way_now(self, ids: Collection[UUID]) -> QuerySet[TaskExecution]:
+        return self._waiting().filter(id__in=list(ids), dispatched_at__isnull=False)
 
     def _claim(self, wanted: Wanted, token: UUID) -> Brought:
         at = clock(self._alias)
@@ -134,7 +148,7 @@ class OrmDispatches:
         if not due.exists():  # a transaction on SQLite takes the one write lock
             return Brought(self._claimed(wanted, token), set())
         with transaction.atomic(using=self._alias):
-            rows = list(self._locked(due.only("id", "crashes").order_by("id")))
+            rows = list(unlocked(due.only("id", "crashes").order_by("id")))
             ids = [row.id for row in rows if row.crashes < wanted.crashes]
             suspects = [row.id for row in rows if row.crashes >= wanted.crashes]
             if wanted.suspects:
@@ -146,12 +160,17 @@ class OrmDispatches:
                 updated_at=storable(at), run_after=None, dispatched_at=None,
             )  # fmt: skip
             claimed = self._claimed(wanted, token)
+            locked: set[UUID] = set()
+            if len(rows) < len(wanted.ids):
+                # What still waits, by a read that takes no lock, and was left out: it is locked.
+                left = due.exclude(id__in=[row.id for row in rows])
+                locked = set(left.values_list("id", flat=True))
             if get_settings().audit_enabled:
                 connection = connections[self._alias]
                 with connection.cursor() as cursor:
                     events = audit.of_claims(claimed, wanted.runtime_id)
                     batch_on(connection, audited=True).record(cursor, events)
-        return Brought(claimed, set(suspects) - set(ids))
+        return Brought(claimed, set(suspects) - set(ids), locked)
 
     def _claimed(self, wanted: Wanted, token: UUID) -> list[Claimed]:
         rows = snapshot_rows(self._alias).defer(None).defer("traceback")
@@ -166,11 +185,6 @@ class OrmDispatches:
 
     def _waiting(self) -> QuerySet[TaskExecution]:
         return TaskExecution.objects.using(self._alias).filter(status__in=sorted(WAITING))
-
-    def _locked(self, rows: QuerySet[TaskExecution]) -> QuerySet[TaskExecution]:
-        if connections[self._alias].features.has_select_for_update_skip_locked:
-            return rows.select_for_update(skip_locked=True)
-        return rows
 
 
 # What a dispatch holds of a row.

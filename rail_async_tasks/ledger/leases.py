@@ -12,11 +12,12 @@ from contextlib import suppress
 from datetime import timedelta
 from uuid import UUID
 
-from django.db import DatabaseError, connections
+from django.db import DatabaseError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import DurationField, ExpressionWrapper, F, QuerySet
 
 from rail_async_tasks.ledger.connections import dedicated_connection
+from rail_async_tasks.ledger.locks import unlocked, update_unlocked
 from rail_async_tasks.ledger.port import INLINE_HOLDER, INLINE_SECONDS
 from rail_async_tasks.ledger.rows import now
 from rail_async_tasks.models import TaskExecution, TaskRuntime
@@ -64,7 +65,9 @@ class OrmLeases:
 
     def condemn(self) -> int:
         silent = self._rows().filter(dead=False, lapses_at__lt=now(self._alias))
-        return silent.update(dead=True)
+        if not silent.exists():  # most of the time; a transaction takes SQLite's one write lock
+            return 0
+        return update_unlocked(silent, dead=True).rows
 
     def orphaned(self) -> set[UUID]:
         held = TaskExecution.objects.using(self._alias).filter(status=Status.RUNNING).order_by()
@@ -82,7 +85,13 @@ class OrmLeases:
         since = now(self._alias) - timedelta(days=KEPT_DAYS)
         held = TaskExecution.objects.using(self._alias).filter(status=Status.RUNNING)
         gone = self._rows().filter(dead=True, renewed_at__lt=since)
-        gone.exclude(id__in=held.values("runtime_id")).delete()
+        gone = gone.exclude(id__in=held.values("runtime_id"))
+        if not connections[self._alias].features.has_select_for_update_skip_locked:
+            gone.delete()
+            return
+        with transaction.atomic(using=self._alias):
+            ids = list(unlocked(gone, to_delete=True).values_list("id", flat=True))
+            self._rows().filter(id__in=ids).delete()
 
     def reset(self) -> None:
         connection, self._connection = self._connection, None

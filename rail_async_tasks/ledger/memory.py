@@ -131,6 +131,8 @@ class MemoryLedger:
         else:
             heapq.heappush(self._delayed, (snapshot.run_after, snapshot.id))
 
+    def give_up_locked(self) -> None: ...
+
     async def claim(self, plan: ClaimPlan) -> Due:
         claimed: list[Claimed] = []
         token = new_id()
@@ -327,7 +329,12 @@ class MemoryLedger:
                 )
 
     def cancel(
-        self, execution_id: UUID, ttl: float | None, actor: str | None = None
+        self,
+        execution_id: UUID,
+        ttl: float | None,
+        actor: str | None = None,
+        *,
+        wait: bool = True,
     ) -> Cancelled | None:
         with self._lock:
             row = self._rows.get(execution_id)
@@ -421,7 +428,8 @@ class MemoryLedger:
 
     async def keep_callbacks(self, execution_ids: Collection[UUID], hold: float) -> None: ...
 
-    async def callbacks_made(self, execution_ids: Collection[UUID]) -> None: ...
+    async def callbacks_made(self, execution_ids: Collection[UUID]) -> set[UUID]:
+        return set()
 
     def callback_made_here(self, execution_id: UUID) -> None: ...
 

@@ -34,6 +34,13 @@ from rail_async_tasks.ledger import ahead, audit
 from rail_async_tasks.ledger.dispatches import OrmDispatches
 from rail_async_tasks.ledger.isolation import read_outside, retried
 from rail_async_tasks.ledger.leases import OrmLeases
+from rail_async_tasks.ledger.locks import (
+    delay_after,
+    is_lock_refusal,
+    unlocked,
+    update_unlocked,
+    without_waiting,
+)
 from rail_async_tasks.ledger.port import (
     TOLERANCE,
     Cancelled,
@@ -48,6 +55,7 @@ from rail_async_tasks.ledger.port import (
     Page,
     Progress,
     Recovery,
+    RowLocked,
     Settled,
     WriterState,
 )
@@ -116,6 +124,9 @@ class OrmLedger:
     def create(self, new: NewExecution, done: Callable[[Created | BaseException], None]) -> None:
         self.intake.submit(Create(new, done, time.monotonic() + CREATE_PATIENCE))
 
+    def give_up_locked(self) -> None:
+        self.intake.give_up_locked()
+
     async def claim(self, plan: ClaimPlan) -> Due:
         return await _answer(lambda done: self.intake.submit(Claim(plan, new_id(), done)))
 
@@ -158,18 +169,17 @@ class OrmLedger:
     async def schedule(self, name: str, since: datetime) -> None:
         fresh = [TaskSchedule(name=name, last_tick=unambiguous(since, self.alias))]
         schedules = TaskSchedule.objects.using(self.alias)
-        await self._look(lambda: schedules.bulk_create(fresh, ignore_conflicts=True))
+        await self._unlocked(lambda: schedules.bulk_create(fresh, ignore_conflicts=True))
 
     async def tick(self, name: str, at: datetime, new: NewExecution) -> Created | None:
-        return await self._look(lambda: self._tick(name, at, new))
+        return await self._unlocked(lambda: self._tick(name, at, new))
 
     def _tick(self, name: str, at: datetime, new: NewExecution) -> Created | None:
         bound = unambiguous(at, self.alias)
         schedules = TaskSchedule.objects.using(self.alias)
-        with transaction.atomic(using=self.alias):
-            if not schedules.filter(name=name, last_tick__lt=bound).update(last_tick=bound):
-                return None
-            created = self.create_here(new)
+        if not schedules.filter(name=name, last_tick__lt=bound).update(last_tick=bound):
+            return None
+        created = self.create_here(new)
         return created if created.existing is None else None
 
     async def set_back(self, name: str, latest: datetime, to: datetime) -> bool:
@@ -202,9 +212,9 @@ class OrmLedger:
     ) -> list[TaskSnapshot]:
         waiting = self._rows().filter(name=name, status__in=sorted(WAITING)).order_by("id")
         failed = []
-        for execution_id in list(waiting.values_list("id", flat=True)[:limit]):
-            at = now(self.alias)
-            with transaction.atomic(using=self.alias):
+        with transaction.atomic(using=self.alias):
+            for execution_id in list(unlocked(waiting).values_list("id", flat=True)[:limit]):
+                at = now(self.alias)
                 changed = waiting.filter(id=execution_id).update(
                     status=Status.FAILED,
                     seq=F("seq") + 1,
@@ -221,13 +231,13 @@ class OrmLedger:
                 )
                 found = self.get_many([execution_id]) if changed else []
                 self._record(partial(audit.of_unknown, found))
-            failed += found
+                failed += found
         return failed
 
     async def delete_events(self, days: float, limit: int) -> int:
         before = now(self.alias) - timedelta(days=days)
         old = TaskEvent.objects.using(self.alias).filter(at__lt=before).order_by("at")
-        return await self._look_once(lambda: self._delete(old, limit))
+        return await self._delete_aside(lambda: self._delete(old, limit))
 
     async def overdue_callbacks(
         self, hold: float, limit: int, besides: Collection[UUID]
@@ -241,10 +251,8 @@ class OrmLedger:
         overdue = self._rows().filter(callback_at__lte=at).exclude(id__in=besides)
         if not overdue.exists():  # a transaction on SQLite takes the one write lock
             return []
-        if connections[self.alias].features.has_select_for_update_skip_locked:
-            overdue = overdue.select_for_update(skip_locked=True)
         with transaction.atomic(using=self.alias):
-            rows = list(overdue.order_by("callback_at")[:limit])
+            rows = list(unlocked(overdue.order_by("callback_at"))[:limit])
             # Whoever moves the time on has it.
             mine = self._rows().filter(id__in=[row.id for row in rows])
             mine.update(callback_at=at + timedelta(seconds=hold))
@@ -253,11 +261,11 @@ class OrmLedger:
     async def keep_callbacks(self, execution_ids: Collection[UUID], hold: float) -> None:
         kept = self._rows().filter(id__in=execution_ids, callback_at__isnull=False)
         until = now(self.alias) + timedelta(seconds=hold)
-        await self._look(lambda: kept.update(callback_at=until))
+        await self._look(lambda: update_unlocked(kept, callback_at=until))
 
-    async def callbacks_made(self, execution_ids: Collection[UUID]) -> None:
-        made = self._rows().filter(id__in=execution_ids)
-        await self._look(lambda: made.update(callback_at=None))
+    async def callbacks_made(self, execution_ids: Collection[UUID]) -> set[UUID]:
+        made = self._rows().filter(id__in=execution_ids, callback_at__isnull=False)
+        return (await self._look(lambda: update_unlocked(made, callback_at=None))).locked
 
     @retried
     def callback_made_here(self, execution_id: UUID) -> None:
@@ -286,7 +294,14 @@ class OrmLedger:
 
     async def delete_expired(self, limit: int) -> int:
         # By the writer, so that it never competes with one (on SQLite for the one write lock).
-        return await self._look_once(lambda: self._dispose_expired(Disposal(), limit))
+        return await self._delete_aside(lambda: self._dispose_expired(Disposal(), limit))
+
+    async def _delete_aside(self, delete: Callable[[], int]) -> int:
+        """How many rows it deletes; 0 where rows of the project's that refer to them are locked."""
+        if connections[self.alias].vendor == "mysql":  # see `without_waiting`
+            return await self._look_once(delete)
+        deleted = await self._look_once(lambda: self._try(delete))
+        return 0 if deleted is None else deleted[0]
 
     def dispatches(self) -> OrmDispatches:
         return OrmDispatches(self.alias, self._look, self._look_aside)
@@ -299,6 +314,24 @@ class OrmLedger:
 
     async def _look(self, read: Callable[[], T]) -> T:
         return await _answer(lambda done: self.outcomes.submit(Look(read, done)))
+
+    async def _unlocked(self, change: Callable[[], T]) -> T:
+        """A change in a transaction that waits for locks here, not in the writer's thread."""
+        looks = 1
+        while (made := await self._look(lambda: self._try(change))) is None:
+            await asyncio.sleep(delay_after(looks))
+            looks += 1
+        return made[0]
+
+    def _try(self, change: Callable[[], T]) -> tuple[T] | None:
+        """What the change returns; None, and no change, where it would wait for a lock."""
+        try:
+            with without_waiting(connections[self.alias]):
+                return (change(),)
+        except OperationalError as error:
+            if not is_lock_refusal(error):
+                raise
+            return None
 
     async def _look_aside(self, read: Callable[[], T]) -> T:
         """By the writer that has less to do; on SQLite they are one."""
@@ -415,7 +448,12 @@ class OrmLedger:
 
     @retried
     def cancel(
-        self, execution_id: UUID, ttl: float | None, actor: str | None = None
+        self,
+        execution_id: UUID,
+        ttl: float | None,
+        actor: str | None = None,
+        *,
+        wait: bool = True,
     ) -> Cancelled | None:
         at = now(self.alias)
         waiting = Q(status__in=sorted(WAITING))
@@ -425,26 +463,28 @@ class OrmLedger:
 
         nothing = Value(None)
         expires = Value(None, DateTimeField()) if ttl is None else at + timedelta(seconds=ttl)
+        unfinished = self._rows().filter(id=execution_id, status__in=sorted(UNFINISHED))
+        features = connections[self.alias].features
+        wait = wait or self.in_transaction() or not features.has_select_for_update_skip_locked
         with transaction.atomic(using=self.alias):
-            changed = (
-                self._rows()
-                .filter(id=execution_id, status__in=sorted(UNFINISHED))
-                .update(
-                    cancel_requested=True,
-                    updated_at=at,
-                    seq=if_waiting(F("seq") + 1, "seq"),
-                    step=if_waiting(Value(0), "step"),
-                    error=if_waiting(nothing, "error"),
-                    error_code=if_waiting(Value("cancelled"), "error_code"),
-                    run_after=if_waiting(Value(None, DateTimeField()), "run_after"),
-                    # Of a running row it is empty.
-                    dispatched_at=None,
-                    completed_at=if_waiting(at, "completed_at"),
-                    expires_at=if_waiting(expires, "expires_at"),
-                    unique_key=if_waiting(nothing, "unique_key"),
-                    # Last: MySQL has every value after it go by the new one.
-                    status=if_waiting(Value(Status.CANCELLED.value), "status"),
-                )
+            free = wait or bool(list(unlocked(unfinished.only("id"))))
+            if not free and unfinished.exists():
+                raise RowLocked
+            changed = free and unfinished.update(
+                cancel_requested=True,
+                updated_at=at,
+                seq=if_waiting(F("seq") + 1, "seq"),
+                step=if_waiting(Value(0), "step"),
+                error=if_waiting(nothing, "error"),
+                error_code=if_waiting(Value("cancelled"), "error_code"),
+                run_after=if_waiting(Value(None, DateTimeField()), "run_after"),
+                # Of a running row it is empty.
+                dispatched_at=None,
+                completed_at=if_waiting(at, "completed_at"),
+                expires_at=if_waiting(expires, "expires_at"),
+                unique_key=if_waiting(nothing, "unique_key"),
+                # Last: MySQL has every value after it go by the new one.
+                status=if_waiting(Value(Status.CANCELLED.value), "status"),
             )
             snapshot = self.get(execution_id)
             if changed and snapshot is not None:
@@ -490,7 +530,7 @@ class OrmLedger:
         table: QuerySet[Any] = QuerySet(rows.model, using=self.alias)
         features = connections[self.alias].features
         if features.has_select_for_update_skip_locked:
-            rows = rows.select_for_update(skip_locked=True)
+            rows = unlocked(rows, to_delete=True)
         elif features.allow_sliced_subqueries_with_in:
             # One statement: SQLite refuses a transaction that reads before it writes.
             return table.filter(id__in=rows.values("id")[:limit]).delete()[0]
@@ -527,6 +567,12 @@ class OrmLedger:
     def settle_here(self, outcome: Outcome) -> Settled | None:
         connection = connections[self.alias]
         with transaction.atomic(using=self.alias), connection.cursor() as cursor:
+            if connection.features.has_select_for_update:
+                # This thread waits for the transaction that has the row locked: nothing would
+                # settle it later.
+                no_key = connection.features.has_select_for_no_key_update
+                mine = self._rows().select_for_update(no_key=no_key).filter(id=outcome.id)
+                list(mine.only("id"))
             return self._batch().settle(cursor, [outcome])[0]
 
     @retried

@@ -17,9 +17,18 @@ from typing import Protocol
 from uuid import UUID
 
 import msgspec
+from django.db import OperationalError
 
 from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.states import FINAL, Status
+
+
+class RowLocked(OperationalError):
+    """Another transaction holds the row, or the unique key, that a change needs."""
+
+    def __init__(self) -> None:
+        super().__init__("Another transaction holds the task's row or its unique key.")
+
 
 # The holder of what runs inline, in its caller's thread and transaction. It has no lease, so what a
 # process that died leaves behind is taken for an orphan only after `INLINE_SECONDS`.
@@ -249,10 +258,15 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Brought(msgspec.Struct, frozen=True):
-    """What was claimed, and the suspects that must wait until no other one runs here."""
+    """What was claimed, and the suspects that must wait until no other one runs here.
+
+    `locked`: another transaction holds these, and they still wait. Look again: it may cancel them,
+    or claim them, or leave them as they are.
+    """
 
     claimed: list[Claimed]
     postponed: set[UUID]
+    locked: set[UUID] = set()
 
 
 class Dispatches(Protocol):
@@ -261,13 +275,14 @@ class Dispatches(Protocol):
     async def send(self, queue: str, backend: str, window: int, limit: int) -> list[Dispatch]:
         """Marks due executions of a queue as sent, and returns them, what matters most first.
 
+        Leaves out what another transaction has locked, for a later call.
         At most `limit`; of those that were not sent before, as many as leave no more than `window`
         of the queue under way. Before them come those that have been under way for too long.
         """
         ...
 
-    async def unsend(self, dispatches: Sequence[Dispatch]) -> None:
-        """The broker did not take them."""
+    async def unsend(self, dispatches: Sequence[Dispatch]) -> list[Dispatch]:
+        """The broker did not take them. Returns those whose rows are locked: ask again."""
         ...
 
     async def under_way(
@@ -279,8 +294,11 @@ class Dispatches(Protocol):
         """
         ...
 
-    async def release(self, execution_ids: Collection[UUID]) -> None:
-        """They arrived where they cannot run: they are to be sent again."""
+    async def release(self, execution_ids: Collection[UUID]) -> set[UUID]:
+        """They arrived where they cannot run: they are to be sent again.
+
+        Returns those whose rows are locked: ask again.
+        """
         ...
 
     async def claim(self, wanted: Wanted) -> Brought:
@@ -347,6 +365,10 @@ class Ledger(Protocol):
 
     def create(self, new: NewExecution, done: Callable[[Created | BaseException], None]) -> None:
         """Inserts a row; `done` gets what happened, on the loop. Idempotent by id."""
+        ...
+
+    def give_up_locked(self) -> None:
+        """The process ends: creations fail from now on where they would wait for a lock."""
         ...
 
     async def claim(self, plan: ClaimPlan) -> Due:
@@ -416,7 +438,10 @@ class Ledger(Protocol):
     async def fail_unknown(
         self, name: str, ttl: float | None, callback: float | None, limit: int
     ) -> list[TaskSnapshot]:
-        """Fails at most so many executions that wait under this name; as they stand then."""
+        """Fails at most so many executions that wait under this name; as they stand then.
+
+        Leaves out what another transaction has locked, for a later call.
+        """
         ...
 
     async def overdue_callbacks(
@@ -432,8 +457,8 @@ class Ledger(Protocol):
         """They wait here, or are being made: nobody else may make them for `hold` seconds."""
         ...
 
-    async def callbacks_made(self, execution_ids: Collection[UUID]) -> None:
-        """They have been made, once and for all."""
+    async def callbacks_made(self, execution_ids: Collection[UUID]) -> set[UUID]:
+        """They have been made, once and for all. Returns those whose rows are locked: ask again."""
         ...
 
     async def queues(self) -> Sequence[str]:
@@ -536,9 +561,18 @@ class Ledger(Protocol):
         ...
 
     def cancel(
-        self, execution_id: UUID, ttl: float | None, actor: str | None = None
+        self,
+        execution_id: UUID,
+        ttl: float | None,
+        actor: str | None = None,
+        *,
+        wait: bool = True,
     ) -> Cancelled | None:
-        """Cancels a waiting row, flags a running one, leaves a final one; None if there is none."""
+        """Cancels a waiting row, flags a running one, leaves a final one; None if there is none.
+
+        Waits for a transaction that holds the row, in the caller's thread. Without `wait`, and
+        outside of a transaction of the caller's, it raises `RowLocked` instead.
+        """
         ...
 
     # --- for operators, in the caller's thread ---------------------------------------------------

@@ -23,6 +23,7 @@ from django.db.models import F, Min, QuerySet, TextField, Value
 
 from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ledger import audit
+from rail_async_tasks.ledger.locks import unlocked, without_waiting
 from rail_async_tasks.ledger.port import (
     Claimed,
     Created,
@@ -33,7 +34,13 @@ from rail_async_tasks.ledger.port import (
     Recovery,
     Settled,
 )
-from rail_async_tasks.ledger.rows import clock, in_utc, snapshot_of, snapshot_rows, storable
+from rail_async_tasks.ledger.rows import (
+    clock,
+    in_utc,
+    snapshot_of,
+    snapshot_rows,
+    storable,
+)
 from rail_async_tasks.ledger.session import Batch, Claim, Cursor
 from rail_async_tasks.ledger.sql import LOST
 from rail_async_tasks.models import TaskEvent, TaskExecution
@@ -41,6 +48,8 @@ from rail_async_tasks.states import FINAL, WAITING, Status, settle
 
 # What one INSERT may hold: a server refuses packets of a size that it was given, 16 MiB or so.
 MOST_BYTES = 1 << 20
+# Delayed rows that one UPDATE makes due.
+MOST_STAGED = 1000
 # Owners that one claim asks for, each by a query.
 MOST_OWNERS = 50
 
@@ -60,6 +69,14 @@ class PortableBatch(Batch):
 
     def transaction(self, cursor: Cursor) -> AbstractContextManager[None]:
         return transaction.atomic(using=self._alias)
+
+    def group(self, cursor: Cursor, *, creates_only: bool) -> AbstractContextManager[None]:
+        # On MariaDB an insert may wait for a gap: see docs/databases.md. Rows that change are
+        # skipped where they are locked, which MariaDB does not do without a lock wait timeout.
+        return without_waiting(self._connection) if creates_only else self.transaction(cursor)
+
+    def without_waiting(self, cursor: Cursor) -> AbstractContextManager[None]:
+        return without_waiting(self._connection)
 
     # --- creations -------------------------------------------------------------------------------
 
@@ -198,12 +215,20 @@ class PortableBatch(Batch):
 
     # --- claims ----------------------------------------------------------------------------------
 
-    def _next_due(self, cursor: Cursor) -> float | None:
-        first = in_utc(self._rows().aggregate(first=Min("run_after"))["first"])
+    def _next_due(self, cursor: Cursor, *, later: bool = False) -> float | None:
+        rows = self._rows()
+        if later and self._skips_locked:
+            rows = rows.filter(run_after__gt=storable(self._at()))
+        first = in_utc(rows.aggregate(first=Min("run_after"))["first"])
         return None if first is None else (first - self._at()).total_seconds()
 
     def _stage(self, cursor: Cursor) -> None:
-        self._rows().filter(run_after__lte=storable(self._at())).update(run_after=None)
+        come = self._rows().filter(run_after__lte=storable(self._at()))
+        if not self._skips_locked:
+            come.update(run_after=None)
+            return
+        while ids := list(unlocked(come).values_list("id", flat=True)[:MOST_STAGED]):
+            self._rows().filter(id__in=ids).update(run_after=None)
 
     def _claim_lane(self, cursor: Cursor, op: Claim, lane: Lane) -> list[Claimed]:
         if lane.suspect and not self._has_suspects():
@@ -349,7 +374,7 @@ class PortableBatch(Batch):
 
     def _locked(self, rows: QuerySet[TaskExecution]) -> Collection[TaskExecution]:
         """The rows, locked where others can skip that; else every UPDATE finds out for itself."""
-        return list(rows.select_for_update(skip_locked=True) if self._skips_locked else rows)
+        return list(unlocked(rows))
 
     def _rows(self) -> QuerySet[TaskExecution]:
         return TaskExecution.objects.using(self._alias)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -22,7 +22,12 @@ from django.db.backends.utils import CursorWrapper
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ledger import audit
-from rail_async_tasks.ledger.connections import DriverCursor, dedicated_connection, is_passing
+from rail_async_tasks.ledger.connections import (
+    DriverCursor,
+    dedicated_connection,
+    is_passing,
+)
+from rail_async_tasks.ledger.locks import is_lock_refusal
 from rail_async_tasks.ledger.port import (
     Claimed,
     ClaimPlan,
@@ -55,6 +60,10 @@ class Create(msgspec.Struct, gc=False):
     give_up_at: float | None = None
 
     @property
+    def key(self) -> str | None:
+        return self.new.unique_key
+
+    @property
     def alone(self) -> bool:
         # A unique key that is taken aborts the transaction: no neighbour may be in it.
         return self.new.unique_key is not None
@@ -69,6 +78,7 @@ class Claim(msgspec.Struct, gc=False):
     tried: bool = False
     alone: bool = False
     give_up_at: None = None
+    key: None = None
 
 
 class Settle(msgspec.Struct, gc=False):
@@ -76,6 +86,7 @@ class Settle(msgspec.Struct, gc=False):
     done: Callable[[Any], None]
     alone: bool = False
     give_up_at: None = None
+    key: None = None
 
 
 class Keep(msgspec.Struct, gc=False):
@@ -83,6 +94,7 @@ class Keep(msgspec.Struct, gc=False):
     done: Callable[[Any], None]
     alone: bool = False
     give_up_at: None = None
+    key: None = None
 
 
 class Recover(msgspec.Struct, gc=False):
@@ -91,6 +103,7 @@ class Recover(msgspec.Struct, gc=False):
     done: Callable[[Any], None]
     alone: bool = False
     give_up_at: None = None
+    key: None = None
 
 
 class Look(msgspec.Struct, gc=False):
@@ -104,6 +117,7 @@ class Look(msgspec.Struct, gc=False):
     done: Callable[[Any], None]
     once: bool = False
     alone: bool = False
+    key: None = None
 
     @property
     def give_up_at(self) -> float | None:
@@ -149,22 +163,43 @@ class WriterSession:
     def execute(self, batch: Sequence[Any]) -> list[Any]:
         self.may_have_committed = False
         connection, cursor = self._opened()
-        audited = get_settings().audit_enabled
-        work = batch_on(connection, audited=audited)
+        work = batch_on(connection, audited=get_settings().audit_enabled)
+        if type(batch[0]) is Create and batch[0].alone:
+            self.may_have_committed = True
+            return [work.create_unique(cursor, batch[0].new)]
+        results = self._write(work, cursor, batch)
+        unchanged = [op for op in batch if type(op) is Settle and results[id(op)] is None]
+        if unchanged:
+            found = work.look_after([op.outcome for op in unchanged])
+            results.update(zip(map(id, unchanged), found, strict=True))
+        for op in batch:
+            if type(op) is Claim:
+                results[id(op)] = work.claim(cursor, op)
+            elif type(op) is Recover:
+                results[id(op)] = work.recover(cursor, op.recovery, op.limit)
+            elif type(op) is Look:
+                results[id(op)] = op.read()
+        return [results.get(id(op)) for op in batch]
+
+    def _write(self, work: Batch, cursor: DriverCursor, batch: Sequence[Any]) -> dict[int, Any]:
+        """Writes the batch's creations, outcomes and progress; results by the operations' `id()`.
+
+        None for an outcome that has changed no row.
+        """
         creates = [op for op in batch if type(op) is Create]
         settles = [op for op in batch if type(op) is Settle]
         keeps = [op for op in batch if type(op) is Keep]
-        results: dict[int, Any] = {}
-        if creates and creates[0].alone:
-            self.may_have_committed = True
-            return [work.create_unique(cursor, creates[0].new)]
         statements = bool(creates) + bool(settles) + bool(keeps)
-        if statements:
-            # One statement is a transaction by itself, without the round trips of BEGIN and COMMIT.
-            together = statements > 1 or audited or work.by_row
-            with work.transaction(cursor) if together else nullcontext():
-                # A locked SQLite file is no lost answer: nothing was written.
-                remote = connection.vendor != "sqlite"
+        results: dict[int, Any] = {}
+        if not statements:
+            return results
+        # One statement is a transaction by itself, without the round trips of BEGIN and COMMIT.
+        together = statements > 1 or work.in_transactions
+        # A locked SQLite file is no lost answer: nothing was written.
+        remote = work.remote
+        group = work.group(cursor, creates_only=not settles and not keeps)
+        try:
+            with group if together else nullcontext():
                 self.may_have_committed = remote and not together
                 if creates:
                     made = work.create(cursor, [op.new for op in creates])
@@ -176,17 +211,12 @@ class WriterSession:
                     superseded = {op.outcome.id for op in settles}
                     work.progress(cursor, [op.progress for op in keeps], superseded)
                 self.may_have_committed = remote
-        for op in settles:
-            if results[id(op)] is None:
-                results[id(op)] = work.look_after(op.outcome)
-        for op in batch:
-            if type(op) is Claim:
-                results[id(op)] = work.claim(cursor, op)
-            elif type(op) is Recover:
-                results[id(op)] = work.recover(cursor, op.recovery, op.limit)
-            elif type(op) is Look:
-                results[id(op)] = op.read()
-        return [results.get(id(op)) for op in batch]
+        except OperationalError as error:
+            if not (work.by_row and creates and is_lock_refusal(error)):
+                raise
+            # InnoDB's lock of a gap between keys: claims and reads go on.
+            results = {id(op): AGAIN for op in [*creates, *settles, *keeps]}
+        return results
 
 
 def batch_on(connection: BaseDatabaseWrapper, *, audited: bool = False) -> Batch:
@@ -217,9 +247,23 @@ class Batch:
     def transaction(self, cursor: DriverCursor) -> AbstractContextManager[None]:
         return cursor.transaction()
 
+    @property
+    def in_transactions(self) -> bool:
+        """Whether one kind of change takes several statements, and so a transaction."""
+        return self._audited or self.by_row
+
+    @property
+    def remote(self) -> bool:
+        """Whether an answer can be lost on its way from the database."""
+        return self._connection.vendor != "sqlite"
+
+    def group(self, cursor: DriverCursor, *, creates_only: bool) -> AbstractContextManager[None]:
+        """A transaction for a batch of creations, outcomes and progress."""
+        return self.transaction(cursor)
+
     def _transaction(self, cursor: DriverCursor) -> AbstractContextManager[None]:
         """One where it takes one to change rows and to tell of it."""
-        return self.transaction(cursor) if self._audited or self.by_row else nullcontext()
+        return self.transaction(cursor) if self.in_transactions else nullcontext()
 
     def _records(self, records: Iterable[Any]) -> list[Any]:
         return self._dialect.bind_records(records, self._clock)
@@ -257,15 +301,33 @@ class Batch:
         row = TaskExecution.objects.using(self._alias).get(id=new.id)
         return Created(in_utc(row.created_at), in_utc(row.run_after))
 
-    def create_unique(self, cursor: DriverCursor, new: NewExecution) -> Created:
+    def create_unique(self, cursor: DriverCursor, new: NewExecution) -> Any:
+        """Inserts a row with a unique key; `AGAIN` while another transaction holds the key."""
         try:
-            with self.transaction(cursor):
+            with self.without_waiting(cursor):
                 return self.create(cursor, [new])[0]
         except IntegrityError:
             existing = find_unfinished(self._alias, new.unique_key)
-            if existing is None:
-                raise OperationalError("the unique key was freed meanwhile") from None
-            return Created(existing.created_at, existing=existing)
+            # None: the key was freed since then.
+            return AGAIN if existing is None else Created(existing.created_at, existing=existing)
+        except OperationalError as error:
+            if not is_lock_refusal(error):
+                raise
+            return AGAIN
+
+    def without_waiting(self, cursor: DriverCursor) -> AbstractContextManager[None]:
+        """A transaction whose statements fail where they would wait for a lock.
+
+        SQLite has one lock for all writers, which this thread waits for in any case.
+        """
+        return self._without_waiting(cursor)
+
+    @contextmanager
+    def _without_waiting(self, cursor: DriverCursor) -> Iterator[None]:
+        with self.transaction(cursor):
+            if self._dialect.no_lock_wait is not None:
+                cursor.execute(self._dialect.no_lock_wait)
+            yield
 
     def settle(self, cursor: Cursor, outcomes: Sequence[Outcome]) -> list[Settled | None]:
         settled = self._settle(cursor, outcomes)
@@ -296,19 +358,19 @@ class Batch:
             time = self._times[value] = self._dialect.time(value)
         return time
 
-    def look_after(self, outcome: Outcome) -> Any:
-        """What became of an outcome that changed no row.
+    def look_after(self, outcomes: Sequence[Outcome]) -> list[Any]:
+        """What became of outcomes that changed no row.
 
-        Running under this token: somebody else has the row locked, so `AGAIN`. Not running, but
-        the token is still there: an earlier COMMIT, whose answer was lost, did write it (the token
-        stays until the next claim). Otherwise it is no longer this attempt's.
+        Running under this token: another transaction has the row locked, so `AGAIN`. Not running,
+        but the token is still there: an earlier COMMIT, whose answer was lost, did write it (the
+        token stays until the next claim). Otherwise it is no longer this attempt's.
         """
-        row = (
-            TaskExecution.objects.using(self._alias)
-            .filter(id=outcome.id, token=outcome.token)
-            .first()
-        )
-        if row is None:
+        rows = TaskExecution.objects.using(self._alias).filter(id__in=[it.id for it in outcomes])
+        found = {row.id: row for row in rows}
+        return [self._what_became_of(outcome, found.get(outcome.id)) for outcome in outcomes]
+
+    def _what_became_of(self, outcome: Outcome, row: TaskExecution | None) -> Any:
+        if row is None or row.token != outcome.token:
             return None
         if row.status == Status.RUNNING:
             return AGAIN
@@ -338,11 +400,16 @@ class Batch:
         op.tried = True
         next_due = self._next_due(cursor)
         if next_due is not None and next_due <= 0:
-            self._stage(cursor)
-            next_due = self._next_due(cursor)
+            # One transaction, and so one time: what is not staged is locked, or due later.
+            with self.transaction(cursor):
+                self._stage(cursor)
+                next_due = self._next_due(cursor, later=True)
         for lane in plan.lanes():
             with self._transaction(cursor):
                 rows = self._claim_lane(cursor, op, lane)
+                if not rows and lane.running is not None and self._skips_locked:
+                    # All whose turn it is may be locked: the first of the others then.
+                    rows = self._claim_lane(cursor, op, msgspec.structs.replace(lane, running=None))
                 if self._audited:
                     self.record(cursor, audit.of_claims(rows, plan.runtime_id))
             plan.took(lane, len(rows))
@@ -355,8 +422,19 @@ class Batch:
     def _stage(self, cursor: Cursor) -> None:
         cursor.execute(self._sql.stage, self._bound())
 
-    def _next_due(self, cursor: Cursor) -> float | None:
-        cursor.execute(self._sql.next_due, self._bound())
+    @property
+    def _skips_locked(self) -> bool:
+        return self._clock is None  # not SQLite
+
+    def _next_due(self, cursor: Cursor, *, later: bool = False) -> float | None:
+        """Seconds until the first delayed row is due; `later`: the first of those not yet due.
+
+        One that is due and locked is staged by a later claim, within the dispatcher's interval.
+        """
+        if later and self._sql.next_due_later is not None:
+            cursor.execute(self._sql.next_due_later, self._bound())
+        else:
+            cursor.execute(self._sql.next_due, self._bound())
         (seconds,) = cursor.fetchone()
         return None if seconds is None else float(seconds)
 

@@ -19,6 +19,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from rail_async_tasks.codec.json_numbers import without_exponents
 from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.ledger.locks import POSTGRESQL_NO_WAIT
 from rail_async_tasks.ledger.port import Lane, NewExecution, Outcome, Recovery
 from rail_async_tasks.ledger.rows import in_utc, storable
 from rail_async_tasks.models import TaskEvent, TaskExecution
@@ -67,6 +68,7 @@ class Statements:
     """The texts. `create`, `settle` and `progress` take the records; see `Dialect` for the rest.
 
     `create_due` is `create` without an answer, for rows whose times are known: all are the clock's.
+    `next_due_later` leaves out what is due already, where a row may be locked when it comes due.
     """
 
     create: str
@@ -80,13 +82,20 @@ class Statements:
     audit: str
     stage: str
     next_due: str
+    next_due_later: str | None = None
 
 
 class Dialect:
-    """PostgreSQL: the database's clock, row locks that are skipped, typed records."""
+    """PostgreSQL: the database's clock, row locks that are skipped, typed records.
+
+    Rows are locked FOR NO KEY UPDATE, which is all that these updates need: a transaction that has
+    inserted a row with a foreign key to an execution holds none of them up.
+    """
 
     encoder = msgspec.json.Encoder()
     json = "::jsonb"
+    # What keeps a transaction from waiting for locks.
+    no_lock_wait: str | None = POSTGRESQL_NO_WAIT
 
     def __init__(self) -> None:
         self.statements = self._build()
@@ -189,11 +198,19 @@ class Dialect:
             claim_fair=self._claim_fair(),
             recover=self._recover(),
             audit=self._audit(),
+            # By id, and for the planner few, as in `_claim`.
             stage=f"""
-                UPDATE {TABLE} SET run_after = NULL WHERE run_after <= {self.now}""",
+                WITH come AS (
+                    SELECT id FROM {TABLE} WHERE run_after <= {self.now}
+                    FOR NO KEY UPDATE SKIP LOCKED)
+                UPDATE {TABLE} AS t SET run_after = NULL
+                FROM come WHERE t.id = come.id AND come.id = COALESCE(come.id, t.token)""",
             next_due=f"""
                 SELECT extract(epoch FROM min(run_after) - {self.now}) FROM {TABLE}
                 WHERE run_after IS NOT NULL""",
+            next_due_later=f"""
+                SELECT extract(epoch FROM min(run_after) - {self.now}) FROM {TABLE}
+                WHERE run_after > {self.now}""",
         )
 
     def _audit(self) -> str:
@@ -216,7 +233,7 @@ class Dialect:
             WITH wanted AS (
                 SELECT r.* FROM {TABLE} AS t CROSS JOIN {self.records(_PROGRESS)}
                 WHERE {self._held}
-                ORDER BY t.id FOR UPDATE OF t SKIP LOCKED)
+                ORDER BY t.id FOR NO KEY UPDATE OF t SKIP LOCKED)
             UPDATE {TABLE} AS t SET {self._progress_sets}, updated_at = {self.now}
             FROM wanted AS r WHERE t.id = r.id"""
 
@@ -281,7 +298,7 @@ class Dialect:
                 SELECT r.*, {self._settled} AS settled
                 FROM {TABLE} AS t CROSS JOIN {self.records(_OUTCOME)}
                 WHERE {self._held}
-                ORDER BY t.id FOR UPDATE OF t SKIP LOCKED)
+                ORDER BY t.id FOR NO KEY UPDATE OF t SKIP LOCKED)
             UPDATE {TABLE} AS t SET {self._settle_sets("r.settled")}
             FROM wanted AS r WHERE t.id = r.id
             RETURNING t.id, t.status, t.seq, {self.as_text("t.updated_at")},
@@ -303,7 +320,7 @@ class Dialect:
                 SELECT id FROM {TABLE}
                 WHERE queue = %s AND status IN ('pending', 'retrying') AND run_after IS NULL
                     AND name = ANY(%s) AND crashes {compared} %s
-                ORDER BY priority DESC, id LIMIT %s FOR UPDATE SKIP LOCKED)
+                ORDER BY priority DESC, id LIMIT %s FOR NO KEY UPDATE SKIP LOCKED)
             UPDATE {TABLE} AS t SET {self._claim_sets()}
             FROM due WHERE t.id = due.id AND due.id = COALESCE(due.id, t.token)
             RETURNING {columns}, t.arguments"""
@@ -357,7 +374,7 @@ class Dialect:
             due AS (
                 SELECT t.id FROM {TABLE} AS t JOIN chosen ON chosen.id = t.id
                 WHERE {self._is_due}
-                FOR UPDATE OF t SKIP LOCKED)
+                FOR NO KEY UPDATE OF t SKIP LOCKED)
             UPDATE {TABLE} AS t SET {self._claim_sets()}
             FROM due WHERE t.id = due.id
             RETURNING {columns}, t.arguments"""
@@ -400,7 +417,7 @@ class Dialect:
                 SELECT t.id, {self._recovered} AS settled, %s::float8 AS ttl, %s::float8 AS callback
                 FROM {TABLE} AS t
                 WHERE t.status = 'running' AND t.runtime_id = %s
-                ORDER BY t.id LIMIT %s FOR UPDATE SKIP LOCKED)
+                ORDER BY t.id LIMIT %s FOR NO KEY UPDATE SKIP LOCKED)
             UPDATE {TABLE} AS t SET {self._recover_sets()}
             FROM lost WHERE t.id = lost.id
             RETURNING {columns}"""
@@ -416,6 +433,7 @@ class SQLiteDialect(Dialect):
 
     encoder = msgspec.json.Encoder(uuid_format="hex")
     json = ""
+    no_lock_wait = None
     now = "r.now"
     # The plus keeps SQLite from walking all running rows by the status's index instead of ids.
     _held = "t.id = r.id AND t.token = r.token AND +t.status = 'running'"

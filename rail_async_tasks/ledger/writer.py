@@ -8,6 +8,8 @@ write waits for nobody. What was submitted is written or reported as failed, nev
   out: its statements must be idempotent. Who waits for an operation may set it a limit.
 * Any other failure splits the batch in halves, down to the one operation that is guilty, which
   alone is given the error.
+* An operation that another transaction's lock holds up waits apart (`postponed.py`); the thread
+  writes for all others meanwhile.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from typing import Any, Final, Protocol
 from django.db import InterfaceError
 
 from rail_async_tasks.ledger.port import WriterState
+from rail_async_tasks.ledger.postponed import Postponed
 
 logger = logging.getLogger("rail_async_tasks.ledger")
 
@@ -35,7 +38,7 @@ FIRST_BACKOFF = 0.05
 MAX_BACKOFF = 2.0
 
 
-# The result of an operation that a session could not carry out yet.
+# The result of an operation that another transaction's lock holds up: nothing was written of it.
 AGAIN: Final = object()
 
 
@@ -59,6 +62,11 @@ class Operation(Protocol):
         """When (by `time.monotonic`) it is reported as failed, if it surely was not written."""
         ...
 
+    @property
+    def key(self) -> str | None:
+        """Its unique key: while one operation waits for it, the others wait behind that one."""
+        ...
+
 
 class Session(Protocol):
     """A connection that the writer's thread owns."""
@@ -66,7 +74,8 @@ class Session(Protocol):
     def execute(self, batch: Sequence[Any]) -> list[Any]:
         """Writes the batch in one transaction; a result for each operation, in their order.
 
-        `AGAIN` is the result of one that is to be submitted once more.
+        Never waits for a lock that another transaction may hold for long: `AGAIN` is the result
+        of an operation that would.
         """
         ...
 
@@ -95,6 +104,7 @@ class Writer:
         self._ended: asyncio.Event
         self._closed = False
         self._pending = 0  # submitted and not yet reported; touched on the loop only
+        self._postponed = Postponed(self._queue.put, self._deliver)
         self._relief: list[asyncio.Future[None]] = []
         self._idle: list[asyncio.Future[None]] = []
         self.batches = 0
@@ -105,6 +115,7 @@ class Writer:
         self._loop = loop
         self._ended = asyncio.Event()
         self._closed = False
+        self._postponed = Postponed(self._queue.put, self._deliver)
         threading.Thread(target=self._run, name=self._name, daemon=True).start()
 
     def submit(self, operation: Operation) -> None:
@@ -114,7 +125,8 @@ class Writer:
             self._loop.call_soon(operation.done, InterfaceError("The writer has been stopped."))
             return
         self._pending += 1
-        self._queue.put(operation)
+        if not self._postponed.joins(operation):
+            self._queue.put(operation)
 
     @property
     def pending(self) -> int:
@@ -122,8 +134,13 @@ class Writer:
         return self._pending
 
     @property
+    def _backlog(self) -> int:
+        """Pending operations that the thread can get on with."""
+        return self._pending - len(self._postponed)
+
+    @property
     def congested(self) -> bool:
-        return self._pending >= HIGH_WATER
+        return self._backlog >= HIGH_WATER
 
     def state(self) -> WriterState:
         """How it does. In any thread."""
@@ -139,7 +156,7 @@ class Writer:
 
     async def relieved(self) -> None:
         """Returns once the backlog has fallen to the low-water mark."""
-        if self._pending < HIGH_WATER:
+        if not self.congested:
             return
         waiter = asyncio.get_running_loop().create_future()
         self._relief.append(waiter)
@@ -151,6 +168,10 @@ class Writer:
             waiter = asyncio.get_running_loop().create_future()
             self._idle.append(waiter)
             await waiter
+
+    def give_up_locked(self) -> None:
+        """Reports the operations with a limit that locks hold up, now and later, as failed."""
+        self._postponed.end()
 
     async def stop(self) -> None:
         """Flushes, then ends the thread and closes its connection."""
@@ -219,17 +240,12 @@ class Writer:
                 logger.warning("%s: works again after %.1f s", self._name, seconds)
                 self.failing_since = None
             self.batches += 1
-            self.written += len(batch)
-            self._report(
-                [pair for pair in zip(batch, results, strict=True) if pair[1] is not AGAIN]
-            )
-            again = [op for op, result in zip(batch, results, strict=True) if result is AGAIN]
+            pairs = list(zip(batch, results, strict=True))
+            again = [operation for operation, result in pairs if result is AGAIN]
+            self.written += len(batch) - len(again)
+            self._report([pair for pair in pairs if pair[1] is not AGAIN])
             if again:
-                # Somebody else's transaction has their rows: they wait, and nobody waits for them.
-                if len(again) == len(batch):
-                    time.sleep(FIRST_BACKOFF)
-                for operation in again:
-                    self._queue.put(operation)
+                self._call_loop(self._postpone, again, settled)
             return
 
     def _without_overdue(self, batch: list[Any], error: Exception, *, certain: bool) -> list[Any]:
@@ -265,17 +281,26 @@ class Writer:
 
     # --- on the loop -----------------------------------------------------------------------------
 
+    def _postpone(self, operations: list[Any], certain: bool) -> None:
+        self._postponed.add(operations, certain=certain)
+        self._relieve()
+
     def _deliver(self, results: list[tuple[Any, Any]]) -> None:
         self._pending -= len(results)
         for operation, result in results:
+            if self._postponed.active:
+                self._postponed.reported(operation, failed=isinstance(result, BaseException))
             try:
                 operation.done(result)
             except Exception:
                 logger.exception("%s: a callback failed", self._name)
-        if self._relief and self._pending <= LOW_WATER:
-            _release(self._relief)
+        self._relieve()
         if self._idle and not self._pending:
             _release(self._idle)
+
+    def _relieve(self) -> None:
+        if self._relief and self._backlog <= LOW_WATER:
+            _release(self._relief)
 
 
 def _release(waiters: list[asyncio.Future[None]]) -> None:

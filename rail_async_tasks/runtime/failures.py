@@ -40,6 +40,8 @@ MOST_WAITING: Final = 1000
 PAGE: Final = 100
 # What a call may take, in seconds: ten that hang would be the end of all others.
 LONGEST: Final = 300.0
+# A mark that another transaction has locked is taken away this much later, in seconds.
+CLEAR_AGAIN: Final = 0.2
 # What calls that were cancelled at the end get to go, in seconds.
 LAST_WORDS: Final = 0.2
 
@@ -226,10 +228,14 @@ class FailureCallbacks:
         while self._made:
             made, self._made = self._made, set()
             try:
-                await self._ledger.callbacks_made(made)
+                locked = await self._ledger.callbacks_made(made)
             except Exception as error:
                 logger.error("The marks of %d calls stay: %s", len(made), error)  # noqa: TRY400
-            self._held -= made
+                locked = set()
+            self._held -= made - locked
+            self._made |= locked
+            if locked:
+                await asyncio.sleep(CLEAR_AGAIN)
         self._clearing = None
 
     async def _keep(self) -> None:

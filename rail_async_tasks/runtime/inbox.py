@@ -1,7 +1,9 @@
 """The inbox: what a broker brings to this process. An id is claimed, and its next attempt run.
 
-What is not claimable is dropped: it was brought twice, has been cancelled, or runs elsewhere. The
-ids that come in while a claim is on its way are claimed together by the next one.
+What is not claimable is dropped: it was brought twice, has been cancelled, or runs elsewhere. An id
+whose row another transaction has locked is none of these yet: it is looked at again, later and
+later, until that is over. The ids that come in while a claim is on its way are claimed together by
+the next one.
 """
 
 from __future__ import annotations
@@ -12,12 +14,17 @@ import logging
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from rail_async_tasks.ledger.locks import delay_after
 from rail_async_tasks.ledger.port import Claimed, Dispatches, Wanted
 
 if TYPE_CHECKING:
     from rail_async_tasks.runtime.runtime import Runtime
 
 logger = logging.getLogger("rail_async_tasks.runtime")
+
+# How often locked rows are offered to others at the end of the process. It takes about a second;
+# what is left is sent again in a while.
+RELEASES = 7
 
 
 class Inbox:
@@ -30,6 +37,9 @@ class Inbox:
         self._postponed: dict[UUID, list[asyncio.Future[bool]]] = {}
         # By id and token: those that are claimed together share theirs.
         self._ends: dict[tuple[UUID, UUID], asyncio.Future[bool]] = {}
+        # What waits for another transaction, and how often it was looked at.
+        self._locked: dict[UUID, list[asyncio.Future[bool]]] = {}
+        self._looks: dict[UUID, int] = {}
         self._claiming: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self.dropped = 0
@@ -40,13 +50,18 @@ class Inbox:
         False where it was not this process's to run. Cancelling the caller cancels nothing.
         """
         end: asyncio.Future[bool] = self._runtime.loop.create_future()
-        self._arrived.setdefault(execution_id, []).append(end)
-        self._begin()
+        if execution_id in self._locked:
+            self._locked[execution_id].append(end)
+        else:
+            self._arrive(execution_id, [end])
         return await asyncio.shield(end)
 
     def notice(self) -> None:
-        """The lease has begun, or ended for good."""
+        """The lease has begun, or the process ends."""
         self._changed.set()
+        if self._runtime.draining:
+            for execution_id in [*self._locked]:
+                self._look_again(execution_id)
 
     def ended(self, execution_id: UUID, token: UUID) -> None:
         """The attempt's outcome is stored, or will never be."""
@@ -56,10 +71,10 @@ class Inbox:
         if self._postponed and not self._runtime.suspects_running:
             postponed, self._postponed = self._postponed, {}
             for waiting, ends in postponed.items():
-                self._arrived.setdefault(waiting, []).extend(ends)
-            self._begin()
+                self._arrive(waiting, ends)
 
-    def _begin(self) -> None:
+    def _arrive(self, execution_id: UUID, ends: list[asyncio.Future[bool]]) -> None:
+        self._arrived.setdefault(execution_id, []).extend(ends)
         if self._claiming is None or self._claiming.done():
             # A clean context: attempts must not inherit that of whoever brought them.
             self._claiming = self._runtime.loop.create_task(
@@ -94,17 +109,34 @@ class Inbox:
             )
         except Exception:
             logger.exception("What a broker has brought can't be claimed")
-            for ends in arrived.values():
-                _tell(ends, False)
+            self._end_all(arrived)
             return
         for claimed in brought.claimed:
+            self._looks.pop(claimed.snapshot.id, None)
             self._start(claimed, held_by, arrived.pop(claimed.snapshot.id))
         for execution_id, ends in arrived.items():
+            if execution_id in brought.locked:
+                self._wait_for_lock(execution_id, ends)
+                continue
+            self._looks.pop(execution_id, None)
             if execution_id in brought.postponed:
                 self._postponed.setdefault(execution_id, []).extend(ends)
             else:
                 self.dropped += len(ends)
                 _tell(ends, False)
+
+    def _wait_for_lock(self, execution_id: UUID, ends: list[asyncio.Future[bool]]) -> None:
+        if execution_id in self._locked:  # brought once more during the claim
+            self._locked[execution_id] += ends
+            return
+        self._locked[execution_id] = ends
+        looks = self._looks[execution_id] = self._looks.get(execution_id, 0) + 1
+        self._runtime.loop.call_later(delay_after(looks), self._look_again, execution_id)
+
+    def _look_again(self, execution_id: UUID) -> None:
+        ends = self._locked.pop(execution_id, None)
+        if ends is not None:
+            self._arrive(execution_id, ends)
 
     def _start(self, claimed: Claimed, held_by: UUID, ends: list[asyncio.Future[bool]]) -> None:
         end, *twice = ends
@@ -120,10 +152,20 @@ class Inbox:
     async def _refuse(self, arrived: dict[UUID, list[asyncio.Future[bool]]]) -> None:
         """This process is ending: others are to run them."""
         try:
-            await self._dispatches.release(arrived.keys())
+            left = set(arrived)
+            for looks in range(1, RELEASES + 1):
+                left = await self._dispatches.release(left)
+                if not left:
+                    break
+                await asyncio.sleep(delay_after(looks))
         finally:
-            for ends in arrived.values():
-                _tell(ends, False)
+            self._end_all(arrived)
+
+    def _end_all(self, arrived: dict[UUID, list[asyncio.Future[bool]]]) -> None:
+        """None of them is run here."""
+        for execution_id, ends in arrived.items():
+            self._looks.pop(execution_id, None)
+            _tell(ends, False)
 
 
 def _tell(ends: list[asyncio.Future[bool]], ran: bool) -> None:

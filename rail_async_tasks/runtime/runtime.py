@@ -31,6 +31,7 @@ from rail_async_tasks.ledger.port import (
     Outcome,
     Progress,
     Recovery,
+    RowLocked,
     Settled,
 )
 from rail_async_tasks.runtime import verdict as verdicts
@@ -253,6 +254,7 @@ class Runtime:
             return
         self._closing = True
         self._save_progress()
+        self.ledger.give_up_locked()
         while self._creating or self._unsettled:
             self._settled.clear()
             await self._settled.wait()
@@ -358,6 +360,8 @@ class Runtime:
         in_thread = definition is not None and not definition.is_coroutine
         if (
             definition is not None
+            # One with a unique key may wait for the transaction that has it: it holds no slot.
+            and new.unique_key is None
             and self.inbox is None
             and new.delay is None
             and new.run_after is None
@@ -744,7 +748,13 @@ def refusal(error: BaseException) -> BaseException:
     if is_of_row(error):
         return error
     logger.error("A task could not be stored: %s", error)
-    told = unavailable()
+    if isinstance(error, RowLocked):
+        told = BackendUnavailable(
+            "The task could not be stored: another transaction has held its unique key for too"
+            " long. Try again once that has ended."
+        )
+    else:
+        told = unavailable()
     told.__cause__ = error
     return told
 

@@ -63,6 +63,8 @@ class Sender:
         self._ask_at = runtime.loop.time() + ASK_EVERY
         self._asked_to: UUID | None = None
         self._tell_at: dict[str, float] = {}  # by queue: when to speak of it again
+        # Marked as sent, and not sent: another transaction had their rows locked.
+        self._unsent: list[Dispatch] = []
         self.failing = False
 
     def wake(self) -> None:
@@ -117,6 +119,8 @@ class Sender:
         self._idle.set()
 
     async def _send_due(self) -> None:
+        if self._unsent:
+            await self._unsend([])
         # A claim of nothing: it tells which rows have come due.
         due = await self._runtime.ledger.claim(_Nothing(self._runtime.id))
         if due.next_due is not None:
@@ -171,7 +175,7 @@ class Sender:
                 "The broker %s does not have %d tasks any more; they are sent again",
                 self._broker.name, len(missing),
             )  # fmt: skip
-            await self._dispatches.unsend(missing)
+            await self._unsend(missing)
             for dispatch in missing:
                 self.expect(dispatch.name, dispatch.queue)
 
@@ -180,8 +184,12 @@ class Sender:
             async with asyncio.timeout(PATIENCE):
                 await self._broker.push(sent)
         except Exception:
-            await self._dispatches.unsend(sent)
+            await self._unsend(sent)
             raise
+
+    async def _unsend(self, dispatches: Sequence[Dispatch]) -> None:
+        """Takes their marks away; those of locked rows with the next look, a second later."""
+        self._unsent = await self._dispatches.unsend([*self._unsent, *dispatches])
 
     async def _fail(self, error: Exception) -> None:
         if not self.failing:

@@ -295,9 +295,9 @@ async def test_marks_are_cleared_and_kept_in_batches(
     kept: list[int] = []
     made, keep = OrmLedger.callbacks_made, OrmLedger.keep_callbacks
 
-    async def callbacks_made(ledger: OrmLedger, ids: Collection[UUID]) -> None:
+    async def callbacks_made(ledger: OrmLedger, ids: Collection[UUID]) -> set[UUID]:
         cleared.append(len(ids))
-        await made(ledger, ids)
+        return await made(ledger, ids)
 
     async def keep_callbacks(ledger: OrmLedger, ids: Collection[UUID], hold: float) -> None:
         kept.append(len(ids))

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from rail_async_tasks.ledger import postponed
 from rail_async_tasks.ledger import writer as module
-from rail_async_tasks.ledger.writer import Writer
+from rail_async_tasks.ledger.port import RowLocked
+from rail_async_tasks.ledger.writer import AGAIN, Writer
 
 
 class Lost(Exception):
@@ -27,9 +29,16 @@ class Op:
     """An operation that remembers what it was told."""
 
     def __init__(
-        self, name: Any, *, alone: bool = False, bad: bool = False, give_up_at: float | None = None
+        self,
+        name: Any,
+        *,
+        alone: bool = False,
+        bad: bool = False,
+        give_up_at: float | None = None,
+        key: str | None = None,
     ) -> None:
         self.name = name
+        self.key = key
         self.alone = alone
         self.bad = bad
         self.give_up_at = give_up_at
@@ -49,6 +58,8 @@ class FakeSession:
         self.resets = 0
         # By what is in the batch: the errors to raise, each with whether the COMMIT was sent.
         self.failures: dict[tuple[Any, ...], list[tuple[Exception, bool]]] = {}
+        # The names of operations whose rows are locked, and the keys that are.
+        self.locked: set[Any] = set()
         self.may_have_committed = False
         self.held = threading.Event()  # the writer is inside `execute`
         self.go = threading.Event()
@@ -65,7 +76,7 @@ class FakeSession:
             raise error
         if any(op.bad for op in batch):
             raise Bad
-        return [f"wrote {op.name}" for op in batch]
+        return [AGAIN if {op.name, op.key} & self.locked else f"wrote {op.name}" for op in batch]
 
     def is_transient(self, error: Exception) -> bool:
         return isinstance(error, Lost)
@@ -87,7 +98,8 @@ async def writer(session: FakeSession, anyio_backend: Any) -> AsyncIterator[Writ
     it.start(asyncio.get_running_loop())
     yield it
     session.go.set()
-    await it.stop()
+    session.locked = set()
+    await asyncio.wait_for(it.stop(), 20)
 
 
 async def gathered(writer: Writer, session: FakeSession, ops: Sequence[Op]) -> list[list[Any]]:
@@ -285,3 +297,166 @@ async def test_a_writer_can_be_started_again(session: FakeSession) -> None:
         assert [op.told for op in ops] == [[f"wrote {n}"]] * 2
         await writer.stop()
         assert session.resets == n + 1
+
+
+# --- operations that a lock holds up --------------------------------------------------------------
+
+
+async def until_offered(session: FakeSession, name: Any, times: int) -> None:
+    """Returns once the session has been asked for it so often."""
+    async with asyncio.timeout(10):
+        while sum(name in names for names in session.batches) < times:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
+async def test_a_locked_operation_holds_up_no_other(writer: Writer, session: FakeSession) -> None:
+    """Those beside it and those after it are written; it is, once the lock is gone."""
+    session.locked = {"locked"}
+    locked, beside = Op("locked"), Op("beside")
+    await gathered_but_locked(writer, session, [locked, beside])
+    assert (locked.told, beside.told) == ([], ["wrote beside"])
+    for n in range(3):
+        after = Op(n)
+        writer.submit(after)
+        await until_told(after)
+    assert locked.told == []
+    assert writer.failing_since is None  # nothing is wrong with the database
+    session.locked = set()
+    await writer.flushed()
+    assert locked.told == ["wrote locked"]
+
+
+async def gathered_but_locked(writer: Writer, session: FakeSession, ops: Sequence[Op]) -> None:
+    """Writes these in one batch, as far as they can be."""
+    session.go.clear()
+    session.held.clear()
+    first = Op("first")
+    writer.submit(first)
+    await asyncio.to_thread(session.held.wait, 10)
+    for op in ops:
+        writer.submit(op)
+    session.go.set()
+    await until_offered(session, ops[-1].name, 1)
+    await until_told(first)
+
+
+async def until_told(op: Op) -> None:
+    async with asyncio.timeout(10):
+        while not op.told:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+def delays(monkeypatch: pytest.MonkeyPatch, anyio_backend: Any) -> list[float]:
+    """The delays after which operations are offered again; no time passes instead."""
+    found: list[float] = []
+    timed = asyncio.BaseEventLoop.call_later
+
+    def call_later(loop: Any, delay: float, callback: Any, *args: Any, **options: Any) -> Any:
+        if args and isinstance(getattr(args[0], "operation", None), Op):
+            found.append(delay)
+            delay = 0
+        return timed(loop, delay, callback, *args, **options)
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "call_later", call_later)
+    return found
+
+
+async def test_what_is_locked_is_offered_later_and_later(
+    writer: Writer, session: FakeSession, delays: list[float]
+) -> None:
+    """The delays double up to the most; the thread never sleeps for it."""
+    session.locked = {"locked"}
+    writer.submit(Op("locked"))
+    await until_offered(session, "locked", 10)
+    session.locked = set()
+    await writer.flushed()
+    assert delays[:9] == [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.5, 0.5, 0.5]
+
+
+async def test_a_key_that_is_locked_is_asked_for_once(writer: Writer, session: FakeSession) -> None:
+    """A thousand starts with the key of an open transaction cost the writer no more than one."""
+    session.locked = {"k"}
+    first = Op("first", alone=True, key="k")
+    writer.submit(first)
+    await until_offered(session, "first", 2)
+    others = [Op(n, alone=True, key="k") for n in range(1000)]
+    for op in others:
+        writer.submit(op)
+    free = Op("free", alone=True, key="another")
+    writer.submit(free)
+    await until_told(free)
+    await until_offered(session, "first", 4)
+    assert not any(op.name in names for op in others for names in session.batches)
+    assert not writer.congested
+    session.locked = set()
+    await writer.flushed()
+    assert first.told == ["wrote first"]
+    assert [op.told for op in others] == [[f"wrote {n}"] for n in range(1000)]
+
+
+async def test_many_keys_that_are_locked_leave_the_writer_its_time(
+    writer: Writer, session: FakeSession, delays: list[float]
+) -> None:
+    """Each costs a few milliseconds a time: the more of them wait, the less often each is tried."""
+    session.locked = {f"k{n}" for n in range(100)}
+    for n in range(100):
+        writer.submit(Op(n, alone=True, key=f"k{n}"))
+    await until_offered(session, 99, 3)
+    assert delays[-1] == pytest.approx(100 * postponed.SHARE)
+    session.locked = set()
+    await writer.flushed()
+    delays.clear()
+    session.locked = {"k"}
+    writer.submit(Op("one", alone=True, key="k"))
+    await until_offered(session, "one", 2)
+    assert delays[0] == 0.01
+
+
+async def test_what_is_locked_for_too_long_is_reported(
+    writer: Writer, session: FakeSession
+) -> None:
+    """Nothing was written of it. The next with its key is tried, and those behind that wait on."""
+    session.locked = {"k"}
+    first = Op("first", alone=True, key="k", give_up_at=time.monotonic() + 0.05)
+    second, third = (Op(name, alone=True, key="k") for name in ("second", "third"))
+    writer.submit(first)
+    await until_offered(session, "first", 2)
+    writer.submit(second)
+    writer.submit(third)
+    await until_told(first)
+    assert isinstance(first.told[0], RowLocked)
+    await until_offered(session, "second", 2)
+    assert not any("third" in names for names in session.batches)
+    session.locked = set()
+    await writer.flushed()
+    assert (second.told, third.told) == (["wrote second"], ["wrote third"])
+
+
+async def test_what_may_have_been_written_is_not_given_up_for_a_lock(
+    writer: Writer, session: FakeSession
+) -> None:
+    """Its COMMIT is in doubt, so that only the row can tell."""
+    overdue = Op("overdue", give_up_at=time.monotonic() - 1)
+    session.failures["overdue",] = [(Lost(), True)]
+    session.locked = {"overdue"}
+    writer.submit(overdue)
+    await until_offered(session, "overdue", 4)
+    assert overdue.told == []
+    session.locked = set()
+    await writer.flushed()
+    assert overdue.told == ["wrote overdue"]
+
+
+async def test_what_is_locked_is_no_backlog(
+    writer: Writer, session: FakeSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Creations and claims wait for what the writer is behind with, not for others' locks."""
+    monkeypatch.setattr(module, "HIGH_WATER", 10)
+    session.locked = set(range(20))
+    for n in range(20):
+        writer.submit(Op(n))
+    assert writer.congested
+    await asyncio.wait_for(writer.relieved(), 10)
+    assert (writer.congested, writer.pending) == (False, 20)
+    session.locked = set()

@@ -1,0 +1,145 @@
+"""Operations that wait for another transaction's lock, outside the writer's thread.
+
+A session never waits for a lock: it answers `AGAIN`, and the operation is offered again after a
+delay that doubles. Meanwhile the thread writes for all others. Operations with one unique key share
+one fate, so the first of them is offered and the others wait behind it.
+
+On the writer's event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from rail_async_tasks.ledger.locks import FIRST_DELAY, delay_after
+from rail_async_tasks.ledger.port import RowLocked
+
+# An operation that is alone in its transaction costs the writer a few milliseconds each time.
+# Each one that waits adds so many seconds to the delay of all: a fifth of the thread's time.
+SHARE = 0.01
+
+
+class _Waiting(msgspec.Struct, eq=False):
+    operation: Any
+    offers: int = 0
+    timer: asyncio.TimerHandle | None = None
+    behind: list[Any] = msgspec.field(default_factory=list)
+
+
+class Postponed:
+    """Offers operations again, later and later.
+
+    Args:
+        offer: hands an operation to the writer's thread.
+        report: reports operations as failed: those whose time is over.
+    """
+
+    def __init__(
+        self,
+        offer: Callable[[Any], None],
+        report: Callable[[list[tuple[Any, Any]]], None],
+    ) -> None:
+        self._offer = offer
+        self._report = report
+        self._waiting: dict[int, _Waiting] = {}  # by the operation's `id()`
+        self._by_key: dict[str, _Waiting] = {}
+        self._alone = 0
+        self._in_doubt: set[int] = set()
+        self._behind = 0
+        self._ending = False
+
+    def __len__(self) -> int:
+        """How many operations wait; they are no backlog of the writer."""
+        return len(self._waiting) + self._behind
+
+    @property
+    def active(self) -> bool:
+        """Whether `reported` has to hear of operations."""
+        return bool(self._waiting or self._in_doubt)
+
+    def joins(self, operation: Any) -> bool:
+        """Whether the operation waits behind another one with its unique key, unoffered."""
+        first = self._by_key.get(operation.key) if operation.key is not None else None
+        if first is None or first.operation is operation:
+            return False
+        first.behind.append(operation)
+        self._behind += 1
+        return True
+
+    def add(self, operations: Sequence[Any], *, certain: bool) -> None:
+        """The session has answered `AGAIN` to these.
+
+        `certain`: no earlier COMMIT is in doubt, so that they may be given up.
+        """
+        overdue = []
+        for operation in operations:
+            if not certain:
+                self._in_doubt.add(id(operation))
+            if self._is_overdue(operation):
+                overdue.append((operation, RowLocked()))
+            elif not self.joins(operation):
+                self._postpone(operation)
+        if overdue:
+            self._report(overdue)
+
+    def end(self) -> None:
+        """Offers all once more, and then gives up those that have a limit, whatever it is."""
+        self._ending = True
+        for waiting in self._waiting.values():
+            if waiting.timer is not None:
+                waiting.timer.cancel()
+                waiting.timer = None
+                self._offer(waiting.operation)
+
+    def reported(self, operation: Any, *, failed: bool) -> None:
+        """The operation is over: those behind it are offered."""
+        self._in_doubt.discard(id(operation))
+        waiting = self._waiting.pop(id(operation), None)
+        if waiting is None:
+            return
+        self._alone -= operation.alone
+        if operation.key is None:
+            return
+        del self._by_key[operation.key]
+        self._behind -= len(waiting.behind)
+        # After a failure the lock is still there: one is enough to find out.
+        count = 1 if failed else len(waiting.behind)
+        for following in waiting.behind[:count]:
+            if failed:
+                first = self._enter(following)
+                first.behind = waiting.behind[1:]
+                self._behind += len(first.behind)
+            self._offer(following)
+
+    def _is_overdue(self, operation: Any) -> bool:
+        limit = operation.give_up_at
+        if limit is None or id(operation) in self._in_doubt:
+            return False
+        return self._ending or bool(limit <= time.monotonic())
+
+    def _enter(self, operation: Any) -> _Waiting:
+        waiting = self._waiting[id(operation)] = _Waiting(operation)
+        self._alone += operation.alone
+        if operation.key is not None:
+            self._by_key[operation.key] = waiting
+        return waiting
+
+    def _postpone(self, operation: Any) -> None:
+        waiting = self._waiting.get(id(operation)) or self._enter(operation)
+        waiting.offers += 1
+        delay = delay_after(waiting.offers)
+        if operation.alone:
+            delay = max(delay, SHARE * self._alone)
+        if operation.give_up_at is not None:
+            delay = min(delay, max(operation.give_up_at - time.monotonic(), FIRST_DELAY))
+        loop = asyncio.get_running_loop()
+        waiting.timer = loop.call_later(delay, self._offer_again, waiting)
+
+    def _offer_again(self, waiting: _Waiting) -> None:
+        waiting.timer = None
+        self._offer(waiting.operation)

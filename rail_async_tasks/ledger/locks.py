@@ -28,9 +28,9 @@ def delay_after(looks: int) -> float:
 
 
 def unlocked(rows: QuerySet[M], *, to_delete: bool = False) -> QuerySet[M]:
-    """The rows, locked, without those that another transaction has locked. In a transaction.
+    """Locks the rows, without those that another transaction has locked. In a transaction.
 
-    Where a database can't skip locked rows: all of them, not locked.
+    A database that can't skip locked rows returns all of them, and locks none.
     """
     features = connections[rows.db].features
     if not features.has_select_for_update_skip_locked:

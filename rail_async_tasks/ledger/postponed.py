@@ -1,8 +1,8 @@
 """Operations that wait for another transaction's lock, outside the writer's thread.
 
-A session never waits for a lock: it answers `AGAIN`, and the operation is offered again after a
-delay that doubles. Meanwhile the thread writes for all others. Operations with one unique key share
-one fate, so the first of them is offered and the others wait behind it.
+A session never waits for a lock. It answers `AGAIN`, and the operation is offered again after a
+delay that doubles; meanwhile the thread writes all others. Of the operations with one unique key
+the first is offered, and the others wait behind it.
 
 On the writer's event loop.
 """
@@ -59,7 +59,7 @@ class Postponed:
 
     @property
     def active(self) -> bool:
-        """Whether `reported` has to hear of operations."""
+        """Whether `reported` must be called for each operation that is over."""
         return bool(self._waiting or self._in_doubt)
 
     def joins(self, operation: Any) -> bool:
@@ -88,7 +88,7 @@ class Postponed:
             self._report(overdue)
 
     def end(self) -> None:
-        """Offers all once more, and then gives up those that have a limit, whatever it is."""
+        """Offers all once more, then gives up those that have a limit, before it is reached."""
         self._ending = True
         for waiting in self._waiting.values():
             if waiting.timer is not None:

@@ -748,15 +748,17 @@ def refusal(error: BaseException) -> BaseException:
     if is_of_row(error):
         return error
     logger.error("A task could not be stored: %s", error)
-    if isinstance(error, RowLocked):
-        told = BackendUnavailable(
-            "The task could not be stored: another transaction has held its unique key for too"
-            " long. Try again once that has ended."
-        )
-    else:
-        told = unavailable()
-    told.__cause__ = error
-    return told
+    refused = held_up() if isinstance(error, RowLocked) else unavailable()
+    refused.__cause__ = error
+    return refused
+
+
+def held_up() -> BackendUnavailable:
+    """The refusal of a creation whose unique key another transaction holds."""
+    return BackendUnavailable(
+        "The task could not be stored: another transaction has held its unique key for too long."
+        " Try again once that transaction has ended."
+    )
 
 
 def as_created(new: NewExecution, created: Created) -> TaskSnapshot:

@@ -150,7 +150,7 @@ async def test_a_claim_in_turns_takes_the_others(kit: Kit) -> None:
 
 
 async def test_a_locked_row_that_comes_due_hides_no_other(kit: Kit) -> None:
-    """Others come due beside it, and the next time that one does is told as it is."""
+    """Others come due beside it, and `next_due` is the time of the first that is not yet due."""
     held, beside, later = [await kit.waiting(delay=delay) for delay in (60.0, 60.0, 600.0)]
     past = datetime.now(UTC) - timedelta(seconds=5)
     await TaskExecution.objects.filter(id__in=[held, beside]).aupdate(run_after=past)
@@ -164,7 +164,7 @@ async def test_a_locked_row_that_comes_due_hides_no_other(kit: Kit) -> None:
 
 
 async def test_a_delivery_of_a_locked_row_is_not_refused(kit: Kit) -> None:
-    """Locked is told from claimed, from final, from delayed and from unknown."""
+    """A claim distinguishes locked rows from claimed, final, delayed and unknown ones."""
     held, free, later, other = [
         await kit.waiting(**fields) for fields in ({}, {}, {"delay": 60.0}, {"name": "other"})
     ]
@@ -213,7 +213,7 @@ async def test_a_locked_row_is_sent_later(kit: Kit) -> None:
 
 
 async def test_marks_of_locked_rows_are_taken_away_later(kit: Kit) -> None:
-    """Who asks is told which are left; a mark that is gone, or another one, is not among them."""
+    """`unsend` returns those that are left, without marks that are gone or newer."""
     first, second, third = await three(kit)
     sent = await dispatches(kit).send("default", "b", 100, 100)
     await TaskExecution.objects.filter(id=third).aupdate(dispatches=F("dispatches") + 1)
@@ -286,7 +286,7 @@ async def test_what_a_dead_process_held_and_is_locked_is_freed_later(kit: Kit) -
 
 
 async def test_a_cancel_that_does_not_wait(kit: Kit) -> None:
-    """It says that the row is locked, and changes nothing; a final one it only reads."""
+    """It raises `RowLocked`, and changes nothing; a final row it only reads."""
     held = await kit.waiting()
     ended = (await kit.in_state(Status.COMPLETED)).snapshot.id
 
@@ -305,7 +305,7 @@ async def test_a_cancel_that_does_not_wait(kit: Kit) -> None:
 
 
 async def test_an_unknown_name_whose_first_row_is_locked(kit: Kit) -> None:
-    """It does not keep the others of its name from failing, whatever the size of a page."""
+    """It does not keep the others of its name from failing, with pages of one row."""
     first, second, third = await three(kit, name="gone")
     with rows_locked(first):
         failed = await asyncio.wait_for(kit.ledger.fail_unknown("gone", None, None, 1), 10)

@@ -114,7 +114,7 @@ async def test_a_row_that_is_cancelled_in_an_open_transaction(
 async def test_a_drain_sends_a_locked_row_back(
     store: str, broker: ListBroker, looks: Counter[UUID]
 ) -> None:
-    """Whatever is locked meanwhile: the mark goes once the row is free, or after a minute."""
+    """Its mark goes once the row is free. A row beside it is sent back at once."""
     broker.delivers = False
     add = adds()
     held, beside = await add.aenqueue(a=1, b=1), await add.aenqueue(a=2, b=2)

@@ -116,7 +116,7 @@ async def test_a_unique_key_in_an_open_transaction_holds_up_its_own_starts_alone
 
 
 async def test_a_unique_key_that_is_rolled_back_is_free(store: str) -> None:
-    """Who waited for it is the one that runs."""
+    """The start that waited for it creates a task of its own, which runs."""
     rebuild = rebuilds()
     await final(await rebuild.aenqueue(key=0))
 
@@ -135,7 +135,7 @@ async def test_a_unique_key_that_is_rolled_back_is_free(store: str) -> None:
 
 
 async def test_a_key_that_an_open_transaction_sets_free(store: str) -> None:
-    """A cancel in it clears the key: until it commits nobody knows whether the key is taken."""
+    """A cancel in it clears the key: until it commits the key may be taken or free."""
     rebuild = rebuilds()
     first = await rebuild.using(delay=3600).aenqueue(key=1)
     with a_transaction(lambda: service.cancel(SYSTEM, first.id)) as over:
@@ -169,7 +169,7 @@ async def test_starts_that_wait_for_a_key_hold_no_slots(store: str, configure: C
 
 
 async def test_a_key_that_is_held_for_too_long(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The caller hears why; nothing is stored of the start, then or later."""
+    """The error names the cause; nothing is stored of the start, then or later."""
     monkeypatch.setattr(orm, "CREATE_PATIENCE", 0.2)
     rebuild = rebuilds()
     await final(await rebuild.aenqueue(key=0))
@@ -183,7 +183,7 @@ async def test_a_key_that_is_held_for_too_long(store: str, monkeypatch: pytest.M
 async def test_a_process_ends_without_waiting_for_a_key(
     store: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The caller hears of it; nothing is stored of the start, then or later."""
+    """The start is refused; nothing is stored of it, then or later."""
     rebuild = rebuilds()
     await final(await rebuild.aenqueue(key=0))
     with a_transaction(lambda: rebuild.enqueue(key=1)):

@@ -436,7 +436,7 @@ async def test_what_is_locked_for_too_long_is_reported(
 async def test_what_may_have_been_written_is_not_given_up_for_a_lock(
     writer: Writer, session: FakeSession
 ) -> None:
-    """Its COMMIT is in doubt, so that only the row can tell."""
+    """Its COMMIT is in doubt: only the row shows whether it took effect."""
     overdue = Op("overdue", give_up_at=time.monotonic() - 1)
     session.failures["overdue",] = [(Lost(), True)]
     session.locked = {"overdue"}

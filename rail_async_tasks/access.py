@@ -83,12 +83,13 @@ def user_id_of(user: Any) -> str | None:
 
 
 def find_user(user_id: str) -> Any | None:
-    """Return the user with this id, read anew, or None. Does I/O.
+    """Return the user with this id, read anew; None if there is none. Does I/O.
 
     The inverse of `user_id_of`: `str(user.pk)` is the id, to the letter. `"007"` is not user 7, nor
-    is `"Ann"` the user "ann" where a database ignores case. A text that cannot be a primary key of
-    the user model (a service's name, a number past the column's range) is no user's id, and no
-    error.
+    is `"Ann"` the user "ann" where a database ignores case.
+
+    Raises:
+        ValueError: the text can't be a primary key of the user model. It is a service's name, say.
     """
     from django.contrib.auth import get_user_model
 
@@ -98,9 +99,11 @@ def find_user(user_id: str) -> Any | None:
         inside = connections[found.db].in_atomic_block
         with transaction.atomic(using=found.db) if inside else nullcontext():
             user = found.first()
-    except (ValueError, TypeError, OverflowError, ValidationError, DataError):
-        return None
-    return user if user is not None and str(user.pk) == user_id else None
+    except (TypeError, OverflowError, ValidationError, DataError) as error:
+        raise ValueError("It can't be a primary key of the user model.") from error
+    if user is not None and str(user.pk) != user_id:
+        raise ValueError("It is no primary key as `str(pk)` writes it.")
+    return user
 
 
 def may_see(viewer: Viewer, task: Owned, anonymous_access: str) -> bool:

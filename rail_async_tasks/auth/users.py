@@ -49,12 +49,11 @@ def load_user(claim: object) -> Any | None:
     if isinstance(claim, bool) or not isinstance(claim, int | str):
         return _refused("its claim is no primary key")
     try:
-        key = str(claim)
-    except ValueError:  # an integer of too many digits
+        user = find_user(str(claim))
+    except ValueError:  # an integer of too many digits, too
         return _refused("its claim is no primary key")
-    user = find_user(key)
     if user is None:
-        return _refused("its claim is no user's primary key")
+        return _refused("its user does not exist")
     if not getattr(user, "is_active", True):
         return _refused("its user is not active")
     return user

@@ -133,5 +133,8 @@ def load_user(owner_id: str | None) -> AbstractBaseUser | AnonymousUser:
     """Return the owner, read anew; `AnonymousUser` where the id is no user's. Does I/O."""
     from django.contrib.auth.models import AnonymousUser
 
-    user = None if owner_id is None else find_user(owner_id)
+    try:
+        user = None if owner_id is None else find_user(owner_id)
+    except ValueError:  # an id of another kind, such as a service's name
+        user = None
     return AnonymousUser() if user is None else user

@@ -19,7 +19,7 @@ def check_percent(percent: float) -> int:
         ValueError: `percent` is no number from 0 to 100.
     """
     if not _is_between(percent, 0, 100):
-        raise ValueError(f"percent must be a number from 0 to 100, not {shown(percent)}")
+        raise ValueError(f"progress is a percentage from 0 to 100, not {shown(percent)}")
     return int(percent)
 
 

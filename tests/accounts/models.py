@@ -10,7 +10,7 @@ from django.db import models
 
 
 class NamedUser(AbstractBaseUser):
-    """What they have in common: a key, a name, and a password that nobody uses."""
+    """The fields that all have: a key, a name, and an unused password."""
 
     username = models.CharField(max_length=50)
     objects: Any = BaseUserManager()

@@ -73,8 +73,8 @@ def test_no_other_text_is_a_users_id(user: Any, inside: bool) -> None:
 
 
 @pytest.mark.parametrize("user", ["accounts.KnownUser"], indirect=True)
-def test_who_the_default_manager_hides_is_nobody(user: Any) -> None:
-    """As for Django's own authentication."""
+def test_a_user_whom_the_default_manager_hides(user: Any) -> None:
+    """Is `AnonymousUser`, as for Django's own authentication."""
     get_user_model().everybody.update(left=True)  # type: ignore[attr-defined]
     assert find_user("ann") is None
     assert isinstance(load_user("ann"), AnonymousUser)
@@ -92,7 +92,7 @@ def test_a_token_for_a_number_where_keys_are_none(user: Any, claim: int) -> None
 def test_a_task_of_an_owner_of_another_kind(
     user: Any, settings: Any, monkeypatch: pytest.MonkeyPatch, owner: Any
 ) -> None:
-    """It runs, in the name of nobody unless the id is a user's."""
+    """It runs, with `AnonymousUser` unless the id is a user's."""
     for name in ("_definitions", "coroutine_names", "thread_names"):
         monkeypatch.setattr(registry, name, getattr(registry, name))  # forgotten after the test
     settings.RAIL_DJANGO_GRAPHQL = {"task_settings": {"backend": "sync"}}

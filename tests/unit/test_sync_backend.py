@@ -71,6 +71,14 @@ async def _slow() -> None:
     await service.asyncio.Event().wait()
 
 
+async def _late(info: Any) -> int:
+    try:
+        await service.asyncio.Event().wait()
+    except service.asyncio.CancelledError:
+        return int(info.context.task.attempt)
+    return 0
+
+
 def _progresses(info: Any) -> str:
     for percent in range(0, 101, 10):
         info.context.task.update_progress(percent, f"at {percent}")
@@ -95,6 +103,7 @@ FLAKY = _declared(_flaky, retry_delay=3600.0, max_retries=2)
 BREAKS = _declared(_breaks_its_transaction, max_retries=0)
 FAILS = _declared(_fails)
 SLOW = _declared(_slow, timeout=0.01, max_retries=1, retry_delay=3600.0)
+LATE = _declared(_late, timeout=0.01, max_retries=1)
 PROGRESSES = _declared(_progresses)
 
 
@@ -179,6 +188,13 @@ def test_a_coroutine_times_out() -> None:
     """Each attempt after its own time."""
     snapshot = run(SLOW)
     assert (snapshot.status, snapshot.error_code, snapshot.attempts) == ("failed", "timeout", 2)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_body_that_returns_after_its_timeout_has_completed() -> None:
+    """As on every backend: its work is done."""
+    snapshot = run(LATE)
+    assert (snapshot.status, snapshot.result, snapshot.retry_count) == ("completed", 1, 0)
 
 
 @pytest.mark.django_db

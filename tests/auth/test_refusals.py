@@ -104,8 +104,9 @@ async def test_a_bad_token_is_refused_alike_everywhere(
         await sync_to_async(authenticate_sync)(request)
     with pytest.raises(Unauthenticated) as by_async:
         await authenticate(request)
+    said_of = (("Authentication is required.",), {"code": "UNAUTHENTICATED"})
     for refused in (by_sync.value, by_async.value):
-        assert (refused.args, refused.extensions) == (("Authentication is required.",), {})
+        assert (refused.args, refused.extensions) == said_of
         assert (refused.__cause__, refused.__context__) == (None, None)
         for frame, _ in traceback.walk_tb(refused.__traceback__):
             if frame.f_code.co_filename != __file__ and "/auth/" in frame.f_code.co_filename:

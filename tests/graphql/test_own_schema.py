@@ -25,6 +25,7 @@ from rail_async_tasks.graphql.subscriptions import Subscription
 from tests.graphql import shop
 from tests.graphql.conftest import Configure
 
+WAIT = 10  # seconds for an answer, which takes milliseconds
 MISSING = "0193b1a4-7c1e-7000-8000-000000000001"
 
 
@@ -94,16 +95,16 @@ async def by_socket(query: str) -> Any:
         {**scope, "subprotocols": ["graphql-transport-ws"]},
     )
     await app.send_input({"type": "websocket.connect"})
-    await app.receive_output(2)
+    await app.receive_output(WAIT)
     for frame in (
         {"type": "connection_init"},
         {"type": "subscribe", "id": "1", "payload": {"query": query}},
     ):
         await app.send_input({"type": "websocket.receive", "text": json.dumps(frame)})
-    await app.receive_output(2)  # connection_ack
-    answer = json.loads((await app.receive_output(2))["text"])
+    await app.receive_output(WAIT)  # connection_ack
+    answer = json.loads((await app.receive_output(WAIT))["text"])
     await app.send_input({"type": "websocket.disconnect", "code": 1000})
-    await app.wait(2)
+    await app.wait(WAIT)
     return answer["payload"]
 
 

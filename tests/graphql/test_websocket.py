@@ -26,6 +26,8 @@ from rail_async_tasks.ids import new_id
 from tests.graphql.conftest import Configure
 
 ONE_DATABASE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+# Seconds for an answer, which takes milliseconds: a loaded machine may take longer.
+WAIT = 10
 FOLLOW = "subscription { taskProgress(taskId: 1) { status } }"
 
 
@@ -67,7 +69,7 @@ class Socket:
 
     async def open(self) -> Any:
         await self.app.send_input({"type": "websocket.connect"})
-        return await self.app.receive_output()
+        return await self.app.receive_output(WAIT)
 
     async def send(self, frame: Any) -> None:
         await self.send_text(json.dumps(frame))
@@ -77,13 +79,13 @@ class Socket:
 
     async def receive(self) -> Any:
         """The next frame, decoded."""
-        message = await self.app.receive_output(2)
+        message = await self.app.receive_output(WAIT)
         assert message["type"] == "websocket.send", message
         return json.loads(message["text"])
 
     async def closed(self) -> int | None:
         """The code of the close that comes next."""
-        message = await self.app.receive_output(2)
+        message = await self.app.receive_output(WAIT)
         assert message["type"] == "websocket.close", message
         self.reason = message.get("reason", "")
         code: int | None = message.get("code")
@@ -100,7 +102,7 @@ class Socket:
 
     async def leave(self, code: int = 1000) -> None:
         await self.app.send_input({"type": "websocket.disconnect", "code": code})
-        await self.app.wait(2)
+        await self.app.wait(WAIT)
 
 
 @asynccontextmanager
@@ -462,7 +464,7 @@ async def test_unsubscribing_ends_the_stream_and_frees_the_id(watched: Watched) 
         await socket.subscribe(FOLLOW)
         await socket.receive()
         await socket.send({"type": "complete", "id": "1"})
-        await asyncio.wait_for(watched.left.wait(), 2)
+        await asyncio.wait_for(watched.left.wait(), WAIT)
         await socket.subscribe("{ shelves }")
         assert (await socket.receive())["payload"] == {"data": {"shelves": 3}}
 
@@ -482,7 +484,7 @@ async def test_a_server_that_cancels_the_connection_ends_its_streams(watched: Wa
     await socket.subscribe(FOLLOW)
     await socket.receive()
     socket.app.future.cancel()
-    await asyncio.wait_for(watched.left.wait(), 2)
+    await asyncio.wait_for(watched.left.wait(), WAIT)
 
 
 async def test_a_client_may_leave_before_it_is_accepted() -> None:
@@ -490,7 +492,7 @@ async def test_a_client_may_leave_before_it_is_accepted() -> None:
     socket = Socket()
     await socket.app.send_input({"type": "websocket.connect"})
     await socket.app.send_input({"type": "websocket.disconnect", "code": 1006})
-    await socket.app.wait(2)
+    await socket.app.wait(WAIT)
 
 
 async def test_a_handler_that_dies_takes_the_socket_along(
@@ -569,10 +571,10 @@ async def test_a_client_that_leaves_in_the_middle_of_a_message_is_no_accident(
             raise OSError("the client is gone")
 
     app = asyncio.ensure_future(get_asgi_application()(Socket().app.scope, inbox.get, send))
-    await asyncio.wait_for(failed.wait(), 2)
+    await asyncio.wait_for(failed.wait(), WAIT)
     inbox.put_nowait({"type": "websocket.disconnect", "code": 1006})
     with caplog.at_level(logging.WARNING):
-        await asyncio.wait_for(app, 2)
+        await asyncio.wait_for(app, WAIT)
     assert caplog.records == []
 
 

@@ -42,7 +42,7 @@ async def test_no_more_wait_than_may(store: str, configure: Configure) -> None:
         await later(noop)
     with pytest.raises(errors.QueueFull) as refused:
         await later(noop)
-    assert refused.value.extensions == {"retryAfter": 1}
+    assert refused.value.extensions == {"retryAfter": 1, "code": "QUEUE_FULL"}
     assert len(await service.alist(SYSTEM)) == 3
 
 

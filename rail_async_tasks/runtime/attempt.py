@@ -75,7 +75,6 @@ class Attempt:
         self.ended = False
         self.given_up = False
         self.refused = False  # the database could not store its first outcome
-        self.cancels = 0  # how often its worker's task was cancelled on its behalf
         self.seconds = 0.0  # how long its body took, once that has ended
         self.lane: OrmLane | None = None  # where its ORM calls run
         self._arguments = claimed.arguments
@@ -208,9 +207,12 @@ class Attempt:
         assert self._interruption is not None
         self._end(verdicts.interrupted(self._interruption, self.terms))
 
+    def end_cancelled(self) -> None:
+        """Ends an attempt whose task was cancelled, from elsewhere, before its first step."""
+        self._end(self._cancelled(asyncio.CancelledError()))
+
     def _cancel_body(self) -> None:
         if self._task is not None and not self.ended:
-            self.cancels += 1
             self._task.cancel()
 
     def _give_up(self) -> None:

@@ -45,12 +45,13 @@ from rail_async_tasks.runtime.dispatcher import Dispatcher
 from rail_async_tasks.runtime.effective import effective, terms
 from rail_async_tasks.runtime.failures import FailureCallbacks, hold_of
 from rail_async_tasks.runtime.inbox import Inbox
+from rail_async_tasks.runtime.lanes import OrmLanes
 from rail_async_tasks.runtime.lease import Lease
 from rail_async_tasks.runtime.observers import observers_for
 from rail_async_tasks.runtime.sender import Sender
 from rail_async_tasks.runtime.slots import QueueLimits, Slots
 from rail_async_tasks.runtime.sweeper import Sweeper
-from rail_async_tasks.runtime.threads import DaemonThreads, OrmLanes
+from rail_async_tasks.runtime.threads import DaemonThreads
 from rail_async_tasks.runtime.verdict import Interruption, Terms
 from rail_async_tasks.runtime.watchdog import Watchdog
 from rail_async_tasks.states import Status
@@ -471,15 +472,15 @@ class Runtime:
             return
         # Every attempt starts in a clean context, as the host did.
         if definition.is_coroutine:
-            attempt.lane = self._lanes.least_busy()
-            self._bodies.start(attempt, attempt.lane.enter())
+            attempt.seat = self._lanes.least_busy().enter(attempt)
+            self._bodies.start(attempt, attempt.seat.context())
         else:
             self._bodies.start(attempt, contextvars.Context())
 
     def _over(self, attempt: Attempt) -> None:
         """The attempt's task is done: nothing of its body runs on this loop any more."""
-        if attempt.lane is not None:
-            attempt.lane.leave()
+        if attempt.seat is not None:
+            attempt.seat.leave()
         if attempt.given_up:
             self.slots.leaked -= 1
         self._settled.set()

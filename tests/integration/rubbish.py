@@ -8,10 +8,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import warnings
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
+from uuid import uuid4
 
 import anyio
+from django.conf import settings
+from django.contrib.auth.models import Group
+from django.db import DatabaseError, connection, transaction
+from django.utils import timezone, translation
 
 DEADLINE = 0.03
 
@@ -199,3 +205,179 @@ async def clear_away() -> None:
             await asyncio.wait([it])
             it.exception() if not it.cancelled() else None
     kept.clear()
+
+
+# --- in a thread, on its connection ---------------------------------------------------------------
+
+
+def _execute(*statements: str) -> None:
+    with connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+
+
+def an_open_transaction() -> None:
+    transaction.atomic().__enter__()
+    Group.objects.create(name="rubbish")
+
+
+def an_open_savepoint() -> None:
+    transaction.atomic().__enter__()
+    transaction.atomic().__enter__()
+
+
+def a_broken_transaction() -> None:
+    transaction.atomic().__enter__()
+    with contextlib.suppress(DatabaseError):
+        _execute("SELECT nothing FROM nowhere")
+
+
+def a_transaction_marked_for_rollback() -> None:
+    transaction.atomic().__enter__()
+    transaction.set_rollback(True)
+
+
+def a_closed_connection_in_a_transaction() -> None:
+    transaction.atomic().__enter__()
+    connection.close()
+
+
+def no_autocommit() -> None:
+    transaction.set_autocommit(False)
+    Group.objects.create(name="rubbish")
+
+
+def a_begin() -> None:
+    _execute("BEGIN")
+
+
+def a_lost_connection() -> None:
+    connection.ensure_connection()
+    connection.connection.close()
+
+
+def an_execute_wrapper() -> None:
+    def refuse(*args: Any) -> None:
+        raise Rubbish
+
+    connection.execute_wrapper(refuse).__enter__()
+
+
+def an_event_loop() -> None:
+    asyncio.set_event_loop(NoLoop())
+
+
+class NoLoop(asyncio.AbstractEventLoop):
+    """A loop that cannot run anything."""
+
+
+def a_language_and_a_time_zone() -> None:
+    translation.activate("de")
+    timezone.activate("Asia/Tokyo")
+    variable.set("rubbish")
+
+
+def _run_sql(name: str, *statements: str) -> Callable[[], None]:
+    def run() -> None:
+        _execute(*statements)
+
+    run.__name__ = name
+    return run
+
+
+def a_driver_isolation_level() -> None:
+    connection.ensure_connection()
+    connection.connection.isolation_level = 4  # serializable
+
+
+def a_driver_that_only_reads() -> None:
+    connection.ensure_connection()
+    connection.connection.read_only = True
+
+
+THREAD: list[Callable[[], None]] = [
+    an_open_transaction,
+    an_open_savepoint,
+    a_broken_transaction,
+    a_transaction_marked_for_rollback,
+    a_closed_connection_in_a_transaction,
+    no_autocommit,
+    a_begin,
+    a_lost_connection,
+    an_execute_wrapper,
+    an_event_loop,
+    a_language_and_a_time_zone,
+]
+SQLITE: list[Callable[[], None]] = [
+    _run_sql("a_pragma", "PRAGMA query_only = ON"),
+    _run_sql("a_temporary_table", "CREATE TEMP TABLE auth_group (id int)"),
+]
+POSTGRES: list[Callable[[], None]] = [
+    _run_sql("a_set", "SET statement_timeout = 1", "SET search_path = nowhere"),
+    _run_sql("read_only_sessions", "SET default_transaction_read_only = on"),
+    _run_sql("a_time_zone", "SET TIME ZONE 'Asia/Tokyo'"),
+    _run_sql("a_temporary_table", "CREATE TEMP TABLE auth_group (id int)"),
+    _run_sql("an_advisory_lock", "SELECT pg_advisory_lock(42)"),
+    _run_sql("a_listen", "LISTEN rubbish"),
+    _run_sql("a_prepared_statement", "PREPARE rubbish AS SELECT 1"),
+    _run_sql("a_cursor", "DECLARE rubbish CURSOR WITH HOLD FOR SELECT 1"),
+    a_driver_isolation_level,
+    a_driver_that_only_reads,
+]
+
+
+def traces() -> dict[str, Any]:
+    """What this thread and its connection are found in. Equal to `untouched()` if nothing is left.
+
+    Writes a row too, which needs a connection that works.
+    """
+    loop_found = None
+    with warnings.catch_warnings(), contextlib.suppress(RuntimeError):
+        warnings.simplefilter("ignore")
+        loop_found = isinstance(asyncio.get_event_loop(), NoLoop)
+    found = {
+        "loop": bool(loop_found),
+        "variable": variable.get(),
+        "language": translation.get_language(),
+        "time zone": timezone.get_current_timezone_name(),
+        "atomic": connection.in_atomic_block,
+        "autocommit": connection.get_autocommit(),
+        "rubbish": Group.objects.filter(name="rubbish").count(),
+    }
+    Group.objects.create(name=f"innocent {uuid4()}")
+    if connection.vendor == "postgresql":
+        raw = connection.connection
+        found["driver"] = (raw.isolation_level, raw.read_only, raw.autocommit)
+        with connection.cursor() as cursor:
+            for what, query in _SERVER_SIDE.items():
+                cursor.execute(query)
+                found[what] = cursor.fetchone()[0]
+    return found
+
+
+_SERVER_SIDE = {
+    "timeout": "SHOW statement_timeout",
+    "path": "SHOW search_path",
+    "read only": "SHOW default_transaction_read_only",
+    "zone": "SHOW TIME ZONE",
+    "locks": "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()",
+    "channels": "SELECT count(*) FROM pg_listening_channels()",
+    "prepared": "SELECT count(*) FROM pg_prepared_statements",
+    "cursors": "SELECT count(*) FROM pg_cursors WHERE name = 'rubbish'",
+}
+
+
+def untouched(vendor: str) -> dict[str, Any]:
+    """What `traces` finds in a new thread, on a new connection."""
+    found = {
+        "loop": False, "variable": "clean", "language": "en-us",
+        "time zone": settings.TIME_ZONE,
+        "atomic": False, "autocommit": True, "rubbish": 0,
+    }  # fmt: skip
+    if vendor == "postgresql":
+        found |= {
+            "driver": (None, None, True), "timeout": "0", "path": '"$user", public',
+            "read only": "off", "zone": "UTC", "locks": 0, "channels": 0, "prepared": 0,
+            "cursors": 0,
+        }  # fmt: skip
+    return found

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Awaitable, Callable
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import override_settings
 
-from rail_async_tasks import task
+from rail_async_tasks import TaskFailed, task
 from rail_async_tasks.runtime import host
 from tests.integration import rubbish
 from tests.integration.conftest import Configure, in_memory
-from tests.integration.waiting import final
+from tests.integration.waiting import PATIENCE, final
+from tests.services.databases import default_database, empty_tables, forget_connections
 
 # asyncio's own words on what a body has left behind.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -75,3 +80,71 @@ async def test_what_a_body_leaves_behind_hits_no_other(
     assert {(it.status, it.result, it.attempts) for it in ends} == {("completed", "clean", 1)}
     assert host.current() is runtime
     assert statistics() == NOTHING
+
+
+# --- threads and connections ----------------------------------------------------------------------
+
+KINDS = [
+    "sqlite",
+    *(pytest.param(kind, marks=pytest.mark.postgres) for kind in ("postgres", "lasting", "pool")),
+]
+
+
+@pytest.fixture
+def kind(request: pytest.FixtureRequest, django_db_blocker: Any) -> Iterator[str]:
+    """The database, and how long its connections last."""
+    name: str = request.param
+    store = "sqlite" if name == "sqlite" else "postgres"
+    config = {**request.getfixturevalue(f"{store}_config")}
+    if name == "lasting":
+        config["CONN_MAX_AGE"] = None
+    if name == "pool":
+        pool = {"min_size": 1, "max_size": 2, "timeout": 5}  # this thread's, and the bodies'
+        config["OPTIONS"] = {**config.get("OPTIONS", {}), "pool": pool}
+    with django_db_blocker.unblock(), default_database(config):
+        try:
+            yield name
+        finally:
+            empty_tables()
+            if name == "pool":
+                connection.close()
+                connection.close_pool()  # type: ignore[attr-defined]
+            forget_connections()
+
+
+@pytest.fixture
+def in_one_thread(kind: str) -> Iterator[None]:
+    """One body at a time: each finds the thread of one before it."""
+    with override_settings(RAIL_DJANGO_GRAPHQL={"task_settings": {"max_workers": 1}}):
+        yield
+        host.stop()
+
+
+@pytest.mark.usefixtures("in_one_thread")
+@pytest.mark.parametrize("kind", KINDS, indirect=True)
+def test_what_a_def_body_leaves_in_its_thread_is_not_given_on(kind: str) -> None:
+    """The next body of the thread finds it, and a connection, as if they were new."""
+    rubbish_kinds = rubbish.THREAD + (rubbish.SQLITE if kind == "sqlite" else rubbish.POSTGRES)
+    by_name = {leave.__name__: leave for leave in rubbish_kinds}
+    threads = set()
+
+    @task(name="l.leaves", max_retries=0)
+    def leaves(name: str) -> None:
+        threads.add(threading.get_ident())
+        by_name[name]()
+
+    @task(name="l.looks", max_retries=0)
+    def looks() -> None:
+        threads.add(threading.get_ident())
+        found.append(rubbish.traces())
+
+    clean = rubbish.untouched(connection.vendor)
+    traces = {}
+    for name in by_name:
+        found: list[dict[str, Any]] = []
+        leaves.enqueue(name=name).result(PATIENCE)
+        with suppress(TaskFailed):
+            looks.enqueue().result(PATIENCE)
+        traces[name] = found
+    assert {name: found for name, found in traces.items() if found != [clean]} == {}
+    assert len(threads) < len(by_name)

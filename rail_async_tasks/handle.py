@@ -12,6 +12,7 @@ from asgiref.sync import async_to_sync
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.errors import BackendUnavailable, TaskCancelled, TaskFailed
 from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.runtime.waits import waiting_for
 from rail_async_tasks.states import Status
 
 
@@ -73,6 +74,12 @@ class TaskHandle:
 
         Raises `TaskFailed` or `TaskCancelled` where it ended so, `TimeoutError` where it has not
         ended in time, and `RuntimeError` on an event loop, which it would block.
+
+        In a body it keeps the body's slot, and its thread. If no slot is left for the awaited task,
+        the task runs beside the limits of this process. A queue's own `concurrency` still holds,
+        and so do the worker processes of a broker: where all of those run bodies that wait, nothing
+        can go on until a timeout. A WARNING that contains "Deadlock?" then says which task waits
+        for which. After an `enqueue()` in a transaction, wait when the transaction is committed.
         """
         if not self._snapshot.is_final:
             if asyncio._get_running_loop() is not None:
@@ -93,10 +100,11 @@ class TaskHandle:
     async def _wait(self, timeout: float | None) -> None:
         from rail_async_tasks import service
 
-        async with asyncio.timeout(timeout):
-            async with aclosing(service.watch(SYSTEM, self.id)) as snapshots:
-                async for snapshot in snapshots:
-                    self._snapshot = snapshot
+        with waiting_for(self._snapshot):
+            async with asyncio.timeout(timeout):
+                async with aclosing(service.watch(SYSTEM, self.id)) as snapshots:
+                    async for snapshot in snapshots:
+                        self._snapshot = snapshot
         if not self._snapshot.is_final:
             # A watch that ends early was ended by the shutdown of this process.
             raise BackendUnavailable("This process stopped waiting: it is shutting down.")

@@ -35,12 +35,13 @@ class Seat:
         self.left = False
 
     def context(self) -> contextvars.Context:
-        """A clean context whose thread-sensitive calls run in the lane."""
+        """A clean context in which the seat is taken."""
         context = contextvars.Context()
-        context.run(self._enter)
+        context.run(self.take)
         return context
 
-    def _enter(self) -> None:
+    def take(self) -> None:
+        """Makes thread-sensitive calls in the current context run in the lane."""
         SyncToAsync.thread_sensitive_context.set(self.lane.sensitive)
         _seat.set(self)
 

@@ -53,6 +53,7 @@ from rail_async_tasks.runtime.slots import QueueLimits, Slots
 from rail_async_tasks.runtime.sweeper import Sweeper
 from rail_async_tasks.runtime.threads import DaemonThreads
 from rail_async_tasks.runtime.verdict import Interruption, Terms
+from rail_async_tasks.runtime.waits import Waits
 from rail_async_tasks.runtime.watchdog import Watchdog
 from rail_async_tasks.states import Status
 
@@ -136,6 +137,7 @@ class Runtime:
         self._ready = asyncio.Event()
         self._stop = asyncio.Event()
         self._bodies = BodyTasks(self.loop, self._over)
+        self._waits = Waits(self)
         self._creating = 0
         # Callers of creations, the longest waiting first.
         self._waiting_since: dict[asyncio.Future[TaskSnapshot | None], float] = {}
@@ -245,6 +247,7 @@ class Runtime:
     async def _close(self) -> None:
         """Waits for bodies that were asked to end, writes what is left, gives threads back."""
         self._save_progress()
+        await self._waits.close(FLUSH_PATIENCE)
         while self._creating or self._unsettled or (self._bodies.running and not self.abandoned):
             self._settled.clear()
             await self._settled.wait()
@@ -471,11 +474,12 @@ class Runtime:
             attempt.end_unstarted()
             return
         # Every attempt starts in a clean context, as the host did.
+        context = contextvars.Context()
         if definition.is_coroutine:
             attempt.seat = self._lanes.least_busy().enter(attempt)
-            self._bodies.start(attempt, attempt.seat.context())
-        else:
-            self._bodies.start(attempt, contextvars.Context())
+            context.run(attempt.seat.take)
+        context.run(self._waits.enter, attempt)
+        self._bodies.start(attempt, context)
 
     def _over(self, attempt: Attempt) -> None:
         """The attempt's task is done: nothing of its body runs on this loop any more."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import aclosing
 from typing import Any, Self
 from uuid import UUID
@@ -14,6 +15,8 @@ from rail_async_tasks.errors import BackendUnavailable, TaskCancelled, TaskFaile
 from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.runtime.waits import waiting_for
 from rail_async_tasks.states import Status
+
+logger = logging.getLogger("rail_async_tasks")
 
 
 class TaskHandle:
@@ -87,9 +90,20 @@ class TaskHandle:
                     "result() was called on an event loop, which it would block: "
                     "write `await handle.aresult()`."
                 )
+            self._warn_in_transaction()
             # Reads go through this thread, and so through its connection and its transaction.
             async_to_sync(self._wait)(timeout)
         return self._outcome()
+
+    def _warn_in_transaction(self) -> None:
+        from rail_async_tasks.runtime import host
+
+        if host.ledger().in_transaction():
+            logger.warning(
+                "Deadlock? result() of task %s (%s) waits inside a transaction, and a task that was"
+                " enqueued in it begins only after the commit. Call result() after the `atomic()`"
+                " block.", self._snapshot.name, self.id,
+            )  # fmt: skip
 
     async def aresult(self, timeout: float | None = None) -> Any:
         """`result()` from async code."""

@@ -13,6 +13,8 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from rail_async_tasks.runtime.leftovers import close_scopes
+
 if TYPE_CHECKING:
     from rail_async_tasks.runtime.attempt import Attempt
 
@@ -30,7 +32,7 @@ class BodyTasks:
 
     def start(self, attempt: Attempt, context: contextvars.Context) -> None:
         """Runs the attempt in `context`. A plain call, on the loop."""
-        task = self._loop.create_task(attempt.run(), name=attempt.snapshot.name, context=context)
+        task = self._loop.create_task(_run(attempt), name=attempt.snapshot.name, context=context)
         self._attempts[task] = attempt
         task.add_done_callback(self._over)
 
@@ -48,3 +50,10 @@ class BodyTasks:
         elif not attempt.ended:
             attempt.end_cancelled()  # before its first step
         self._on_over(attempt)
+
+
+async def _run(attempt: Attempt) -> None:
+    try:
+        await attempt.run()
+    finally:
+        close_scopes()

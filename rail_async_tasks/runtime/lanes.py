@@ -15,9 +15,8 @@ from functools import partial
 from typing import Any, TypeVar
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
-from django.db import connections
 
-from rail_async_tasks.runtime.leftovers import any_in_transaction, give_back
+from rail_async_tasks.runtime.leftovers import give_back, left_between_calls
 from rail_async_tasks.runtime.threads import DaemonThreads
 
 T = TypeVar("T")
@@ -95,9 +94,7 @@ class OrmLane:
         self._lock = threading.Lock()
         self._running: Seat | None = None  # whose call the shared thread is in
         self._calls = 0
-        # As many there were when broken connections were looked for, and when all were given back.
-        self._calls_checked = 0
-        self._calls_given_back = 0
+        self._calls_given_back = 0  # as many there were when the connections were given back
         self.attempts = 0
         self.sensitive = ThreadSensitiveContext()
         # asgiref looks an executor up by the context's `thread_sensitive_context`.
@@ -126,7 +123,7 @@ class OrmLane:
                 self._running = seat
 
     def ended(self, seat: Seat | None) -> None:
-        if any_in_transaction():
+        if left_between_calls():
             if seat is None or seat.left:  # no end will come that would roll it back
                 give_back("A call after the end of its task" if seat is None else seat.owner)
             else:
@@ -157,11 +154,8 @@ class OrmLane:
             self.attempts -= 1
             own, seat.threads = seat.threads, None
             if not self.attempts and self._calls > self._calls_given_back:
-                self._calls_given_back = self._calls_checked = self._calls
+                self._calls_given_back = self._calls
                 self._threads.put(partial(give_back, self._name))
-            elif self._calls > self._calls_checked:
-                self._calls_checked = self._calls
-                self._threads.put(_drop_broken)
         if own is not None:
             own.put(partial(give_back, seat.owner))
             own.shutdown()
@@ -169,15 +163,6 @@ class OrmLane:
     def close(self) -> None:
         self._threads.shutdown()
         SyncToAsync.context_to_thread_executor.pop(self.sensitive, None)
-
-
-def _drop_broken() -> None:
-    """Replaces connections that a failure has left unusable."""
-    for connection in connections.all(initialized_only=True):
-        if connection.errors_occurred and not connection.in_atomic_block:
-            if not connection.is_usable():
-                connection.close()
-            connection.errors_occurred = False
 
 
 class OrmLanes:

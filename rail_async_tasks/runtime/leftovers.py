@@ -1,4 +1,4 @@
-"""What a body has left on its database connections, and how it is kept from the next body.
+"""What a body leaves open, and how it is kept from the next body.
 
 Nothing of a connection outlives the body that used it: it is closed, or goes back to its pool after
 a reset, and the next body gets a wrapper of its own. So there is no list of things to look for,
@@ -8,12 +8,18 @@ open transaction, to warn of it: its work is lost.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+
+try:
+    from anyio._backends._asyncio import _task_states
+except ImportError:  # this anyio keeps its scopes elsewhere
+    _task_states = {}  # type: ignore[assignment]
 
 logger = logging.getLogger("rail_async_tasks.runtime")
 
@@ -41,9 +47,20 @@ def in_transaction(connection: BaseDatabaseWrapper) -> bool:
     return False
 
 
-def any_in_transaction() -> bool:
-    """Returns whether one of this thread's connections is in a transaction."""
-    return any(map(in_transaction, connections.all(initialized_only=True)))
+def left_between_calls() -> bool:
+    """Returns whether a call has left something open for the next one on this thread's connections.
+
+    A broken connection is replaced instead.
+    """
+    left = False
+    for connection in connections.all(initialized_only=True):
+        if in_transaction(connection) or connection.execute_wrappers:
+            left = True
+        elif connection.errors_occurred:
+            if not connection.is_usable():
+                connection.close()
+            connection.errors_occurred = False
+    return left
 
 
 def give_back(who: object) -> None:
@@ -80,7 +97,7 @@ def _warn(who: object, alias: str) -> None:
     where = "" if alias == DEFAULT_DB_ALIAS else f"using={alias!r}"
     logger.warning(
         "%s ended in an open transaction on the database %r, which is rolled back. Write"
-        " `with transaction.atomic(%s):`, which ends with its block.", who, alias, where,
+        " `with transaction.atomic(%s):`, which ends with its block.", str(who), alias, where,
     )  # fmt: skip
 
 
@@ -142,3 +159,16 @@ def _unwind(connection: BaseDatabaseWrapper, depth: int, in_one: bool, who: obje
         _warn(who, connection.alias)
         connection.rollback()
         connection.set_autocommit(connection.settings_dict["AUTOCOMMIT"])
+
+
+def close_scopes() -> None:
+    """Closes anyio's cancel scopes that the current task has entered and not left.
+
+    A scope and its task refer to each other, and anyio to both: they would never be freed. Versions
+    before 4.15 go on cancelling, at every step of the loop, a task that has ended.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    with suppress(Exception):
+        while (state := _task_states.get(task)) is not None and state.cancel_scope is not None:
+            state.cancel_scope.__exit__(None, None, None)

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from asgiref.sync import sync_to_async
+from django.contrib.auth.models import Group
 from django.db import connection
+from django.test import AsyncClient
 from django.test.utils import override_settings
 
 from rail_async_tasks import TaskFailed, task
 from rail_async_tasks.runtime import host
 from tests.integration import rubbish
-from tests.integration.conftest import Configure, in_memory
-from tests.integration.waiting import PATIENCE, final
+from tests.integration.conftest import Configure, in_memory, on_databases
+from tests.integration.waiting import PATIENCE, final, until
 from tests.services.databases import default_database, empty_tables, forget_connections
 
 # asyncio's own words on what a body has left behind.
@@ -148,3 +153,96 @@ def test_what_a_def_body_leaves_in_its_thread_is_not_given_on(kind: str) -> None
         traces[name] = found
     assert {name: found for name, found in traces.items() if found != [clean]} == {}
     assert len(threads) < len(by_name)
+
+
+# --- all of it at once ----------------------------------------------------------------------------
+
+INNOCENT = 200
+WORKERS = 4
+
+
+def thread_count() -> int:
+    """Threads in which bodies run. One more than at first may have been free when a call came."""
+    names = [it.name for it in threading.enumerate()]
+    return sum(name.startswith(("rail-tasks-def", "rail-tasks-orm")) for name in names)
+
+
+class Used:
+    """What this process holds: attempts, asyncio tasks, objects in memory."""
+
+    def __init__(self) -> None:
+        gc.collect()
+        alive = [type(it).__name__ for it in gc.get_objects()]
+        self.objects = len(alive)
+        self.attempts = alive.count("Attempt")
+        self.tasks = len(asyncio.all_tasks())
+
+
+@on_databases
+@pytest.mark.usefixtures("own_loop", "loop_kind")
+async def test_every_kind_of_rubbish_among_innocent_tasks(
+    configure: Configure, store: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The innocent complete at their first attempt; the process is ready, and holds no more."""
+    configure(max_workers=WORKERS)
+    # A record of an error holds frames, and those hold all that ran; pytest keeps the records.
+    caplog.set_level(logging.CRITICAL + 1, "asyncio")
+    web = AsyncClient()
+    in_threads = rubbish.THREAD + (rubbish.SQLITE if store == "sqlite" else rubbish.POSTGRES)
+    in_lane = [it for it in rubbish.THREAD if it is not rubbish.a_lost_connection]
+    # Django's own handler needs the loop's default executor.
+    of_loop = {it.__name__: it for it in rubbish.ASYNC if it is not rubbish.no_default_executor}
+    of_thread = {leave.__name__: leave for leave in in_threads}
+    clean = rubbish.untouched(connection.vendor)
+    found: list[dict[str, Any]] = []
+
+    @task(name="l.leaves", max_retries=0)
+    async def leaves(name: str) -> None:
+        await of_loop[name]()
+
+    @task(name="l.leaves_in_lane", max_retries=0)
+    async def leaves_in_lane(name: str) -> None:
+        await sync_to_async(of_thread[name])()
+
+    @task(name="l.leaves_in_thread", max_retries=0)
+    def leaves_in_thread(name: str) -> None:
+        of_thread[name]()
+
+    @task(name="l.innocent")
+    async def innocent() -> bool:
+        await asyncio.sleep(rubbish.DEADLINE)
+        await Group.objects.acreate(name=f"innocent {uuid4()}")
+        return await sync_to_async(lambda: connection.in_atomic_block)()
+
+    @task(name="l.innocent_in_thread")
+    def innocent_in_thread() -> bool:
+        found.append(rubbish.traces())
+        return connection.in_atomic_block
+
+    async def run(count: int) -> tuple[set[str], set[tuple[str, Any, int]]]:
+        """Returns how the guilty have ended, and how the innocent have."""
+        guilty = [await leaves.aenqueue(name=name) for name in of_loop]
+        guilty += [await leaves_in_thread.aenqueue(name=name) for name in of_thread]
+        guilty += [await leaves_in_lane.aenqueue(name=it.__name__) for it in in_lane]
+        kinds = [innocent, innocent_in_thread]
+        handles = [await kinds[number % 2].aenqueue() for number in range(count)]
+        ends = [await final(handle) for handle in guilty]
+        innocents = [await final(handle) for handle in handles]
+        await rubbish.clear_away()
+        return {it.status for it in ends}, {(it.status, it.result, it.attempts) for it in innocents}
+
+    await run(20)  # what is made once is made
+    await web.get("/tasks/health/ready")
+    warm = Used()
+    before = await Group.objects.acount()
+    assert await run(INNOCENT) == ({"completed"}, {("completed", False, 1)})
+    assert [traces for traces in found if traces != clean] == []
+    assert await Group.objects.acount() == before + INNOCENT
+    assert not await Group.objects.filter(name="rubbish").aexists()
+    assert statistics() == NOTHING
+    assert (await web.get("/tasks/health/ready")).status_code == 200
+    await until(lambda: thread_count() <= 2 * WORKERS + 1)
+    now = Used()
+    assert now.attempts <= warm.attempts + 2  # the last ones, perhaps
+    assert now.tasks <= warm.tasks
+    assert now.objects < warm.objects + 20 * INNOCENT  # fewer than an attempt has

@@ -1,9 +1,10 @@
 """What a body leaves open, and how it is kept from the next body.
 
-Nothing of a connection outlives the body that used it: it is closed, or goes back to its pool after
-a reset, and the next body gets a wrapper of its own. So there is no list of things to look for,
-and a plain `SET`, of which the driver knows nothing, ends with the rest. What is looked for is an
-open transaction, to warn of it: its work is lost.
+No state of a connection outlives the body that used it. The connection is closed, and the next body
+gets a new wrapper; or, on PostgreSQL, where it is from a pool or is to last (`CONN_MAX_AGE`), its
+session is reset. So there is no list of things to look for, and a plain `SET`, of which the driver
+knows nothing, ends with the rest. What is looked for is an open transaction, to warn of it: its
+work is lost.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from contextlib import contextmanager, suppress
 
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 
 try:
     from anyio._backends._asyncio import _task_states
@@ -64,7 +66,7 @@ def left_between_calls() -> bool:
 
 
 def give_back(who: object) -> None:
-    """Closes this thread's connections, or returns them to their pools. Never raises.
+    """Closes this thread's connections, resets them or returns them to their pools. Never raises.
 
     Args:
         who: what has used them, for the warning about a transaction that is rolled back.
@@ -72,22 +74,40 @@ def give_back(who: object) -> None:
     for connection in connections.all(initialized_only=True):
         if connection.connection is None and not _is_touched(connection):
             continue
+        lasts = False
         try:
             clean = not in_transaction(connection)
             if not clean:
                 _warn(who, connection.alias)
-            if connection.connection is not None:
+            lasts = clean and _may_last(connection) and _reset(connection)
+            if not lasts and connection.connection is not None:
                 _close(connection, clean)
         except Exception:
             logger.warning("A connection to %r did not close", connection.alias, exc_info=True)
-        finally:
+        if not lasts:
             # The wrapper has a state of its own: blocks, savepoints, wrappers of `execute`.
             alias, settings_dict = connection.alias, connection.settings_dict
             connections[alias] = type(connection)(settings_dict, alias)
 
 
+def _may_last(connection: BaseDatabaseWrapper) -> bool:
+    """Returns whether a clean connection is worth a reset: it is PostgreSQL's and of no pool.
+
+    Wrappers of others than Django keep states that a reset of the server does not reach.
+    """
+    if (
+        connection.vendor != "postgresql"
+        or not type(connection).__module__.startswith("django.")
+        or getattr(connection, "pool", None)
+        or _is_touched(connection)
+    ):
+        return False
+    connection.close_if_unusable_or_obsolete()
+    return connection.connection is not None
+
+
 def _is_touched(connection: BaseDatabaseWrapper) -> bool:
-    """Returns whether a wrapper without a connection is in another state than a new one."""
+    """Returns whether a wrapper is in another state than a new one, its connection apart."""
     return bool(
         connection.in_atomic_block or connection.execute_wrappers or connection.force_debug_cursor
     )
@@ -109,7 +129,7 @@ def _close(connection: BaseDatabaseWrapper, clean: bool) -> None:
 
 
 def _reset(connection: BaseDatabaseWrapper) -> bool:
-    """Resets a connection of a pool, which hands it on as it comes; whether that is enough."""
+    """Resets the session of a connection that others will use; returns whether that is enough."""
     raw = connection.connection
     options = connection.settings_dict["OPTIONS"]
     if (
@@ -124,8 +144,11 @@ def _reset(connection: BaseDatabaseWrapper) -> bool:
         return True  # behind a pooler of transactions, which has no session to reset
     try:
         raw.execute("DISCARD ALL")
-        # As Django has the pool do with a new one: the time zone, a role.
+        # As Django does with a new one: the time zone, a role, the project's own receivers.
         connection._configure_connection(raw)  # type: ignore[attr-defined]  # noqa: SLF001
+        if not connection.pool:  # type: ignore[attr-defined]
+            # A pool's are announced each time that they are taken from it.
+            connection_created.send(sender=type(connection), connection=connection)
     except Exception:  # it is lost, or the driver's own pool is another one than we know
         return False
     return True

@@ -10,6 +10,8 @@ from concurrent.futures import Executor, Future
 from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
+from django.db import connections
+
 from rail_async_tasks.ledger.connections import make_thread_patient
 from rail_async_tasks.runtime.leftovers import give_back
 
@@ -89,6 +91,7 @@ class DaemonThreads(Executor):
                     self._idle += 1
         finally:
             give_back(self._name)
+            connections.close_all()  # those that last
 
 
 def leaving_nothing(function: Callable[[], T], who: object) -> T:

@@ -62,7 +62,7 @@ DEALT: Final = [kind for kind in KINDS for _ in range(kind.share)]
 class Sample:
     """What the server used at one moment: MiB, and counts.
 
-    `workers` are asyncio tasks too: those that run attempts, and are kept for the next ones.
+    `workers` are asyncio tasks too: those that run attempts, one each.
     """
 
     memory: float

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import aclosing
 from typing import Any, Self
 from uuid import UUID
@@ -12,7 +13,10 @@ from asgiref.sync import async_to_sync
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.errors import BackendUnavailable, TaskCancelled, TaskFailed
 from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.runtime.waits import waiting_for
 from rail_async_tasks.states import Status
+
+logger = logging.getLogger("rail_async_tasks")
 
 
 class TaskHandle:
@@ -73,6 +77,12 @@ class TaskHandle:
 
         Raises `TaskFailed` or `TaskCancelled` where it ended so, `TimeoutError` where it has not
         ended in time, and `RuntimeError` on an event loop, which it would block.
+
+        In a body it keeps the body's slot, and its thread. If no slot is left for the awaited task,
+        the task runs beside the limits of this process. A queue's own `concurrency` still holds,
+        and so do the worker processes of a broker: where all of those run bodies that wait, nothing
+        can go on until a timeout. A WARNING that contains "Deadlock?" then says which task waits
+        for which. After an `enqueue()` in a transaction, wait when the transaction is committed.
         """
         if not self._snapshot.is_final:
             if asyncio._get_running_loop() is not None:
@@ -80,9 +90,20 @@ class TaskHandle:
                     "result() was called on an event loop, which it would block: "
                     "write `await handle.aresult()`."
                 )
+            self._warn_in_transaction()
             # Reads go through this thread, and so through its connection and its transaction.
             async_to_sync(self._wait)(timeout)
         return self._outcome()
+
+    def _warn_in_transaction(self) -> None:
+        from rail_async_tasks.runtime import host
+
+        if host.ledger().in_transaction():
+            logger.warning(
+                "Deadlock? result() of task %s (%s) waits inside a transaction, and a task that was"
+                " enqueued in it begins only after the commit. Call result() after the `atomic()`"
+                " block.", self._snapshot.name, self.id,
+            )  # fmt: skip
 
     async def aresult(self, timeout: float | None = None) -> Any:
         """`result()` from async code."""
@@ -93,10 +114,11 @@ class TaskHandle:
     async def _wait(self, timeout: float | None) -> None:
         from rail_async_tasks import service
 
-        async with asyncio.timeout(timeout):
-            async with aclosing(service.watch(SYSTEM, self.id)) as snapshots:
-                async for snapshot in snapshots:
-                    self._snapshot = snapshot
+        with waiting_for(self._snapshot):
+            async with asyncio.timeout(timeout):
+                async with aclosing(service.watch(SYSTEM, self.id)) as snapshots:
+                    async for snapshot in snapshots:
+                        self._snapshot = snapshot
         if not self._snapshot.is_final:
             # A watch that ends early was ended by the shutdown of this process.
             raise BackendUnavailable("This process stopped waiting: it is shutting down.")

@@ -25,8 +25,9 @@ from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ledger.port import Claimed, Outcome
 from rail_async_tasks.runtime import verdict as verdicts
 from rail_async_tasks.runtime.context import ExecutionContext, Info, TaskContext, load_user
+from rail_async_tasks.runtime.lanes import Seat
 from rail_async_tasks.runtime.progress import ProgressReporter
-from rail_async_tasks.runtime.threads import DaemonThreads, OrmLane, with_fresh_connections
+from rail_async_tasks.runtime.threads import DaemonThreads, leaving_nothing
 from rail_async_tasks.runtime.verdict import Interruption, Terms, Verdict
 from rail_async_tasks.states import Status
 
@@ -75,9 +76,8 @@ class Attempt:
         self.ended = False
         self.given_up = False
         self.refused = False  # the database could not store its first outcome
-        self.cancels = 0  # how often its worker's task was cancelled on its behalf
         self.seconds = 0.0  # how long its body took, once that has ended
-        self.lane: OrmLane | None = None  # where its ORM calls run
+        self.seat: Seat | None = None  # where its ORM calls run
         self._arguments = claimed.arguments
         self._loop = loop
         self._threads = threads
@@ -102,6 +102,9 @@ class Attempt:
                 queue=self.snapshot.queue,
                 report=None if self._reporter is None else self._reporter.report,
             )
+
+    def __str__(self) -> str:
+        return f"Task {self.snapshot.name} ({self.snapshot.id})"
 
     def watch(self, slow_after: float, on_slow: Callable[[TaskSnapshot, float], None]) -> None:
         """Has `on_slow` called, once, when the body takes longer than so many seconds."""
@@ -158,9 +161,9 @@ class Attempt:
 
     async def _in_thread(self, call: Callable[[], Any]) -> Any:
         # Shielded from the attempt's own cancel: a thread has none, and its end must be seen.
-        # The thread has run other bodies: this one gets a context of its own.
-        context = contextvars.Context()
-        future = self._threads.submit(context.run, with_fresh_connections, partial(_carried, call))
+        # The thread has run other bodies: this one is in the attempt's own context.
+        run = partial(contextvars.copy_context().run, _carried, call)
+        future = self._threads.submit(leaving_nothing, run, self)
         return await asyncio.shield(asyncio.wrap_future(future))
 
     def _leading(self, user: Any) -> tuple[Any, ...]:
@@ -208,9 +211,12 @@ class Attempt:
         assert self._interruption is not None
         self._end(verdicts.interrupted(self._interruption, self.terms))
 
+    def end_cancelled(self) -> None:
+        """Ends an attempt whose task was cancelled, from elsewhere, before its first step."""
+        self._end(self._cancelled(asyncio.CancelledError()))
+
     def _cancel_body(self) -> None:
         if self._task is not None and not self.ended:
-            self.cancels += 1
             self._task.cancel()
 
     def _give_up(self) -> None:

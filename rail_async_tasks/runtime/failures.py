@@ -18,7 +18,8 @@ from asgiref.sync import async_to_sync, iscoroutinefunction
 
 from rail_async_tasks.conf import TaskSettings, import_from_setting
 from rail_async_tasks.events import TaskSnapshot
-from rail_async_tasks.runtime.threads import DaemonThreads, OrmLane, with_fresh_connections
+from rail_async_tasks.runtime.lanes import OrmLane, Seat
+from rail_async_tasks.runtime.threads import DaemonThreads, leaving_nothing
 
 if TYPE_CHECKING:
     from rail_async_tasks.ledger.port import Ledger
@@ -175,17 +176,18 @@ class FailureCallbacks:
             return
         self._held.add(snapshot.id)
         # A clean context: one inherited from a request would outlive it.
+        seat = self._lane.enter(_name_of(snapshot.id))
         call = asyncio.get_running_loop().create_task(
-            self._make(callback, snapshot, traceback), context=self._lane.enter()
+            self._make(callback, snapshot, traceback), context=seat.context()
         )
         self._calls.add(call)
-        call.add_done_callback(self._over)
+        call.add_done_callback(partial(self._over, seat))
         if self._keeping is None:
             self._keeping = self._in_background(self._keep())
 
-    def _over(self, call: asyncio.Task[None]) -> None:
+    def _over(self, seat: Seat, call: asyncio.Task[None]) -> None:
         self._calls.discard(call)
-        self._lane.leave()
+        seat.leave()
 
     async def _make(
         self, callback: Callback, snapshot: TaskSnapshot, traceback: str | None
@@ -209,8 +211,8 @@ class FailureCallbacks:
                 if self._is_async:
                     await call()
                     return None
-                run = partial(with_fresh_connections, partial(_error_of, call))
-                future = self._threads.submit(contextvars.Context().run, run)
+                run = partial(contextvars.Context().run, _error_of, call)
+                future = self._threads.submit(leaving_nothing, run, _name_of(task_id))
                 return await asyncio.wrap_future(future)
         except KeyboardInterrupt:
             raise
@@ -266,6 +268,10 @@ def _error_of(call: Callable[[], Any]) -> BaseException | None:
     return None
 
 
+def _name_of(task_id: UUID) -> str:
+    return f"The failure callback of task {task_id}"
+
+
 def _complain(task_id: UUID, error: BaseException) -> None:
     """Told once: a callback that fails will most likely fail again."""
-    logger.error("The failure callback of task %s raised", task_id, exc_info=error)
+    logger.error("%s raised", _name_of(task_id), exc_info=error)

@@ -22,6 +22,7 @@ from rail_async_tasks.runtime import verdict as verdicts
 from rail_async_tasks.runtime.context import ExecutionContext, Info, TaskContext, load_user
 from rail_async_tasks.runtime.effective import effective, terms
 from rail_async_tasks.runtime.failures import call_here, find_callback, log_failure
+from rail_async_tasks.runtime.leftovers import as_found
 from rail_async_tasks.runtime.observers import observers_for
 from rail_async_tasks.runtime.runtime import as_created, as_settled
 from rail_async_tasks.runtime.verdict import Terms, Verdict
@@ -124,9 +125,9 @@ class InlineRun:
                 user = load_user(claimed.snapshot.owner_id)
                 info = Info(ExecutionContext(task, user, claimed.snapshot.tenant_id))
                 leading = (None, info) if definition.takes_root else (info,)
-            return verdicts.returned(
-                self._call(definition, leading, arguments, agreed.timeout), agreed
-            )
+            who = f"Task {claimed.snapshot.name} ({claimed.snapshot.id})"
+            value = self._call(definition, leading, arguments, agreed.timeout, who)
+            return verdicts.returned(value, agreed)
         except _TimedOut:
             return verdicts.timed_out(agreed)
         except KeyboardInterrupt:  # somebody's Ctrl-C: this is their thread
@@ -142,11 +143,13 @@ class InlineRun:
         leading: tuple[Any, ...],
         arguments: dict[str, Any],
         timeout: float | None,
+        who: str,
     ) -> Any:
         if not self._ledger.in_transaction():
-            return _call(definition, leading, arguments, timeout)
+            with as_found(who):
+                return _call(definition, leading, arguments, timeout)
         # A savepoint: a body that breaks its transaction must not take the caller's with it.
-        with transaction.atomic():
+        with transaction.atomic(), as_found(who):
             return _call(definition, leading, arguments, timeout)
 
     def progressed(self, claimed: Claimed, snapshot: TaskSnapshot) -> None:

@@ -1,4 +1,4 @@
-"""The runtime: starts what is new, claims what is due, runs it in an anyio task group."""
+"""The runtime: starts what is new, claims what is due, runs it: a task of its own for each."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ from rail_async_tasks.ledger.port import (
 from rail_async_tasks.runtime import verdict as verdicts
 from rail_async_tasks.runtime.admission import Admission
 from rail_async_tasks.runtime.attempt import Attempt
+from rail_async_tasks.runtime.body_tasks import BodyTasks
 from rail_async_tasks.runtime.brokers import Broker
 from rail_async_tasks.runtime.cleanup import Cleaner
 from rail_async_tasks.runtime.cron import Cron
@@ -44,16 +45,17 @@ from rail_async_tasks.runtime.dispatcher import Dispatcher
 from rail_async_tasks.runtime.effective import effective, terms
 from rail_async_tasks.runtime.failures import FailureCallbacks, hold_of
 from rail_async_tasks.runtime.inbox import Inbox
+from rail_async_tasks.runtime.lanes import OrmLanes
 from rail_async_tasks.runtime.lease import Lease
 from rail_async_tasks.runtime.observers import observers_for
 from rail_async_tasks.runtime.sender import Sender
 from rail_async_tasks.runtime.slots import QueueLimits, Slots
 from rail_async_tasks.runtime.supervision import is_of_row, supervise
 from rail_async_tasks.runtime.sweeper import Sweeper
-from rail_async_tasks.runtime.threads import DaemonThreads, OrmLanes
+from rail_async_tasks.runtime.threads import DaemonThreads
 from rail_async_tasks.runtime.verdict import Interruption, Terms
+from rail_async_tasks.runtime.waits import Waits
 from rail_async_tasks.runtime.watchdog import Watchdog
-from rail_async_tasks.runtime.workers import Workers
 from rail_async_tasks.states import Status
 
 logger = logging.getLogger("rail_async_tasks.runtime")
@@ -135,11 +137,11 @@ class Runtime:
         self._group: TaskGroup | None = None
         self._ready = asyncio.Event()
         self._stop = asyncio.Event()
-        self._workers = Workers(self._run)
+        self._bodies = BodyTasks(self.loop, self._over)
+        self._waits = Waits(self)
         self._creating = 0
         # Callers of creations, the longest waiting first.
         self._waiting_since: dict[asyncio.Future[TaskSnapshot | None], float] = {}
-        self._closing = False
         self._unsettled = 0
         self._settled = asyncio.Event()
         self._unsaved: dict[UUID, Attempt] = {}
@@ -224,7 +226,7 @@ class Runtime:
                     group.start_soon(supervise, name, part, ending)
                 self._ready.set()
                 try:
-                    await self._workers.hire(group)
+                    await self._stop.wait()
                 finally:
                     # Also when the loop is shut down under us: nothing may start any more.
                     self.abandoned = (
@@ -249,13 +251,11 @@ class Runtime:
                 await self._close()
 
     async def _close(self) -> None:
-        """Writes what is left to write, then gives threads and connections back. Once."""
-        if self._closing:
-            return
-        self._closing = True
+        """Waits for bodies that were asked to end, writes what is left, gives threads back."""
         self._save_progress()
+        await self._waits.close(FLUSH_PATIENCE)
         self.ledger.give_up_locked()
-        while self._creating or self._unsettled:
+        while self._creating or self._unsettled or (self._bodies.running and not self.abandoned):
             self._settled.clear()
             await self._settled.wait()
         await self.callbacks.ended(CALLBACK_PATIENCE)
@@ -315,15 +315,10 @@ class Runtime:
         """Drains, flushes and ends. Safe to call twice."""
         await self.drain()
         self._stop.set()
-        self._workers.close()
         if self._host is None:
             return
         if self.slots.leaked:
-            # The group would wait for bodies that do not end; what they hold has been settled.
             logger.error("%d bodies that were given up are left behind", self.slots.leaked)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._close(), FLUSH_PATIENCE)
-            return
         await asyncio.wait([self._host], timeout=FLUSH_PATIENCE)
         if not self._host.done():
             logger.error(
@@ -488,23 +483,20 @@ class Runtime:
             attempt.end_unstarted()
             return
         # Every attempt starts in a clean context, as the host did.
+        context = contextvars.Context()
         if definition.is_coroutine:
-            attempt.lane = self._lanes.least_busy()
-            self._workers.hand_over(attempt, attempt.lane.enter())
-        else:
-            self._workers.hand_over(attempt, contextvars.Context())
+            attempt.seat = self._lanes.least_busy().enter(attempt)
+            context.run(attempt.seat.take)
+        context.run(self._waits.enter, attempt)
+        self._bodies.start(attempt, context)
 
-    async def _run(self, attempt: Attempt) -> None:
-        try:
-            await attempt.run()
-        except Exception as error:
-            logger.exception("The attempt of task %s broke", attempt.snapshot.id)
-            attempt.break_off(error)
-        finally:
-            if attempt.lane is not None:
-                attempt.lane.leave()
-            if attempt.given_up:
-                self.slots.leaked -= 1
+    def _over(self, attempt: Attempt) -> None:
+        """The attempt's task is done: nothing of its body runs on this loop any more."""
+        if attempt.seat is not None:
+            attempt.seat.leave()
+        if attempt.given_up:
+            self.slots.leaked -= 1
+        self._settled.set()
 
     def _terms(self, snapshot: TaskSnapshot, definition: TaskDefinition) -> Terms:
         return terms(snapshot, definition, effective(definition, self.settings), self.settings)

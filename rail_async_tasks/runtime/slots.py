@@ -77,8 +77,11 @@ class Slots:
 
     def room(self, queue: str, in_thread: bool) -> int:
         """How many more of the queue may start now."""
-        free = min(self._free[in_thread], self._total_free)
-        return min(free, self._queue_free.get(queue, _NO_LIMIT))
+        return min(self._free[in_thread], self._total_free, self.queue_room(queue))
+
+    def queue_room(self, queue: str) -> int:
+        """How many more of the queue may start now by the limit of the queue alone."""
+        return self._queue_free.get(queue, _NO_LIMIT)
 
     def take(self, queue: str, in_thread: bool) -> None:
         self.know(queue)

@@ -1,19 +1,19 @@
-"""The runtime's threads: its loop's, those of `def` bodies, of `async def` bodies' ORM calls."""
+"""The runtime's threads: its loop's, and daemon threads that are reused."""
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import queue
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
-from asgiref.sync import SyncToAsync, ThreadSensitiveContext
-from django.db import close_old_connections, connections
+from django.db import connections
 
 from rail_async_tasks.ledger.connections import make_thread_patient
+from rail_async_tasks.runtime.leftovers import give_back
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -47,6 +47,11 @@ class DaemonThreads(Executor):
             else:
                 future.set_result(result)
 
+        self.put(call)
+        return future
+
+    def put(self, call: Callable[[], None]) -> None:
+        """Has a thread make a call that never raises."""
         with self._lock:
             self._calls.put(call)
             self._waiting += 1
@@ -55,7 +60,16 @@ class DaemonThreads(Executor):
                 self._idle += 1
                 name = f"{self._name}-{self._threads}"
                 threading.Thread(target=self._work, name=name, daemon=True).start()
-        return future
+
+    def take_back(self) -> list[Callable[[], None]]:
+        """Returns the calls that no thread has begun; they are not made here."""
+        with self._lock:
+            calls = []
+            with suppress(queue.Empty):
+                while (call := self._calls.get_nowait()) is not None:
+                    self._waiting -= 1
+                    calls.append(call)
+            return calls
 
     def shutdown(self, wait: bool = False, *, cancel_futures: bool = False) -> None:
         """Ends the threads that are idle; the others end after their call."""
@@ -76,90 +90,21 @@ class DaemonThreads(Executor):
                 with self._lock:
                     self._idle += 1
         finally:
-            connections.close_all()
+            give_back(self._name)
+            connections.close_all()  # those that last
 
 
-def with_fresh_connections(function: Callable[[], T]) -> T:
-    """Calls in this thread between two looks at its connections.
+def leaving_nothing(function: Callable[[], T], who: object) -> T:
+    """Calls in this thread, and keeps what the call leaves there from the thread's next call.
 
-    A dropped connection is replaced and one past its age, or from a pool, is given back: Django
-    does this around requests only, and in the request's own thread.
+    Args:
+        who: what calls, for the log.
     """
-    close_old_connections()
     try:
         return function()
     finally:
-        close_old_connections()
-
-
-class OrmLane:
-    """A thread in which the ORM calls of some attempts run, with its connections."""
-
-    def __init__(self, number: int) -> None:
-        self._threads = DaemonThreads(f"rail-tasks-orm-{number}", limit=1)
-        self._sensitive = ThreadSensitiveContext()
-        self._calls = 0
-        # As many there were when broken connections were looked for, and when all were given back.
-        self._calls_checked = 0
-        self._calls_given_back = 0
-        self.attempts = 0
-        # asgiref looks an executor up by the context's `thread_sensitive_context`.
-        SyncToAsync.context_to_thread_executor[self._sensitive] = self  # type: ignore[assignment]
-
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        self._calls += 1
-        return self._threads.submit(fn, *args, **kwargs)
-
-    def enter(self) -> contextvars.Context:
-        """A clean context whose thread-sensitive calls run in this lane."""
-        self.attempts += 1
-        context = contextvars.Context()
-        context.run(SyncToAsync.thread_sensitive_context.set, self._sensitive)
-        return context
-
-    def leave(self) -> None:
-        """Called when an attempt has ended. Looks after the connections where they were used.
-
-        Only an idle lane gives its connections back: another attempt may be reading from a cursor.
-        """
-        self.attempts -= 1
-        if not self.attempts and self._calls > self._calls_given_back:
-            self._calls_given_back = self._calls_checked = self._calls
-            self._threads.submit(close_old_connections)
-        elif self._calls > self._calls_checked:
-            self._calls_checked = self._calls
-            self._threads.submit(_drop_broken)
-
-    def close(self) -> None:
-        self._threads.shutdown()
-        SyncToAsync.context_to_thread_executor.pop(self._sensitive, None)
-
-
-def _drop_broken() -> None:
-    """Replaces connections that a failure has left unusable."""
-    for connection in connections.all(initialized_only=True):
-        if connection.errors_occurred and not connection.in_atomic_block:
-            if not connection.is_usable():
-                connection.close()
-            connection.errors_occurred = False
-
-
-class OrmLanes:
-    """A few lanes; an attempt enters the least busy one."""
-
-    def __init__(self, count: int) -> None:
-        self._lanes = [OrmLane(number) for number in range(1, count + 1)]
-
-    def least_busy(self) -> OrmLane:
-        best = self._lanes[0]
-        for lane in self._lanes:
-            if lane.attempts < best.attempts:
-                best = lane
-        return best
-
-    def close(self) -> None:
-        for lane in self._lanes:
-            lane.close()
+        give_back(who)
+        asyncio.set_event_loop(None)
 
 
 class LoopThread:

@@ -62,7 +62,7 @@ DEALT: Final = [kind for kind in KINDS for _ in range(kind.share)]
 class Sample:
     """What the server used at one moment: MiB, and counts.
 
-    `workers` are asyncio tasks too: those that run attempts, and are kept for the next ones.
+    `workers` are asyncio tasks too: those that run attempts, one each.
     """
 
     memory: float
@@ -85,9 +85,9 @@ AT_REST: Final = {"connections": 1.0, "threads": 4.0, "files": 3.0, "asyncio_tas
 # many tasks as run at once, is made by then; the interpreter takes memory in pieces of a MiB. After
 # 10 minutes at 50 tasks a second, 10,000 lie between the two: it is less than a KiB for each.
 MEMORY: Final = (0.05, 2.0)
-# There are as many as attempts have run at once; when they come all at once, up to twice as many.
+# One for each attempt that runs; a few that have just ended may be counted too.
 MOST_WORKERS: Final = 2 * (100 + 4)
-WORKER: Final = "rail_async_tasks.runtime.workers.Workers._work"
+WORKER: Final = "rail_async_tasks.runtime.body_tasks._run"
 
 
 @dataclass

@@ -20,7 +20,7 @@ from rail_async_tasks.conf import get_settings
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.port import Dispatch
 from rail_async_tasks.models import TaskExecution
-from rail_async_tasks.runtime import host, sender
+from rail_async_tasks.runtime import host, sender, waits
 from tests.integration.conftest import Configure, on_databases
 from tests.integration.waiting import final, until
 
@@ -317,3 +317,31 @@ async def test_in_a_transaction_it_is_sent_after_the_commit(store: str, broker: 
     await sync_to_async(enqueue)(fail=False)
     await until_rows(2, status="completed")
     assert len(broker.sent) == 2
+
+
+async def test_a_wait_for_what_no_worker_begins_is_named(
+    store: str,
+    broker: ListBroker,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """All workers may run bodies that wait: the WARNING says which task waits for which."""
+    monkeypatch.setattr(waits, "REPORT_AFTER", waits.FIRST_LOOK)
+    add = adds()
+
+    @task(name="broker.parent", max_retries=0)
+    async def parent() -> str:
+        broker.delivers = False
+        child = await add.aenqueue(a=1, b=2)
+        waiting = asyncio.ensure_future(child.aresult(20))
+        await until(lambda: "Deadlock?" in caplog.text)
+        broker.deliver(str(child.id))
+        return f"{child.id} {await waiting}"
+
+    with caplog.at_level(logging.WARNING):
+        snapshot = await final(await parent.aenqueue())
+    child, _, result = str(snapshot.result).partition(" ")
+    assert result == "3"
+    (message,) = [it.getMessage() for it in caplog.records if "Deadlock?" in it.getMessage()]
+    for part in ("broker.parent", str(snapshot.id), "broker.add", child, "add workers"):
+        assert part in message

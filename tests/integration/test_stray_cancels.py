@@ -9,6 +9,7 @@ import pytest
 
 from rail_async_tasks import task
 from rail_async_tasks.runtime import host
+from rail_async_tasks.runtime.body_tasks import BodyTasks
 from tests.integration.conftest import Configure, in_memory, on_databases
 from tests.integration.waiting import final
 
@@ -23,7 +24,7 @@ def current_task() -> asyncio.Task[Any]:
 
 @in_memory
 async def test_a_cancel_that_a_body_leaves_behind_stays_its_own(configure: Configure) -> None:
-    """The body has returned: it is completed, and the runtime goes on."""
+    """The body has returned: its task completes, and the runtime goes on."""
     configure()
 
     @task(name="t.leaves_a_cancel")
@@ -47,31 +48,26 @@ async def test_a_cancel_that_a_body_leaves_behind_stays_its_own(configure: Confi
 
 
 @in_memory
-async def test_a_timer_that_a_body_leaves_behind_ends_no_runtime(configure: Configure) -> None:
-    """It hits a worker that is free."""
+async def test_a_cancel_before_the_first_step_ends_the_attempt(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Code that cancels every task of the loop hits bodies that have not begun, too."""
     configure()
-    fired = asyncio.Event()
+    start = BodyTasks.start
 
-    @task(name="t.leaves_a_timer")
-    async def leaves_a_timer() -> None:
-        running = current_task()
+    def start_and_cancel(self: BodyTasks, *args: Any) -> None:
+        start(self, *args)
+        for it in asyncio.all_tasks():
+            if it.get_name() == "t.is_cancelled_unstarted":
+                it.cancel()
 
-        def fire() -> None:
-            running.cancel()
-            fired.set()
+    monkeypatch.setattr(BodyTasks, "start", start_and_cancel)
 
-        running.get_loop().call_later(0.05, fire)
+    @task(name="t.is_cancelled_unstarted", max_retries=0)
+    async def is_cancelled_unstarted() -> None: ...
 
-    @task(name="t.after_the_timer")
-    async def after() -> str:
-        return "ran"
-
-    await final(await leaves_a_timer.aenqueue())
-    runtime = host.current()
-    await fired.wait()
-    assert (await final(await after.aenqueue())).result == "ran"
-    assert runtime is not None
-    assert host.current() is runtime
+    snapshot = await final(await is_cancelled_unstarted.aenqueue(), 5)
+    assert (snapshot.status, snapshot.error_code) == ("failed", "exception")
 
 
 @in_memory

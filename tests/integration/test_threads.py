@@ -104,6 +104,26 @@ def test_nothing_starts_before_the_commit(configure: Configure, store: str) -> N
     assert found == ["kept", "kept"]
 
 
+@on_databases
+def test_a_wait_for_what_the_own_transaction_holds_back_is_named(
+    configure: Configure, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The task begins after the commit, and the wait comes before it: the WARNING says so."""
+
+    @task(name="h.held_back")
+    def held_back() -> int:
+        return 1
+
+    with transaction.atomic():
+        handle = held_back.enqueue()
+        with pytest.raises(TimeoutError):
+            handle.result(0.01)
+    assert handle.result(PATIENCE) == 1
+    (message,) = [it.getMessage() for it in caplog.records if "Deadlock?" in it.getMessage()]
+    for part in ("h.held_back", str(handle.id), "transaction", "after"):
+        assert part in message
+
+
 def test_the_runtime_starts_again_after_it_was_stopped(configure: Configure) -> None:
     """The next use starts another, which works as long as the first."""
 

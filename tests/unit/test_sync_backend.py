@@ -258,6 +258,46 @@ def test_it_rolls_back_with_the_callers_transaction(database: Any) -> None:
     assert not TaskExecution.objects.exists()
 
 
+def _opens_two() -> None:
+    transaction.atomic().__enter__()
+    Group.objects.create(name="outer")
+    transaction.atomic().__enter__()
+    Group.objects.create(name="inner")
+
+
+def _turns_autocommit_off() -> None:
+    transaction.set_autocommit(False)
+    Group.objects.create(name="never committed")
+
+
+async def _opens_one() -> None:
+    await sync_to_async(transaction.atomic().__enter__)()
+    await Group.objects.acreate(name="never committed")
+
+
+@pytest.mark.parametrize("body", [_opens_two, _turns_autocommit_off, _opens_one])
+def test_a_transaction_that_a_body_leaves_open_ends_with_the_body(
+    database: Any, caplog: pytest.LogCaptureFixture, body: Any
+) -> None:
+    """What it wrote is rolled back, with a WARNING; the caller goes on, and the row is stored."""
+    snapshot = run(registry.register(define(body, name=f"inline.{body.__name__}")))
+    assert f"Task {snapshot.name} ({snapshot.id}) ended in an open transaction" in caplog.text
+    connection = transaction.get_connection()
+    assert (connection.in_atomic_block, connection.get_autocommit()) == (False, True)
+    assert not Group.objects.exists()
+    assert TaskExecution.objects.get(id=snapshot.id).status == "completed"
+
+
+@pytest.mark.parametrize("body", [_opens_two, _opens_one])
+def test_a_callers_transaction_outlasts_what_a_body_leaves_open(database: Any, body: Any) -> None:
+    """The body's writes are gone, the caller's and the row are committed."""
+    with transaction.atomic():
+        Group.objects.create(name="the caller's")
+        snapshot = run(registry.register(define(body, name=f"inline.{body.__name__}")))
+    assert [group.name for group in Group.objects.all()] == ["the caller's"]
+    assert TaskExecution.objects.get(id=snapshot.id).status == "completed"
+
+
 async def test_from_a_loop_without_a_test_case(database: Any, loop_kind: str) -> None:
     """In a thread, so that the loop is not held; a watcher sees the end."""
     snapshot = await service.aenqueue(AADD, {"n": 5})

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import weakref
+from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.db import connection
+from django.contrib.auth.models import Group
+from django.db import DatabaseError, connection, transaction
 
-from rail_async_tasks.runtime.threads import (
-    DaemonThreads,
-    OrmLane,
-    OrmLanes,
-    with_fresh_connections,
-)
+from rail_async_tasks.runtime.lanes import OrmLane, OrmLanes, Seat, keep_thread_while_waiting
+from rail_async_tasks.runtime.threads import DaemonThreads, leaving_nothing
 
 
 def me() -> threading.Thread:
@@ -127,15 +128,37 @@ def test_shutdown_ends_the_threads() -> None:
 # --- connections ----------------------------------------------------------------------------------
 
 
-def test_connections_are_looked_at_around_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before and after, also when the call fails: Django does it around requests only."""
-    seen: list[str] = []
-    module = "rail_async_tasks.runtime.threads.close_old_connections"
-    monkeypatch.setattr(module, lambda: seen.append("look"))
-    assert with_fresh_connections(lambda: seen.append("call") or 7) == 7
-    with pytest.raises(ZeroDivisionError):
-        with_fresh_connections(lambda: 1 // 0)
-    assert seen == ["look", "call", "look", "look", "look"]
+def test_a_call_leaves_no_connection_behind(database: Any) -> None:
+    """It is closed after the call, also when that fails, and its wrapper is another one then."""
+
+    def use(fail: bool) -> Any:
+        connection.ensure_connection()
+        used.append(connection._connections[connection._alias])
+        if fail:
+            raise ZeroDivisionError
+
+    used: list[Any] = []
+    threads = DaemonThreads("test-pool", limit=1)
+    for fail in (False, True):
+        with suppress(ZeroDivisionError):
+            threads.submit(leaving_nothing, partial(use, fail), "a test").result(5)
+    threads.shutdown()
+    assert [it.connection for it in used] == [None, None]
+    assert used[0] is not used[1]
+
+
+def test_a_transaction_that_is_left_open_is_rolled_back_with_a_warning(
+    database: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It names who has left it, the database, and what to write instead."""
+    threads = DaemonThreads("test-pool", limit=1)
+    run = partial(leaving_nothing, lambda: transaction.atomic().__enter__(), "Task t (7)")
+    threads.submit(run).result(5)
+    threads.shutdown()
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    for part in ("Task t (7)", "'default'", "rolled back", "with transaction.atomic():"):
+        assert part in record.getMessage()
 
 
 def test_a_threads_connections_end_with_it(database: Any) -> None:
@@ -154,73 +177,192 @@ def test_a_threads_connections_end_with_it(database: Any) -> None:
     assert wrapper.connection is None
 
 
+async def in_seat(seat: Seat, body: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    """Runs it as the body of an attempt that has this seat."""
+    return await asyncio.get_running_loop().create_task(body(), context=seat.context())
+
+
+async def thread_of_call() -> str:
+    return (await sync_to_async(me)()).name
+
+
 async def test_orm_calls_of_an_attempt_run_in_its_lane() -> None:
-    """`sync_to_async` in the lane's context goes to the lane's one thread."""
+    """`sync_to_async` in the seat's context goes to the lane's one thread."""
     lane = OrmLane(7)
-    context = lane.enter()
+    seat = lane.enter("a test")
 
     async def body() -> set[str]:
-        return {(await sync_to_async(me)()).name for _ in range(3)}
+        return {await thread_of_call() for _ in range(3)}
 
-    import asyncio
-
-    (name,) = await asyncio.get_running_loop().create_task(body(), context=context)
+    (name,) = await in_seat(seat, body)
     assert name.startswith("rail-tasks-orm-7")
-    lane.leave()
+    seat.leave()
     lane.close()
 
 
 def test_attempts_go_to_the_least_busy_lane() -> None:
     """So that they spread evenly."""
     lanes = OrmLanes(3)
-    chosen = []
+    chosen, seats = [], []
     for _ in range(6):
         lane = lanes.least_busy()
-        lane.enter()
+        seats.append(lane.enter("a test"))
         chosen.append(lane)
     assert sorted(lane.attempts for lane in chosen[:3]) == [2, 2, 2]
-    chosen[1].leave()
+    seats[1].leave()
     assert lanes.least_busy() is chosen[1]
     lanes.close()
 
 
 def test_an_idle_lane_gives_its_connections_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only once nobody uses it, only if it was used, and in its own thread."""
-    seen: list[tuple[str, str]] = []
-    module = "rail_async_tasks.runtime.threads"
-    for name in ("close_old_connections", "_drop_broken"):
-        monkeypatch.setattr(f"{module}.{name}", lambda name=name: seen.append((name, me().name)))
+    """Once its last seat is left, only if it was used since, and in its own thread."""
+    seen: list[str] = []
+    monkeypatch.setattr(
+        "rail_async_tasks.runtime.lanes.give_back", lambda who: seen.append(me().name)
+    )
     lane = OrmLane(8)
-    lane.enter()
-    lane.enter()
-    lane.enter()
-    lane.leave()
+    seats = [lane.enter("a test") for _ in range(2)]
+    lane.submit(lambda: None).result(5)
+    seats[0].leave()
     assert lane.submit(lambda: list(seen)).result(5) == []
-    lane.leave()
-    assert [it[0] for it in lane.submit(lambda: list(seen)).result(5)] == ["_drop_broken"]
-    lane.leave()
-    after = lane.submit(lambda: list(seen)).result(5)
-    assert [it[0] for it in after] == ["_drop_broken", "close_old_connections"]
-    assert all(name.startswith("rail-tasks-orm-8") for _, name in after)
+    seats[1].leave()
+    (name,) = lane.submit(lambda: list(seen)).result(5)
+    assert name.startswith("rail-tasks-orm-8")
+    lane.close()
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("database", ["postgres"], indirect=True)
+async def test_a_broken_connection_of_a_lane_is_replaced_after_the_call(database: Any) -> None:
+    """The next call, another body's perhaps, finds one that works."""
+    lane = OrmLane(6)
+    seat = lane.enter("a test")
+
+    def break_it() -> None:
+        connection.ensure_connection()
+        connection.connection.close()
+        with suppress(DatabaseError):
+            Group.objects.exists()
+
+    async def body() -> bool:
+        await sync_to_async(break_it)()
+        return await Group.objects.aexists()
+
+    assert await in_seat(seat, body) is False
+    seat.leave()
     lane.close()
 
 
 def test_the_last_to_leave_a_lane_gives_back_what_others_used(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whoever has left before: a pool would miss its connection."""
-    given_back: list[str] = []
-    module = "rail_async_tasks.runtime.threads"
-    monkeypatch.setattr(f"{module}.close_old_connections", lambda: given_back.append("all"))
+    """A pool would miss a connection that a body has used which left before."""
+    given_back: list[object] = []
+    monkeypatch.setattr("rail_async_tasks.runtime.lanes.give_back", given_back.append)
     lane = OrmLane(9)
-    lane.enter()
-    lane.enter()
+    first, second = lane.enter("a test"), lane.enter("a test")
     lane.submit(lambda: None).result(5)
-    lane.leave()
-    assert lane._threads.submit(lambda: list(given_back)).result(5) == []
-    lane.leave()
-    assert lane._threads.submit(lambda: list(given_back)).result(5) == ["all"]
-    lane.enter()
-    lane.leave()  # has used nothing
-    assert lane._threads.submit(lambda: list(given_back)).result(5) == ["all"]
+    first.leave()
+    assert lane._threads.submit(lambda: len(given_back)).result(5) == 0
+    second.leave()
+    assert lane._threads.submit(lambda: len(given_back)).result(5) == 1
+    lane.enter("a test").leave()  # has used nothing
+    assert lane._threads.submit(lambda: len(given_back)).result(5) == 1
+    lane.close()
+
+
+# --- a thread of one's own ------------------------------------------------------------------------
+
+
+async def test_a_transaction_across_calls_takes_its_thread_out_of_the_lane(database: Any) -> None:
+    """Other bodies go on in a new thread, on a connection that is in no transaction."""
+    lane = OrmLane(5)
+    one, other = lane.enter("one"), lane.enter("other")
+    begun, seen = asyncio.Event(), asyncio.Event()
+
+    async def in_transaction() -> list[str]:
+        atomic = transaction.atomic()
+        names = [await thread_of_call()]
+        await sync_to_async(atomic.__enter__)()
+        await Group.objects.acreate(name="kept")
+        begun.set()
+        await seen.wait()
+        names.append(await thread_of_call())
+        await sync_to_async(atomic.__exit__)(None, None, None)
+        return names
+
+    async def beside() -> tuple[bool, bool]:
+        await begun.wait()
+        inside = await sync_to_async(lambda: connection.in_atomic_block)()
+        visible = await Group.objects.aexists()
+        seen.set()
+        return inside, visible
+
+    names, (inside, visible) = await asyncio.gather(
+        in_seat(one, in_transaction), in_seat(other, beside)
+    )
+    assert names[0] == names[1]
+    assert (inside, visible) == (False, False)
+    one.leave()
+    other.leave()
+    lane.close()
+    assert await Group.objects.aexists()
+
+
+async def test_a_transaction_that_a_seat_leaves_is_rolled_back(
+    database: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By its thread, which ends. The lane's next body finds a connection of its own."""
+    lane = OrmLane(4)
+    seat = lane.enter("Task t (8)")
+    own: list[threading.Thread] = []
+
+    async def leave_open() -> None:
+        await sync_to_async(transaction.atomic().__enter__)()
+        await sync_to_async(Group.objects.create)(name="lost")
+        own.append(await sync_to_async(me)())
+
+    await in_seat(seat, leave_open)
+    seat.leave()
+    await asyncio.to_thread(own[0].join, 5)
+    assert "Task t (8) ended in an open transaction" in caplog.text
+    seat = lane.enter("next")
+
+    async def count() -> int:
+        return await Group.objects.acount()
+
+    assert await in_seat(seat, count) == 0
+    seat.leave()
+    lane.close()
+
+
+async def test_a_body_that_waits_inside_a_call_does_not_hold_up_the_lane() -> None:
+    """What waits behind its call goes on elsewhere, in order."""
+    lane = OrmLane(3)
+    one, other = lane.enter("one"), lane.enter("other")
+    go, entered = threading.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def wait() -> bool:
+        keep_thread_while_waiting()
+        loop.call_soon_threadsafe(entered.set)
+        return go.wait(5)
+
+    async def blocks() -> bool:
+        return await sync_to_async(wait)()
+
+    async def beside() -> list[int]:
+        calls = [sync_to_async(order.append)(number) for number in range(3)]
+        await asyncio.gather(*calls)
+        return order
+
+    order: list[int] = []
+    blocked = asyncio.ensure_future(in_seat(one, blocks))
+    beside_it = asyncio.ensure_future(in_seat(other, beside))
+    await entered.wait()
+    assert await asyncio.wait_for(beside_it, 5) == [0, 1, 2]
+    go.set()
+    assert await blocked
+    one.leave()
+    other.leave()
     lane.close()

@@ -17,7 +17,8 @@ PACKAGE = ROOT / "rail_async_tasks"
 
 # From the ground up: a room may import its own layer and the ones before it.
 LAYERS = (
-    {"errors", "ids", "states", "text", "retry", "conf", "codec"},
+    {"errors", "ids", "states", "text", "retry", "conf", "codec"}
+    | {"vital", "hooks", "safe_logging"},
     {"events", "definition", "access", "models"},
     {"ledger", "bus"},
     {"runtime"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -12,8 +11,9 @@ from django.utils.functional import LazyObject
 
 from rail_async_tasks.conf import import_from_setting
 from rail_async_tasks.errors import Unauthenticated
+from rail_async_tasks.safe_logging import get_logger
 
-logger = logging.getLogger("rail_async_tasks.auth")
+logger = get_logger("rail_async_tasks.auth")
 
 _PLACE = 'task_settings["authenticator"]'
 

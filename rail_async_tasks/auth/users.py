@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +10,9 @@ from django.db import DataError
 
 from rail_async_tasks.auth.bearer import Bearer
 from rail_async_tasks.conf import get_settings
+from rail_async_tasks.safe_logging import get_logger
 
-logger = logging.getLogger("rail_async_tasks.auth")
+logger = get_logger("rail_async_tasks.auth")
 
 
 def user_of(bearer: Bearer) -> Any | None:

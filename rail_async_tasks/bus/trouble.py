@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import time
 
-logger = logging.getLogger("rail_async_tasks.bus")
+from rail_async_tasks.safe_logging import get_logger
+
+logger = get_logger("rail_async_tasks.bus")
 
 # Between two tries, in seconds: from the first to the longest, each twice the one before.
 SHORTEST = 0.1

@@ -8,7 +8,6 @@ handled is bounded, and a connection that ends is cleaned up however it ended.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
@@ -36,8 +35,9 @@ from rail_async_tasks.graphql.frames import (
 from rail_async_tasks.graphql.handshake import handshake_problem
 from rail_async_tasks.graphql.schema import get_schema
 from rail_async_tasks.runtime import host
+from rail_async_tasks.safe_logging import get_logger
 
-logger = logging.getLogger("rail_async_tasks.graphql")
+logger = get_logger("rail_async_tasks.graphql")
 
 # A GraphQL client says connection_init at once; whoever does not is none.
 INIT_TIMEOUT: Final = timedelta(seconds=10)

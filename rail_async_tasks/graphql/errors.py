@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 from django.conf import settings
 from graphql import GraphQLError
 from strawberry.exceptions import MissingQueryError
@@ -12,8 +10,9 @@ from strawberry.types import ExecutionContext
 from strawberry.utils.logging import StrawberryLogger
 
 from rail_async_tasks.errors import ConfigurationError, TaskError
+from rail_async_tasks.safe_logging import get_logger
 
-logger = logging.getLogger("rail_async_tasks.graphql")
+logger = get_logger("rail_async_tasks.graphql")
 
 INTERNAL_ERROR = "INTERNAL_ERROR"
 

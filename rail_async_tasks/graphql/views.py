@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from http import HTTPStatus
@@ -33,8 +32,9 @@ from rail_async_tasks.graphql.frames import decode_json
 from rail_async_tasks.graphql.schema import get_schema
 from rail_async_tasks.ledger.connections import release_connections
 from rail_async_tasks.runtime import host
+from rail_async_tasks.safe_logging import get_logger
 
-logger = logging.getLogger("rail_async_tasks.graphql")
+logger = get_logger("rail_async_tasks.graphql")
 
 EVENTS_ONLY = (
     "A subscription is answered by events: send `Accept: text/event-stream`, or use a WebSocket."

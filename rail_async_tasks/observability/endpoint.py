@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -15,8 +14,9 @@ from rail_async_tasks.access import VIEW_PERMISSION, user_id_of
 from rail_async_tasks.auth.caller import authenticate
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import TaskError, Unauthenticated
+from rail_async_tasks.safe_logging import get_logger
 
-logger = logging.getLogger("rail_async_tasks.metrics")
+logger = get_logger("rail_async_tasks.metrics")
 
 
 @csrf_exempt

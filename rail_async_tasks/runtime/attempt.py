@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -28,9 +27,10 @@ from rail_async_tasks.runtime.context import ExecutionContext, Info, TaskContext
 from rail_async_tasks.runtime.progress import ProgressReporter
 from rail_async_tasks.runtime.threads import DaemonThreads, OrmLane, with_fresh_connections
 from rail_async_tasks.runtime.verdict import Interruption, Terms, Verdict
+from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.states import Status
 
-logger = logging.getLogger("rail_async_tasks.runtime")
+logger = get_logger("rail_async_tasks.runtime")
 
 
 # A body that is handed back and has not ended may run elsewhere after so many seconds.

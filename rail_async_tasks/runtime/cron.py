@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,11 +19,12 @@ from rail_async_tasks.ledger.port import NewExecution
 from rail_async_tasks.runtime.effective import effective
 from rail_async_tasks.runtime.schedule import Schedule
 from rail_async_tasks.runtime.unique import unique_key
+from rail_async_tasks.safe_logging import get_logger
 
 if TYPE_CHECKING:
     from rail_async_tasks.runtime.runtime import Runtime
 
-logger = logging.getLogger("rail_async_tasks.runtime")
+logger = get_logger("rail_async_tasks.runtime")
 
 T = TypeVar("T")
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING
+
+from rail_async_tasks.safe_logging import get_logger
 
 if TYPE_CHECKING:
     from rail_async_tasks.runtime.runtime import Runtime
 
-logger = logging.getLogger("rail_async_tasks.runtime")
+logger = get_logger("rail_async_tasks.runtime")
 
 # Rows that another process has left are found within this time (seconds); the claim of an empty
 # queue costs about a millisecond.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -19,11 +18,12 @@ from asgiref.sync import async_to_sync, iscoroutinefunction
 from rail_async_tasks.conf import TaskSettings, import_from_setting
 from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.runtime.threads import DaemonThreads, OrmLane, with_fresh_connections
+from rail_async_tasks.safe_logging import get_logger
 
 if TYPE_CHECKING:
     from rail_async_tasks.ledger.port import Ledger
 
-logger = logging.getLogger("rail_async_tasks.failures")
+logger = get_logger("rail_async_tasks.failures")
 
 Callback = Callable[..., Any]
 

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from rail_async_tasks.ledger.port import Claimed, Dispatches, Wanted
+from rail_async_tasks.safe_logging import get_logger
 
 if TYPE_CHECKING:
     from rail_async_tasks.runtime.runtime import Runtime
 
-logger = logging.getLogger("rail_async_tasks.runtime")
+logger = get_logger("rail_async_tasks.runtime")
 
 
 class Inbox:

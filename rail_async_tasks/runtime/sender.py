@@ -16,11 +16,12 @@ from uuid import UUID
 
 from rail_async_tasks.ledger.port import Dispatch, Dispatches, Lane
 from rail_async_tasks.runtime.brokers import Broker, Inventory
+from rail_async_tasks.safe_logging import get_logger
 
 if TYPE_CHECKING:
     from rail_async_tasks.runtime.runtime import Runtime
 
-logger = logging.getLogger("rail_async_tasks.runtime")
+logger = get_logger("rail_async_tasks.runtime")
 
 # What another process has left is found within this time, in seconds.
 POLL_INTERVAL = 1.0

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from rail_async_tasks.events import owner_of, task_id_of
+from rail_async_tasks.safe_logging import get_logger
 
 if TYPE_CHECKING:
     from rail_async_tasks.runtime.runtime import Runtime
 
-logger = logging.getLogger("rail_async_tasks.runtime")
+logger = get_logger("rail_async_tasks.runtime")
 
 # A cancel that was asked for in another process is heeded within this time, in seconds.
 INTERVAL = 1.0

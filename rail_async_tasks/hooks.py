@@ -97,6 +97,7 @@ def call(function: Callable[..., Any], *args: Any) -> Any:
 
 
 def _name_of(function: Any) -> str:
+    function = getattr(function, "func", function)  # of a `partial`
     module = getattr(function, "__module__", None)
     name = getattr(function, "__qualname__", None) or type(function).__qualname__
     return f"{module}.{name}" if module else name

@@ -10,6 +10,7 @@ from django.db import DataError
 
 from rail_async_tasks.auth.bearer import Bearer
 from rail_async_tasks.conf import get_settings
+from rail_async_tasks.hooks import contained
 from rail_async_tasks.safe_logging import get_logger
 
 logger = get_logger("rail_async_tasks.auth")
@@ -40,7 +41,7 @@ async def auser_of(bearer: Bearer, in_thread: Callable[..., Any]) -> Any | None:
         claim = await verifier_of(settings).aclaim(bearer)
     except BadToken as error:
         return _refused(str(error))
-    return await in_thread(load_user)(claim)
+    return await in_thread(contained(load_user))(claim)
 
 
 def load_user(claim: object) -> Any | None:

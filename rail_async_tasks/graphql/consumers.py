@@ -188,6 +188,10 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
             logger.exception("A WebSocket cannot be served.")
             await self.close(INTERNAL_ERROR, error.message)
             raise ConnectionRejectionError from None
+        except Exception:  # see `TaskGraphQLView.dispatch`
+            logger.exception("A WebSocket cannot be served.")
+            await self.close(INTERNAL_ERROR, "Internal server error.")
+            raise ConnectionRejectionError from None
         return UNSET
 
     def decode_json(self, data: str | bytes) -> object:

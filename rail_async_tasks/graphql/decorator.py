@@ -18,6 +18,7 @@ from rail_async_tasks.definition import TaskDefinition, define, registry
 from rail_async_tasks.errors import TaskError
 from rail_async_tasks.graphql.context import caller_of
 from rail_async_tasks.graphql.errors import graphql_error
+from rail_async_tasks.graphql.permissions import ask_in_threads
 from rail_async_tasks.graphql.types import TaskMutationPayload
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ class MutationField(StrawberryField):
                 **keywords,
             }
         super().__init__(**keywords)
+        if definition is not None:  # else a copy, whose permissions are asked like that already
+            ask_in_threads(self)
         self.definition = definition
 
     def __copy__(self) -> Self:

@@ -7,12 +7,13 @@ from graphql import GraphQLError
 from strawberry.exceptions import MissingQueryError
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.types import ExecutionContext
-from strawberry.utils.logging import StrawberryLogger
 
 from rail_async_tasks.errors import ConfigurationError, TaskError
 from rail_async_tasks.safe_logging import get_logger
 
 logger = get_logger("rail_async_tasks.graphql")
+# Where Strawberry logs what a resolver raises: projects look for it there.
+execution_logger = get_logger("strawberry.execution")
 
 INTERNAL_ERROR = "INTERNAL_ERROR"
 
@@ -41,7 +42,7 @@ def process(error: GraphQLError, context: ExecutionContext | None) -> None:
         if isinstance(refusal, ConfigurationError):
             logger.error("%s", refusal)
     elif _is_an_accident(error):
-        StrawberryLogger.error(error, context)
+        execution_logger.error(error, exc_info=error.original_error)
         if not settings.DEBUG:
             error.message = "Internal server error."
             error.extensions = {"code": INTERNAL_ERROR}

@@ -28,6 +28,7 @@ from strawberry.types.graphql import OperationType
 from rail_async_tasks.errors import TaskError, Unauthenticated
 from rail_async_tasks.graphql.console import console_page
 from rail_async_tasks.graphql.context import RequestContext
+from rail_async_tasks.graphql.errors import INTERNAL_ERROR
 from rail_async_tasks.graphql.frames import decode_json
 from rail_async_tasks.graphql.schema import get_schema
 from rail_async_tasks.ledger.connections import release_connections
@@ -76,6 +77,10 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
             logger.exception("GraphQL cannot be served.")
             message = str(error) if settings.DEBUG else error.message
             return _refusal(503, message, code=error.code)
+        except Exception as error:  # an authenticator, a user's manager, a router of the project's
+            logger.exception("A GraphQL request failed.")
+            message = f"{error!r:.1000}" if settings.DEBUG else "Internal server error."
+            return _refusal(500, message, code=INTERNAL_ERROR)
 
     async def get_context(self, request: HttpRequest, response: HttpResponse) -> RequestContext:
         context = self.context = RequestContext(request=request, response=response)

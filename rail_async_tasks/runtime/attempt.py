@@ -21,6 +21,7 @@ from asgiref.sync import sync_to_async
 from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.errors import TaskCancelled
 from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.hooks import contained
 from rail_async_tasks.ledger.port import Claimed, Outcome
 from rail_async_tasks.runtime import verdict as verdicts
 from rail_async_tasks.runtime.context import ExecutionContext, Info, TaskContext, load_user
@@ -150,7 +151,11 @@ class Attempt:
             return await self._in_thread(lambda: function(**arguments))
         owner_id = self.snapshot.owner_id
         if self.definition.is_coroutine:
-            user = load_user(None) if owner_id is None else await sync_to_async(load_user)(owner_id)
+            user = (
+                load_user(None)
+                if owner_id is None
+                else await sync_to_async(contained(load_user))(owner_id)
+            )
             return await function(*self._leading(user), **arguments)
         return await self._in_thread(
             lambda: function(*self._leading(load_user(owner_id)), **arguments)

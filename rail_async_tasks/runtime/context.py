@@ -145,4 +145,4 @@ def load_user(owner_id: str | None) -> AbstractBaseUser | AnonymousUser:
         user = model._default_manager.filter(pk=owner_id).first()
     except (ValueError, TypeError):  # no id of this user model
         user = None
-    return user or AnonymousUser()
+    return AnonymousUser() if user is None else user  # a model may have a `__len__`

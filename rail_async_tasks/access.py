@@ -61,7 +61,7 @@ class Viewer:
     @classmethod
     async def afor_user(cls, user: Any, tenant_id: str | None = None) -> Viewer:
         """`for_user()` from async code: a thread is used only where a query may be needed."""
-        if _is_plain(user.__class__):
+        if is_plain(user.__class__):
             with suppress(SynchronousOnlyOperation):  # a field that was not loaded
                 if not _may_have_rights(user):
                     return cls.for_user(user, tenant_id)
@@ -76,7 +76,7 @@ _ASKED: Final = ("is_active", "is_staff", "is_superuser", "is_authenticated", "p
 
 
 @cache
-def _is_plain(kind: type) -> bool:
+def is_plain(kind: type) -> bool:
     """Whether users of this class answer at once: by fields, constants and Django's properties.
 
     A property of the project's may query or block, which an event loop must not.

@@ -9,6 +9,7 @@ from typing import Any
 from asgiref.sync import async_to_sync, sync_to_async
 from django.utils.functional import LazyObject
 
+from rail_async_tasks.access import is_plain
 from rail_async_tasks.conf import import_from_setting
 from rail_async_tasks.errors import Unauthenticated
 from rail_async_tasks.hooks import asks_to_end, awaited, is_async
@@ -40,7 +41,7 @@ async def aask(path: str, subject: Any, in_thread: Callable[..., Any]) -> Any | 
         answer = await awaited(lambda: function(subject), path)
     except Exception as error:  # noqa: BLE001 - a project's function
         return _refused(path, error)
-    if isinstance(answer, LazyObject):
+    if isinstance(answer, LazyObject) or not is_plain(answer.__class__):
         return await in_thread(_outcome)(path, lambda _: answer, subject)
     return _outcome(path, lambda _: answer, subject)
 

@@ -136,6 +136,7 @@ async def aruntime(*, in_thread: bool = False) -> Runtime:
         if in_thread or is_short_lived(loop):
             return runtime_in_thread()
         process = _process
+        failure: BaseException | None = None
         with process.lock:
             runtime = current()
             if runtime is None:
@@ -144,7 +145,13 @@ async def aruntime(*, in_thread: bool = False) -> Runtime:
                     settings, registry, ledger(), bus(), admission=admission(),
                     broker=broker_for(settings),
                 )  # fmt: skip
-                runtime.start()
+                try:
+                    runtime.start()
+                except BaseException as error:
+                    failure = error
+        if failure is not None:  # told when the next call can try again
+            await runtime.closed()
+            raise failure
     if runtime.loop is asyncio.get_running_loop():
         await runtime.ready()
     return runtime

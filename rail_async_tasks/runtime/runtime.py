@@ -181,6 +181,7 @@ class Runtime:
             self._host = self.loop.create_task(
                 main(), name="rail-tasks-host", context=contextvars.Context()
             )
+            self._host.add_done_callback(_retrieve)  # it has been logged
 
     def _start_parts(self) -> None:
         self.ledger.start(self.broke)
@@ -801,6 +802,11 @@ class Runtime:
             **({} if self.inbox is None else {"refused": self.inbox.dropped}),
             **self.bus.statistics(),
         }
+
+
+def _retrieve(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 def unavailable() -> BackendUnavailable:

@@ -22,6 +22,8 @@ from collections.abc import MutableMapping
 from contextlib import suppress
 from typing import Any, Final
 
+from django.db import connections
+
 from rail_async_tasks.hooks import asks_to_end
 from rail_async_tasks.vital import is_vital
 
@@ -101,13 +103,15 @@ class _Background:
             with self._lock:
                 if not self._records:
                     self._thread = None
-                    return
+                    break
                 logger, record = self._records.popleft()
             try:
                 logger.handle(record)
             except BaseException as error:  # noqa: BLE001 - see `SafeLogger`
                 _report(logger.name, error)
-            del record  # or an idle thread would keep the frames of its traceback
+            del record  # or the frames of its traceback would live on while the next one is handled
+        with suppress(Exception):
+            connections.close_all()  # a handler may have stored its records by the ORM
 
     def flush(self, seconds: float) -> None:
         """Return once the records are handled, or after that time."""

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import Group
-from django.db import connection, connections
+from django.db import connection
 from django.db.backends.signals import connection_created
 from django.db.models import signals
 from django.test import AsyncClient
@@ -130,6 +130,7 @@ async def test_a_lost_connection_and_a_logger_that_raises(
     assert not runtime.draining
 
 
+@in_memory
 @BACKENDS
 @pytest.mark.parametrize("make", [filtered, Raising])
 async def test_a_logger_that_raises_hurts_no_task(
@@ -164,9 +165,6 @@ class Enqueues(logging.Handler):
         except BaseException as error:
             self.errors.append(error)
             raise
-        finally:
-            if asyncio._get_running_loop() is None:
-                connections.close_all()
 
 
 @on_postgres
@@ -318,6 +316,7 @@ class Worst:
         return fall
 
 
+@in_memory
 @BACKENDS
 @pytest.mark.parametrize("error", [SystemExit, asyncio.CancelledError, StopIteration])
 async def test_an_observer_that_raises_the_worst(

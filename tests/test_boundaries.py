@@ -137,6 +137,19 @@ def test_an_optional_package_is_known_to_one_module(extra: str) -> None:
     assert len(users[extra]) <= 1, sorted(users[extra])
 
 
+def test_every_logger_is_a_safe_one() -> None:
+    """A filter of the project's that raises would end the thread that logs: see `safe_logging`."""
+    direct = [
+        str(path.relative_to(ROOT))
+        for path, tree in modules()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and node.attr == "getLogger"
+        and room_of(path) != "safe_logging"
+    ]
+    assert direct == []
+
+
 def test_nothing_is_left_unfinished() -> None:
     """No file holds a note of work that is still to be done: it is an issue, or it is done."""
     assert lines_with(UNFINISHED) == []

@@ -7,16 +7,19 @@ listed.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from inspect import iscoroutinefunction
-from typing import Any, Protocol
+from functools import cache
+from inspect import getattr_static
+from typing import Any, Final, Protocol
 
-from asgiref.sync import async_to_sync, sync_to_async
-from django.core.exceptions import ValidationError
+from asgiref.sync import sync_to_async
+from django.core.exceptions import SynchronousOnlyOperation, ValidationError
 from django.db import DataError, connections, transaction
+from django.db.models.query_utils import DeferredAttribute
 
 from rail_async_tasks.conf import get_settings, import_from_setting
+from rail_async_tasks.hooks import acall, call, contained
 
 VIEW_PERMISSION = "rail_async_tasks.view_taskexecution"
 CHANGE_PERMISSION = "rail_async_tasks.change_taskexecution"
@@ -59,13 +62,35 @@ class Viewer:
     @classmethod
     async def afor_user(cls, user: Any, tenant_id: str | None = None) -> Viewer:
         """`for_user()` from async code: a thread is used only where a query may be needed."""
-        if _may_have_rights(user):
-            return await sync_to_async(cls.for_user)(user, tenant_id)
-        return cls.for_user(user, tenant_id)
+        if is_plain(user.__class__):
+            with suppress(SynchronousOnlyOperation):  # a field that was not loaded
+                if not _may_have_rights(user):
+                    return cls.for_user(user, tenant_id)
+        return await sync_to_async(contained(cls.for_user))(user, tenant_id)
 
 
 # What Python code of the project acts as: a task's handle, a command.
 SYSTEM = Viewer(sees_all=True, changes_all=True)
+
+
+_ASKED: Final = ("is_active", "is_staff", "is_superuser", "is_authenticated", "pk")
+
+
+@cache
+def is_plain(kind: type) -> bool:
+    """Whether users of this class answer at once: by fields, constants and Django's properties.
+
+    A property of the project's may query or block, which an event loop must not.
+    """
+    found = (getattr_static(kind, name, None) for name in _ASKED)
+    return all(
+        it is None or isinstance(it, bool | DeferredAttribute) or _is_of_django(it) for it in found
+    )
+
+
+def _is_of_django(attribute: Any) -> bool:
+    getter = attribute.fget if isinstance(attribute, property) else None
+    return getattr(getter, "__module__", "").startswith("django.")
 
 
 def _may_have_rights(user: Any) -> bool:
@@ -145,10 +170,7 @@ async def atenant_of(request: Any) -> str | None:
     resolve = get_settings().tenant_resolver
     if resolve is None:
         return as_id(getattr(request, "tenant_id", None))
-    function = import_from_setting(resolve, "tenant_resolver")
-    if iscoroutinefunction(function):
-        return as_id(await function(request))
-    return as_id(await sync_to_async(function)(request))
+    return as_id(await acall(import_from_setting(resolve, "tenant_resolver"), request))
 
 
 def tenant_of(request: Any) -> str | None:
@@ -156,10 +178,7 @@ def tenant_of(request: Any) -> str | None:
     resolve = get_settings().tenant_resolver
     if resolve is None:
         return as_id(getattr(request, "tenant_id", None))
-    function = import_from_setting(resolve, "tenant_resolver")
-    if iscoroutinefunction(function):
-        return as_id(async_to_sync(function)(request))
-    return as_id(function(request))
+    return as_id(call(import_from_setting(resolve, "tenant_resolver"), request))
 
 
 def as_id(value: Any) -> str | None:

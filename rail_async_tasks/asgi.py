@@ -5,7 +5,6 @@ daphne has no lifespan: there the runtime starts and ends with the reactor.
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import nullcontext
@@ -14,7 +13,9 @@ from typing import Any
 from django.conf import settings
 from django.core.asgi import get_asgi_application as get_django_application
 
-logger = logging.getLogger("rail_async_tasks.asgi")
+from rail_async_tasks.safe_logging import get_logger
+
+logger = get_logger("rail_async_tasks.asgi")
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]

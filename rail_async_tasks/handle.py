@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import aclosing
 from typing import Any, Self
 from uuid import UUID
@@ -14,9 +13,10 @@ from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.errors import BackendUnavailable, TaskCancelled, TaskFailed
 from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.runtime.waits import waiting_for
+from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.states import Status
 
-logger = logging.getLogger("rail_async_tasks")
+logger = get_logger("rail_async_tasks")
 
 
 class TaskHandle:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import threading
 import time
 from concurrent.futures import Future
@@ -19,8 +18,9 @@ from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.own_views import own_view
 from rail_async_tasks.runtime import host
+from rail_async_tasks.safe_logging import get_logger
 
-logger = logging.getLogger("rail_async_tasks.health")
+logger = get_logger("rail_async_tasks.health")
 
 # What the runtime's loop, and the database, get to answer, in seconds.
 LOOP_PATIENCE: Final = 1.0

@@ -37,6 +37,7 @@ from rail_async_tasks.errors import (
     is_delay,
 )
 from rail_async_tasks.events import TaskSnapshot, owner_topic, task_topic
+from rail_async_tasks.hooks import contained
 from rail_async_tasks.ids import new_id, parse_id
 from rail_async_tasks.ledger.locks import delay_after
 from rail_async_tasks.ledger.port import Ledger, NewExecution, Page, RowLocked
@@ -136,7 +137,7 @@ async def _astore(
 ) -> TaskSnapshot:
     if host.is_short_lived(asyncio.get_running_loop()):
         # `async_to_sync` is above us, and may be inside a transaction of its thread.
-        return await sync_to_async(_store)(new, settings, anonymous=anonymous)
+        return await sync_to_async(contained(_store))(new, settings, anonymous=anonymous)
     backend = backends.get_backend(settings)
     limits = limits_for(settings, new.owner_id, anonymous=anonymous, inline=backend.inline)
     if limits is None:
@@ -402,7 +403,7 @@ async def _on_ledger(call: Callable[[Ledger], T]) -> T:
     ledger = host.ledger()
     if not ledger.blocking:
         return call(ledger)
-    return await sync_to_async(call)(ledger)
+    return await sync_to_async(contained(call))(ledger)  # a router of the project's
 
 
 # --- cancel and retry ----------------------------------------------------------------------------

@@ -17,7 +17,8 @@ PACKAGE = ROOT / "rail_async_tasks"
 
 # From the ground up: a room may import its own layer and the ones before it.
 LAYERS = (
-    {"errors", "ids", "states", "text", "retry", "conf", "codec", "origin", "own_views"},
+    {"errors", "ids", "states", "text", "retry", "conf", "codec", "origin", "own_views"}
+    | {"vital", "hooks", "safe_logging"},
     {"events", "definition", "access", "models"},
     {"ledger", "bus"},
     {"runtime"},
@@ -134,6 +135,19 @@ def test_an_optional_package_is_known_to_one_module(extra: str) -> None:
         for _, name in imported(tree):
             users[name.split(".")[0]].add(str(path.relative_to(ROOT)))
     assert len(users[extra]) <= 1, sorted(users[extra])
+
+
+def test_every_logger_is_a_safe_one() -> None:
+    """A filter of the project's that raises would end the thread that logs: see `safe_logging`."""
+    direct = [
+        str(path.relative_to(ROOT))
+        for path, tree in modules()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and node.attr == "getLogger"
+        and room_of(path) != "safe_logging"
+    ]
+    assert direct == []
 
 
 def test_nothing_is_left_unfinished() -> None:

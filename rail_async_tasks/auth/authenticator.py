@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import traceback
 from collections.abc import Callable
 from typing import Any
 
-from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
+from asgiref.sync import async_to_sync, sync_to_async
 from django.utils.functional import LazyObject
 
+from rail_async_tasks.access import is_plain
 from rail_async_tasks.conf import import_from_setting
 from rail_async_tasks.errors import Unauthenticated
+from rail_async_tasks.hooks import asks_to_end, awaited, is_async
+from rail_async_tasks.safe_logging import get_logger
 
-logger = logging.getLogger("rail_async_tasks.auth")
+logger = get_logger("rail_async_tasks.auth")
 
 _PLACE = 'task_settings["authenticator"]'
 
@@ -25,7 +27,7 @@ def ask(path: str, subject: Any) -> Any | None:
     `Unauthenticated`, or went wrong, which is logged. Raises `ConfigurationError`.
     """
     function = import_from_setting(path, _PLACE)
-    if _is_async(function):
+    if is_async(function):
         return async_to_sync(aask)(path, subject, sync_to_async)
     return _outcome(path, function, subject)
 
@@ -33,19 +35,15 @@ def ask(path: str, subject: Any) -> Any | None:
 async def aask(path: str, subject: Any, in_thread: Callable[..., Any]) -> Any | None:
     """`ask()` for async code; `in_thread` makes a function awaitable that uses the database."""
     function = import_from_setting(path, _PLACE)
-    if not _is_async(function):
+    if not is_async(function):
         return await in_thread(_outcome)(path, function, subject)
     try:
-        answer = await function(subject)
+        answer = await awaited(lambda: function(subject), path)
     except Exception as error:  # noqa: BLE001 - a project's function
         return _refused(path, error)
-    if isinstance(answer, LazyObject):
+    if isinstance(answer, LazyObject) or not is_plain(answer.__class__):
         return await in_thread(_outcome)(path, lambda _: answer, subject)
     return _outcome(path, lambda _: answer, subject)
-
-
-def _is_async(function: Any) -> bool:
-    return iscoroutinefunction(function) or iscoroutinefunction(type(function).__call__)
 
 
 def _outcome(path: str, function: Callable[[Any], Any], subject: Any) -> Any | None:
@@ -58,13 +56,15 @@ def _outcome(path: str, function: Callable[[Any], Any], subject: Any) -> Any | N
             return AnonymousUser()
         if hasattr(user, "is_authenticated"):  # which also loads a lazy one
             return user
-    except Exception as error:  # noqa: BLE001 - a project's function
+    except BaseException as error:
+        if asks_to_end(error):
+            raise
         return _refused(path, error)
     logger.error("%s %s returned a %s, which is no user.", _PLACE, path, type(user).__name__)
     return None
 
 
-def _refused(path: str, error: Exception) -> Any | None:
+def _refused(path: str, error: BaseException) -> Any | None:
     if not isinstance(error, Unauthenticated):
         # Where it happened, without the exception's text, which may quote the credential.
         logger.error(

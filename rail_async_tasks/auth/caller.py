@@ -16,6 +16,7 @@ from rail_async_tasks.auth.bearer import bearer_of, scope_of
 from rail_async_tasks.auth.users import auser_of, user_of
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import Unauthenticated
+from rail_async_tasks.hooks import contained
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ async def authenticate(request: Any, connection_params: Mapping[str, Any] | None
         user = _session_user(request)
         if isinstance(user, LazyObject):
             # Not `request.auser()`: a middleware of the project may have put in a user of its own.
-            await in_thread(_load)(user)
+            await in_thread(contained(_load))(user)
     if user is None:
         raise Unauthenticated
     return user

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
-import logging
 import threading
 import time
 import urllib.request
@@ -20,7 +19,9 @@ from typing import Any, Final
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
-logger = logging.getLogger("rail_async_tasks.auth")
+from rail_async_tasks.safe_logging import get_logger
+
+logger = get_logger("rail_async_tasks.auth")
 
 # All in seconds. Keys are fetched again when they are older than this, while they go on serving.
 FRESH: Final = 300.0

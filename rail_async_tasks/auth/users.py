@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
 from rail_async_tasks.access import find_user
 from rail_async_tasks.auth.bearer import Bearer
 from rail_async_tasks.conf import get_settings
+from rail_async_tasks.hooks import contained
+from rail_async_tasks.safe_logging import get_logger
 
-logger = logging.getLogger("rail_async_tasks.auth")
+logger = get_logger("rail_async_tasks.auth")
 
 
 def user_of(bearer: Bearer) -> Any | None:
@@ -38,7 +39,7 @@ async def auser_of(bearer: Bearer, in_thread: Callable[..., Any]) -> Any | None:
         claim = await verifier_of(settings).aclaim(bearer)
     except BadToken as error:
         return _refused(str(error))
-    return await in_thread(load_user)(claim)
+    return await in_thread(contained(load_user))(claim)
 
 
 def load_user(claim: object) -> Any | None:

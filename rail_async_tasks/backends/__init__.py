@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 from functools import cache
 from importlib import import_module
@@ -17,11 +16,12 @@ from rail_async_tasks.conf import (
     import_from_setting,
 )
 from rail_async_tasks.errors import ConfigurationError
+from rail_async_tasks.safe_logging import get_logger
 
 if TYPE_CHECKING:
     from rail_async_tasks.backends.broker import BrokerBackend
 
-logger = logging.getLogger("rail_async_tasks.backends")
+logger = get_logger("rail_async_tasks.backends")
 
 _PLACES = {
     "asyncio": ("rail_async_tasks.backends.in_process", "AsyncioBackend"),

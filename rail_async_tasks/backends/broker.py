@@ -7,7 +7,6 @@ the same runtime as everywhere else. A broker needs to carry ids only, and may l
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any, ClassVar
@@ -22,8 +21,9 @@ from rail_async_tasks.runtime import host
 from rail_async_tasks.runtime.inbox import Inbox
 from rail_async_tasks.runtime.runtime import Runtime
 from rail_async_tasks.runtime.threads import DaemonThreads
+from rail_async_tasks.safe_logging import get_logger
 
-logger = logging.getLogger("rail_async_tasks.backends")
+logger = get_logger("rail_async_tasks.backends")
 
 
 class BrokerBackend(InProcessBackend):

@@ -5,7 +5,6 @@ It knows the Redis transport of Celery's messaging library, kombu, from within.
 
 from __future__ import annotations
 
-import logging
 import math
 import select
 import socket
@@ -19,8 +18,9 @@ from rail_async_tasks.conf import get_settings
 from rail_async_tasks.definition import registry
 from rail_async_tasks.ledger.port import Dispatch
 from rail_async_tasks.runtime.runtime import queue_limits
+from rail_async_tasks.safe_logging import get_logger
 
-logger = logging.getLogger("rail_async_tasks.backends")
+logger = get_logger("rail_async_tasks.backends")
 
 # Messages that are looked through for what was lost, at most.
 MOST_LOOKED_AT: Final = 5000

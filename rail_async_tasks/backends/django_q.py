@@ -6,7 +6,6 @@ but for those that are named like one of its `ALT_CLUSTERS`.
 
 from __future__ import annotations
 
-import logging
 import mmap
 import os
 import signal
@@ -29,6 +28,7 @@ from rail_async_tasks.definition import registry
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.ledger.port import Dispatch
 from rail_async_tasks.runtime.runtime import queue_limits
+from rail_async_tasks.safe_logging import get_logger
 
 try:
     import django_q  # noqa: F401 - its other modules need apps that are ready
@@ -38,7 +38,7 @@ except ImportError as error:
         ' pip install "rail_async_tasks[django-q]".'
     ) from error
 
-logger = logging.getLogger("rail_async_tasks.backends")
+logger = get_logger("rail_async_tasks.backends")
 
 PATH: Final = f"{__name__}.execute"
 # What Django-Q would do about a failure or a long run, the rows do.

@@ -7,7 +7,6 @@ declared on the broker that the project has set, by `django-dramatiq` or `dramat
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
@@ -23,6 +22,7 @@ from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.ledger.port import Dispatch
 from rail_async_tasks.runtime.process import chain_signals
 from rail_async_tasks.runtime.runtime import queue_limits
+from rail_async_tasks.safe_logging import get_logger
 
 try:
     import dramatiq
@@ -34,7 +34,7 @@ except ImportError as error:
         ' pip install "rail_async_tasks[dramatiq]".'
     ) from error
 
-logger = logging.getLogger("rail_async_tasks.backends")
+logger = get_logger("rail_async_tasks.backends")
 
 # That of a queue is named so, a dot, and the queue.
 ACTOR: Final = "rail_async_tasks.execute"

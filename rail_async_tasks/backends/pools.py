@@ -6,7 +6,6 @@ parent of forked processes has no runtime and must not get one: threads do not s
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import threading
@@ -18,8 +17,10 @@ from typing import Any
 from rail_async_tasks.backends.broker import begin_drain, deliver
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.runtime import host
+from rail_async_tasks.safe_logging import get_logger, shut_down
+from rail_async_tasks.vital import make_vital
 
-logger = logging.getLogger("rail_async_tasks.backends")
+logger = get_logger("rail_async_tasks.backends")
 
 # How often an ending process looks whether it is idle, in seconds.
 STEP = 0.05
@@ -131,8 +132,9 @@ def _not_be_held_up() -> None:
 
 
 def _give_up() -> None:
+    make_vital()  # see `host.exit_in_time`
     logger.critical("Tasks of this worker did not end in time after its drain; it is ended now")
-    logging.shutdown()
+    shut_down(host.LOG_TIMEOUT)
     os._exit(1)
 
 

@@ -10,6 +10,7 @@ from rail_async_tasks.backends.port import Capabilities
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.definition import registry
 from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.hooks import contained
 from rail_async_tasks.ledger.port import Created, NewExecution
 from rail_async_tasks.runtime import host
 from rail_async_tasks.runtime.inline import InlineRun
@@ -23,7 +24,7 @@ class SyncBackend:
     capabilities = Capabilities(cancel_running=False)
 
     async def asubmit(self, new: NewExecution) -> TaskSnapshot:
-        return await sync_to_async(self.submit)(new)
+        return await sync_to_async(contained(self.submit))(new)
 
     def submit(self, new: NewExecution) -> TaskSnapshot:
         run = InlineRun(get_settings(), registry, host.ledger(), host.bus())

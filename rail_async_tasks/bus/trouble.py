@@ -6,7 +6,9 @@ import logging
 import random
 import time
 
-logger = logging.getLogger("rail_async_tasks.bus")
+from rail_async_tasks.safe_logging import SafeLogger, get_logger
+
+logger = get_logger("rail_async_tasks.bus")
 
 # Between two tries, in seconds: from the first to the longest, each twice the one before.
 SHORTEST = 0.1
@@ -28,7 +30,7 @@ class Trouble:
         self,
         what: str,
         meanwhile: str = "Tasks go on; watchers learn of them by reading again",
-        log: logging.Logger = logger,
+        log: SafeLogger = logger,
     ) -> None:
         self._what = what
         self._meanwhile = meanwhile

@@ -8,7 +8,6 @@ handled is bounded, and a connection that ends is cleaned up however it ended.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
@@ -36,9 +35,10 @@ from rail_async_tasks.graphql.frames import (
 from rail_async_tasks.graphql.handshake import handshake_problem
 from rail_async_tasks.graphql.schema import get_schema
 from rail_async_tasks.runtime import host
+from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.servers import first_request
 
-logger = logging.getLogger("rail_async_tasks.graphql")
+logger = get_logger("rail_async_tasks.graphql")
 
 # A GraphQL client says connection_init at once; whoever does not is none.
 INIT_TIMEOUT: Final = timedelta(seconds=10)
@@ -202,6 +202,10 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
         except TaskError as error:
             logger.exception("A WebSocket cannot be served.")
             await self.close(INTERNAL_ERROR, error.message)
+            raise ConnectionRejectionError from None
+        except Exception:  # see `TaskGraphQLView.dispatch`
+            logger.exception("A WebSocket cannot be served.")
+            await self.close(INTERNAL_ERROR, "Internal server error.")
             raise ConnectionRejectionError from None
         self._acknowledged = True
         return UNSET

@@ -17,6 +17,7 @@ from rail_async_tasks.declare import Function, Task, TaskKeywords
 from rail_async_tasks.definition import TaskDefinition, define, registry
 from rail_async_tasks.graphql.context import caller_of
 from rail_async_tasks.graphql.errors import refusals_with_codes
+from rail_async_tasks.graphql.permissions import ask_in_threads
 from rail_async_tasks.graphql.types import TaskMutationPayload
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ class MutationField(StrawberryField):
                 **keywords,
             }
         super().__init__(**keywords)
+        if definition is not None:  # else a copy, whose permissions are asked like that already
+            ask_in_threads(self)
         self.definition = definition
 
     def __copy__(self) -> Self:

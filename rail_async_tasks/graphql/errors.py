@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,11 +10,13 @@ from graphql import GraphQLError
 from strawberry.exceptions import MissingQueryError
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.types import ExecutionContext, ExecutionResult
-from strawberry.utils.logging import StrawberryLogger
 
 from rail_async_tasks.errors import ConfigurationError, TaskError
+from rail_async_tasks.safe_logging import get_logger
 
-logger = logging.getLogger("rail_async_tasks.graphql")
+logger = get_logger("rail_async_tasks.graphql")
+# Where Strawberry logs what a resolver raises: projects look for it there.
+execution_logger = get_logger("strawberry.execution")
 
 INTERNAL_ERROR = "INTERNAL_ERROR"
 
@@ -55,7 +56,7 @@ def process(error: GraphQLError, context: ExecutionContext | None) -> None:
         if isinstance(refusal, ConfigurationError):
             logger.error("%s", refusal)
     elif _is_an_accident(error):
-        StrawberryLogger.error(error, context)
+        execution_logger.error(error, exc_info=error.original_error)
         if not settings.DEBUG:
             error.message = "Internal server error."
             error.extensions = {"code": INTERNAL_ERROR}

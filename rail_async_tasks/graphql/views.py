@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, cast
@@ -32,12 +31,14 @@ from rail_async_tasks.graphql.accept import EVENT_STREAM, GRAPHQL_RESPONSE, HTML
 from rail_async_tasks.graphql.console import console_page
 from rail_async_tasks.graphql.context import RequestContext
 from rail_async_tasks.graphql.documents import operation_type
+from rail_async_tasks.graphql.errors import INTERNAL_ERROR
 from rail_async_tasks.graphql.frames import decode_json
 from rail_async_tasks.graphql.schema import get_schema
 from rail_async_tasks.graphql.streams import EventStream, without_farewell
 from rail_async_tasks.own_views import own_view
+from rail_async_tasks.safe_logging import get_logger
 
-logger = logging.getLogger("rail_async_tasks.graphql")
+logger = get_logger("rail_async_tasks.graphql")
 
 EVENTS_ONLY = (
     "A subscription is answered by events: send `Accept: text/event-stream`, or use a WebSocket."
@@ -119,6 +120,10 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
             logger.exception("GraphQL cannot be served.")
             message = str(error) if settings.DEBUG else error.message
             return self._refusal(503, message, code=error.code)
+        except Exception as error:  # an authenticator, a user manager, a router of the project
+            logger.exception("A GraphQL request failed.")
+            message = f"{error!r:.1000}" if settings.DEBUG else "Internal server error."
+            return self._refusal(500, message, code=INTERNAL_ERROR)
 
     async def get_context(self, request: HttpRequest, response: HttpResponse) -> RequestContext:
         context = self.context = RequestContext(request=request, response=response)

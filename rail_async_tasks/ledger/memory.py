@@ -30,6 +30,7 @@ from rail_async_tasks.ledger.port import (
     Held,
     Lane,
     NewExecution,
+    OnFault,
     Outcome,
     Page,
     Progress,
@@ -70,7 +71,7 @@ class MemoryLedger:
         # Finished rows by the time at which they expire: memory is not a place to keep them in.
         self._expiring: list[tuple[datetime, UUID]] = []
 
-    def start(self) -> None: ...
+    def start(self, on_fault: OnFault | None = None) -> None: ...
 
     async def stop(self) -> None: ...
 

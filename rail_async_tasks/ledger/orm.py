@@ -51,6 +51,7 @@ from rail_async_tasks.ledger.port import (
     Due,
     Held,
     NewExecution,
+    OnFault,
     Outcome,
     Page,
     Progress,
@@ -111,10 +112,10 @@ class OrmLedger:
 
     # --- for the runtime -------------------------------------------------------------------------
 
-    def start(self) -> None:
+    def start(self, on_fault: OnFault | None = None) -> None:
         loop = asyncio.get_running_loop()
         for writer in {self.intake, self.outcomes}:
-            writer.start(loop)
+            writer.start(loop, on_fault)
 
     async def stop(self) -> None:
         await self.intake.stop()

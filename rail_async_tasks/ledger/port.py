@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Protocol, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -211,6 +211,10 @@ class Held(msgspec.Struct, frozen=True):
     rerun_on_crash: bool
 
 
+# Called with the name of a thread and the error that has ended it.
+OnFault: TypeAlias = Callable[[str, BaseException], None]
+
+
 class WriterState(msgspec.Struct, frozen=True):
     """A writer thread, for operators. `failing_for` is seconds; None while it works."""
 
@@ -355,8 +359,12 @@ class Ledger(Protocol):
 
     # --- for the runtime, on its loop ------------------------------------------------------------
 
-    def start(self) -> None:
-        """Called on the runtime's loop before anything else."""
+    def start(self, on_fault: OnFault | None = None) -> None:
+        """Called on the runtime's loop before anything else.
+
+        `on_fault` is called there if an error ends a thread without which nothing is written; what
+        was submitted to it is reported as failed before.
+        """
         ...
 
     async def stop(self) -> None:

@@ -96,6 +96,20 @@ class Postponed:
                 waiting.timer = None
                 self._offer(waiting.operation)
 
+    def drop(self) -> list[Any]:
+        """Forgets all operations; returns those that the writer's thread does not have."""
+        dropped: list[Any] = []
+        for waiting in self._waiting.values():
+            if waiting.timer is not None:
+                waiting.timer.cancel()
+                dropped.append(waiting.operation)
+            dropped += waiting.behind
+        self._waiting.clear()
+        self._by_key.clear()
+        self._in_doubt.clear()
+        self._alone = self._behind = 0
+        return dropped
+
     def reported(self, operation: Any, *, failed: bool) -> None:
         """The operation is over: those behind it are offered."""
         self._in_doubt.discard(id(operation))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
@@ -10,8 +9,8 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+from django.core.exceptions import ImproperlyConfigured
 from django.db import (
-    DatabaseError,
     IntegrityError,
     InterfaceError,
     OperationalError,
@@ -44,9 +43,10 @@ from rail_async_tasks.ledger.rows import find_unfinished, in_utc, snapshot_of, s
 from rail_async_tasks.ledger.sql import DIALECTS, Dialect
 from rail_async_tasks.ledger.writer import AGAIN, ONCE
 from rail_async_tasks.models import TaskExecution
+from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.states import WAITING, Status, settle
 
-logger = logging.getLogger("rail_async_tasks.ledger")
+logger = get_logger("rail_async_tasks.ledger")
 
 # Django's in a caller's thread, the driver's in a writer's.
 Cursor = CursorWrapper | DriverCursor
@@ -150,14 +150,21 @@ class WriterSession:
         if connection is not None:
             try:
                 connection.close()
-            except DatabaseError:  # it was lost anyway
+            except Exception:  # it was lost anyway
                 logger.debug("closing a lost connection failed", exc_info=True)
 
     def _opened(self) -> tuple[BaseDatabaseWrapper, DriverCursor]:
-        if self._connection is None:
-            self._connection = dedicated_connection(self._alias)
-        if self._cursor is None:
-            self._cursor = DriverCursor(self._connection)
+        if self._connection is None or self._cursor is None:
+            try:
+                if self._connection is None:
+                    self._connection = dedicated_connection(self._alias)
+                self._cursor = DriverCursor(self._connection)
+            except (OperationalError, InterfaceError, ImproperlyConfigured):
+                raise
+            except BaseException as error:
+                # A receiver of `connection_created`, say: nothing is wrong with what is to be
+                # written, so it must not be reported as if it were.
+                raise InterfaceError(f"connecting raised {error!r:.200}") from error
         return self._connection, self._cursor
 
     def execute(self, batch: Sequence[Any]) -> list[Any]:

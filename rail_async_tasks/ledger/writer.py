@@ -10,24 +10,30 @@ write waits for nobody. What was submitted is written or reported as failed, nev
   alone is given the error.
 * An operation that another transaction's lock holds up waits apart (`postponed.py`); the thread
   writes for all others meanwhile.
+
+An error outside of that ends the thread: every operation is reported as failed then, and the
+runtime is informed. The thread is a vital one (see `vital`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from django.db import InterfaceError
 
-from rail_async_tasks.ledger.port import WriterState
+from rail_async_tasks.hooks import as_error
+from rail_async_tasks.ledger.port import OnFault, WriterState
 from rail_async_tasks.ledger.postponed import Postponed
+from rail_async_tasks.safe_logging import get_logger
+from rail_async_tasks.vital import make_vital
 
-logger = logging.getLogger("rail_async_tasks.ledger")
+logger = get_logger("rail_async_tasks.ledger")
 
 # A statement's cost grows faster than its rows much beyond this, and neighbours wait for it.
 MAX_BATCH = 500
@@ -101,8 +107,10 @@ class Writer:
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._kept: Any = None  # taken from the queue, but not for the batch that was gathering
-        self._ended: asyncio.Event
+        self._ended: asyncio.Event | None = None  # of the thread; None without one
+        self._on_fault: OnFault | None = None
         self._closed = False
+        self._unreported: list[Any] = []  # of the batch that is being written; of the thread
         self._pending = 0  # submitted and not yet reported; touched on the loop only
         self._postponed = Postponed(self._queue.put, self._deliver)
         self._relief: list[asyncio.Future[None]] = []
@@ -111,12 +119,14 @@ class Writer:
         self.written = 0
         self.failing_since: float | None = None
 
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._ended = asyncio.Event()
+    def start(self, loop: asyncio.AbstractEventLoop, on_fault: OnFault | None = None) -> None:
+        """Starts the thread. `on_fault` is called on the loop if an error ends it."""
+        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        self._loop, self._on_fault = loop, on_fault
         self._closed = False
         self._postponed = Postponed(self._queue.put, self._deliver)
-        threading.Thread(target=self._run, name=self._name, daemon=True).start()
+        thread.start()
+        self._ended = asyncio.Event()
 
     def submit(self, operation: Operation) -> None:
         """Hands over one operation. On the loop; never blocks."""
@@ -174,22 +184,33 @@ class Writer:
         self._postponed.end()
 
     async def stop(self) -> None:
-        """Flushes, then ends the thread and closes its connection."""
+        """Flushes, then ends the thread, if there is one, and closes its connection."""
+        if self._ended is None:
+            return
         await self.flushed()
         self._closed = True
-        self._queue.put(None)
+        if not self._ended.is_set():
+            self._queue.put(None)
         await self._ended.wait()
 
     # --- in the writer's thread ------------------------------------------------------------------
 
     def _run(self) -> None:
-        session = self._open_session()
+        make_vital()
+        session: Session | None = None
+        fault: BaseException | None = None
         try:
+            session = self._open_session()
             while batch := self._take():
+                self._unreported = batch
                 self._write(session, batch)
-        finally:
-            session.reset()
-            self._call_loop(self._ended.set)
+                self._unreported = []
+        except BaseException as error:  # a thread that ends in silence would hang whoever waits
+            logger.critical("%s: the thread has ended by an error", self._name, exc_info=True)
+            fault = error
+        if session is not None:
+            _reset(session)
+        self._call_loop(self._over, fault)
 
     def _take(self) -> list[Any]:
         """What has gathered, at least one operation; empty when the thread is to end."""
@@ -219,20 +240,21 @@ class Writer:
         while True:
             try:
                 results = session.execute(batch)
-            except Exception as error:
+            except BaseException as raised:  # a database backend or a router of the project's
+                error = as_error(raised, "The database's driver")
                 if session.is_transient(error):
                     if self.failing_since is None:
                         self.failing_since = time.monotonic()
                         logger.warning("%s: %s; will retry until it works", self._name, error)
                     settled = settled and not session.may_have_committed
-                    session.reset()
+                    _reset(session)
                     batch = self._without_overdue(batch, error, certain=settled)
                     if not batch:
                         return
                     time.sleep(backoff)
                     backoff = min(backoff * 2, MAX_BACKOFF)
                     continue
-                session.reset()  # it may be the connection's own state that the database minds
+                _reset(session)  # it may be the connection's own state that the database minds
                 self._split(session, batch, error)
                 return
             if self.failing_since is not None:
@@ -245,6 +267,7 @@ class Writer:
             self.written += len(batch) - len(again)
             self._report([pair for pair in pairs if pair[1] is not AGAIN])
             if again:
+                self._mark_reported(again)  # from now on they are the loop's
                 self._call_loop(self._postpone, again, settled)
             return
 
@@ -268,7 +291,15 @@ class Writer:
         self._write(session, batch[middle:])
 
     def _report(self, results: list[tuple[Any, Any]]) -> None:
+        self._mark_reported([operation for operation, _ in results])
         self._call_loop(self._deliver, results)
+
+    def _mark_reported(self, operations: list[Any]) -> None:
+        if len(operations) == len(self._unreported):
+            self._unreported = []
+            return
+        reported = {id(operation) for operation in operations}
+        self._unreported = [it for it in self._unreported if id(it) not in reported]
 
     def _call_loop(self, callback: Callable[..., None], *args: Any) -> None:
         assert self._loop is not None
@@ -285,6 +316,22 @@ class Writer:
         self._postponed.add(operations, certain=certain)
         self._relieve()
 
+    def _over(self, fault: BaseException | None) -> None:
+        """The thread has ended: in order, or by an error."""
+        assert self._ended is not None
+        if fault is not None:
+            self._closed = True
+            left = [*self._postponed.drop(), *self._unreported, self._kept]
+            self._unreported, self._kept = [], None
+            with suppress(queue.Empty):
+                while True:
+                    left.append(self._queue.get_nowait())
+            error = InterfaceError(f"{self._name} has ended by an error: {fault!r:.200}")
+            self._deliver([(operation, error) for operation in left if operation is not None])
+        self._ended.set()
+        if fault is not None and self._on_fault is not None:
+            self._on_fault(self._name, fault)
+
     def _deliver(self, results: list[tuple[Any, Any]]) -> None:
         self._pending -= len(results)
         for operation, result in results:
@@ -292,7 +339,7 @@ class Writer:
                 self._postponed.reported(operation, failed=isinstance(result, BaseException))
             try:
                 operation.done(result)
-            except Exception:
+            except Exception:  # its neighbours are told all the same
                 logger.exception("%s: a callback failed", self._name)
         self._relieve()
         if self._idle and not self._pending:
@@ -301,6 +348,13 @@ class Writer:
     def _relieve(self) -> None:
         if self._relief and self._backlog <= LOW_WATER:
             _release(self._relief)
+
+
+def _reset(session: Session) -> None:
+    try:
+        session.reset()
+    except Exception:
+        logger.debug("A connection could not be closed", exc_info=True)
 
 
 def _release(waiters: list[asyncio.Future[None]]) -> None:

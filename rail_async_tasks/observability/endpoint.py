@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -13,9 +12,11 @@ from rail_async_tasks.access import VIEW_PERMISSION, user_id_of
 from rail_async_tasks.auth.caller import authenticate
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import TaskError, Unauthenticated
+from rail_async_tasks.hooks import contained
 from rail_async_tasks.own_views import own_view
+from rail_async_tasks.safe_logging import get_logger
 
-logger = logging.getLogger("rail_async_tasks.metrics")
+logger = get_logger("rail_async_tasks.metrics")
 
 
 @own_view
@@ -28,18 +29,21 @@ async def metrics(request: HttpRequest) -> HttpResponse:
         from rail_async_tasks.observability.metrics import get_metrics
 
         user = await authenticate(request)
+        if await sync_to_async(contained(user_id_of))(user) is None:
+            return _unauthenticated(Unauthenticated())
+        if not await sync_to_async(contained(may_see_metrics))(user):
+            return _refusal(403, "FORBIDDEN", "Metrics are for staff.")
+        # Making the text takes milliseconds, which a loop full of tasks should not be held for.
+        page = sync_to_async(contained(get_metrics().page), thread_sensitive=False)
+        text, content_type = await page(request.headers.get("Accept", ""))
     except Unauthenticated as error:
         return _unauthenticated(error)
     except TaskError as error:
         logger.exception("Metrics cannot be served.")
         return _refusal(503, error.code, error.message)
-    if user_id_of(user) is None:
-        return _unauthenticated(Unauthenticated())
-    if not await sync_to_async(may_see_metrics)(user):
-        return _refusal(403, "FORBIDDEN", "Metrics are for staff.")
-    # Making the text takes milliseconds, which a loop full of tasks should not be held for.
-    page = sync_to_async(get_metrics().page, thread_sensitive=False)
-    text, content_type = await page(request.headers.get("Accept", ""))
+    except Exception:  # a collector, an authenticator or a user model of the project's
+        logger.exception("Metrics cannot be served.")
+        return _refusal(500, "INTERNAL_ERROR", "Internal server error.")
     return HttpResponse(text, content_type=content_type)
 
 

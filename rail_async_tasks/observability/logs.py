@@ -11,8 +11,9 @@ from typing import Any
 
 from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.safe_logging import get_logger
 
-logger = logging.getLogger("rail_async_tasks.tasks")
+logger = get_logger("rail_async_tasks.tasks")
 
 
 class LogObserver:

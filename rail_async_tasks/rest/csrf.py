@@ -11,6 +11,7 @@ from django.middleware.csrf import CsrfViewMiddleware
 from rail_async_tasks.access import user_id_of
 from rail_async_tasks.auth.bearer import bearer_of
 from rail_async_tasks.conf import get_settings
+from rail_async_tasks.hooks import contained
 from rail_async_tasks.rest.refusals import CsrfFailed
 
 
@@ -27,9 +28,8 @@ def _no_response(request: HttpRequest) -> HttpResponse:
 
 async def check_csrf(request: HttpRequest, user: Any) -> None:
     """Raise `CsrfFailed` where the caller's credential calls for a token and none is valid."""
-    if needs_token(request, user):
-        # In a thread: with CSRF_USE_SESSIONS it reads the session from the database.
-        await sync_to_async(_check)(request)
+    # In a thread: with CSRF_USE_SESSIONS it reads the session from the database.
+    await sync_to_async(contained(_check))(request, user)
 
 
 def needs_token(request: HttpRequest, user: Any) -> bool:
@@ -44,7 +44,9 @@ def needs_token(request: HttpRequest, user: Any) -> bool:
     return any(request.headers.get(name) for name in ("Cookie", "Authorization"))
 
 
-def _check(request: HttpRequest) -> None:
+def _check(request: HttpRequest, user: Any) -> None:
+    if not needs_token(request, user):
+        return
     reason = _Check(_no_response).process_view(request, _no_response, (), {})
     if reason is not None:
         raise CsrfFailed(f"The CSRF check failed: {reason}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from dataclasses import dataclass
 from typing import Final
@@ -20,8 +19,9 @@ from rail_async_tasks.errors import (
     TaskError,
     Unauthenticated,
 )
+from rail_async_tasks.safe_logging import get_logger
 
-logger = logging.getLogger("rail_async_tasks.rest")
+logger = get_logger("rail_async_tasks.rest")
 
 
 class Forbidden(TaskError):

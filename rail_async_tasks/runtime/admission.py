@@ -7,7 +7,6 @@ rate holds across processes.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import OrderedDict
@@ -22,8 +21,9 @@ from rail_async_tasks.conf import RateLimit, TaskSettings
 from rail_async_tasks.errors import BackendUnavailable, QueueFull, RateLimited
 from rail_async_tasks.ids import MAX_AHEAD, first_id_at, time_of
 from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.safe_logging import get_logger
 
-logger = logging.getLogger("rail_async_tasks.runtime")
+logger = get_logger("rail_async_tasks.runtime")
 
 # A count is good for so long, in seconds.
 COUNT_INTERVAL: Final = 1.0

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -22,6 +21,7 @@ from asgiref.sync import sync_to_async
 from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.errors import TaskCancelled
 from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.hooks import contained
 from rail_async_tasks.ledger.port import Claimed, Outcome
 from rail_async_tasks.runtime import verdict as verdicts
 from rail_async_tasks.runtime.context import ExecutionContext, Info, TaskContext, load_user
@@ -29,9 +29,10 @@ from rail_async_tasks.runtime.lanes import Seat
 from rail_async_tasks.runtime.progress import ProgressReporter
 from rail_async_tasks.runtime.threads import DaemonThreads, leaving_nothing
 from rail_async_tasks.runtime.verdict import Interruption, Terms, Verdict
+from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.states import Status
 
-logger = logging.getLogger("rail_async_tasks.runtime")
+logger = get_logger("rail_async_tasks.runtime")
 
 
 # A body that is handed back and has not ended may run elsewhere after so many seconds.
@@ -153,7 +154,11 @@ class Attempt:
             return await self._in_thread(lambda: function(**arguments))
         owner_id = self.snapshot.owner_id
         if self.definition.is_coroutine:
-            user = load_user(None) if owner_id is None else await sync_to_async(load_user)(owner_id)
+            user = (
+                load_user(None)
+                if owner_id is None
+                else await sync_to_async(contained(load_user))(owner_id)
+            )
             return await function(*self._leading(user), **arguments)
         return await self._in_thread(
             lambda: function(*self._leading(load_user(owner_id)), **arguments)

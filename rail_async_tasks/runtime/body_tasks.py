@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rail_async_tasks.runtime.leftovers import close_scopes
+from rail_async_tasks.safe_logging import get_logger
 
 if TYPE_CHECKING:
     from rail_async_tasks.runtime.attempt import Attempt
 
-logger = logging.getLogger("rail_async_tasks.runtime")
+logger = get_logger("rail_async_tasks.runtime")
 
 
 class BodyTasks:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import random
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from rail_async_tasks.ledger.port import Disposal, Ledger
+from rail_async_tasks.safe_logging import get_logger
 
-logger = logging.getLogger("rail_async_tasks.runtime")
+logger = get_logger("rail_async_tasks.runtime")
 
 # Seconds between two rounds, give or take a quarter: processes that were started together must not
 # come together. An expired execution is hidden at once, so nobody waits for its end.

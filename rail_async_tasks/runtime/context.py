@@ -137,4 +137,4 @@ def load_user(owner_id: str | None) -> AbstractBaseUser | AnonymousUser:
         user = None if owner_id is None else find_user(owner_id)
     except ValueError:  # an id of another kind, such as a service's name
         user = None
-    return AnonymousUser() if user is None else user
+    return AnonymousUser() if user is None else user  # a model may have a `__len__`

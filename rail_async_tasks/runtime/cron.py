@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,12 +23,13 @@ from rail_async_tasks.runtime.lease import boottime
 from rail_async_tasks.runtime.schedule import Schedule
 from rail_async_tasks.runtime.supervision import is_of_row
 from rail_async_tasks.runtime.unique import unique_key
+from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.text import describe
 
 if TYPE_CHECKING:
     from rail_async_tasks.runtime.runtime import Runtime
 
-logger = logging.getLogger("rail_async_tasks.runtime")
+logger = get_logger("rail_async_tasks.runtime")
 
 T = TypeVar("T")
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING
 
 from rail_async_tasks.bus.trouble import Trouble
 from rail_async_tasks.runtime.supervision import is_of_row
+from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.text import describe
 
 if TYPE_CHECKING:
     from rail_async_tasks.runtime.runtime import Runtime
 
-logger = logging.getLogger("rail_async_tasks.runtime")
+logger = get_logger("rail_async_tasks.runtime")
 
 # Rows that another process has left are found within this time (seconds); the claim of an empty
 # queue costs about a millisecond.

@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from asgiref.sync import async_to_sync, iscoroutinefunction
+from asgiref.sync import async_to_sync
 
 from rail_async_tasks.conf import TaskSettings, import_from_setting
 from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.hooks import is_async
 from rail_async_tasks.runtime.lanes import OrmLane, Seat
 from rail_async_tasks.runtime.threads import DaemonThreads, leaving_nothing
+from rail_async_tasks.safe_logging import get_logger
 
 if TYPE_CHECKING:
     from rail_async_tasks.ledger.port import Ledger
 
-logger = logging.getLogger("rail_async_tasks.failures")
+logger = get_logger("rail_async_tasks.failures")
 
 Callback = Callable[..., Any]
 
@@ -94,7 +95,7 @@ def log_failure(snapshot: TaskSnapshot) -> None:
 
 def call_here(callback: Callback, snapshot: TaskSnapshot, traceback: str | None) -> None:
     """Calls the callback in this thread, which has no running event loop. Never raises."""
-    call = async_to_sync(callback) if _is_async(callback) else callback
+    call = async_to_sync(callback) if is_async(callback) else callback
     error = _error_of(partial(call, **keywords_of(snapshot, traceback)))
     if isinstance(error, KeyboardInterrupt):
         raise error
@@ -115,7 +116,7 @@ class FailureCallbacks:
         self, settings: TaskSettings, ledger: Ledger, is_ending: Callable[[], bool] = lambda: False
     ) -> None:
         self._callback = find_callback(settings)
-        self._is_async = self._callback is not None and _is_async(self._callback)
+        self._is_async = self._callback is not None and is_async(self._callback)
         self._ledger = ledger
         self._is_ending = is_ending
         self._threads = DaemonThreads("rail-tasks-callback")
@@ -253,10 +254,6 @@ class FailureCallbacks:
     @staticmethod
     def _in_background(coroutine: Any) -> asyncio.Task[None]:
         return asyncio.get_running_loop().create_task(coroutine, context=contextvars.Context())
-
-
-def _is_async(callback: Callback) -> bool:
-    return iscoroutinefunction(callback) or iscoroutinefunction(type(callback).__call__)
 
 
 def _error_of(call: Callable[[], Any]) -> BaseException | None:

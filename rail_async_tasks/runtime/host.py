@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import threading
 from collections.abc import Callable, Coroutine
@@ -28,8 +27,10 @@ from rail_async_tasks.runtime.brokers import broker_for
 from rail_async_tasks.runtime.process import chain_signals, reloading, when_process_ends
 from rail_async_tasks.runtime.runtime import Runtime
 from rail_async_tasks.runtime.threads import LoopThread
+from rail_async_tasks.safe_logging import get_logger, shut_down
+from rail_async_tasks.vital import is_vital, make_vital, refuse_if_vital
 
-logger = logging.getLogger("rail_async_tasks.runtime")
+logger = get_logger("rail_async_tasks.runtime")
 
 T = TypeVar("T")
 
@@ -62,6 +63,8 @@ if hasattr(os, "register_at_fork"):
 def ledger() -> Ledger:
     """This process's ledger."""
     process = _process
+    if process.ledger is not None:  # without the lock, which a thread that starts a runtime holds
+        return process.ledger
     with process.lock:
         if process.ledger is None:
             process.ledger = _make_ledger()
@@ -71,6 +74,8 @@ def ledger() -> Ledger:
 def admission() -> Admission:
     """What this process knows of how many wait."""
     process = _process
+    if process.admission is not None:
+        return process.admission
     with process.lock:
         if process.admission is None:
             process.admission = Admission(ledger())
@@ -88,6 +93,8 @@ def _make_ledger() -> Ledger:
 def bus() -> Bus:
     """This process's bus."""
     process = _process
+    if process.bus is not None:
+        return process.bus
     with process.lock:
         if process.bus is None:
             process.bus = _make_bus()
@@ -120,13 +127,17 @@ def is_short_lived(loop: asyncio.AbstractEventLoop) -> bool:
 
 
 async def aruntime(*, in_thread: bool = False) -> Runtime:
-    """The runtime; if there is none it starts in the running loop, or in a thread of its own."""
+    """The runtime; if there is none it starts in the running loop, or in a thread of its own.
+
+    Raises what keeps it from starting. The next call tries again.
+    """
     runtime = current()
     if runtime is None:
         loop = asyncio.get_running_loop()
         if in_thread or is_short_lived(loop):
             return runtime_in_thread()
         process = _process
+        failure: BaseException | None = None
         with process.lock:
             runtime = current()
             if runtime is None:
@@ -135,14 +146,24 @@ async def aruntime(*, in_thread: bool = False) -> Runtime:
                     settings, registry, ledger(), bus(), admission=admission(),
                     broker=broker_for(settings),
                 )  # fmt: skip
-                runtime.start()
+                try:
+                    runtime.start()
+                except BaseException as error:
+                    failure = error
+        if failure is not None:  # told when the next call can try again
+            await runtime.closed()
+            raise failure
     if runtime.loop is asyncio.get_running_loop():
         await runtime.ready()
     return runtime
 
 
 def runtime_in_thread() -> Runtime:
-    """The runtime; if there is none it starts in a loop thread. For code that is not async."""
+    """The runtime; if there is none it starts in a loop thread. For code that is not async.
+
+    Raises what keeps it from starting. The next call tries again.
+    """
+    refuse_if_vital("enqueue()")
     runtime = current()
     if runtime is not None:
         return runtime
@@ -150,15 +171,21 @@ def runtime_in_thread() -> Runtime:
     with process.lock:
         runtime = current()
         if runtime is None:
-            process.thread = LoopThread()
             # Ledger and bus are made here: this thread has the lock, and waits for that one.
-            runtime = process.runtime = process.thread.call(
-                _start_here(ledger(), bus(), admission())
-            )
+            parts = ledger(), bus(), admission()
+            if process.thread is not None:  # of a runtime that an error has ended
+                process.thread.close()
+            process.thread = LoopThread()
+            try:
+                runtime = process.thread.call(_start_here(process, *parts))
+            except BaseException:
+                thread, process.thread, process.runtime = process.thread, None, None
+                thread.close()
+                raise
         return runtime
 
 
-async def _start_here(ledger: Ledger, bus: Bus, admission: Admission) -> Runtime:
+async def _start_here(process: _Process, ledger: Ledger, bus: Bus, admission: Admission) -> Runtime:
     settings = get_settings()
     # Under the `thread` backend `max_workers` is what runs at once, of either kind.
     concurrency = settings.max_workers if settings.backend == "thread" else None
@@ -166,8 +193,14 @@ async def _start_here(ledger: Ledger, bus: Bus, admission: Admission) -> Runtime
         settings, registry, ledger, bus, concurrency=concurrency, admission=admission,
         broker=broker_for(settings),
     )  # fmt: skip
-    runtime.start()
-    await runtime.ready()
+    # Known at once: what hooks call on this loop must not wait for the lock of the waiting thread.
+    process.runtime = runtime
+    try:
+        runtime.start()
+        await runtime.ready()
+    except BaseException:
+        await runtime.closed()
+        raise
     return runtime
 
 
@@ -181,6 +214,9 @@ async def across(runtime: Runtime, coroutine: Coroutine[Any, Any, T]) -> T:
 
 def from_thread(runtime: Runtime, coroutine: Coroutine[Any, Any, T]) -> T:
     """Runs on the runtime's loop and waits, in a thread that has no running loop."""
+    if is_vital():
+        coroutine.close()
+        refuse_if_vital("A call that waits for the task runtime")
     return asyncio.run_coroutine_threadsafe(coroutine, runtime.loop).result()
 
 
@@ -318,6 +354,8 @@ def drain_on_signal() -> None:
 
 # What the process gets beyond `drain_seconds` to end by itself, in seconds.
 EXIT_PATIENCE = 1.9
+# What log handlers get to write what is left, in seconds.
+LOG_TIMEOUT = 1.0
 _exit_timer: threading.Timer | None = None
 
 
@@ -345,8 +383,9 @@ def call_off_exit() -> None:
 
 
 def _exit_now() -> None:
+    make_vital()  # a log handler that blocks must not keep the process alive
     logger.critical("The process has not ended in time after its drain; it is ended now")
-    logging.shutdown()
+    shut_down(LOG_TIMEOUT)
     os._exit(1)
 
 

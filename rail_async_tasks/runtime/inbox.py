@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from rail_async_tasks.ledger.locks import delay_after
 from rail_async_tasks.ledger.port import Claimed, Dispatches, Wanted
+from rail_async_tasks.safe_logging import get_logger
 
 if TYPE_CHECKING:
     from rail_async_tasks.runtime.runtime import Runtime
 
-logger = logging.getLogger("rail_async_tasks.runtime")
+logger = get_logger("rail_async_tasks.runtime")
 
 # How often locked rows are offered to others at the end of the process. It takes about a second;
 # what is left is sent again in a while.

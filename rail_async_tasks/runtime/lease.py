@@ -7,7 +7,6 @@ gives up in time: before others may take it.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -17,8 +16,10 @@ from uuid import UUID
 
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.port import Leases
+from rail_async_tasks.safe_logging import get_logger
+from rail_async_tasks.vital import make_vital
 
-logger = logging.getLogger("rail_async_tasks.runtime")
+logger = get_logger("rail_async_tasks.runtime")
 
 # Of the lease: how often it is renewed, and how long before its end the process gives it up.
 RENEWALS = 5
@@ -107,6 +108,10 @@ class Leaseholder(Protocol):
         """Executions are running in the name of these, which live no more."""
         ...
 
+    def broke(self, part: str, error: BaseException) -> None:
+        """An error has ended the thread of that name, and with it the lease."""
+        ...
+
 
 class LoopClosed(Exception):
     """There is no runtime any more."""
@@ -166,8 +171,10 @@ class Lease:
     # --- in the thread ---------------------------------------------------------------------------
 
     def _run(self) -> None:
+        make_vital()
         interval = self._seconds / RENEWALS
         beat_at = 0.0
+        fault: BaseException | None = None
         try:
             while not self._stop.is_set():
                 now = time.monotonic()
@@ -179,8 +186,10 @@ class Lease:
                 self._stop.wait(min(LOOK, interval))
         except LoopClosed:  # under us: nothing runs on it
             logger.debug("The lease's loop is closed")
-        finally:
-            self._end()
+        except BaseException as error:  # a runtime without a lease must not live on in silence
+            logger.critical("The lease's thread has ended by an error", exc_info=True)
+            fault = error
+        self._end(fault)
 
     def _beat(self) -> None:
         """Renews the lease, or takes a new one, and looks for others that have lost theirs."""
@@ -205,7 +214,9 @@ class Lease:
             self._complained = False
         except LoopClosed:
             raise
-        except Exception as error:  # whatever it is: without this thread the process is of no use
+        except (
+            BaseException
+        ) as error:  # whatever it is: without this thread the process is of no use
             self._leases.reset()
             if not self._complained:
                 logger.warning("The lease could not be renewed: %s", error)
@@ -273,16 +284,21 @@ class Lease:
         logger.error("The lease of %s is over: %s. What ran under it is handed back.", lost, why)
         self._tell(self._holder.fenced, lost)
 
-    def _end(self) -> None:
+    def _end(self, fault: BaseException | None) -> None:
+        with suppress(LoopClosed):
+            if fault is not None:
+                # What runs is handed back; others take it over only when the row has lapsed.
+                self._fence("its thread has ended by an error")
         try:
             if self._id is not None:
                 self._leases.end(self._id)
-        except Exception as error:
-            logger.warning("The end of the lease could not be stored: %s", error)
-        finally:
             self._leases.reset()
-            with suppress(LoopClosed):
-                self._tell(self._holder.lease_ended)
+        except BaseException as error:
+            logger.warning("The end of the lease could not be stored: %s", error)
+        with suppress(LoopClosed):
+            self._tell(self._holder.lease_ended)
+            if fault is not None:
+                self._tell(self._holder.broke, threading.current_thread().name, fault)
 
     def _tell(self, callback: Callable[..., object], *args: object) -> None:
         try:

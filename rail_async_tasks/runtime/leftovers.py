@@ -10,7 +10,6 @@ work is lost.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -18,12 +17,14 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
+from rail_async_tasks.safe_logging import get_logger
+
 try:
     from anyio._backends._asyncio import _task_states
 except ImportError:  # this anyio keeps its scopes elsewhere
     _task_states = {}  # type: ignore[assignment]
 
-logger = logging.getLogger("rail_async_tasks.runtime")
+logger = get_logger("rail_async_tasks.runtime")
 
 # What libpq calls PQTRANS_ACTIVE, INTRANS and INERROR.
 _OPEN = {1, 2, 3}

@@ -7,15 +7,16 @@ and the service tell all observers. What an observer raises is logged and hurts 
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterable
 from typing import Protocol, TypeAlias
 
 from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.hooks import asks_to_end
+from rail_async_tasks.safe_logging import get_logger
 
-logger = logging.getLogger("rail_async_tasks.observers")
+logger = get_logger("rail_async_tasks.observers")
 
 
 class Observer(Protocol):
@@ -69,39 +70,42 @@ class Observers:
         for observer in self._all:
             try:
                 observer.enqueued(snapshot)
-            except Exception as error:
+            except BaseException as error:
                 _complain(observer, "enqueued", error)
 
     def started(self, snapshot: TaskSnapshot) -> None:
         for observer in self._all:
             try:
                 observer.started(snapshot)
-            except Exception as error:
+            except BaseException as error:
                 _complain(observer, "started", error)
 
     def slow(self, snapshot: TaskSnapshot, seconds: float) -> None:
         for observer in self._all:
             try:
                 observer.slow(snapshot, seconds)
-            except Exception as error:
+            except BaseException as error:
                 _complain(observer, "slow", error)
 
     def ended(self, snapshot: TaskSnapshot, seconds: float | None, traceback: str | None) -> None:
         for observer in self._all:
             try:
                 observer.ended(snapshot, seconds, traceback)
-            except Exception as error:
+            except BaseException as error:
                 _complain(observer, "ended", error)
 
     def dropped(self, snapshot: TaskSnapshot, seconds: float) -> None:
         for observer in self._all:
             try:
                 observer.dropped(snapshot, seconds)
-            except Exception as error:
+            except BaseException as error:
                 _complain(observer, "dropped", error)
 
 
-def _complain(observer: Observer, event: str, error: Exception) -> None:
+def _complain(observer: Observer, event: str, error: BaseException) -> None:
+    """Log what an observer has raised; it must end neither the loop nor the attempt."""
+    if asks_to_end(error):
+        raise error
     logger.error("%s: %s() failed", type(observer).__name__, event, exc_info=error)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import logging
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -56,9 +55,10 @@ from rail_async_tasks.runtime.threads import DaemonThreads
 from rail_async_tasks.runtime.verdict import Interruption, Terms
 from rail_async_tasks.runtime.waits import Waits
 from rail_async_tasks.runtime.watchdog import Watchdog
+from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.states import Status
 
-logger = logging.getLogger("rail_async_tasks.runtime")
+logger = get_logger("rail_async_tasks.runtime")
 
 # Progress reaches the row at most this often (seconds): two writes a second for a task.
 SAVE_INTERVAL = 0.5
@@ -72,6 +72,8 @@ CALLBACK_PATIENCE = 1.0
 CATCH_UP_PATIENCE = 2.0
 # After how long (seconds) an outcome is offered again that the database would not take.
 STORE_AGAIN = 1.0
+# How often callers are looked for that have waited too long, while the runtime ends. Seconds.
+ANSWER_EVERY = 1.0
 # Orphans that are freed in one statement.
 RECOVERY_PAGE = 200
 # How long the caller of a creation waits for it, in seconds.
@@ -80,6 +82,11 @@ PATIENCE = 30.0
 
 class Runtime:
     """One per process, on one event loop. `start` and `stop` it there; see `host.py`."""
+
+    # The error that has ended one of our threads or the start; None while all is well.
+    fault: BaseException | None = None
+    # Outcomes are stored no longer: what ran is lost, and recovered by others.
+    abandoned = False
 
     def __init__(
         self,
@@ -103,10 +110,10 @@ class Runtime:
         self.admission = Admission(ledger) if admission is None else admission
         self.loop = asyncio.get_running_loop()
         self.draining = False
+        self._broken: asyncio.Future[None] = self.loop.create_future()
         # In a server's loop, which drains us before it ends. If it does not, something that runs in
         # it has ended the process: what ran is lost with it, and counts as a crash for each.
         self.under_server = False
-        self.abandoned = False
         self._drained = asyncio.Event()
         self._hurried = False
         self.slots = Slots(
@@ -157,8 +164,30 @@ class Runtime:
     # --- life ------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Starts the writers and the host task; `ready` tells when claims may begin."""
-        self.ledger.start()
+        """Starts the writers and the host task; `ready` tells when claims may begin.
+
+        Raises whatever keeps a part from starting. What has been started is then given back in a
+        while, after which `alive` is false and another runtime may start.
+        """
+        main = self._main
+        try:
+            self._start_parts()
+        except BaseException as error:
+            self.draining, self.fault, main = True, error, self._close
+            for event in (self._ready, self._drained):
+                event.set()
+            self._broken.set_result(None)
+            raise
+        finally:
+            # A clean context: one inherited from a request would give every ORM call after the
+            # request's end a thread and a connection of its own.
+            self._host = self.loop.create_task(
+                main(), name="rail-tasks-host", context=contextvars.Context()
+            )
+            self._host.add_done_callback(_retrieve)  # it has been logged
+
+    def _start_parts(self) -> None:
+        self.ledger.start(self.broke)
         if self.settings.emit_subscriptions:
             self.bus.start(self.ledger, self._cancel_told)
         self._watchdog.start()
@@ -166,7 +195,7 @@ class Runtime:
         if leases is None:
             self.holding = True
         else:
-            self._lease = Lease(
+            lease = Lease(
                 leases,
                 self,
                 self.loop.call_soon_threadsafe,
@@ -174,12 +203,18 @@ class Runtime:
                 self.registry.names,
                 self.settings.lease_seconds,
             )
-            self._lease.start()
-        # A clean context: one inherited from a request would give every ORM call after the
-        # request's end a thread and a connection of its own.
-        self._host = self.loop.create_task(
-            self._main(), name="rail-tasks-host", context=contextvars.Context()
-        )
+            lease.start()
+            self._lease = lease
+
+    def broke(self, part: str, error: BaseException) -> None:
+        """An error has ended a thread without which nothing works: the runtime ends too."""
+        if self.fault is None:
+            self.fault = error
+        if not self._broken.done():
+            self._broken.set_exception(RuntimeError(f"The thread {part} has ended: {error!r:.200}"))
+
+    async def _end_if_broken(self) -> None:
+        await self._broken
 
     def _is_ending(self) -> bool:
         return self.draining or (self._host is not None and self._host.cancelling() > 0)
@@ -193,8 +228,29 @@ class Runtime:
         return self._host is not None and self._host.cancelling() > 0 and not broken
 
     async def ready(self) -> None:
-        """Returns when executions may be created."""
+        """Returns when executions may be created.
+
+        Raises:
+            BackendUnavailable: the runtime has ended by an error before.
+        """
         await self._ready.wait()
+        if self.fault is not None:
+            raise self._refusal()
+
+    def _refusal(self) -> BackendUnavailable:
+        """Why nothing is taken any more."""
+        if self.fault is None:
+            return BackendUnavailable("This process is shutting down.")
+        refusal = BackendUnavailable(
+            "The task runtime of this process has ended by an error, which the log has. Try again."
+        )
+        refusal.__cause__ = self.fault
+        return refusal
+
+    async def closed(self) -> None:
+        """Returns when threads and connections have been given back."""
+        if self._host is not None:
+            await asyncio.wait({self._host})
 
     async def caught_up(self) -> None:
         """Returns when all that waits and finds a free slot has begun; in a while, in any case."""
@@ -224,6 +280,7 @@ class Runtime:
                     ("cron", self._cron.run),
                 ):
                     group.start_soon(supervise, name, part, ending)
+                group.start_soon(self._end_if_broken)
                 self._ready.set()
                 try:
                     await self._stop.wait()
@@ -239,14 +296,19 @@ class Runtime:
                     self._sweeper.stop()
                     self._cleaner.stop()
                     self._cron.stop()
+                    if not self._broken.done():
+                        self._broken.set_result(None)
                     if self.abandoned:
                         logger.critical("Something has ended the server's loop without a drain")
                     elif not self._stop.is_set():
                         self._interrupt_all(Interruption.HAND_BACK)
-        except Exception:
+        except Exception as error:
             logger.critical("The runtime broke. What it ran goes on elsewhere", exc_info=True)
+            self.fault = self.fault or error
             raise
         finally:
+            self.draining = True
+            self._ready.set()
             with anyio.CancelScope(shield=True):
                 await self._close()
 
@@ -255,9 +317,7 @@ class Runtime:
         self._save_progress()
         await self._waits.close(FLUSH_PATIENCE)
         self.ledger.give_up_locked()
-        while self._creating or self._unsettled or (self._bodies.running and not self.abandoned):
-            self._settled.clear()
-            await self._settled.wait()
+        await self._all_stored()
         await self.callbacks.ended(CALLBACK_PATIENCE)
         await self.ledger.stop()
         await self._end_lease()
@@ -268,6 +328,23 @@ class Runtime:
         self._watchdog.stop()
         self._threads.shutdown()
         self._lanes.close()
+
+    async def _all_stored(self) -> None:
+        """Returns when bodies have ended and what was submitted to the ledger has been answered.
+
+        After a fault it may be a writer that is gone: what cannot be stored in time is left, and
+        recovered by others when the lease has lapsed.
+        """
+        deadline = self.loop.time() + FLUSH_PATIENCE
+        while self._creating or self._unsettled or (self._bodies.running and not self.abandoned):
+            if self.fault is not None and self.loop.time() > deadline:
+                logger.error("%d outcomes could not be stored", self._unsettled)
+                self.abandoned = True
+                return
+            self._settled.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._settled.wait(), ANSWER_EVERY)
+            self.give_up_waiting()  # the sweeper, which does so, has stopped
 
     async def _end_lease(self) -> None:
         """Says that nothing is held here any more, so that nobody waits for it to be found out."""
@@ -348,7 +425,7 @@ class Runtime:
         Cancelling the caller does not undo the creation.
         """
         if self.draining:
-            raise BackendUnavailable("This process is shutting down.")
+            raise self._refusal()
         if self.ledger.congested:
             await self._relieved()
         definition = self.registry.get(new.name)
@@ -385,7 +462,7 @@ class Runtime:
         except TimeoutError:
             raise unavailable() from None
         if self.draining:
-            raise BackendUnavailable("This process is shutting down.")
+            raise self._refusal()
 
     def give_up_waiting(self) -> None:
         """Answers the callers of creations that the database has not taken for too long.
@@ -682,7 +759,10 @@ class Runtime:
 
     def publish(self, snapshot: TaskSnapshot) -> None:
         if self.settings.emit_subscriptions:
-            self.bus.publish(snapshot)
+            try:
+                self.bus.publish(snapshot)
+            except Exception:  # watchers re-read the row; the task must go on
+                logger.exception("An event of task %s could not be published", snapshot.id)
 
     def _progressed(self, attempt: Attempt) -> None:
         self.publish(attempt.snapshot)
@@ -728,6 +808,11 @@ class Runtime:
             **({} if self.inbox is None else {"refused": self.inbox.dropped}),
             **self.bus.statistics(),
         }
+
+
+def _retrieve(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 def unavailable() -> BackendUnavailable:

@@ -14,13 +14,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from rail_async_tasks.hooks import awaited
 from rail_async_tasks.ledger.port import Dispatch, Dispatches, Lane
 from rail_async_tasks.runtime.brokers import Broker, Inventory
+from rail_async_tasks.safe_logging import get_logger
 
 if TYPE_CHECKING:
     from rail_async_tasks.runtime.runtime import Runtime
 
-logger = logging.getLogger("rail_async_tasks.runtime")
+logger = get_logger("rail_async_tasks.runtime")
 
 # What another process has left is found within this time, in seconds.
 POLL_INTERVAL = 1.0
@@ -66,6 +68,7 @@ class Sender:
         # Marked as sent, and not sent: another transaction had their rows locked.
         self._unsent: list[Dispatch] = []
         self.failing = False
+        self._asking_failed = False
 
     def wake(self) -> None:
         self._wake.set()
@@ -110,7 +113,7 @@ class Sender:
     async def run(self) -> None:
         while not self._runtime.draining:
             try:
-                await self._send_due()
+                await awaited(self._send_due, f"The backend {self._broker.name}")
             except Exception as error:
                 await self._fail(error)
             else:
@@ -165,8 +168,15 @@ class Sender:
         self._asked_to = asked[-1].id if len(asked) == ASK_PAGE else None
         if not asked:
             return
-        async with asyncio.timeout(PATIENCE):
-            missing = await inventory.missing(asked)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                missing = await awaited(
+                    lambda: inventory.missing(asked), f"{self._broker.name}.missing()"
+                )
+        except Exception as error:  # what it can't say now it is asked again; sending goes on
+            self._complain_of_asking(error)
+            return
+        self._asking_failed = False
         if missing:
             # Now and then it is a worker that has dropped one, for it could not be claimed.
             first = any(dispatch.number == 1 for dispatch in missing)
@@ -179,10 +189,17 @@ class Sender:
             for dispatch in missing:
                 self.expect(dispatch.name, dispatch.queue)
 
+    def _complain_of_asking(self, error: Exception) -> None:
+        if not self._asking_failed:
+            what = "it does not answer" if isinstance(error, TimeoutError) else error
+            logger.warning("The broker %s does not say what it has: %s", self._broker.name, what)
+            logger.debug("The question that failed", exc_info=error)
+        self._asking_failed = True
+
     async def _push(self, sent: Sequence[Dispatch]) -> None:
         try:
             async with asyncio.timeout(PATIENCE):
-                await self._broker.push(sent)
+                await awaited(lambda: self._broker.push(sent), f"{self._broker.name}.push()")
         except Exception:
             await self._unsend(sent)
             raise

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import Awaitable, Callable
 
 from django.db import DatabaseError, DataError, IntegrityError, InterfaceError
 
 from rail_async_tasks.bus.trouble import LONGEST, Trouble
+from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.text import describe
 
-logger = logging.getLogger("rail_async_tasks.runtime")
+logger = get_logger("rail_async_tasks.runtime")
 
 
 async def supervise(name: str, part: Callable[[], Awaitable[None]], ending: asyncio.Event) -> None:

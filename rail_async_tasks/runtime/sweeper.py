@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
@@ -15,12 +14,13 @@ from rail_async_tasks.events import owner_of, task_id_of
 from rail_async_tasks.runtime.failures import INLINE_HOLD
 from rail_async_tasks.runtime.lease import boottime
 from rail_async_tasks.runtime.supervision import is_of_row
+from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.text import describe
 
 if TYPE_CHECKING:
     from rail_async_tasks.runtime.runtime import Runtime
 
-logger = logging.getLogger("rail_async_tasks.runtime")
+logger = get_logger("rail_async_tasks.runtime")
 
 # A cancel that was asked for in another process is heeded within this time, in seconds.
 INTERVAL = 1.0

@@ -14,6 +14,9 @@ from django.db import connections
 
 from rail_async_tasks.ledger.connections import make_thread_patient
 from rail_async_tasks.runtime.leftovers import give_back
+from rail_async_tasks.safe_logging import get_logger
+
+logger = get_logger("rail_async_tasks.runtime")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -80,7 +83,10 @@ class DaemonThreads(Executor):
 
     def _work(self) -> None:
         try:
-            make_thread_patient()
+            try:
+                make_thread_patient()
+            except Exception:  # a database backend of the project's: its own calls will fail too
+                logger.exception("Connections of a thread could not be set up")
             while (call := self._calls.get()) is not None:
                 with self._lock:
                     self._waiting -= 1
@@ -111,14 +117,20 @@ class LoopThread:
     """An event loop in a daemon thread of its own."""
 
     def __init__(self) -> None:
+        self._closing = False
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="rail-tasks-loop", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
+        self.loop.set_exception_handler(_report)
         try:
-            self.loop.run_forever()
+            while not self._closing:
+                try:
+                    self.loop.run_forever()
+                except BaseException:  # `SystemExit` of a callback, say; the runtime lives on it
+                    logger.critical("The loop of the task runtime was interrupted", exc_info=True)
         finally:
             self.loop.close()
 
@@ -126,5 +138,15 @@ class LoopThread:
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
 
     def close(self) -> None:
-        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._closing = True
+        with suppress(RuntimeError):  # it is closed
+            self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(timeout=5)
+
+
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """asyncio's own report, through a guard: a log handler that raises would end the loop."""
+    try:
+        loop.default_exception_handler(context)
+    except BaseException:
+        logger.exception("%s", context.get("message"))

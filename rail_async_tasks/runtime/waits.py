@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -19,12 +18,13 @@ from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.port import Claimed, Wanted
 from rail_async_tasks.runtime.lanes import keep_thread_while_waiting
+from rail_async_tasks.safe_logging import get_logger
 
 if TYPE_CHECKING:
     from rail_async_tasks.runtime.attempt import Attempt
     from rail_async_tasks.runtime.runtime import Runtime
 
-logger = logging.getLogger("rail_async_tasks.runtime")
+logger = get_logger("rail_async_tasks.runtime")
 
 # Seconds until the first look at a task that a body waits for, and between the looks after that.
 FIRST_LOOK = 0.05

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 import threading
 import time
@@ -11,7 +10,10 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-logger = logging.getLogger("rail_async_tasks.runtime")
+from rail_async_tasks.safe_logging import get_logger
+from rail_async_tasks.vital import make_vital
+
+logger = get_logger("rail_async_tasks.runtime")
 
 # How often (seconds) the loop is asked for a sign of life, and how late it may be with it: less by
 # a tick than the second that is promised, for a look may come just before the block is over.
@@ -49,6 +51,7 @@ class Watchdog:
         self._ticked_at = time.monotonic()
 
     def _run(self) -> None:
+        make_vital()  # while it waited for a log handler, the loop would seem to be blocked
         seen = self._ticked_at
         told = False
         self._ask()
@@ -62,7 +65,10 @@ class Watchdog:
             elif (lag := self.lag) > BLOCKED and not told:
                 told = True
                 self.blocked += 1
-                self._complain(lag)
+                try:
+                    self._complain(lag)
+                except Exception:  # a task's name is found by the project's own objects
+                    logger.exception("The event loop has been blocked for %.1f s", lag)
 
     def _ask(self) -> bool:
         try:

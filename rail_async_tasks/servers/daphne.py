@@ -9,7 +9,6 @@ when the reactor runs, and a signal to stop reaches the reactor only after the d
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
@@ -18,8 +17,9 @@ from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.runtime import host
 from rail_async_tasks.runtime.process import chain_signals
+from rail_async_tasks.safe_logging import get_logger
 
-logger = logging.getLogger("rail_async_tasks.servers")
+logger = get_logger("rail_async_tasks.servers")
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]

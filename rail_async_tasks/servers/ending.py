@@ -11,14 +11,14 @@ import asyncio
 import contextlib
 import functools
 import inspect
-import logging
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
 from rail_async_tasks.runtime import host
+from rail_async_tasks.safe_logging import get_logger
 
-logger = logging.getLogger("rail_async_tasks.servers")
+logger = get_logger("rail_async_tasks.servers")
 
 # Seconds between heartbeats to a server's parent process during the drain.
 BEAT_INTERVAL: Final = 1.0

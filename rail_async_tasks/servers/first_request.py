@@ -6,7 +6,6 @@ Django's own, or a router of the project's own.
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
 from typing import Any, Final
@@ -19,9 +18,10 @@ from django.core.signals import request_started
 
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.runtime import host
+from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.servers import watch
 
-logger = logging.getLogger("rail_async_tasks.servers")
+logger = get_logger("rail_async_tasks.servers")
 
 _UID: Final = "rail_async_tasks.servers.first_request"
 

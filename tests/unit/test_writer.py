@@ -10,7 +10,9 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
+from django.db import InterfaceError
 
+from rail_async_tasks import safe_logging
 from rail_async_tasks.ledger import postponed
 from rail_async_tasks.ledger import writer as module
 from rail_async_tasks.ledger.port import RowLocked
@@ -460,3 +462,91 @@ async def test_what_is_locked_is_no_backlog(
     await asyncio.wait_for(writer.relieved(), 10)
     assert (writer.congested, writer.pending) == (False, 20)
     session.locked = set()
+
+
+# --- the thread's end -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [SystemExit, StopIteration])
+async def test_whatever_a_session_raises_is_the_operations_error(
+    writer: Writer, session: FakeSession, error: type[BaseException]
+) -> None:
+    """As an exception that a future takes and a loop survives; the thread goes on."""
+    bad, good = Op("bad"), Op("good")
+    session.failures[("bad",)] = [(error(), False)]  # type: ignore[list-item]
+    for op in (bad, good):
+        writer.submit(op)
+        await writer.flushed()
+    [told] = bad.told
+    assert isinstance(told, RuntimeError)
+    assert isinstance(told.__cause__, error)
+    assert good.told == ["wrote good"]
+
+
+class DyingSession(FakeSession):
+    """Whose failure is one that the writer does not expect."""
+
+    def is_transient(self, error: Exception) -> bool:
+        raise SystemExit("the driver's own")
+
+
+@pytest.mark.parametrize("split", [False, True])
+async def test_an_error_that_ends_the_thread_is_reported(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, split: bool
+) -> None:
+    """To all that wait, each once, to later ones and to whoever started the writer."""
+    session: FakeSession = DyingSession()
+    if split:  # some of the batch have their results when it happens
+        session.failures["a", "b"] = [(Bad(), False)]
+        answers = iter([False])
+        monkeypatch.setattr(
+            session, "is_transient", lambda error: next(answers) if answers else False
+        )
+        session.failures["b",] = [(Bad(), False)]
+    else:
+        session.failures["a", "b"] = [(Bad(), False)]
+    faults: list[tuple[str, BaseException]] = []
+    ended = asyncio.Event()
+
+    def on_fault(name: str, error: BaseException) -> None:
+        faults.append((name, error))
+        ended.set()
+
+    writer = Writer("dying", lambda: session)
+    writer.start(asyncio.get_running_loop(), on_fault)
+    a, b, alone, last = Op("a"), Op("b"), Op("alone", alone=True), Op("last")
+    session.go.clear()
+    writer.submit(Op("first"))
+    await asyncio.to_thread(session.held.wait, 10)
+    for op in (a, b, alone, last):
+        writer.submit(op)
+    session.go.set()
+    async with asyncio.timeout(10):
+        await ended.wait()
+        await writer.flushed()
+    assert [name for name, _ in faults] == ["dying"]
+    assert [len(op.told) for op in (a, b, alone, last)] == [1, 1, 1, 1]
+    assert a.told == (["wrote a"] if split else a.told)
+    for op in (b, alone, last):
+        assert isinstance(op.told[0], InterfaceError)
+    late = Op("late")
+    writer.submit(late)
+    async with asyncio.timeout(10):
+        while not late.told:  # noqa: ASYNC110 (it is told by the loop)
+            await asyncio.sleep(0)
+        await writer.stop()
+    # It can be started again, and its thread works.
+    writer._open_session = FakeSession
+    writer.start(asyncio.get_running_loop())
+    again = Op("again")
+    writer.submit(again)
+    await writer.stop()
+    assert again.told == ["wrote again"]
+    safe_logging.flush(10)
+    assert "dying: the thread has ended by an error" in caplog.text
+
+
+async def test_a_writer_that_was_not_started_stops_at_once() -> None:
+    """As after a start that has failed before its thread."""
+    async with asyncio.timeout(5):
+        await Writer("unborn", FakeSession).stop()

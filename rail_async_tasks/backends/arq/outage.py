@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import random
 from typing import Final
 
-logger = logging.getLogger("rail_async_tasks.backends")
+from rail_async_tasks.safe_logging import get_logger
+
+logger = get_logger("rail_async_tasks.backends")
 
 # Between two tries, in seconds: from the first to the longest, each twice the one before.
 FIRST_PAUSE: Final = 0.1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from functools import partial
 from importlib.util import find_spec
@@ -14,8 +13,9 @@ from rail_async_tasks.backends.hosting import told_by_signals
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.runtime import host
 from rail_async_tasks.runtime.slots import QueueLimits
+from rail_async_tasks.safe_logging import get_logger
 
-logger = logging.getLogger("rail_async_tasks.backends")
+logger = get_logger("rail_async_tasks.backends")
 
 
 def serve(queues: Sequence[QueueLimits], *, concurrency: int, burst: bool) -> None:

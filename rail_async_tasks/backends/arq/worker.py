@@ -8,7 +8,6 @@ nothing is lost with a job, and a job that comes twice does no harm.
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -36,8 +35,9 @@ from rail_async_tasks.backends.arq.outage import Outage
 from rail_async_tasks.backends.arq.scripts import CLAIM, RENEW
 from rail_async_tasks.backends.broker import adeliver
 from rail_async_tasks.runtime.slots import QueueLimits
+from rail_async_tasks.safe_logging import get_logger
 
-logger = logging.getLogger("rail_async_tasks.backends")
+logger = get_logger("rail_async_tasks.backends")
 
 # All in seconds. Looked for jobs at least so often, should the word that there are some be lost.
 LOOK_EVERY: Final = 5.0

@@ -1,0 +1,165 @@
+"""Loggers whose calls never raise and, in a vital thread, never wait.
+
+Handlers, filters and formatters are the project's code. A filter that raises does so out of the
+logging call, and one such warning would end the thread that only wanted to report a lost
+connection. What can't be logged is reported on stderr, once per logger and type of error.
+
+Vital threads (see `vital`) hand their records to a thread of their own kind, which lives while
+there are records: a handler that blocks for seconds, or that holds its lock meanwhile, must not
+cost the lease. Every other call logs where it is made, as the standard library does.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import MutableMapping
+from contextlib import suppress
+from typing import Any, Final
+
+from django.db import connections
+
+from rail_async_tasks.hooks import asks_to_end
+from rail_async_tasks.vital import is_vital
+
+# Records of vital threads that wait for a handler. Such threads log changes, not each statement.
+MOST_WAITING: Final = 1000
+
+
+class SafeLogger(logging.LoggerAdapter[logging.Logger]):
+    """A logger of the standard library, as `logging.getLogger` returns it, behind a guard."""
+
+    def process(
+        self, msg: Any, kwargs: MutableMapping[str, Any]
+    ) -> tuple[Any, MutableMapping[str, Any]]:
+        return msg, kwargs  # an adapter's own would put its `extra` in place of the call's
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        try:
+            if not self.logger.isEnabledFor(level):
+                return
+            # This frame is not the caller that the record is to name.
+            kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
+            if is_vital():
+                _background.put(self.logger, self._record(level, msg, args, **kwargs))
+            else:
+                self.logger.log(level, msg, *args, **kwargs)
+        except BaseException as error:
+            if asks_to_end(error):
+                raise
+            _report(self.logger.name, error)
+
+    def _record(
+        self,
+        level: int,
+        msg: object,
+        args: tuple[object, ...],
+        *,
+        stacklevel: int,
+        exc_info: Any = None,
+        extra: Any = None,
+        stack_info: bool = False,
+    ) -> logging.LogRecord:
+        path, line, function, stack = self.logger.findCaller(stack_info, stacklevel + 1)
+        if isinstance(exc_info, BaseException):
+            exc_info = (type(exc_info), exc_info, exc_info.__traceback__)
+        elif exc_info and not isinstance(exc_info, tuple):
+            exc_info = sys.exc_info()
+        return self.logger.makeRecord(
+            self.logger.name, level, path, line, msg, args, exc_info or None,
+            function, extra, stack,
+        )  # fmt: skip
+
+
+def get_logger(name: str) -> SafeLogger:
+    """The logger of that name, behind the guard. In place of `logging.getLogger`."""
+    return SafeLogger(logging.getLogger(name), {})
+
+
+class _Background:
+    """Handles records in a daemon thread, in their order."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._records: deque[tuple[logging.Logger, logging.LogRecord]] = deque(maxlen=MOST_WAITING)
+        self._thread: threading.Thread | None = None
+
+    def put(self, logger: logging.Logger, record: logging.LogRecord) -> None:
+        """Never waits. When full, drops the oldest record."""
+        with self._lock:
+            self._records.append((logger, record))
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="rail-tasks-log", daemon=True)
+                thread.start()
+                self._thread = thread
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                if not self._records:
+                    self._thread = None
+                    break
+                logger, record = self._records.popleft()
+            try:
+                logger.handle(record)
+            except BaseException as error:  # noqa: BLE001 - see `SafeLogger`
+                _report(logger.name, error)
+            del record  # or the frames of its traceback would live on while the next one is handled
+        with suppress(Exception):
+            connections.close_all()  # a handler may have stored its records by the ORM
+
+    def flush(self, seconds: float) -> None:
+        """Return once the records are handled, or after that time."""
+        with self._lock:
+            thread = self._thread
+        if thread is not None:
+            thread.join(seconds)
+
+
+_background = _Background()
+
+
+def flush(seconds: float) -> None:
+    """Wait at most so long for the records of vital threads to be handled."""
+    _background.flush(seconds)
+
+
+def shut_down(seconds: float) -> None:
+    """`logging.shutdown()` at the end of a process, in so many seconds, whatever a handler does."""
+    deadline = time.monotonic() + seconds
+    flush(seconds)
+    ending = threading.Thread(target=logging.shutdown, name="rail-tasks-log-end", daemon=True)
+    with suppress(RuntimeError):  # there is no thread to be had
+        ending.start()
+        ending.join(max(deadline - time.monotonic(), 0.0))
+
+
+_reported: set[tuple[str, type[BaseException]]] = set()
+
+
+def _report(name: str, error: BaseException) -> None:
+    """Say on stderr, the last place that is left, that a record is lost."""
+    if (name, type(error)) in _reported:
+        return
+    _reported.add((name, type(error)))
+    with suppress(Exception):
+        sys.stderr.write(
+            f"rail_async_tasks: logging to {name!r} failed and a record is lost. Mend the filter,"
+            " handler or formatter below, which LOGGING names. This error is reported once.\n"
+        )
+        traceback.print_exception(error, file=sys.stderr)
+
+
+def _start_afresh() -> None:
+    """Threads do not survive a fork, and a lock may have been held at it."""
+    global _background
+    _background = _Background()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_afresh)

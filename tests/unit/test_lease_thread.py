@@ -1,0 +1,187 @@
+"""The lease's thread: no log handler costs the lease, and its own end is no secret."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from rail_async_tasks import safe_logging
+from rail_async_tasks.runtime.lease import Lease
+
+
+class FakeLeases:
+    """Renews, but for the errors that the test wants to see first."""
+
+    one_writer = False
+
+    def __init__(self) -> None:
+        self.begun: list[UUID] = []
+        self.renewals = 0
+        self.ended: list[UUID] = []
+        self.failures: list[BaseException] = []
+        self.renewed = threading.Condition()
+
+    def begin(self, runtime_id: UUID, names: Collection[str], seconds: float) -> None:
+        self._fail()
+        self.begun.append(runtime_id)
+
+    def renew(self, runtime_id: UUID, seconds: float) -> bool:
+        self._fail()
+        with self.renewed:
+            self.renewals += 1
+            self.renewed.notify_all()
+        return True
+
+    def _fail(self) -> None:
+        if self.failures:
+            raise self.failures.pop(0)
+
+    def end(self, runtime_id: UUID) -> None:
+        self.ended.append(runtime_id)
+
+    def condemn(self) -> int:
+        return 0
+
+    def orphaned(self) -> set[UUID]:
+        return set()
+
+    def forget(self) -> None: ...
+
+    def reset(self) -> None: ...
+
+    def wait_for(self, renewals: int) -> None:
+        with self.renewed:
+            assert self.renewed.wait_for(lambda: self.renewals >= renewals, 10)
+
+
+class Holder:
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Any, ...]] = []
+        self.ended = threading.Event()
+        self.is_writing = lambda seconds: True
+
+    def leased(self, runtime_id: UUID) -> None:
+        self.told.append(("leased", runtime_id))
+
+    def fenced(self, runtime_id: UUID) -> None:
+        self.told.append(("fenced", runtime_id))
+
+    def lease_ended(self) -> None:
+        self.told.append(("ended",))
+        self.ended.set()
+
+    def orphans(self, holders: frozenset[UUID]) -> None: ...
+
+    def broke(self, part: str, error: BaseException) -> None:
+        self.told.append(("broke", part, error))
+
+
+@pytest.fixture
+def leases() -> FakeLeases:
+    return FakeLeases()
+
+
+@pytest.fixture
+def holder() -> Holder:
+    return Holder()
+
+
+@pytest.fixture
+def keep(leases: FakeLeases, holder: Holder) -> Iterator[Callable[..., Lease]]:
+    kept: list[Lease] = []
+
+    def start(seconds: float = 0.5, lag: Callable[[], float] = lambda: 0.0) -> Lease:
+        def call(callback: Callable[..., object], *args: object) -> None:
+            callback(*args)
+
+        lease = Lease(leases, holder, call, lag, frozenset, seconds)  # type: ignore[arg-type]
+        kept.append(lease)
+        lease.start()
+        return lease
+
+    yield start
+    for lease in kept:
+        lease.stop()
+        lease._thread.join(10)
+        assert not lease._thread.is_alive()
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), SystemExit(1), StopIteration()])
+def test_whatever_a_renewal_raises_it_goes_on(
+    leases: FakeLeases, holder: Holder, keep: Callable[..., Lease], error: BaseException
+) -> None:
+    """A receiver of `connection_created` may raise anything; the next beat renews."""
+    leases.failures = [error]
+    keep()
+    leases.wait_for(2)
+    assert [it[0] for it in holder.told] == ["leased"]
+
+
+def test_a_handler_that_blocks_costs_no_lease(
+    leases: FakeLeases, holder: Holder, keep: Callable[..., Lease]
+) -> None:
+    """The thread reports a renewal that failed and goes on renewing meanwhile."""
+    entered, go = threading.Event(), threading.Event()
+
+    class Blocking(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            entered.set()
+            go.wait(20)
+
+    logger = logging.getLogger("rail_async_tasks.runtime")
+    blocking = Blocking()
+    logger.addHandler(blocking)
+    try:
+        keep()
+        leases.wait_for(1)
+        leases.failures = [ValueError("the connection is lost")]
+        assert entered.wait(10)
+        leases.wait_for(leases.renewals + 3)
+        assert [it[0] for it in holder.told] == ["leased"]
+    finally:
+        go.set()
+        safe_logging.flush(10)
+        logger.removeHandler(blocking)
+
+
+def test_a_thread_that_an_error_ends_says_so(
+    leases: FakeLeases,
+    holder: Holder,
+    keep: Callable[..., Lease],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What runs is handed back first; the row is left to lapse, as bodies may still run."""
+
+    def lag() -> float:
+        if leases.renewals:
+            raise SystemExit("worn out")
+        return 0.0
+
+    keep(lag=lag)
+    assert holder.ended.wait(10)
+    keep_id = leases.begun[0]
+    assert holder.told[:3] == [("leased", keep_id), ("fenced", keep_id), ("ended",)]
+    [(_, part, error)] = holder.told[3:]
+    assert (part, str(error)) == ("rail-tasks-lease", "worn out")
+    assert leases.ended == []
+    safe_logging.flush(10)
+    assert "The lease's thread has ended by an error" in caplog.text
+
+
+def test_a_stop_ends_the_row(
+    leases: FakeLeases, holder: Holder, keep: Callable[..., Lease]
+) -> None:
+    """Nobody waits for a process that has said goodbye."""
+    lease = keep()
+    leases.wait_for(1)
+    lease.stop()
+    assert holder.ended.wait(10)
+    assert leases.ended == leases.begun
+    assert [it[0] for it in holder.told] == ["leased", "ended"]

@@ -37,6 +37,9 @@ class FakeLeases:
             self.renewed.notify_all()
         return True
 
+    def left(self, runtime_id: UUID) -> float | None:
+        return None
+
     def _fail(self) -> None:
         if self.failures:
             raise self.failures.pop(0)

@@ -63,12 +63,17 @@ def limits_for(
 class _Count:
     """How many executions wait, and how many are on their way in, as far as this process knows."""
 
-    __slots__ = ("counted_at", "entering", "waiting")
+    __slots__ = ("added", "counted_at", "entering", "waiting")
 
     def __init__(self) -> None:
         self.counted_at = float("-inf")
         self.waiting = 0
         self.entering = 0
+        self.added = 0  # since the last count began, which may not have seen them
+
+    def add(self) -> None:
+        self.waiting += 1
+        self.added += 1
 
     def is_fresh(self, now: float) -> bool:
         return now - self.counted_at < COUNT_INTERVAL
@@ -89,11 +94,11 @@ class Admission:
         with self._lock:
             count = self._counts.get(EVERYBODY)
             if count is not None:
-                count.waiting += 1
+                count.add()
             if owner_id is not None:
                 count = self._counts.get(owner_id)
                 if count is not None:
-                    count.waiting += 1
+                    count.add()
 
     def needs_ledger(self, limits: Limits) -> bool:
         """Whether a check will read the ledger, which must not block an event loop."""
@@ -121,7 +126,9 @@ class Admission:
                 continue
             with self._lock:
                 if key in self._counts:
-                    self._counts[key].waiting = waiting
+                    count = self._counts[key]
+                    # Too many for a second at the worst: too few would let a crowd past the limit.
+                    count.waiting = waiting + count.added
 
     def _is_due(self, key: str | None) -> bool:
         """Whether to count. The first who asks does; the others take what is known."""
@@ -134,6 +141,7 @@ class Admission:
             while len(self._counts) > MAX_OWNERS:
                 self._counts.popitem(last=False)
         count.counted_at = now
+        count.added = 0
         return True
 
     def let_in(self, entry: Entry) -> frozenset[UUID]:

@@ -1,0 +1,42 @@
+"""Counts of waiting executions while a count of the ledger is under way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rail_async_tasks.errors import QueueFull
+from rail_async_tasks.ids import new_id
+from rail_async_tasks.ledger.memory import MemoryLedger
+from rail_async_tasks.runtime.admission import Admission, Entry, Limits
+
+LIMITS = Limits("1", waiting=(("1", 3),))
+
+
+class CountingLedger(MemoryLedger):
+    """A ledger in which executions come in after its count has looked, and before it answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.meanwhile: Any = None
+
+    def count_waiting(self, owner_id: str | None, at_most: int) -> int:
+        counted = super().count_waiting(owner_id, at_most)
+        if self.meanwhile is not None:
+            self.meanwhile()
+        return counted
+
+
+def test_what_comes_in_during_a_count_is_not_forgotten() -> None:
+    """A count that is older than a creation does not take the creation away again."""
+    ledger = CountingLedger()
+    admission = Admission(ledger)
+
+    def three_come_in() -> None:
+        for _ in range(3):
+            admission.left_waiting("1")
+
+    ledger.meanwhile = three_come_in
+    with pytest.raises(QueueFull), Entry(admission, new_id(), LIMITS) as entry:
+        entry.check()

@@ -150,12 +150,14 @@ async def scenario(edge: Edge, owner: str) -> dict[str, Any]:
     await edge.until(again, status="cancelled")
     said["read of the retry"] = names.said(await edge.ask("read", id=again))
 
-    started = await edge.ask("start", task="climb", steps=3, pause=0.12, label="é\n")
+    started = await edge.ask("start", task="climb", steps=3, pause=0.4, label="é\n")
     said["start with arguments"] = names.add("climbs", started)
     seen = await edge.ask("watch", id=started["id"])
     versions = [(it["seq"], it["step"]) for it in seen]
     assert versions == sorted(set(versions))
-    assert {it["progress_message"] for it in seen} >= {"step 2", "step 3"}
+    # A watcher that comes late on a busy machine sees the last steps, but some of them at work.
+    assert any(it["status"] == "running" and it["step"] > 0 for it in seen)
+    assert seen[-1]["progress_message"] == "step 3"
     said["the end of what was watched"] = names.plain(seen[-1])
     said["cancel of what has completed"] = names.said(await edge.ask("cancel", id=started["id"]))
 

@@ -21,6 +21,7 @@ from rail_async_tasks.handle import TaskHandle
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.runtime import host
 from rail_async_tasks.service import EnqueueOptions
+from tests.integration.waiting import until
 
 seen: list[Any] = []
 
@@ -98,7 +99,9 @@ def test_what_rolls_back_never_was(begin: Callable[[], TaskSnapshot]) -> None:
     assert not TaskExecution.objects.filter(id=snapshot.id).exists()
     assert result(start()) == 0
     assert seen == [0]
-    # Nobody was told of it: these are pending, running and completed of the other one.
+    # A result can be read from the commit on; its event follows when the loop hears of it.
+    async_to_sync(until)(lambda: host.bus().statistics()["published"] >= before + 3)
+    # These are pending, running and completed of the other one.
     assert host.bus().statistics()["published"] == before + 3
 
 

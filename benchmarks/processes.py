@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-PATIENCE = 20.0  # seconds for workers to be there
+START_TIMEOUT = 60.0  # seconds for workers to be there, on a busy machine
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def running(command: Sequence[str], count: int) -> Iterator[list[int]]:
         for process in started:
             process.terminate()
         for process in started:
-            process.wait(PATIENCE)
+            process.wait(START_TIMEOUT)
 
 
 @contextmanager
@@ -39,7 +39,7 @@ async def at_work(count: int) -> None:
     """Returns when so many workers, and this process, are in the ledger."""
     from rail_async_tasks.models import TaskRuntime
 
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(START_TIMEOUT):
         while await TaskRuntime.objects.filter(dead=False).acount() < count + 1:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 

@@ -1,4 +1,4 @@
-"""Loggers whose calls never raise and, in a vital thread, never wait.
+"""Loggers whose calls never raise and, in a vital thread or on a loop, never wait for a lock.
 
 Handlers, filters and formatters are the project's code. A filter that raises does so out of the
 logging call, and one such warning would end the thread that only wanted to report a lost
@@ -6,11 +6,15 @@ connection. What can't be logged is reported on stderr, once per logger and type
 
 Vital threads (see `vital`) hand their records to a thread of their own kind, which lives while
 there are records: a handler that blocks for seconds, or that holds its lock meanwhile, must not
-cost the lease. Every other call logs where it is made, as the standard library does.
+cost the lease. An event loop does the same while a handler is at work in another thread: that
+handler may start a task, which waits for the loop, and the loop would wait for the handler's lock.
+Every other call logs where it is made, as the standard library does.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import logging
 import os
 import sys
@@ -18,8 +22,8 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import MutableMapping
-from contextlib import suppress
+from collections.abc import Iterator, MutableMapping
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Final
 
 from django.db import connections
@@ -27,7 +31,7 @@ from django.db import connections
 from rail_async_tasks.hooks import asks_to_end
 from rail_async_tasks.vital import is_vital
 
-# Records of vital threads that wait for a handler. Such threads log changes, not each statement.
+# Records that wait for a handler. Vital threads log changes, not each statement.
 MOST_WAITING: Final = 1000
 
 
@@ -46,13 +50,25 @@ class SafeLogger(logging.LoggerAdapter[logging.Logger]):
             # This frame is not the caller that the record is to name.
             kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
             if is_vital():
-                _background.put(self.logger, self._record(level, msg, args, **kwargs))
-            else:
+                self._log_elsewhere(level, msg, args, kwargs)
+            elif not _is_on_loop():
                 self.logger.log(level, msg, *args, **kwargs)
+            else:
+                with _idle_handlers(self.logger) as idle:
+                    if idle and not _background.is_busy:
+                        self.logger.log(level, msg, *args, **kwargs)
+                        return
+                self._log_elsewhere(level, msg, args, kwargs)
         except BaseException as error:
             if asks_to_end(error):
                 raise
             _report(self.logger.name, error)
+
+    def _log_elsewhere(
+        self, level: int, msg: object, args: tuple[object, ...], kwargs: dict[str, Any]
+    ) -> None:
+        kwargs["stacklevel"] += 1
+        _background.put(self.logger, self._record(level, msg, args, **kwargs))
 
     def _record(
         self,
@@ -81,22 +97,59 @@ def get_logger(name: str) -> SafeLogger:
     return SafeLogger(logging.getLogger(name), {})
 
 
+def _is_on_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+@contextmanager
+def _idle_handlers(logger: logging.Logger) -> Iterator[bool]:
+    """Hold the locks of the logger's handlers; yields False if one is held by another thread."""
+    with ExitStack() as held:
+        for handler in _handlers_of(logger):
+            if handler.lock is None:
+                continue
+            if not handler.lock.acquire(blocking=False):
+                held.close()
+                yield False
+                return
+            held.callback(handler.lock.release)
+        yield True
+
+
+def _handlers_of(logger: logging.Logger) -> Iterator[logging.Handler]:
+    """The handlers that a record of the logger reaches."""
+    at: logging.Logger | None = logger
+    while at is not None:
+        yield from at.handlers
+        at = at.parent if at.propagate else None
+
+
 class _Background:
-    """Handles records in a daemon thread, in their order."""
+    """Handles records in a daemon thread, in their order, each in the context of its call."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._records: deque[tuple[logging.Logger, logging.LogRecord]] = deque(maxlen=MOST_WAITING)
+        self._records: deque[tuple[logging.Logger, logging.LogRecord, contextvars.Context]]
+        self._records = deque(maxlen=MOST_WAITING)
         self._thread: threading.Thread | None = None
 
     def put(self, logger: logging.Logger, record: logging.LogRecord) -> None:
         """Never waits. When full, drops the oldest record."""
         with self._lock:
-            self._records.append((logger, record))
+            self._records.append((logger, record, contextvars.copy_context()))
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="rail-tasks-log", daemon=True)
                 thread.start()
                 self._thread = thread
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether records wait, or are being handled."""
+        return self._thread is not None
 
     def _run(self) -> None:
         while True:
@@ -104,12 +157,13 @@ class _Background:
                 if not self._records:
                     self._thread = None
                     break
-                logger, record = self._records.popleft()
+                logger, record, context = self._records.popleft()
             try:
-                logger.handle(record)
+                context.run(logger.handle, record)
             except BaseException as error:  # noqa: BLE001 - see `SafeLogger`
                 _report(logger.name, error)
-            del record  # or the frames of its traceback would live on while the next one is handled
+            # Or the frames of its traceback would live on while the next one is handled.
+            del record, context
         with suppress(Exception):
             connections.close_all()  # a handler may have stored its records by the ORM
 

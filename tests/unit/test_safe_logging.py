@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import subprocess
 import sys
@@ -228,6 +229,41 @@ def test_a_vital_thread_does_not_wait_for_a_handler(logger: SafeLogger) -> None:
     records.wait_for(21)
     texts = [record.getMessage() for _, record in records.seen]
     assert [text for text in texts if text != "elsewhere"] == [str(n) for n in range(20)]
+
+
+REQUEST: contextvars.ContextVar[str] = contextvars.ContextVar("REQUEST", default="none")
+
+
+async def test_a_loop_does_not_wait_for_a_handler_that_is_at_work(logger: SafeLogger) -> None:
+    """The handler may wait for the loop. The record follows in its caller's context, in order."""
+    blocking, records = Blocking(), Records()
+    seen: list[tuple[str, str]] = []
+    records.addFilter(lambda record: bool(seen.append((record.msg, REQUEST.get())) or True))
+    logger.logger.addHandler(blocking)
+    logger.logger.addHandler(records)
+    at_work = asyncio.create_task(asyncio.to_thread(logger.warning, "in a thread"))
+    assert await asyncio.to_thread(blocking.entered.wait, 10)
+    REQUEST.set("7")
+    logger.warning("on the loop")  # returns at once
+    line = sys._getframe().f_lineno - 1
+    REQUEST.set("8")
+    logger.warning("on the loop again")
+    assert seen == []
+    blocking.go.set()
+    await at_work
+    await asyncio.to_thread(records.wait_for, 3)
+    assert seen[1:] == [("on the loop", "7"), ("on the loop again", "8")]
+    thread, record = records.seen[1]
+    assert (thread, record.lineno) == ("rail-tasks-log", line)
+
+
+async def test_a_loop_logs_where_it_is_made_otherwise(logger: SafeLogger) -> None:
+    """With idle handlers the record is handled before the call returns, and names its caller."""
+    records = Records()
+    logger.logger.addHandler(records)
+    logger.warning("at once")
+    [(thread, record)] = records.seen
+    assert (thread, record.lineno) == ("MainThread", sys._getframe().f_lineno - 2)
 
 
 def test_what_waits_for_a_handler_is_bounded(

@@ -47,8 +47,11 @@ def raises(hook: str) -> None:
 
 
 def blocks(hook: str) -> None:
-    """In a thread until it is let go; on the loop, and while connecting, for a moment."""
-    if asyncio._get_running_loop() is not None or hook == "connection_created":
+    """In a thread until it is let go; for a moment on the loop, while connecting, and in `emit`.
+
+    `emit` is called with the handler's lock held, for which a line on the loop would wait.
+    """
+    if asyncio._get_running_loop() is not None or hook in ("connection_created", "log handler"):
         if switch.calls[hook] <= TIMES:
             time.sleep(ON_LOOP)
     else:

@@ -210,6 +210,50 @@ async def test_a_broker_that_is_away(
     assert "takes tasks again" in caplog.text
 
 
+@pytest.mark.parametrize("error", [SystemExit, asyncio.CancelledError])
+async def test_a_push_that_raises_the_worst(
+    store: str, broker: ListBroker, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    """Neither the loop nor the sender ends by it: the push is tried again."""
+    push, failures = broker.push, [error, error]
+
+    async def fail_twice(dispatches: Sequence[Dispatch]) -> None:
+        if failures:
+            raise failures.pop()
+        await push(dispatches)
+
+    monkeypatch.setattr(broker, "push", fail_twice)
+    handle = await adds().aenqueue(a=1, b=2)
+    assert (await final(handle)).result == 3
+    assert failures == []
+
+
+async def test_a_broker_that_cannot_say_what_it_has(
+    store: str,
+    broker: ListBroker,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is asked again later, and is sent to all the same; one WARNING says so."""
+    asked: list[int] = []
+
+    async def missing(dispatches: Sequence[Dispatch]) -> Sequence[Dispatch]:
+        asked.append(len(dispatches))
+        raise NotImplementedError("no such command")
+
+    monkeypatch.setattr(ListBroker, "missing", missing, raising=False)
+    broker.missing = missing  # type: ignore[attr-defined]
+    monkeypatch.setattr(sender, "ASK_EVERY", 0.0)
+    monkeypatch.setattr(sender, "ASK_AFTER", 0.0)
+    broker.delivers = False
+    add = adds()
+    await add.aenqueue(a=1, b=1)
+    await until(lambda: len(broker.sent) == 1 and asked)
+    await add.aenqueue(a=1, b=2)
+    await until(lambda: len(broker.sent) == 2 and len(asked) >= 2)
+    assert caplog.text.count("does not say what it has: no such command") == 1
+
+
 async def test_what_is_lost_on_its_way_is_sent_again(
     store: str, broker: ListBroker, caplog: pytest.LogCaptureFixture
 ) -> None:

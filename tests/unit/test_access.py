@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -12,8 +13,10 @@ from django.test import override_settings
 
 from rail_async_tasks.access import (
     SYSTEM,
+    VIEW_PERMISSION,
     Viewer,
     atenant_of,
+    is_plain,
     may_change,
     may_list,
     may_see,
@@ -130,7 +133,17 @@ async def by_header_async(request: Any) -> int | None:
     return request.tenant_of_header
 
 
-@pytest.mark.parametrize("name", [None, "by_header", "by_header_async"])
+class ByHeader:
+    """An object whose call is a coroutine."""
+
+    async def __call__(self, request: Any) -> int | None:
+        return by_header(request)
+
+
+by_object = ByHeader()
+
+
+@pytest.mark.parametrize("name", [None, "by_header", "by_header_async", "by_object"])
 async def test_the_tenant_of_a_request(name: str | None) -> None:
     """`request.tenant_id`, or what the setting's function says, plain or async; as text."""
     path = None if name is None else f"{__name__}.{name}"
@@ -140,7 +153,7 @@ async def test_the_tenant_of_a_request(name: str | None) -> None:
         assert await atenant_of(request) == expected
 
 
-@pytest.mark.parametrize("name", ["by_header", "by_header_async"])
+@pytest.mark.parametrize("name", ["by_header", "by_header_async", "by_object"])
 def test_the_tenant_of_a_request_in_a_thread(name: str) -> None:
     """The synchronous form agrees, for both kinds of function."""
     setting = {"task_settings": {"tenant_resolver": f"{__name__}.{name}"}}
@@ -153,3 +166,36 @@ async def test_a_request_without_a_tenant() -> None:
     """No attribute, no tenant."""
     assert await atenant_of(SimpleNamespace()) is None
     assert tenant_of(SimpleNamespace()) is None
+
+
+class Subscriber:
+    """A user whose flag is looked up: not to be done on an event loop."""
+
+    pk = 7
+    is_authenticated, is_superuser = True, False
+
+    @property
+    def is_active(self) -> bool:
+        with pytest.raises(RuntimeError):
+            asyncio.get_running_loop()
+        return True
+
+    is_staff = is_active
+
+    def has_perm(self, permission: str) -> bool:
+        return permission == VIEW_PERMISSION
+
+
+async def test_a_users_own_properties_are_asked_in_a_thread() -> None:
+    """They may query, which Django refuses on a loop, or block, which nobody notices in time."""
+    viewer = await Viewer.afor_user(Subscriber())
+    assert (viewer.user_id, viewer.sees_all, viewer.changes_all) == ("7", True, False)
+
+
+def test_fields_and_djangos_own_properties_are_read_at_once() -> None:
+    """A thread for each request of an ordinary user would cost more than the question."""
+    from django.contrib.auth.models import User
+
+    assert [is_plain(it) for it in (User, AnonymousUser, type(None), Subscriber)] == [
+        True, True, True, False,
+    ]  # fmt: skip

@@ -386,6 +386,7 @@ async def test_a_thread_that_dies_ends_the_runtime_and_another_starts(
         dies_once(monkeypatch, Lease, "_beat", "rail-tasks-lease")
     await until(lambda: not runtime.alive)
     assert (await probes())[:2] == (503, 503)
+    await asyncio.to_thread(safe_logging.flush, 10)
     assert "has ended by an error" in caplog.text
     assert "The runtime broke" in caplog.text
     await completes(await count.aenqueue())

@@ -13,7 +13,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.db import InterfaceError, OperationalError, connection
 
-from rail_async_tasks import Task, service, task
+from rail_async_tasks import Task, safe_logging, service, task
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.bus.memory import MemoryBus
 from rail_async_tasks.conf import get_settings
@@ -143,6 +143,7 @@ async def test_a_runtime_that_is_taken_for_dead_goes_on_under_a_new_id(
     assert runtime.id != before
     row = await TaskExecution.objects.aget(id=snapshot.id)
     assert row.crashes == 0
+    await asyncio.to_thread(safe_logging.flush, 10)
     assert "took this one for dead" in caplog.text
 
 
@@ -273,6 +274,7 @@ async def test_who_blocks_the_loop_is_named(
     runtime = host.current()
     assert runtime is not None
     assert runtime.statistics()["blocked"] == 1
+    await asyncio.to_thread(safe_logging.flush, 10)
     told = [it.getMessage() for it in caplog.records if "has been blocked" in it.getMessage()]
     assert len(told) == 1
     assert f"the task recovery.blocker ({handle.id})" in told[0]

@@ -18,7 +18,7 @@ from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 from django.db import InterfaceError, OperationalError, connections, transaction
 
-from rail_async_tasks import service, task
+from rail_async_tasks import safe_logging, service, task
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.definition import define, registry
 from rail_async_tasks.errors import BackendUnavailable
@@ -156,6 +156,7 @@ async def test_backends_that_are_terminated_in_the_middle_of_load(
     rows = await under_load(terminate)
     assert kills
     assert_each_ran_once(rows)
+    await asyncio.to_thread(safe_logging.flush, 10)
     assert "works again" in caplog.text
     assert (await _finished(await start(COUNT, 1000))).result == 1000
 

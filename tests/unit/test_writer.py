@@ -163,6 +163,7 @@ async def test_a_transient_failure_repeats_the_whole_batch(
     session.failures[0, 1, 2] = [(Lost(), False)] * 5
     with caplog.at_level(logging.WARNING):
         assert await gathered(writer, session, ops) == [[0, 1, 2]] * 6
+        safe_logging.flush(10)
     assert [op.told for op in ops] == [["wrote 0"], ["wrote 1"], ["wrote 2"]]
     assert session.resets == 5
     assert writer.failing_since is None

@@ -50,8 +50,15 @@ class Origin:
         if (self.module, self.qualname) == (earlier.module, earlier.qualname):
             if self.run is None or earlier.run is None or self.run_of != earlier.run_of:
                 return False
+            if self._is_of_another_file_than(earlier):
+                return False
             return self.run() is not earlier.run()
         return self.is_copy_of(earlier) and not _MAIN.isdisjoint((self.module, earlier.module))
+
+    def _is_of_another_file_than(self, other: Origin) -> bool:
+        """Whether two modules of one name were loaded from two files. A prompt has no file."""
+        files = [Path(it.file).resolve() for it in (self, other)]
+        return files[0] != files[1] and all(it.is_file() for it in files)
 
     def is_copy_of(self, other: Origin) -> bool:
         """Whether both come from one place in one file, imported under two names."""

@@ -87,12 +87,14 @@ def _check(
 ) -> None:
     """Report what is not read at `place` and would be read, or was meant to be, elsewhere.
 
-    An extension outside its section is an error: its fields are missing from the schema, and no
-    other package has a use for it. The rest may belong to another package: a warning.
+    An extension outside its section, or misspelt in it, is an error: its fields are missing from
+    the schema, and no other package has a use for it. The rest may belong to another package: a
+    warning.
     """
     for key in raw:
         if not isinstance(key, str) or key in own:
             continue
+        meant: str | None = key
         if key in elsewhere:
             hint = elsewhere[key]
         elif (meant := nearest(key, (*own, *_TO_SCHEMA), cutoff=_ALIKE)) is not None:
@@ -101,7 +103,7 @@ def _check(
                 hint = f"{hint} {elsewhere[meant]}"
         else:
             continue
-        if key in _TO_SCHEMA:
-            report.error(ids.MISPLACED, place / key, "is read in schema_settings only", hint)
+        if meant in _TO_SCHEMA:
+            report.error(ids.MISPLACED, place / key, "is no extension of the schema here", hint)
         else:
             report.warning(ids.MISSPELT, place / key, "is not read by rail_async_tasks", hint)

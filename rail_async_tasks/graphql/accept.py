@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Final
 
 JSON: Final = "application/json"
@@ -88,9 +89,11 @@ def _ranges(header: str) -> Iterator[MediaRange]:
             continue
         pairs = (parameter.partition("=") for parameter in rest if parameter)
         parameters = {name.strip().lower(): value.strip() for name, _, value in pairs}
-        parameters.pop("charset", None)  # every answer is UTF-8, as JSON and event streams are
-        quality = parameters.pop("q", "1")
-        if not parameters:
+        quality = parameters.get("q", "1")
+        # What follows the quality is an extension of older clients, to be ignored.
+        of_type = set(takewhile(lambda name: name != "q", parameters))
+        # Every answer is UTF-8, as JSON and event streams are.
+        if not of_type - {"charset"}:
             yield MediaRange(
                 found[1].lower(),
                 found[2].lower(),

@@ -19,6 +19,9 @@ logger = get_logger("rail_async_tasks.graphql")
 execution_logger = get_logger("strawberry.execution")
 
 INTERNAL_ERROR = "INTERNAL_ERROR"
+WHICH_OPERATION = (
+    "The document must have one operation, or operationName must name one of its operations."
+)
 
 # Mistakes of the client that Strawberry reports as exceptions.
 _CLIENT_MISTAKES = (MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError)
@@ -55,11 +58,18 @@ def process(error: GraphQLError, context: ExecutionContext | None) -> None:
         error.extensions = dict(refusal.extensions)
         if isinstance(refusal, ConfigurationError):
             logger.error("%s", refusal)
+    elif isinstance(error.original_error, CannotGetOperationTypeError):
+        error.message = unknown_operation(error.original_error)
     elif _is_an_accident(error):
         execution_logger.error(error, exc_info=error.original_error)
         if not settings.DEBUG:
             error.message = "Internal server error."
             error.extensions = {"code": INTERNAL_ERROR}
+
+
+def unknown_operation(error: CannotGetOperationTypeError) -> str:
+    """Why no operation of a document was executed, for the client."""
+    return WHICH_OPERATION if error.operation_name is None else error.as_http_error_reason()
 
 
 def is_request_error(result: ExecutionResult) -> bool:

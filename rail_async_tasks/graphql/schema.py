@@ -17,13 +17,22 @@ from strawberry.types.base import has_object_definition
 from rail_async_tasks.conf import SETTING, get_schema_settings, import_from_setting
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.graphql import errors as client_errors
+from rail_async_tasks.graphql.documents import OneOperation
 from rail_async_tasks.graphql.mutations import Mutation
 from rail_async_tasks.graphql.queries import Query
 from rail_async_tasks.graphql.subscriptions import Subscription
 
 
 class TaskSchema(strawberry.Schema):
-    """A schema whose errors carry codes, for use in place of `strawberry.Schema`."""
+    """A schema whose errors carry codes, for use in place of `strawberry.Schema`.
+
+    A document with several operations is refused unless the request names one.
+    """
+
+    def _create_execution_context(self, *args: Any, **kwargs: Any) -> ExecutionContext:
+        context = super()._create_execution_context(*args, **kwargs)
+        context.__class__ = OneOperation
+        return context
 
     def process_errors(
         self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None

@@ -48,7 +48,7 @@ NO_MUTATION_BY_GET = "mutations are not allowed when using GET"
 TOO_BIG = "The body has more bytes than DATA_UPLOAD_MAX_MEMORY_SIZE allows."
 NOT_ACCEPTABLE = (
     "The Accept header allows none of application/json, application/graphql-response+json and "
-    "text/event-stream: name one of them, or leave the header out."
+    "text/event-stream: name one of them without parameters, or leave the header out."
 )
 
 
@@ -171,7 +171,7 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
                 raise HTTPException(405, NO_MUTATION_BY_GET)
             # A client that misses the end of a mutation's one result would send it again.
             if self.context is not None:
-                self.context.ended = kind is not OperationType.SUBSCRIPTION
+                self.context.ended = kind in (OperationType.QUERY, OperationType.MUTATION)
         else:
             data.protocol = "http"
         return data
@@ -219,13 +219,13 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
                 operation_extensions=request_data.extensions,
             )
         except CannotGetOperationTypeError as error:
-            raise HTTPException(400, error.as_http_error_reason()) from error
+            raise HTTPException(400, client_errors.unknown_operation(error)) from error
         except InvalidOperationTypeError as error:
             if error.operation_type is OperationType.SUBSCRIPTION:
                 raise EventsOnly from error
             raise HTTPException(405, error.as_http_error_reason(method)) from error
         except MissingQueryError as error:
-            raise HTTPException(400, "The body has no GraphQL query.") from error
+            raise HTTPException(400, "The request has no GraphQL query.") from error
 
     async def process_result(
         self, request: HttpRequest, result: ExecutionResult

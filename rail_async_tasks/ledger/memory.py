@@ -134,6 +134,8 @@ class MemoryLedger:
 
     def give_up_locked(self) -> None: ...
 
+    def abandon_locked(self) -> None: ...
+
     async def claim(self, plan: ClaimPlan) -> Due:
         claimed: list[Claimed] = []
         token = new_id()

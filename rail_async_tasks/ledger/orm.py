@@ -24,7 +24,20 @@ from django.db import (
     router,
     transaction,
 )
-from django.db.models import Case, DateTimeField, F, Q, QuerySet, Value, When
+from django.db.models import (
+    DO_NOTHING,
+    PROTECT,
+    RESTRICT,
+    Case,
+    DateTimeField,
+    Exists,
+    F,
+    OuterRef,
+    Q,
+    QuerySet,
+    Value,
+    When,
+)
 
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import BackendUnavailable
@@ -127,6 +140,10 @@ class OrmLedger:
 
     def give_up_locked(self) -> None:
         self.intake.give_up_locked()
+
+    def abandon_locked(self) -> None:
+        for writer in dict.fromkeys((self.intake, self.outcomes)):
+            writer.abandon_locked()
 
     async def claim(self, plan: ClaimPlan) -> Due:
         return await _answer(lambda done: self.intake.submit(Claim(plan, new_id(), done)))
@@ -508,7 +525,8 @@ class OrmLedger:
     @retried
     def count_disposable(self, which: Disposal) -> int:
         rows = self._expired(which)
-        return (rows if which.age is None else rows | self._aged(which, which.age)).count()
+        rows = rows if which.age is None else rows | self._aged(which, which.age)
+        return self._unprotected(rows).count()
 
     def _dispose_expired(self, which: Disposal, limit: int) -> int:
         return self._delete(self._expired(which).order_by("expires_at"), limit)
@@ -528,6 +546,7 @@ class OrmLedger:
 
     def _delete(self, rows: QuerySet[Any], limit: int) -> int:
         """Deletes the first of these rows. They are final: nobody changes them meanwhile."""
+        rows = self._unprotected(rows)
         table: QuerySet[Any] = QuerySet(rows.model, using=self.alias)
         features = connections[self.alias].features
         if features.has_select_for_update_skip_locked:
@@ -540,6 +559,15 @@ class OrmLedger:
             for start in range(0, len(ids), MOST_DELETED):
                 table.filter(id__in=ids[start : start + MOST_DELETED]).delete()
         return len(ids)
+
+    def _unprotected(self, rows: QuerySet[Any]) -> QuerySet[Any]:
+        """Those of the rows that no foreign key of the project's keeps from being deleted."""
+        for relation in rows.model._meta.related_objects:
+            if relation.on_delete in (PROTECT, RESTRICT, DO_NOTHING):
+                referring: QuerySet[Any] = QuerySet(relation.related_model, using=self.alias)
+                theirs = referring.filter(**{relation.field.name: OuterRef("pk")})
+                rows = rows.exclude(Exists(theirs))
+        return rows
 
     # --- for an attempt that runs inline ---------------------------------------------------------
 

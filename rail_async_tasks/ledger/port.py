@@ -379,6 +379,10 @@ class Ledger(Protocol):
         """The process ends: creations fail from now on where they would wait for a lock."""
         ...
 
+    def abandon_locked(self) -> None:
+        """Fails whatever waits for a lock, outcomes too. Nothing of it is written."""
+        ...
+
     async def claim(self, plan: ClaimPlan) -> Due:
         """Clears `run_after` where its time has come, then claims what the plan asks for."""
         ...

@@ -52,6 +52,7 @@ class Postponed:
         self._in_doubt: set[int] = set()
         self._behind = 0
         self._ending = False
+        self._abandoned = False
 
     def __len__(self) -> int:
         """How many operations wait; they are no backlog of the writer."""
@@ -96,6 +97,17 @@ class Postponed:
                 waiting.timer = None
                 self._offer(waiting.operation)
 
+    def abandon(self) -> None:
+        """Reports all operations as failed, those with no limit too; later ones at once."""
+        self._ending = self._abandoned = True
+        overdue = []
+        for waiting in self._waiting.values():
+            if waiting.timer is not None:
+                waiting.timer.cancel()
+                overdue.append((waiting.operation, RowLocked()))
+        if overdue:
+            self._report(overdue)
+
     def drop(self) -> list[Any]:
         """Forgets all operations; returns those that the writer's thread does not have."""
         dropped: list[Any] = []
@@ -131,6 +143,8 @@ class Postponed:
             self._offer(following)
 
     def _is_overdue(self, operation: Any) -> bool:
+        if self._abandoned:
+            return True
         limit = operation.give_up_at
         if limit is None or id(operation) in self._in_doubt:
             return False

@@ -183,6 +183,10 @@ class Writer:
         """Reports the operations with a limit that locks hold up, now and later, as failed."""
         self._postponed.end()
 
+    def abandon_locked(self) -> None:
+        """Reports all operations that locks hold up, now and later, as failed."""
+        self._postponed.abandon()
+
     async def stop(self) -> None:
         """Flushes, then ends the thread, if there is one, and closes its connection."""
         if self._ended is None:

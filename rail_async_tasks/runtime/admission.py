@@ -63,10 +63,11 @@ def limits_for(
 class _Count:
     """How many executions wait, and how many are on their way in, as far as this process knows."""
 
-    __slots__ = ("added", "counted_at", "entering", "waiting")
+    __slots__ = ("added", "counted_at", "entering", "known", "waiting")
 
     def __init__(self) -> None:
         self.counted_at = float("-inf")
+        self.known = False  # the ledger has answered once: until then each caller asks it
         self.waiting = 0
         self.entering = 0
         self.added = 0  # since the last count began, which may not have seen them
@@ -76,7 +77,7 @@ class _Count:
         self.added += 1
 
     def is_fresh(self, now: float) -> bool:
-        return now - self.counted_at < COUNT_INTERVAL
+        return self.known and now - self.counted_at < COUNT_INTERVAL
 
 
 class Admission:
@@ -129,9 +130,10 @@ class Admission:
                     count = self._counts[key]
                     # Too many for a second at the worst: too few would let a crowd past the limit.
                     count.waiting = waiting + count.added
+                    count.known = True
 
     def _is_due(self, key: str | None) -> bool:
-        """Whether to count. The first who asks does; the others take what is known."""
+        """Whether to count. The first caller does; the others take what is known by then."""
         count = self._counts.get(key)
         now = time.monotonic()
         if count is not None and count.is_fresh(now):
@@ -141,7 +143,8 @@ class Admission:
             while len(self._counts) > MAX_OWNERS:
                 self._counts.popitem(last=False)
         count.counted_at = now
-        count.added = 0
+        if count.known:
+            count.added = 0
         return True
 
     def let_in(self, entry: Entry) -> frozenset[UUID]:

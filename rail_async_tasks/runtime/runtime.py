@@ -66,6 +66,8 @@ SAVE_INTERVAL = 0.5
 DRAIN_GRACE = 1.0
 # How long the end of the process is held up for a database that does not answer, in seconds.
 FLUSH_PATIENCE = 5.0
+# How long the end of the process waits for a row that another transaction has locked, in seconds.
+LOCKED_OUTCOME_TIMEOUT = 1.0
 # What failure callbacks that are being made get then, in seconds; others make them again.
 CALLBACK_PATIENCE = 1.0
 # How long the end of a process waits for a claim, in seconds.
@@ -87,6 +89,7 @@ class Runtime:
     fault: BaseException | None = None
     # Outcomes are stored no longer: what ran is lost, and recovered by others.
     abandoned = False
+    _abandons_locked = False  # the process ends, and waits for no lock any more
 
     def __init__(
         self,
@@ -336,7 +339,11 @@ class Runtime:
         recovered by others when the lease has lapsed.
         """
         deadline = self.loop.time() + FLUSH_PATIENCE
+        locked_deadline = self.loop.time() + LOCKED_OUTCOME_TIMEOUT
         while self._creating or self._unsettled or (self._bodies.running and not self.abandoned):
+            if self.loop.time() > locked_deadline and not self._abandons_locked:
+                self._abandons_locked = True
+                self.ledger.abandon_locked()
             if self.fault is not None and self.loop.time() > deadline:
                 logger.error("%d outcomes could not be stored", self._unsettled)
                 self.abandoned = True
@@ -600,6 +607,15 @@ class Runtime:
         self, attempt: Attempt, outcome: Outcome, settled: Settled | BaseException | None
     ) -> None:
         self._unsettled -= 1
+        if isinstance(settled, RowLocked) and self._abandons_locked:
+            logger.warning(
+                "The outcome of task %s (%s) is not stored: another transaction has locked its row"
+                " at the end of this process. The task is recovered, and its body runs again.",
+                attempt.snapshot.name, outcome.id,
+            )  # fmt: skip
+            self.observers.dropped(attempt.snapshot, attempt.seconds)
+            self._settled.set()
+            return
         if isinstance(settled, BaseException) and not is_of_row(settled):
             # Nothing is wrong with the outcome: it is kept until the database is mended.
             logger.error("The outcome of task %s can't be stored yet: %s", outcome.id, settled)

@@ -126,9 +126,13 @@ class Tracked(Iterator[T], AsyncIterator[T]):
         if not hasattr(kind, method):
             if other == "async for" and not hasattr(kind, "__aiter__"):
                 return  # `iter()` knows the older protocol, and has a message for the rest
-            raise TypeError(
-                f"`{used}` cannot loop over track() of {kind.__name__}; write `{other}`."
-            )
+            if hasattr(kind, "__iter__") or hasattr(kind, "__aiter__"):
+                way_out = f"write `{other}`"
+            elif hasattr(kind, "all"):
+                way_out = "write `.all()` behind it"
+            else:
+                way_out = "it has no items"
+            raise TypeError(f"`{used}` cannot loop over track() of {kind.__name__}; {way_out}.")
 
     def _step(self) -> None:
         """Report the items so far, and end the loop here if the attempt was asked to end."""
@@ -156,5 +160,5 @@ async def _acount(iterable: Any) -> int | None:
 def _length(iterable: Any) -> int | None:
     try:
         return len(iterable)
-    except (TypeError, NotImplementedError):  # has none, or does not know it
+    except (TypeError, NotImplementedError, OverflowError):  # has none, or no machine-sized one
         return None

@@ -1,4 +1,4 @@
-"""One user model per kind of primary key."""
+"""One user model per kind of primary key, and a model that refers to tasks."""
 
 from __future__ import annotations
 
@@ -50,3 +50,12 @@ class KnownUser(NamedUser):
     left = models.BooleanField(default=False)
     objects: Any = StaffManager()
     everybody: Any = models.Manager()
+
+
+class Receipt(models.Model):
+    """A row of the project's that keeps its task from being deleted."""
+
+    # No constraint: this table is made before the package's migrations run.
+    execution = models.ForeignKey(
+        "rail_async_tasks.TaskExecution", on_delete=models.PROTECT, db_constraint=False
+    )

@@ -15,6 +15,7 @@ from rail_async_tasks.ledger.memory import MemoryLedger
 from rail_async_tasks.ledger.port import Disposal, Page
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.states import FINAL, UNFINISHED, Status
+from tests.accounts.models import Receipt
 from tests.contract.conftest import ON_MARIADB, ON_POSTGRES
 from tests.contract.ledgers import Kit
 
@@ -190,3 +191,18 @@ async def test_a_ledger_tells_how_its_writers_do(kit: Kit) -> None:
     assert len(states) == {"memory": 0, "sqlite": 1, "postgres": 2, "mariadb": 2}[kit.kind]
     assert all((it.failing_for, it.backlog, it.congested) == (None, 0, False) for it in states)
     assert sum(it.written for it in states) == (1 if states else 0)
+
+
+async def test_a_row_that_the_project_protects_holds_up_no_other(kit: Kit) -> None:
+    """The clean-up and the command pass over it, at each round, until nothing refers to it."""
+    if isinstance(kit.ledger, MemoryLedger):
+        return
+    ids = await ended(kit, EXPIRED, EXPIRED, EXPIRED)
+    await kit.here(lambda: Receipt.objects.create(execution_id=ids[0]))
+    assert await kit.ledger.delete_expired(1) == 1
+    assert await kit.here(lambda: kit.ledger.count_disposable(NOW)) == 1
+    assert await kit.here(lambda: kit.ledger.dispose(NOW, 10)) == 1
+    assert await kit.ledger.delete_expired(10) == 0
+    assert await left(kit) == {ids[0]}
+    await kit.here(lambda: Receipt.objects.all().delete())
+    assert await kit.ledger.delete_expired(10) == 1

@@ -53,6 +53,9 @@ TABLE = [
     ("text/event-stream;q=0, application/*;q=0, */*", None),
     ("text/event-stream;q=0", None),
     ("text/event-stream;q=0.000", None),
+    # What follows the quality is an extension, to be ignored; what precedes it names another type.
+    ("application/json;q=0.9;level=1", JSON),
+    ("application/json;odata=verbose;q=0.9, text/event-stream;q=0.1", EVENT_STREAM),
     # Nothing of ours.
     ("text/plain", None),
     ("application/xml, image/*", None),

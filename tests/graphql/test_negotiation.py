@@ -212,3 +212,22 @@ def test_under_wsgi_events_are_not_on_offer(configure: Configure, started: list[
     for body, accept in ((ADD, EVENTS), (FOLLOW, EVENTS), (FOLLOW, URQL)):
         assert post(body, accept).status_code == 501
     assert started == []
+
+
+SEVERAL = {"query": "mutation A { a: add(a: 1) { status } } mutation B { b: add(a: 2) { status } }"}
+
+
+async def test_one_of_several_operations_must_be_named(
+    api: Api, started: list[str], configure: Configure
+) -> None:
+    """As JSON and as events alike nothing runs otherwise, and the answer says what to do."""
+    configure(backend="sync", track_in_database=False)
+    for accept in ("application/json", RESPONSE):
+        response = await api.post(SEVERAL, accept=accept)
+        assert response.status_code == 400
+        assert "operationName must name one" in response.json()["errors"][0]["message"]
+    said = await text_of(await api.post(SEVERAL, accept=EVENTS))
+    assert "operationName must name one" in said
+    assert started == []
+    response = await api.post({**SEVERAL, "operationName": "B"})
+    assert response.json()["data"] == {"b": {"status": "completed"}}

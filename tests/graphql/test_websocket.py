@@ -400,6 +400,25 @@ async def test_one_subscription_too_many_is_refused_alone(
         assert {(await socket.receive())["id"] for _ in "ab"} == {"a", "b"}
 
 
+async def test_a_second_operation_hides_no_subscription_from_the_limit(
+    configure: Configure, watched: Watched
+) -> None:
+    """A document with several operations runs the one that is named, and none without a name."""
+    configure(backend="sync", limits={"subscriptions_per_socket": 1})
+    several = f"{FOLLOW.replace('subscription', 'subscription S', 1)} query Q {{ shelves }}"
+    async with connected() as socket:
+        await socket.subscribe(several, "a")
+        refused = await socket.receive()
+        assert (refused["id"], refused["type"]) == ("a", "error")
+        assert "operationName must name one" in refused["payload"][0]["message"]
+        await socket.subscribe(FOLLOW, "b")
+        assert (await socket.receive())["type"] == "next"
+        await socket.subscribe(FOLLOW, "c")
+        assert await socket.receive() | {"payload": None} == {
+            "id": "c", "type": "error", "payload": None,
+        }  # fmt: skip
+
+
 async def test_an_ended_subscription_makes_room(configure: Configure, watched: Watched) -> None:
     """By the client's `complete`, also where its id is used again by a query."""
     configure(backend="sync", limits={"subscriptions_per_socket": 1})

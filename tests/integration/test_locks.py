@@ -277,6 +277,29 @@ async def test_the_outcome_of_a_locked_row_waits_alone(store: str, mode: str) ->
     assert (await final(held)).result == 1
 
 
+async def test_a_process_ends_without_waiting_for_a_locked_row(
+    store: str, configure: Configure, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After the drain the log names the task and the lock; the row is left to recovery."""
+    configure(drain_seconds=0)
+    go = asyncio.Event()
+
+    @task(name="locks.gated")
+    async def gated() -> int:
+        await go.wait()
+        return 1
+
+    held = await gated.aenqueue()
+    await until_status(held, "running")
+    with locked(held.id):
+        go.set()
+        await asyncio.wait_for(host.astop(), 20)
+        assert str(held.id) in caplog.text
+        assert "another transaction has locked its row" in caplog.text
+        assert "does not answer" not in caplog.text
+    assert (await TaskExecution.objects.aget(id=held.id)).status == "running"
+
+
 async def test_a_waiting_row_that_a_new_row_refers_to_is_claimed(store: str) -> None:
     """An open transaction that inserts a row with a foreign key to the task does not hold it up."""
     add = adds()

@@ -9,6 +9,7 @@ import pytest
 from rail_async_tasks.errors import QueueFull
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.memory import MemoryLedger
+from rail_async_tasks.ledger.port import NewExecution
 from rail_async_tasks.runtime.admission import Admission, Entry, Limits
 
 LIMITS = Limits("1", waiting=(("1", 3),))
@@ -40,3 +41,33 @@ def test_what_comes_in_during_a_count_is_not_forgotten() -> None:
     ledger.meanwhile = three_come_in
     with pytest.raises(QueueFull), Entry(admission, new_id(), LIMITS) as entry:
         entry.check()
+
+
+def test_until_the_first_count_nothing_is_taken_for_granted() -> None:
+    """Callers that come while the first count is under way count for themselves."""
+    ledger = CountingLedger()
+    admission = Admission(ledger)
+    for _ in range(3):
+        ledger.create_here(waiting())
+    inner: list[type[BaseException] | None] = []
+
+    def another_comes() -> None:
+        ledger.meanwhile = None
+        try:
+            with Entry(admission, new_id(), LIMITS) as entry:
+                entry.check()
+            inner.append(None)
+        except QueueFull:
+            inner.append(QueueFull)
+
+    ledger.meanwhile = another_comes
+    with pytest.raises(QueueFull), Entry(admission, new_id(), LIMITS) as entry:
+        entry.check()
+    assert inner == [QueueFull]
+
+
+def waiting() -> NewExecution:
+    return NewExecution(
+        id=new_id(), name="t", queue="default", priority=0, arguments="{}", max_retries=0,
+        owner_id="1",
+    )  # fmt: skip

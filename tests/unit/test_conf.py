@@ -633,7 +633,7 @@ def test_a_near_miss_of_our_names_is_a_warning(root: dict[str, Any], meant: str)
     [
         ({"mutation_extensions": ["a.B"]}, "E022", 'GRAPHQL["mut', '["schema_settings"]'),
         ({"query_extensions": 3}, "E022", 'GRAPHQL["query', '["schema_settings"]'),
-        ({"mutation_extension": []}, "W001", 'GRAPHQL["mut', '["schema_settings"]'),
+        ({"mutation_extension": []}, "E022", 'GRAPHQL["mut', '["schema_settings"]'),
         ({"max_retries": 5}, "W001", 'GRAPHQL["max_retries', '["task_settings"]'),
         ({"subscriptions_per_socket": 5}, "W001", "GRAPHQL", '["task_settings"]["limits"]'),
         ({"schema_settings": {"max_retries": 5}}, "W001", "schema_settings", '["task_settings"]'),

@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import importlib.util
 import math
 import os
 import re
@@ -414,6 +415,22 @@ def test_a_reloaded_module_replaces_its_tasks(registered: Registry, write: Any) 
     assert registered.get("twice-it") is loaded.it.definition
     assert "twice-it" not in registered.coroutine_names
     assert "twice-it" in registered.thread_names
+
+
+def test_two_files_loaded_under_one_name_are_no_reload(registered: Registry, write: Any) -> None:
+    """As loaders of plug-ins do: the second file's task is not the first one's."""
+    paths = [write("twice_plugged_a", ONE), write("twice_plugged_b", ONE)]
+
+    def load(path: Path) -> None:
+        spec = importlib.util.spec_from_file_location("twice_plugged", path)
+        assert spec is not None
+        assert spec.loader is not None
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+    load(paths[0])
+    with pytest.raises(TaskDeclarationError):
+        load(paths[1])
+    load(paths[0])
 
 
 def test_a_module_that_failed_or_was_forgotten_is_imported_again(

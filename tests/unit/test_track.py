@@ -155,6 +155,13 @@ class Unsure:
         raise TypeError("unknown")
 
 
+class Endless(Unsure):
+    """Has more items than a length can say, as `range(10**30)` has."""
+
+    def __len__(self) -> int:
+        return len(range(10**30))
+
+
 @pytest.mark.parametrize(
     ("items", "seen", "reported"),
     [
@@ -167,6 +174,7 @@ class Unsure:
         (map(str, [1]), ["1"], [0, 0]),
         ("ab", ["a", "b"], [0, 50, 100]),
         (Unsure(), [1, 2], [0, 0, 0]),
+        (Endless(), [1, 2], [0, 0, 0]),
     ],
     ids=lambda it: type(it).__name__,
 )
@@ -203,6 +211,9 @@ async def test_what_cannot_be_awaited_says_so(running: TaskContext) -> None:
     """A list by `async for`, say."""
     with pytest.raises(TypeError, match="of list; write `for`"):
         async for _ in running.track([1]):  # type: ignore[attr-defined]
+            pass
+    with pytest.raises(TypeError, match=r"Manager; write `\.all\(\)` behind it"):
+        async for _ in running.track(Group.objects):
             pass
 
 

@@ -24,6 +24,7 @@ import traceback
 from collections import deque
 from collections.abc import Iterator, MutableMapping
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, Final
 
 from django.db import connections
@@ -55,7 +56,7 @@ class SafeLogger(logging.LoggerAdapter[logging.Logger]):
                 self.logger.log(level, msg, *args, **kwargs)
             else:
                 with _idle_handlers(self.logger) as idle:
-                    if idle and not _background.is_busy:
+                    if idle and not _background.from_loops:
                         self.logger.log(level, msg, *args, **kwargs)
                         return
                 self._log_elsewhere(level, msg, args, kwargs)
@@ -68,7 +69,8 @@ class SafeLogger(logging.LoggerAdapter[logging.Logger]):
         self, level: int, msg: object, args: tuple[object, ...], kwargs: dict[str, Any]
     ) -> None:
         kwargs["stacklevel"] += 1
-        _background.put(self.logger, self._record(level, msg, args, **kwargs))
+        record = self._record(level, msg, args, **kwargs)
+        _background.put(self.logger, record, from_loop=_is_on_loop())
 
     def _record(
         self,
@@ -128,28 +130,35 @@ def _handlers_of(logger: logging.Logger) -> Iterator[logging.Handler]:
         at = at.parent if at.propagate else None
 
 
+@dataclass(slots=True)
+class _Waiting:
+    logger: logging.Logger
+    record: logging.LogRecord
+    context: contextvars.Context
+    from_loop: bool
+
+
 class _Background:
     """Handles records in a daemon thread, in their order, each in the context of its call."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._records: deque[tuple[logging.Logger, logging.LogRecord, contextvars.Context]]
-        self._records = deque(maxlen=MOST_WAITING)
+        self._records: deque[_Waiting] = deque(maxlen=MOST_WAITING)
+        self.from_loops = 0  # records of event loops that are not handled yet: the next ones follow
         self._thread: threading.Thread | None = None
 
-    def put(self, logger: logging.Logger, record: logging.LogRecord) -> None:
+    def put(self, logger: logging.Logger, record: logging.LogRecord, *, from_loop: bool) -> None:
         """Never waits. When full, drops the oldest record."""
         with self._lock:
-            self._records.append((logger, record, contextvars.copy_context()))
+            if len(self._records) == MOST_WAITING:
+                self.from_loops -= self._records[0].from_loop
+            waiting = _Waiting(logger, record, contextvars.copy_context(), from_loop)
+            self._records.append(waiting)
+            self.from_loops += from_loop
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="rail-tasks-log", daemon=True)
                 thread.start()
                 self._thread = thread
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether records wait, or are being handled."""
-        return self._thread is not None
 
     def _run(self) -> None:
         while True:
@@ -157,13 +166,15 @@ class _Background:
                 if not self._records:
                     self._thread = None
                     break
-                logger, record, context = self._records.popleft()
+                waiting = self._records.popleft()
             try:
-                context.run(logger.handle, record)
+                waiting.context.run(waiting.logger.handle, waiting.record)
             except BaseException as error:  # noqa: BLE001 - see `SafeLogger`
-                _report(logger.name, error)
+                _report(waiting.logger.name, error)
+            with self._lock:
+                self.from_loops -= waiting.from_loop
             # Or the frames of its traceback would live on while the next one is handled.
-            del record, context
+            del waiting
         with suppress(Exception):
             connections.close_all()  # a handler may have stored its records by the ORM
 

@@ -16,8 +16,8 @@ from django.http import HttpResponse
 from django.test import RequestFactory
 from websockets.exceptions import ConnectionClosed
 
-from rail_async_tasks.graphql import views
 from rail_async_tasks.graphql.context import RequestContext
+from rail_async_tasks.graphql.streams import without_farewell
 from rail_async_tasks.models import TaskExecution, TaskRuntime
 from rail_async_tasks.runtime import host
 from tests.acceptance.client import FINAL, FOLLOW, Client, Event, subscribe
@@ -188,5 +188,5 @@ async def test_the_end_of_a_task_is_complete_also_while_its_process_ends(
 
     context = RequestContext(request=RequestFactory().get("/"), response=HttpResponse())
     monkeypatch.setattr(host, "_going_away", True)
-    told = [event async for event in views._without_farewell(stream(), context)]
+    told = [event async for event in without_farewell(stream(), context)]
     assert len(told) == 1 + ended

@@ -1,7 +1,7 @@
 """Calling code that the project plugs in, so that no exception of it ends a thread or a loop.
 
-An event loop does not survive `SystemExit`; a future takes no `StopIteration` (whoever awaits it
-would wait for ever); a `CancelledError` that nobody asked for ends whatever awaits the call. From
+An event loop does not survive `SystemExit`; a future takes no `StopIteration` (its
+waiter would wait for ever); a stray `CancelledError` ends whatever awaits the call. From
 here they come out as a `RuntimeError` that names the function. `KeyboardInterrupt` passes in the
 main thread, where a person sends it.
 """

@@ -48,7 +48,7 @@ class Trouble:
         """Counts a failure, logs it unless that was done lately; returns the seconds to wait.
 
         The wait is spread, so that the processes of a fleet do not come back all at once. With
-        `exc_info` the line is an ERROR with the traceback: nobody expected this one.
+        `exc_info` the line is an ERROR with the traceback: the failure is unexpected.
         """
         delay = min(LONGEST, SHORTEST * 2.0 ** min(self._tries, 10))
         self._tries += 1

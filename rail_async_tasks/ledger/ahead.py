@@ -93,7 +93,7 @@ def _leases(alias: str, at: datetime) -> int:
 
 
 def _each(wrong: QuerySet[Any], right: Callable[[Any], dict[str, Any]]) -> int:
-    """Updates each of these rows, but for those that somebody else has locked: they come later."""
+    """Updates each of these rows; those locked by another transaction are left for later."""
     if not wrong.exists():  # a transaction on SQLite takes the one write lock
         return 0
     count = 0

@@ -209,7 +209,7 @@ class Writer:
                 self._unreported = batch
                 self._write(session, batch)
                 self._unreported = []
-        except BaseException as error:  # a thread that ends in silence would hang whoever waits
+        except BaseException as error:  # a thread that ends in silence would hang its callers
             logger.critical("%s: the thread has ended by an error", self._name, exc_info=True)
             fault = error
         if session is not None:
@@ -343,7 +343,7 @@ class Writer:
                 self._postponed.reported(operation, failed=isinstance(result, BaseException))
             try:
                 operation.done(result)
-            except Exception:  # its neighbours are told all the same
+            except Exception:  # its neighbours get their results all the same
                 logger.exception("%s: a callback failed", self._name)
         self._relieve()
         if self._idle and not self._pending:

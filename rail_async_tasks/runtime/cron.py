@@ -115,7 +115,7 @@ class Cron:
             since = now
 
     async def _now(self) -> datetime:
-        """By the ledger's clock, which is asked once a minute; in between nobody can set ours."""
+        """By the ledger's clock, read once a minute; in between a steady clock counts."""
         async with self._asking:
             if self._asked_at is None or boottime() - self._asked_at > ASK_EVERY:
                 shown = await self._until_done(self._runtime.ledger.now)

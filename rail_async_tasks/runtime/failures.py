@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -257,12 +258,18 @@ class FailureCallbacks:
 
 
 def _error_of(call: Callable[[], Any]) -> BaseException | None:
-    """What the call raises."""
+    """What the call raises, in a thread without a running event loop."""
     try:
-        call()
+        answer = call()
+        if isawaitable(answer):  # a plain function around a coroutine, as decorators make
+            async_to_sync(_awaited)(answer)
     except BaseException as error:
         return error
     return None
+
+
+async def _awaited(answer: Awaitable[Any]) -> None:
+    await answer
 
 
 def _name_of(task_id: UUID) -> str:

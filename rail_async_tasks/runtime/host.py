@@ -262,7 +262,11 @@ async def startup(*, announced: bool = True) -> None:
     settings = get_settings()
     _going_away, _server_loop, _announced = False, asyncio.get_running_loop(), announced
     if settings.enabled and settings.backend != "sync":
-        runtime = await aruntime(in_thread=settings.backend == "thread")
+        try:
+            runtime = await aruntime(in_thread=settings.backend == "thread")
+        except BaseException:
+            _server_loop = None  # the next request tries again, and says what the server lacks
+            raise
         runtime.under_server = announced and runtime.loop is _server_loop
 
 

@@ -62,7 +62,7 @@ class Term:
         return 0.0 if self._last_good is None else self._last_good + self.seconds - now
 
     def clock_was_set(self, now: float) -> None:
-        """By the ledger's clock every lease has lapsed, and nobody is to blame."""
+        """By the ledger's clock every lease has lapsed, through no fault of its holder."""
         self._good_since = now
 
     def lost(self) -> None:
@@ -242,7 +242,7 @@ class Lease:
                 self._term.renewed(sent_at)
 
     def _notice_clock(self, current: UUID) -> None:
-        """Judges nobody for one lease after the ledger's clock was set ahead.
+        """Judges no other runtime for one lease after the ledger's clock was set ahead.
 
         Then this process's own lease, too, has less left by that clock than since its last renewal.
         """

@@ -138,6 +138,9 @@ def _reset(connection: BaseDatabaseWrapper) -> bool:
         or raw.read_only is not None
         or raw.deferrable is not None
         or raw.isolation_level not in (None, options.get("isolation_level"))
+        or raw.row_factory.__name__ != "tuple_row"
+        or raw._notice_handlers  # noqa: SLF001 - there is no other way to ask
+        or raw._notify_handlers  # noqa: SLF001
         or raw.prepare_threshold is not None  # psycopg would go on naming statements that are gone
     ):
         return False

@@ -79,6 +79,18 @@ class Slots:
         """How many more of the queue may start now."""
         return min(self._free[in_thread], self._total_free, self.queue_room(queue))
 
+    def room_beside(self, in_thread: bool, waiting: int, waiting_in_all: int) -> int:
+        """How many may start although no slot is free: one for each body that only waits.
+
+        So no more bodies are at work than the limits allow.
+
+        Args:
+            in_thread: the kind of the body that is to start.
+            waiting: bodies of that kind that wait for another task.
+            waiting_in_all: those of both kinds.
+        """
+        return min(self._free[in_thread] + waiting, self._total_free + waiting_in_all)
+
     def queue_room(self, queue: str) -> int:
         """How many more of the queue may start now by the limit of the queue alone."""
         return self._queue_free.get(queue, _NO_LIMIT)

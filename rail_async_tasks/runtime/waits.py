@@ -125,11 +125,16 @@ class Waits:
             if seconds >= REPORT_AFTER:
                 await self._report_unbegun(wait)
             return
-        if runtime.slots.room(awaited.queue, not definition.is_coroutine) > 0:
+        in_thread = not definition.is_coroutine
+        if runtime.slots.room(awaited.queue, in_thread) > 0:
             return  # the dispatcher begins it when it is due
         if runtime.slots.queue_room(awaited.queue) <= 0:
             self._report_full_queue(wait)
             return
+        waiting = [it.definition.is_coroutine for it in {it.attempt for it in self._waits}]
+        same_kind = waiting.count(definition.is_coroutine)
+        if runtime.slots.room_beside(in_thread, same_kind, len(waiting)) <= 0:
+            return  # bodies are at work: one of them ends, and frees its slot
         held_by = runtime.id
         claimed = await self._claim(awaited.id) if runtime.holding else None
         if claimed is not None:

@@ -63,7 +63,8 @@ async def arrived() -> None:
             return
         await host.startup(announced=False)
     except Exception:
-        logger.exception("The task runtime could not start.")
+        logger.exception("The task runtime could not start. The next request tries again.")
+        expect()
         return
     watch()
     if not _joins_reactor():

@@ -296,6 +296,13 @@ def a_driver_that_only_reads() -> None:
     connection.connection.read_only = True
 
 
+def rows_as_dicts() -> None:
+    from psycopg.rows import dict_row
+
+    connection.ensure_connection()
+    connection.connection.row_factory = dict_row
+
+
 THREAD: list[Callable[[], None]] = [
     an_open_transaction,
     an_open_savepoint,
@@ -324,6 +331,7 @@ POSTGRES: list[Callable[[], None]] = [
     _run_sql("a_cursor", "DECLARE rubbish CURSOR WITH HOLD FOR SELECT 1"),
     a_driver_isolation_level,
     a_driver_that_only_reads,
+    rows_as_dicts,
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 import threading
 import time
@@ -40,6 +41,12 @@ def in_a_thread(**keywords: Any) -> None:
 async def on_the_loop(**keywords: Any) -> None:
     await asyncio.sleep(0)
     calls.append(keywords)
+
+
+@functools.wraps(on_the_loop)
+def around_a_coroutine(**keywords: Any) -> Any:
+    """As decorators that know nothing of coroutines make."""
+    return on_the_loop(**keywords)
 
 
 def that_raises(**keywords: Any) -> None:
@@ -246,3 +253,14 @@ async def test_without_the_setting_nobody_is_called(store: str, configure: Confi
     assert calls == []
     if store != "memory":
         assert await open_marks() == 0
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "sync"])
+async def test_a_plain_function_around_a_coroutine(configure: Configure, backend: str) -> None:
+    """Its answer is awaited, or nothing of the callback would run."""
+    globals_path = f"{__name__}.around_a_coroutine"
+    configure(on_failure="callback", failure_callback=globals_path, backend=backend)
+    handle = await failing(max_retries=0).aenqueue()
+    await final(handle)
+    await until(lambda: calls)
+    assert [it["taskId"] for it in calls] == [str(handle.id)]

@@ -178,3 +178,27 @@ async def test_where_there_was_a_lifespan_nothing_is_said(
     assert host.current() is runtime
     assert [it for it in caplog.records if it.name == "rail_async_tasks.servers"] == []
     assert "warnings" not in (await AsyncClient().get("/tasks/health/ready")).json()
+
+
+async def test_a_start_that_fails_is_tried_again_and_then_warns(
+    served: None, configure: Configure, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The request after it starts the runtime, and the log says what the server lacks."""
+    failures = iter([OSError("no thread to be had")])
+    start = host.aruntime
+
+    async def aruntime(**options: Any) -> Any:
+        for failure in failures:
+            raise failure
+        return await start(**options)
+
+    monkeypatch.setattr(host, "aruntime", aruntime)
+    application = get_django_application()
+    await ask(application, HTTP)
+    assert "lifespan" not in caplog.text
+    assert not host.is_served()
+    await ask(application, HTTP)
+    await until(lambda: "lifespan" in caplog.text)
+    assert host.current() is not None
+    await host.astop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -94,6 +95,48 @@ async def test_def_bodies_that_hold_all_threads_wait_for_def_children(
     assert await ends(handles) == {("completed", depth)}
     assert await ends(others) == {("completed", None)}
     assert most <= 2 * depth
+
+
+@in_memory
+@pytest.mark.parametrize("in_thread", [True, False])
+async def test_a_body_that_waits_for_many_exceeds_no_limit(
+    configure: Configure, in_thread: bool
+) -> None:
+    """Children begin beside the limits in place of bodies that wait, never of those at work."""
+    configure(max_workers=2, max_concurrency=3)
+    children, running, most, lock = 12, 0, 0, threading.Lock()
+
+    def enter() -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+
+    def leave() -> None:
+        nonlocal running
+        with lock:
+            running -= 1
+
+    @task(name="w.in_thread")
+    def blocking() -> None:
+        enter()
+        time.sleep(0.05)  # longer than until the first look
+        leave()
+
+    @task(name="w.on_loop")
+    async def awaiting() -> None:
+        enter()
+        await asyncio.sleep(2 * waits.FIRST_LOOK)
+        leave()
+
+    @task(name="w.parent", max_retries=0)
+    async def parent() -> None:
+        child = blocking if in_thread else awaiting
+        handles = [await child.aenqueue() for _ in range(children)]
+        await asyncio.gather(*[it.aresult(PATIENCE) for it in handles])
+
+    assert await ends([await parent.aenqueue()]) == {("completed", None)}
+    assert most <= (2 if in_thread else 3)
 
 
 @in_memory

@@ -24,7 +24,7 @@ are stable; what is silenced by id stays silenced.
     E019   the framework of the backend is set up in a way that does not work
     E020   a queue or a task asks for something that the backend does not do
     E021   the extensions make no GraphQL schema: names clash, or it cannot be built
-    E022   an extension of the schema stands outside `schema_settings`
+    E022   an extension of the schema stands outside `schema_settings`, or is misspelt there
     E023   the tables are in several databases
     W001   a section or key that looks like a misspelt one, or that is read at another level
     W002   a setting that another one leaves without effect

@@ -614,8 +614,6 @@ def test_a_wrong_extension_list_is_an_error(value: object, number: str, key: str
         ({"task_setting": {}}, "task_settings"),
         ({"TASK_SETTINGS": {}}, "task_settings"),
         ({"schema_setting": {}}, "schema_settings"),
-        ({"schema_settings": {"query_extension": []}}, "query_extensions"),
-        ({"schema_settings": {"queryExtensions": []}}, "query_extensions"),
     ],
 )
 def test_a_near_miss_of_our_names_is_a_warning(root: dict[str, Any], meant: str) -> None:
@@ -626,6 +624,15 @@ def test_a_near_miss_of_our_names_is_a_warning(root: dict[str, Any], meant: str)
         ("rail_async_tasks.W001", f'Did you mean "{meant}"?')
     ]
     assert parsed.tasks == valid()
+
+
+@pytest.mark.parametrize("key", ["query_extension", "queryExtensions"])
+def test_a_near_miss_of_an_extension_is_an_error(key: str) -> None:
+    """Its fields are missing from the schema, and no other package has a use for it."""
+    [problem] = parse({"schema_settings": {key: []}}).problems
+    assert (problem.id, problem.hint) == (
+        "rail_async_tasks.E022", 'Did you mean "query_extensions"?',
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ class Database:
 def _migrated(kind: str, url: str) -> dict[str, Any]:
     config = database_config(kind, url)
     with default_database(config):
-        call_command("migrate", verbosity=0, interactive=False, run_syncdb=True)
+        call_command("migrate", verbosity=0, interactive=False)
     return config
 
 

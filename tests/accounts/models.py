@@ -55,7 +55,4 @@ class KnownUser(NamedUser):
 class Receipt(models.Model):
     """A row of the project's that keeps its task from being deleted."""
 
-    # No constraint: this table is made before the package's migrations run.
-    execution = models.ForeignKey(
-        "rail_async_tasks.TaskExecution", on_delete=models.PROTECT, db_constraint=False
-    )
+    execution = models.ForeignKey("rail_async_tasks.TaskExecution", on_delete=models.PROTECT)

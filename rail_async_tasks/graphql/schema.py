@@ -31,7 +31,7 @@ class TaskSchema(strawberry.Schema):
 
     def _create_execution_context(self, *args: Any, **kwargs: Any) -> ExecutionContext:
         context = super()._create_execution_context(*args, **kwargs)
-        context.__class__ = OneOperation
+        context.__class__ = OneOperation  # Strawberry has no place to say which class it makes
         return context
 
     def process_errors(

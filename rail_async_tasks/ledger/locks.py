@@ -28,7 +28,7 @@ def delay_after(looks: int) -> float:
 
 
 def unlocked(rows: QuerySet[M], *, to_delete: bool = False) -> QuerySet[M]:
-    """Locks the rows, without those that another transaction has locked. In a transaction.
+    """Locks the rows except those locked by another transaction. In a transaction.
 
     A database that can't skip locked rows returns all of them, and locks none.
     """

@@ -89,7 +89,7 @@ class Postponed:
             self._report(overdue)
 
     def end(self) -> None:
-        """Offers all once more, then gives up those that have a limit, before it is reached."""
+        """Offers all once more, then fails the operations with a limit before it is reached."""
         self._ending = True
         for waiting in self._waiting.values():
             if waiting.timer is not None:
@@ -109,7 +109,7 @@ class Postponed:
             self._report(overdue)
 
     def drop(self) -> list[Any]:
-        """Forgets all operations; returns those that the writer's thread does not have."""
+        """Forgets all operations; returns the ones outside the writer's thread."""
         dropped: list[Any] = []
         for waiting in self._waiting.values():
             if waiting.timer is not None:

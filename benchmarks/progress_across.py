@@ -19,7 +19,7 @@ async def ours(count: int, tasks: int) -> dict[str, float]:
     from benchmarks.tasks import tick
     from rail_async_tasks import service
     from rail_async_tasks.access import SYSTEM
-    from rail_async_tasks.runtime import host
+    from rail_async_tasks.hosting import process as host
 
     seen = 0
     with task_workers(1):

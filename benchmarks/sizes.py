@@ -45,8 +45,8 @@ async def rows() -> None:
     from django.db import connection
 
     from benchmarks.tasks import noop, settled
+    from rail_async_tasks.hosting import process as host
     from rail_async_tasks.models import TaskExecution
-    from rail_async_tasks.runtime import host
 
     table = TaskExecution._meta.db_table
     for _ in range(ROWS):
@@ -66,7 +66,7 @@ async def rows() -> None:
 async def jobs() -> None:
     """What waits in Redis, with no worker to take it."""
     from benchmarks.tasks import noop
-    from rail_async_tasks.runtime import host
+    from rail_async_tasks.hosting import process as host
 
     for _ in range(ROWS):
         await noop.aenqueue()
@@ -82,8 +82,8 @@ async def topics() -> None:
     """Watched tasks, each a channel of Redis."""
     from uuid import uuid4
 
-    from rail_async_tasks.events import task_topic
-    from rail_async_tasks.runtime import host
+    from rail_async_tasks.hosting import process as host
+    from rail_async_tasks.snapshot import task_topic
 
     await host.aruntime()
     await asyncio.sleep(0.5)
@@ -101,7 +101,7 @@ async def topics() -> None:
 async def connections() -> None:
     """Of a web process and a worker."""
     from benchmarks.tasks import noop
-    from rail_async_tasks.runtime import host
+    from rail_async_tasks.hosting import process as host
 
     with task_workers(1):
         await host.aruntime()

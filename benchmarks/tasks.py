@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from rail_async_tasks import task
-from rail_async_tasks.runtime import host
+from rail_async_tasks.hosting import process as host
 
 
 class Tally:

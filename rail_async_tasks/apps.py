@@ -18,7 +18,7 @@ class RailAsyncTasksConfig(AppConfig):
         from rail_async_tasks import backends, checks, observability, servers
         from rail_async_tasks.conf import read
         from rail_async_tasks.definition import autodiscover
-        from rail_async_tasks.runtime import brokers
+        from rail_async_tasks.runtime.claims import broker as brokers
         from rail_async_tasks.servers import first_request
 
         checks.register_checks()

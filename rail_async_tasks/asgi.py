@@ -120,7 +120,7 @@ async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
     For a router of the project's own: `ProtocolTypeRouter({..., "lifespan": lifespan})`.
     """
     from rail_async_tasks import servers
-    from rail_async_tasks.runtime import host
+    from rail_async_tasks.hosting import process as host
 
     if (probe := scope.get(PROBE)) is not None:
         probe.append(lifespan)

@@ -11,9 +11,9 @@ from asgiref.sync import async_to_sync
 
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.errors import BackendUnavailable, TaskCancelled, TaskFailed
-from rail_async_tasks.events import TaskSnapshot
-from rail_async_tasks.runtime.waits import waiting_for
+from rail_async_tasks.runtime.attempts.waits import waiting_for
 from rail_async_tasks.safe_logging import get_logger
+from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
 
 logger = get_logger("rail_async_tasks")
@@ -96,7 +96,7 @@ class TaskHandle:
         return self._outcome()
 
     def _warn_in_transaction(self) -> None:
-        from rail_async_tasks.runtime import host
+        from rail_async_tasks.hosting import process as host
 
         if host.ledger().in_transaction():
             logger.warning(

@@ -15,9 +15,9 @@ from django.views.decorators.http import require_safe
 
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import ConfigurationError
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.own_views import own_view
-from rail_async_tasks.runtime import host
 from rail_async_tasks.safe_logging import get_logger
 
 logger = get_logger("rail_async_tasks.health")

@@ -36,17 +36,18 @@ from rail_async_tasks.errors import (
     UnknownQueue,
     is_delay,
 )
-from rail_async_tasks.events import TaskSnapshot, owner_topic, task_topic
 from rail_async_tasks.hooks import contained
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id, parse_id
 from rail_async_tasks.ledger.locks import delay_after
-from rail_async_tasks.ledger.port import Ledger, NewExecution, Page, RowLocked
-from rail_async_tasks.runtime import host
+from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.ledger.records import NewExecution, Page, RowLocked
+from rail_async_tasks.ledger.snapshots import as_created
 from rail_async_tasks.runtime.admission import Entry, limits_for
-from rail_async_tasks.runtime.effective import effective
+from rail_async_tasks.runtime.attempts.options import effective
 from rail_async_tasks.runtime.observers import observers_for
-from rail_async_tasks.runtime.runtime import as_created
 from rail_async_tasks.runtime.unique import unique_key
+from rail_async_tasks.snapshot import TaskSnapshot, owner_topic, task_topic
 from rail_async_tasks.states import Status
 from rail_async_tasks.text import is_storable
 

@@ -55,7 +55,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def no_runtime_is_left() -> Iterator[None]:
     """Who has a runtime hosted in this process stops it: the next test would meet it."""
     yield
-    host = sys.modules.get("rail_async_tasks.runtime.host")
+    host = sys.modules.get("rail_async_tasks.hosting.process")
     assert host is None or host.hosted() is None, "The test has left its runtime: host.stop()."
 
 

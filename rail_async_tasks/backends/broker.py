@@ -15,12 +15,12 @@ from django.core.checks import CheckMessage
 
 from rail_async_tasks.backends.in_process import InProcessBackend
 from rail_async_tasks.backends.port import Capabilities
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import parse_id
-from rail_async_tasks.ledger.port import Dispatch
-from rail_async_tasks.runtime import host
-from rail_async_tasks.runtime.inbox import Inbox
+from rail_async_tasks.ledger.records import Dispatch
+from rail_async_tasks.runtime.attempts.threads import DaemonThreads
+from rail_async_tasks.runtime.claims.deliveries import Inbox
 from rail_async_tasks.runtime.runtime import Runtime
-from rail_async_tasks.runtime.threads import DaemonThreads
 from rail_async_tasks.safe_logging import get_logger
 
 logger = get_logger("rail_async_tasks.backends")

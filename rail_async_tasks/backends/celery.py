@@ -17,12 +17,12 @@ from typing import Any, Final
 
 from django.core.checks import CheckMessage, Error, Warning
 
-from rail_async_tasks.backends import pools
 from rail_async_tasks.backends.broker import ThreadedBrokerBackend
 from rail_async_tasks.backends.port import Capabilities
 from rail_async_tasks.conf import get_settings, import_from_setting
 from rail_async_tasks.errors import ConfigurationError
-from rail_async_tasks.ledger.port import Dispatch
+from rail_async_tasks.ledger.records import Dispatch
+from rail_async_tasks.workers import foreign as pools
 
 try:
     import click

@@ -21,14 +21,14 @@ from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Warning
 from django.db import close_old_connections, transaction
 
-from rail_async_tasks.backends import pools
 from rail_async_tasks.backends.broker import ThreadedBrokerBackend
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.definition import registry
 from rail_async_tasks.errors import ConfigurationError
-from rail_async_tasks.ledger.port import Dispatch
-from rail_async_tasks.runtime.runtime import queue_limits
+from rail_async_tasks.ledger.records import Dispatch
+from rail_async_tasks.queue_limits import queue_limits
 from rail_async_tasks.safe_logging import get_logger
+from rail_async_tasks.workers import foreign as pools
 
 try:
     import django_q  # noqa: F401 - its other modules need apps that are ready

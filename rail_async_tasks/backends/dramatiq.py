@@ -13,16 +13,16 @@ from typing import Any, Final
 
 from django.core.checks import CheckMessage, Error
 
-from rail_async_tasks.backends import pools
 from rail_async_tasks.backends.broker import ThreadedBrokerBackend
 from rail_async_tasks.backends.port import Capabilities
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.definition import registry
 from rail_async_tasks.errors import ConfigurationError
-from rail_async_tasks.ledger.port import Dispatch
-from rail_async_tasks.runtime.process import chain_signals
-from rail_async_tasks.runtime.runtime import queue_limits
+from rail_async_tasks.hosting.exit import chain_signals
+from rail_async_tasks.ledger.records import Dispatch
+from rail_async_tasks.queue_limits import queue_limits
 from rail_async_tasks.safe_logging import get_logger
+from rail_async_tasks.workers import foreign as pools
 
 try:
     import dramatiq

@@ -6,9 +6,9 @@ import asyncio
 from uuid import UUID
 
 from rail_async_tasks.backends.port import Capabilities
-from rail_async_tasks.events import TaskSnapshot
-from rail_async_tasks.ledger.port import Created, NewExecution
-from rail_async_tasks.runtime import host
+from rail_async_tasks.hosting import process as host
+from rail_async_tasks.ledger.records import Created, NewExecution
+from rail_async_tasks.snapshot import TaskSnapshot
 
 
 class InProcessBackend:

@@ -7,8 +7,8 @@ from uuid import UUID
 
 import msgspec
 
-from rail_async_tasks.events import TaskSnapshot
-from rail_async_tasks.ledger.port import Created, NewExecution
+from rail_async_tasks.ledger.records import Created, NewExecution
+from rail_async_tasks.snapshot import TaskSnapshot
 
 
 class Capabilities(msgspec.Struct, frozen=True):

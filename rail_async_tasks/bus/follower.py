@@ -7,10 +7,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 from uuid import UUID
 
-from rail_async_tasks.bus.trouble import Trouble
+from rail_async_tasks.backoff import Trouble
 from rail_async_tasks.bus.wire import News, applied
-from rail_async_tasks.events import TaskSnapshot, owner_of, task_id_of
 from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.snapshot import TaskSnapshot, owner_of, task_id_of
 from rail_async_tasks.text import describe
 
 # Executions of other processes whose latest state is remembered.

@@ -9,8 +9,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from rail_async_tasks.backoff import Trouble
 from rail_async_tasks.bus.link import Command, Describe, Link, Open
-from rail_async_tasks.bus.trouble import Trouble
 
 # A silent server is asked for a sign of life this often; one that gives none for so long is gone.
 # Together they are how long a connection that is dead on one side only goes unnoticed, in seconds.

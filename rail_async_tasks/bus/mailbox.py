@@ -6,7 +6,7 @@ import asyncio
 import threading
 from uuid import UUID
 
-from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.snapshot import TaskSnapshot
 
 
 class Mailbox:

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from uuid import UUID
 
 from rail_async_tasks.bus.mailbox import Mailbox
-from rail_async_tasks.events import TaskSnapshot, task_topic, topics
 from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.snapshot import TaskSnapshot, task_topic, topics
 
 # A snapshot for thousands of subscribers is handed out in slices, so that the loop that publishes
 # is not held for milliseconds (about 0.7 ms per thousand).

@@ -8,8 +8,8 @@ from typing import Protocol
 from uuid import UUID
 
 from rail_async_tasks.bus.mailbox import Mailbox
-from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.snapshot import TaskSnapshot
 
 
 class Bus(Protocol):

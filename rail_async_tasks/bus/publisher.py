@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
+from rail_async_tasks.backoff import Trouble
 from rail_async_tasks.bus.link import Command, Describe, Link, Open
 from rail_async_tasks.bus.outbox import Outbox, Parcel
-from rail_async_tasks.bus.trouble import Trouble
 from rail_async_tasks.bus.wire import encode
 
 # Executions whose news are sent in one write.

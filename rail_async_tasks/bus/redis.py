@@ -20,8 +20,8 @@ from rail_async_tasks.bus.outbox import Parcel
 from rail_async_tasks.bus.publisher import Publisher
 from rail_async_tasks.bus.wire import decode, news_of
 from rail_async_tasks.errors import ConfigurationError
-from rail_async_tasks.events import TaskSnapshot, topics
 from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.snapshot import TaskSnapshot, topics
 
 if TYPE_CHECKING:
     from redis.asyncio.connection import AbstractConnection

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.text import MAX_MESSAGE_BYTES, is_storable
 
 # No news are longer than this in bytes; in JSON a character of a text may take six.

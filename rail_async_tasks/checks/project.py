@@ -15,7 +15,7 @@ from rail_async_tasks.checks.databases import ledger_alias
 from rail_async_tasks.checks.settings import APP
 from rail_async_tasks.definition import registry
 from rail_async_tasks.errors import ConfigurationError, TaskDeclarationError
-from rail_async_tasks.runtime.schedule import Schedule
+from rail_async_tasks.runtime.upkeep.cron import Schedule
 
 
 def check_project(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:

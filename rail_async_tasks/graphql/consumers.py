@@ -34,7 +34,7 @@ from rail_async_tasks.graphql.frames import (
 )
 from rail_async_tasks.graphql.handshake import handshake_problem
 from rail_async_tasks.graphql.schema import get_schema
-from rail_async_tasks.runtime import host
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.servers import first_request
 

@@ -9,9 +9,9 @@ from typing import Any, cast
 from asgiref.sync import sync_to_async
 from strawberry.http.streaming import SSETransport
 
+from rail_async_tasks.db_connections import release_connections
 from rail_async_tasks.graphql.context import RequestContext
-from rail_async_tasks.ledger.connections import release_connections
-from rail_async_tasks.runtime import host
+from rail_async_tasks.hosting import process as host
 
 
 class EventStream(SSETransport):

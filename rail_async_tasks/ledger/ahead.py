@@ -13,7 +13,7 @@ from typing import Any, Final
 from django.db import connections, transaction
 from django.db.models import F, Q, QuerySet
 
-from rail_async_tasks.ledger.port import INLINE_HOLDER, LONGEST_DELAY_LATE, TOLERANCE
+from rail_async_tasks.ledger.records import INLINE_HOLDER, LONGEST_DELAY_LATE, TOLERANCE
 from rail_async_tasks.ledger.rows import clock, storable
 from rail_async_tasks.models import TaskExecution, TaskRuntime
 from rail_async_tasks.states import FINAL, WAITING, Status

@@ -7,9 +7,9 @@ from uuid import UUID
 
 import msgspec
 
-from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.port import Claimed, Created, NewExecution, Outcome, Settled
+from rail_async_tasks.ledger.records import Claimed, Created, NewExecution, Outcome, Settled
+from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
 
 

@@ -21,7 +21,7 @@ from rail_async_tasks.conf import get_settings
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger import audit
 from rail_async_tasks.ledger.locks import unlocked, update_unlocked
-from rail_async_tasks.ledger.port import Brought, Claimed, Dispatch, Wanted
+from rail_async_tasks.ledger.records import Brought, Claimed, Dispatch, Wanted
 from rail_async_tasks.ledger.rows import (
     clock,
     snapshot_of,

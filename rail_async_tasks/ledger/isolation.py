@@ -16,7 +16,7 @@ from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 from django.db import OperationalError, connections
 
-from rail_async_tasks.ledger.connections import dedicated_connection
+from rail_async_tasks.db_connections import dedicated_connection
 
 P = ParamSpec("P")
 T = TypeVar("T")

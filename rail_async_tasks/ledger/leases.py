@@ -16,9 +16,9 @@ from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import DurationField, ExpressionWrapper, F, QuerySet
 
-from rail_async_tasks.ledger.connections import dedicated_connection
+from rail_async_tasks.db_connections import dedicated_connection
 from rail_async_tasks.ledger.locks import unlocked, update_unlocked
-from rail_async_tasks.ledger.port import INLINE_HOLDER, INLINE_SECONDS
+from rail_async_tasks.ledger.records import INLINE_HOLDER, INLINE_SECONDS
 from rail_async_tasks.ledger.rows import now
 from rail_async_tasks.models import TaskExecution, TaskRuntime
 from rail_async_tasks.states import Status

@@ -16,14 +16,13 @@ from uuid import UUID
 
 import msgspec
 
-from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.port import (
+from rail_async_tasks.ledger.port import ClaimPlan
+from rail_async_tasks.ledger.records import (
     LONGEST_DELAY_LATE,
     TOLERANCE,
     Cancelled,
     Claimed,
-    ClaimPlan,
     Created,
     Disposal,
     Due,
@@ -38,6 +37,7 @@ from rail_async_tasks.ledger.port import (
     Settled,
     WriterState,
 )
+from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import FINAL, UNFINISHED, WAITING, Status, settle
 
 _replace = msgspec.structs.replace

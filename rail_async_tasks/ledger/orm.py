@@ -41,7 +41,6 @@ from django.db.models import (
 
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import BackendUnavailable
-from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger import ahead, audit
 from rail_async_tasks.ledger.dispatches import OrmDispatches
@@ -54,11 +53,11 @@ from rail_async_tasks.ledger.locks import (
     update_unlocked,
     without_waiting,
 )
-from rail_async_tasks.ledger.port import (
+from rail_async_tasks.ledger.port import ClaimPlan
+from rail_async_tasks.ledger.records import (
     TOLERANCE,
     Cancelled,
     Claimed,
-    ClaimPlan,
     Created,
     Disposal,
     Due,
@@ -95,6 +94,7 @@ from rail_async_tasks.ledger.session import (
 )
 from rail_async_tasks.ledger.writer import Writer
 from rail_async_tasks.models import TaskEvent, TaskExecution, TaskRuntime, TaskSchedule
+from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import FINAL, UNFINISHED, WAITING, Status
 
 T = TypeVar("T")

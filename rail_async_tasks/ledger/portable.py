@@ -21,10 +21,9 @@ from django.db import IntegrityError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F, Min, QuerySet, TextField, Value
 
-from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ledger import audit
 from rail_async_tasks.ledger.locks import unlocked, without_waiting
-from rail_async_tasks.ledger.port import (
+from rail_async_tasks.ledger.records import (
     Claimed,
     Created,
     Lane,
@@ -44,6 +43,7 @@ from rail_async_tasks.ledger.rows import (
 from rail_async_tasks.ledger.session import Batch, Claim, Cursor
 from rail_async_tasks.ledger.sql import LOST
 from rail_async_tasks.models import TaskEvent, TaskExecution
+from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import FINAL, WAITING, Status, settle
 
 # What one INSERT may hold: a server refuses packets of a size that it was given, 16 MiB or so.

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from rail_async_tasks.ledger.locks import FIRST_DELAY, delay_after
-from rail_async_tasks.ledger.port import RowLocked
+from rail_async_tasks.ledger.records import RowLocked
 
 # An operation that is alone in its transaction costs the writer a few milliseconds each time.
 # Each one that waits adds so many seconds to the delay of all: a fifth of the thread's time.

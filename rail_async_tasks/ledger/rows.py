@@ -11,8 +11,8 @@ from django.db.models import DateTimeField, Expression, Q, QuerySet, Value
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.models import TaskExecution
+from rail_async_tasks.snapshot import TaskSnapshot
 
 
 @overload

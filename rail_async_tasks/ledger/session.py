@@ -19,17 +19,12 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
 from rail_async_tasks.conf import get_settings
-from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.db_connections import DriverCursor, dedicated_connection, is_passing
 from rail_async_tasks.ledger import audit
-from rail_async_tasks.ledger.connections import (
-    DriverCursor,
-    dedicated_connection,
-    is_passing,
-)
 from rail_async_tasks.ledger.locks import is_lock_refusal
-from rail_async_tasks.ledger.port import (
+from rail_async_tasks.ledger.port import ClaimPlan
+from rail_async_tasks.ledger.records import (
     Claimed,
-    ClaimPlan,
     Created,
     Due,
     Lane,
@@ -44,6 +39,7 @@ from rail_async_tasks.ledger.sql import DIALECTS, Dialect
 from rail_async_tasks.ledger.writer import AGAIN, ONCE
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.safe_logging import get_logger
+from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import WAITING, Status, settle
 
 logger = get_logger("rail_async_tasks.ledger")

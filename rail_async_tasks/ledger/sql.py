@@ -18,11 +18,11 @@ import msgspec
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from rail_async_tasks.codec.json_numbers import without_exponents
-from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ledger.locks import POSTGRESQL_NO_WAIT
-from rail_async_tasks.ledger.port import Lane, NewExecution, Outcome, Recovery
+from rail_async_tasks.ledger.records import Lane, NewExecution, Outcome, Recovery
 from rail_async_tasks.ledger.rows import in_utc, storable
 from rail_async_tasks.models import TaskEvent, TaskExecution
+from rail_async_tasks.snapshot import TaskSnapshot
 
 TABLE = TaskExecution._meta.db_table
 EVENTS = TaskEvent._meta.db_table

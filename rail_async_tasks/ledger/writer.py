@@ -28,8 +28,8 @@ from typing import Any, Final, Protocol
 from django.db import InterfaceError
 
 from rail_async_tasks.hooks import as_error
-from rail_async_tasks.ledger.port import OnFault, WriterState
 from rail_async_tasks.ledger.postponed import Postponed
+from rail_async_tasks.ledger.records import OnFault, WriterState
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.vital import make_vital
 

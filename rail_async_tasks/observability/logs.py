@@ -10,8 +10,8 @@ import logging
 from typing import Any
 
 from rail_async_tasks.conf import TaskSettings
-from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.safe_logging import get_logger
+from rail_async_tasks.snapshot import TaskSnapshot
 
 logger = get_logger("rail_async_tasks.tasks")
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.definition import registry
 from rail_async_tasks.errors import ConfigurationError
-from rail_async_tasks.events import TaskSnapshot
-from rail_async_tasks.runtime import host
+from rail_async_tasks.hosting import process as host
+from rail_async_tasks.snapshot import TaskSnapshot
 
 try:
     import prometheus_client as prometheus

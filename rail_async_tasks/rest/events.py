@@ -19,10 +19,10 @@ from django.http.response import HttpResponseBase
 
 from rail_async_tasks import service
 from rail_async_tasks.access import Viewer
-from rail_async_tasks.events import TaskSnapshot
-from rail_async_tasks.ledger.connections import release_connections
+from rail_async_tasks.db_connections import release_connections
 from rail_async_tasks.rest.parameters import last_version
 from rail_async_tasks.rest.render import render_task
+from rail_async_tasks.snapshot import TaskSnapshot
 
 # Below the 30 and 60 seconds after which proxies close what is silent.
 KEEP_ALIVE_SECONDS: Final = 15.0

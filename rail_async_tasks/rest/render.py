@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import ErrorCode, Status
 
 Schema = dict[str, Any]

@@ -17,11 +17,11 @@ from uuid import UUID
 from asgiref.sync import async_to_sync
 
 from rail_async_tasks.conf import TaskSettings, import_from_setting
-from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.hooks import is_async
-from rail_async_tasks.runtime.lanes import OrmLane, Seat
-from rail_async_tasks.runtime.threads import DaemonThreads, leaving_nothing
+from rail_async_tasks.runtime.attempts.lanes import OrmLane, Seat
+from rail_async_tasks.runtime.attempts.threads import DaemonThreads, leaving_nothing
 from rail_async_tasks.safe_logging import get_logger
+from rail_async_tasks.snapshot import TaskSnapshot
 
 if TYPE_CHECKING:
     from rail_async_tasks.ledger.port import Ledger

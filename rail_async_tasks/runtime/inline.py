@@ -15,17 +15,18 @@ from rail_async_tasks.bus.port import Bus
 from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.definition import Registry, TaskDefinition
 from rail_async_tasks.errors import TaskCancelled
-from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.port import INLINE_HOLDER, Claimed, Ledger, NewExecution, Progress
-from rail_async_tasks.runtime import verdict as verdicts
-from rail_async_tasks.runtime.context import ExecutionContext, Info, TaskContext, load_user
-from rail_async_tasks.runtime.effective import effective, terms
+from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.ledger.records import INLINE_HOLDER, Claimed, NewExecution, Progress
+from rail_async_tasks.ledger.snapshots import as_created, as_settled
+from rail_async_tasks.runtime.attempts import outcomes as verdicts
+from rail_async_tasks.runtime.attempts.context import ExecutionContext, Info, TaskContext, load_user
+from rail_async_tasks.runtime.attempts.leftovers import as_found
+from rail_async_tasks.runtime.attempts.options import effective, terms
+from rail_async_tasks.runtime.attempts.outcomes import Terms, Verdict
 from rail_async_tasks.runtime.failures import call_here, find_callback, log_failure
-from rail_async_tasks.runtime.leftovers import as_found
 from rail_async_tasks.runtime.observers import observers_for
-from rail_async_tasks.runtime.runtime import as_created, as_settled
-from rail_async_tasks.runtime.verdict import Terms, Verdict
+from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
 from rail_async_tasks.text import MAX_MESSAGE_BYTES, clean
 

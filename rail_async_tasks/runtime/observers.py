@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable
 from typing import Protocol, TypeAlias
 
 from rail_async_tasks.conf import TaskSettings
-from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.hooks import asks_to_end
 from rail_async_tasks.safe_logging import get_logger
+from rail_async_tasks.snapshot import TaskSnapshot
 
 logger = get_logger("rail_async_tasks.observers")
 

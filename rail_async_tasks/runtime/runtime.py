@@ -19,13 +19,12 @@ from rail_async_tasks.bus.port import Bus
 from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.definition import Registry, TaskDefinition
 from rail_async_tasks.errors import BackendUnavailable
-from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.port import (
+from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.ledger.records import (
     Claimed,
     Created,
     Held,
-    Ledger,
     NewExecution,
     Outcome,
     Progress,
@@ -33,29 +32,32 @@ from rail_async_tasks.ledger.port import (
     RowLocked,
     Settled,
 )
-from rail_async_tasks.runtime import verdict as verdicts
+from rail_async_tasks.ledger.snapshots import as_created, as_settled
+from rail_async_tasks.queue_limits import queue_limits
 from rail_async_tasks.runtime.admission import Admission
-from rail_async_tasks.runtime.attempt import Attempt
-from rail_async_tasks.runtime.body_tasks import BodyTasks
-from rail_async_tasks.runtime.brokers import Broker
-from rail_async_tasks.runtime.cleanup import Cleaner
-from rail_async_tasks.runtime.cron import Cron
-from rail_async_tasks.runtime.dispatcher import Dispatcher
-from rail_async_tasks.runtime.effective import effective, terms
+from rail_async_tasks.runtime.attempts import outcomes as verdicts
+from rail_async_tasks.runtime.attempts.attempt import Attempt
+from rail_async_tasks.runtime.attempts.body_tasks import BodyTasks
+from rail_async_tasks.runtime.attempts.lanes import OrmLanes
+from rail_async_tasks.runtime.attempts.options import effective, terms
+from rail_async_tasks.runtime.attempts.outcomes import Interruption, Terms
+from rail_async_tasks.runtime.attempts.threads import DaemonThreads
+from rail_async_tasks.runtime.attempts.waits import Waits
+from rail_async_tasks.runtime.claims.broker import Broker
+from rail_async_tasks.runtime.claims.broker_dispatcher import Sender
+from rail_async_tasks.runtime.claims.deliveries import Inbox
+from rail_async_tasks.runtime.claims.local_dispatcher import Dispatcher
+from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.failures import FailureCallbacks, hold_of
-from rail_async_tasks.runtime.inbox import Inbox
-from rail_async_tasks.runtime.lanes import OrmLanes
-from rail_async_tasks.runtime.lease import Lease
 from rail_async_tasks.runtime.observers import observers_for
-from rail_async_tasks.runtime.sender import Sender
-from rail_async_tasks.runtime.slots import QueueLimits, Slots
-from rail_async_tasks.runtime.supervision import is_of_row, supervise
-from rail_async_tasks.runtime.sweeper import Sweeper
-from rail_async_tasks.runtime.threads import DaemonThreads
-from rail_async_tasks.runtime.verdict import Interruption, Terms
-from rail_async_tasks.runtime.waits import Waits
-from rail_async_tasks.runtime.watchdog import Watchdog
+from rail_async_tasks.runtime.upkeep.cleanup import Cleaner
+from rail_async_tasks.runtime.upkeep.lease import Lease
+from rail_async_tasks.runtime.upkeep.reconciler import Sweeper
+from rail_async_tasks.runtime.upkeep.scheduler import Cron
+from rail_async_tasks.runtime.upkeep.supervision import is_of_row, supervise
+from rail_async_tasks.runtime.upkeep.watchdog import Watchdog
 from rail_async_tasks.safe_logging import get_logger
+from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
 
 logger = get_logger("rail_async_tasks.runtime")
@@ -852,55 +854,3 @@ def held_up() -> BackendUnavailable:
         "The task could not be stored: another transaction has held its unique key for too long."
         " Try again once that transaction has ended."
     )
-
-
-def as_created(new: NewExecution, created: Created) -> TaskSnapshot:
-    """The execution at its creation: pending, whatever happened in the same commit."""
-    return TaskSnapshot(
-        id=new.id,
-        name=new.name,
-        status=Status.PENDING,
-        queue=new.queue,
-        priority=new.priority,
-        created_at=created.at,
-        updated_at=created.at,
-        max_retries=new.max_retries,
-        owner_id=new.owner_id,
-        tenant_id=new.tenant_id,
-        parent_id=new.parent_id,
-        run_after=created.run_after,
-    )
-
-
-def as_settled(before: TaskSnapshot, outcome: Outcome, settled: Settled) -> TaskSnapshot:
-    """The execution after an accepted outcome, as a reader of the row would find it."""
-    status = settled.status
-    cancelled = status is Status.CANCELLED
-    return msgspec.structs.replace(
-        before,
-        status=status,
-        seq=settled.seq,
-        step=0,
-        progress=100 if status is Status.COMPLETED else outcome.progress,
-        progress_message=outcome.progress_message,
-        result=None if outcome.result is None else msgspec.json.decode(outcome.result),
-        error=None if cancelled else outcome.error,
-        error_code="cancelled" if cancelled else outcome.error_code,
-        retry_count=before.retry_count + (outcome.retried if status is Status.RETRYING else 0),
-        cancel_requested=settled.cancel_requested,
-        updated_at=settled.at,
-        run_after=settled.run_after,
-        completed_at=None if status is Status.RETRYING else settled.at,
-        expires_at=settled.expires_at,
-    )
-
-
-def queue_limits(settings: TaskSettings, registry: Registry) -> list[QueueLimits]:
-    """The queues of the settings, and those that only a declaration names, with default options."""
-    limits = {
-        name: QueueLimits(name, queue.priority, queue.concurrency)
-        for name, queue in settings.queues.items()
-    }
-    for name in registry.queues():
-        limits.setdefault(name, QueueLimits(name))
-    return list(limits.values())

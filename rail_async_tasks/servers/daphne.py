@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import ConfigurationError
-from rail_async_tasks.runtime import host
-from rail_async_tasks.runtime.process import chain_signals
+from rail_async_tasks.hosting import process as host
+from rail_async_tasks.hosting.exit import chain_signals
 from rail_async_tasks.safe_logging import get_logger
 
 logger = get_logger("rail_async_tasks.servers")

@@ -15,7 +15,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
-from rail_async_tasks.runtime import host
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.safe_logging import get_logger
 
 logger = get_logger("rail_async_tasks.servers")

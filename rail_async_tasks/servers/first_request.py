@@ -17,7 +17,7 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.core.signals import request_started
 
 from rail_async_tasks.conf import get_settings
-from rail_async_tasks.runtime import host
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.servers import watch
 

@@ -14,7 +14,7 @@ import sys
 import threading
 from typing import Any
 
-from rail_async_tasks.runtime import host
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.servers import ending
 
 

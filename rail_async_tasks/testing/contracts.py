@@ -30,11 +30,11 @@ from rail_async_tasks.access import SYSTEM, Viewer
 from rail_async_tasks.backends import get_backend
 from rail_async_tasks.backends.broker import BrokerBackend
 from rail_async_tasks.conf import TaskSettings, get_settings
-from rail_async_tasks.events import TaskSnapshot, owner_topic
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.port import Dispatch
+from rail_async_tasks.ledger.records import Dispatch
 from rail_async_tasks.models import TaskExecution, TaskRuntime
-from rail_async_tasks.runtime import host
+from rail_async_tasks.snapshot import TaskSnapshot, owner_topic
 from rail_async_tasks.testing import tasks
 from rail_async_tasks.testing.worker import WorkerProcess
 

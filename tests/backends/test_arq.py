@@ -26,16 +26,18 @@ from django.utils import timezone
 
 from rail_async_tasks import Task, backends, service, task
 from rail_async_tasks.access import SYSTEM
-from rail_async_tasks.backends.arq import ArqBackend, deserialize, library, serialize, worker
+from rail_async_tasks.backends.arq import ArqBackend, deserialize, library, serialize
 from rail_async_tasks.backends.arq.backend import library as find_library
 from rail_async_tasks.backends.arq.keys import EXECUTE, queue_key
 from rail_async_tasks.backends.arq.scripts import CLAIM
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import ConfigurationError
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.models import TaskExecution
-from rail_async_tasks.runtime import host, sender
-from rail_async_tasks.runtime.slots import QueueLimits
+from rail_async_tasks.queue_limits import QueueLimits
+from rail_async_tasks.runtime.claims import broker_dispatcher as sender
+from rail_async_tasks.workers.arq import worker
 from tests.acceptance.server import ROOT
 from tests.conftest import unavailable
 from tests.integration.conftest import (  # noqa: F401 (fixtures)

@@ -27,7 +27,7 @@ from rail_async_tasks.backends import celery as backend
 from rail_async_tasks.backends import celery_redis
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.port import Dispatch
+from rail_async_tasks.ledger.records import Dispatch
 from rail_async_tasks.models import TaskExecution
 from tests.acceptance.client import PATIENCE
 from tests.backends.kinds import KINDS

@@ -30,7 +30,7 @@ from rail_async_tasks.backends.dramatiq import (
 )
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.port import Dispatch
+from rail_async_tasks.ledger.records import Dispatch
 from tests.backends.kinds import KINDS
 from tests.backends.lone import leave, lone_world, signal_all, until, until_it_is, until_said
 from tests.backends.world import World
@@ -262,7 +262,7 @@ def test_a_delivery_never_fails(caplog: pytest.LogCaptureFixture, monkeypatch: A
     def fails(_: Any) -> None:
         raise RuntimeError("the database is away")
 
-    monkeypatch.setattr("rail_async_tasks.backends.pools.deliver", fails)
+    monkeypatch.setattr("rail_async_tasks.workers.foreign.deliver", fails)
     with caplog.at_level(logging.ERROR):
         execute(str(new_id()))
     assert "the database is away" in caplog.text

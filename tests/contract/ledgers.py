@@ -10,20 +10,20 @@ from uuid import UUID
 import msgspec
 from asgiref.sync import sync_to_async
 
-from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.port import (
+from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.ledger.records import (
     Cancelled,
     Claimed,
     Created,
     Due,
     Lane,
-    Ledger,
     NewExecution,
     Outcome,
     Progress,
     Settled,
 )
+from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
 
 T = TypeVar("T")

@@ -14,10 +14,10 @@ from asgiref.sync import sync_to_async
 from django.db import DatabaseError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
+from rail_async_tasks.db_connections import DriverCursor
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.connections import DriverCursor
 from rail_async_tasks.ledger.orm import OrmLedger
-from rail_async_tasks.ledger.port import Claimed, Lane, Recovery
+from rail_async_tasks.ledger.records import Claimed, Lane, Recovery
 from rail_async_tasks.ledger.sql import EVENTS
 from rail_async_tasks.models import TaskEvent, TaskExecution
 from rail_async_tasks.states import Status

@@ -15,10 +15,10 @@ from django.db.models import F
 
 from rail_async_tasks.ids import first_id_at, new_id
 from rail_async_tasks.ledger.memory import MemoryLedger
-from rail_async_tasks.ledger.port import INLINE_HOLDER, Page
+from rail_async_tasks.ledger.records import INLINE_HOLDER, Page
 from rail_async_tasks.models import TaskExecution, TaskRuntime, TaskSchedule
-from rail_async_tasks.runtime import lease
-from rail_async_tasks.runtime.lease import Lease
+from rail_async_tasks.runtime.upkeep import lease
+from rail_async_tasks.runtime.upkeep.lease import Lease
 from rail_async_tasks.states import Status
 from tests.contract.conftest import ON_SQL
 from tests.contract.ledgers import Kit, new_execution

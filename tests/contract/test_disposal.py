@@ -12,7 +12,7 @@ from asgiref.sync import sync_to_async
 from django.db import connection, transaction
 
 from rail_async_tasks.ledger.memory import MemoryLedger
-from rail_async_tasks.ledger.port import Disposal, Page
+from rail_async_tasks.ledger.records import Disposal, Page
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.states import FINAL, UNFINISHED, Status
 from tests.accounts.models import Receipt

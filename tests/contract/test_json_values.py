@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rail_async_tasks.codec import ArgumentsCodec, encode_result
+from rail_async_tasks.ledger.snapshots import as_settled
 from rail_async_tasks.models import TaskExecution
-from rail_async_tasks.runtime.runtime import as_settled
 from rail_async_tasks.states import Status
 from tests.contract.conftest import ON_POSTGRES
 from tests.contract.json_values import CORNERS, nested, same, values

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.port import Claimed
-from rail_async_tasks.runtime.runtime import as_created, as_settled
+from rail_async_tasks.ledger.records import Claimed
+from rail_async_tasks.ledger.snapshots import as_created, as_settled
+from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import FINAL, WAITING, Status
 from tests.contract.ledgers import Kit, claimed_at_birth, differing, new_execution, outcome_of
 

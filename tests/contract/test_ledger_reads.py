@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.port import Page
+from rail_async_tasks.ledger.records import Page
 from rail_async_tasks.states import Status
 from tests.contract.ledgers import Kit
 

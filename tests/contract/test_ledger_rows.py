@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.port import Claimed, Lane
+from rail_async_tasks.ledger.records import Claimed, Lane
 from rail_async_tasks.states import Status
 from tests.contract.ledgers import Kit, Lanes, answer, claimed_at_birth, new_execution
 

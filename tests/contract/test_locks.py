@@ -20,7 +20,8 @@ from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger import session
 from rail_async_tasks.ledger.leases import OrmLeases
 from rail_async_tasks.ledger.orm import OrmLedger
-from rail_async_tasks.ledger.port import Created, Dispatches, Lane, Recovery, RowLocked, Wanted
+from rail_async_tasks.ledger.records import Created, Lane, Recovery, RowLocked, Wanted
+from rail_async_tasks.ledger.upkeep import Dispatches
 from rail_async_tasks.models import TaskExecution, TaskRuntime
 from rail_async_tasks.states import Status
 from tests.contract.conftest import ON_MARIADB, ON_POSTGRES

@@ -15,11 +15,11 @@ from django.core.management import call_command
 from django.db import connection, connections
 from django.db.backends.base.features import BaseDatabaseFeatures
 
+from rail_async_tasks.db_connections import is_passing
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger import portable
-from rail_async_tasks.ledger.connections import is_passing
 from rail_async_tasks.ledger.orm import OrmLedger
-from rail_async_tasks.ledger.port import Lane, Page, Recovery
+from rail_async_tasks.ledger.records import Lane, Page, Recovery
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.states import Status
 from tests.contract.conftest import ON_MARIADB

@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger import sql
 from rail_async_tasks.ledger.orm import OrmLedger
-from rail_async_tasks.ledger.port import Lane, NewExecution, Outcome, Progress, Recovery
+from rail_async_tasks.ledger.records import Lane, NewExecution, Outcome, Progress, Recovery
 from rail_async_tasks.ledger.session import Claim, Create, Keep, Recover, Settle, WriterSession
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.states import FINAL, Status

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rail_async_tasks.runtime import host
+from rail_async_tasks.hosting import process as host
 from tests.graphql import shop
 
 Configure = Callable[..., None]

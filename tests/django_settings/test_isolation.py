@@ -17,10 +17,10 @@ from psycopg import IsolationLevel
 
 from rail_async_tasks import Retry, service, task
 from rail_async_tasks.access import SYSTEM
-from rail_async_tasks.ledger.connections import DriverCursor, dedicated_connection
+from rail_async_tasks.db_connections import DriverCursor, dedicated_connection
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ledger.orm import OrmLedger
 from rail_async_tasks.models import TaskExecution
-from rail_async_tasks.runtime import host
 from tests.contract.ledgers import new_execution
 from tests.django_settings.conftest import Configure
 from tests.services.databases import forget_connections

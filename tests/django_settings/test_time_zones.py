@@ -19,9 +19,9 @@ from django.utils import timezone as django_timezone
 
 from rail_async_tasks import InvalidArguments, Retry, task
 from rail_async_tasks.access import SYSTEM
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ledger.rows import in_utc
 from rail_async_tasks.models import TaskExecution, TaskSchedule
-from rail_async_tasks.runtime import host
 from rail_async_tasks.service import watch
 from tests.contract.ledgers import new_execution
 from tests.django_settings.conftest import Configure

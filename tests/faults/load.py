@@ -87,7 +87,7 @@ AT_REST: Final = {"connections": 1.0, "threads": 4.0, "files": 3.0, "asyncio_tas
 MEMORY: Final = (0.05, 2.0)
 # One for each attempt that runs; a few that have just ended may be counted too.
 MOST_WORKERS: Final = 2 * (100 + 4)
-WORKER: Final = "rail_async_tasks.runtime.body_tasks._run"
+WORKER: Final = "rail_async_tasks.runtime.attempts.body_tasks._run"
 
 
 @dataclass

@@ -18,8 +18,8 @@ from websockets.exceptions import ConnectionClosed
 
 from rail_async_tasks.graphql.context import RequestContext
 from rail_async_tasks.graphql.streams import without_farewell
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.models import TaskExecution, TaskRuntime
-from rail_async_tasks.runtime import host
 from tests.acceptance.client import FINAL, FOLLOW, Client, Event, subscribe
 from tests.acceptance.server import Server
 from tests.faults.fleet import EXIT, Fleet, forms, gone, held, on, report, rows, spread, until_final

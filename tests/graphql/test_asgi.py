@@ -13,7 +13,7 @@ from django.urls import include, path
 
 from rail_async_tasks import asgi
 from rail_async_tasks.graphql.views import TaskGraphQLView
-from rail_async_tasks.runtime import host
+from rail_async_tasks.hosting import process as host
 
 
 class Urls:

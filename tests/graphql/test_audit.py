@@ -57,7 +57,7 @@ async def test_who_cancels_is_not_who_owns(
     api: Api, configure: Configure, database: object, edge: str
 ) -> None:
     """A superuser cancels somebody's task."""
-    from rail_async_tasks.runtime import host
+    from rail_async_tasks.hosting import process as host
 
     configure(audit_enabled=True)
     try:

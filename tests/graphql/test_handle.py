@@ -26,9 +26,9 @@ from rail_async_tasks import (
     TaskNotFound,
     service,
 )
-from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.service import EnqueueOptions
+from rail_async_tasks.snapshot import TaskSnapshot
 from tests.graphql import shop
 from tests.graphql.conftest import Configure
 
@@ -211,7 +211,7 @@ async def test_waiting_does_not_block_a_loop() -> None:
 async def test_a_real_task_is_waited_for(configure: Configure, database: object) -> None:
     """Started on a loop and awaited there, and waited for from a thread meanwhile."""
     configure(backend="asyncio")
-    from rail_async_tasks.runtime import host
+    from rail_async_tasks.hosting import process as host
 
     try:
         handle = await shop.climb.aenqueue(steps=3, pause=0.05)

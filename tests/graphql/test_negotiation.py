@@ -12,7 +12,7 @@ from django.test import Client
 from rail_async_tasks import service
 from rail_async_tasks.graphql.schema import TaskSchema
 from rail_async_tasks.graphql.views import TaskGraphQLView
-from rail_async_tasks.runtime import host
+from rail_async_tasks.hosting import process as host
 from tests.graphql.conftest import Api, Configure
 
 URQL = (

@@ -19,10 +19,10 @@ from django.test import Client
 
 from rail_async_tasks import service
 from rail_async_tasks.asgi import get_asgi_application
-from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.graphql import consumers, frames
 from rail_async_tasks.graphql.consumers import TaskGraphQLConsumer
 from rail_async_tasks.ids import new_id
+from rail_async_tasks.snapshot import TaskSnapshot
 from tests.graphql.conftest import Configure
 
 ONE_DATABASE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)

@@ -18,7 +18,7 @@ import pytest
 from django.test.utils import override_settings
 
 from rail_async_tasks.definition import registry
-from rail_async_tasks.runtime import host
+from rail_async_tasks.hosting import process as host
 from tests.services.databases import default_database, empty_tables, forget_connections
 
 Configure = Callable[..., None]

@@ -10,9 +10,10 @@ from asgiref.sync import sync_to_async
 
 from rail_async_tasks import Task, errors, service, task
 from rail_async_tasks.access import SYSTEM, Viewer
-from rail_async_tasks.events import TaskSnapshot
-from rail_async_tasks.runtime import admission, host
+from rail_async_tasks.hosting import process as host
+from rail_async_tasks.runtime import admission
 from rail_async_tasks.service import EnqueueOptions
+from rail_async_tasks.snapshot import TaskSnapshot
 from tests.integration.conftest import Configure
 from tests.integration.waiting import until
 

@@ -17,7 +17,7 @@ from django.db import connection, connections
 from django.utils import timezone
 
 from rail_async_tasks import Fail, Retry, TaskFailed, task
-from rail_async_tasks.runtime import host
+from rail_async_tasks.hosting import process as host
 from tests.integration.conftest import Configure, in_memory, on_databases
 from tests.integration.waiting import PATIENCE, final, until, until_status
 

@@ -13,11 +13,12 @@ from django.utils import timezone
 
 from rail_async_tasks import Task, service, task
 from rail_async_tasks.access import SYSTEM, Viewer
+from rail_async_tasks.db_connections import DriverCursor
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger import session
-from rail_async_tasks.ledger.connections import DriverCursor
 from rail_async_tasks.models import TaskEvent, TaskExecution, TaskRuntime
-from rail_async_tasks.runtime import cleanup, host
+from rail_async_tasks.runtime.upkeep import cleanup
 from rail_async_tasks.service import EnqueueOptions
 from tests.integration.conftest import Configure, on_databases
 from tests.integration.waiting import final, until

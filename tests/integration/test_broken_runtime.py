@@ -8,8 +8,8 @@ import logging
 import pytest
 
 from rail_async_tasks import task
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.models import TaskExecution, TaskRuntime
-from rail_async_tasks.runtime import host
 from rail_async_tasks.states import UNFINISHED
 from tests.integration.conftest import Configure, on_databases
 from tests.integration.waiting import until

@@ -15,9 +15,11 @@ from asgiref.sync import sync_to_async
 from rail_async_tasks import RateLimited, task
 from rail_async_tasks.access import Viewer
 from rail_async_tasks.handle import TaskHandle
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ledger.memory import MemoryLedger
 from rail_async_tasks.models import TaskExecution, TaskSchedule
-from rail_async_tasks.runtime import cron, host, sweeper
+from rail_async_tasks.runtime.upkeep import reconciler as sweeper
+from rail_async_tasks.runtime.upkeep import scheduler as cron
 from tests.integration.conftest import Configure, on_databases
 from tests.integration.test_cron_errors import Often
 from tests.integration.waiting import final, until

@@ -19,9 +19,10 @@ from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.bus.memory import MemoryBus
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.definition import registry
-from rail_async_tasks.runtime import cron, host
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.runtime.runtime import Runtime
-from rail_async_tasks.runtime.schedule import Schedule
+from rail_async_tasks.runtime.upkeep import scheduler as cron
+from rail_async_tasks.runtime.upkeep.cron import Schedule
 from tests.integration.conftest import Configure, on_databases
 from tests.integration.waiting import until
 

@@ -13,15 +13,17 @@ import pytest
 from cryptography.fernet import Fernet
 from django.test import AsyncClient
 
+from rail_async_tasks import backoff as trouble
 from rail_async_tasks import task
-from rail_async_tasks.bus import trouble
 from rail_async_tasks.definition import TaskDefinition
-from rail_async_tasks.runtime import cron, host, sweeper
-from rail_async_tasks.runtime.cleanup import Cleaner
-from rail_async_tasks.runtime.cron import Cron
-from rail_async_tasks.runtime.dispatcher import Dispatcher
+from rail_async_tasks.hosting import process as host
+from rail_async_tasks.runtime.claims.local_dispatcher import Dispatcher
 from rail_async_tasks.runtime.runtime import Runtime
-from rail_async_tasks.runtime.sweeper import Sweeper
+from rail_async_tasks.runtime.upkeep import reconciler as sweeper
+from rail_async_tasks.runtime.upkeep import scheduler as cron
+from rail_async_tasks.runtime.upkeep.cleanup import Cleaner
+from rail_async_tasks.runtime.upkeep.reconciler import Sweeper
+from rail_async_tasks.runtime.upkeep.scheduler import Cron
 from tests.integration.conftest import Configure, in_memory, on_databases
 from tests.integration.test_cron import EveryHalfSecond
 from tests.integration.waiting import PATIENCE, until

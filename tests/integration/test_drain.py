@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from rail_async_tasks import task
-from rail_async_tasks.runtime import host, runtime
+from rail_async_tasks.hosting import process as host
+from rail_async_tasks.runtime import runtime
 from tests.integration.conftest import Configure, in_memory
 from tests.integration.waiting import until, until_status
 

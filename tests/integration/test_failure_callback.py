@@ -15,9 +15,11 @@ from asgiref.sync import sync_to_async
 
 from rail_async_tasks import Fail, Task, service, task
 from rail_async_tasks.access import SYSTEM
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.models import TaskExecution
-from rail_async_tasks.runtime import failures, host, sweeper
-from rail_async_tasks.runtime.cleanup import Disposal
+from rail_async_tasks.runtime import failures
+from rail_async_tasks.runtime.upkeep import reconciler as sweeper
+from rail_async_tasks.runtime.upkeep.cleanup import Disposal
 from tests.integration.conftest import Configure, on_databases
 from tests.integration.waiting import final, until
 

@@ -23,11 +23,13 @@ from rail_async_tasks.bus.memory import MemoryBus
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.definition import registry
 from rail_async_tasks.errors import ConfigurationError
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.orm import OrmLedger
 from rail_async_tasks.models import TaskExecution, TaskRuntime
-from rail_async_tasks.runtime import failures, host, sweeper
+from rail_async_tasks.runtime import failures
 from rail_async_tasks.runtime.runtime import Runtime
+from rail_async_tasks.runtime.upkeep import reconciler as sweeper
 from tests.integration.conftest import Configure, on_databases
 from tests.integration.test_failure_callback import failing, no_mark_is_left, open_marks
 from tests.integration.waiting import final, until

@@ -17,7 +17,7 @@ from django.test import AsyncClient, Client, RequestFactory
 
 from rail_async_tasks import asgi
 from rail_async_tasks.graphql.consumers import TaskGraphQLConsumer
-from rail_async_tasks.runtime import host
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.servers import first_request
 from tests.integration.conftest import Configure, in_memory
 from tests.integration.waiting import until

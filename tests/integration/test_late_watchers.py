@@ -12,8 +12,9 @@ import pytest
 
 from rail_async_tasks import Task, service, task
 from rail_async_tasks.access import Viewer
-from rail_async_tasks.events import TaskSnapshot
-from rail_async_tasks.runtime import host, sweeper
+from rail_async_tasks.hosting import process as host
+from rail_async_tasks.runtime.upkeep import reconciler as sweeper
+from rail_async_tasks.snapshot import TaskSnapshot
 from tests.integration.conftest import Configure
 from tests.integration.waiting import PATIENCE, final, until
 from tests.services.redis import RedisServer

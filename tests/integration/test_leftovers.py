@@ -19,7 +19,7 @@ from django.test import AsyncClient
 from django.test.utils import override_settings
 
 from rail_async_tasks import TaskFailed, task
-from rail_async_tasks.runtime import host
+from rail_async_tasks.hosting import process as host
 from tests.integration import rubbish
 from tests.integration.conftest import Configure, in_memory, on_databases
 from tests.integration.waiting import PATIENCE, final, until

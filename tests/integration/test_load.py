@@ -18,8 +18,8 @@ from asgiref.sync import sync_to_async
 from django.db import connections
 
 from rail_async_tasks import task
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.models import TaskExecution
-from rail_async_tasks.runtime import host
 from tests.integration.conftest import Configure, on_databases
 from tests.integration.waiting import final, until
 

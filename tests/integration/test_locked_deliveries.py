@@ -11,10 +11,10 @@ import pytest
 
 from rail_async_tasks import service
 from rail_async_tasks.access import SYSTEM
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ledger.dispatches import OrmDispatches
-from rail_async_tasks.ledger.port import Wanted
+from rail_async_tasks.ledger.records import Wanted
 from rail_async_tasks.models import TaskExecution
-from rail_async_tasks.runtime import host
 from tests.integration.test_broker import ListBroker, adds, broker, row, until_rows
 from tests.integration.waiting import final, until
 from tests.services.locking import a_transaction, locked

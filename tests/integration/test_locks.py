@@ -20,12 +20,12 @@ from django.utils import timezone
 from rail_async_tasks import Task, TaskHandle, service, task
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.errors import BackendUnavailable
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger import orm
 from rail_async_tasks.ledger.orm import OrmLedger
-from rail_async_tasks.ledger.port import Disposal, NewExecution
+from rail_async_tasks.ledger.records import Disposal, NewExecution
 from rail_async_tasks.models import TaskExecution, TaskSchedule
-from rail_async_tasks.runtime import host
 from tests.integration.conftest import Configure
 from tests.integration.waiting import final, until, until_status
 from tests.services.locking import a_transaction, locked

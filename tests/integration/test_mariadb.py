@@ -20,9 +20,9 @@ from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.bus.memory import MemoryBus
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.definition import registry
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.models import TaskExecution, TaskSchedule
-from rail_async_tasks.runtime import host
 from rail_async_tasks.runtime.runtime import Runtime
 from tests.integration.conftest import Configure
 from tests.integration.waiting import final, until_status

@@ -16,8 +16,8 @@ from rail_async_tasks import service, task
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.backends.in_process import AsyncioBackend
 from rail_async_tasks.errors import InvalidArguments
-from rail_async_tasks.events import TaskSnapshot
-from rail_async_tasks.ledger.port import NewExecution
+from rail_async_tasks.ledger.records import NewExecution
+from rail_async_tasks.snapshot import TaskSnapshot
 from tests.integration.conftest import Configure, in_memory, on_databases
 from tests.integration.waiting import final, until
 

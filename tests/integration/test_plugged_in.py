@@ -19,11 +19,12 @@ from django.db.models import signals
 from django.test import AsyncClient
 
 from rail_async_tasks import BackendUnavailable, TaskHandle, safe_logging, task
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ledger.writer import Writer
 from rail_async_tasks.models import TaskExecution
-from rail_async_tasks.runtime import host, observers
-from rail_async_tasks.runtime.lease import Lease
-from rail_async_tasks.runtime.threads import LoopThread
+from rail_async_tasks.runtime import observers
+from rail_async_tasks.runtime.attempts.threads import LoopThread
+from rail_async_tasks.runtime.upkeep.lease import Lease
 from tests.integration.conftest import Configure, in_memory, on_databases
 from tests.integration.waiting import final, until
 

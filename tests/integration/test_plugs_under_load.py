@@ -21,9 +21,10 @@ from django.test import AsyncClient
 from django.test.utils import override_settings
 
 from rail_async_tasks import safe_logging
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.models import TaskExecution
-from rail_async_tasks.runtime import host, observers
-from rail_async_tasks.runtime.attempt import Attempt
+from rail_async_tasks.runtime import observers
+from rail_async_tasks.runtime.attempts.attempt import Attempt
 from tests.integration import plugs
 from tests.integration.conftest import Configure, on_databases
 from tests.integration.waiting import until

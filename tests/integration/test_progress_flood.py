@@ -13,9 +13,9 @@ import pytest
 
 from rail_async_tasks import service, task
 from rail_async_tasks.access import SYSTEM
-from rail_async_tasks.events import TaskSnapshot
-from rail_async_tasks.ledger.port import Progress
-from rail_async_tasks.runtime import host
+from rail_async_tasks.hosting import process as host
+from rail_async_tasks.ledger.records import Progress
+from rail_async_tasks.snapshot import TaskSnapshot
 from tests.integration.conftest import Configure, on_databases
 from tests.integration.waiting import PATIENCE, final, until
 

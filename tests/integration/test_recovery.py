@@ -18,13 +18,14 @@ from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.bus.memory import MemoryBus
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.definition import registry
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.leases import OrmLeases
 from rail_async_tasks.ledger.orm import OrmLedger
-from rail_async_tasks.ledger.port import Outcome, Recovery
+from rail_async_tasks.ledger.records import Outcome, Recovery
 from rail_async_tasks.models import TaskExecution, TaskRuntime
-from rail_async_tasks.runtime import host, sweeper
 from rail_async_tasks.runtime.runtime import Runtime
+from rail_async_tasks.runtime.upkeep import reconciler as sweeper
 from rail_async_tasks.states import Status
 from tests.integration.conftest import Configure, on_databases
 from tests.integration.waiting import final, until

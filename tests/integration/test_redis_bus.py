@@ -43,9 +43,10 @@ from rail_async_tasks.bus.mailbox import Mailbox
 from rail_async_tasks.bus.redis import RedisBus
 from rail_async_tasks.bus.wire import MAX_BYTES, encode, news_of
 from rail_async_tasks.errors import ConfigurationError
-from rail_async_tasks.events import TaskSnapshot, owner_topic, task_topic
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.runtime import host, sweeper
+from rail_async_tasks.runtime.upkeep import reconciler as sweeper
+from rail_async_tasks.snapshot import TaskSnapshot, owner_topic, task_topic
 from tests.integration.conftest import Configure
 from tests.integration.waiting import final, until
 from tests.services.proxy import Proxy, running_proxy

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from rail_async_tasks.bus.redis import RedisBus
-from rail_async_tasks.events import TaskSnapshot, task_topic
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.memory import MemoryLedger
+from rail_async_tasks.snapshot import TaskSnapshot, task_topic
 from rail_async_tasks.states import Status
 from tests.services.process import free_port
 from tests.services.redis import RedisServer, running_redis

@@ -17,7 +17,7 @@ from hypercorn.asyncio.worker_context import WorkerContext
 
 from rail_async_tasks import TaskHandle, asgi, servers, service, task
 from rail_async_tasks.access import SYSTEM
-from rail_async_tasks.runtime import host
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.servers import ending
 from tests.integration.conftest import Configure, in_memory
 from tests.integration.waiting import PATIENCE, until, until_status

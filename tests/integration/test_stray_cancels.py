@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from rail_async_tasks import task
-from rail_async_tasks.runtime import host
-from rail_async_tasks.runtime.body_tasks import BodyTasks
+from rail_async_tasks.hosting import process as host
+from rail_async_tasks.runtime.attempts.body_tasks import BodyTasks
 from tests.integration.conftest import Configure, in_memory, on_databases
 from tests.integration.waiting import final
 

@@ -13,7 +13,7 @@ from django.contrib.auth.models import Group
 from django.db import connections, transaction
 
 from rail_async_tasks import TaskCancelled, TaskFailed, task
-from rail_async_tasks.runtime import host
+from rail_async_tasks.hosting import process as host
 from tests.integration.conftest import Configure, on_databases
 from tests.integration.waiting import PATIENCE
 

@@ -14,7 +14,8 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth.models import Group
 
 from rail_async_tasks import task
-from rail_async_tasks.runtime import host, waits
+from rail_async_tasks.hosting import process as host
+from rail_async_tasks.runtime.attempts import waits
 from tests.integration.conftest import Configure, in_memory
 from tests.integration.waiting import PATIENCE, final, until
 

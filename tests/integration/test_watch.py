@@ -12,7 +12,7 @@ import pytest
 
 from rail_async_tasks import Fail, Retry, TaskHandle, service, task
 from rail_async_tasks.access import SYSTEM
-from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.snapshot import TaskSnapshot
 from tests.integration.conftest import Configure
 from tests.integration.waiting import PATIENCE, final
 

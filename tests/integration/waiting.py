@@ -8,7 +8,7 @@ from contextlib import aclosing, suppress
 
 from rail_async_tasks import TaskError, TaskHandle, service
 from rail_async_tasks.access import SYSTEM
-from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.snapshot import TaskSnapshot
 
 PATIENCE = 20.0  # seconds
 

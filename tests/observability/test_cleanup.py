@@ -17,11 +17,12 @@ from msgspec.structs import replace
 
 from rail_async_tasks import TaskHandle, TaskNotFound, service, task
 from rail_async_tasks.access import SYSTEM
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ledger.memory import MemoryLedger
 from rail_async_tasks.ledger.orm import OrmLedger
 from rail_async_tasks.models import TaskExecution
-from rail_async_tasks.runtime import cleanup, host
-from rail_async_tasks.runtime.cleanup import Cleaner
+from rail_async_tasks.runtime.upkeep import cleanup
+from rail_async_tasks.runtime.upkeep.cleanup import Cleaner
 from tests.integration.conftest import Configure, in_memory, on_databases
 from tests.integration.waiting import final, until
 

@@ -11,9 +11,9 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext, override_settings
 
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.models import TaskExecution
-from rail_async_tasks.runtime import host
 from rail_async_tasks.states import FINAL, UNFINISHED
 
 pytestmark = pytest.mark.usefixtures("database")

@@ -16,9 +16,9 @@ from django.db.utils import OperationalError
 from django.test import AsyncClient, Client
 
 from rail_async_tasks import health, task
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ledger.session import WriterSession
 from rail_async_tasks.ledger.writer import HIGH_WATER
-from rail_async_tasks.runtime import host
 from tests.integration.conftest import Configure, in_memory, on_databases
 from tests.integration.waiting import until, until_status
 

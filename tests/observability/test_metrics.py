@@ -23,9 +23,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from rail_async_tasks import ConfigurationError, Retry, service, task
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.conf import get_settings
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.observability import metrics as module
 from rail_async_tasks.observability import observe_by_metrics
-from rail_async_tasks.runtime import host, observers
+from rail_async_tasks.runtime import observers
 from tests.integration.conftest import Configure, in_memory, on_databases
 from tests.integration.waiting import final, until, until_status
 

@@ -13,9 +13,10 @@ from django.db.models import QuerySet
 
 from rail_async_tasks import TaskHandle, service, task
 from rail_async_tasks.access import SYSTEM
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.models import TaskExecution
-from rail_async_tasks.runtime import host, observers
+from rail_async_tasks.runtime import observers
 from tests.integration.conftest import Configure, in_memory, on_databases
 from tests.integration.waiting import final, until, until_status
 from tests.observability.recorder import Broken, Recorder

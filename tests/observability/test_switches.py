@@ -16,10 +16,10 @@ from django.test import AsyncClient
 from rail_async_tasks import TasksDisabled, service, task
 from rail_async_tasks.access import SYSTEM, Viewer
 from rail_async_tasks.checks import TAG
-from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ledger.memory import MemoryLedger
 from rail_async_tasks.models import TaskExecution
-from rail_async_tasks.runtime import host
+from rail_async_tasks.snapshot import TaskSnapshot
 from tests.integration.conftest import Configure, in_memory, on_databases
 from tests.integration.waiting import PATIENCE, final
 

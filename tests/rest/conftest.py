@@ -12,7 +12,7 @@ from django.test import AsyncClient
 
 from rail_async_tasks import service
 from rail_async_tasks.access import SYSTEM
-from rail_async_tasks.runtime import host
+from rail_async_tasks.hosting import process as host
 from tests.rest import shelf
 from tests.rest.spec import conform
 

@@ -16,8 +16,8 @@ from django.test import AsyncClient
 
 from rail_async_tasks import service
 from rail_async_tasks.access import SYSTEM
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.rest import events
-from rail_async_tasks.runtime import host
 from tests.rest import shelf
 from tests.rest.conftest import PATIENCE, ROOT, Rest, code_of, end_of, finished, start, waiting
 from tests.rest.spec import check_task

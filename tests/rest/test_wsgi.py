@@ -16,7 +16,7 @@ from django.core.wsgi import get_wsgi_application
 from django.db import connections
 from django.test import Client
 
-from rail_async_tasks.runtime import host
+from rail_async_tasks.hosting import process as host
 from tests.rest import shelf
 from tests.rest.conftest import MISSING, PATIENCE, ROOT, Configure, code_of
 from tests.rest.spec import check_task, conform

@@ -23,7 +23,7 @@ from rail_async_tasks import asgi, backends, checks, conf
 from rail_async_tasks.backends.broker import BrokerBackend, ThreadedBrokerBackend
 from rail_async_tasks.conf import problems as problem_ids
 from rail_async_tasks.definition import Registry, define
-from rail_async_tasks.runtime import host
+from rail_async_tasks.hosting import process as host
 
 SQLITE = "django.db.backends.sqlite3"
 

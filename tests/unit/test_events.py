@@ -7,14 +7,8 @@ from typing import Any
 
 import pytest
 
-from rail_async_tasks.events import (
-    TaskSnapshot,
-    owner_topic,
-    task_id_of,
-    task_topic,
-    topics,
-)
 from rail_async_tasks.ids import new_id
+from rail_async_tasks.snapshot import TaskSnapshot, owner_topic, task_id_of, task_topic, topics
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -10,9 +10,9 @@ from uuid import UUID
 
 from rail_async_tasks.bus.follower import Follower
 from rail_async_tasks.bus.wire import news_of
-from rail_async_tasks.events import TaskSnapshot, owner_topic, task_topic
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.snapshot import TaskSnapshot, owner_topic, task_topic
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

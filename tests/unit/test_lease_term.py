@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rail_async_tasks.runtime.lease import MARGIN, Term
+from rail_async_tasks.runtime.upkeep.lease import MARGIN, Term
 
 
 def test_a_lease_is_given_up_before_others_may_take_it() -> None:

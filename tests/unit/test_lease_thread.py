@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 
 from rail_async_tasks import safe_logging
-from rail_async_tasks.runtime.lease import Lease
+from rail_async_tasks.runtime.upkeep.lease import Lease
 
 
 class FakeLeases:

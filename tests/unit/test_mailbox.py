@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from rail_async_tasks.bus.mailbox import Mailbox
-from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ids import new_id
+from rail_async_tasks.snapshot import TaskSnapshot
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from rail_async_tasks.conf import TaskSettings
-from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.runtime import observers
 from rail_async_tasks.runtime.observers import Observers, observers_for
+from rail_async_tasks.snapshot import TaskSnapshot
 from tests.observability.recorder import Broken, Recorder
 
 NOW = datetime.now(UTC)

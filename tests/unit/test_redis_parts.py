@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rail_async_tasks.bus import trouble
+from rail_async_tasks import backoff as trouble
+from rail_async_tasks.backoff import Trouble
 from rail_async_tasks.bus.outbox import Outbox, Parcel
-from rail_async_tasks.bus.trouble import Trouble
 from rail_async_tasks.bus.wire import MAX_BYTES, News, applied, decode, encode, news_of
-from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ids import new_id
+from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.text import MAX_MESSAGE_BYTES, clean
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

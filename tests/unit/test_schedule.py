@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from rail_async_tasks.errors import ConfigurationError
-from rail_async_tasks.runtime.schedule import Schedule
+from rail_async_tasks.runtime.upkeep.cron import Schedule
 
 MINUTE = timedelta(minutes=1)
 # Clocks are put forward and back: by an hour, by half an hour, at midnight, and a day is left out.

@@ -19,8 +19,8 @@ from rail_async_tasks.errors import (
     TasksDisabled,
     UnknownQueue,
 )
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.runtime import host
 from rail_async_tasks.service import EnqueueOptions
 from tests.unit.conftest import Configure
 from tests.unit.service_world import (

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from rail_async_tasks import service
-from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.runtime import host
+from rail_async_tasks.snapshot import TaskSnapshot
 from tests.unit.service_world import ADA, ECHO, NOBODY, finished, gate, start, started
 
 pytestmark = pytest.mark.usefixtures("service_world")

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.port import Lane
-from rail_async_tasks.runtime.slots import Plan, QueueLimits, Slots
+from rail_async_tasks.ledger.records import Lane
+from rail_async_tasks.queue_limits import QueueLimits
+from rail_async_tasks.runtime.claims.slots import Plan, Slots
 
 DEFAULT = QueueLimits("default")
 

@@ -18,11 +18,11 @@ from rail_async_tasks import service
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.definition import define, registry
 from rail_async_tasks.errors import Fail
-from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.models import TaskExecution
-from rail_async_tasks.runtime import host
 from rail_async_tasks.runtime.unique import unique_key
 from rail_async_tasks.service import EnqueueOptions
+from rail_async_tasks.snapshot import TaskSnapshot
 
 SETTINGS = {"task_settings": {"backend": "sync"}}
 calls: list[Any] = []

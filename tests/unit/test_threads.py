@@ -16,8 +16,13 @@ from asgiref.sync import sync_to_async
 from django.contrib.auth.models import Group
 from django.db import DatabaseError, connection, transaction
 
-from rail_async_tasks.runtime.lanes import OrmLane, OrmLanes, Seat, keep_thread_while_waiting
-from rail_async_tasks.runtime.threads import DaemonThreads, leaving_nothing
+from rail_async_tasks.runtime.attempts.lanes import (
+    OrmLane,
+    OrmLanes,
+    Seat,
+    keep_thread_while_waiting,
+)
+from rail_async_tasks.runtime.attempts.threads import DaemonThreads, leaving_nothing
 
 
 def me() -> threading.Thread:
@@ -218,7 +223,7 @@ def test_an_idle_lane_gives_its_connections_back(monkeypatch: pytest.MonkeyPatch
     """Once its last seat is left, only if it was used since, and in its own thread."""
     seen: list[str] = []
     monkeypatch.setattr(
-        "rail_async_tasks.runtime.lanes.give_back", lambda who: seen.append(me().name)
+        "rail_async_tasks.runtime.attempts.lanes.give_back", lambda who: seen.append(me().name)
     )
     lane = OrmLane(8)
     seats = [lane.enter("a test") for _ in range(2)]
@@ -258,7 +263,7 @@ def test_the_last_to_leave_a_lane_gives_back_what_others_used(
 ) -> None:
     """A pool would miss a connection that a body has used which left before."""
     given_back: list[object] = []
-    monkeypatch.setattr("rail_async_tasks.runtime.lanes.give_back", given_back.append)
+    monkeypatch.setattr("rail_async_tasks.runtime.attempts.lanes.give_back", given_back.append)
     lane = OrmLane(9)
     first, second = lane.enter("a test"), lane.enter("a test")
     lane.submit(lambda: None).result(5)

@@ -20,7 +20,7 @@ from django.core.paginator import Paginator
 
 from rail_async_tasks.errors import TaskCancelled
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.runtime.context import TaskContext
+from rail_async_tasks.runtime.attempts.context import TaskContext
 
 Reports = list[int]
 
@@ -356,7 +356,7 @@ SNIPPET = """
 from collections.abc import AsyncIterator, Iterator
 from typing import assert_type
 from django.contrib.auth.models import User
-from rail_async_tasks.runtime.context import TaskContext
+from rail_async_tasks.runtime.attempts.context import TaskContext
 
 async def numbers() -> AsyncIterator[int]:
     yield 1

@@ -9,10 +9,10 @@ import pytest
 
 from rail_async_tasks.errors import Fail, InvalidArguments, Retry
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.port import Outcome
+from rail_async_tasks.ledger.records import Outcome
 from rail_async_tasks.retry import RetryPolicy
-from rail_async_tasks.runtime import verdict
-from rail_async_tasks.runtime.verdict import Interruption, Terms, Verdict
+from rail_async_tasks.runtime.attempts import outcomes as verdict
+from rail_async_tasks.runtime.attempts.outcomes import Interruption, Terms, Verdict
 from rail_async_tasks.states import ErrorCode, Status
 
 

@@ -15,7 +15,7 @@ from django.db import InterfaceError
 from rail_async_tasks import safe_logging
 from rail_async_tasks.ledger import postponed
 from rail_async_tasks.ledger import writer as module
-from rail_async_tasks.ledger.port import RowLocked
+from rail_async_tasks.ledger.records import RowLocked
 from rail_async_tasks.ledger.writer import AGAIN, Writer
 
 

@@ -26,7 +26,7 @@ from rail_async_tasks.backends.port import Capabilities
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.definition import registry
 from rail_async_tasks.errors import ConfigurationError
-from rail_async_tasks.ledger.port import Dispatch
+from rail_async_tasks.ledger.records import Dispatch
 
 # How long a job that nobody takes is kept, in milliseconds: a day, as arq has it.
 EXPIRY: Final = 86_400_000

@@ -9,8 +9,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
 from rail_async_tasks.errors import TaskError
-from rail_async_tasks.ledger.port import Disposal
-from rail_async_tasks.runtime import cleanup, host
+from rail_async_tasks.hosting import process as host
+from rail_async_tasks.ledger.records import Disposal
+from rail_async_tasks.runtime.upkeep import cleanup
 from rail_async_tasks.states import FINAL, Status
 
 DAY = 86_400.0

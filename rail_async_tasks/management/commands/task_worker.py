@@ -13,8 +13,7 @@ from rail_async_tasks.backends.arq import ArqBackend
 from rail_async_tasks.conf import TaskSettings, get_settings
 from rail_async_tasks.definition import registry
 from rail_async_tasks.errors import TaskError
-from rail_async_tasks.runtime.runtime import queue_limits
-from rail_async_tasks.runtime.slots import QueueLimits
+from rail_async_tasks.queue_limits import QueueLimits, queue_limits
 
 # How workers of the others are started.
 _COMMANDS: Final = {
@@ -56,7 +55,7 @@ class Command(BaseCommand):
             self._must_be_ours(settings)
             queues = _queues(settings, options["queue"])
             concurrency = _concurrency(settings, options["concurrency"])
-            from rail_async_tasks.backends.arq.serving import serve
+            from rail_async_tasks.workers.arq.serving import serve
 
             self.stdout.write(
                 f"Serving the queues {', '.join(queue.name for queue in queues)}:"

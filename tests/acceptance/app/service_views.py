@@ -19,7 +19,7 @@ from rail_async_tasks import service
 from rail_async_tasks.auth.caller import Caller, acaller, authenticate
 from rail_async_tasks.declare import Task
 from rail_async_tasks.errors import TaskError
-from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.snapshot import TaskSnapshot
 from tests.acceptance.app import bad_tasks, tasks
 
 COLUMNS = (

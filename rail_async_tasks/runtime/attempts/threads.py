@@ -12,8 +12,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from django.db import connections
 
-from rail_async_tasks.ledger.connections import make_thread_patient
-from rail_async_tasks.runtime.leftovers import give_back
+from rail_async_tasks.db_connections import make_thread_patient
+from rail_async_tasks.runtime.attempts.leftovers import give_back
 from rail_async_tasks.safe_logging import get_logger
 
 logger = get_logger("rail_async_tasks.runtime")

@@ -9,7 +9,7 @@ import msgspec
 
 from rail_async_tasks.codec import encode_result
 from rail_async_tasks.errors import Fail, InvalidArguments, ResultError, Retry
-from rail_async_tasks.ledger.port import Outcome
+from rail_async_tasks.ledger.records import Outcome
 from rail_async_tasks.retry import RetryPolicy
 from rail_async_tasks.states import ErrorCode, Status
 from rail_async_tasks.text import MAX_ERROR_BYTES, clean, describe, format_traceback

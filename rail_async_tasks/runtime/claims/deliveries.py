@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from rail_async_tasks.ledger.locks import delay_after
-from rail_async_tasks.ledger.port import Claimed, Dispatches, Wanted
+from rail_async_tasks.ledger.records import Claimed, Wanted
+from rail_async_tasks.ledger.upkeep import Dispatches
 from rail_async_tasks.safe_logging import get_logger
 
 if TYPE_CHECKING:

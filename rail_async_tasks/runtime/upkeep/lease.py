@@ -15,7 +15,7 @@ from typing import Protocol
 from uuid import UUID
 
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.port import Leases
+from rail_async_tasks.ledger.upkeep import Leases
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.vital import make_vital
 

@@ -8,10 +8,10 @@ import msgspec
 
 from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.definition import TaskDefinition
-from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.retry import RetryPolicy
+from rail_async_tasks.runtime.attempts.outcomes import Terms
 from rail_async_tasks.runtime.failures import hold_of
-from rail_async_tasks.runtime.verdict import Terms
+from rail_async_tasks.snapshot import TaskSnapshot
 
 T = TypeVar("T")
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from rail_async_tasks.hooks import awaited
-from rail_async_tasks.ledger.port import Dispatch, Dispatches, Lane
-from rail_async_tasks.runtime.brokers import Broker, Inventory
+from rail_async_tasks.ledger.records import Dispatch, Lane
+from rail_async_tasks.ledger.upkeep import Dispatches
+from rail_async_tasks.runtime.claims.broker import Broker, Inventory
 from rail_async_tasks.safe_logging import get_logger
 
 if TYPE_CHECKING:

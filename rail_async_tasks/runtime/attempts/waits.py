@@ -14,14 +14,14 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.port import Claimed, Wanted
-from rail_async_tasks.runtime.lanes import keep_thread_while_waiting
+from rail_async_tasks.ledger.records import Claimed, Wanted
+from rail_async_tasks.runtime.attempts.lanes import keep_thread_while_waiting
 from rail_async_tasks.safe_logging import get_logger
+from rail_async_tasks.snapshot import TaskSnapshot
 
 if TYPE_CHECKING:
-    from rail_async_tasks.runtime.attempt import Attempt
+    from rail_async_tasks.runtime.attempts.attempt import Attempt
     from rail_async_tasks.runtime.runtime import Runtime
 
 logger = get_logger("rail_async_tasks.runtime")

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from django.db import DatabaseError, DataError, IntegrityError, InterfaceError
 
-from rail_async_tasks.bus.trouble import LONGEST, Trouble
+from rail_async_tasks.backoff import LONGEST, Trouble
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.text import describe
 

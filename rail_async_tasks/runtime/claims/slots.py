@@ -7,18 +7,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TypeAlias
 from uuid import UUID
 
-import msgspec
-
-from rail_async_tasks.ledger.port import Lane
-
-
-class QueueLimits(msgspec.Struct, frozen=True):
-    """A queue's place among the others (higher first), and how many of it may run at once here."""
-
-    name: str
-    priority: int = 0
-    concurrency: int | None = None
-
+from rail_async_tasks.ledger.records import Lane
+from rail_async_tasks.queue_limits import QueueLimits
 
 _NO_LIMIT = 2**31 - 1
 

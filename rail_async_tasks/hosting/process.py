@@ -20,13 +20,13 @@ from rail_async_tasks.bus.memory import MemoryBus
 from rail_async_tasks.bus.port import Bus
 from rail_async_tasks.conf import SETTING, get_settings
 from rail_async_tasks.definition import registry
+from rail_async_tasks.hosting.exit import chain_signals, reloading, when_process_ends
 from rail_async_tasks.ledger.memory import MemoryLedger
 from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.runtime.admission import Admission
-from rail_async_tasks.runtime.brokers import broker_for
-from rail_async_tasks.runtime.process import chain_signals, reloading, when_process_ends
+from rail_async_tasks.runtime.attempts.threads import LoopThread
+from rail_async_tasks.runtime.claims.broker import broker_for
 from rail_async_tasks.runtime.runtime import Runtime
-from rail_async_tasks.runtime.threads import LoopThread
 from rail_async_tasks.safe_logging import get_logger, shut_down
 from rail_async_tasks.vital import is_vital, make_vital, refuse_if_vital
 

@@ -8,12 +8,12 @@ from functools import partial
 from importlib.util import find_spec
 
 from rail_async_tasks.backends.arq.backend import library, url
-from rail_async_tasks.backends.arq.worker import TaskWorker
-from rail_async_tasks.backends.hosting import told_by_signals
 from rail_async_tasks.conf import get_settings
-from rail_async_tasks.runtime import host
-from rail_async_tasks.runtime.slots import QueueLimits
+from rail_async_tasks.hosting import process as host
+from rail_async_tasks.queue_limits import QueueLimits
 from rail_async_tasks.safe_logging import get_logger
+from rail_async_tasks.workers.arq.worker import TaskWorker
+from rail_async_tasks.workers.own import told_by_signals
 
 logger = get_logger("rail_async_tasks.backends")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from rail_async_tasks.bus.trouble import Trouble
-from rail_async_tasks.runtime.supervision import is_of_row
+from rail_async_tasks.backoff import Trouble
+from rail_async_tasks.runtime.upkeep.supervision import is_of_row
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.text import describe
 

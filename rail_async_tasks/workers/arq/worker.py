@@ -34,7 +34,7 @@ from rail_async_tasks.backends.arq.library import ArqRedis, Worker, func
 from rail_async_tasks.backends.arq.outage import Outage
 from rail_async_tasks.backends.arq.scripts import CLAIM, RENEW
 from rail_async_tasks.backends.broker import adeliver
-from rail_async_tasks.runtime.slots import QueueLimits
+from rail_async_tasks.queue_limits import QueueLimits
 from rail_async_tasks.safe_logging import get_logger
 
 logger = get_logger("rail_async_tasks.backends")

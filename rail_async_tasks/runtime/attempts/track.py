@@ -10,7 +10,7 @@ from django.core.exceptions import SynchronousOnlyOperation
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
 
-from rail_async_tasks.runtime.progress import shown
+from rail_async_tasks.runtime.attempts.progress import shown
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)

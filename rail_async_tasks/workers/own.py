@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
 
-from rail_async_tasks.runtime import host
+from rail_async_tasks.hosting import process as host
 
 
 @asynccontextmanager

@@ -8,7 +8,8 @@ import random
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
-from rail_async_tasks.ledger.port import Disposal, Ledger
+from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.ledger.records import Disposal
 from rail_async_tasks.safe_logging import get_logger
 
 logger = get_logger("rail_async_tasks.runtime")

@@ -9,12 +9,12 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from rail_async_tasks.bus.trouble import Trouble
-from rail_async_tasks.events import owner_of, task_id_of
+from rail_async_tasks.backoff import Trouble
 from rail_async_tasks.runtime.failures import INLINE_HOLD
-from rail_async_tasks.runtime.lease import boottime
-from rail_async_tasks.runtime.supervision import is_of_row
+from rail_async_tasks.runtime.upkeep.lease import boottime
+from rail_async_tasks.runtime.upkeep.supervision import is_of_row
 from rail_async_tasks.safe_logging import get_logger
+from rail_async_tasks.snapshot import owner_of, task_id_of
 from rail_async_tasks.text import describe
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 
-from rail_async_tasks.runtime.leftovers import give_back, left_between_calls
-from rail_async_tasks.runtime.threads import DaemonThreads
+from rail_async_tasks.runtime.attempts.leftovers import give_back, left_between_calls
+from rail_async_tasks.runtime.attempts.threads import DaemonThreads
 
 T = TypeVar("T")
 

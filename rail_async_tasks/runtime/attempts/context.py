@@ -8,8 +8,8 @@ from uuid import UUID
 
 from rail_async_tasks.access import find_user
 from rail_async_tasks.errors import TaskCancelled
-from rail_async_tasks.runtime.progress import check_percent
-from rail_async_tasks.runtime.track import Loopable, Tracked, check_total
+from rail_async_tasks.runtime.attempts.progress import check_percent
+from rail_async_tasks.runtime.attempts.track import Loopable, Tracked, check_total
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser, AnonymousUser

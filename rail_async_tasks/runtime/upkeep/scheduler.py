@@ -13,16 +13,16 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from rail_async_tasks.bus.trouble import Trouble
+from rail_async_tasks.backoff import Trouble
 from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.errors import ConfigurationError, TaskError
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.port import NewExecution
-from rail_async_tasks.runtime.effective import effective
-from rail_async_tasks.runtime.lease import boottime
-from rail_async_tasks.runtime.schedule import Schedule
-from rail_async_tasks.runtime.supervision import is_of_row
+from rail_async_tasks.ledger.records import NewExecution
+from rail_async_tasks.runtime.attempts.options import effective
 from rail_async_tasks.runtime.unique import unique_key
+from rail_async_tasks.runtime.upkeep.cron import Schedule
+from rail_async_tasks.runtime.upkeep.lease import boottime
+from rail_async_tasks.runtime.upkeep.supervision import is_of_row
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.text import describe
 

@@ -12,11 +12,11 @@ import contextvars
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from rail_async_tasks.runtime.leftovers import close_scopes
+from rail_async_tasks.runtime.attempts.leftovers import close_scopes
 from rail_async_tasks.safe_logging import get_logger
 
 if TYPE_CHECKING:
-    from rail_async_tasks.runtime.attempt import Attempt
+    from rail_async_tasks.runtime.attempts.attempt import Attempt
 
 logger = get_logger("rail_async_tasks.runtime")
 

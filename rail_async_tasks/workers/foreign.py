@@ -16,7 +16,7 @@ from typing import Any
 
 from rail_async_tasks.backends.broker import begin_drain, deliver
 from rail_async_tasks.conf import get_settings
-from rail_async_tasks.runtime import host
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.safe_logging import get_logger, shut_down
 from rail_async_tasks.vital import make_vital
 

@@ -20,16 +20,16 @@ from asgiref.sync import sync_to_async
 
 from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.errors import TaskCancelled
-from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.hooks import contained
-from rail_async_tasks.ledger.port import Claimed, Outcome
-from rail_async_tasks.runtime import verdict as verdicts
-from rail_async_tasks.runtime.context import ExecutionContext, Info, TaskContext, load_user
-from rail_async_tasks.runtime.lanes import Seat
-from rail_async_tasks.runtime.progress import ProgressReporter
-from rail_async_tasks.runtime.threads import DaemonThreads, leaving_nothing
-from rail_async_tasks.runtime.verdict import Interruption, Terms, Verdict
+from rail_async_tasks.ledger.records import Claimed, Outcome
+from rail_async_tasks.runtime.attempts import outcomes as verdicts
+from rail_async_tasks.runtime.attempts.context import ExecutionContext, Info, TaskContext, load_user
+from rail_async_tasks.runtime.attempts.lanes import Seat
+from rail_async_tasks.runtime.attempts.outcomes import Interruption, Terms, Verdict
+from rail_async_tasks.runtime.attempts.progress import ProgressReporter
+from rail_async_tasks.runtime.attempts.threads import DaemonThreads, leaving_nothing
 from rail_async_tasks.safe_logging import get_logger
+from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
 
 logger = get_logger("rail_async_tasks.runtime")

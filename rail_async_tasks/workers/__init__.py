@@ -1,0 +1,1 @@
+"""How execution ids arrive in a worker process."""

@@ -9,9 +9,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,6 +30,7 @@ from tests.services.mariadb import MariaServer, find_server, running_mariadb
 from tests.services.postgres import PostgresServer, find_binaries, running_postgres
 from tests.services.redis import RedisServer, find_redis, running_redis
 from tests.settings import database as database_config
+from tests.support.clock import FakeClock
 
 
 def unavailable(reason: str) -> NoReturn:
@@ -73,6 +75,13 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     asked = "loop_kind" in request.fixturenames
     kind = request.getfixturevalue("loop_kind") if asked else "asyncio"
     return "asyncio", {"use_uvloop": kind == "uvloop"}
+
+
+@pytest.fixture
+async def clock() -> AsyncIterator[FakeClock]:
+    """The time of the test's loop, which stands still until the test advances it."""
+    with FakeClock().driving(asyncio.get_running_loop()) as clock:
+        yield clock
 
 
 @pytest.fixture(scope="session")

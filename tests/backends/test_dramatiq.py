@@ -20,6 +20,7 @@ from dramatiq.errors import ConnectionClosed
 from dramatiq.middleware import MiddlewareError
 from dramatiq.worker import Worker
 
+from devservers.redis import RedisServer
 from rail_async_tasks.backends.dramatiq import (
     ACTOR,
     MOST_LOOKED_AT,
@@ -34,7 +35,6 @@ from rail_async_tasks.ledger.records import Dispatch
 from tests.backends.kinds import KINDS
 from tests.backends.lone import leave, lone_world, signal_all, until, until_it_is, until_said
 from tests.backends.world import World
-from tests.services.redis import RedisServer
 
 # Real workers: they take a minute or so.
 pytestmark = [pytest.mark.long, pytest.mark.redis]

@@ -24,7 +24,7 @@ from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.runtime.upkeep import cleanup
 from rail_async_tasks.runtime.upkeep.cleanup import Cleaner
 from tests.support.runtimes import Configure, in_memory, on_databases
-from tests.support.waiting import final, until
+from tests.support.waiting import eventually, final
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -213,7 +213,7 @@ async def test_it_ends_when_it_is_told_to(configure: Configure, how: str) -> Non
     running = asyncio.ensure_future(cleaner.run())
     await ledger.called.wait()
     if how != "hangs":
-        await until(lambda: ledger.calls >= 3)
+        await eventually(lambda: ledger.calls >= 3)
     cleaner.stop()
     await asyncio.wait_for(running, 5)
 

@@ -24,9 +24,9 @@ from rail_async_tasks.runtime.upkeep import scheduler as cron
 from rail_async_tasks.runtime.upkeep.cleanup import Cleaner
 from rail_async_tasks.runtime.upkeep.reconciler import Sweeper
 from rail_async_tasks.runtime.upkeep.scheduler import Cron
-from tests.integration.conftest import Configure, in_memory, on_databases
 from tests.integration.test_cron import EveryHalfSecond
-from tests.integration.waiting import PATIENCE, until
+from tests.support.runtimes import Configure, in_memory, on_databases
+from tests.support.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 

@@ -30,9 +30,9 @@ from rail_async_tasks.models import TaskExecution, TaskRuntime
 from rail_async_tasks.runtime import failures
 from rail_async_tasks.runtime.runtime import Runtime
 from rail_async_tasks.runtime.upkeep import reconciler as sweeper
-from tests.integration.conftest import Configure, on_databases
 from tests.integration.test_failure_callback import failing, no_mark_is_left, open_marks
-from tests.integration.waiting import final, until
+from tests.support.runtimes import Configure, on_databases
+from tests.support.waiting import final, until
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 

@@ -19,8 +19,8 @@ from rail_async_tasks import health, task
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ledger.session import WriterSession
 from rail_async_tasks.ledger.writer import HIGH_WATER
-from tests.integration.conftest import Configure, in_memory, on_databases
-from tests.integration.waiting import until, until_status
+from tests.support.runtimes import Configure, in_memory, on_databases
+from tests.support.waiting import until, until_status
 
 LIVE, READY = "/tasks/health/live", "/tasks/health/ready"
 ALL_WELL = {"runtime": "ok", "database": "ok", "bus": "ok", "writer": "ok"}

@@ -267,7 +267,7 @@ async def startup(*, announced: bool = True) -> None:
         except BaseException:
             _server_loop = None  # the next request tries again, and says what the server lacks
             raise
-        runtime.under_server = announced and runtime.loop is _server_loop
+        runtime.state.under_server = announced and runtime.loop is _server_loop
 
 
 def is_served() -> bool:

@@ -17,7 +17,7 @@ from rail_async_tasks import backoff as trouble
 from rail_async_tasks import task
 from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.hosting import process as host
-from rail_async_tasks.runtime.claims.local_dispatcher import Dispatcher
+from rail_async_tasks.runtime.claims.local_dispatcher import ClaimsDue
 from rail_async_tasks.runtime.runtime import Runtime
 from rail_async_tasks.runtime.upkeep import reconciler as sweeper
 from rail_async_tasks.runtime.upkeep import scheduler as cron
@@ -155,7 +155,7 @@ async def test_any_error_of_a_schedule_is_its_own(
 @pytest.mark.parametrize(
     ("part", "method"),
     [
-        (Dispatcher, "_until_needed"),
+        (ClaimsDue, "until_needed"),
         (Sweeper, "run"),
         (Sweeper, "find_told_cancels"),
         (Cleaner, "_pause"),

@@ -370,11 +370,11 @@ async def test_one_that_raises_while_the_process_ends_is_tried_by_another(
     await until(lambda: calls)
     runtime = host.current()
     assert runtime is not None
-    runtime.draining = True
+    runtime.state.draining = True
     gate.set()
     await asyncio.wait_for(runtime.callbacks.ended(5), 10)
     assert await open_marks() == 1
-    runtime.draining = False
+    runtime.state.draining = False
     await make_overdue()
     await other_process(stack)
     await no_mark_is_left()

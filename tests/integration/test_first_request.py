@@ -97,7 +97,7 @@ async def test_it_starts_the_runtime(touch: Touch, caplog: pytest.LogCaptureFixt
     runtime = host.current()
     assert runtime is not None
     assert host.lives_here()
-    assert not runtime.under_server  # what its loop's end cuts off has not taken it down
+    assert not runtime.state.under_server  # what its loop's end cuts off has not taken it down
     [warning] = [it for it in caplog.records if it.name == "rail_async_tasks.servers"]
     assert "rail_async_tasks.asgi.get_asgi_application()" in warning.getMessage()
 

@@ -250,8 +250,8 @@ async def test_a_draining_process_takes_nothing_more(
 async def test_a_runtime_that_broke_needs_a_restart(configure: Configure, web: AsyncClient) -> None:
     """Its host task has ended by itself: neither live nor ready."""
     runtime = await host.aruntime()
-    assert runtime._host is not None
-    runtime._host.cancel()
+    assert runtime.state.host is not None
+    runtime.state.host.cancel()
     await until(lambda: not runtime.alive)
     assert answer(await web.get(LIVE)) == {"runtime": "ended"}
     assert answer(await web.get(READY)) == {"runtime": "ended"}

@@ -321,7 +321,9 @@ class Runtime:
         """Waits for bodies that were asked to end, writes what is left, gives threads back."""
         self._save_progress()
         await self._waits.close(FLUSH_PATIENCE)
-        self.ledger.give_up_locked()
+        writers = self.ledger.writers()
+        if writers is not None:
+            writers.give_up_locked()
         await self._all_stored()
         await self.callbacks.ended(CALLBACK_PATIENCE)
         await self.ledger.stop()
@@ -345,7 +347,9 @@ class Runtime:
         while self._creating or self._unsettled or (self._bodies.running and not self.abandoned):
             if self.loop.time() > locked_deadline and not self._abandons_locked:
                 self._abandons_locked = True
-                self.ledger.abandon_locked()
+                writers = self.ledger.writers()
+                if writers is not None:
+                    writers.abandon_locked()
             if self.fault is not None and self.loop.time() > deadline:
                 logger.error("%d outcomes could not be stored", self._unsettled)
                 self.abandoned = True
@@ -681,7 +685,9 @@ class Runtime:
         return Counter(it.owner_id or "" for it in held if it.queue == queue)
 
     def is_writing(self, seconds: float) -> bool:
-        return all((state.failing_for or 0) < seconds for state in self.ledger.writers())
+        writers = self.ledger.writers()
+        states = () if writers is None else writers.states()
+        return all((state.failing_for or 0) < seconds for state in states)
 
     def leased(self, runtime_id: UUID) -> None:
         self.id = runtime_id
@@ -733,7 +739,9 @@ class Runtime:
     async def fail_unknown(self, name: str) -> None:
         """Fails what waits under a name that nobody knows."""
         ttl, hold = self.settings.result_ttl_seconds, hold_of(self.settings)
-        while failed := await self.ledger.fail_unknown(name, ttl, hold, RECOVERY_PAGE):
+        recoveries = self.ledger.recoveries()
+        assert recoveries is not None
+        while failed := await recoveries.fail_unknown(name, ttl, hold, RECOVERY_PAGE):
             logger.error("%d tasks failed: no process knows the name %s", len(failed), name)
             for snapshot in failed:
                 self.publish(snapshot)
@@ -746,9 +754,11 @@ class Runtime:
         recovery = Recovery(
             holder, settings.max_crashes, settings.result_ttl_seconds, hold_of(settings)
         )
+        recoveries = self.ledger.recoveries()
+        assert recoveries is not None, "only a ledger that has leases has holders"
         count = 0
         try:
-            while freed := await self.ledger.recover(recovery, RECOVERY_PAGE):
+            while freed := await recoveries.recover(recovery, RECOVERY_PAGE):
                 count += len(freed)
                 for snapshot in freed:
                     self.publish(snapshot)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from rail_async_tasks.hooks import awaited
-from rail_async_tasks.ledger.records import Dispatch, Lane
+from rail_async_tasks.ledger.records import Dispatch, QueueClaim
 from rail_async_tasks.ledger.upkeep import Dispatches
 from rail_async_tasks.runtime.claims.broker import Broker, Inventory
 from rail_async_tasks.safe_logging import get_logger
@@ -264,8 +264,8 @@ class _Nothing:
     def __init__(self, runtime_id: UUID) -> None:
         self.runtime_id = runtime_id
 
-    def lanes(self) -> Iterator[Lane]:
+    def claims(self) -> Iterator[QueueClaim]:
         return iter(())
 
-    def took(self, lane: Lane, count: int) -> None:
+    def took(self, claim: QueueClaim, count: int) -> None:
         """There is none."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from rail_async_tasks.ledger.locks import delay_after
-from rail_async_tasks.ledger.records import Claimed, Wanted
+from rail_async_tasks.ledger.records import Claimed, DeliveryClaim
 from rail_async_tasks.ledger.upkeep import Dispatches
 from rail_async_tasks.safe_logging import get_logger
 
@@ -100,7 +100,7 @@ class Inbox:
         held_by = runtime.id
         try:
             brought = await self._dispatches.claim(
-                Wanted(
+                DeliveryClaim(
                     ids=arrived.keys(),
                     names=runtime.registry.names(),
                     runtime_id=held_by,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TypeAlias
 from uuid import UUID
 
-from rail_async_tasks.ledger.records import Lane
+from rail_async_tasks.ledger.records import QueueClaim
 from rail_async_tasks.queue_limits import QueueLimits
 
 _NO_LIMIT = 2**31 - 1
@@ -218,7 +218,7 @@ class Plan:
         self._suspects = suspects
         self._count = 0
 
-    def lanes(self) -> Iterator[Lane]:
+    def claims(self) -> Iterator[QueueClaim]:
         for line, wanted in self._wanted.items():
             queue, in_thread = line
             names = self._names[in_thread]
@@ -230,14 +230,18 @@ class Plan:
             if limit <= 0:
                 continue
             if self._suspects and wanted is None:
-                yield from self._lane(line, Lane(queue, names, 1, self._crashes, suspect=True))
+                yield from self._lane(
+                    line, QueueClaim(queue, names, 1, self._crashes, suspect=True)
+                )
                 if self._count:
                     self._suspects = False
                     limit -= 1
                     if not limit:
                         continue
             running = self._running.get(line)
-            yield from self._lane(line, Lane(queue, names, limit, self._crashes, running=running))
+            yield from self._lane(
+                line, QueueClaim(queue, names, limit, self._crashes, running=running)
+            )
             # A lane that came back full may have left some, unless all that wait are in it. One in
             # which owners took turns may have left some of an owner who has many.
             if limit == wanted or self._count < (limit if running is None else 1):
@@ -245,7 +249,7 @@ class Plan:
             elif self._count == limit:
                 self.crowded.add(line)
 
-    def _lane(self, line: Line, lane: Lane) -> Iterator[Lane]:
+    def _lane(self, line: Line, lane: QueueClaim) -> Iterator[QueueClaim]:
         queue, in_thread = line
         self._count = 0
         yield lane
@@ -253,5 +257,5 @@ class Plan:
         self._free[in_thread] -= self._count
         self._total -= self._count
 
-    def took(self, lane: Lane, count: int) -> None:
+    def took(self, lane: QueueClaim, count: int) -> None:
         self._count = count

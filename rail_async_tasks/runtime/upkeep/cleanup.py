@@ -59,9 +59,10 @@ class Cleaner:
     async def _round(self) -> None:
         """Deletes all that has expired by now; rows that another process is at are left to it."""
         await self._delete("expired tasks", lambda: self._ledger.delete_expired(BATCH))
-        if self._events_days is not None:
+        log = self._ledger.audit_log()
+        if self._events_days is not None and log is not None:
             days = self._events_days
-            await self._delete("audit rows", lambda: self._ledger.delete_events(days, BATCH))
+            await self._delete("audit rows", lambda: log.delete(days, BATCH))
 
     async def _delete(self, what: str, batch: Batch) -> None:
         loop, total = asyncio.get_running_loop(), 0

@@ -120,8 +120,10 @@ class Sweeper:
                 trouble.over()
 
     async def _find_cancels(self) -> None:
-        for execution_id in await self._runtime.ledger.cancels_for(self._runtime.id):
-            self._runtime.cancel(execution_id)
+        recoveries = self._runtime.ledger.recoveries()
+        if recoveries is not None:
+            for execution_id in await recoveries.cancels_for(self._runtime.id):
+                self._runtime.cancel(execution_id)
 
     async def _reread_watched(self) -> None:
         """Tells watchers here of changes that no event told; one query for all of them."""
@@ -156,9 +158,10 @@ class Sweeper:
         The first may come between a commit and its answer.
         """
         runtime = self._runtime
-        if not runtime.holding:
+        recoveries = runtime.ledger.recoveries()
+        if recoveries is None or not runtime.holding:
             return
-        held = await runtime.ledger.held_by(runtime.id)
+        held = await recoveries.held_by(runtime.id)
         unknown = {row.id: row for row in held if row.id not in runtime.attempts}
         for execution_id in unknown.keys() & self._unknown_rows:
             runtime.disown(unknown[execution_id])
@@ -167,8 +170,11 @@ class Sweeper:
     async def _find_unknown_names(self) -> None:
         """Fails what waits under a name that no live process has known for too long."""
         runtime = self._runtime
+        recoveries = runtime.ledger.recoveries()
+        if recoveries is None:
+            return
         now = time.monotonic()
-        unknown = await runtime.ledger.unknown_names(runtime.registry.names())
+        unknown = await recoveries.unknown_names(runtime.registry.names())
         self._unknown_names = {name: self._unknown_names.get(name, now) for name in unknown}
         patience = runtime.settings.unknown_task_seconds
         for name, since in self._unknown_names.items():

@@ -23,6 +23,7 @@ from rail_async_tasks.definition import registry
 from rail_async_tasks.forks import after_fork
 from rail_async_tasks.hosting.exit import chain_signals, reloading, when_process_ends
 from rail_async_tasks.ledger.memory import MemoryLedger
+from rail_async_tasks.ledger.options import LedgerOptions
 from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.runtime.admission import Admission
 from rail_async_tasks.runtime.attempts.threads import LoopThread
@@ -83,11 +84,12 @@ def admission() -> Admission:
 
 
 def _make_ledger() -> Ledger:
-    if not get_settings().track_in_database:
+    settings = get_settings()
+    if not settings.track_in_database:
         return MemoryLedger()
     from rail_async_tasks.ledger.orm import OrmLedger  # models exist only once the apps are loaded
 
-    return OrmLedger()
+    return OrmLedger(options=LedgerOptions.of(settings))
 
 
 def bus() -> Bus:

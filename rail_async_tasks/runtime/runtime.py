@@ -149,21 +149,26 @@ class Runtime:
                 start=self.start_claimed, suspects_running=self.suspects_running,
                 max_crashes=settings.max_crashes,
             )  # fmt: skip
-        self._recoverer = Recoverer(
-            ledger=ledger, state=self.state, due=self.due, announcer=self.announcer,
+        recoveries = ledger.recoveries()
+        self._recoverer = None if recoveries is None else Recoverer(
+            recoveries=recoveries, state=self.state, due=self.due, announcer=self.announcer,
             settle=self._settle_unknown, max_crashes=settings.max_crashes,
             ttl=settings.result_ttl_seconds, callback=hold_of(settings),
         )  # fmt: skip
         self._reconciler = Reconciler(
-            ledger=ledger, bus=bus, slots=self.slots, state=self.state, recoverer=self._recoverer,
-            running=self.attempts.keys(), cancel=self.cancel, names=registry.names,
+            ledger=ledger, bus=bus, slots=self.slots, state=self.state,
+            recoveries=recoveries, recoverer=self._recoverer, running=self.attempts.keys(),
+            cancel=self.cancel, names=registry.names,
             find_callbacks=self.callbacks.find_overdue,
             every_round=(self.check_lease, self.give_up_waiting),
             emits=self.announcer.emits, ttl=settings.result_ttl_seconds,
             unknown_task_seconds=settings.unknown_task_seconds, timings=timings.reconciler,
         )  # fmt: skip
         days = settings.audit_retention_days if settings.audit_enabled else None
-        self._cleaner = Cleaner(ledger=ledger, events_days=days, timings=timings.cleanup)
+        self._cleaner = Cleaner(
+            deletions=ledger, audit_log=ledger.audit_log(), events_days=days,
+            timings=timings.cleanup,
+        )  # fmt: skip
         self._scheduler = Scheduler(
             ledger=ledger, registry=registry, settings=settings, arrived=self.arrived,
             ticks_of=ticks_of, timings=timings.scheduler,
@@ -300,11 +305,14 @@ class Runtime:
                 for name, part in (
                     ("dispatcher", self._dispatcher.run),
                     ("reconciler", self._reconciler.run),
-                    ("search for cancels", self._reconciler.cancels.run),
                     ("clean-up", self._cleaner.run),
                     ("scheduler", self._scheduler.run),
                 ):
                     group.start_soon(supervise, name, part, ending)
+                if self._reconciler.cancels is not None:
+                    group.start_soon(
+                        supervise, "reader of cancels", self._reconciler.cancels.run, ending
+                    )
                 group.start_soon(self._end_if_broken)
                 self._ready.set()
                 try:
@@ -339,7 +347,9 @@ class Runtime:
         """Waits for bodies that were asked to end, writes what is left, gives threads back."""
         self._save_progress()
         await self._waits.close(FLUSH_PATIENCE)
-        self.ledger.give_up_locked()
+        writers = self.ledger.writers()
+        if writers is not None:
+            writers.give_up_locked()
         await self._all_stored()
         await self.callbacks.ended(CALLBACK_PATIENCE)
         await self.ledger.stop()
@@ -365,7 +375,9 @@ class Runtime:
         ):
             if self.loop.time() > locked_deadline and not self._abandons_locked:
                 self._abandons_locked = True
-                self.ledger.abandon_locked()
+                writers = self.ledger.writers()
+                if writers is not None:
+                    writers.abandon_locked()
             if self.state.fault is not None and self.loop.time() > deadline:
                 logger.error("%d outcomes could not be stored", self._unsettled)
                 self.state.abandoned = True
@@ -377,7 +389,8 @@ class Runtime:
 
     async def _end_lease(self) -> None:
         """Says that nothing is held here any more, so that nobody waits for it to be found out."""
-        self._recoverer.stop()
+        if self._recoverer is not None:
+            self._recoverer.stop()
         if self._lease_thread is not None:
             self._lease_thread.stop()
             with contextlib.suppress(TimeoutError):
@@ -680,7 +693,7 @@ class Runtime:
 
     def _cancel_told(self, execution_id: UUID) -> None:
         """Another process says that it has asked for a cancel; the row tells whether it has."""
-        if execution_id in self.attempts:
+        if execution_id in self.attempts and self._reconciler.cancels is not None:
             self._reconciler.cancels.announced()
 
     # --- the lease -------------------------------------------------------------------------------
@@ -694,7 +707,9 @@ class Runtime:
         return Counter(it.owner_id or "" for it in held if it.queue == queue)
 
     def is_writing(self, seconds: float) -> bool:
-        return all((state.failing_for or 0) < seconds for state in self.ledger.writers())
+        writers = self.ledger.writers()
+        states = () if writers is None else writers.states()
+        return all((state.failing_for or 0) < seconds for state in states)
 
     def leased(self, runtime_id: UUID) -> None:
         self.state.leased(runtime_id)
@@ -707,6 +722,7 @@ class Runtime:
             self._interrupt_all(Interruption.HAND_BACK)
 
     def orphans(self, holders: frozenset[UUID]) -> None:
+        assert self._recoverer is not None, "a ledger with leases has recoveries"
         self._recoverer.recover(holders)
 
     def lease_ended(self) -> None:
@@ -780,7 +796,7 @@ class Runtime:
             "unsettled": self._unsettled,
             "blocked": self.blocked,
             "fences": self.state.fences,
-            "recovered": self._recoverer.recovered,
+            "recovered": 0 if self._recoverer is None else self._recoverer.recovered,
             **({} if self.deliveries is None else {"refused": self.deliveries.dropped}),
             **self.bus.statistics(),
         }

@@ -208,11 +208,13 @@ async def test_a_writer_without_a_database_says_so(
     with monkeypatch.context() as patch:
         patch.setattr(WriterSession, "execute", refuse)
         creating = asyncio.ensure_future(hang.using(delay=3600).aenqueue())
-        await until(lambda: any(it.failing_for is not None for it in runtime.ledger.writers()))
+        await until(
+            lambda: any(it.failing_for is not None for it in runtime.ledger.writers().states())
+        )
         assert answer(await web.get(READY)) == {"writer": "failing"}
         assert (await web.get(LIVE)).status_code == 200
     await creating
-    await until(lambda: all(it.failing_for is None for it in runtime.ledger.writers()))
+    await until(lambda: all(it.failing_for is None for it in runtime.ledger.writers().states()))
     assert (await web.get(READY)).status_code == 200
 
 

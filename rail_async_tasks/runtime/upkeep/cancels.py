@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable
 from uuid import UUID
 
-from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.ledger.upkeep import Recoveries
 from rail_async_tasks.runtime.state import RuntimeState
 from rail_async_tasks.runtime.upkeep.steps import Step
 
@@ -25,12 +25,12 @@ class CancelReader:
     def __init__(
         self,
         *,
-        ledger: Ledger,
+        recoveries: Recoveries,
         state: RuntimeState,
         cancel: Callable[[UUID], None],
         pause: float = PAUSE_SECONDS,
     ) -> None:
-        self._ledger = ledger
+        self._recoveries = recoveries
         self._state = state
         self._cancel = cancel
         self._pause = pause
@@ -58,5 +58,5 @@ class CancelReader:
                 await asyncio.wait_for(self._stop.wait(), self._pause)
 
     async def _read(self) -> None:
-        for execution_id in await self._ledger.cancels_for(self._state.id):
+        for execution_id in await self._recoveries.cancels_for(self._state.id):
             self._cancel(execution_id)

@@ -12,6 +12,7 @@ import msgspec
 
 from rail_async_tasks.bus.port import Bus
 from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.ledger.upkeep import Recoveries
 from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.failures import INLINE_HOLD
 from rail_async_tasks.runtime.state import RuntimeState
@@ -44,6 +45,7 @@ class Reconciler:
     """Takes its steps round by round, each by itself: one that fails keeps no other from its turn.
 
     Args:
+        recoveries, recoverer: None where there is but one process.
         running: ids of the executions that run here.
         cancel: asks the attempt of that execution to end, if it runs here.
         find_callbacks: takes over failure callbacks of processes that have died.
@@ -53,14 +55,15 @@ class Reconciler:
         unknown_task_seconds: executions of an unknown task fail after so long.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (the collaborators of its steps)
         self,
         *,
         ledger: Ledger,
         bus: Bus,
         slots: Slots,
         state: RuntimeState,
-        recoverer: Recoverer,
+        recoveries: Recoveries | None,
+        recoverer: Recoverer | None,
         running: Collection[UUID],
         cancel: Callable[[UUID], None],
         names: Callable[[], Collection[str]],
@@ -80,31 +83,40 @@ class Reconciler:
         self._ttl = ttl
         self._interval = timings.interval
         self._stop = asyncio.Event()
-        self.cancels = CancelReader(
-            ledger=ledger, state=state, cancel=cancel, pause=timings.cancel_pause
-        )
         watched = WatchedReader(
             ledger=ledger, bus=bus, running=running, emits=emits,
             clock=boot_clock, overlap=timings.overlap,
         )  # fmt: skip
-        rows = UnknownRows(ledger=ledger, state=state, running=running, disown=recoverer.disown)
-        unknown_names = UnknownNames(
-            ledger=ledger, known=names, fail=recoverer.fail_unknown,
-            seconds=unknown_task_seconds, clock=clock,
-        )  # fmt: skip
+        self.cancels: CancelReader | None = None
+        steps: tuple[Step, ...] = ()
+        if recoveries is not None and recoverer is not None:
+            self.cancels = CancelReader(
+                recoveries=recoveries, state=state, cancel=cancel, pause=timings.cancel_pause
+            )
+            rows = UnknownRows(
+                recoveries=recoveries, state=state, running=running, disown=recoverer.disown
+            )
+            unknown_names = UnknownNames(
+                recoveries=recoveries, known=names, fail=recoverer.fail_unknown,
+                seconds=unknown_task_seconds, clock=clock,
+            )  # fmt: skip
+            steps = (
+                Step("running tasks", rows.read, every=timings.held_every),
+                Step("unknown names", unknown_names.read, every=timings.names_every),
+            )
         self._steps = (
+            *steps,
             Step("watched tasks", watched.read_tasks, every=timings.watched_every),
             Step("tasks of watched owners", watched.read_owners, every=timings.watched_every),
-            Step("running tasks", rows.read, every=timings.held_every),
             Step("queues", self._read_queues, every=timings.queues_every),
-            Step("unknown names", unknown_names.read, every=timings.names_every),
             Step("failure callbacks", find_callbacks, every=timings.names_every),
             Step("wrong times", self._correct_times, every=timings.times_every),
         )
 
     def stop(self) -> None:
         self._stop.set()
-        self.cancels.stop()
+        if self.cancels is not None:
+            self.cancels.stop()
 
     async def run(self) -> None:
         """Takes the steps until `stop`."""
@@ -124,7 +136,7 @@ class Reconciler:
             taking.cancel()
 
     async def _take_round(self, count: int) -> None:
-        if self._running:
+        if self._running and self.cancels is not None:
             await self.cancels.step.take()
         for step in self._steps:
             if count % step.every == 0:

@@ -14,11 +14,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from rail_async_tasks.backoff import Backoff
 from rail_async_tasks.hooks import awaited
 from rail_async_tasks.ledger.records import Dispatch, Lane
 from rail_async_tasks.ledger.upkeep import Dispatches
 from rail_async_tasks.runtime.claims.broker import Broker, Inventory
 from rail_async_tasks.safe_logging import get_logger
+from rail_async_tasks.text import describe
 
 if TYPE_CHECKING:
     from rail_async_tasks.runtime.runtime import Runtime
@@ -59,7 +61,6 @@ class Sender:
         self._idle = asyncio.Event()
         self._queues: set[str] = set()  # where something may be to send
         self._next_due: float | None = None  # by the loop's clock
-        self._pause = FIRST_PAUSE
         self._sent_at: dict[str, float] = {}  # by queue: when some were last sent
         self._ended = 0  # attempts, since the windows were filled up
         self._inventory = broker if isinstance(broker, Inventory) else None
@@ -68,8 +69,19 @@ class Sender:
         self._tell_at: dict[str, float] = {}  # by queue: when to speak of it again
         # Marked as sent, and not sent: another transaction had their rows locked.
         self._unsent: list[Dispatch] = []
-        self.failing = False
-        self._asking_failed = False
+        self._pushing = Backoff(
+            f"The broker {broker.name} does not take tasks", "They wait in the ledger",
+            log=logger, recovery=f"The broker {broker.name} takes tasks again",
+            shortest=FIRST_PAUSE, longest=LAST_PAUSE,
+        )  # fmt: skip
+        self._asking = Backoff(
+            f"The broker {broker.name} does not say what it has", "It is asked again", log=logger
+        )
+
+    @property
+    def failing(self) -> bool:
+        """Whether the latest push failed."""
+        return self._pushing.failing
 
     def wake(self) -> None:
         self._wake.set()
@@ -116,9 +128,11 @@ class Sender:
             try:
                 await awaited(self._send_due, f"The backend {self._broker.name}")
             except Exception as error:
-                await self._fail(error)
+                pause = self._pushing.failed(_describe(error), error)
+                self._idle.set()
+                await self._sleep(pause)
             else:
-                self._succeed()
+                self._pushing.recovered()
             await self._until_needed()
         self._idle.set()
 
@@ -175,9 +189,9 @@ class Sender:
                     lambda: inventory.missing(asked), f"{self._broker.name}.missing()"
                 )
         except Exception as error:  # what it can't say now it is asked again; sending goes on
-            self._complain_of_asking(error)
+            self._asking.failed(_describe(error), error)
             return
-        self._asking_failed = False
+        self._asking.recovered()
         if missing:
             # Now and then it is a worker that has dropped one, for it could not be claimed.
             first = any(dispatch.number == 1 for dispatch in missing)
@@ -190,13 +204,6 @@ class Sender:
             for dispatch in missing:
                 self.expect(dispatch.name, dispatch.queue)
 
-    def _complain_of_asking(self, error: Exception) -> None:
-        if not self._asking_failed:
-            what = "it does not answer" if isinstance(error, TimeoutError) else error
-            logger.warning("The broker %s does not say what it has: %s", self._broker.name, what)
-            logger.debug("The question that failed", exc_info=error)
-        self._asking_failed = True
-
     async def _push(self, sent: Sequence[Dispatch]) -> None:
         try:
             async with asyncio.timeout(PATIENCE):
@@ -208,22 +215,6 @@ class Sender:
     async def _unsend(self, dispatches: Sequence[Dispatch]) -> None:
         """Takes their marks away; those of locked rows with the next look, a second later."""
         self._unsent = await self._dispatches.unsend([*self._unsent, *dispatches])
-
-    async def _fail(self, error: Exception) -> None:
-        if not self.failing:
-            what = "it does not answer" if isinstance(error, TimeoutError) else error
-            logger.warning("The broker %s does not take tasks: %s", self._broker.name, what)
-            logger.debug("The push that failed", exc_info=error)
-        self.failing = True
-        self._idle.set()
-        await self._sleep(self._pause)
-        self._pause = min(self._pause * 2, LAST_PAUSE)
-
-    def _succeed(self) -> None:
-        if self.failing:
-            logger.warning("The broker %s takes tasks again", self._broker.name)
-        self.failing = False
-        self._pause = FIRST_PAUSE
 
     async def _sleep(self, seconds: float) -> None:
         deadline = self._runtime.loop.time() + seconds
@@ -256,6 +247,10 @@ class Sender:
                 await self._until(wake_at - now)
             finally:
                 self._idle.clear()
+
+
+def _describe(error: Exception) -> str:
+    return "it does not answer" if isinstance(error, TimeoutError) else describe(error)
 
 
 class _Nothing:

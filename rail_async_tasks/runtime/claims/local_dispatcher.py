@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from rail_async_tasks.backoff import Trouble
+from rail_async_tasks.backoff import Backoff
 from rail_async_tasks.runtime.upkeep.supervision import is_of_row
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.text import describe
@@ -18,7 +18,7 @@ logger = get_logger("rail_async_tasks.runtime")
 # Rows that another process has left are found within this time (seconds); the claim of an empty
 # queue costs about a millisecond.
 POLL_INTERVAL = 1.0
-# After a claim that failed: the database is in trouble, and every process asks.
+# After a claim that failed: every process of the fleet asks a database that fails.
 FAILURE_PAUSE = 1.0
 
 
@@ -30,7 +30,9 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()  # it has nothing to do, or had not when it looked last
         self._next_due: float | None = None  # by the loop's clock
-        self._trouble = Trouble("A claim failed", f"The next try is in {FAILURE_PAUSE:g} s", logger)
+        self._backoff = Backoff(
+            "A claim failed", f"It is tried again in {FAILURE_PAUSE:g} s", log=logger
+        )
         self.claims = 0
 
     def wake(self) -> None:
@@ -68,8 +70,7 @@ class Dispatcher:
                 if runtime.holding:
                     await self._claim()
             except Exception as error:
-                self._trouble.failed(describe(error), error if is_of_row(error) else None)
-                logger.debug("The claim that failed", exc_info=True)
+                self._backoff.failed(describe(error), error, expected=not is_of_row(error))
                 await asyncio.sleep(FAILURE_PAUSE)
                 runtime.slots.expect_all()
             await asyncio.sleep(0)  # a claim in memory never waits by itself
@@ -116,7 +117,7 @@ class Dispatcher:
             runtime.slots.learn(None)
             raise
         self.claims += 1
-        self._trouble.over()
+        self._backoff.recovered()
         runtime.slots.learn(plan)
         for claimed in due.claimed:
             try:

@@ -14,9 +14,11 @@ from contextlib import suppress
 from typing import Protocol
 from uuid import UUID
 
+from rail_async_tasks.backoff import Backoff
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.upkeep import Leases
 from rail_async_tasks.safe_logging import get_logger
+from rail_async_tasks.text import describe
 from rail_async_tasks.vital import make_vital
 
 logger = get_logger("rail_async_tasks.runtime")
@@ -148,7 +150,7 @@ class Lease:
         self._id: UUID | None = None
         self._stop = threading.Event()
         self._forget_at = time.monotonic()
-        self._complained = False
+        self._backoff = Backoff("The lease could not be renewed", "It is tried again", log=logger)
 
     def start(self) -> None:
         self._thread = threading.Thread(target=self._run, name="rail-tasks-lease", daemon=True)
@@ -211,17 +213,14 @@ class Lease:
                 self._fence("another process took this one for dead")
                 return
             self._judge()
-            self._complained = False
+            self._backoff.recovered()
         except LoopClosed:
             raise
         except (
             BaseException
         ) as error:  # whatever it is: without this thread the process is of no use
             self._leases.reset()
-            if not self._complained:
-                logger.warning("The lease could not be renewed: %s", error)
-                logger.debug("The renewal that failed", exc_info=True)
-                self._complained = True
+            self._backoff.failed(describe(error), error)
             if self._id is not None and self._one_writer and "locked" in str(error):
                 self._renewed(self._id, sent_at)
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from rail_async_tasks.backoff import Trouble
+from rail_async_tasks.backoff import Backoff
 from rail_async_tasks.runtime.failures import INLINE_HOLD
 from rail_async_tasks.runtime.upkeep.lease import boottime
 from rail_async_tasks.runtime.upkeep.supervision import is_of_row
@@ -47,7 +47,7 @@ class Sweeper:
         self._cancels_told = asyncio.Event()
         self._owners_read_at = boottime()  # others go on while this machine sleeps
         # By look: its failures in a row.
-        self._troubles: dict[str, Trouble] = {}
+        self._failed_looks: dict[str, Backoff] = {}
         self._unknown_rows: set[UUID] = set()
         self._unknown_names: dict[str, float] = {}
 
@@ -106,18 +106,18 @@ class Sweeper:
 
     async def _safely(self, what: str, look: Callable[[], Awaitable[None]]) -> None:
         """Takes a look. A failure is logged, and it is taken again when its turn comes."""
-        trouble = self._troubles.get(what)
+        backoff = self._failed_looks.get(what)
         try:
             await look()
         except Exception as error:
-            if trouble is None:
-                trouble = self._troubles[what] = Trouble(
-                    f"A look at the ledger failed, for {what}", "It is taken again", logger
+            if backoff is None:
+                backoff = self._failed_looks[what] = Backoff(
+                    f"A look at the ledger failed, for {what}", "It is taken again", log=logger
                 )
-            trouble.failed(describe(error), error if is_of_row(error) else None)
+            backoff.failed(describe(error), error, expected=not is_of_row(error))
         else:
-            if trouble is not None:
-                trouble.over()
+            if backoff is not None:
+                backoff.recovered()
 
     async def _find_cancels(self) -> None:
         for execution_id in await self._runtime.ledger.cancels_for(self._runtime.id):

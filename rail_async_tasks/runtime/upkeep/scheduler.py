@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from rail_async_tasks.backoff import Trouble
+from rail_async_tasks.backoff import Backoff
 from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.errors import ConfigurationError, TaskError
 from rail_async_tasks.ids import new_id
@@ -57,7 +57,7 @@ class Cron:
         self._shown = datetime.now(UTC)
         self._asked_at: float | None = None
         self._asking = asyncio.Lock()
-        self._trouble = Trouble("The schedules are delayed", "They are tried again", logger)
+        self._backoff = Backoff("The schedules are delayed", "They are tried again", log=logger)
 
     def stop(self) -> None:
         self._stop.set()
@@ -204,9 +204,9 @@ class Cron:
                 except Exception as error:
                     if is_of_row(error):
                         raise
-                    await asyncio.wait({stopped}, timeout=self._trouble.failed(describe(error)))
+                    await asyncio.wait({stopped}, timeout=self._backoff.failed(describe(error)))
                 else:
-                    self._trouble.over()
+                    self._backoff.recovered()
                     return result
         finally:
             stopped.cancel()

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from django.db import DatabaseError, DataError, IntegrityError, InterfaceError
 
-from rail_async_tasks.backoff import LONGEST, Trouble
+from rail_async_tasks.backoff import LONGEST, Backoff
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.text import describe
 
@@ -21,15 +21,15 @@ async def supervise(name: str, part: Callable[[], Awaitable[None]], ending: asyn
 
     The parts are children of one task group: an error that left one of them would end them all.
     """
-    trouble = Trouble(f"The {name} failed", "It starts again; the other parts go on", logger)
+    backoff = Backoff(f"The {name} failed", "It starts again; the other parts go on", log=logger)
     while True:
         began = time.monotonic()
         try:
             await part()
         except Exception as error:
             if time.monotonic() - began > LONGEST:
-                trouble.over()
-            pause = trouble.failed(describe(error), error)
+                backoff.recovered()
+            pause = backoff.failed(describe(error), error, expected=False)
         else:
             return
         with contextlib.suppress(TimeoutError):

@@ -9,6 +9,7 @@ from uuid import UUID
 from rail_async_tasks.queue_limits import QueueLimits
 from rail_async_tasks.runtime.claims.plan import NO_LIMIT, Line, Plan
 
+
 def _lines(queue: str) -> tuple[Line, Line]:
     return (queue, False), (queue, True)
 

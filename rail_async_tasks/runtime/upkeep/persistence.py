@@ -1,4 +1,4 @@
-"""Calls to a database that may be away: they are repeated until it answers, or the service stops."""
+"""Repeats calls to a database that may be away, until it answers or the service stops."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ async def make_bus(stack: AsyncExitStack, configure: Configure) -> MakeBus:
     """Makes the bus of another process, which reads the same ledger."""
 
     async def make(url: str, prefix: str = "tasks", *, connected: bool = True) -> RedisBus:
-        bus, ledger = RedisBus(url, prefix), host._make_ledger()
+        bus, ledger = RedisBus(url, prefix), host.make_ledger()
         ledger.start()
         stack.push_async_callback(ledger.stop)
         bus.start(ledger, lambda _: None)

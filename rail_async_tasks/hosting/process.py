@@ -27,6 +27,7 @@ from rail_async_tasks.runtime.admission import Admission
 from rail_async_tasks.runtime.attempts.threads import LoopThread
 from rail_async_tasks.runtime.claims.broker import broker_for
 from rail_async_tasks.runtime.runtime import Runtime
+from rail_async_tasks.runtime.timings import RuntimeTimings
 from rail_async_tasks.vital import is_vital, refuse_if_vital
 
 T = TypeVar("T")
@@ -45,6 +46,13 @@ class _Process:
 
 
 _process = _Process()
+_timings = RuntimeTimings()
+
+
+def use_timings(timings: RuntimeTimings) -> None:
+    """Has runtimes that start later in this process use these timings. For tests."""
+    global _timings
+    _timings = timings
 
 
 def _reset() -> None:
@@ -162,7 +170,7 @@ async def aruntime(*, in_thread: bool = False) -> Runtime:
                 settings = get_settings()
                 runtime = process.runtime = Runtime(
                     settings, registry, ledger(), bus(), admission=admission(),
-                    broker=broker_for(settings),
+                    broker=broker_for(settings), timings=_timings,
                 )  # fmt: skip
                 try:
                     runtime.start()
@@ -209,7 +217,7 @@ async def _start_here(process: _Process, ledger: Ledger, bus: Bus, admission: Ad
     concurrency = settings.max_workers if settings.backend == "thread" else None
     runtime = Runtime(
         settings, registry, ledger, bus, concurrency=concurrency, admission=admission,
-        broker=broker_for(settings),
+        broker=broker_for(settings), timings=_timings,
     )  # fmt: skip
     # Known at once: what hooks call on this loop must not wait for the lock of the waiting thread.
     process.runtime = runtime

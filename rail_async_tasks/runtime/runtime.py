@@ -47,18 +47,22 @@ from rail_async_tasks.runtime.claims.deliveries import Deliveries
 from rail_async_tasks.runtime.claims.local_dispatcher import ClaimsDue, LocalDispatcher
 from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.due import Due
-from rail_async_tasks.runtime.failures import FailureCallbacks, hold_of
+from rail_async_tasks.runtime.failures import INLINE_HOLD, FailureCallbacks, hold_of
 from rail_async_tasks.runtime.state import RuntimeState
 from rail_async_tasks.runtime.timings import RuntimeTimings
+from rail_async_tasks.runtime.upkeep.cancels import CancelReader
 from rail_async_tasks.runtime.upkeep.cleanup import Cleaner
-from rail_async_tasks.runtime.upkeep.cron import Schedule
+from rail_async_tasks.runtime.upkeep.corrections import QueueReader, TimeCorrector
 from rail_async_tasks.runtime.upkeep.lease import Lease
 from rail_async_tasks.runtime.upkeep.lease_thread import LeaseThread
-from rail_async_tasks.runtime.upkeep.reconciler import Reconciler
+from rail_async_tasks.runtime.upkeep.reconciler import Reconciler, ReconcilerTimings
 from rail_async_tasks.runtime.upkeep.recovery import Recoverer
-from rail_async_tasks.runtime.upkeep.scheduler import Scheduler, Ticks
+from rail_async_tasks.runtime.upkeep.scheduler import Scheduler
+from rail_async_tasks.runtime.upkeep.steps import Step
 from rail_async_tasks.runtime.upkeep.supervision import supervise
+from rail_async_tasks.runtime.upkeep.unknown import UnknownNames, UnknownRows
 from rail_async_tasks.runtime.upkeep.watchdog import Watchdog
+from rail_async_tasks.runtime.upkeep.watched import WatchedReader
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
@@ -90,7 +94,7 @@ class Runtime:
 
     _abandons_locked = False  # the process ends, and waits for no lock any more
 
-    def __init__(
+    def __init__(  # noqa: PLR0915
         self,
         settings: TaskSettings,
         registry: Registry,
@@ -101,7 +105,6 @@ class Runtime:
         admission: Admission | None = None,
         broker: Broker | None = None,
         timings: RuntimeTimings = RuntimeTimings(),  # noqa: B008 (frozen)
-        ticks_of: Callable[[str], Ticks] = Schedule,
     ) -> None:
         self.state = RuntimeState()
         self.settings = settings
@@ -132,7 +135,7 @@ class Runtime:
             self._dispatcher = LocalDispatcher(
                 ledger=ledger, registry=registry, slots=self.slots, state=self.state,
                 due=claims_due, start=self.start_claimed, max_crashes=settings.max_crashes,
-                suspects_running=self.suspects_running, running_by_owner=self.running_by_owner,
+                suspects_running=lambda: self._suspects > 0, running_by_owner=self.running_by_owner,
                 timings=timings.local,
             )  # fmt: skip
         else:
@@ -146,24 +149,28 @@ class Runtime:
             )  # fmt: skip
             self.deliveries = Deliveries(
                 dispatches=dispatches, state=self.state, names=registry.names,
-                start=self.start_claimed, suspects_running=self.suspects_running,
+                start=self.start_claimed, suspects_running=lambda: self._suspects > 0,
                 max_crashes=settings.max_crashes,
             )  # fmt: skip
+        # What other processes change or leave behind; None where rows are in this one's memory.
         recoveries = ledger.recoveries()
-        self._recoverer = None if recoveries is None else Recoverer(
-            recoveries=recoveries, state=self.state, due=self.due, announcer=self.announcer,
-            settle=self._settle_unknown, max_crashes=settings.max_crashes,
-            ttl=settings.result_ttl_seconds, callback=hold_of(settings),
-        )  # fmt: skip
+        self.recoverer: Recoverer | None = None
+        self._cancels: CancelReader | None = None
+        if recoveries is not None:
+            self.recoverer = Recoverer(
+                recoveries=recoveries, state=self.state, due=self.due, announcer=self.announcer,
+                settle=self._settle_unknown, max_crashes=settings.max_crashes,
+                ttl=settings.result_ttl_seconds, callback=hold_of(settings),
+            )  # fmt: skip
+            self._cancels = CancelReader(
+                recoveries=recoveries, state=self.state, running=self.attempts.keys(),
+                cancel=self.cancel, pause=timings.reconciler.cancel_pause,
+            )  # fmt: skip
         self._reconciler = Reconciler(
-            ledger=ledger, bus=bus, slots=self.slots, state=self.state,
-            recoveries=recoveries, recoverer=self._recoverer, running=self.attempts.keys(),
-            cancel=self.cancel, names=registry.names,
-            find_callbacks=self.callbacks.find_overdue,
+            steps=self._steps(timings.reconciler),
             every_round=(self.check_lease, self.give_up_waiting),
-            emits=self.announcer.emits, ttl=settings.result_ttl_seconds,
-            unknown_task_seconds=settings.unknown_task_seconds, timings=timings.reconciler,
-        )  # fmt: skip
+            interval=timings.reconciler.interval,
+        )
         days = settings.audit_retention_days if settings.audit_enabled else None
         self._cleaner = Cleaner(
             deletions=ledger, audit_log=ledger.audit_log(), events_days=days,
@@ -171,7 +178,7 @@ class Runtime:
         )  # fmt: skip
         self._scheduler = Scheduler(
             ledger=ledger, registry=registry, settings=settings, arrived=self.arrived,
-            ticks_of=ticks_of, timings=timings.scheduler,
+            timings=timings.scheduler,
         )  # fmt: skip
         self._threads = DaemonThreads("rail-tasks-def")
         self._lanes = OrmLanes(settings.max_workers)
@@ -192,6 +199,41 @@ class Runtime:
         self._lease_ended = asyncio.Event()
         self._suspects = 0  # attempts of what was lost with other processes
 
+    def _steps(self, timings: ReconcilerTimings) -> tuple[Step, ...]:
+        """Returns the steps of the reconciler, in the order in which a round takes them."""
+        ledger, running = self.ledger, self.attempts.keys()
+        settings = self.settings
+        watched = WatchedReader(
+            ledger=ledger, bus=self.bus, running=running, emits=self.announcer.emits,
+            overlap=timings.overlap,
+        )  # fmt: skip
+        foreign: tuple[Step, ...] = ()
+        recoveries = ledger.recoveries()
+        if recoveries is not None and self.recoverer is not None and self._cancels is not None:
+            rows = UnknownRows(
+                recoveries=recoveries, state=self.state, running=running,
+                disown=self.recoverer.disown,
+            )  # fmt: skip
+            names = UnknownNames(
+                recoveries=recoveries, known=self.registry.names,
+                fail=self.recoverer.fail_unknown, seconds=settings.unknown_task_seconds,
+            )  # fmt: skip
+            foreign = (
+                self._cancels.step,
+                Step("running tasks", rows.read, every=timings.held_every),
+                Step("unknown names", names.read, every=timings.names_every),
+            )
+        queues = QueueReader(ledger=ledger, know=self.slots.know)
+        times = TimeCorrector(ledger=ledger, ttl=settings.result_ttl_seconds, hold=INLINE_HOLD)
+        return (
+            *foreign,
+            Step("watched tasks", watched.read_tasks, every=timings.watched_every),
+            Step("tasks of watched owners", watched.read_owners, every=timings.watched_every),
+            Step("queues", queues.read, every=timings.queues_every),
+            Step("failure callbacks", self.callbacks.find_overdue, every=timings.names_every),
+            Step("wrong times", times.correct, every=timings.times_every),
+        )
+
     # --- the state, as others read it ------------------------------------------------------------
 
     @property
@@ -205,6 +247,11 @@ class Runtime:
     @property
     def draining(self) -> bool:
         return self.state.draining
+
+    @property
+    def recovered(self) -> int:
+        """Executions that were taken over from dead processes."""
+        return 0 if self.recoverer is None else self.recoverer.recovered
 
     @property
     def fences(self) -> int:
@@ -240,7 +287,7 @@ class Runtime:
     def _start_parts(self) -> None:
         self.ledger.start(self.broke)
         if self.announcer.emits:
-            self.bus.start(self.ledger, self._cancel_told)
+            self.bus.start(self.ledger, self._cancel_announced)
         self._watchdog.start()
         leases = self.ledger.leases()
         if leases is None:
@@ -309,10 +356,8 @@ class Runtime:
                     ("scheduler", self._scheduler.run),
                 ):
                     group.start_soon(supervise, name, part, ending)
-                if self._reconciler.cancels is not None:
-                    group.start_soon(
-                        supervise, "reader of cancels", self._reconciler.cancels.run, ending
-                    )
+                if self._cancels is not None:
+                    group.start_soon(supervise, "reader of cancels", self._cancels.run, ending)
                 group.start_soon(self._end_if_broken)
                 self._ready.set()
                 try:
@@ -325,6 +370,8 @@ class Runtime:
                     ending.set()
                     self.due.wake()
                     self._reconciler.stop()
+                    if self._cancels is not None:
+                        self._cancels.stop()
                     self._cleaner.stop()
                     self._scheduler.stop()
                     if not self._broken.done():
@@ -389,8 +436,8 @@ class Runtime:
 
     async def _end_lease(self) -> None:
         """Says that nothing is held here any more, so that nobody waits for it to be found out."""
-        if self._recoverer is not None:
-            self._recoverer.stop()
+        if self.recoverer is not None:
+            self.recoverer.stop()
         if self._lease_thread is not None:
             self._lease_thread.stop()
             with contextlib.suppress(TimeoutError):
@@ -691,13 +738,13 @@ class Runtime:
             attempt.snapshot = msgspec.structs.replace(attempt.snapshot, cancel_requested=True)
             attempt.interrupt(Interruption.CANCEL)
 
-    def _cancel_told(self, execution_id: UUID) -> None:
-        """Another process says that it has asked for a cancel; the row tells whether it has."""
-        if execution_id in self.attempts and self._reconciler.cancels is not None:
-            self._reconciler.cancels.announced()
+    def _cancel_announced(self, execution_id: UUID) -> None:
+        if self._cancels is not None:
+            self._cancels.announced(execution_id)
 
     # --- the lease -------------------------------------------------------------------------------
 
+    @property
     def suspects_running(self) -> bool:
         return self._suspects > 0
 
@@ -722,8 +769,8 @@ class Runtime:
             self._interrupt_all(Interruption.HAND_BACK)
 
     def orphans(self, holders: frozenset[UUID]) -> None:
-        assert self._recoverer is not None, "a ledger with leases has recoveries"
-        self._recoverer.recover(holders)
+        assert self.recoverer is not None, "a ledger with leases has recoveries"
+        self.recoverer.recover(holders)
 
     def lease_ended(self) -> None:
         self.state.holding = False
@@ -796,7 +843,7 @@ class Runtime:
             "unsettled": self._unsettled,
             "blocked": self.blocked,
             "fences": self.state.fences,
-            "recovered": 0 if self._recoverer is None else self._recoverer.recovered,
+            "recovered": self.recovered,
             **({} if self.deliveries is None else {"refused": self.deliveries.dropped}),
             **self.bus.statistics(),
         }

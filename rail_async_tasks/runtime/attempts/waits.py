@@ -121,7 +121,7 @@ class Waits:
         definition = runtime.registry.get(awaited.name)
         if awaited.id in runtime.attempts or definition is None:
             return
-        if runtime.inbox is not None:
+        if runtime.deliveries is not None:
             if seconds >= REPORT_AFTER:
                 await self._report_unbegun(wait)
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from uuid import UUID
 
 from rail_async_tasks.ledger.upkeep import Recoveries
@@ -19,6 +19,7 @@ class CancelReader:
     """Reads the cancels of this process's rows: when its step is taken, and when one is announced.
 
     Args:
+        running: ids of the executions that run here.
         cancel: asks the attempt of that execution to end, if it runs here.
     """
 
@@ -27,20 +28,23 @@ class CancelReader:
         *,
         recoveries: Recoveries,
         state: RuntimeState,
+        running: Collection[UUID],
         cancel: Callable[[UUID], None],
         pause: float = PAUSE_SECONDS,
     ) -> None:
         self._recoveries = recoveries
         self._state = state
+        self._running = running
         self._cancel = cancel
         self._pause = pause
         self._announced = asyncio.Event()
         self._stop = asyncio.Event()
         self.step = Step("cancels", self._read)
 
-    def announced(self) -> None:
+    def announced(self, execution_id: UUID) -> None:
         """Another process has announced a cancel: reads before the next step is due."""
-        self._announced.set()
+        if execution_id in self._running:
+            self._announced.set()
 
     def stop(self) -> None:
         self._stop.set()
@@ -58,5 +62,7 @@ class CancelReader:
                 await asyncio.wait_for(self._stop.wait(), self._pause)
 
     async def _read(self) -> None:
+        if not self._running:
+            return
         for execution_id in await self._recoveries.cancels_for(self._state.id):
             self._cancel(execution_id)

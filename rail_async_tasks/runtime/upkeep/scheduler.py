@@ -37,19 +37,6 @@ logger = get_logger("rail_async_tasks.runtime")
 MOMENT = timedelta(microseconds=1)
 
 
-class SchedulerTimings(msgspec.Struct, frozen=True, kw_only=True):
-    """How long the scheduler waits, in seconds."""
-
-    # A process that comes to a tick so much later was not there for it: it slept.
-    late: float = 60.0
-    # The longest sleep in one piece: the ledger's clock may be set meanwhile.
-    longest_sleep: float = 30.0
-    # Before a schedule is followed anew that failed without coming to a tick.
-    failure_pause: float = 60.0
-    # Between two reads of the ledger's clock.
-    read_clock_every: float = READ_EVERY_SECONDS
-
-
 class Ticks(Protocol):
     """The moments of a schedule. See `cron.Schedule`."""
 
@@ -62,12 +49,26 @@ class Ticks(Protocol):
         ...
 
 
+class SchedulerTimings(msgspec.Struct, frozen=True, kw_only=True):
+    """When schedules tick, and how long the scheduler waits, in seconds."""
+
+    # Returns the ticks of a cron expression, or raises ConfigurationError.
+    ticks_of: Callable[[str], Ticks] = Schedule
+    # A process that comes to a tick so much later was not there for it: it slept.
+    late: float = 60.0
+    # The longest sleep in one piece: the ledger's clock may be set meanwhile.
+    longest_sleep: float = 30.0
+    # Before a schedule is followed anew that failed without coming to a tick.
+    failure_pause: float = 60.0
+    # Between two reads of the ledger's clock.
+    read_clock_every: float = READ_EVERY_SECONDS
+
+
 class Scheduler:
     """One loop per scheduled task.
 
     Args:
         arrived: is called with each execution that a tick has created here.
-        ticks_of: returns the ticks of a cron expression, or raises ConfigurationError.
         clock: returns seconds that pass also while the machine sleeps.
     """
 
@@ -78,7 +79,6 @@ class Scheduler:
         registry: Registry,
         settings: TaskSettings,
         arrived: Callable[[NewExecution, Created], None],
-        ticks_of: Callable[[str], Ticks] = Schedule,
         timings: SchedulerTimings = SchedulerTimings(),  # noqa: B008 (frozen)
         clock: Callable[[], float] = boottime,
     ) -> None:
@@ -86,7 +86,6 @@ class Scheduler:
         self._registry = registry
         self._settings = settings
         self._arrived = arrived
-        self._ticks_of = ticks_of
         self._timings = timings
         self._stop = asyncio.Event()
         # The tasks whose schedule failed at its last try.
@@ -120,7 +119,7 @@ class Scheduler:
         """Follows one schedule; begins anew after an error that was not one of a tick."""
         assert definition.options.cron is not None
         try:
-            ticks = self._ticks_of(definition.options.cron)
+            ticks = self._timings.ticks_of(definition.options.cron)
         except ConfigurationError as error:
             self._failing.add(definition.name)
             logger.error("The task %s does not run: %s", definition.name, error)  # noqa: TRY400

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Collection
 from uuid import UUID
 
@@ -63,7 +64,7 @@ class UnknownNames:
         known: Callable[[], Collection[str]],
         fail: Callable[[str], Awaitable[None]],
         seconds: float,
-        clock: Callable[[], float],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._recoveries = recoveries
         self._known = known

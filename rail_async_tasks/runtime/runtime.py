@@ -145,7 +145,7 @@ class Runtime:
             self._dispatcher = BrokerDispatcher(
                 ledger=ledger, dispatches=dispatches, broker=broker, slots=self.slots,
                 state=self.state, due=sends_due, max_concurrency=settings.max_concurrency,
-                timings=timings.broker,
+                timings=timings.broker, inventory_timings=timings.inventory,
             )  # fmt: skip
             self.deliveries = Deliveries(
                 dispatches=dispatches, state=self.state, names=registry.names,

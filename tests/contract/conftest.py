@@ -9,8 +9,8 @@ import pytest
 
 from rail_async_tasks.ledger.memory import MemoryLedger
 from rail_async_tasks.ledger.orm import OrmLedger
-from tests.contract.ledgers import Kit
-from tests.services.databases import default_database, empty_tables, forget_connections
+from tests.support.databases import default_database, empty_tables, forget_connections
+from tests.support.ledgers import Kit
 
 ON_POSTGRES = pytest.param("postgres", marks=pytest.mark.postgres)
 ON_MARIADB = pytest.param("mariadb", marks=pytest.mark.mariadb)

@@ -27,8 +27,8 @@ from rail_async_tasks.models import TaskExecution, TaskRuntime
 from rail_async_tasks.runtime.runtime import Runtime
 from rail_async_tasks.runtime.upkeep import reconciler as sweeper
 from rail_async_tasks.states import Status
-from tests.integration.conftest import Configure, on_databases
-from tests.integration.waiting import final, until
+from tests.support.runtimes import Configure, on_databases
+from tests.support.waiting import final, until
 
 pytestmark = [on_databases, pytest.mark.usefixtures("ends_cleanly")]
 

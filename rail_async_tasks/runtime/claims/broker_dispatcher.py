@@ -18,6 +18,9 @@ from rail_async_tasks.hooks import awaited
 from rail_async_tasks.ledger.records import Dispatch, Lane
 from rail_async_tasks.ledger.upkeep import Dispatches
 from rail_async_tasks.runtime.claims.broker import Broker, Inventory
+from rail_async_tasks.runtime.claims.slots import Slots
+from rail_async_tasks.runtime.due import POLL_SECONDS, Due
+from rail_async_tasks.runtime.state import RuntimeState
 from rail_async_tasks.safe_logging import get_logger
 
 if TYPE_CHECKING:
@@ -25,8 +28,6 @@ if TYPE_CHECKING:
 
 logger = get_logger("rail_async_tasks.runtime")
 
-# What another process has left is found within this time, in seconds.
-POLL_INTERVAL = 1.0
 # Sent by one call of the broker. More than a usual window: one look is enough to fill that.
 PAGE = 250
 # Under way in a queue at least; what is more waits in the ledger, which knows priorities.
@@ -48,68 +49,69 @@ TELL_EVERY = 60.0
 FIRST_PAUSE, LAST_PAUSE = 0.5, 3.0
 
 
+class SendsDue(Due):
+    """Queues in which rows may be due that are to be sent to workers."""
+
+    def __init__(
+        self, *, slots: Slots, state: RuntimeState, poll_seconds: float = POLL_SECONDS
+    ) -> None:
+        super().__init__(state=state, poll_seconds=poll_seconds)
+        self._slots = slots
+        self.queues: set[str] = set()  # where something may be to send
+        self._sent_at: dict[str, float] = {}  # by queue: when some were last sent
+        self._ended = 0  # attempts, since the windows were filled up
+
+    def expect(self, name: str, queue: str) -> None:
+        self._slots.know(queue)
+        self.queues.add(queue)
+        self._wake.set()
+
+    def slot_freed(self) -> None:
+        """Where the window was full, there is room in it."""
+        self._ended += 1
+        if self._ended >= REFILL:
+            self._ended = 0
+            since = self._loop.time() - LATELY
+            self.queues.update(queue for queue, at in self._sent_at.items() if at >= since)
+            self._wake.set()
+
+    def sent(self, queue: str) -> None:
+        """Some rows of the queue were sent now."""
+        self._sent_at[queue] = self._loop.time()
+
+    def expect_all(self) -> None:
+        self.queues.update(self._slots.queues())
+
+    @property
+    def any_due(self) -> bool:
+        return bool(self.queues)
+
+
 class Sender:
     """Sends due executions. Everything that is "later" is a row that comes due."""
 
-    def __init__(self, runtime: Runtime, broker: Broker, dispatches: Dispatches) -> None:
+    def __init__(
+        self, runtime: Runtime, due: SendsDue, broker: Broker, dispatches: Dispatches
+    ) -> None:
         self._runtime = runtime
         self._broker = broker
         self._dispatches = dispatches
-        self._wake = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._queues: set[str] = set()  # where something may be to send
-        self._next_due: float | None = None  # by the loop's clock
+        self._due = due
         self._pause = FIRST_PAUSE
-        self._sent_at: dict[str, float] = {}  # by queue: when some were last sent
-        self._ended = 0  # attempts, since the windows were filled up
         self._inventory = broker if isinstance(broker, Inventory) else None
         self._ask_at = runtime.loop.time() + ASK_EVERY
         self._asked_to: UUID | None = None
         self._tell_at: dict[str, float] = {}  # by queue: when to speak of it again
         # Marked as sent, and not sent: another transaction had their rows locked.
         self._unsent: list[Dispatch] = []
-        self.failing = False
         self._asking_failed = False
-
-    def wake(self) -> None:
-        self._wake.set()
-
-    def expect(self, name: str, queue: str) -> None:
-        """A due row is in the ledger."""
-        self._runtime.slots.know(queue)
-        self._queues.add(queue)
-        self._wake.set()
-
-    def due_in(self, seconds: float) -> None:
-        """A row comes due in so many seconds."""
-        at = self._runtime.loop.time() + seconds
-        if self._next_due is None or at < self._next_due:
-            self._next_due = at
-            self._wake.set()
-
-    def slot_freed(self) -> None:
-        """An attempt has ended here: where the window was full, there is room in it."""
-        self._ended += 1
-        if self._ended >= REFILL:
-            self._ended = 0
-            since = self._runtime.loop.time() - LATELY
-            self._queues.update(queue for queue, at in self._sent_at.items() if at >= since)
-            self._wake.set()
 
     async def send_all(self, queues: Iterable[str]) -> bool:
         """Looks into the queues and sends what may be sent. False: the broker is away."""
         for queue in queues:
-            self.expect("", queue)
-        await self.caught_up()
-        return not self.failing
-
-    async def caught_up(self) -> None:
-        """Returns when all is sent that may be; at once in a drain, or while the broker is away."""
-        while (self._queues or not self._idle.is_set()) and not (
-            self.failing or self._runtime.draining
-        ):
-            self._idle.clear()
-            await self._idle.wait()
+            self._due.expect("", queue)
+        await self._due.caught_up()
+        return not self._due.stalled
 
     async def run(self) -> None:
         while not self._runtime.draining:
@@ -119,8 +121,8 @@ class Sender:
                 await self._fail(error)
             else:
                 self._succeed()
-            await self._until_needed()
-        self._idle.set()
+            await self._due.until_needed()
+        self._due.end()
 
     async def _send_due(self) -> None:
         if self._unsent:
@@ -128,15 +130,15 @@ class Sender:
         # A claim of nothing: it tells which rows have come due.
         due = await self._runtime.ledger.claim(_Nothing(self._runtime.id))
         if due.next_due is not None:
-            self.due_in(max(due.next_due, 0.0))
+            self._due.due_in(max(due.next_due, 0.0))
         if self._inventory is not None and self._runtime.loop.time() >= self._ask_at:
             await self._ask(self._inventory)
-        for queue in self._runtime.slots.by_priority(self._queues):
-            self._queues.discard(queue)
+        for queue in self._runtime.slots.by_priority(self._due.queues):
+            self._due.queues.discard(queue)
             try:
                 await self._send_queue(queue)
             except Exception:
-                self._queues.add(queue)
+                self._due.queues.add(queue)
                 raise
 
     async def _send_queue(self, queue: str) -> None:
@@ -146,7 +148,7 @@ class Sender:
             if sent:
                 self._tell_overdue(queue, sum(dispatch.overdue for dispatch in sent))
                 await self._push(sent)
-                self._sent_at[queue] = self._runtime.loop.time()
+                self._due.sent(queue)
             if len(sent) < PAGE:
                 return
 
@@ -188,7 +190,7 @@ class Sender:
             )  # fmt: skip
             await self._unsend(missing)
             for dispatch in missing:
-                self.expect(dispatch.name, dispatch.queue)
+                self._due.expect(dispatch.name, dispatch.queue)
 
     def _complain_of_asking(self, error: Exception) -> None:
         if not self._asking_failed:
@@ -210,52 +212,19 @@ class Sender:
         self._unsent = await self._dispatches.unsend([*self._unsent, *dispatches])
 
     async def _fail(self, error: Exception) -> None:
-        if not self.failing:
+        if not self._due.stalled:
             what = "it does not answer" if isinstance(error, TimeoutError) else error
             logger.warning("The broker %s does not take tasks: %s", self._broker.name, what)
             logger.debug("The push that failed", exc_info=error)
-        self.failing = True
-        self._idle.set()
-        await self._sleep(self._pause)
+        self._due.stall()
+        await self._due.sleep(self._pause)
         self._pause = min(self._pause * 2, LAST_PAUSE)
 
     def _succeed(self) -> None:
-        if self.failing:
+        if self._due.stalled:
             logger.warning("The broker %s takes tasks again", self._broker.name)
-        self.failing = False
+        self._due.stalled = False
         self._pause = FIRST_PAUSE
-
-    async def _sleep(self, seconds: float) -> None:
-        deadline = self._runtime.loop.time() + seconds
-        while not self._runtime.draining and (left := deadline - self._runtime.loop.time()) > 0:
-            self._wake.clear()
-            await self._until(left)
-
-    async def _until(self, seconds: float) -> None:
-        timer = self._runtime.loop.call_later(seconds, self._wake.set)
-        try:
-            await self._wake.wait()
-        finally:
-            timer.cancel()
-
-    async def _until_needed(self) -> None:
-        """Returns when there may be something to send: woken, a row due, the interval over."""
-        loop = self._runtime.loop
-        poll_at = loop.time() + POLL_INTERVAL
-        while not self._runtime.draining:
-            now = loop.time()
-            if (self._next_due is not None and now >= self._next_due) or now >= poll_at:
-                self._next_due = None
-                self._queues.update(self._runtime.slots.queues())
-            if self._queues:
-                return
-            wake_at = poll_at if self._next_due is None else min(poll_at, self._next_due)
-            self._wake.clear()
-            self._idle.set()
-            try:
-                await self._until(wake_at - now)
-            finally:
-                self._idle.clear()
 
 
 class _Nothing:

@@ -6,6 +6,10 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from rail_async_tasks.backoff import Trouble
+from rail_async_tasks.definition import Registry
+from rail_async_tasks.runtime.claims.slots import Slots
+from rail_async_tasks.runtime.due import POLL_SECONDS, Due
+from rail_async_tasks.runtime.state import RuntimeState
 from rail_async_tasks.runtime.upkeep.supervision import is_of_row
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.text import describe
@@ -15,51 +19,56 @@ if TYPE_CHECKING:
 
 logger = get_logger("rail_async_tasks.runtime")
 
-# Rows that another process has left are found within this time (seconds); the claim of an empty
-# queue costs about a millisecond.
-POLL_INTERVAL = 1.0
 # After a claim that failed: the database is in trouble, and every process asks.
 FAILURE_PAUSE = 1.0
+
+
+class ClaimsDue(Due):
+    """Due rows that this process may claim, by queue and kind of body: counted by its slots."""
+
+    def __init__(
+        self,
+        *,
+        slots: Slots,
+        registry: Registry,
+        state: RuntimeState,
+        poll_seconds: float = POLL_SECONDS,
+    ) -> None:
+        super().__init__(state=state, poll_seconds=poll_seconds)
+        self._slots = slots
+        self._registry = registry
+
+    def expect(self, name: str, queue: str) -> None:
+        definition = self._registry.get(name)
+        if definition is None:  # not ours to claim
+            return
+        self._slots.expect(queue, not definition.is_coroutine)
+        self._wake.set()
+
+    def slot_freed(self) -> None:
+        if not self._wake.is_set() and self._slots.worth_a_claim:
+            self._wake.set()
+
+    def expect_all(self) -> None:
+        self._slots.expect_all()
+
+    @property
+    def any_due(self) -> bool:
+        return self._slots.worth_a_claim
+
+    @property
+    def may_act(self) -> bool:
+        return self._state.holding
 
 
 class Dispatcher:
     """Claims due executions and starts them. Everything that is "later" is a row that comes due."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, due: ClaimsDue) -> None:
         self._runtime = runtime
-        self._wake = asyncio.Event()
-        self._idle = asyncio.Event()  # it has nothing to do, or had not when it looked last
-        self._next_due: float | None = None  # by the loop's clock
+        self._due = due
         self._trouble = Trouble("A claim failed", f"The next try is in {FAILURE_PAUSE:g} s", logger)
         self.claims = 0
-
-    def wake(self) -> None:
-        self._wake.set()
-
-    def expect(self, name: str, queue: str) -> None:
-        """A due row of the task `name` is in the ledger."""
-        definition = self._runtime.registry.get(name)
-        if definition is None:  # not ours to claim
-            return
-        self._runtime.slots.expect(queue, not definition.is_coroutine)
-        self._wake.set()
-
-    def due_in(self, seconds: float) -> None:
-        """A row comes due in so many seconds."""
-        at = self._runtime.loop.time() + seconds
-        if self._next_due is None or at < self._next_due:
-            self._next_due = at
-            self._wake.set()
-
-    def slot_freed(self) -> None:
-        if not self._wake.is_set() and self._runtime.slots.worth_a_claim:
-            self._wake.set()
-
-    async def caught_up(self) -> None:
-        """Returns when nothing is left to claim that would find a slot."""
-        while self._runtime.slots.worth_a_claim or not self._idle.is_set():
-            self._idle.clear()
-            await self._idle.wait()
 
     async def run(self) -> None:
         runtime = self._runtime
@@ -73,29 +82,7 @@ class Dispatcher:
                 await asyncio.sleep(FAILURE_PAUSE)
                 runtime.slots.expect_all()
             await asyncio.sleep(0)  # a claim in memory never waits by itself
-            await self._until_needed()
-
-    async def _until_needed(self) -> None:
-        """Returns when a claim may find something: woken, a row due, or the poll interval over."""
-        slots, loop = self._runtime.slots, self._runtime.loop
-        poll_at = loop.time() + POLL_INTERVAL
-        while not self._runtime.draining:
-            now = loop.time()
-            if (self._next_due is not None and now >= self._next_due) or now >= poll_at:
-                self._next_due = None
-                poll_at = now + POLL_INTERVAL
-                slots.expect_all()
-            if slots.worth_a_claim and self._runtime.holding:
-                return
-            wake_at = poll_at if self._next_due is None else min(poll_at, self._next_due)
-            self._wake.clear()
-            timer = loop.call_at(wake_at, self._wake.set)
-            self._idle.set()
-            try:
-                await self._wake.wait()
-            finally:
-                self._idle.clear()
-                timer.cancel()
+            await self._due.until_needed()
 
     async def _claim(self) -> None:
         runtime = self._runtime
@@ -124,4 +111,4 @@ class Dispatcher:
             except Exception:  # its neighbours start all the same
                 logger.exception("Task %s was claimed and did not start", claimed.snapshot.id)
         if due.next_due is not None:
-            self.due_in(max(due.next_due, 0.0))
+            self._due.due_in(max(due.next_due, 0.0))

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -19,15 +19,14 @@ from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.definition import Registry, TaskDefinition
 from rail_async_tasks.errors import BackendUnavailable
 from rail_async_tasks.ids import new_id
+from rail_async_tasks.ledger.errors import is_of_row
 from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.ledger.records import (
     Claimed,
     Created,
-    Held,
     NewExecution,
     Outcome,
     Progress,
-    Recovery,
     RowLocked,
     Settled,
 )
@@ -35,7 +34,6 @@ from rail_async_tasks.ledger.snapshots import as_created, as_settled
 from rail_async_tasks.queue_limits import queue_limits
 from rail_async_tasks.runtime.admission import Admission
 from rail_async_tasks.runtime.announce import announcer_for
-from rail_async_tasks.runtime.attempts import outcomes as verdicts
 from rail_async_tasks.runtime.attempts.attempt import Attempt
 from rail_async_tasks.runtime.attempts.body_tasks import BodyTasks
 from rail_async_tasks.runtime.attempts.lanes import OrmLanes
@@ -44,19 +42,27 @@ from rail_async_tasks.runtime.attempts.outcomes import Interruption, Terms
 from rail_async_tasks.runtime.attempts.threads import DaemonThreads
 from rail_async_tasks.runtime.attempts.waits import Waits
 from rail_async_tasks.runtime.claims.broker import Broker
-from rail_async_tasks.runtime.claims.broker_dispatcher import Sender, SendsDue
-from rail_async_tasks.runtime.claims.deliveries import Inbox
-from rail_async_tasks.runtime.claims.local_dispatcher import ClaimsDue, Dispatcher
+from rail_async_tasks.runtime.claims.broker_dispatcher import BrokerDispatcher, SendsDue
+from rail_async_tasks.runtime.claims.deliveries import Deliveries
+from rail_async_tasks.runtime.claims.local_dispatcher import ClaimsDue, LocalDispatcher
 from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.due import Due
-from rail_async_tasks.runtime.failures import FailureCallbacks, hold_of
+from rail_async_tasks.runtime.failures import INLINE_HOLD, FailureCallbacks, hold_of
 from rail_async_tasks.runtime.state import RuntimeState
+from rail_async_tasks.runtime.timings import RuntimeTimings
+from rail_async_tasks.runtime.upkeep.cancels import CancelReader
 from rail_async_tasks.runtime.upkeep.cleanup import Cleaner
+from rail_async_tasks.runtime.upkeep.corrections import QueueReader, TimeCorrector
 from rail_async_tasks.runtime.upkeep.lease import Lease
-from rail_async_tasks.runtime.upkeep.reconciler import Sweeper
-from rail_async_tasks.runtime.upkeep.scheduler import Cron
-from rail_async_tasks.runtime.upkeep.supervision import is_of_row, supervise
+from rail_async_tasks.runtime.upkeep.lease_thread import LeaseThread
+from rail_async_tasks.runtime.upkeep.reconciler import Reconciler, ReconcilerTimings
+from rail_async_tasks.runtime.upkeep.recovery import Recoverer
+from rail_async_tasks.runtime.upkeep.scheduler import Scheduler
+from rail_async_tasks.runtime.upkeep.steps import Step
+from rail_async_tasks.runtime.upkeep.supervision import supervise
+from rail_async_tasks.runtime.upkeep.unknown import UnknownNames, UnknownRows
 from rail_async_tasks.runtime.upkeep.watchdog import Watchdog
+from rail_async_tasks.runtime.upkeep.watched import WatchedReader
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
@@ -79,8 +85,6 @@ CATCH_UP_PATIENCE = 2.0
 STORE_AGAIN = 1.0
 # How often callers are looked for that have waited too long, while the runtime ends. Seconds.
 ANSWER_EVERY = 1.0
-# Orphans that are freed in one statement.
-RECOVERY_PAGE = 200
 # How long the caller of a creation waits for it, in seconds.
 PATIENCE = 30.0
 
@@ -90,7 +94,7 @@ class Runtime:
 
     _abandons_locked = False  # the process ends, and waits for no lock any more
 
-    def __init__(
+    def __init__(  # noqa: PLR0915
         self,
         settings: TaskSettings,
         registry: Registry,
@@ -100,6 +104,7 @@ class Runtime:
         concurrency: int | None = None,
         admission: Admission | None = None,
         broker: Broker | None = None,
+        timings: RuntimeTimings = RuntimeTimings(),  # noqa: B008 (frozen)
     ) -> None:
         self.state = RuntimeState()
         self.settings = settings
@@ -122,22 +127,59 @@ class Runtime:
         self.announcer = announcer_for(settings, bus, self.callbacks.failed)
         self._broker = broker
         self.due: Due
-        self._dispatcher: Dispatcher | Sender
+        self._dispatcher: LocalDispatcher | BrokerDispatcher
         # What a broker brings here; None where executions run in the process that claims them.
-        self.inbox: Inbox | None = None
+        self.deliveries: Deliveries | None = None
         if broker is None:
             self.due = claims_due = ClaimsDue(slots=self.slots, registry=registry, state=self.state)
-            self._dispatcher = Dispatcher(self, claims_due)
+            self._dispatcher = LocalDispatcher(
+                ledger=ledger, registry=registry, slots=self.slots, state=self.state,
+                due=claims_due, start=self.start_claimed, max_crashes=settings.max_crashes,
+                suspects_running=lambda: self._suspects > 0, running_by_owner=self.running_by_owner,
+                timings=timings.local,
+            )  # fmt: skip
         else:
             dispatches = ledger.dispatches()
             assert dispatches is not None, "the settings' rules: a broker needs rows in a database"
             self.due = sends_due = SendsDue(slots=self.slots, state=self.state)
-            self._dispatcher = Sender(self, sends_due, broker, dispatches)
-            self.inbox = Inbox(self, dispatches)
-        self._sweeper = Sweeper(self)
+            self._dispatcher = BrokerDispatcher(
+                ledger=ledger, dispatches=dispatches, broker=broker, slots=self.slots,
+                state=self.state, due=sends_due, max_concurrency=settings.max_concurrency,
+                timings=timings.broker,
+            )  # fmt: skip
+            self.deliveries = Deliveries(
+                dispatches=dispatches, state=self.state, names=registry.names,
+                start=self.start_claimed, suspects_running=lambda: self._suspects > 0,
+                max_crashes=settings.max_crashes,
+            )  # fmt: skip
+        # What other processes change or leave behind; None where rows are in this one's memory.
+        recoveries = ledger.recoveries()
+        self.recoverer: Recoverer | None = None
+        self._cancels: CancelReader | None = None
+        if recoveries is not None:
+            self.recoverer = Recoverer(
+                recoveries=recoveries, state=self.state, due=self.due, announcer=self.announcer,
+                settle=self._settle_unknown, max_crashes=settings.max_crashes,
+                ttl=settings.result_ttl_seconds, callback=hold_of(settings),
+            )  # fmt: skip
+            self._cancels = CancelReader(
+                recoveries=recoveries, state=self.state, running=self.attempts.keys(),
+                cancel=self.cancel, pause=timings.reconciler.cancel_pause,
+            )  # fmt: skip
+        self._reconciler = Reconciler(
+            steps=self._steps(timings.reconciler),
+            every_round=(self.check_lease, self.give_up_waiting),
+            interval=timings.reconciler.interval,
+        )
         days = settings.audit_retention_days if settings.audit_enabled else None
-        self._cleaner = Cleaner(ledger, events_days=days)
-        self._cron = Cron(self)
+        self._cleaner = Cleaner(
+            deletions=ledger, audit_log=ledger.audit_log(), events_days=days,
+            timings=timings.cleanup,
+        )  # fmt: skip
+        self._scheduler = Scheduler(
+            ledger=ledger, registry=registry, settings=settings, arrived=self.arrived,
+            timings=timings.scheduler,
+        )  # fmt: skip
         self._threads = DaemonThreads("rail-tasks-def")
         self._lanes = OrmLanes(settings.max_workers)
         self._ready = asyncio.Event()
@@ -153,10 +195,44 @@ class Runtime:
         self._save_timer: asyncio.TimerHandle | None = None
         self._watchdog = Watchdog(self._name_of)
         self._lease: Lease | None = None
+        self._lease_thread: LeaseThread | None = None
         self._lease_ended = asyncio.Event()
-        self._recovering: dict[UUID, asyncio.Task[None]] = {}
-        self.recovered = 0  # executions taken over from the dead
         self._suspects = 0  # attempts of what was lost with other processes
+
+    def _steps(self, timings: ReconcilerTimings) -> tuple[Step, ...]:
+        """Returns the steps of the reconciler, in the order in which a round takes them."""
+        ledger, running = self.ledger, self.attempts.keys()
+        settings = self.settings
+        watched = WatchedReader(
+            ledger=ledger, bus=self.bus, running=running, emits=self.announcer.emits,
+            overlap=timings.overlap,
+        )  # fmt: skip
+        foreign: tuple[Step, ...] = ()
+        recoveries = ledger.recoveries()
+        if recoveries is not None and self.recoverer is not None and self._cancels is not None:
+            rows = UnknownRows(
+                recoveries=recoveries, state=self.state, running=running,
+                disown=self.recoverer.disown,
+            )  # fmt: skip
+            names = UnknownNames(
+                recoveries=recoveries, known=self.registry.names,
+                fail=self.recoverer.fail_unknown, seconds=settings.unknown_task_seconds,
+            )  # fmt: skip
+            foreign = (
+                self._cancels.step,
+                Step("running tasks", rows.read, every=timings.held_every),
+                Step("unknown names", names.read, every=timings.names_every),
+            )
+        queues = QueueReader(ledger=ledger, know=self.slots.know)
+        times = TimeCorrector(ledger=ledger, ttl=settings.result_ttl_seconds, hold=INLINE_HOLD)
+        return (
+            *foreign,
+            Step("watched tasks", watched.read_tasks, every=timings.watched_every),
+            Step("tasks of watched owners", watched.read_owners, every=timings.watched_every),
+            Step("queues", queues.read, every=timings.queues_every),
+            Step("failure callbacks", self.callbacks.find_overdue, every=timings.names_every),
+            Step("wrong times", times.correct, every=timings.times_every),
+        )
 
     # --- the state, as others read it ------------------------------------------------------------
 
@@ -171,6 +247,11 @@ class Runtime:
     @property
     def draining(self) -> bool:
         return self.state.draining
+
+    @property
+    def recovered(self) -> int:
+        """Executions that were taken over from dead processes."""
+        return 0 if self.recoverer is None else self.recoverer.recovered
 
     @property
     def fences(self) -> int:
@@ -206,22 +287,19 @@ class Runtime:
     def _start_parts(self) -> None:
         self.ledger.start(self.broke)
         if self.announcer.emits:
-            self.bus.start(self.ledger, self._cancel_told)
+            self.bus.start(self.ledger, self._cancel_announced)
         self._watchdog.start()
         leases = self.ledger.leases()
         if leases is None:
             self.state.holding = True
         else:
-            lease = Lease(
-                leases,
-                self,
-                self.loop.call_soon_threadsafe,
-                lambda: self._watchdog.lag,
-                self.registry.names,
-                self.settings.lease_seconds,
-            )
-            lease.start()
-            self._lease = lease
+            self._lease = Lease(
+                leases=leases, holder=self, call_loop=self.loop.call_soon_threadsafe,
+                lag=lambda: self._watchdog.lag, names=self.registry.names,
+                seconds=self.settings.lease_seconds,
+            )  # fmt: skip
+            self._lease_thread = LeaseThread(self._lease)
+            self._lease_thread.start()
 
     def broke(self, part: str, error: BaseException) -> None:
         """An error has ended a thread without which nothing works: the runtime ends too."""
@@ -257,7 +335,7 @@ class Runtime:
 
     async def send_waiting(self, queues: Sequence[str]) -> bool:
         """Has what waits in these queues sent to workers; whether all was that may be."""
-        assert isinstance(self._dispatcher, Sender), "only a broker is sent to"
+        assert isinstance(self._dispatcher, BrokerDispatcher), "only a broker is sent to"
         return await self._dispatcher.send_all(queues)
 
     @property
@@ -273,12 +351,13 @@ class Runtime:
                 self.state.services = group.cancel_scope
                 for name, part in (
                     ("dispatcher", self._dispatcher.run),
-                    ("sweeper", self._sweeper.run),
-                    ("search for cancels", self._sweeper.find_told_cancels),
+                    ("reconciler", self._reconciler.run),
                     ("clean-up", self._cleaner.run),
-                    ("cron", self._cron.run),
+                    ("scheduler", self._scheduler.run),
                 ):
                     group.start_soon(supervise, name, part, ending)
+                if self._cancels is not None:
+                    group.start_soon(supervise, "reader of cancels", self._cancels.run, ending)
                 group.start_soon(self._end_if_broken)
                 self._ready.set()
                 try:
@@ -290,9 +369,11 @@ class Runtime:
                     self._drained.set()
                     ending.set()
                     self.due.wake()
-                    self._sweeper.stop()
+                    self._reconciler.stop()
+                    if self._cancels is not None:
+                        self._cancels.stop()
                     self._cleaner.stop()
-                    self._cron.stop()
+                    self._scheduler.stop()
                     if not self._broken.done():
                         self._broken.set_result(None)
                     if self.state.abandoned:
@@ -313,7 +394,9 @@ class Runtime:
         """Waits for bodies that were asked to end, writes what is left, gives threads back."""
         self._save_progress()
         await self._waits.close(FLUSH_PATIENCE)
-        self.ledger.give_up_locked()
+        writers = self.ledger.writers()
+        if writers is not None:
+            writers.give_up_locked()
         await self._all_stored()
         await self.callbacks.ended(CALLBACK_PATIENCE)
         await self.ledger.stop()
@@ -339,7 +422,9 @@ class Runtime:
         ):
             if self.loop.time() > locked_deadline and not self._abandons_locked:
                 self._abandons_locked = True
-                self.ledger.abandon_locked()
+                writers = self.ledger.writers()
+                if writers is not None:
+                    writers.abandon_locked()
             if self.state.fault is not None and self.loop.time() > deadline:
                 logger.error("%d outcomes could not be stored", self._unsettled)
                 self.state.abandoned = True
@@ -347,14 +432,14 @@ class Runtime:
             self._settled.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._settled.wait(), ANSWER_EVERY)
-            self.give_up_waiting()  # the sweeper, which does so, has stopped
+            self.give_up_waiting()  # the reconciler, which does so, has stopped
 
     async def _end_lease(self) -> None:
         """Says that nothing is held here any more, so that nobody waits for it to be found out."""
-        for task in self._recovering.values():
-            task.cancel()
-        if self._lease is not None:
-            self._lease.stop()
+        if self.recoverer is not None:
+            self.recoverer.stop()
+        if self._lease_thread is not None:
+            self._lease_thread.stop()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._lease_ended.wait(), FLUSH_PATIENCE)
 
@@ -369,8 +454,8 @@ class Runtime:
         self.state.draining = True
         self.bus.close_mailboxes()
         self.due.wake()
-        if self.inbox is not None:
-            self.inbox.notice()
+        if self.deliveries is not None:
+            self.deliveries.notice()
         if self.attempts:
             logger.info("Draining: %d tasks are running", len(self.attempts))
         try:
@@ -437,7 +522,7 @@ class Runtime:
             definition is not None
             # One with a unique key may wait for the transaction that has it: it holds no slot.
             and new.unique_key is None
-            and self.inbox is None
+            and self.deliveries is None
             and new.delay is None
             and new.run_after is None
             and self.state.holding
@@ -624,8 +709,8 @@ class Runtime:
         if self.attempts.get(outcome.id) is attempt:  # else it was claimed again already
             del self.attempts[outcome.id]
         self._suspects -= attempt.suspect
-        if self.inbox is not None:
-            self.inbox.ended(outcome.id, attempt.token)
+        if self.deliveries is not None:
+            self.deliveries.ended(outcome.id, attempt.token)
         self._settled.set()
         if isinstance(settled, BaseException):
             logger.error("Nothing can be stored of task %s: %s", outcome.id, settled)
@@ -653,10 +738,9 @@ class Runtime:
             attempt.snapshot = msgspec.structs.replace(attempt.snapshot, cancel_requested=True)
             attempt.interrupt(Interruption.CANCEL)
 
-    def _cancel_told(self, execution_id: UUID) -> None:
-        """Another process says that it has asked for a cancel; the row tells whether it has."""
-        if execution_id in self.attempts:
-            self._sweeper.look_for_cancels()
+    def _cancel_announced(self, execution_id: UUID) -> None:
+        if self._cancels is not None:
+            self._cancels.announced(execution_id)
 
     # --- the lease -------------------------------------------------------------------------------
 
@@ -670,27 +754,23 @@ class Runtime:
         return Counter(it.owner_id or "" for it in held if it.queue == queue)
 
     def is_writing(self, seconds: float) -> bool:
-        return all((state.failing_for or 0) < seconds for state in self.ledger.writers())
+        writers = self.ledger.writers()
+        states = () if writers is None else writers.states()
+        return all((state.failing_for or 0) < seconds for state in states)
 
     def leased(self, runtime_id: UUID) -> None:
         self.state.leased(runtime_id)
         self.due.look_everywhere()
-        if self.inbox is not None:
-            self.inbox.notice()
+        if self.deliveries is not None:
+            self.deliveries.notice()
 
     def fenced(self, runtime_id: UUID) -> None:
         if self.state.fenced(runtime_id):
             self._interrupt_all(Interruption.HAND_BACK)
 
     def orphans(self, holders: frozenset[UUID]) -> None:
-        for holder in holders:
-            if (
-                holder != self.state.id
-                and holder not in self._recovering
-                and not self.state.draining
-            ):
-                task = self.loop.create_task(self._recover(holder), context=contextvars.Context())
-                self._recovering[holder] = task
+        assert self.recoverer is not None, "a ledger with leases has recoveries"
+        self.recoverer.recover(holders)
 
     def lease_ended(self) -> None:
         self.state.holding = False
@@ -701,51 +781,18 @@ class Runtime:
         if self._lease is not None:
             self._lease.give_up_if_over()
 
-    def disown(self, held: Held) -> None:
-        """Hands a running row back that is this runtime's and that it does not know."""
-        logger.error("Task %s is held here and unknown; it is handed back", held.id)
-        settings = self.settings
-        outcome = verdicts.lost(
-            held.id, held.token, rerun_on_crash=held.rerun_on_crash,
-            ttl=settings.result_ttl_seconds, callback=hold_of(settings),
-        )  # fmt: skip
+    def _settle_unknown(
+        self, outcome: Outcome, done: Callable[[Settled | BaseException | None], None]
+    ) -> None:
+        """Stores the outcome of an attempt that is unknown here; `_all_stored` waits for it."""
+
+        def settled(answer: Settled | BaseException | None) -> None:
+            self._unsettled -= 1
+            self._settled.set()
+            done(answer)
+
         self._unsettled += 1
-        self.ledger.settle(outcome, self._disowned)
-
-    def _disowned(self, settled: Settled | BaseException | None) -> None:
-        self._unsettled -= 1
-        self._settled.set()
-        self.due.look_everywhere()
-
-    async def fail_unknown(self, name: str) -> None:
-        """Fails what waits under a name that nobody knows."""
-        ttl, hold = self.settings.result_ttl_seconds, hold_of(self.settings)
-        while failed := await self.ledger.fail_unknown(name, ttl, hold, RECOVERY_PAGE):
-            logger.error("%d tasks failed: no process knows the name %s", len(failed), name)
-            for snapshot in failed:
-                self.announcer.changed(snapshot)
-
-    async def _recover(self, holder: UUID) -> None:
-        """Frees what a dead runtime held, page by page."""
-        settings = self.settings
-        recovery = Recovery(
-            holder, settings.max_crashes, settings.result_ttl_seconds, hold_of(settings)
-        )
-        count = 0
-        try:
-            while freed := await self.ledger.recover(recovery, RECOVERY_PAGE):
-                count += len(freed)
-                for snapshot in freed:
-                    self.announcer.changed(snapshot)
-                    if not snapshot.is_final:
-                        self.due.expect(snapshot.name, snapshot.queue)
-        except Exception as error:
-            logger.warning("The tasks of %s could not be recovered yet: %s", holder, error)
-        finally:
-            self._recovering.pop(holder, None)
-        if count:
-            self.recovered += count
-            logger.warning("%d tasks of %s, which is gone, were recovered", count, holder)
+        self.ledger.settle(outcome, settled)
 
     def _name_of(self, task: asyncio.Task[Any]) -> str:
         """What a task of the loop does, for the watchdog. In its thread."""
@@ -781,7 +828,7 @@ class Runtime:
     @property
     def failing_schedules(self) -> list[str]:
         """The tasks that their schedules could not start when last they tried."""
-        return self._cron.failing
+        return self._scheduler.failing
 
     @property
     def blocked(self) -> int:
@@ -797,7 +844,7 @@ class Runtime:
             "blocked": self.blocked,
             "fences": self.state.fences,
             "recovered": self.recovered,
-            **({} if self.inbox is None else {"refused": self.inbox.dropped}),
+            **({} if self.deliveries is None else {"refused": self.deliveries.dropped}),
             **self.bus.statistics(),
         }
 

@@ -217,7 +217,7 @@ async def test_a_long_call_is_not_made_by_another(
     ledger = host.ledger()
     end = time.monotonic() + 1.0
     while time.monotonic() < end:
-        assert await ledger.overdue_callbacks(60, 10, ()) == []
+        assert await ledger.callbacks().take_overdue(60, 10, ()) == []
         await asyncio.sleep(0.05)
     over.set()
     await no_mark_is_left()

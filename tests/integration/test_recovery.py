@@ -50,7 +50,7 @@ async def stack(configure: Configure) -> AsyncIterator[AsyncExitStack]:
 
 
 async def other_process(stack: AsyncExitStack) -> Runtime:
-    runtime = Runtime(get_settings(), registry, host._make_ledger(), MemoryBus())
+    runtime = Runtime(get_settings(), registry, host.make_ledger(), MemoryBus())
     runtime.start()
     stack.push_async_callback(runtime.stop)
     await until(lambda: runtime.holding)
@@ -296,7 +296,7 @@ async def test_the_late_end_of_a_lost_attempt_is_not_accepted(
     assert row.token is not None
     assert row.runtime_id is not None
     status = Status.RETRYING if rerun else Status.FAILED
-    freed = await runtime.ledger.recover(Recovery(row.runtime_id, 3, None), 10)
+    freed = await runtime.ledger.recoveries().recover(Recovery(row.runtime_id, 3, None), 10)
     assert [(it.id, it.status) for it in freed] == [(lost.id, status)]
     answers: list[Any] = []
     outcome = Outcome(

@@ -27,7 +27,7 @@ from rail_async_tasks.ledger.rows import (
     snapshot_rows,
     storable,
 )
-from rail_async_tasks.ledger.session import batch_on
+from rail_async_tasks.ledger.vendors import batch_on
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.states import WAITING, Status
 

@@ -42,6 +42,7 @@ from django.db.models import (
 from rail_async_tasks.errors import BackendUnavailable
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger import ahead, audit
+from rail_async_tasks.ledger.batch import Batch
 from rail_async_tasks.ledger.callbacks import OrmCallbacks
 from rail_async_tasks.ledger.dispatches import OrmDispatches
 from rail_async_tasks.ledger.isolation import read_outside, retried
@@ -52,6 +53,7 @@ from rail_async_tasks.ledger.locks import (
     unlocked,
     without_waiting,
 )
+from rail_async_tasks.ledger.operations import Change, Claim, Create, Keep, Read, Recover, Settle
 from rail_async_tasks.ledger.options import LedgerOptions
 from rail_async_tasks.ledger.port import ClaimPlan
 from rail_async_tasks.ledger.records import (
@@ -81,17 +83,8 @@ from rail_async_tasks.ledger.rows import (
     unambiguous,
     unexpired,
 )
-from rail_async_tasks.ledger.session import (
-    Batch,
-    Claim,
-    Create,
-    Keep,
-    Look,
-    Recover,
-    Settle,
-    WriterSession,
-    batch_on,
-)
+from rail_async_tasks.ledger.session import WriterSession
+from rail_async_tasks.ledger.vendors import batch_on
 from rail_async_tasks.ledger.writer import Writer
 from rail_async_tasks.models import TaskEvent, TaskExecution, TaskRuntime, TaskSchedule
 from rail_async_tasks.snapshot import TaskSnapshot
@@ -115,7 +108,7 @@ class OrmLedger:
             self.outcomes = Writer("rail-tasks-outcomes", self._open_session)
 
     def _open_session(self) -> WriterSession:
-        return WriterSession(self.alias, audited=self._options.audit)
+        return WriterSession(self.alias, partial(batch_on, audited=self._options.audit))
 
     # --- for the runtime -------------------------------------------------------------------------
 
@@ -160,11 +153,11 @@ class OrmLedger:
 
     async def cancels_for(self, runtime_id: UUID) -> Sequence[UUID]:
         held = self._rows().filter(runtime_id=runtime_id, status="running", cancel_requested=True)
-        return await self._look_once(lambda: list(held.values_list("id", flat=True)))
+        return await self._read(lambda: list(held.values_list("id", flat=True)))
 
     async def held_by(self, runtime_id: UUID) -> Sequence[Held]:
         held = self._rows().filter(runtime_id=runtime_id, status="running")
-        return await self._look_once(
+        return await self._read(
             lambda: [
                 Held(row.id, row.token, row.cancel_requested, row.rerun_on_crash)
                 for row in held.only("id", "token", "cancel_requested", "rerun_on_crash")
@@ -204,7 +197,7 @@ class OrmLedger:
         return await self._look_once(lambda: ahead.correct(self.alias, ttl, hold))
 
     async def unknown_names(self, known: Collection[str]) -> set[str]:
-        return await self._look_once(lambda: self._unknown_names(known))
+        return await self._read(lambda: self._unknown_names(known))
 
     def _unknown_names(self, known: Collection[str]) -> set[str]:
         waiting = self._rows().filter(status__in=sorted(WAITING)).exclude(name__in=known)
@@ -248,12 +241,10 @@ class OrmLedger:
 
     async def queues(self) -> Sequence[str]:
         waiting = self._rows().filter(status__in=sorted(WAITING)).order_by()
-        return await self._look_once(
-            lambda: list(waiting.values_list("queue", flat=True).distinct())
-        )
+        return await self._read(lambda: list(waiting.values_list("queue", flat=True).distinct()))
 
     async def reread(self, execution_ids: Sequence[UUID]) -> list[TaskSnapshot]:
-        return await self._look_once(lambda: self.get_many(execution_ids))
+        return await self._read(lambda: self.get_many(execution_ids))
 
     async def changed_lately(
         self, owner_ids: Collection[str], seconds: float
@@ -265,7 +256,7 @@ class OrmLedger:
             newest = visible.order_by("-updated_at", "-id")[: self._options.max_changed]
             return [snapshot_of(row) for row in newest][::-1]
 
-        return await self._look_once(read)
+        return await self._read(read)
 
     async def delete_expired(self, limit: int) -> int:
         # By the writer, so that it never competes with one (on SQLite for the one write lock).
@@ -300,7 +291,7 @@ class OrmLedger:
         return [writer.state() for writer in dict.fromkeys((self.intake, self.outcomes))]
 
     async def _look(self, read: Callable[[], T]) -> T:
-        return await _answer(lambda done: self.outcomes.submit(Look(read, done)))
+        return await _answer(lambda done: self.outcomes.submit(Change(read, done)))
 
     async def _unlocked(self, change: Callable[[], T]) -> T:
         """A change in a transaction that waits for locks here, not in the writer's thread."""
@@ -323,11 +314,14 @@ class OrmLedger:
     async def _look_aside(self, read: Callable[[], T]) -> T:
         """By the writer that has less to do; on SQLite they are one."""
         writer = min((self.outcomes, self.intake), key=lambda it: it.pending)
-        return await _answer(lambda done: writer.submit(Look(read, done)))
+        return await _answer(lambda done: writer.submit(Change(read, done)))
+
+    async def _read(self, read: Callable[[], T]) -> T:
+        return await _answer(lambda done: self.outcomes.submit(Read(read, done)))
 
     async def _look_once(self, read: Callable[[], T]) -> T:
         """For what is read again and again in any case: it fails where the database does."""
-        return await _answer(lambda done: self.outcomes.submit(Look(read, done, once=True)))
+        return await _answer(lambda done: self.outcomes.submit(Change(read, done, once=True)))
 
     # --- for the service -------------------------------------------------------------------------
 

@@ -27,7 +27,8 @@ from hypothesis.stateful import (
 
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger import sql
-from rail_async_tasks.ledger.orm import OrmLedger
+from rail_async_tasks.ledger.orm import cancel
+from rail_async_tasks.ledger.orm.ledger import OrmLedger
 from rail_async_tasks.ledger.records import NewExecution, Outcome, Progress, QueueClaim, Recovery
 from rail_async_tasks.ledger.session import Claim, Create, Keep, Recover, Settle, WriterSession
 from rail_async_tasks.models import TaskExecution
@@ -447,8 +448,6 @@ def test_a_cancel_without_its_guard_is_noticed(
     database: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A final row stays as it is."""
-    from rail_async_tasks.ledger import orm
-
-    monkeypatch.setattr(orm, "UNFINISHED", frozenset(Status))
+    monkeypatch.setattr(cancel, "UNFINISHED", frozenset(Status))
     with pytest.raises(AssertionError):
         walk(EDGES + STALE)

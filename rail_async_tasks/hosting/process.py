@@ -21,7 +21,7 @@ from rail_async_tasks.bus.port import Bus
 from rail_async_tasks.conf import SETTING, get_settings
 from rail_async_tasks.definition import registry
 from rail_async_tasks.hosting.exit import chain_signals, reloading, when_process_ends
-from rail_async_tasks.ledger.memory import MemoryLedger
+from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.ledger.options import LedgerOptions
 from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.runtime.admission import Admission
@@ -87,7 +87,9 @@ def _make_ledger() -> Ledger:
     settings = get_settings()
     if not settings.track_in_database:
         return MemoryLedger()
-    from rail_async_tasks.ledger.orm import OrmLedger  # models exist only once the apps are loaded
+    from rail_async_tasks.ledger.orm.ledger import (
+        OrmLedger,  # models exist only once the apps are loaded
+    )
 
     return OrmLedger(options=LedgerOptions.of(settings))
 

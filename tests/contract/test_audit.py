@@ -17,7 +17,7 @@ from django.test.utils import CaptureQueriesContext
 from rail_async_tasks.db_connections import DriverCursor
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.options import LedgerOptions
-from rail_async_tasks.ledger.orm import OrmLedger
+from rail_async_tasks.ledger.orm.ledger import OrmLedger
 from rail_async_tasks.ledger.records import Claimed, QueueClaim, Recovery
 from rail_async_tasks.ledger.sql.dialects import EVENTS
 from rail_async_tasks.models import TaskEvent, TaskExecution

@@ -18,8 +18,8 @@ from django.db.models import F
 
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger import session
-from rail_async_tasks.ledger.leases import OrmLeases
-from rail_async_tasks.ledger.orm import OrmLedger
+from rail_async_tasks.ledger.orm.leases import OrmLeases
+from rail_async_tasks.ledger.orm.ledger import OrmLedger
 from rail_async_tasks.ledger.records import Created, DeliveryClaim, QueueClaim, Recovery, RowLocked
 from rail_async_tasks.ledger.upkeep import Dispatches
 from rail_async_tasks.models import TaskExecution, TaskRuntime
@@ -396,11 +396,12 @@ async def test_a_writers_connection_waits_as_before_afterwards(kit: Kit) -> None
             cursor.execute(f"{show}{name}")
             return cursor.fetchone()[0]
 
-    before = await ledger._look_aside(setting)
+    threads = ledger.writers()
+    before = await threads.look_aside(setting)
     with a_transaction(lambda: ledger.create_here(first)) as over:
         waits = asyncio.ensure_future(kit.create(new_execution(unique_key="k")))
         await kit.waiting()
-        assert [await ledger._look(setting), await ledger._look_aside(setting)] == [before] * 2
+        assert [await threads.look(setting), await threads.look_aside(setting)] == [before] * 2
         over.set()
         await waits
-    assert [await ledger._look(setting), await ledger._look_aside(setting)] == [before] * 2
+    assert [await threads.look(setting), await threads.look_aside(setting)] == [before] * 2

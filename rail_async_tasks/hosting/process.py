@@ -20,6 +20,7 @@ from rail_async_tasks.bus.memory import MemoryBus
 from rail_async_tasks.bus.port import Bus
 from rail_async_tasks.conf import SETTING, get_settings
 from rail_async_tasks.definition import registry
+from rail_async_tasks.forks import after_fork
 from rail_async_tasks.hosting.exit import chain_signals, reloading, when_process_ends
 from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.ledger.options import LedgerOptions
@@ -57,8 +58,7 @@ def _start_afresh() -> None:
     _server_loop, _going_away, _exit_timer = None, False, None
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_afresh)
+after_fork(_start_afresh)
 
 
 def ledger() -> Ledger:
@@ -271,7 +271,7 @@ async def startup(*, announced: bool = True) -> None:
         except BaseException:
             _server_loop = None  # the next request tries again, and says what the server lacks
             raise
-        runtime.under_server = announced and runtime.loop is _server_loop
+        runtime.state.under_server = announced and runtime.loop is _server_loop
 
 
 def is_served() -> bool:

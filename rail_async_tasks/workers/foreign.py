@@ -16,6 +16,7 @@ from typing import Any
 
 from rail_async_tasks.backends.broker import begin_drain, deliver
 from rail_async_tasks.conf import get_settings
+from rail_async_tasks.forks import after_fork
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.safe_logging import get_logger, shut_down
 from rail_async_tasks.vital import make_vital
@@ -50,8 +51,7 @@ def _begin_anew() -> None:
     _life = _Life()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)
+after_fork(_begin_anew)
 
 
 def run(execution_id: Any) -> None:

@@ -22,7 +22,7 @@ from rail_async_tasks.runtime.upkeep import lease
 from rail_async_tasks.runtime.upkeep.lease import Lease
 from rail_async_tasks.states import Status
 from tests.contract.conftest import ON_SQL
-from tests.contract.ledgers import Kit, new_execution
+from tests.support.ledgers import Kit, new_execution
 
 YEARS, HOUR = timedelta(days=3650), timedelta(hours=1)
 TTL, HOLD = 600.0, 120.0

@@ -23,8 +23,8 @@ from rail_async_tasks.ledger.records import Dispatch
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.runtime.attempts import waits
 from rail_async_tasks.runtime.claims import broker_dispatcher as sender
-from tests.integration.conftest import Configure, on_databases
-from tests.integration.waiting import final, until
+from tests.support.runtimes import Configure, on_databases
+from tests.support.waiting import final, until
 
 pytestmark = [on_databases, pytest.mark.usefixtures("ends_cleanly")]
 

@@ -20,9 +20,9 @@ from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.models import TaskExecution, TaskSchedule
 from rail_async_tasks.runtime.upkeep import reconciler as sweeper
 from rail_async_tasks.runtime.upkeep import scheduler as cron
-from tests.integration.conftest import Configure, on_databases
 from tests.integration.test_cron_errors import Often
-from tests.integration.waiting import final, until
+from tests.support.runtimes import Configure, on_databases
+from tests.support.waiting import final, until
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 

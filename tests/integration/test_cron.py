@@ -23,8 +23,8 @@ from rail_async_tasks.hosting import process as host
 from rail_async_tasks.runtime.runtime import Runtime
 from rail_async_tasks.runtime.upkeep import scheduler as cron
 from rail_async_tasks.runtime.upkeep.cron import Schedule
-from tests.integration.conftest import Configure, on_databases
-from tests.integration.waiting import until
+from tests.support.runtimes import Configure, on_databases
+from tests.support.waiting import until
 
 STEP = 0.5
 

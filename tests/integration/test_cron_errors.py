@@ -17,16 +17,16 @@ from rail_async_tasks import backoff as trouble
 from rail_async_tasks import task
 from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.hosting import process as host
-from rail_async_tasks.runtime.claims.local_dispatcher import Dispatcher
+from rail_async_tasks.runtime.claims.local_dispatcher import ClaimsDue
 from rail_async_tasks.runtime.runtime import Runtime
 from rail_async_tasks.runtime.upkeep import reconciler as sweeper
 from rail_async_tasks.runtime.upkeep import scheduler as cron
 from rail_async_tasks.runtime.upkeep.cleanup import Cleaner
 from rail_async_tasks.runtime.upkeep.reconciler import Sweeper
 from rail_async_tasks.runtime.upkeep.scheduler import Cron
-from tests.integration.conftest import Configure, in_memory, on_databases
 from tests.integration.test_cron import EveryHalfSecond
-from tests.integration.waiting import PATIENCE, until
+from tests.support.runtimes import Configure, in_memory, on_databases
+from tests.support.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -155,7 +155,7 @@ async def test_any_error_of_a_schedule_is_its_own(
 @pytest.mark.parametrize(
     ("part", "method"),
     [
-        (Dispatcher, "_until_needed"),
+        (ClaimsDue, "until_needed"),
         (Sweeper, "run"),
         (Sweeper, "find_told_cancels"),
         (Cleaner, "_pause"),

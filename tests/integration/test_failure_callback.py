@@ -20,8 +20,8 @@ from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.runtime import failures
 from rail_async_tasks.runtime.upkeep import reconciler as sweeper
 from rail_async_tasks.runtime.upkeep.cleanup import Disposal
-from tests.integration.conftest import Configure, on_databases
-from tests.integration.waiting import final, until
+from tests.support.runtimes import Configure, on_databases
+from tests.support.waiting import final, until
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 

@@ -31,9 +31,9 @@ from rail_async_tasks.models import TaskExecution, TaskRuntime
 from rail_async_tasks.runtime import failures
 from rail_async_tasks.runtime.runtime import Runtime
 from rail_async_tasks.runtime.upkeep import reconciler as sweeper
-from tests.integration.conftest import Configure, on_databases
 from tests.integration.test_failure_callback import failing, no_mark_is_left, open_marks
-from tests.integration.waiting import final, until
+from tests.support.runtimes import Configure, on_databases
+from tests.support.waiting import final, until
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -371,11 +371,11 @@ async def test_one_that_raises_while_the_process_ends_is_tried_by_another(
     await until(lambda: calls)
     runtime = host.current()
     assert runtime is not None
-    runtime.draining = True
+    runtime.state.draining = True
     gate.set()
     await asyncio.wait_for(runtime.callbacks.ended(5), 10)
     assert await open_marks() == 1
-    runtime.draining = False
+    runtime.state.draining = False
     await make_overdue()
     await other_process(stack)
     await no_mark_is_left()

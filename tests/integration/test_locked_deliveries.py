@@ -16,8 +16,8 @@ from rail_async_tasks.ledger.orm.dispatches import OrmDispatches
 from rail_async_tasks.ledger.records import DeliveryClaim
 from rail_async_tasks.models import TaskExecution
 from tests.integration.test_broker import ListBroker, adds, broker, row, until_rows
-from tests.integration.waiting import final, until
 from tests.services.locking import a_transaction, locked
+from tests.support.waiting import final, until
 
 __all__ = ["broker"]  # the fixture
 

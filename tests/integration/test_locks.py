@@ -26,9 +26,9 @@ from rail_async_tasks.ledger.options import LedgerOptions
 from rail_async_tasks.ledger.orm.ledger import OrmLedger
 from rail_async_tasks.ledger.records import Disposal, NewExecution
 from rail_async_tasks.models import TaskExecution, TaskSchedule
-from tests.integration.conftest import Configure
-from tests.integration.waiting import final, until, until_status
 from tests.services.locking import a_transaction, locked
+from tests.support.runtimes import Configure
+from tests.support.waiting import final, until, until_status
 
 pytestmark = [
     pytest.mark.parametrize(

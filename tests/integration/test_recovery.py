@@ -27,8 +27,8 @@ from rail_async_tasks.models import TaskExecution, TaskRuntime
 from rail_async_tasks.runtime.runtime import Runtime
 from rail_async_tasks.runtime.upkeep import reconciler as sweeper
 from rail_async_tasks.states import Status
-from tests.integration.conftest import Configure, on_databases
-from tests.integration.waiting import final, until
+from tests.support.runtimes import Configure, on_databases
+from tests.support.waiting import final, until
 
 pytestmark = [on_databases, pytest.mark.usefixtures("ends_cleanly")]
 
@@ -363,7 +363,7 @@ async def test_a_read_that_fails_holds_nothing_up(store: str, configure: Configu
         raise OperationalError("canceling statement due to statement timeout")
 
     assert isinstance(runtime.ledger, OrmLedger)
-    reads = [asyncio.ensure_future(runtime.ledger._look_once(too_long)) for _ in range(3)]
+    reads = [asyncio.ensure_future(runtime.ledger.writers().read(too_long)) for _ in range(3)]
     handles = [await noop.aenqueue() for _ in range(20)]
     async with asyncio.timeout(5):
         for read in reads:

@@ -19,9 +19,9 @@ from rail_async_tasks import TaskHandle, asgi, servers, service, task
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.servers import ending
-from tests.integration.conftest import Configure, in_memory
-from tests.integration.waiting import PATIENCE, until, until_status
 from tests.services.process import free_port
+from tests.support.runtimes import Configure, in_memory
+from tests.support.waiting import PATIENCE, until, until_status
 
 pytestmark = [in_memory, pytest.mark.usefixtures("ends_cleanly")]
 

@@ -23,8 +23,8 @@ from rail_async_tasks.ledger.orm.ledger import OrmLedger
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.runtime.upkeep import cleanup
 from rail_async_tasks.runtime.upkeep.cleanup import Cleaner
-from tests.integration.conftest import Configure, in_memory, on_databases
-from tests.integration.waiting import final, until
+from tests.support.runtimes import Configure, in_memory, on_databases
+from tests.support.waiting import final, until
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 

@@ -19,8 +19,8 @@ from rail_async_tasks import health, task
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ledger.session import WriterSession
 from rail_async_tasks.ledger.writer import HIGH_WATER
-from tests.integration.conftest import Configure, in_memory, on_databases
-from tests.integration.waiting import until, until_status
+from tests.support.runtimes import Configure, in_memory, on_databases
+from tests.support.waiting import until, until_status
 
 LIVE, READY = "/tasks/health/live", "/tasks/health/ready"
 ALL_WELL = {"runtime": "ok", "database": "ok", "bus": "ok", "writer": "ok"}
@@ -252,8 +252,8 @@ async def test_a_draining_process_takes_nothing_more(
 async def test_a_runtime_that_broke_needs_a_restart(configure: Configure, web: AsyncClient) -> None:
     """Its host task has ended by itself: neither live nor ready."""
     runtime = await host.aruntime()
-    assert runtime._host is not None
-    runtime._host.cancel()
+    assert runtime.state.host is not None
+    runtime.state.host.cancel()
     await until(lambda: not runtime.alive)
     assert answer(await web.get(LIVE)) == {"runtime": "ended"}
     assert answer(await web.get(READY)) == {"runtime": "ended"}

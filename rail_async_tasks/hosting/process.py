@@ -21,7 +21,7 @@ from rail_async_tasks.bus.port import Bus
 from rail_async_tasks.conf import SETTING, get_settings
 from rail_async_tasks.definition import registry
 from rail_async_tasks.forks import after_fork
-from rail_async_tasks.ledger.memory import MemoryLedger
+from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.ledger.options import LedgerOptions
 from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.runtime.admission import Admission
@@ -93,7 +93,9 @@ def make_ledger() -> Ledger:
     settings = get_settings()
     if not settings.track_in_database:
         return MemoryLedger()
-    from rail_async_tasks.ledger.orm import OrmLedger  # models exist only once the apps are loaded
+    from rail_async_tasks.ledger.orm.ledger import (
+        OrmLedger,  # models exist only once the apps are loaded
+    )
 
     return OrmLedger(options=LedgerOptions.of(settings))
 

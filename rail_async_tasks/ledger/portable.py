@@ -22,7 +22,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F, Min, QuerySet, TextField, Value
 
 from rail_async_tasks.ledger import audit
+from rail_async_tasks.ledger.batch import Batch, Cursor
+from rail_async_tasks.ledger.edges import LOST
 from rail_async_tasks.ledger.locks import unlocked, without_waiting
+from rail_async_tasks.ledger.operations import Claim
 from rail_async_tasks.ledger.records import (
     Claimed,
     Created,
@@ -40,8 +43,6 @@ from rail_async_tasks.ledger.rows import (
     snapshot_rows,
     storable,
 )
-from rail_async_tasks.ledger.session import Batch, Claim, Cursor
-from rail_async_tasks.ledger.sql import LOST
 from rail_async_tasks.models import TaskEvent, TaskExecution
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import FINAL, WAITING, Status, settle
@@ -55,16 +56,12 @@ MOST_OWNERS = 50
 
 
 class PortableBatch(Batch):
-    """See `session.Batch`. All within `transaction`: one change may take several statements."""
+    """See `ledger.batch.Batch`. All in a `transaction`: a change may take several statements."""
 
     by_row = True
 
     def __init__(self, connection: BaseDatabaseWrapper, *, audited: bool = False) -> None:
-        self._connection = connection
-        self._audited = audited
-        self._alias = connection.alias
-        self._clock = None
-        self._suspects = None
+        super().__init__(connection, audited=audited)
         self._now: datetime | None = None
 
     def transaction(self, cursor: Cursor) -> AbstractContextManager[None]:
@@ -174,8 +171,7 @@ class PortableBatch(Batch):
             row.cancel_requested,
         )  # fmt: skip
 
-    def progress(self, cursor: Cursor, kept: Sequence[Progress], superseded: set[Any]) -> None:
-        latest = {progress.id: progress for progress in kept if progress.id not in superseded}
+    def _progress(self, cursor: Cursor, latest: dict[UUID, Progress]) -> None:
         # A row that somebody else has locked is left out: the next one, or the outcome, comes.
         for row in self._unlocked(latest).values():
             progress = latest[row.id]
@@ -217,20 +213,20 @@ class PortableBatch(Batch):
 
     def _next_due(self, cursor: Cursor, *, later: bool = False) -> float | None:
         rows = self._rows()
-        if later and self._skips_locked:
+        if later and self.skips_locked:
             rows = rows.filter(run_after__gt=storable(self._at()))
         first = in_utc(rows.aggregate(first=Min("run_after"))["first"])
         return None if first is None else (first - self._at()).total_seconds()
 
     def _stage(self, cursor: Cursor) -> None:
         come = self._rows().filter(run_after__lte=storable(self._at()))
-        if not self._skips_locked:
+        if not self.skips_locked:
             come.update(run_after=None)
             return
         while ids := list(unlocked(come).values_list("id", flat=True)[:MOST_STAGED]):
             self._rows().filter(id__in=ids).update(run_after=None)
 
-    def _claim_lane(self, cursor: Cursor, op: Claim, lane: QueueClaim) -> list[Claimed]:
+    def _claim(self, cursor: Cursor, op: Claim, lane: QueueClaim) -> list[Claimed]:
         if lane.suspect and not self._has_suspects():
             return []
         candidates = self._candidates(lane)
@@ -243,7 +239,7 @@ class PortableBatch(Batch):
         }  # fmt: skip
         waiting = self._rows().filter(status__in=sorted(WAITING))
         ids = [row.id for row in candidates]
-        if self._skips_locked:  # they are ours until the end of the transaction
+        if self.skips_locked:  # they are ours until the end of the transaction
             waiting.filter(id__in=ids).update(**taken)
         else:
             ids = [
@@ -369,7 +365,7 @@ class PortableBatch(Batch):
     # --- rows and times --------------------------------------------------------------------------
 
     @property
-    def _skips_locked(self) -> bool:
+    def skips_locked(self) -> bool:
         return bool(self._connection.features.has_select_for_update_skip_locked)
 
     def _locked(self, rows: QuerySet[TaskExecution]) -> Collection[TaskExecution]:

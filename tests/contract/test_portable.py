@@ -18,7 +18,7 @@ from django.db.backends.base.features import BaseDatabaseFeatures
 from rail_async_tasks.db_connections import is_passing
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger import portable
-from rail_async_tasks.ledger.orm import OrmLedger
+from rail_async_tasks.ledger.orm.ledger import OrmLedger
 from rail_async_tasks.ledger.records import Page, QueueClaim, Recovery
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.states import Status

@@ -397,11 +397,11 @@ async def test_a_writers_connection_waits_as_before_afterwards(kit: Kit) -> None
             return cursor.fetchone()[0]
 
     threads = ledger.writers()
-    before = await threads.look_aside(setting)
+    before = await threads.change_aside(setting)
     with a_transaction(lambda: ledger.create_here(first)) as over:
         waits = asyncio.ensure_future(kit.create(new_execution(unique_key="k")))
         await kit.waiting()
-        assert [await threads.look(setting), await threads.look_aside(setting)] == [before] * 2
+        assert [await threads.change(setting), await threads.change_aside(setting)] == [before] * 2
         over.set()
         await waits
-    assert [await threads.look(setting), await threads.look_aside(setting)] == [before] * 2
+    assert [await threads.change(setting), await threads.change_aside(setting)] == [before] * 2

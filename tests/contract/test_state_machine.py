@@ -27,10 +27,12 @@ from hypothesis.stateful import (
 
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger import sql
+from rail_async_tasks.ledger.operations import Claim, Create, Keep, Recover, Settle
 from rail_async_tasks.ledger.orm import cancel
 from rail_async_tasks.ledger.orm.ledger import OrmLedger
 from rail_async_tasks.ledger.records import NewExecution, Outcome, Progress, QueueClaim, Recovery
-from rail_async_tasks.ledger.session import Claim, Create, Keep, Recover, Settle, WriterSession
+from rail_async_tasks.ledger.session import WriterSession
+from rail_async_tasks.ledger.vendors import batch_on
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.states import FINAL, Status
 
@@ -99,7 +101,7 @@ class Machine(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         TaskExecution.objects.all().delete()
-        self.session = WriterSession("default")
+        self.session = WriterSession("default", batch_on)
         self.ledger = OrmLedger("default")
         self.holders = [new_id(), new_id()]
         self.rows: dict[UUID, Row] = {}

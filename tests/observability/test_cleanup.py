@@ -231,6 +231,9 @@ async def test_it_leaves_time_to_the_writers(configure: Configure) -> None:
             spans.append((began, loop.time()))
             return limit if len(spans) < 3 else 0
 
+        def audit_log(self) -> None:
+            return None
+
     ledger: Any = Slow()
     await Cleaner(ledger)._round()
     for (began, ended), (next_began, _) in pairwise(spans):

@@ -12,8 +12,8 @@ from rail_async_tasks.ledger.orm.isolation import retried
 from rail_async_tasks.ledger.orm.part import OrmPart
 from rail_async_tasks.ledger.orm.reads import read_arguments, read_one
 from rail_async_tasks.ledger.records import Claimed, Outcome, Progress, Settled
-from rail_async_tasks.ledger.session import batch_on
 from rail_async_tasks.ledger.updates import database_moment, values_of
+from rail_async_tasks.ledger.vendors import batch_on
 from rail_async_tasks.states import WAITING
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from django.db import router
 
 from rail_async_tasks.ids import new_id
+from rail_async_tasks.ledger.operations import Claim, Create, Keep, Settle
 from rail_async_tasks.ledger.options import LedgerOptions
 from rail_async_tasks.ledger.orm.callbacks import OrmCallbacks
 from rail_async_tasks.ledger.orm.cancel import OrmCancels
@@ -35,7 +36,6 @@ from rail_async_tasks.ledger.records import (
     Progress,
     Settled,
 )
-from rail_async_tasks.ledger.session import Claim, Create, Keep, Settle
 from rail_async_tasks.models import TaskExecution
 
 

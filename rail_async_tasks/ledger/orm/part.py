@@ -8,9 +8,10 @@ from django.db import connections
 from django.db.models import QuerySet
 
 from rail_async_tasks.ledger import audit
+from rail_async_tasks.ledger.batch import Batch
 from rail_async_tasks.ledger.options import LedgerOptions
 from rail_async_tasks.ledger.orm.threads import WriterThreads
-from rail_async_tasks.ledger.session import Batch, batch_on
+from rail_async_tasks.ledger.vendors import batch_on
 from rail_async_tasks.models import TaskExecution
 
 

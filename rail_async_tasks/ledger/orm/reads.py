@@ -69,7 +69,7 @@ class OrmReads(OrmPart):
     # --- on the runtime's loop -------------------------------------------------------------------
 
     async def reread(self, execution_ids: Sequence[UUID]) -> list[TaskSnapshot]:
-        return await self._threads.look_once(lambda: self.get_many(execution_ids))
+        return await self._threads.read(lambda: self.get_many(execution_ids))
 
     async def changed_lately(
         self, owner_ids: Collection[str], seconds: float
@@ -81,11 +81,11 @@ class OrmReads(OrmPart):
             newest = visible.order_by("-updated_at", "-id")[: self._options.max_changed]
             return [snapshot_of(row) for row in newest][::-1]
 
-        return await self._threads.look_once(read)
+        return await self._threads.read(read)
 
     async def queues(self) -> Sequence[str]:
         waiting = self._rows().filter(status__in=sorted(WAITING)).order_by()
-        return await self._threads.look_once(
+        return await self._threads.read(
             lambda: list(waiting.values_list("queue", flat=True).distinct())
         )
 

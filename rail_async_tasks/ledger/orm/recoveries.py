@@ -11,11 +11,11 @@ from django.db import transaction
 from rail_async_tasks.ledger import audit
 from rail_async_tasks.ledger.edges import FAIL_UNKNOWN
 from rail_async_tasks.ledger.locks import unlocked
+from rail_async_tasks.ledger.operations import Recover
 from rail_async_tasks.ledger.orm.part import OrmPart
 from rail_async_tasks.ledger.orm.reads import read_many
 from rail_async_tasks.ledger.orm.threads import answer
 from rail_async_tasks.ledger.records import Held, Recovery
-from rail_async_tasks.ledger.session import Recover
 from rail_async_tasks.ledger.updates import database_moment, values_of
 from rail_async_tasks.models import TaskRuntime
 from rail_async_tasks.snapshot import TaskSnapshot
@@ -29,11 +29,11 @@ class OrmRecoveries(OrmPart):
         held = self._rows().filter(
             runtime_id=runtime_id, status=Status.RUNNING, cancel_requested=True
         )
-        return await self._threads.look_once(lambda: list(held.values_list("id", flat=True)))
+        return await self._threads.read(lambda: list(held.values_list("id", flat=True)))
 
     async def held_by(self, runtime_id: UUID) -> Sequence[Held]:
         held = self._rows().filter(runtime_id=runtime_id, status=Status.RUNNING)
-        return await self._threads.look_once(
+        return await self._threads.read(
             lambda: [
                 Held(row.id, row.token, row.cancel_requested, row.rerun_on_crash)
                 for row in held.only("id", "token", "cancel_requested", "rerun_on_crash")
@@ -48,7 +48,7 @@ class OrmRecoveries(OrmPart):
         return freed
 
     async def unknown_names(self, known: Collection[str]) -> set[str]:
-        return await self._threads.look_once(lambda: self._unknown_names(known))
+        return await self._threads.read(lambda: self._unknown_names(known))
 
     def _unknown_names(self, known: Collection[str]) -> set[str]:
         waiting = self._rows().filter(status__in=sorted(WAITING)).exclude(name__in=known)
@@ -61,7 +61,7 @@ class OrmRecoveries(OrmPart):
     async def fail_unknown(
         self, name: str, ttl: float | None, callback: float | None, limit: int
     ) -> list[TaskSnapshot]:
-        return await self._threads.look(lambda: self._fail_unknown(name, ttl, callback, limit))
+        return await self._threads.change(lambda: self._fail_unknown(name, ttl, callback, limit))
 
     def _fail_unknown(
         self, name: str, ttl: float | None, callback: float | None, limit: int

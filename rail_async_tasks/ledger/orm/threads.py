@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from django.db import OperationalError, connections
 
 from rail_async_tasks.ledger.locks import delay_after, is_lock_refusal, without_waiting
+from rail_async_tasks.ledger.operations import Change, Read
 from rail_async_tasks.ledger.records import OnFault, WriterState
-from rail_async_tasks.ledger.session import Look, WriterSession
+from rail_async_tasks.ledger.session import WriterSession
+from rail_async_tasks.ledger.vendors import batch_on
 from rail_async_tasks.ledger.writer import Writer
 
 T = TypeVar("T")
@@ -24,13 +27,12 @@ class WriterThreads:
 
     def __init__(self, alias: str, *, audited: bool = False) -> None:
         self._alias = alias
-        self.intake = Writer("rail-tasks-intake", lambda: WriterSession(alias, audited=audited))
+        open_session = partial(WriterSession, alias, partial(batch_on, audited=audited))
+        self.intake = Writer("rail-tasks-intake", open_session)
         # SQLite lets one write at a time: a second thread would only wait for the first, asleep.
         self.outcomes = self.intake
         if connections[alias].vendor != "sqlite":
-            self.outcomes = Writer(
-                "rail-tasks-outcomes", lambda: WriterSession(alias, audited=audited)
-            )
+            self.outcomes = Writer("rail-tasks-outcomes", open_session)
 
     def start(self, on_fault: OnFault | None = None) -> None:
         loop = asyncio.get_running_loop()
@@ -56,43 +58,48 @@ class WriterThreads:
 
     # --- calls in a writer's thread --------------------------------------------------------------
 
-    async def look(self, read: Callable[[], T]) -> T:
-        """Returns `read()`, run by the writer of outcomes; retried until the database answers."""
-        result: T = await answer(self.outcomes, lambda done: Look(read, done))
+    async def read(self, call: Callable[[], T]) -> T:
+        """Returns `call()`; fails where the database does, for a caller that reads again."""
+        result: T = await answer(self.outcomes, lambda done: Read(call, done))
         return result
 
-    async def look_once(self, read: Callable[[], T]) -> T:
-        """Returns `read()`; fails where the database does, for a caller that reads again."""
-        result: T = await answer(self.outcomes, lambda done: Look(read, done, once=True))
+    async def change(self, call: Callable[[], T]) -> T:
+        """Returns `call()`, which must be idempotent: it is repeated until the database works."""
+        result: T = await answer(self.outcomes, lambda done: Change(call, done))
         return result
 
-    async def look_aside(self, read: Callable[[], T]) -> T:
-        """Returns `read()`, run by the writer that has less to do; on SQLite they are one."""
+    async def change_aside(self, call: Callable[[], T]) -> T:
+        """As `change`, by the writer that has less to do; on SQLite they are one."""
         writer = min((self.outcomes, self.intake), key=lambda it: it.pending)
-        result: T = await answer(writer, lambda done: Look(read, done))
+        result: T = await answer(writer, lambda done: Change(call, done))
         return result
 
-    async def change(self, change: Callable[[], T]) -> T:
-        """Returns `change()`, run in a transaction that never waits for a lock.
+    async def change_once(self, call: Callable[[], T]) -> T:
+        """As `change`, but fails where the database does, for a caller that tries again."""
+        result: T = await answer(self.outcomes, lambda done: Change(call, done, once=True))
+        return result
+
+    async def change_without_waiting(self, call: Callable[[], T]) -> T:
+        """As `change`, in a transaction that never waits for a lock.
 
         Where it would, this coroutine waits in place of the writer's thread, and tries again.
         """
-        looks = 1
-        while (made := await self.look(lambda: self._try(change))) is None:
-            await asyncio.sleep(delay_after(looks))
-            looks += 1
+        tries = 1
+        while (made := await self.change(lambda: self._try(call))) is None:
+            await asyncio.sleep(delay_after(tries))
+            tries += 1
         return made[0]
 
-    async def change_once(self, change: Callable[[], T], otherwise: T) -> T:
-        """Returns `change()`; `otherwise`, and no change, where it would wait for a lock."""
-        made = await self.look_once(lambda: self._try(change))
+    async def change_if_free(self, call: Callable[[], T], otherwise: T) -> T:
+        """As `change_once`; `otherwise`, and no change, where it would wait for a lock."""
+        made = await self.change_once(lambda: self._try(call))
         return otherwise if made is None else made[0]
 
-    def _try(self, change: Callable[[], T]) -> tuple[T] | None:
-        """Returns the change's result; None, and no change, where it would wait for a lock."""
+    def _try(self, call: Callable[[], T]) -> tuple[T] | None:
+        """Returns `call()`, wrapped; None, and no change, where it would wait for a lock."""
         try:
             with without_waiting(connections[self._alias]):
-                return (change(),)
+                return (call(),)
         except OperationalError as error:
             if not is_lock_refusal(error):
                 raise

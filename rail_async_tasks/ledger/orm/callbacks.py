@@ -22,7 +22,7 @@ class OrmCallbacks(OrmPart):
     async def take_overdue(
         self, hold: float, limit: int, besides: Collection[UUID]
     ) -> list[tuple[TaskSnapshot, str | None]]:
-        return await self._threads.change_once(lambda: self._take_overdue(hold, limit, besides))
+        return await self._threads.run_once(lambda: self._take_overdue(hold, limit, besides))
 
     def _take_overdue(
         self, hold: float, limit: int, besides: Collection[UUID]
@@ -40,12 +40,12 @@ class OrmCallbacks(OrmPart):
     async def keep(self, execution_ids: Collection[UUID], hold: float) -> None:
         kept = self._rows().filter(id__in=execution_ids, callback_at__isnull=False)
         values = values_of(KEEP_CALLBACK, database_moment(self.alias), hold=hold)
-        await self._threads.change(lambda: update_unlocked(kept, **values))
+        await self._threads.run(lambda: update_unlocked(kept, **values))
 
     async def made(self, execution_ids: Collection[UUID]) -> set[UUID]:
         made = self._rows().filter(id__in=execution_ids, callback_at__isnull=False)
         values = values_of(CALLBACK_MADE, database_moment(self.alias))
-        return (await self._threads.change(lambda: update_unlocked(made, **values))).locked
+        return (await self._threads.run(lambda: update_unlocked(made, **values))).locked
 
     @retried
     def made_here(self, execution_id: UUID) -> None:

@@ -77,8 +77,8 @@ async def _delete_aside(alias: str, threads: WriterThreads, delete: Callable[[],
     Deletes nothing, and returns 0, where rows of the project's that refer to them are locked.
     """
     if connections[alias].vendor == "mysql":  # see `locks.without_waiting`
-        return await threads.change_once(delete)
-    return await threads.change_if_free(delete, otherwise=0)
+        return await threads.run_once(delete)
+    return await threads.change_once(delete, otherwise=0)
 
 
 def _delete(rows: QuerySet[Any], limit: int, page: int) -> int:

@@ -42,24 +42,24 @@ class OrmDispatches(OrmPart):
     """See `upkeep.Dispatches`. Outcomes of running attempts do not wait for `send`."""
 
     async def send(self, queue: str, backend: str, window: int, limit: int) -> list[Dispatch]:
-        return await self._threads.change_aside(lambda: self._send(queue, backend, window, limit))
+        return await self._threads.run_aside(lambda: self._send(queue, backend, window, limit))
 
     async def unsend(self, dispatches: Sequence[Dispatch]) -> list[Dispatch]:
-        return await self._threads.change(lambda: self._unsend(dispatches))
+        return await self._threads.run(lambda: self._unsend(dispatches))
 
     async def under_way(
         self, backend: str, seconds: float, after: UUID | None, limit: int
     ) -> list[Dispatch]:
-        return await self._threads.change_aside(
+        return await self._threads.run_aside(
             lambda: self._under_way(backend, seconds, after, limit)
         )
 
     async def release(self, execution_ids: Collection[UUID]) -> set[UUID]:
-        return await self._threads.change(lambda: self._release(execution_ids))
+        return await self._threads.run(lambda: self._release(execution_ids))
 
     async def claim(self, delivery: DeliveryClaim) -> DeliveryClaimResult:
         token = new_id()  # the same at every try: what an unanswered one has claimed is found by it
-        return await self._threads.change(lambda: self._claim(delivery, token))
+        return await self._threads.run(lambda: self._claim(delivery, token))
 
     # --- in the writer's thread ------------------------------------------------------------------
 

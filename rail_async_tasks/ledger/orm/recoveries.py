@@ -61,7 +61,7 @@ class OrmRecoveries(OrmPart):
     async def fail_unknown(
         self, name: str, ttl: float | None, callback: float | None, limit: int
     ) -> list[TaskSnapshot]:
-        return await self._threads.change(lambda: self._fail_unknown(name, ttl, callback, limit))
+        return await self._threads.run(lambda: self._fail_unknown(name, ttl, callback, limit))
 
     def _fail_unknown(
         self, name: str, ttl: float | None, callback: float | None, limit: int

@@ -16,12 +16,10 @@ class OrmSchedules(OrmInserts):
     async def schedule(self, name: str, since: datetime) -> None:
         fresh = [TaskSchedule(name=name, last_tick=unambiguous(since, self.alias))]
         schedules = TaskSchedule.objects.using(self.alias)
-        await self._threads.change_without_waiting(
-            lambda: schedules.bulk_create(fresh, ignore_conflicts=True)
-        )
+        await self._threads.change(lambda: schedules.bulk_create(fresh, ignore_conflicts=True))
 
     async def tick(self, name: str, at: datetime, new: NewExecution) -> Created | None:
-        return await self._threads.change_without_waiting(lambda: self._tick(name, at, new))
+        return await self._threads.change(lambda: self._tick(name, at, new))
 
     def _tick(self, name: str, at: datetime, new: NewExecution) -> Created | None:
         bound = unambiguous(at, self.alias)
@@ -34,8 +32,6 @@ class OrmSchedules(OrmInserts):
     async def set_back(self, name: str, latest: datetime, to: datetime) -> bool:
         bound, mended = unambiguous(latest, self.alias), unambiguous(to, self.alias)
         beyond = TaskSchedule.objects.using(self.alias).filter(name=name, last_tick__gt=bound)
-        if not await self._threads.change(beyond.exists):
+        if not await self._threads.run(beyond.exists):
             return False  # an UPDATE on SQLite takes the one write lock even where it finds nothing
-        return await self._threads.change_without_waiting(
-            lambda: bool(beyond.update(last_tick=mended))
-        )
+        return await self._threads.change(lambda: bool(beyond.update(last_tick=mended)))

@@ -58,48 +58,48 @@ class WriterThreads:
 
     # --- calls in a writer's thread --------------------------------------------------------------
 
-    async def read(self, call: Callable[[], T]) -> T:
-        """Returns `call()`; fails where the database does, for a caller that reads again."""
-        result: T = await answer(self.outcomes, lambda done: Read(call, done))
+    async def read(self, read: Callable[[], T]) -> T:
+        """Returns `read()`; fails where the database does, for a caller that reads again."""
+        result: T = await answer(self.outcomes, lambda done: Read(read, done))
         return result
 
-    async def change(self, call: Callable[[], T]) -> T:
-        """Returns `call()`, which must be idempotent: it is repeated until the database works."""
+    async def run(self, call: Callable[[], T]) -> T:
+        """Returns `call()`, run by the writer of outcomes; retried until the database answers."""
         result: T = await answer(self.outcomes, lambda done: Change(call, done))
         return result
 
-    async def change_aside(self, call: Callable[[], T]) -> T:
-        """As `change`, by the writer that has less to do; on SQLite they are one."""
+    async def run_once(self, call: Callable[[], T]) -> T:
+        """Returns `call()`; fails where the database does, for a caller that calls again."""
+        result: T = await answer(self.outcomes, lambda done: Change(call, done, once=True))
+        return result
+
+    async def run_aside(self, call: Callable[[], T]) -> T:
+        """Returns `call()`, run by the writer that has less to do; on SQLite they are one."""
         writer = min((self.outcomes, self.intake), key=lambda it: it.pending)
         result: T = await answer(writer, lambda done: Change(call, done))
         return result
 
-    async def change_once(self, call: Callable[[], T]) -> T:
-        """As `change`, but fails where the database does, for a caller that tries again."""
-        result: T = await answer(self.outcomes, lambda done: Change(call, done, once=True))
-        return result
-
-    async def change_without_waiting(self, call: Callable[[], T]) -> T:
-        """As `change`, in a transaction that never waits for a lock.
+    async def change(self, change: Callable[[], T]) -> T:
+        """Returns `change()`, run in a transaction that never waits for a lock.
 
         Where it would, this coroutine waits in place of the writer's thread, and tries again.
         """
-        tries = 1
-        while (made := await self.change(lambda: self._try(call))) is None:
-            await asyncio.sleep(delay_after(tries))
-            tries += 1
+        looks = 1
+        while (made := await self.run(lambda: self._try(change))) is None:
+            await asyncio.sleep(delay_after(looks))
+            looks += 1
         return made[0]
 
-    async def change_if_free(self, call: Callable[[], T], otherwise: T) -> T:
-        """As `change_once`; `otherwise`, and no change, where it would wait for a lock."""
-        made = await self.change_once(lambda: self._try(call))
+    async def change_once(self, change: Callable[[], T], otherwise: T) -> T:
+        """Returns `change()`; `otherwise`, and no change, where it would wait for a lock."""
+        made = await self.run_once(lambda: self._try(change))
         return otherwise if made is None else made[0]
 
-    def _try(self, call: Callable[[], T]) -> tuple[T] | None:
-        """Returns `call()`, wrapped; None, and no change, where it would wait for a lock."""
+    def _try(self, change: Callable[[], T]) -> tuple[T] | None:
+        """Returns the change's result; None, and no change, where it would wait for a lock."""
         try:
             with without_waiting(connections[self._alias]):
-                return (call(),)
+                return (change(),)
         except OperationalError as error:
             if not is_lock_refusal(error):
                 raise

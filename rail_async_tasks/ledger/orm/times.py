@@ -27,10 +27,10 @@ class OrmClock(OrmPart):
     """See `upkeep.Clock`."""
 
     async def now(self) -> datetime:
-        return await self._threads.change(lambda: clock(self.alias))
+        return await self._threads.run(lambda: clock(self.alias))
 
     async def correct_times(self, ttl: float | None, hold: float) -> int:
-        return await self._threads.change_once(lambda: correct(self.alias, ttl, hold))
+        return await self._threads.run_once(lambda: correct(self.alias, ttl, hold))
 
 
 def correct(alias: str, ttl: float | None, hold: float) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from rail_async_tasks.ledger.batch import Batch
-from rail_async_tasks.ledger.portable import PortableBatch
+from rail_async_tasks.ledger.portable.batch import PortableBatch
 from rail_async_tasks.ledger.sql.batch import SqlBatch
 from rail_async_tasks.ledger.sql.dialects import DIALECTS
 

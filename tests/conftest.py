@@ -10,36 +10,29 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 from django.core.management import call_command
 
 from tests.services.browser import missing_programs, running_browser
-from tests.services.databases import (
-    database_url,
-    default_database,
-    empty_tables,
-    forget_connections,
-)
 from tests.services.mariadb import MariaServer, find_server, running_mariadb
 from tests.services.postgres import PostgresServer, find_binaries, running_postgres
 from tests.services.redis import RedisServer, find_redis, running_redis
 from tests.settings import database as database_config
 from tests.support.clock import FakeClock
+from tests.support.databases import (
+    Database,
+    database_url,
+    default_database,
+    empty_tables,
+    forget_connections,
+)
+from tests.support.needs import unavailable
 from tests.support.timings import Timings
-
-
-def unavailable(reason: str) -> NoReturn:
-    """Skips the test, except in CI, where everything must be there."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
-
 
 # Folders whose tests start processes and wait for them. They go first: one that a test process took
 # last would run alone at the end.
@@ -134,19 +127,6 @@ def own_redis(redis_program: Path) -> Iterator[RedisServer]:
     """A server for this test alone, which may stop and start it."""
     with running_redis(redis_program) as server:
         yield server
-
-
-class Database:
-    """The database that `default` is during a test."""
-
-    def __init__(self, kind: str, url: str) -> None:
-        self.kind = kind  # "sqlite", "postgres" or "mariadb"
-        self.url = url
-
-    @property
-    def env(self) -> dict[str, str]:
-        """What makes `tests.settings` use it in another process."""
-        return {"TEST_DATABASE": self.kind, "TEST_DATABASE_URL": self.url}
 
 
 def _migrated(kind: str, url: str) -> dict[str, Any]:

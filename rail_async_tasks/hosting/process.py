@@ -21,6 +21,7 @@ from rail_async_tasks.conf import SETTING, get_settings
 from rail_async_tasks.definition import registry
 from rail_async_tasks.forks import after_fork
 from rail_async_tasks.ledger.memory import MemoryLedger
+from rail_async_tasks.ledger.options import LedgerOptions
 from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.runtime.admission import Admission
 from rail_async_tasks.runtime.attempts.threads import LoopThread
@@ -89,11 +90,12 @@ def admission() -> Admission:
 
 def make_ledger() -> Ledger:
     """Make another ledger, as the settings have it."""
-    if not get_settings().track_in_database:
+    settings = get_settings()
+    if not settings.track_in_database:
         return MemoryLedger()
     from rail_async_tasks.ledger.orm import OrmLedger  # models exist only once the apps are loaded
 
-    return OrmLedger()
+    return OrmLedger(options=LedgerOptions.of(settings))
 
 
 def bus() -> Bus:

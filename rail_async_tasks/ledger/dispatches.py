@@ -17,11 +17,10 @@ import msgspec
 from django.db import connections, transaction
 from django.db.models import F, Q, QuerySet
 
-from rail_async_tasks.conf import get_settings
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger import audit
 from rail_async_tasks.ledger.locks import unlocked, update_unlocked
-from rail_async_tasks.ledger.records import Brought, Claimed, Dispatch, Wanted
+from rail_async_tasks.ledger.records import Claimed, DeliveryClaim, DeliveryClaimResult, Dispatch
 from rail_async_tasks.ledger.rows import (
     clock,
     snapshot_of,
@@ -53,10 +52,13 @@ class OrmDispatches:
         alias: str,
         look: Callable[[Callable[[], Any]], Any],
         aside: Callable[[Callable[[], Any]], Any],
+        *,
+        audited: bool = False,
     ) -> None:
         self._alias = alias
         self._look = look
         self._aside = aside
+        self._audited = audited
 
     async def send(self, queue: str, backend: str, window: int, limit: int) -> list[Dispatch]:
         found: list[Dispatch] = await self._aside(lambda: self._send(queue, backend, window, limit))
@@ -78,9 +80,9 @@ class OrmDispatches:
         locked: set[UUID] = await self._look(lambda: self._release(execution_ids))
         return locked
 
-    async def claim(self, wanted: Wanted) -> Brought:
+    async def claim(self, delivery: DeliveryClaim) -> DeliveryClaimResult:
         token = new_id()  # the same at every try: what an unanswered one has claimed is found by it
-        brought: Brought = await self._look(lambda: self._claim(wanted, token))
+        brought: DeliveryClaimResult = await self._look(lambda: self._claim(delivery, token))
         return brought
 
     # --- in the writer's thread ------------------------------------------------------------------
@@ -139,14 +141,14 @@ class OrmDispatches:
     def _under_way_now(self, ids: Collection[UUID]) -> QuerySet[TaskExecution]:
         return self._waiting().filter(id__in=list(ids), dispatched_at__isnull=False)
 
-    def _claim(self, wanted: Wanted, token: UUID) -> Brought:
+    def _claim(self, wanted: DeliveryClaim, token: UUID) -> DeliveryClaimResult:
         at = clock(self._alias)
         due = self._waiting().filter(
             Q(run_after__isnull=True) | Q(run_after__lte=storable(at)),
             id__in=list(wanted.ids), name__in=list(wanted.names),
         )  # fmt: skip
         if not due.exists():  # a transaction on SQLite takes the one write lock
-            return Brought(self._claimed(wanted, token), set())
+            return DeliveryClaimResult(self._claimed(wanted, token), set())
         with transaction.atomic(using=self._alias):
             rows = list(unlocked(due.only("id", "crashes").order_by("id")))
             ids = [row.id for row in rows if row.crashes < wanted.crashes]
@@ -165,14 +167,14 @@ class OrmDispatches:
                 # What still waits, by a read that takes no lock, and was left out: it is locked.
                 left = due.exclude(id__in=[row.id for row in rows])
                 locked = set(left.values_list("id", flat=True))
-            if get_settings().audit_enabled:
+            if self._audited:
                 connection = connections[self._alias]
                 with connection.cursor() as cursor:
                     events = audit.of_claims(claimed, wanted.runtime_id)
                     batch_on(connection, audited=True).record(cursor, events)
-        return Brought(claimed, set(suspects) - set(ids), locked)
+        return DeliveryClaimResult(claimed, set(suspects) - set(ids), locked)
 
-    def _claimed(self, wanted: Wanted, token: UUID) -> list[Claimed]:
+    def _claimed(self, wanted: DeliveryClaim, token: UUID) -> list[Claimed]:
         rows = snapshot_rows(self._alias).defer(None).defer("traceback")
         mine = rows.filter(id__in=list(wanted.ids), token=token, status=Status.RUNNING)
         return [

@@ -23,19 +23,16 @@ from rail_async_tasks.ledger.records import (
     TOLERANCE,
     Cancelled,
     Claimed,
+    ClaimResult,
     Created,
     Disposal,
-    Due,
-    Held,
-    Lane,
     NewExecution,
     OnFault,
     Outcome,
     Page,
     Progress,
-    Recovery,
+    QueueClaim,
     Settled,
-    WriterState,
 )
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import FINAL, UNFINISHED, WAITING, Status, settle
@@ -132,20 +129,16 @@ class MemoryLedger:
         else:
             heapq.heappush(self._delayed, (snapshot.run_after, snapshot.id))
 
-    def give_up_locked(self) -> None: ...
-
-    def abandon_locked(self) -> None: ...
-
-    async def claim(self, plan: ClaimPlan) -> Due:
+    async def claim(self, plan: ClaimPlan) -> ClaimResult:
         claimed: list[Claimed] = []
         token = new_id()
         with self._lock:
             next_due = self._stage()
-            for lane in plan.lanes():
+            for lane in plan.claims():
                 rows = list(self._take(lane, plan.runtime_id, token))
                 plan.took(lane, len(rows))
                 claimed += rows
-        return Due(claimed, next_due)
+        return ClaimResult(claimed, next_due)
 
     def _stage(self) -> float | None:
         """Makes due what is due; seconds until the next is."""
@@ -163,7 +156,7 @@ class MemoryLedger:
                 self._wait(row)
         return None
 
-    def _take(self, lane: Lane, runtime_id: UUID, token: UUID) -> Iterable[Claimed]:
+    def _take(self, lane: QueueClaim, runtime_id: UUID, token: UUID) -> Iterable[Claimed]:
         heap = self._due[lane.queue]
         passed_over = []
         count = 0
@@ -274,9 +267,6 @@ class MemoryLedger:
                 count += 1
         return count
 
-    async def delete_events(self, days: float, limit: int) -> int:
-        return 0
-
     async def delete_expired(self, limit: int) -> int:
         with self._lock:
             return self._expire(limit)
@@ -313,8 +303,17 @@ class MemoryLedger:
     def leases(self) -> None:
         return None
 
-    def writers(self) -> Sequence[WriterState]:
-        return ()
+    def recoveries(self) -> None:
+        return None
+
+    def callbacks(self) -> None:
+        return None
+
+    def audit_log(self) -> None:
+        return None
+
+    def writers(self) -> None:
+        return None
 
     def progress(self, progress: Progress) -> None:
         self.progress_here(progress)
@@ -367,15 +366,6 @@ class MemoryLedger:
 
     # --- reads -----------------------------------------------------------------------------------
 
-    async def cancels_for(self, runtime_id: UUID) -> Sequence[UUID]:
-        return []  # there is no other process that could ask
-
-    async def held_by(self, runtime_id: UUID) -> Sequence[Held]:
-        return []  # what it knows and what is there are one and the same
-
-    async def recover(self, recovery: Recovery, limit: int) -> list[TaskSnapshot]:
-        return []  # a dead holder's memory is gone with it
-
     async def now(self) -> datetime:
         return self._now()
 
@@ -415,26 +405,6 @@ class MemoryLedger:
         else:
             return False
         return True
-
-    async def unknown_names(self, known: Collection[str]) -> set[str]:
-        return set()  # who enqueued them knows them
-
-    async def fail_unknown(
-        self, name: str, ttl: float | None, callback: float | None, limit: int
-    ) -> list[TaskSnapshot]:
-        return []
-
-    async def overdue_callbacks(
-        self, hold: float, limit: int, besides: Collection[UUID]
-    ) -> list[tuple[TaskSnapshot, str | None]]:
-        return []  # who would make them is gone, with the rows
-
-    async def keep_callbacks(self, execution_ids: Collection[UUID], hold: float) -> None: ...
-
-    async def callbacks_made(self, execution_ids: Collection[UUID]) -> set[UUID]:
-        return set()
-
-    def callback_made_here(self, execution_id: UUID) -> None: ...
 
     async def queues(self) -> Sequence[str]:
         return [queue for queue, heap in self._due.items() if heap]

@@ -39,10 +39,10 @@ from django.db.models import (
     When,
 )
 
-from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import BackendUnavailable
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger import ahead, audit
+from rail_async_tasks.ledger.callbacks import OrmCallbacks
 from rail_async_tasks.ledger.dispatches import OrmDispatches
 from rail_async_tasks.ledger.isolation import read_outside, retried
 from rail_async_tasks.ledger.leases import OrmLeases
@@ -50,17 +50,17 @@ from rail_async_tasks.ledger.locks import (
     delay_after,
     is_lock_refusal,
     unlocked,
-    update_unlocked,
     without_waiting,
 )
+from rail_async_tasks.ledger.options import LedgerOptions
 from rail_async_tasks.ledger.port import ClaimPlan
 from rail_async_tasks.ledger.records import (
     TOLERANCE,
     Cancelled,
     Claimed,
+    ClaimResult,
     Created,
     Disposal,
-    Due,
     Held,
     NewExecution,
     OnFault,
@@ -99,29 +99,23 @@ from rail_async_tasks.states import FINAL, UNFINISHED, WAITING, Status
 
 T = TypeVar("T")
 
-# How long a creation is tried while it surely has not been written, in seconds: its caller has been
-# told by then that it failed.
-CREATE_PATIENCE = 30.0
-# Tries of an insert whose unique key is taken, and free again by the time of the look-up.
-KEY_TRIES = 10
-# What `changed_lately` returns at most, of all owners: 20 ms of a writer's time.
-MOST_CHANGED = 1000
-# Ids in one DELETE: a query takes a limited number of parameters.
-MOST_DELETED = 5000
-
 
 class OrmLedger:
     """Executions as rows of `TaskExecution`. See `port.Ledger`."""
 
     blocking = True
 
-    def __init__(self, alias: str | None = None) -> None:
+    def __init__(self, alias: str | None = None, *, options: LedgerOptions | None = None) -> None:
         self.alias = alias or router.db_for_write(TaskExecution)
-        self.intake = Writer("rail-tasks-intake", lambda: WriterSession(self.alias))
+        self._options = options or LedgerOptions()
+        self.intake = Writer("rail-tasks-intake", self._open_session)
         # SQLite lets one write at a time: a second thread would only wait for the first, asleep.
         self.outcomes = self.intake
         if connections[self.alias].vendor != "sqlite":
-            self.outcomes = Writer("rail-tasks-outcomes", lambda: WriterSession(self.alias))
+            self.outcomes = Writer("rail-tasks-outcomes", self._open_session)
+
+    def _open_session(self) -> WriterSession:
+        return WriterSession(self.alias, audited=self._options.audit)
 
     # --- for the runtime -------------------------------------------------------------------------
 
@@ -136,7 +130,7 @@ class OrmLedger:
             await self.outcomes.stop()
 
     def create(self, new: NewExecution, done: Callable[[Created | BaseException], None]) -> None:
-        self.intake.submit(Create(new, done, time.monotonic() + CREATE_PATIENCE))
+        self.intake.submit(Create(new, done, time.monotonic() + self._options.create_timeout))
 
     def give_up_locked(self) -> None:
         self.intake.give_up_locked()
@@ -145,7 +139,7 @@ class OrmLedger:
         for writer in dict.fromkeys((self.intake, self.outcomes)):
             writer.abandon_locked()
 
-    async def claim(self, plan: ClaimPlan) -> Due:
+    async def claim(self, plan: ClaimPlan) -> ClaimResult:
         return await _answer(lambda done: self.intake.submit(Claim(plan, new_id(), done)))
 
     def settle(
@@ -252,43 +246,6 @@ class OrmLedger:
                 failed += found
         return failed
 
-    async def delete_events(self, days: float, limit: int) -> int:
-        before = now(self.alias) - timedelta(days=days)
-        old = TaskEvent.objects.using(self.alias).filter(at__lt=before).order_by("at")
-        return await self._delete_aside(lambda: self._delete(old, limit))
-
-    async def overdue_callbacks(
-        self, hold: float, limit: int, besides: Collection[UUID]
-    ) -> list[tuple[TaskSnapshot, str | None]]:
-        return await self._look_once(lambda: self._overdue_callbacks(hold, limit, besides))
-
-    def _overdue_callbacks(
-        self, hold: float, limit: int, besides: Collection[UUID]
-    ) -> list[tuple[TaskSnapshot, str | None]]:
-        at = now(self.alias)
-        overdue = self._rows().filter(callback_at__lte=at).exclude(id__in=besides)
-        if not overdue.exists():  # a transaction on SQLite takes the one write lock
-            return []
-        with transaction.atomic(using=self.alias):
-            rows = list(unlocked(overdue.order_by("callback_at"))[:limit])
-            # Whoever moves the time on has it.
-            mine = self._rows().filter(id__in=[row.id for row in rows])
-            mine.update(callback_at=at + timedelta(seconds=hold))
-        return [(snapshot_of(row), row.traceback) for row in rows]
-
-    async def keep_callbacks(self, execution_ids: Collection[UUID], hold: float) -> None:
-        kept = self._rows().filter(id__in=execution_ids, callback_at__isnull=False)
-        until = now(self.alias) + timedelta(seconds=hold)
-        await self._look(lambda: update_unlocked(kept, callback_at=until))
-
-    async def callbacks_made(self, execution_ids: Collection[UUID]) -> set[UUID]:
-        made = self._rows().filter(id__in=execution_ids, callback_at__isnull=False)
-        return (await self._look(lambda: update_unlocked(made, callback_at=None))).locked
-
-    @retried
-    def callback_made_here(self, execution_id: UUID) -> None:
-        self._rows().filter(id=execution_id).update(callback_at=None)
-
     async def queues(self) -> Sequence[str]:
         waiting = self._rows().filter(status__in=sorted(WAITING)).order_by()
         return await self._look_once(
@@ -305,7 +262,7 @@ class OrmLedger:
             rows = snapshot_rows(self.alias).filter(owner_id__in=owner_ids)
             rows = rows.filter(**self._changed_in(seconds))
             visible = rows.filter(unexpired(self.alias))
-            newest = visible.order_by("-updated_at", "-id")[:MOST_CHANGED]
+            newest = visible.order_by("-updated_at", "-id")[: self._options.max_changed]
             return [snapshot_of(row) for row in newest][::-1]
 
         return await self._look_once(read)
@@ -322,12 +279,24 @@ class OrmLedger:
         return 0 if deleted is None else deleted[0]
 
     def dispatches(self) -> OrmDispatches:
-        return OrmDispatches(self.alias, self._look, self._look_aside)
+        return OrmDispatches(self.alias, self._look, self._look_aside, audited=self._options.audit)
 
     def leases(self) -> OrmLeases:
         return OrmLeases(self.alias)
 
-    def writers(self) -> Sequence[WriterState]:
+    def recoveries(self) -> OrmLedger:
+        return self
+
+    def callbacks(self) -> OrmCallbacks:
+        return OrmCallbacks(self.alias, self._look, self._look_once)
+
+    def audit_log(self) -> OrmAuditLog:
+        return OrmAuditLog(self)
+
+    def writers(self) -> OrmLedger:
+        return self
+
+    def states(self) -> Sequence[WriterState]:
         return [writer.state() for writer in dict.fromkeys((self.intake, self.outcomes))]
 
     async def _look(self, read: Callable[[], T]) -> T:
@@ -371,7 +340,7 @@ class OrmLedger:
     @retried
     def create_here(self, new: NewExecution) -> Created:
         connection = connections[self.alias]
-        for tried in range(KEY_TRIES):
+        for tried in range(self._options.max_key_attempts):
             try:
                 # A savepoint inside the caller's transaction, which a taken key must not abort.
                 with transaction.atomic(using=self.alias), connection.cursor() as cursor:
@@ -390,7 +359,7 @@ class OrmLedger:
             # The key was freed since then.
         raise BackendUnavailable(
             f"{new.name} was not started: other tasks took and freed its unique key"
-            f" {KEY_TRIES} times meanwhile. Start it again."
+            f" {self._options.max_key_attempts} times meanwhile. Start it again."
         )
 
     def get(self, execution_id: UUID) -> TaskSnapshot | None:
@@ -428,7 +397,7 @@ class OrmLedger:
         theirs = self._rows().filter(owner_id=owner_id, tenant_id=tenant_id)
         ended = theirs.filter(status__in=sorted(FINAL), **self._changed_in(seconds))
         newest = ended.order_by("-updated_at", "-id").values_list("id", flat=True)
-        return list(newest[:MOST_CHANGED])
+        return list(newest[: self._options.max_changed])
 
     def _changed_in(self, seconds: float) -> dict[str, Any]:
         """The rows of the last so many seconds; not those of a clock that was ahead, for ever."""
@@ -542,7 +511,7 @@ class OrmLedger:
 
     def _unmarked(self) -> Q:
         """What no failure callback waits for; with callbacks switched off, nothing does."""
-        return Q(callback_at__isnull=True) if get_settings().on_failure == "callback" else Q()
+        return Q(callback_at__isnull=True) if self._options.callbacks else Q()
 
     def _delete(self, rows: QuerySet[Any], limit: int) -> int:
         """Deletes the first of these rows. They are final: nobody changes them meanwhile."""
@@ -556,8 +525,8 @@ class OrmLedger:
             return table.filter(id__in=rows.values("id")[:limit]).delete()[0]
         with transaction.atomic(using=self.alias):
             ids = list(rows.values_list("id", flat=True)[:limit])
-            for start in range(0, len(ids), MOST_DELETED):
-                table.filter(id__in=ids[start : start + MOST_DELETED]).delete()
+            for start in range(0, len(ids), self._options.max_deleted):
+                table.filter(id__in=ids[start : start + self._options.max_deleted]).delete()
         return len(ids)
 
     def _unprotected(self, rows: QuerySet[Any]) -> QuerySet[Any]:
@@ -611,16 +580,29 @@ class OrmLedger:
             batch_on(connection).progress(cursor, [progress], set())
 
     def _batch(self) -> Batch:
-        return batch_on(connections[self.alias], audited=get_settings().audit_enabled)
+        return batch_on(connections[self.alias], audited=self._options.audit)
 
     def _record(self, events: Callable[[], Iterable[audit.Event]]) -> None:
         """Stores audit rows in this thread's transaction, if there is an audit."""
-        if get_settings().audit_enabled:
+        if self._options.audit:
             with connections[self.alias].cursor() as cursor:
                 self._batch().record(cursor, events())
 
     def _rows(self) -> QuerySet[TaskExecution]:
         return TaskExecution.objects.using(self.alias)
+
+
+class OrmAuditLog:
+    """See `upkeep.AuditLog`."""
+
+    def __init__(self, ledger: OrmLedger) -> None:
+        self._ledger = ledger
+
+    async def delete(self, days: float, limit: int) -> int:
+        ledger = self._ledger
+        before = now(ledger.alias) - timedelta(days=days)
+        old = TaskEvent.objects.using(ledger.alias).filter(at__lt=before).order_by("at")
+        return await ledger._delete_aside(lambda: ledger._delete(old, limit))  # noqa: SLF001
 
 
 async def _answer(submit: Callable[[Callable[[T | BaseException], None]], None]) -> T:

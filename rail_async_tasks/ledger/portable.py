@@ -26,10 +26,10 @@ from rail_async_tasks.ledger.locks import unlocked, without_waiting
 from rail_async_tasks.ledger.records import (
     Claimed,
     Created,
-    Lane,
     NewExecution,
     Outcome,
     Progress,
+    QueueClaim,
     Recovery,
     Settled,
 )
@@ -230,7 +230,7 @@ class PortableBatch(Batch):
         while ids := list(unlocked(come).values_list("id", flat=True)[:MOST_STAGED]):
             self._rows().filter(id__in=ids).update(run_after=None)
 
-    def _claim_lane(self, cursor: Cursor, op: Claim, lane: Lane) -> list[Claimed]:
+    def _claim_lane(self, cursor: Cursor, op: Claim, lane: QueueClaim) -> list[Claimed]:
         if lane.suspect and not self._has_suspects():
             return []
         candidates = self._candidates(lane)
@@ -260,7 +260,7 @@ class PortableBatch(Batch):
             for row in mine.order_by("-priority", "id")
         ]
 
-    def _candidates(self, lane: Lane) -> list[TaskExecution]:
+    def _candidates(self, lane: QueueClaim) -> list[TaskExecution]:
         """What the lane is to take: locked, where that can be skipped."""
         due = self._rows().filter(queue=lane.queue, run_after__isnull=True, name__in=lane.names)
         if lane.suspect:
@@ -275,7 +275,7 @@ class PortableBatch(Batch):
         return sorted(self._locked(still), key=_place)
 
     def _fairly(
-        self, lane: Lane, due: QuerySet[TaskExecution], running: dict[str, int]
+        self, lane: QueueClaim, due: QuerySet[TaskExecution], running: dict[str, int]
     ) -> list[TaskExecution]:
         """The first by priority; within one, owners who have few running, counting these, first.
 

@@ -18,19 +18,18 @@ from django.db import (
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
-from rail_async_tasks.conf import get_settings
 from rail_async_tasks.db_connections import DriverCursor, dedicated_connection, is_passing
 from rail_async_tasks.ledger import audit
 from rail_async_tasks.ledger.locks import is_lock_refusal
 from rail_async_tasks.ledger.port import ClaimPlan
 from rail_async_tasks.ledger.records import (
     Claimed,
+    ClaimResult,
     Created,
-    Due,
-    Lane,
     NewExecution,
     Outcome,
     Progress,
+    QueueClaim,
     Recovery,
     Settled,
 )
@@ -123,8 +122,9 @@ class Look(msgspec.Struct, gc=False):
 class WriterSession:
     """A writer thread's own connection to the ledger's database. See `writer.Session`."""
 
-    def __init__(self, alias: str) -> None:
+    def __init__(self, alias: str, *, audited: bool = False) -> None:
         self._alias = alias
+        self._audited = audited
         self._connection: BaseDatabaseWrapper | None = None
         self._cursor: DriverCursor | None = None
         self.may_have_committed = False
@@ -166,7 +166,7 @@ class WriterSession:
     def execute(self, batch: Sequence[Any]) -> list[Any]:
         self.may_have_committed = False
         connection, cursor = self._opened()
-        work = batch_on(connection, audited=get_settings().audit_enabled)
+        work = batch_on(connection, audited=self._audited)
         if type(batch[0]) is Create and batch[0].alone:
             self.may_have_committed = True
             return [work.create_unique(cursor, batch[0].new)]
@@ -395,11 +395,11 @@ class Batch:
         if latest:
             cursor.execute(self._sql.progress, self._records(latest.values()))
 
-    def claim(self, cursor: DriverCursor, op: Claim) -> Due:
+    def claim(self, cursor: DriverCursor, op: Claim) -> ClaimResult:
         plan = op.plan
         claimed: list[Claimed] = []
         if op.tried:  # an earlier try may have claimed some, and its answer was lost
-            return Due(self._claimed_before(plan.runtime_id, op.token), None)
+            return ClaimResult(self._claimed_before(plan.runtime_id, op.token), None)
         op.tried = True
         next_due = self._next_due(cursor)
         if next_due is not None and next_due <= 0:
@@ -407,7 +407,7 @@ class Batch:
             with self.transaction(cursor):
                 self._stage(cursor)
                 next_due = self._next_due(cursor, later=True)
-        for lane in plan.lanes():
+        for lane in plan.claims():
             with self._transaction(cursor):
                 rows = self._claim_lane(cursor, op, lane)
                 if not rows and lane.running is not None and self._skips_locked:
@@ -417,7 +417,7 @@ class Batch:
                     self.record(cursor, audit.of_claims(rows, plan.runtime_id))
             plan.took(lane, len(rows))
             claimed += rows
-        return Due(claimed, next_due)
+        return ClaimResult(claimed, next_due)
 
     def _bound(self) -> list[str]:
         return [] if self._clock is None else [self._clock]
@@ -441,7 +441,7 @@ class Batch:
         (seconds,) = cursor.fetchone()
         return None if seconds is None else float(seconds)
 
-    def _claim_lane(self, cursor: Cursor, op: Claim, lane: Lane) -> list[Claimed]:
+    def _claim_lane(self, cursor: Cursor, op: Claim, lane: QueueClaim) -> list[Claimed]:
         dialect = self._dialect
         if lane.suspect and not self._has_suspects():
             return []
@@ -490,7 +490,7 @@ class Batch:
             self._suspects = waiting.exists()
         return self._suspects
 
-    def _has_due(self, lane: Lane) -> bool:
+    def _has_due(self, lane: QueueClaim) -> bool:
         return snapshot_rows(self._alias).filter(
             queue=lane.queue, status__in=sorted(WAITING), run_after__isnull=True
         ).exists()  # fmt: skip

@@ -19,7 +19,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from rail_async_tasks.codec.json_numbers import without_exponents
 from rail_async_tasks.ledger.locks import POSTGRESQL_NO_WAIT
-from rail_async_tasks.ledger.records import Lane, NewExecution, Outcome, Recovery
+from rail_async_tasks.ledger.records import NewExecution, Outcome, QueueClaim, Recovery
 from rail_async_tasks.ledger.rows import in_utc, storable
 from rail_async_tasks.models import TaskEvent, TaskExecution
 from rail_async_tasks.snapshot import TaskSnapshot
@@ -326,7 +326,7 @@ class Dialect:
             RETURNING {columns}, t.arguments"""
 
     def claim_params(
-        self, lane: Lane, runtime_id: UUID, token: UUID, clock: str | None
+        self, lane: QueueClaim, runtime_id: UUID, token: UUID, clock: str | None
     ) -> list[Any]:
         return [lane.queue, list(lane.names), lane.crashes, lane.limit, runtime_id, token]
 
@@ -380,7 +380,7 @@ class Dialect:
             RETURNING {columns}, t.arguments"""
 
     def fair_params(
-        self, lane: Lane, runtime_id: UUID, token: UUID, clock: str | None
+        self, lane: QueueClaim, runtime_id: UUID, token: UUID, clock: str | None
     ) -> list[Any]:
         running = self.encoder.encode(lane.running).decode()
         return [
@@ -530,7 +530,7 @@ class SQLiteDialect(Dialect):
             RETURNING {columns}, arguments"""
 
     def claim_params(
-        self, lane: Lane, runtime_id: UUID, token: UUID, clock: str | None
+        self, lane: QueueClaim, runtime_id: UUID, token: UUID, clock: str | None
     ) -> list[Any]:
         names = self.encoder.encode(lane.names).decode()
         return [
@@ -567,7 +567,7 @@ class SQLiteDialect(Dialect):
             RETURNING {columns}, arguments"""
 
     def fair_params(
-        self, lane: Lane, runtime_id: UUID, token: UUID, clock: str | None
+        self, lane: QueueClaim, runtime_id: UUID, token: UUID, clock: str | None
     ) -> list[Any]:
         running = self.encoder.encode(lane.running).decode()
         names = self.encoder.encode(lane.names).decode()

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -152,22 +152,17 @@ class Runtime:
                 start=self.start_claimed, suspects_running=lambda: self._suspects > 0,
                 max_crashes=settings.max_crashes,
             )  # fmt: skip
-        self.recoverer = Recoverer(
-            ledger=ledger, state=self.state, due=self.due, announcer=self.announcer,
-            settle=self._settle_unknown, max_crashes=settings.max_crashes,
-            ttl=settings.result_ttl_seconds, callback=hold_of(settings),
-        )  # fmt: skip
-        self._cancels = CancelReader(
-            ledger=ledger, state=self.state, running=self.attempts.keys(), cancel=self.cancel,
-            pause=timings.reconciler.cancel_pause,
-        )  # fmt: skip
+        self._share_rows(timings.reconciler)
         self._reconciler = Reconciler(
-            steps=self._steps(timings.reconciler),
+            steps=[*self._recovery_steps(timings.reconciler), *self._steps(timings.reconciler)],
             every_round=(self.check_lease, self.give_up_waiting),
             interval=timings.reconciler.interval,
         )
         days = settings.audit_retention_days if settings.audit_enabled else None
-        self._cleaner = Cleaner(ledger=ledger, events_days=days, timings=timings.cleanup)
+        self._cleaner = Cleaner(
+            deletions=ledger, audit_log=ledger.audit_log(), events_days=days,
+            timings=timings.cleanup,
+        )  # fmt: skip
         self._scheduler = Scheduler(
             ledger=ledger, registry=registry, settings=settings, arrived=self.arrived,
             timings=timings.scheduler,
@@ -191,33 +186,59 @@ class Runtime:
         self._lease_ended = asyncio.Event()
         self._suspects = 0  # attempts of what was lost with other processes
 
-    def _steps(self, timings: ReconcilerTimings) -> tuple[Step, ...]:
-        """Returns the steps of the reconciler, in the order in which a round takes them."""
-        ledger, running = self.ledger, self.attempts.keys()
-        settings, recoverer = self.settings, self.recoverer
+    def _share_rows(self, timings: ReconcilerTimings) -> None:
+        """Builds the services for rows that several processes share."""
+        # None where rows are in this process's memory.
+        self.recoverer: Recoverer | None = None
+        self._cancels: CancelReader | None = None
+        recoveries, settings = self.ledger.recoveries(), self.settings
+        if recoveries is not None:
+            self.recoverer = Recoverer(
+                recoveries=recoveries, state=self.state, due=self.due, announcer=self.announcer,
+                settle=self._settle_unknown, max_crashes=settings.max_crashes,
+                ttl=settings.result_ttl_seconds, callback=hold_of(settings),
+            )  # fmt: skip
+            self._cancels = CancelReader(
+                recoveries=recoveries, state=self.state, running=self.attempts.keys(),
+                cancel=self.cancel, pause=timings.cancel_pause,
+            )  # fmt: skip
+
+    def _recovery_steps(self, timings: ReconcilerTimings) -> Iterator[Step]:
+        """Yields the reconciler's steps for rows that several processes share."""
+        recoveries, recoverer = self.ledger.recoveries(), self.recoverer
+        if recoveries is None or recoverer is None or self._cancels is None:
+            return
+        rows = UnknownRows(
+            recoveries=recoveries, state=self.state, running=self.attempts.keys(),
+            disown=recoverer.disown,
+        )  # fmt: skip
+        names = UnknownNames(
+            recoveries=recoveries, known=self.registry.names, fail=recoverer.fail_unknown,
+            seconds=self.settings.unknown_task_seconds,
+        )  # fmt: skip
+        yield self._cancels.step
+        yield Step("running tasks", rows.read, every=timings.held_every)
+        yield Step("unknown names", names.read, every=timings.names_every)
+
+    def _steps(self, timings: ReconcilerTimings) -> Iterator[Step]:
+        """Yields the reconciler's steps for every kind of ledger."""
+        ledger = self.ledger
         watched = WatchedReader(
-            ledger=ledger, bus=self.bus, running=running, emits=self.announcer.emits,
+            reads=ledger, bus=self.bus, running=self.attempts.keys(), emits=self.announcer.emits,
             overlap=timings.overlap,
         )  # fmt: skip
-        rows = UnknownRows(
-            ledger=ledger, state=self.state, running=running, disown=recoverer.disown
-        )
-        queues = QueueReader(ledger=ledger, know=self.slots.know)
-        names = UnknownNames(
-            ledger=ledger, known=self.registry.names, fail=recoverer.fail_unknown,
-            seconds=settings.unknown_task_seconds,
-        )  # fmt: skip
-        times = TimeCorrector(ledger=ledger, ttl=settings.result_ttl_seconds, hold=INLINE_HOLD)
-        return (
-            self._cancels.step,
-            Step("watched tasks", watched.read_tasks, every=timings.watched_every),
-            Step("tasks of watched owners", watched.read_owners, every=timings.watched_every),
-            Step("running tasks", rows.read, every=timings.held_every),
-            Step("queues", queues.read, every=timings.queues_every),
-            Step("unknown names", names.read, every=timings.names_every),
-            Step("failure callbacks", self.callbacks.find_overdue, every=timings.names_every),
-            Step("wrong times", times.correct, every=timings.times_every),
-        )
+        queues = QueueReader(reads=ledger, know=self.slots.know)
+        ttl = self.settings.result_ttl_seconds
+        times = TimeCorrector(ledger_clock=ledger, ttl=ttl, hold=INLINE_HOLD)
+        yield Step("watched tasks", watched.read_tasks, every=timings.watched_every)
+        yield Step("tasks of watched owners", watched.read_owners, every=timings.watched_every)
+        yield Step("queues", queues.read, every=timings.queues_every)
+        yield Step("failure callbacks", self.callbacks.find_overdue, every=timings.names_every)
+        yield Step("wrong times", times.correct, every=timings.times_every)
+
+    def _cancel_announced(self, execution_id: UUID) -> None:
+        if self._cancels is not None:
+            self._cancels.announced(execution_id)
 
     # --- the state, as others read it ------------------------------------------------------------
 
@@ -236,7 +257,7 @@ class Runtime:
     @property
     def recovered(self) -> int:
         """Executions that were taken over from dead processes."""
-        return self.recoverer.recovered
+        return 0 if self.recoverer is None else self.recoverer.recovered
 
     @property
     def fences(self) -> int:
@@ -272,7 +293,7 @@ class Runtime:
     def _start_parts(self) -> None:
         self.ledger.start(self.broke)
         if self.announcer.emits:
-            self.bus.start(self.ledger, self._cancels.announced)
+            self.bus.start(self.ledger, self._cancel_announced)
         self._watchdog.start()
         leases = self.ledger.leases()
         if leases is None:
@@ -337,11 +358,12 @@ class Runtime:
                 for name, part in (
                     ("dispatcher", self._dispatcher.run),
                     ("reconciler", self._reconciler.run),
-                    ("search for cancels", self._cancels.run),
                     ("clean-up", self._cleaner.run),
                     ("scheduler", self._scheduler.run),
                 ):
                     group.start_soon(supervise, name, part, ending)
+                if self._cancels is not None:
+                    group.start_soon(supervise, "reader of cancels", self._cancels.run, ending)
                 group.start_soon(self._end_if_broken)
                 self._ready.set()
                 try:
@@ -354,7 +376,8 @@ class Runtime:
                     ending.set()
                     self.due.wake()
                     self._reconciler.stop()
-                    self._cancels.stop()
+                    if self._cancels is not None:
+                        self._cancels.stop()
                     self._cleaner.stop()
                     self._scheduler.stop()
                     if not self._broken.done():
@@ -377,7 +400,9 @@ class Runtime:
         """Waits for bodies that were asked to end, writes what is left, gives threads back."""
         self._save_progress()
         await self._waits.close(FLUSH_PATIENCE)
-        self.ledger.give_up_locked()
+        writers = self.ledger.writers()
+        if writers is not None:
+            writers.give_up_locked()
         await self._all_stored()
         await self.callbacks.ended(CALLBACK_PATIENCE)
         await self.ledger.stop()
@@ -403,7 +428,9 @@ class Runtime:
         ):
             if self.loop.time() > locked_deadline and not self._abandons_locked:
                 self._abandons_locked = True
-                self.ledger.abandon_locked()
+                writers = self.ledger.writers()
+                if writers is not None:
+                    writers.abandon_locked()
             if self.state.fault is not None and self.loop.time() > deadline:
                 logger.error("%d outcomes could not be stored", self._unsettled)
                 self.state.abandoned = True
@@ -415,7 +442,8 @@ class Runtime:
 
     async def _end_lease(self) -> None:
         """Says that nothing is held here any more, so that nobody waits for it to be found out."""
-        self.recoverer.stop()
+        if self.recoverer is not None:
+            self.recoverer.stop()
         if self._lease_thread is not None:
             self._lease_thread.stop()
             with contextlib.suppress(TimeoutError):
@@ -728,7 +756,9 @@ class Runtime:
         return Counter(it.owner_id or "" for it in held if it.queue == queue)
 
     def is_writing(self, seconds: float) -> bool:
-        return all((state.failing_for or 0) < seconds for state in self.ledger.writers())
+        writers = self.ledger.writers()
+        states = () if writers is None else writers.states()
+        return all((state.failing_for or 0) < seconds for state in states)
 
     def leased(self, runtime_id: UUID) -> None:
         self.state.leased(runtime_id)
@@ -741,6 +771,7 @@ class Runtime:
             self._interrupt_all(Interruption.HAND_BACK)
 
     def orphans(self, holders: frozenset[UUID]) -> None:
+        assert self.recoverer is not None, "a ledger with leases has recoveries"
         self.recoverer.recover(holders)
 
     def lease_ended(self) -> None:

@@ -29,12 +29,12 @@ from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.records import Dispatch
 from rail_async_tasks.models import TaskExecution
-from tests.acceptance.client import PATIENCE
 from tests.backends.kinds import KINDS
 from tests.backends.world import Worker, World
-from tests.services.databases import default_database
 from tests.services.redis import RedisServer
 from tests.settings import database as database_config
+from tests.support.client import PATIENCE
+from tests.support.databases import default_database
 
 # Real workers: they take a minute or so.
 pytestmark = [pytest.mark.long, pytest.mark.redis]

@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger import sql
 from rail_async_tasks.ledger.orm import OrmLedger
-from rail_async_tasks.ledger.records import Lane, NewExecution, Outcome, Progress, Recovery
+from rail_async_tasks.ledger.records import NewExecution, Outcome, Progress, QueueClaim, Recovery
 from rail_async_tasks.ledger.session import Claim, Create, Keep, Recover, Settle, WriterSession
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.states import FINAL, Status
@@ -77,10 +77,10 @@ class _Plan:
         self.runtime_id = runtime_id
         self._limit = limit
 
-    def lanes(self) -> Iterator[Lane]:
-        yield Lane("default", (NAME,), self._limit)
+    def claims(self) -> Iterator[QueueClaim]:
+        yield QueueClaim("default", (NAME,), self._limit)
 
-    def took(self, lane: Lane, count: int) -> None: ...
+    def took(self, claim: QueueClaim, count: int) -> None: ...
 
 
 def ignore(result: Any) -> None: ...

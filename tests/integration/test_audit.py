@@ -19,9 +19,9 @@ from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger import session
 from rail_async_tasks.models import TaskEvent, TaskExecution, TaskRuntime
 from rail_async_tasks.service import EnqueueOptions
-from tests.integration.conftest import Configure, on_databases
-from tests.integration.waiting import final, until
+from tests.support.runtimes import Configure, on_databases
 from tests.support.timings import Timings
+from tests.support.waiting import final, until
 
 pytestmark = [on_databases, pytest.mark.usefixtures("ends_cleanly")]
 

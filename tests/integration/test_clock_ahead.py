@@ -19,10 +19,10 @@ from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ledger.memory import MemoryLedger
 from rail_async_tasks.models import TaskExecution, TaskSchedule
 from rail_async_tasks.runtime.upkeep import ledger_clock
-from tests.integration.conftest import Configure, on_databases
 from tests.integration.test_cron_errors import Often
-from tests.integration.waiting import final, until
+from tests.support.runtimes import Configure, on_databases
 from tests.support.timings import Timings
+from tests.support.waiting import final, until
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 

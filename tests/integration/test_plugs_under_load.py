@@ -26,8 +26,8 @@ from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.runtime import observers
 from rail_async_tasks.runtime.attempts.attempt import Attempt
 from tests.integration import plugs
-from tests.integration.conftest import Configure, on_databases
-from tests.integration.waiting import until
+from tests.support.runtimes import Configure, on_databases
+from tests.support.waiting import until
 
 COUNT = 200
 REQUEST_HOOKS = ["authenticator", "tenant_resolver", "permission", "user model"]

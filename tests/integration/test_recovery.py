@@ -26,9 +26,9 @@ from rail_async_tasks.ledger.records import Outcome, Recovery
 from rail_async_tasks.models import TaskExecution, TaskRuntime
 from rail_async_tasks.runtime.runtime import Runtime
 from rail_async_tasks.states import Status
-from tests.integration.conftest import Configure, on_databases
-from tests.integration.waiting import final, until
+from tests.support.runtimes import Configure, on_databases
 from tests.support.timings import Timings
+from tests.support.waiting import final, until
 
 pytestmark = [on_databases, pytest.mark.usefixtures("ends_cleanly")]
 
@@ -296,7 +296,7 @@ async def test_the_late_end_of_a_lost_attempt_is_not_accepted(
     assert row.token is not None
     assert row.runtime_id is not None
     status = Status.RETRYING if rerun else Status.FAILED
-    freed = await runtime.ledger.recover(Recovery(row.runtime_id, 3, None), 10)
+    freed = await runtime.ledger.recoveries().recover(Recovery(row.runtime_id, 3, None), 10)
     assert [(it.id, it.status) for it in freed] == [(lost.id, status)]
     answers: list[Any] = []
     outcome = Outcome(

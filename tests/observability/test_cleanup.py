@@ -19,9 +19,9 @@ from rail_async_tasks.ledger.memory import MemoryLedger
 from rail_async_tasks.ledger.orm import OrmLedger
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.runtime.upkeep.cleanup import Cleaner, CleanupTimings
-from tests.integration.conftest import Configure, on_databases
-from tests.integration.waiting import final
+from tests.support.runtimes import Configure, on_databases
 from tests.support.timings import Timings
+from tests.support.waiting import final
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 

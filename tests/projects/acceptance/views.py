@@ -15,7 +15,7 @@ from django.http import (
     StreamingHttpResponse,
 )
 
-from tests.acceptance.app.tasks import climb
+from tests.projects.acceptance.tasks import climb
 
 
 def start_climb(request: HttpRequest) -> HttpResponse:

@@ -20,7 +20,7 @@ from rail_async_tasks.auth.caller import Caller, acaller, authenticate
 from rail_async_tasks.declare import Task
 from rail_async_tasks.errors import TaskError
 from rail_async_tasks.snapshot import TaskSnapshot
-from tests.acceptance.app import bad_tasks, tasks
+from tests.projects.acceptance import bad_tasks, tasks
 
 COLUMNS = (
     "id", "name", "status", "progress", "progress_message", "result", "error", "error_code",

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from tests.acceptance.app.tasks import nap
+from tests.projects.acceptance.tasks import nap
 
 
 class Command(BaseCommand):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.graphql.shop import SETTINGS as RAIL_DJANGO_GRAPHQL  # noqa: F401
+from tests.projects.shop import SETTINGS as RAIL_DJANGO_GRAPHQL  # noqa: F401
 from tests.settings import *  # noqa: F403
 
 MIDDLEWARE = ["django.middleware.gzip.GZipMiddleware", *MIDDLEWARE]  # noqa: F405

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
 
-from tests.acceptance.server import Server
+from tests.support.server import Server
 
 FINAL = ("completed", "failed", "cancelled")
 FIELDS = (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from django.urls import include, path
 
-from tests.acceptance.app.service_views import in_a_thread, on_a_loop
-from tests.acceptance.app.views import (
+from tests.projects.acceptance.service_views import in_a_thread, on_a_loop
+from tests.projects.acceptance.views import (
     answer_late,
     clients,
     clients_script,

@@ -77,5 +77,5 @@ def serving(
 @contextmanager
 def running_server(folders: pytest.TempPathFactory, *, loop: str = "auto") -> Iterator[Server]:
     """A server of the shop with a database of its own."""
-    with serving(folders, migrated(folders, "tests.graphql.settings"), loop=loop) as server:
+    with serving(folders, migrated(folders, "tests.projects.shop_settings"), loop=loop) as server:
         yield server

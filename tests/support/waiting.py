@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, suppress
+from typing import Any
 
 from rail_async_tasks import TaskError, TaskHandle, service
 from rail_async_tasks.access import SYSTEM
@@ -35,3 +37,14 @@ async def until_status(handle: TaskHandle, status: str) -> TaskSnapshot:
             if snapshot.status == status:
                 return snapshot
     raise AssertionError(f"The task ended without having been {status}.")
+
+
+async def poll(
+    condition: Callable[[], Any], seconds: float, every: float = 0.05, what: Any = ""
+) -> Any:
+    """What the coroutine function gives, once that is true; which it must be in that time."""
+    deadline = time.monotonic() + seconds
+    while not (found := await condition()):
+        assert time.monotonic() < deadline, what() if callable(what) else what
+        await asyncio.sleep(every)
+    return found

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.acceptance.kinds import KINDS, Kind
 from tests.services.process import KEEPER, ServerFailed, free_port
+from tests.support.server_kinds import KINDS, Kind
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,7 +49,7 @@ class Server:
         self._watched.touch()
         its_path = [env["PYTHONPATH"]] if "PYTHONPATH" in env else []
         env = {
-            "DJANGO_SETTINGS_MODULE": "tests.acceptance.settings",
+            "DJANGO_SETTINGS_MODULE": "tests.projects.acceptance.settings",
             **env,
             **self.kind.env,
             "ACCEPTANCE_TASK_SETTINGS": json.dumps(task_settings),

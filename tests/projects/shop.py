@@ -181,11 +181,11 @@ not_a_type = 3
 
 SETTINGS = {
     "schema_settings": {
-        "query_extensions": ["tests.graphql.shop.Queries"],
+        "query_extensions": ["tests.projects.shop.Queries"],
         "mutation_extensions": [
-            "tests.graphql.shop.TaskMutations",
-            "tests.graphql.shop.MoreMutations",
+            "tests.projects.shop.TaskMutations",
+            "tests.projects.shop.MoreMutations",
         ],
-        "subscription_extensions": ["tests.graphql.shop.Subscriptions"],
+        "subscription_extensions": ["tests.projects.shop.Subscriptions"],
     }
 }

@@ -7,7 +7,7 @@ import os
 from django.core.asgi import get_asgi_application
 from django.urls import path
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.acceptance.settings")
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.projects.acceptance.settings")
 
 django = get_asgi_application()
 

@@ -1,4 +1,4 @@
-"""Points Django's `default` database at another server, for every thread of this process."""
+"""Django's `default` database pointed at another server, for every thread of this process."""
 
 from __future__ import annotations
 
@@ -62,3 +62,16 @@ def database_url() -> str:
     if connections["default"].vendor == "mysql":
         return "mysql://{USER}:{PASSWORD}@{HOST}:{PORT}/{NAME}".format(**config)
     return "postgresql://{USER}@{HOST}:{PORT}/{NAME}".format(**config)
+
+
+class Database:
+    """The database that `default` is during a test."""
+
+    def __init__(self, kind: str, url: str) -> None:
+        self.kind = kind  # "sqlite", "postgres" or "mariadb"
+        self.url = url
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What makes `tests.settings` use it in another process."""
+        return {"TEST_DATABASE": self.kind, "TEST_DATABASE_URL": self.url}

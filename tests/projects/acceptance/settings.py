@@ -16,15 +16,15 @@ from tests.settings import *  # noqa: F403
 INSTALLED_APPS = [
     *filter(None, os.environ.get("ACCEPTANCE_APPS", "").split(",")),
     *INSTALLED_APPS,  # noqa: F405
-    "tests.acceptance.app",
+    "tests.projects.acceptance",
 ]
-ROOT_URLCONF = "tests.acceptance.urls"
+ROOT_URLCONF = "tests.projects.acceptance.urls"
 RAIL_DJANGO_GRAPHQL = {
     "task_settings": json.loads(os.environ.get("ACCEPTANCE_TASK_SETTINGS", "{}")),
     "schema_settings": {
         "mutation_extensions": [
-            "tests.acceptance.app.tasks.Mutations",
-            "tests.acceptance.app.bad_tasks.Mutations",
+            "tests.projects.acceptance.tasks.Mutations",
+            "tests.projects.acceptance.bad_tasks.Mutations",
         ]
     },
 }

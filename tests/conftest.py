@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ from tests.support.databases import (
     forget_connections,
 )
 from tests.support.needs import unavailable
+from tests.support.timings import Timings
 
 # Folders whose tests start processes and wait for them. They go first: one that a test process took
 # last would run alone at the end.
@@ -45,6 +48,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     folder = Path(__file__).parent
     slow = {folder / name for name in SLOW}
     items.sort(key=lambda item: item.path.parent not in slow)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Prints the seconds per folder, slowest first, where `--durations` asks for times."""
+    if config.getoption("durations") is None:
+        return
+    seconds: Counter[str] = Counter()
+    tests: Counter[str] = Counter()
+    for report in chain.from_iterable(terminalreporter.stats.values()):
+        if isinstance(report, pytest.TestReport):
+            folder = report.nodeid.partition("::")[0].rpartition("/")[0]
+            seconds[folder] += report.duration
+            tests[folder] += report.when == "call"
+    terminalreporter.section("seconds per folder, set-up and teardown included")
+    for folder, spent in seconds.most_common():
+        terminalreporter.write_line(f"{spent:8.1f} s  {tests[folder]:5} tests  {folder}")
+    terminalreporter.write_line(f"{seconds.total():8.1f} s  {tests.total():5} tests")
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +89,14 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     asked = "loop_kind" in request.fixturenames
     kind = request.getfixturevalue("loop_kind") if asked else "asyncio"
     return "asyncio", {"use_uvloop": kind == "uvloop"}
+
+
+@pytest.fixture
+def timings() -> Iterator[Timings]:
+    """Sets timings of the runtimes that the test starts."""
+    timings = Timings()
+    yield timings
+    timings.reset()
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.definition import registry
 from rail_async_tasks.errors import ConfigurationError
+from rail_async_tasks.forks import after_fork
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.snapshot import TaskSnapshot
 
@@ -236,7 +237,8 @@ def _of_writers() -> Iterator[Metric]:
     written = CounterMetricFamily(
         f"{PREFIX}_writer_changes", "Changes in those batches.", labels=labels
     )
-    for writer in host.ledger().writers():
+    writers = host.ledger().writers()
+    for writer in () if writers is None else writers.states():
         backlog.add_metric((writer.name,), writer.backlog)
         failing.add_metric((writer.name,), writer.failing_for or 0)
         batches.add_metric((writer.name,), writer.batches)
@@ -273,5 +275,4 @@ def _start_afresh() -> None:
     _metrics = None
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_afresh)
+after_fork(_start_afresh)

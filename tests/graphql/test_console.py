@@ -19,7 +19,7 @@ from tests.support.shop_server import running_shop
 pytestmark = pytest.mark.browser
 
 FOLLOW = "subscription F($id: ID!) { taskProgress(taskId: $id) { status progress } }"
-START = "mutation S { climb(steps: 3, pause: 0.3) { taskId } }"
+START = "mutation S { climb(steps: 5, pause: 0.4) { taskId } }"
 
 
 @pytest.fixture(scope="module")

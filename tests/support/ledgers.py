@@ -15,14 +15,15 @@ from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.ledger.records import (
     Cancelled,
     Claimed,
+    ClaimResult,
     Created,
-    Due,
-    Lane,
     NewExecution,
     Outcome,
     Progress,
+    QueueClaim,
     Settled,
 )
+from rail_async_tasks.ledger.upkeep import Callbacks, Recoveries
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
 
@@ -48,15 +49,15 @@ def claimed_at_birth(**fields: Any) -> NewExecution:
 class Lanes:
     """A claim plan with fixed lanes; `counts` is what each of them gave."""
 
-    def __init__(self, lanes: Sequence[Lane], runtime_id: UUID | None = None) -> None:
+    def __init__(self, lanes: Sequence[QueueClaim], runtime_id: UUID | None = None) -> None:
         self.runtime_id = new_id() if runtime_id is None else runtime_id
         self.counts: list[int] = []
         self._lanes = lanes
 
-    def lanes(self) -> Iterator[Lane]:
+    def claims(self) -> Iterator[QueueClaim]:
         yield from self._lanes
 
-    def took(self, lane: Lane, count: int) -> None:
+    def took(self, claim: QueueClaim, count: int) -> None:
         self.counts.append(count)
 
 
@@ -66,6 +67,18 @@ class Kit:
     def __init__(self, kind: str, ledger: Ledger) -> None:
         self.kind = kind
         self.ledger = ledger
+
+    @property
+    def recoveries(self) -> Recoveries:
+        found = self.ledger.recoveries()
+        assert found is not None
+        return found
+
+    @property
+    def callbacks(self) -> Callbacks:
+        found = self.ledger.callbacks()
+        assert found is not None
+        return found
 
     async def here(self, call: Callable[..., T], *args: Any) -> T:
         """Calls what may do I/O, in a thread if it does."""
@@ -78,8 +91,8 @@ class Kit:
 
     async def claim(
         self, queue: str = "default", *, limit: int = 100, names: Sequence[str] = (NAME,)
-    ) -> Due:
-        return await self.ledger.claim(Lanes([Lane(queue, tuple(names), limit)]))
+    ) -> ClaimResult:
+        return await self.ledger.claim(Lanes([QueueClaim(queue, tuple(names), limit)]))
 
     async def settle(self, claimed: Claimed, status: Status, **fields: Any) -> Settled | None:
         return await self.send(outcome_of(claimed, status, **fields))

@@ -21,7 +21,7 @@ from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.runtime.upkeep.cleanup import Cleaner, CleanupTimings
 from tests.support.runtimes import Configure, on_databases
 from tests.support.timings import Timings
-from tests.support.waiting import final
+from tests.support.waiting import eventually, final, no
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -159,9 +159,7 @@ async def test_the_runtime_cleans_up_by_itself(configure: Configure, timings: Ti
     for _ in range(2):
         (handle,) = await finished()
         await expire(handle)
-        async with asyncio.timeout(20):
-            while await stored():  # noqa: ASYNC110 (nobody tells)
-                await asyncio.sleep(0.01)
+        await eventually(lambda: no(stored()))
 
 
 @on_databases

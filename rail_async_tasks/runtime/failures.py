@@ -18,7 +18,7 @@ from asgiref.sync import async_to_sync
 
 from rail_async_tasks.conf import TaskSettings, import_from_setting
 from rail_async_tasks.hooks import is_async
-from rail_async_tasks.runtime.attempts.lanes import OrmLane, Seat
+from rail_async_tasks.runtime.attempts.orm_threads import OrmThread, Seat
 from rail_async_tasks.runtime.attempts.threads import DaemonThreads, leaving_nothing
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.snapshot import TaskSnapshot
@@ -121,7 +121,7 @@ class FailureCallbacks:
         self._ledger = ledger
         self._is_ending = is_ending
         self._threads = DaemonThreads("rail-tasks-callback")
-        self._lane = OrmLane(0)
+        self._lane = OrmThread(0)
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._closed = False
         # Those whose call waits, or is being made, or whose mark is still to be taken away.

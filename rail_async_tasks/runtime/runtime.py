@@ -35,12 +35,12 @@ from rail_async_tasks.ledger.snapshots import as_created, as_settled
 from rail_async_tasks.queue_limits import queue_limits
 from rail_async_tasks.runtime.admission import Admission
 from rail_async_tasks.runtime.announce import announcer_for
-from rail_async_tasks.runtime.attempts import outcomes as verdicts
+from rail_async_tasks.runtime.attempts import outcomes
 from rail_async_tasks.runtime.attempts.attempt import Attempt
 from rail_async_tasks.runtime.attempts.body_tasks import BodyTasks
-from rail_async_tasks.runtime.attempts.lanes import OrmLanes
-from rail_async_tasks.runtime.attempts.options import effective, terms
-from rail_async_tasks.runtime.attempts.outcomes import Interruption, Terms
+from rail_async_tasks.runtime.attempts.options import policy_for, resolve_options
+from rail_async_tasks.runtime.attempts.orm_threads import OrmThreads
+from rail_async_tasks.runtime.attempts.outcomes import AttemptPolicy, Interruption
 from rail_async_tasks.runtime.attempts.threads import DaemonThreads
 from rail_async_tasks.runtime.attempts.waits import Waits
 from rail_async_tasks.runtime.claims.broker import Broker
@@ -139,7 +139,7 @@ class Runtime:
         self._cleaner = Cleaner(ledger, events_days=days)
         self._cron = Cron(self)
         self._threads = DaemonThreads("rail-tasks-def")
-        self._lanes = OrmLanes(settings.max_workers)
+        self._lanes = OrmThreads(settings.max_workers)
         self._ready = asyncio.Event()
         self._stop = asyncio.Event()
         self._bodies = BodyTasks(self.loop, self._over)
@@ -541,7 +541,7 @@ class Runtime:
         attempt = Attempt(
             claimed,
             definition,
-            self._terms(claimed.snapshot, definition),
+            self._policy(claimed.snapshot, definition),
             loop=self.loop,
             threads=self._threads,
             progress_interval=self.settings.progress_interval_seconds,
@@ -576,8 +576,10 @@ class Runtime:
             self.slots.leaked -= 1
         self._settled.set()
 
-    def _terms(self, snapshot: TaskSnapshot, definition: TaskDefinition) -> Terms:
-        return terms(snapshot, definition, effective(definition, self.settings), self.settings)
+    def _policy(self, snapshot: TaskSnapshot, definition: TaskDefinition) -> AttemptPolicy:
+        return policy_for(
+            snapshot, definition, resolve_options(definition, self.settings), self.settings
+        )
 
     def _ended(self, attempt: Attempt, outcome: Outcome) -> None:
         """The body is over: its slot is free at once, its outcome on the way to the ledger."""
@@ -705,7 +707,7 @@ class Runtime:
         """Hands a running row back that is this runtime's and that it does not know."""
         logger.error("Task %s is held here and unknown; it is handed back", held.id)
         settings = self.settings
-        outcome = verdicts.lost(
+        outcome = outcomes.lost(
             held.id, held.token, rerun_on_crash=held.rerun_on_crash,
             ttl=settings.result_ttl_seconds, callback=hold_of(settings),
         )  # fmt: skip

@@ -18,7 +18,7 @@ from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.errors import ConfigurationError, TaskError
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.records import NewExecution
-from rail_async_tasks.runtime.attempts.options import effective
+from rail_async_tasks.runtime.attempts.options import resolve_options
 from rail_async_tasks.runtime.unique import unique_key
 from rail_async_tasks.runtime.upkeep.cron import Schedule
 from rail_async_tasks.runtime.upkeep.lease import boottime
@@ -213,7 +213,7 @@ class Cron:
         return None
 
     def _new(self, definition: TaskDefinition) -> NewExecution:
-        options = effective(definition, self._runtime.settings)
+        options = resolve_options(definition, self._runtime.settings)
         arguments = definition.encode({})
         return NewExecution(
             id=new_id(),

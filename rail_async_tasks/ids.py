@@ -13,6 +13,8 @@ import threading
 import time
 from uuid import UUID
 
+from rail_async_tasks.forks import after_fork
+
 _lock = threading.Lock()
 _last = 0
 _random: list[int] = []
@@ -31,8 +33,7 @@ def _forget_random() -> None:
     _random.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_random)
+after_fork(_forget_random)
 
 
 def new_id() -> UUID:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import os
 import sys
 import threading
 import time
@@ -29,6 +28,7 @@ from typing import Any, Final
 
 from django.db import connections
 
+from rail_async_tasks.forks import after_fork
 from rail_async_tasks.hooks import asks_to_end
 from rail_async_tasks.vital import is_vital
 
@@ -226,5 +226,4 @@ def _start_afresh() -> None:
     _background = _Background()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_afresh)
+after_fork(_start_afresh)

@@ -38,6 +38,7 @@ from rail_async_tasks.errors import (
 )
 from rail_async_tasks.hooks import contained
 from rail_async_tasks.hosting import process as host
+from rail_async_tasks.hosting import server
 from rail_async_tasks.ids import new_id, parse_id
 from rail_async_tasks.ledger.locks import delay_after
 from rail_async_tasks.ledger.port import Ledger
@@ -594,7 +595,7 @@ async def watch_mine(viewer: Viewer) -> AsyncGenerator[TaskSnapshot, None]:
 
 def _refuse_if_going_away() -> None:
     """A stream that joined now would hold up the end of the process."""
-    if host.is_going_away():
+    if server.is_going_away():
         raise BackendUnavailable("This process is shutting down. Try again.")
 
 

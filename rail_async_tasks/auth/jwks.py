@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import logging
 import threading
 import time
 import urllib.request
@@ -19,6 +20,7 @@ from typing import Any, Final
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
+from rail_async_tasks.backoff import Backoff
 from rail_async_tasks.safe_logging import get_logger
 
 logger = get_logger("rail_async_tasks.auth")
@@ -67,6 +69,11 @@ class KeySet:
         self._failed_at = float("-inf")
         self._asked_for_unknown_at = float("-inf")
         self._fetching: Future[None] | None = None
+        self._backoff = Backoff(
+            'task_settings["jwt"]["jwks_url"]: the keys cannot be fetched',
+            "Bearer tokens that need them are refused",
+            log=logger, level=logging.ERROR, clock=clock,
+        )  # fmt: skip
 
     def find(self, kid: str) -> Jwk | None:
         """The key of that id; None where there is none, or none can be had."""
@@ -129,11 +136,9 @@ class KeySet:
         try:
             keys = self._fetch(self._url)
         except Exception as error:  # noqa: BLE001 - sockets, TLS, HTTP, JSON: the network's answer
-            logger.error(  # noqa: TRY400 - the reason is all there is to say
-                'task_settings["jwt"]["jwks_url"]: the keys cannot be fetched (%s). Bearer tokens '
-                "that need them are refused.",
-                _reason(error),
-            )
+            self._backoff.failed(_reason(error))
+        else:
+            self._backoff.recovered()
         with self._lock:
             if keys is None:
                 self._failed_at = self._clock()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from rail_async_tasks.conf import (
     import_from_setting,
 )
 from rail_async_tasks.errors import ConfigurationError
+from rail_async_tasks.forks import after_fork
 from rail_async_tasks.safe_logging import get_logger
 
 if TYPE_CHECKING:
@@ -80,6 +80,5 @@ def _backend(name: str) -> Backend:
         ) from error
 
 
-if hasattr(os, "register_at_fork"):
-    # Threads and connections of a backend do not survive a fork.
-    os.register_at_fork(after_in_child=_backend.cache_clear)
+# Threads and connections of a backend do not survive a fork.
+after_fork(_backend.cache_clear)

@@ -19,7 +19,7 @@ from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import parse_id
 from rail_async_tasks.ledger.records import Dispatch
 from rail_async_tasks.runtime.attempts.threads import DaemonThreads
-from rail_async_tasks.runtime.claims.deliveries import Inbox
+from rail_async_tasks.runtime.claims.deliveries import Deliveries
 from rail_async_tasks.runtime.runtime import Runtime
 from rail_async_tasks.safe_logging import get_logger
 
@@ -102,19 +102,19 @@ def deliver(execution_id: Any) -> None:
     nothing that a broker would retry: the row says what comes next.
     """
     runtime = host.runtime_in_thread()
-    inbox = _inbox(runtime)
+    deliveries = _deliveries(runtime)
     parsed = _checked(execution_id)
-    if inbox is not None and parsed is not None:
-        host.from_thread(runtime, inbox.attempt(parsed))
+    if deliveries is not None and parsed is not None:
+        host.from_thread(runtime, deliveries.attempt(parsed))
 
 
 async def adeliver(execution_id: Any) -> None:
     """`deliver` on the loop of a worker that is async itself, which hosts the runtime."""
     runtime = await host.aruntime()
-    inbox = _inbox(runtime)
+    deliveries = _deliveries(runtime)
     parsed = _checked(execution_id)
-    if inbox is not None and parsed is not None:
-        await host.across(runtime, inbox.attempt(parsed))
+    if deliveries is not None and parsed is not None:
+        await host.across(runtime, deliveries.attempt(parsed))
 
 
 def begin_drain() -> None:
@@ -141,10 +141,10 @@ def _checked(execution_id: Any) -> Any:
     return parsed
 
 
-def _inbox(runtime: Runtime) -> Inbox | None:
-    if runtime.inbox is None:
+def _deliveries(runtime: Runtime) -> Deliveries | None:
+    if runtime.deliveries is None:
         logger.error(
             'A broker has brought a task to a process whose setting "backend" names no broker;'
             " it is left to others."
         )
-    return runtime.inbox
+    return runtime.deliveries

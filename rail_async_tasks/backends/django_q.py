@@ -22,12 +22,14 @@ from django.core.checks import CheckMessage, Error, Warning
 from django.db import close_old_connections, transaction
 
 from rail_async_tasks.backends.broker import ThreadedBrokerBackend
+from rail_async_tasks.backoff import Backoff
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.definition import registry
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.ledger.records import Dispatch
 from rail_async_tasks.queue_limits import queue_limits
 from rail_async_tasks.safe_logging import get_logger
+from rail_async_tasks.text import describe
 from rail_async_tasks.workers import foreign as pools
 
 try:
@@ -218,21 +220,19 @@ class _Patient:
 
     def __init__(self, dequeue: Callable[[], Any]) -> None:
         self._dequeue = dequeue
-        self._failing = False
+        self._backoff = Backoff(
+            "The broker of this cluster does not answer", log=logger,
+            recovery="The broker of this cluster answers again",
+        )  # fmt: skip
 
     def __call__(self) -> Any:
         try:
             found = self._dequeue()
-        except Exception as error:
-            if not self._failing:
-                logger.warning("The broker of this cluster does not answer: %s", error)
-                logger.debug("The dequeue that failed", exc_info=error)
-            self._failing = True
+        except Exception as error:  # noqa: BLE001 (whatever its broker raises)
+            self._backoff.failed(describe(error), error)
             time.sleep(_PAUSE)
             return None
-        if self._failing:
-            logger.warning("The broker of this cluster answers again")
-        self._failing = False
+        self._backoff.recovered()
         return found
 
 

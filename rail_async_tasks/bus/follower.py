@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from uuid import UUID
 
-from rail_async_tasks.backoff import Trouble
+from rail_async_tasks.bus.failures import bus_backoff
 from rail_async_tasks.bus.wire import News, applied
 from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.snapshot import TaskSnapshot, owner_of, task_id_of
@@ -75,16 +75,16 @@ class Follower:
 
     async def run(self, ledger: Ledger) -> None:
         """Reads what is wanted, one query at a time. Ends by being cancelled."""
-        trouble = Trouble("News could not be followed by reading rows")
+        backoff = bus_backoff("Reading changed rows failed")
         while True:
             await self._wake.wait()
             self._wake.clear()
             while self._wanted or self._owners:
                 try:
                     await self._read(ledger)
-                    trouble.over()
+                    backoff.recovered()
                 except Exception as error:  # noqa: BLE001 (whatever the driver raises)
-                    await asyncio.sleep(trouble.failed(describe(error)))
+                    await asyncio.sleep(backoff.failed(describe(error)))
                 await asyncio.sleep(PAUSE)
 
     async def _read(self, ledger: Ledger) -> None:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from rail_async_tasks.backoff import Trouble
+from rail_async_tasks.bus.failures import bus_backoff
 from rail_async_tasks.bus.link import Command, Describe, Link, Open
 
 # A silent server is asked for a sign of life this often; one that gives none for so long is gone.
@@ -56,7 +56,7 @@ class Listener:
         self._changed = asyncio.Event()
         self._subscribed: set[str] = set()
         self.connected = False
-        self.trouble = Trouble("Redis tells no news")
+        self.backoff = bus_backoff("Listening to Redis failed")
         self.connections_count = 0
         self.strange_count = 0  # answers that were none
 
@@ -76,7 +76,7 @@ class Listener:
                 await self._listen()
             except Exception as error:  # noqa: BLE001 (whatever the driver raises)
                 self.connected = False
-                await asyncio.sleep(self.trouble.failed(self._describe(error)))
+                await asyncio.sleep(self.backoff.failed(self._describe(error)))
             finally:
                 self.connected = False
 
@@ -112,7 +112,7 @@ class Listener:
                 topic = self._topic(channel)
                 if topic == self._always:
                     self.connected = True
-                    self.trouble.over()
+                    self.backoff.recovered()
                 else:
                     self._joined(topic)
             case [b"unsubscribe", _, _] | [b"pong", _] | b"PONG":

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-from rail_async_tasks.backoff import Trouble
+from rail_async_tasks.bus.failures import bus_backoff
 from rail_async_tasks.bus.link import Command, Describe, Link, Open
 from rail_async_tasks.bus.outbox import Outbox, Parcel
 from rail_async_tasks.bus.wire import encode
@@ -34,7 +34,7 @@ class Publisher:
         self._sending = False
         self._idle = asyncio.Event()
         self._hurried = asyncio.Event()
-        self.trouble = Trouble("Redis takes no news")
+        self.backoff = bus_backoff("Publishing to Redis failed")
         self.sent_count = 0
 
     @property
@@ -83,9 +83,9 @@ class Publisher:
                 self._sending = False
                 for parcel in batch:  # perhaps told twice: a version that is known tells nothing
                     self._outbox.put(parcel)
-                await asyncio.sleep(self.trouble.failed(self._describe(error)))
+                await asyncio.sleep(self.backoff.failed(self._describe(error)))
             else:
-                self.trouble.over()
+                self.backoff.recovered()
                 self.sent_count += len(batch)
                 self._sending = False
                 if not len(self._outbox):
@@ -114,7 +114,7 @@ class Publisher:
         """The end: returns when all has been sent, or the time is over, or there is no server."""
         self._idle.clear()
         self._hurried.set()
-        if self.trouble.lasts or not self.waiting:
+        if self.backoff.failing or not self.waiting:
             return
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), seconds)

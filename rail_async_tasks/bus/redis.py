@@ -89,7 +89,7 @@ class RedisBus(MemoryBus):
     def connected(self) -> bool:
         """Also true where no runtime lives in this process: there is nothing to be connected."""
         life = self._life
-        return life is None or (life.listener.connected and not life.publisher.trouble.lasts)
+        return life is None or (life.listener.connected and not life.publisher.backoff.failing)
 
     def statistics(self) -> dict[str, int]:
         life = self._life
@@ -178,7 +178,7 @@ class _Life:
             "malformed": self.malformed_count + listener.strange_count,
             "reread": self._follower.read_count,
             "connections": listener.connections_count,
-            "failures": publisher.trouble.count + listener.trouble.count,
+            "failures": publisher.backoff.failures + listener.backoff.failures,
         }
 
 

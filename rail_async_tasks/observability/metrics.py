@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.definition import registry
 from rail_async_tasks.errors import ConfigurationError
+from rail_async_tasks.forks import after_fork
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.snapshot import TaskSnapshot
 
@@ -273,5 +274,4 @@ def _start_afresh() -> None:
     _metrics = None
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_afresh)
+after_fork(_start_afresh)

@@ -12,6 +12,7 @@ import msgspec
 from rail_async_tasks.definition import Registry, TaskDefinition
 from rail_async_tasks.errors import BackendUnavailable
 from rail_async_tasks.ids import new_id
+from rail_async_tasks.ledger.errors import is_of_row
 from rail_async_tasks.ledger.records import Claimed, Created, NewExecution, RowLocked
 from rail_async_tasks.ledger.snapshots import as_created
 from rail_async_tasks.runtime.admission import Admission
@@ -21,7 +22,6 @@ from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.due import Due
 from rail_async_tasks.runtime.outstanding import Outstanding
 from rail_async_tasks.runtime.state import RuntimeState
-from rail_async_tasks.ledger.errors import is_of_row
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
@@ -59,7 +59,7 @@ class Creations:
         runs_here: executions run in the process that claims them, not by way of a broker.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (collaborators)
         self,
         *,
         state: RuntimeState,

@@ -25,7 +25,7 @@ from rail_async_tasks.runtime.attempts.context import ExecutionContext, Info, Ta
 from rail_async_tasks.runtime.attempts.leftovers import as_found
 from rail_async_tasks.runtime.attempts.options import policy_for
 from rail_async_tasks.runtime.attempts.outcomes import AttemptPolicy, Transition
-from rail_async_tasks.runtime.failures import call_here, find_callback, log_failure
+from rail_async_tasks.runtime.failures import call_here, find_callback, hold_of, log_failure
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
 from rail_async_tasks.text import MAX_MESSAGE_BYTES, clean
@@ -69,7 +69,7 @@ class InlineRun:
         definition = self._registry.get(claimed.snapshot.name)
         assert definition is not None, "it was enqueued by its definition"
         self._announcer.started(claimed.snapshot)
-        policy = policy_for(claimed.snapshot, definition, self._settings)
+        policy = policy_for(claimed.snapshot, definition, self._settings, hold_of(self._settings))
         progress = _Progress(self, claimed)
         began = time.monotonic()
         transition = self._body(claimed, definition, policy, progress)

@@ -16,9 +16,10 @@ from typing import Any
 
 from rail_async_tasks.backends.broker import begin_drain, deliver
 from rail_async_tasks.conf import get_settings
+from rail_async_tasks.forks import after_fork
 from rail_async_tasks.hosting import process as host
-from rail_async_tasks.safe_logging import get_logger, shut_down
-from rail_async_tasks.vital import make_vital
+from rail_async_tasks.hosting.exit import EXIT_TIMEOUT, end_at_once
+from rail_async_tasks.safe_logging import get_logger
 
 logger = get_logger("rail_async_tasks.backends")
 
@@ -50,8 +51,7 @@ def _begin_anew() -> None:
     _life = _Life()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)
+after_fork(_begin_anew)
 
 
 def run(execution_id: Any) -> None:
@@ -126,16 +126,13 @@ def begin_to_end(*, hurry: bool = False) -> None:
 
 def _not_be_held_up() -> None:
     """Ends the process if a delivery does not return: the database does not take its outcome."""
-    time.sleep(get_settings().drain_seconds + host.EXIT_PATIENCE)
+    time.sleep(get_settings().drain_seconds + EXIT_TIMEOUT)
     if _life.delivering:
         _give_up()
 
 
 def _give_up() -> None:
-    make_vital()  # see `host.exit_in_time`
-    logger.critical("Tasks of this worker did not end in time after its drain; it is ended now")
-    shut_down(host.LOG_TIMEOUT)
-    os._exit(1)
+    end_at_once("Tasks of this worker did not end in time after its drain; it is ended now")
 
 
 # --- a forked process ----------------------------------------------------------------------------
@@ -171,7 +168,7 @@ def _end_child(number: int, frame: FrameType | None) -> None:
 def _leave() -> None:
     """Ends this process once nothing runs in it. Its parent may do so first."""
     life = _life
-    deadline = time.monotonic() + get_settings().drain_seconds + host.EXIT_PATIENCE
+    deadline = time.monotonic() + get_settings().drain_seconds + EXIT_TIMEOUT
     idle_since = time.monotonic()
     while time.monotonic() - idle_since < COURTESY:
         begin_drain()  # of a runtime that was being started at the signal

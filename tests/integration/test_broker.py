@@ -336,8 +336,8 @@ async def test_a_drain_sends_back_what_arrives(store: str, broker: ListBroker) -
     assert runtime is not None
     draining = asyncio.ensure_future(runtime.drain())
     await asyncio.sleep(0)
-    assert runtime.inbox is not None
-    assert await runtime.inbox.attempt(handle.id) is False
+    assert runtime.deliveries is not None
+    assert await runtime.deliveries.attempt(handle.id) is False
     await draining
     waiting = await row(handle.id)
     assert (waiting.status, waiting.dispatched_at, waiting.attempts) == ("pending", None, 0)

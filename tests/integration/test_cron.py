@@ -50,7 +50,7 @@ async def runtimes(configure: Configure) -> AsyncIterator[AsyncExitStack]:
 
 async def run(stack: AsyncExitStack) -> Runtime:
     """One more runtime, as another process has one."""
-    runtime = Runtime(get_settings(), registry, host._make_ledger(), MemoryBus())
+    runtime = Runtime(get_settings(), registry, host.make_ledger(), MemoryBus())
     runtime.start()
     stack.push_async_callback(runtime.stop)
     await runtime.ready()

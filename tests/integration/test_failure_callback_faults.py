@@ -433,7 +433,7 @@ async def test_a_lost_worker_an_unknown_name_and_wrong_arguments(
     )
     runtime = host.current()
     assert runtime is not None
-    await runtime.fail_unknown("callback.renamed")
+    await runtime.recoverer.fail_unknown("callback.renamed")
     await until(lambda: len(calls) == 3)
     await no_mark_is_left()
     told = {it["taskId"]: it for it in calls}

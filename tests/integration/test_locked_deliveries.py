@@ -122,13 +122,13 @@ async def test_a_drain_sends_a_locked_row_back(
     await until_rows(2, dispatched_at__isnull=False)
     runtime = host.current()
     assert runtime is not None
-    assert runtime.inbox is not None
+    assert runtime.deliveries is not None
     with locked(held.id) as other:
-        delivery = asyncio.ensure_future(runtime.inbox.attempt(held.id))
+        delivery = asyncio.ensure_future(runtime.deliveries.attempt(held.id))
         await until(lambda: looks[held.id] >= 2)
         draining = asyncio.ensure_future(runtime.drain())
         await asyncio.sleep(0)
-        late = asyncio.ensure_future(runtime.inbox.attempt(beside.id))
+        late = asyncio.ensure_future(runtime.deliveries.attempt(beside.id))
         await until_rows(1, id=beside.id, dispatched_at=None)
         assert (await row(held.id)).dispatched_at is not None
         other.rollback()

@@ -42,7 +42,7 @@ async def stack(configure: Configure) -> AsyncIterator[AsyncExitStack]:
 
 
 async def other_process(stack: AsyncExitStack) -> Runtime:
-    runtime = Runtime(get_settings(), registry, host._make_ledger(), MemoryBus())
+    runtime = Runtime(get_settings(), registry, host.make_ledger(), MemoryBus())
     runtime.start()
     stack.push_async_callback(runtime.stop)
     await runtime.ready()

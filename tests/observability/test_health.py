@@ -17,6 +17,7 @@ from django.test import AsyncClient, Client
 
 from rail_async_tasks import health, task
 from rail_async_tasks.hosting import process as host
+from rail_async_tasks.hosting import server
 from rail_async_tasks.ledger.session import WriterSession
 from rail_async_tasks.ledger.writer import HIGH_WATER
 from tests.integration.conftest import Configure, in_memory, on_databases
@@ -234,8 +235,8 @@ async def test_a_draining_process_takes_nothing_more(
     configure(drain_seconds=20)
     handle = await hang.aenqueue()
     await until_status(handle, "running")
-    host.begin_drain()  # what SIGTERM does
-    await until(host.is_going_away)
+    server.begin_drain()  # what SIGTERM does
+    await until(server.is_going_away)
     assert handle.id in host.current().attempts  # type: ignore[union-attr]
     assert answer(await web.get(READY)) == {"runtime": "draining"}
     assert (await web.get(LIVE)).json() == {"status": "ok"}
@@ -243,7 +244,7 @@ async def test_a_draining_process_takes_nothing_more(
     await host.astop()
     assert answer(await web.get(READY)) == {"runtime": "draining"}
     assert (await web.get(LIVE)).status_code == 200
-    host._going_away = False
+    server.reset()
 
 
 @in_memory

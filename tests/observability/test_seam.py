@@ -207,7 +207,7 @@ async def test_what_ends_without_an_attempt_here_is_told(
     await rows(lost).aupdate(
         status="running", run_after=None, attempts=1, runtime_id=dead, token=new_id()
     )
-    await runtime.fail_unknown("o.renamed")
+    await runtime.recoverer.fail_unknown("o.renamed")
     await runtime._recover(dead)
     ended = [it for it in recorder.seen if it[0] == "ended"]
     assert ended == [("ended", "failed", None, None)] * 2

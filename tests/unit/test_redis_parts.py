@@ -11,8 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rail_async_tasks import backoff as trouble
-from rail_async_tasks.backoff import Trouble
 from rail_async_tasks.bus.outbox import Outbox, Parcel
 from rail_async_tasks.bus.wire import MAX_BYTES, News, applied, decode, encode, news_of
 from rail_async_tasks.ids import new_id
@@ -148,36 +146,3 @@ def test_progress_belongs_to_its_state() -> None:
         assert applied(before, told(seq, step)) is None
     final = snapshot(it, 2, 0, status="completed")
     assert applied(final, told(2, 2)) is None
-
-
-# --- the patience --------------------------------------------------------------------------------
-
-
-def test_waits_grow_to_a_bound_and_are_spread() -> None:
-    """A fleet does not come back all at once; after a success they are short again."""
-    for attempt, most in enumerate([0.1, 0.2, 0.4, 0.8, 1.6, 3.0, 3.0]):
-        waits = []
-        for _ in range(50):
-            it = Trouble("x")
-            for _ in range(attempt):
-                it.failed("x")
-            waits.append(it.failed("x"))
-        assert most / 2 <= min(waits) < max(waits) <= most
-    it.over()
-    assert it.failed("x") <= trouble.SHORTEST
-
-
-def test_trouble_is_told_once_in_a_while(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also where it comes and goes."""
-    it = Trouble("Redis takes no news")
-    for _ in range(20):
-        it.failed("refused")
-        it.over()
-    assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
-    monkeypatch.setattr(trouble, "TOLD_EVERY", 0)
-    it.failed("refused")
-    assert it.lasts
-    assert caplog.text.count("Redis takes no news: refused") == 2
-    assert it.count == 21

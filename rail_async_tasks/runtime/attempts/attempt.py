@@ -28,6 +28,7 @@ from rail_async_tasks.runtime.attempts.orm_threads import Seat
 from rail_async_tasks.runtime.attempts.outcomes import AttemptPolicy, Interruption, Transition
 from rail_async_tasks.runtime.attempts.progress import ProgressReporter
 from rail_async_tasks.runtime.attempts.threads import DaemonThreads, leaving_nothing
+from rail_async_tasks.runtime.state import RuntimeState
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
@@ -67,7 +68,7 @@ class Attempt:
         grace: float,
         on_progress: Callable[[Attempt], None],
         on_end: Callable[[Attempt, Outcome], None],
-        is_ending: Callable[[], bool],
+        state: RuntimeState,
     ) -> None:
         self.snapshot: TaskSnapshot = claimed.snapshot
         self.token = claimed.token
@@ -85,7 +86,7 @@ class Attempt:
         self._grace = grace
         self._on_progress = on_progress
         self._on_end = on_end
-        self._is_ending = is_ending
+        self._state = state
         self._started_at: float | None = None
         self._slow_after: float | None = None
         self._task: asyncio.Task[Any] | None = None
@@ -182,7 +183,7 @@ class Attempt:
             return outcomes.interrupted(self._interruption, self.policy)
         if isinstance(error, TaskCancelled):
             return outcomes.raised(error, self.policy)
-        if self._is_ending():  # the loop itself is being shut down: the end of `asyncio.run`
+        if self._state.is_ending:  # the loop itself is being shut down: the end of `asyncio.run`
             return outcomes.handed_back(self.policy)
         return outcomes.raised(
             RuntimeError("The body raised CancelledError, but nobody had cancelled the task."),

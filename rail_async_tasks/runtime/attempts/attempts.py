@@ -27,9 +27,14 @@ from rail_async_tasks.runtime.state import RuntimeState
 
 
 class Attempts:
-    """Runs what was claimed for this runtime: each attempt is a task of its loop."""
+    """Runs claimed executions: each attempt is a task of the runtime's loop.
 
-    def __init__(
+    Args:
+        callback_hold: a failure callback is reserved for this process for so many seconds; None
+            where there is none.
+    """
+
+    def __init__(  # noqa: PLR0913 (collaborators)
         self,
         *,
         state: RuntimeState,
@@ -43,6 +48,7 @@ class Attempts:
         progress: ProgressSaver,
         waits: Waits,
         outstanding: Outstanding,
+        callback_hold: float | None = None,
     ) -> None:
         self._state = state
         self._settings = settings
@@ -55,6 +61,7 @@ class Attempts:
         self._progress = progress
         self._waits = waits
         self._outstanding = outstanding
+        self._callback_hold = callback_hold
         self._loop = asyncio.get_running_loop()
         self._threads = DaemonThreads("rail-tasks-def")
         self._orm_threads = OrmThreads(settings.max_workers)
@@ -73,7 +80,7 @@ class Attempts:
         attempt = Attempt(
             claimed,
             definition,
-            policy_for(claimed.snapshot, definition, settings),
+            policy_for(claimed.snapshot, definition, settings, self._callback_hold),
             loop=self._loop,
             threads=self._threads,
             progress_interval=settings.progress_interval_seconds,

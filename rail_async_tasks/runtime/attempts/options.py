@@ -10,7 +10,6 @@ from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.retry import RetryPolicy
 from rail_async_tasks.runtime.attempts.outcomes import AttemptPolicy
-from rail_async_tasks.runtime.failures import hold_of
 from rail_async_tasks.snapshot import TaskSnapshot
 
 T = TypeVar("T")
@@ -57,9 +56,15 @@ def _resolve(definition: TaskDefinition, settings: TaskSettings) -> ResolvedOpti
 
 
 def policy_for(
-    snapshot: TaskSnapshot, definition: TaskDefinition, settings: TaskSettings
+    snapshot: TaskSnapshot,
+    definition: TaskDefinition,
+    settings: TaskSettings,
+    callback: float | None,
 ) -> AttemptPolicy:
-    """Returns the rules by which the attempt that `snapshot` shows ends."""
+    """Returns the rules by which the attempt that `snapshot` shows ends.
+
+    `callback` is for how many seconds this process may make the failure callback, if there is one.
+    """
     options = resolve_options(definition, settings)
     return AttemptPolicy(
         retry=options.retry,
@@ -69,7 +74,7 @@ def policy_for(
         timeout=options.timeout,
         ttl=settings.result_ttl_seconds,
         max_result_bytes=settings.max_result_bytes,
-        callback=hold_of(settings),
+        callback=callback,
     )
 
 

@@ -20,7 +20,9 @@ class ProgressLedger(Protocol):
 class ProgressSaver:
     """Hands unsaved progress to the ledger on a timer. On the runtime's loop."""
 
-    def __init__(self, *, ledger: ProgressLedger, timings: AttemptTimings = ATTEMPT_TIMINGS) -> None:
+    def __init__(
+        self, *, ledger: ProgressLedger, timings: AttemptTimings = ATTEMPT_TIMINGS
+    ) -> None:
         self._ledger = ledger
         self._interval = timings.save_progress_every
         self._loop = asyncio.get_running_loop()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -39,6 +41,13 @@ class Running:
         """Counts the queue's attempts by owner; "" stands for no owner."""
         held = (it.snapshot for it in self.by_id.values())
         return Counter(it.owner_id or "" for it in held if it.queue == queue)
+
+    def name_of(self, task: asyncio.Task[Any]) -> str:
+        """Returns what a task of the loop runs, for the log. From any thread."""
+        for attempt in list(self.by_id.values()):
+            if attempt.runs_in(task):
+                return f"the task {attempt.snapshot.name} ({attempt.snapshot.id})"
+        return f"{task.get_name()} ({getattr(task.get_coro(), '__qualname__', '?')})"
 
     def cancel(self, execution_id: UUID) -> None:
         """Asks an attempt that runs here to end; the cancel is on its row already."""

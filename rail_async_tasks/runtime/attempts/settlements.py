@@ -8,16 +8,16 @@ from functools import partial
 from typing import Protocol
 from uuid import UUID
 
+from rail_async_tasks.ledger.errors import is_of_row
 from rail_async_tasks.ledger.records import Outcome, RowLocked, Settled
 from rail_async_tasks.ledger.snapshots import as_settled
 from rail_async_tasks.runtime.announce import Announcer
 from rail_async_tasks.runtime.attempts.attempt import Attempt
 from rail_async_tasks.runtime.attempts.running import Running
+from rail_async_tasks.runtime.attempts.timings import ATTEMPT_TIMINGS, AttemptTimings
 from rail_async_tasks.runtime.due import Due
 from rail_async_tasks.runtime.outstanding import Outstanding
 from rail_async_tasks.runtime.state import RuntimeState
-from rail_async_tasks.runtime.attempts.timings import ATTEMPT_TIMINGS, AttemptTimings
-from rail_async_tasks.ledger.errors import is_of_row
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.states import Status
 
@@ -72,6 +72,19 @@ class Settlements:
         self._outstanding.outcomes += 1
         self._ledger.settle(outcome, partial(self._answered, attempt, outcome))
 
+    def settle_unknown(
+        self, outcome: Outcome, done: Callable[[Settled | BaseException | None], None]
+    ) -> None:
+        """Hands over the outcome of an attempt that nothing here knows; `done` gets the answer."""
+
+        def answered(settled: Settled | BaseException | None) -> None:
+            self._outstanding.outcomes -= 1
+            self._outstanding.changed()
+            done(settled)
+
+        self._outstanding.outcomes += 1
+        self._ledger.settle(outcome, answered)
+
     def abandon_locked(self) -> None:
         """Waits no longer for rows that other transactions have locked: the process ends."""
         if not self._abandons_locked:
@@ -120,9 +133,7 @@ class Settlements:
         """Offers the outcome again in a while: nothing is wrong with it, but with the database."""
         logger.error("The outcome of task %s can't be stored yet: %s", outcome.id, error)
         self._outstanding.outcomes += 1
-        self._loop.call_later(
-            self._timings.store_again_after, self._settle_again, attempt, outcome
-        )
+        self._loop.call_later(self._timings.store_again_after, self._settle_again, attempt, outcome)
 
     def _settle_again(self, attempt: Attempt, outcome: Outcome) -> None:
         self._outstanding.outcomes -= 1

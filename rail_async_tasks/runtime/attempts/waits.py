@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 
 from rail_async_tasks.runtime.attempts.attempt import Attempt
 from rail_async_tasks.runtime.attempts.orm_threads import keep_thread_while_waiting
-from rail_async_tasks.runtime.state import RuntimeState
 from rail_async_tasks.runtime.attempts.timings import ATTEMPT_TIMINGS, AttemptTimings
+from rail_async_tasks.runtime.state import RuntimeState
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.snapshot import TaskSnapshot
 

@@ -1,26 +1,32 @@
-"""The dispatcher: one claim at a time, for as many slots as are free, whenever a row may be due."""
+"""The local dispatcher: claims due rows for as many slots as are free, one claim at a time."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from uuid import UUID
 
-from rail_async_tasks.backoff import Trouble
+import msgspec
+
+from rail_async_tasks.backoff import Backoff
 from rail_async_tasks.definition import Registry
+from rail_async_tasks.ledger.errors import is_of_row
+from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.ledger.records import Claimed
 from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.due import POLL_SECONDS, Due
 from rail_async_tasks.runtime.state import RuntimeState
-from rail_async_tasks.runtime.upkeep.supervision import is_of_row
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.text import describe
 
-if TYPE_CHECKING:
-    from rail_async_tasks.runtime.runtime import Runtime
-
 logger = get_logger("rail_async_tasks.runtime")
 
-# After a claim that failed: the database is in trouble, and every process asks.
-FAILURE_PAUSE = 1.0
+
+class LocalTimings(msgspec.Struct, frozen=True, kw_only=True):
+    """The pauses of the local dispatcher, in seconds."""
+
+    # After a claim that failed, half of it to all of it: every process asks a database that fails.
+    failure_pause: float = 1.0
 
 
 class ClaimsDue(Due):
@@ -61,53 +67,80 @@ class ClaimsDue(Due):
         return self._state.holding
 
 
-class Dispatcher:
-    """Claims due executions and starts them. Everything that is "later" is a row that comes due."""
+class LocalDispatcher:
+    """Claims due executions for this process and starts them.
 
-    def __init__(self, runtime: Runtime, due: ClaimsDue) -> None:
-        self._runtime = runtime
+    Args:
+        start: starts a claimed execution, which was claimed under that runtime id.
+        suspects_running: returns whether an execution runs here that may have crashed a process.
+        running_by_owner: returns how many attempts of each owner run in a queue; "" is none.
+        max_crashes: executions that were lost with so many processes are suspects.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        registry: Registry,
+        slots: Slots,
+        state: RuntimeState,
+        due: ClaimsDue,
+        start: Callable[[Claimed, UUID], None],
+        suspects_running: Callable[[], bool],
+        running_by_owner: Callable[[str], dict[str, int]],
+        max_crashes: int,
+        timings: LocalTimings = LocalTimings(),  # noqa: B008 (frozen)
+    ) -> None:
+        self._ledger = ledger
+        self._registry = registry
+        self._slots = slots
+        self._state = state
         self._due = due
-        self._trouble = Trouble("A claim failed", f"The next try is in {FAILURE_PAUSE:g} s", logger)
+        self._start = start
+        self._suspects_running = suspects_running
+        self._running_by_owner = running_by_owner
+        self._crashes = max(max_crashes, 1)
+        pause = timings.failure_pause
+        self._backoff = Backoff("A claim failed", log=logger, shortest=pause, longest=pause)
         self.claims = 0
 
     async def run(self) -> None:
-        runtime = self._runtime
-        while not runtime.draining:
+        """Claims whenever rows may be due, until the runtime drains."""
+        while not self._state.draining:
             try:
-                if runtime.holding:
+                if self._state.holding:
                     await self._claim()
             except Exception as error:
-                self._trouble.failed(describe(error), error if is_of_row(error) else None)
-                logger.debug("The claim that failed", exc_info=True)
-                await asyncio.sleep(FAILURE_PAUSE)
-                runtime.slots.expect_all()
+                pause = self._backoff.failed(describe(error), error, expected=not is_of_row(error))
+                await self._due.sleep(pause)
+                self._slots.expect_all()
             await asyncio.sleep(0)  # a claim in memory never waits by itself
             await self._due.until_needed()
+        self._due.end()
 
     async def _claim(self) -> None:
-        runtime = self._runtime
-        while runtime.ledger.congested:
-            await runtime.ledger.relieved()
-        registry = runtime.registry
-        plan = runtime.slots.plan(
-            runtime.id,
-            registry.coroutine_names,
-            registry.thread_names,
-            crashes=max(runtime.settings.max_crashes, 1),
-            suspects=not runtime.suspects_running,
-            running=runtime.running_by_owner,
+        while self._ledger.congested:
+            await self._ledger.relieved()
+        slots = self._slots
+        plan = slots.plan(
+            self._state.id,
+            self._registry.coroutine_names,
+            self._registry.thread_names,
+            crashes=self._crashes,
+            suspects=not self._suspects_running(),
+            running=self._running_by_owner,
         )
         try:
-            due = await runtime.ledger.claim(plan)
+            due = await self._ledger.claim(plan)
         except BaseException:
-            runtime.slots.learn(None)
+            slots.learn(None)
             raise
         self.claims += 1
-        self._trouble.over()
-        runtime.slots.learn(plan)
+        self._backoff.recovered()
+        slots.learn(plan)
         for claimed in due.claimed:
             try:
-                runtime.start_claimed(claimed, plan.runtime_id)
+                self._start(claimed, plan.runtime_id)
             except Exception:  # its neighbours start all the same
                 logger.exception("Task %s was claimed and did not start", claimed.snapshot.id)
         if due.next_due is not None:

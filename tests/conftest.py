@@ -31,6 +31,7 @@ from tests.services.postgres import PostgresServer, find_binaries, running_postg
 from tests.services.redis import RedisServer, find_redis, running_redis
 from tests.settings import database as database_config
 from tests.support.clock import FakeClock
+from tests.support.timings import Timings
 
 
 def unavailable(reason: str) -> NoReturn:
@@ -75,6 +76,14 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     asked = "loop_kind" in request.fixturenames
     kind = request.getfixturevalue("loop_kind") if asked else "asyncio"
     return "asyncio", {"use_uvloop": kind == "uvloop"}
+
+
+@pytest.fixture
+def timings() -> Iterator[Timings]:
+    """Sets timings of the runtimes that the test starts."""
+    timings = Timings()
+    yield timings
+    timings.reset()
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ class Leasing:
         self._seconds = lease_seconds
         self.broke = broke
         self._loop = asyncio.get_running_loop()
-        self._lease: Lease | None = None
+        self.lease: Lease | None = None
         self._thread: LeaseThread | None = None
         self._ended = asyncio.Event()
 
@@ -63,17 +63,17 @@ class Leasing:
         if leases is None:
             self._state.holding = True
             return
-        self._lease = Lease(
+        self.lease = Lease(
             leases=leases, holder=self, call_loop=self._loop.call_soon_threadsafe, lag=self._lag,
             names=self._names, seconds=self._seconds,
         )  # fmt: skip
-        self._thread = LeaseThread(self._lease)
+        self._thread = LeaseThread(self.lease)
         self._thread.start()
 
     def check(self) -> None:
         """Gives a lease up that could not be renewed in time, whatever its thread waits for."""
-        if self._lease is not None:
-            self._lease.give_up_if_over()
+        if self.lease is not None:
+            self.lease.give_up_if_over()
 
     async def end(self, timeout: float) -> None:
         """Ends the lease, so that other processes need not wait for it to lapse."""

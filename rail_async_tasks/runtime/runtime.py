@@ -51,7 +51,7 @@ class Runtime:
         self.bus = bus
         self._broker = broker
         self._timings = timings.end
-        self._services = services = Services(
+        self.services = services = Services(
             settings=settings, registry=registry, ledger=ledger, bus=bus, broker=broker,
             concurrency=concurrency, admission=admission or Admission(ledger), broke=self.broke,
             timings=timings,
@@ -100,7 +100,7 @@ class Runtime:
 
         A part is pushed before it starts: one that starts by half must end too.
         """
-        stack, services, timings = self._stack, self._services, self._timings
+        stack, services, timings = self._stack, self.services, self._timings
         stack.callback(services.attempts.close)
         stack.callback(services.watchdog.stop)
         services.watchdog.start()
@@ -149,8 +149,8 @@ class Runtime:
             async with anyio.create_task_group() as group:
                 self.state.services = group.cancel_scope
                 for name, loop in (
-                    ("dispatcher", self._services.dispatcher.run),
-                    *self._services.upkeep.loops(),
+                    ("dispatcher", self.services.dispatcher.run),
+                    *self.services.upkeep.loops(),
                 ):
                     group.start_soon(supervise, name, loop, ending)
                 group.start_soon(self._raise_if_broken)
@@ -178,8 +178,8 @@ class Runtime:
         state.abandoned = state.is_cut_off
         state.draining = True  # nothing may start any more
         self._drained.set()
-        self._services.due.wake()
-        self._services.upkeep.stop()
+        self.services.due.wake()
+        self.services.upkeep.stop()
         if not self._broken.done():
             self._broken.set_result(None)
         if state.abandoned:
@@ -210,17 +210,17 @@ class Runtime:
             return
         self.state.draining = True
         self.bus.close_mailboxes()
-        self._services.due.wake()
+        self.services.due.wake()
         if self.deliveries is not None:
             self.deliveries.notice()
         try:
-            await self._services.ending.hand_back()
+            await self.services.ending.hand_back()
         finally:
             self._drained.set()
 
     def hurry(self) -> None:
         """Has the drain, begun or to come, hand running bodies back at once."""
-        self._services.ending.hurry()
+        self.services.ending.hurry()
 
     async def stop(self) -> None:
         """Drains, flushes and ends. Safe to call twice."""
@@ -235,7 +235,7 @@ class Runtime:
         if not self.state.host.done():
             logger.error(
                 "%d outcomes could not be written in %g s: the database does not answer",
-                self._services.outstanding.outcomes, timeout,
+                self.services.outstanding.outcomes, timeout,
             )  # fmt: skip
 
     async def closed(self) -> None:
@@ -265,12 +265,12 @@ class Runtime:
     async def caught_up(self) -> None:
         """Returns when all that waits and finds a free slot has begun; soon, in any case."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._services.due.caught_up(), self._timings.catch_up_timeout)
+            await asyncio.wait_for(self.services.due.caught_up(), self._timings.catch_up_timeout)
 
     async def send_waiting(self, queues: Sequence[str]) -> bool:
         """Sends waiting executions of these queues to workers; False where the broker is away."""
-        assert isinstance(self._services.dispatcher, BrokerDispatcher), "only a broker is sent to"
-        return await self._services.dispatcher.send_all(queues)
+        assert isinstance(self.services.dispatcher, BrokerDispatcher), "only a broker is sent to"
+        return await self.services.dispatcher.send_all(queues)
 
     # --- for operators ---------------------------------------------------------------------------
 
@@ -299,19 +299,19 @@ class Runtime:
     @property
     def failing_schedules(self) -> list[str]:
         """The tasks that their schedules could not start at their last try."""
-        return self._services.upkeep.scheduler.failing
+        return self.services.upkeep.scheduler.failing
 
     @property
     def blocked(self) -> int:
         """How often something held the event loop for over a second."""
-        return self._services.watchdog.blocked
+        return self.services.watchdog.blocked
 
     def statistics(self) -> dict[str, int]:
         """Returns counts of what this process does and has done."""
         return {
             "running": self.slots.running,
             "leaked": self.slots.leaked,
-            "unsettled": self._services.outstanding.outcomes,
+            "unsettled": self.services.outstanding.outcomes,
             "blocked": self.blocked,
             "fences": self.fences,
             "recovered": self.recovered,

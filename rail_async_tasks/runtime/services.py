@@ -126,7 +126,7 @@ class Services:
         self.dispatcher = BrokerDispatcher(
             ledger=self._ledger, dispatches=dispatches, broker=broker, slots=self.slots,
             state=self.state, due=due, max_concurrency=settings.max_concurrency,
-            timings=self._timings.broker,
+            timings=self._timings.broker, inventory_timings=self._timings.inventory,
         )  # fmt: skip
         self.deliveries = Deliveries(
             dispatches=dispatches, state=self.state, names=self._registry.names,

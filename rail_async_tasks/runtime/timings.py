@@ -6,6 +6,7 @@ import msgspec
 
 from rail_async_tasks.runtime.attempts.timings import ATTEMPT_TIMINGS, AttemptTimings
 from rail_async_tasks.runtime.claims.broker_dispatcher import BrokerTimings
+from rail_async_tasks.runtime.claims.inventory import InventoryTimings
 from rail_async_tasks.runtime.claims.local_dispatcher import LocalTimings
 from rail_async_tasks.runtime.creations import CREATION_TIMINGS, CreationTimings
 from rail_async_tasks.runtime.ending import END_TIMINGS, EndTimings
@@ -24,6 +25,7 @@ class RuntimeTimings(msgspec.Struct, frozen=True, kw_only=True):
     end: EndTimings = END_TIMINGS
     local: LocalTimings = LocalTimings()
     broker: BrokerTimings = BrokerTimings()
+    inventory: InventoryTimings = InventoryTimings()
     reconciler: ReconcilerTimings = ReconcilerTimings()
     cleanup: CleanupTimings = CleanupTimings()
     scheduler: SchedulerTimings = SchedulerTimings()

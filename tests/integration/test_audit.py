@@ -18,10 +18,10 @@ from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger import session
 from rail_async_tasks.models import TaskEvent, TaskExecution, TaskRuntime
-from rail_async_tasks.runtime.upkeep import cleanup
 from rail_async_tasks.service import EnqueueOptions
 from tests.integration.conftest import Configure, on_databases
 from tests.integration.waiting import final, until
+from tests.support.timings import Timings
 
 pytestmark = [on_databases, pytest.mark.usefixtures("ends_cleanly")]
 
@@ -169,11 +169,9 @@ async def test_without_an_audit_there_is_none(store: str, configure: Configure) 
     assert await TaskEvent.objects.acount() == 0
 
 
-async def test_old_events_are_deleted(
-    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_old_events_are_deleted(store: str, configure: Configure, timings: Timings) -> None:
     """In the background, after `audit_retention_days`; their tasks may be gone or not."""
-    monkeypatch.setattr(cleanup, "INTERVAL", 0.05)
+    timings.set("cleanup", interval=0.05)
     configure(audit_enabled=True, audit_retention_days=2)
     ages = (1, 3)
     for days in ages:

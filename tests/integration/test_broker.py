@@ -21,10 +21,9 @@ from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.records import Dispatch
 from rail_async_tasks.models import TaskExecution
-from rail_async_tasks.runtime.attempts import waits
-from rail_async_tasks.runtime.claims import broker_dispatcher as sender
 from tests.integration.conftest import Configure, on_databases
 from tests.integration.waiting import final, until
+from tests.support.timings import Timings
 
 pytestmark = [on_databases, pytest.mark.usefixtures("ends_cleanly")]
 
@@ -194,10 +193,10 @@ async def test_cancels(store: str, broker: ListBroker) -> None:
 @pytest.mark.parametrize("how", ["down", "hangs"])
 async def test_a_broker_that_is_away(
     store: str, broker: ListBroker, how: str, caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+    timings: Timings,
 ) -> None:  # fmt: skip
     """A start is answered all the same, and sent when the broker is back; one WARNING says so."""
-    monkeypatch.setattr(sender, "PATIENCE", 0.2)
+    timings.set("broker", push_timeout=0.2)
     setattr(broker, how, True)
     caplog.set_level(logging.WARNING)
     add = adds()
@@ -234,6 +233,7 @@ async def test_a_broker_that_cannot_say_what_it_has(
     store: str,
     broker: ListBroker,
     monkeypatch: pytest.MonkeyPatch,
+    timings: Timings,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """It is asked again later, and is sent to all the same; one WARNING says so."""
@@ -245,8 +245,8 @@ async def test_a_broker_that_cannot_say_what_it_has(
 
     monkeypatch.setattr(ListBroker, "missing", missing, raising=False)
     broker.missing = missing  # type: ignore[attr-defined]
-    monkeypatch.setattr(sender, "ASK_EVERY", 0.0)
-    monkeypatch.setattr(sender, "ASK_AFTER", 0.0)
+    timings.set("inventory", ask_every=0.0)
+    timings.set("inventory", ask_after=0.0)
     broker.delivers = False
     add = adds()
     await add.aenqueue(a=1, b=1)
@@ -368,11 +368,11 @@ async def test_in_a_transaction_it_is_sent_after_the_commit(store: str, broker: 
 async def test_a_wait_for_what_no_worker_begins_is_named(
     store: str,
     broker: ListBroker,
-    monkeypatch: pytest.MonkeyPatch,
+    timings: Timings,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """All workers may run bodies that wait: the WARNING says which task waits for which."""
-    monkeypatch.setattr(waits, "REPORT_AFTER", waits.FIRST_LOOK)
+    timings.set("attempts", wait_report_after=0.05)
     add = adds()
 
     @task(name="broker.parent", max_retries=0)

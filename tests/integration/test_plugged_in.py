@@ -27,6 +27,7 @@ from rail_async_tasks.runtime.attempts.threads import LoopThread
 from rail_async_tasks.runtime.upkeep.lease import Lease
 from tests.integration.conftest import Configure, in_memory, on_databases
 from tests.integration.waiting import final, until
+from tests.support.timings import Timings
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -384,7 +385,7 @@ async def test_a_thread_that_dies_ends_the_runtime_and_another_starts(
             with pytest.raises(BackendUnavailable):
                 await count.aenqueue()
     else:
-        dies_once(monkeypatch, Lease, "_beat", "rail-tasks-lease")
+        dies_once(monkeypatch, Lease, "beat", "rail-tasks-lease")
     await until(lambda: not runtime.alive)
     assert (await probes())[:2] == (503, 503)
     await asyncio.to_thread(safe_logging.flush, 10)
@@ -400,10 +401,15 @@ async def test_a_thread_that_dies_ends_the_runtime_and_another_starts(
 @on_sqlite
 @pytest.mark.parametrize("backend", ["asyncio", "thread"])
 async def test_what_ran_when_a_writer_died_is_not_lost(
-    configure: Configure, plug: ExitStack, monkeypatch: pytest.MonkeyPatch, backend: str
+    configure: Configure,
+    plug: ExitStack,
+    monkeypatch: pytest.MonkeyPatch,
+    timings: Timings,
+    backend: str,
 ) -> None:
     """Its outcome could not be stored: its row lapses with the lease, and it runs again."""
     configure(backend=backend, lease_seconds=1.0, drain_seconds=0)
+    timings.set("end", flush_timeout=0.2)
     begun = threading.Event()
 
     @task(name="plug.wait")
@@ -418,7 +424,6 @@ async def test_what_ran_when_a_writer_died_is_not_lost(
     await until(begun.is_set)
     runtime = host.hosted()
     assert runtime is not None
-    monkeypatch.setattr("rail_async_tasks.runtime.runtime.FLUSH_PATIENCE", 0.2)
     dies_once(monkeypatch, Writer, "_write", "rail-tasks-intake")
     with pytest.raises(BackendUnavailable):
         await count.aenqueue()

@@ -208,7 +208,7 @@ async def test_what_ends_without_an_attempt_here_is_told(
         status="running", run_after=None, attempts=1, runtime_id=dead, token=new_id()
     )
     await runtime.recoverer.fail_unknown("o.renamed")
-    await runtime._recover(dead)
+    await runtime.recoverer._recover(dead)
     ended = [it for it in recorder.seen if it[0] == "ended"]
     assert ended == [("ended", "failed", None, None)] * 2
     codes = [(await it.arefresh()).snapshot.error_code for it in (unknown, lost)]

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "rail_async_tasks"
 # From the ground up: a room may import its own layer and the ones before it.
 LAYERS = (
     {"errors", "ids", "states", "text", "retry", "conf", "codec", "origin", "own_views"}
-    | {"vital", "hooks", "forks", "safe_logging", "backoff", "db_connections"},
+    | {"vital", "hooks", "forks", "redis_address", "safe_logging", "backoff", "db_connections"},
     {"snapshot", "definition", "queue_limits", "access", "models"},
     {"ledger", "bus"},
     {"runtime"},

@@ -57,7 +57,7 @@ async def startup(*, announced: bool = True) -> None:
         except BaseException:
             server.loop = None  # the next request tries again, and logs what the server lacks
             raise
-        runtime.under_server = announced and runtime.loop is loop
+        runtime.state.under_server = announced and runtime.loop is loop
 
 
 def is_served() -> bool:

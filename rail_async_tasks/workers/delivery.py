@@ -9,7 +9,7 @@ from uuid import UUID
 
 from rail_async_tasks.hosting import process
 from rail_async_tasks.ids import parse_id
-from rail_async_tasks.runtime.claims.deliveries import Inbox
+from rail_async_tasks.runtime.claims.deliveries import Deliveries
 from rail_async_tasks.runtime.runtime import Runtime
 from rail_async_tasks.safe_logging import get_logger
 
@@ -24,19 +24,19 @@ def deliver(execution_id: Any) -> None:
     Raises nothing that a broker should retry: the row says what comes next.
     """
     runtime = process.runtime_in_thread()
-    inbox = _inbox(runtime)
+    deliveries = _deliveries(runtime)
     parsed = _checked(execution_id)
-    if inbox is not None and parsed is not None:
-        process.from_thread(runtime, inbox.attempt(parsed))
+    if deliveries is not None and parsed is not None:
+        process.from_thread(runtime, deliveries.attempt(parsed))
 
 
 async def adeliver(execution_id: Any) -> None:
     """`deliver` on the loop of a worker that is async itself, which hosts the runtime."""
     runtime = await process.aruntime()
-    inbox = _inbox(runtime)
+    deliveries = _deliveries(runtime)
     parsed = _checked(execution_id)
-    if inbox is not None and parsed is not None:
-        await process.across(runtime, inbox.attempt(parsed))
+    if deliveries is not None and parsed is not None:
+        await process.across(runtime, deliveries.attempt(parsed))
 
 
 def begin_drain() -> None:
@@ -63,10 +63,10 @@ def _checked(execution_id: Any) -> UUID | None:
     return parsed
 
 
-def _inbox(runtime: Runtime) -> Inbox | None:
-    if runtime.inbox is None:
+def _deliveries(runtime: Runtime) -> Deliveries | None:
+    if runtime.deliveries is None:
         logger.error(
             'A broker has brought a task to a process whose setting "backend" names no broker;'
             " it is left to others."
         )
-    return runtime.inbox
+    return runtime.deliveries

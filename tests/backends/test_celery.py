@@ -30,12 +30,12 @@ from rail_async_tasks.ledger.records import Dispatch
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.workers import celery as worker_side
 from rail_async_tasks.workers.celery_redis import ByPriority
-from tests.acceptance.client import PATIENCE
 from tests.backends.kinds import KINDS
 from tests.backends.world import Worker, World
-from tests.services.databases import default_database
 from tests.services.redis import RedisServer
 from tests.settings import database as database_config
+from tests.support.client import PATIENCE
+from tests.support.databases import default_database
 
 # Real workers: they take a minute or so.
 pytestmark = [pytest.mark.long, pytest.mark.redis]

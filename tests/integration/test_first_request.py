@@ -20,8 +20,8 @@ from rail_async_tasks.graphql.consumers import TaskGraphQLConsumer
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.hosting import server
 from rail_async_tasks.servers import first_request
-from tests.integration.conftest import Configure, in_memory
-from tests.integration.waiting import until
+from tests.support.runtimes import Configure, in_memory
+from tests.support.waiting import until
 
 pytestmark = in_memory
 
@@ -98,7 +98,7 @@ async def test_it_starts_the_runtime(touch: Touch, caplog: pytest.LogCaptureFixt
     runtime = host.current()
     assert runtime is not None
     assert server.lives_here()
-    assert not runtime.under_server  # what its loop's end cuts off has not taken it down
+    assert not runtime.state.under_server  # what its loop's end cuts off has not taken it down
     [warning] = [it for it in caplog.records if it.name == "rail_async_tasks.servers"]
     assert "rail_async_tasks.asgi.get_asgi_application()" in warning.getMessage()
 

@@ -17,8 +17,8 @@ from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.backends.in_process import AsyncioBackend
 from rail_async_tasks.errors import InvalidArguments
 from rail_async_tasks.snapshot import TaskSnapshot
-from tests.integration.conftest import Configure, in_memory, on_databases
-from tests.integration.waiting import final, until
+from tests.support.runtimes import Configure, in_memory, on_databases
+from tests.support.waiting import final, until
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 

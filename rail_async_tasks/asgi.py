@@ -120,16 +120,16 @@ async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
     For a router of the project's own: `ProtocolTypeRouter({..., "lifespan": lifespan})`.
     """
     from rail_async_tasks import servers
-    from rail_async_tasks.hosting import process as host
+    from rail_async_tasks.hosting import server
 
     if (probe := scope.get(PROBE)) is not None:
         probe.append(lifespan)
         return
     await receive()  # lifespan.startup
     try:
-        await host.startup()
+        await server.startup()
         servers.watch()
-        host.drain_on_signal()
+        server.drain_on_signal()
     except Exception as error:
         logger.exception("The task runtime could not start.")
         await send({"type": "lifespan.startup.failed", "message": _reason(error)})
@@ -138,7 +138,7 @@ async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
 
     await receive()  # lifespan.shutdown
     try:
-        await host.shutdown()
+        await server.shutdown()
     except Exception as error:
         logger.exception("The task runtime did not shut down cleanly.")
         await send({"type": "lifespan.shutdown.failed", "message": _reason(error)})

@@ -16,6 +16,7 @@ from django.views.decorators.http import require_safe
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.hosting import process as host
+from rail_async_tasks.hosting import server
 from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.own_views import own_view
 from rail_async_tasks.safe_logging import get_logger
@@ -89,7 +90,7 @@ async def _loop() -> str:
 
 def _runtime() -> str:
     """Whether it takes work. One that has not been started yet is when the first work comes."""
-    if host.is_going_away():
+    if server.is_going_away():
         return "draining"
     runtime = host.hosted()
     if runtime is None:
@@ -102,7 +103,7 @@ def _runtime() -> str:
 def _warnings() -> dict[str, str]:
     """What is to be mended although work is done."""
     found: dict[str, str] = {}
-    if not host.is_announced():
+    if not server.is_announced():
         found["lifespan"] = NO_LIFESPAN
     runtime = host.current()
     if runtime is not None and (failing := runtime.failing_schedules):
@@ -112,7 +113,8 @@ def _warnings() -> dict[str, str]:
 
 def _writer(ledger: Ledger) -> str:
     """Whether changes are written, and in good time."""
-    states = ledger.writers()
+    writers = ledger.writers()
+    states = () if writers is None else writers.states()
     if any(state.failing_for is not None for state in states):
         return "failing"
     return "behind" if any(state.congested for state in states) else OK

@@ -60,8 +60,8 @@ def extension_problems(parsed: conf.Parsed) -> list[CheckMessage]:
     ]  # fmt: skip
 
 
-# What the service and these checks use of a backend.
-_PORT: Final = ("inline", "capabilities", "asubmit", "submit", "arrived", "cancel")
+# The attributes of a backend. See `backends.port.Backend`.
+_PORT: Final = ("inline", "own_thread", "capabilities")
 
 # What each dotted path must name: whether a value is that, and what it is called.
 DOTTED_KEYS: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {

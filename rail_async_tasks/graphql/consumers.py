@@ -34,7 +34,7 @@ from rail_async_tasks.graphql.frames import (
 )
 from rail_async_tasks.graphql.handshake import handshake_problem
 from rail_async_tasks.graphql.schema import get_schema
-from rail_async_tasks.hosting import process as host
+from rail_async_tasks.hosting import server
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.servers import first_request
 
@@ -62,7 +62,7 @@ async def close_all_for_restart() -> None:
     await asyncio.gather(*(consumer.close_for_restart() for consumer in list(_open)))
 
 
-host.on_drain(close_all_for_restart)
+server.on_drain(close_all_for_restart)
 
 
 class SocketAdapter(ChannelsWebSocketAdapter):

@@ -9,7 +9,7 @@ from typing import Any, cast
 from strawberry.http.streaming import SSETransport
 
 from rail_async_tasks.auth.context import RequestContext
-from rail_async_tasks.hosting import process as host
+from rail_async_tasks.hosting import server
 from rail_async_tasks.own_views import arelease_connections
 
 
@@ -34,7 +34,7 @@ async def without_farewell(
     async with aclosing(cast("AsyncGenerator[Any, None]", stream)) as events:
         async for event in events:
             ended = context is not None and context.ended
-            if host.is_going_away() and not ended and str(event).startswith("event: complete"):
+            if server.is_going_away() and not ended and str(event).startswith("event: complete"):
                 return
             if not released and str(event).startswith("event: next"):
                 released = True  # the row has been read: what follows comes over the bus

@@ -119,6 +119,7 @@ class FailureCallbacks:
         self._callback = find_callback(settings)
         self._is_async = self._callback is not None and is_async(self._callback)
         self._ledger = ledger
+        self._reservations = ledger.callbacks()
         self._is_ending = is_ending
         self._threads = DaemonThreads("rail-tasks-callback")
         self._lane = OrmLane(0)
@@ -141,10 +142,10 @@ class FailureCallbacks:
 
     async def find_overdue(self) -> None:
         """Takes over the calls of processes that have died in the middle, or had no room."""
-        if self._callback is None:
+        if self._callback is None or self._reservations is None:
             return
         while self._has_room():
-            found = await self._ledger.overdue_callbacks(HOLD, PAGE, frozenset(self._held))
+            found = await self._reservations.take_overdue(HOLD, PAGE, frozenset(self._held))
             for snapshot, traceback in found:
                 if not self._closed:
                     self._begin(self._callback, snapshot, traceback)
@@ -232,7 +233,9 @@ class FailureCallbacks:
         while self._made:
             made, self._made = self._made, set()
             try:
-                locked = await self._ledger.callbacks_made(made)
+                locked = set()
+                if self._reservations is not None:
+                    locked = await self._reservations.made(made)
             except Exception as error:
                 logger.error("The marks of %d calls stay: %s", len(made), error)  # noqa: TRY400
                 locked = set()
@@ -247,7 +250,8 @@ class FailureCallbacks:
         while self._held:
             await asyncio.sleep(HOLD / 3)
             try:
-                await self._ledger.keep_callbacks(frozenset(self._held - self._made), HOLD)
+                if self._reservations is not None:
+                    await self._reservations.keep(frozenset(self._held - self._made), HOLD)
             except Exception as error:
                 logger.warning("Failure callbacks can't be kept: %s", error)
         self._keeping = None

@@ -6,36 +6,34 @@ import asyncio
 import contextlib
 import contextvars
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID
 
 import anyio
 import msgspec
-from anyio.abc import TaskGroup
 
 from rail_async_tasks.bus.port import Bus
 from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.definition import Registry, TaskDefinition
 from rail_async_tasks.errors import BackendUnavailable
 from rail_async_tasks.ids import new_id
+from rail_async_tasks.ledger.errors import is_of_row
 from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.ledger.records import (
     Claimed,
     Created,
-    Held,
     NewExecution,
     Outcome,
     Progress,
-    Recovery,
     RowLocked,
     Settled,
 )
 from rail_async_tasks.ledger.snapshots import as_created, as_settled
 from rail_async_tasks.queue_limits import queue_limits
 from rail_async_tasks.runtime.admission import Admission
-from rail_async_tasks.runtime.attempts import outcomes as verdicts
+from rail_async_tasks.runtime.announce import announcer_for
 from rail_async_tasks.runtime.attempts.attempt import Attempt
 from rail_async_tasks.runtime.attempts.body_tasks import BodyTasks
 from rail_async_tasks.runtime.attempts.lanes import OrmLanes
@@ -44,18 +42,27 @@ from rail_async_tasks.runtime.attempts.outcomes import Interruption, Terms
 from rail_async_tasks.runtime.attempts.threads import DaemonThreads
 from rail_async_tasks.runtime.attempts.waits import Waits
 from rail_async_tasks.runtime.claims.broker import Broker
-from rail_async_tasks.runtime.claims.broker_dispatcher import Sender
-from rail_async_tasks.runtime.claims.deliveries import Inbox
-from rail_async_tasks.runtime.claims.local_dispatcher import Dispatcher
+from rail_async_tasks.runtime.claims.broker_dispatcher import BrokerDispatcher, SendsDue
+from rail_async_tasks.runtime.claims.deliveries import Deliveries
+from rail_async_tasks.runtime.claims.local_dispatcher import ClaimsDue, LocalDispatcher
 from rail_async_tasks.runtime.claims.slots import Slots
-from rail_async_tasks.runtime.failures import FailureCallbacks, hold_of
-from rail_async_tasks.runtime.observers import observers_for
+from rail_async_tasks.runtime.due import Due
+from rail_async_tasks.runtime.failures import INLINE_HOLD, FailureCallbacks, hold_of
+from rail_async_tasks.runtime.state import RuntimeState
+from rail_async_tasks.runtime.timings import RuntimeTimings
+from rail_async_tasks.runtime.upkeep.cancels import CancelReader
 from rail_async_tasks.runtime.upkeep.cleanup import Cleaner
+from rail_async_tasks.runtime.upkeep.corrections import QueueReader, TimeCorrector
 from rail_async_tasks.runtime.upkeep.lease import Lease
-from rail_async_tasks.runtime.upkeep.reconciler import Sweeper
-from rail_async_tasks.runtime.upkeep.scheduler import Cron
-from rail_async_tasks.runtime.upkeep.supervision import is_of_row, supervise
+from rail_async_tasks.runtime.upkeep.lease_thread import LeaseThread
+from rail_async_tasks.runtime.upkeep.reconciler import Reconciler, ReconcilerTimings
+from rail_async_tasks.runtime.upkeep.recovery import Recoverer
+from rail_async_tasks.runtime.upkeep.scheduler import Scheduler
+from rail_async_tasks.runtime.upkeep.steps import Step
+from rail_async_tasks.runtime.upkeep.supervision import supervise
+from rail_async_tasks.runtime.upkeep.unknown import UnknownNames, UnknownRows
 from rail_async_tasks.runtime.upkeep.watchdog import Watchdog
+from rail_async_tasks.runtime.upkeep.watched import WatchedReader
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
@@ -78,8 +85,6 @@ CATCH_UP_PATIENCE = 2.0
 STORE_AGAIN = 1.0
 # How often callers are looked for that have waited too long, while the runtime ends. Seconds.
 ANSWER_EVERY = 1.0
-# Orphans that are freed in one statement.
-RECOVERY_PAGE = 200
 # How long the caller of a creation waits for it, in seconds.
 PATIENCE = 30.0
 
@@ -87,13 +92,9 @@ PATIENCE = 30.0
 class Runtime:
     """One per process, on one event loop. `start` and `stop` it there; see `host.py`."""
 
-    # The error that has ended one of our threads or the start; None while all is well.
-    fault: BaseException | None = None
-    # Outcomes are stored no longer: what ran is lost, and recovered by others.
-    abandoned = False
     _abandons_locked = False  # the process ends, and waits for no lock any more
 
-    def __init__(
+    def __init__(  # noqa: PLR0915
         self,
         settings: TaskSettings,
         registry: Registry,
@@ -103,22 +104,16 @@ class Runtime:
         concurrency: int | None = None,
         admission: Admission | None = None,
         broker: Broker | None = None,
+        timings: RuntimeTimings = RuntimeTimings(),  # noqa: B008 (frozen)
     ) -> None:
-        # Changes when the lease is lost: a dead id never comes back.
-        self.id: UUID = new_id()
-        # Whether executions may be held under it.
-        self.holding = False
+        self.state = RuntimeState()
         self.settings = settings
         self.registry = registry
         self.ledger = ledger
         self.bus = bus
         self.admission = Admission(ledger) if admission is None else admission
         self.loop = asyncio.get_running_loop()
-        self.draining = False
         self._broken: asyncio.Future[None] = self.loop.create_future()
-        # In a server's loop, which drains us before it ends. If it does not, something that runs in
-        # it has ended the process: what ran is lost with it, and counts as a crash for each.
-        self.under_server = False
         self._drained = asyncio.Event()
         self._hurried = False
         self.slots = Slots(
@@ -128,25 +123,65 @@ class Runtime:
             queues=queue_limits(settings, registry),
         )
         self.attempts: dict[UUID, Attempt] = {}
-        self.observers = observers_for(settings)
+        self.callbacks = FailureCallbacks(settings, ledger, lambda: self.state.draining)
+        self.announcer = announcer_for(settings, bus, self.callbacks.failed)
         self._broker = broker
-        self._dispatcher: Dispatcher | Sender = Dispatcher(self)
+        self.due: Due
+        self._dispatcher: LocalDispatcher | BrokerDispatcher
         # What a broker brings here; None where executions run in the process that claims them.
-        self.inbox: Inbox | None = None
-        if broker is not None:
+        self.deliveries: Deliveries | None = None
+        if broker is None:
+            self.due = claims_due = ClaimsDue(slots=self.slots, registry=registry, state=self.state)
+            self._dispatcher = LocalDispatcher(
+                ledger=ledger, registry=registry, slots=self.slots, state=self.state,
+                due=claims_due, start=self.start_claimed, max_crashes=settings.max_crashes,
+                suspects_running=lambda: self._suspects > 0, running_by_owner=self.running_by_owner,
+                timings=timings.local,
+            )  # fmt: skip
+        else:
             dispatches = ledger.dispatches()
             assert dispatches is not None, "the settings' rules: a broker needs rows in a database"
-            self._dispatcher = Sender(self, broker, dispatches)
-            self.inbox = Inbox(self, dispatches)
-        self._sweeper = Sweeper(self)
+            self.due = sends_due = SendsDue(slots=self.slots, state=self.state)
+            self._dispatcher = BrokerDispatcher(
+                ledger=ledger, dispatches=dispatches, broker=broker, slots=self.slots,
+                state=self.state, due=sends_due, max_concurrency=settings.max_concurrency,
+                timings=timings.broker, inventory_timings=timings.inventory,
+            )  # fmt: skip
+            self.deliveries = Deliveries(
+                dispatches=dispatches, state=self.state, names=registry.names,
+                start=self.start_claimed, suspects_running=lambda: self._suspects > 0,
+                max_crashes=settings.max_crashes,
+            )  # fmt: skip
+        # What other processes change or leave behind; None where rows are in this one's memory.
+        recoveries = ledger.recoveries()
+        self.recoverer: Recoverer | None = None
+        self._cancels: CancelReader | None = None
+        if recoveries is not None:
+            self.recoverer = Recoverer(
+                recoveries=recoveries, state=self.state, due=self.due, announcer=self.announcer,
+                settle=self._settle_unknown, max_crashes=settings.max_crashes,
+                ttl=settings.result_ttl_seconds, callback=hold_of(settings),
+            )  # fmt: skip
+            self._cancels = CancelReader(
+                recoveries=recoveries, state=self.state, running=self.attempts.keys(),
+                cancel=self.cancel, pause=timings.reconciler.cancel_pause,
+            )  # fmt: skip
+        self._reconciler = Reconciler(
+            steps=self._steps(timings.reconciler),
+            every_round=(self.check_lease, self.give_up_waiting),
+            interval=timings.reconciler.interval,
+        )
         days = settings.audit_retention_days if settings.audit_enabled else None
-        self._cleaner = Cleaner(ledger, events_days=days)
-        self._cron = Cron(self)
-        self.callbacks = FailureCallbacks(settings, ledger, lambda: self.draining)
+        self._cleaner = Cleaner(
+            deletions=ledger, audit_log=ledger.audit_log(), events_days=days,
+            timings=timings.cleanup,
+        )  # fmt: skip
+        self._scheduler = Scheduler(
+            ledger=ledger, registry=registry, settings=settings, arrived=self.arrived,
+            timings=timings.scheduler,
+        )  # fmt: skip
         self._threads = DaemonThreads("rail-tasks-def")
         self._lanes = OrmLanes(settings.max_workers)
-        self._host: asyncio.Task[None] | None = None
-        self._group: TaskGroup | None = None
         self._ready = asyncio.Event()
         self._stop = asyncio.Event()
         self._bodies = BodyTasks(self.loop, self._over)
@@ -160,11 +195,68 @@ class Runtime:
         self._save_timer: asyncio.TimerHandle | None = None
         self._watchdog = Watchdog(self._name_of)
         self._lease: Lease | None = None
+        self._lease_thread: LeaseThread | None = None
         self._lease_ended = asyncio.Event()
-        self._recovering: dict[UUID, asyncio.Task[None]] = {}
-        self.fences = 0  # leases that were lost
-        self.recovered = 0  # executions taken over from the dead
         self._suspects = 0  # attempts of what was lost with other processes
+
+    def _steps(self, timings: ReconcilerTimings) -> tuple[Step, ...]:
+        """Returns the steps of the reconciler, in the order in which a round takes them."""
+        ledger, running = self.ledger, self.attempts.keys()
+        settings = self.settings
+        watched = WatchedReader(
+            ledger=ledger, bus=self.bus, running=running, emits=self.announcer.emits,
+            overlap=timings.overlap,
+        )  # fmt: skip
+        foreign: tuple[Step, ...] = ()
+        recoveries = ledger.recoveries()
+        if recoveries is not None and self.recoverer is not None and self._cancels is not None:
+            rows = UnknownRows(
+                recoveries=recoveries, state=self.state, running=running,
+                disown=self.recoverer.disown,
+            )  # fmt: skip
+            names = UnknownNames(
+                recoveries=recoveries, known=self.registry.names,
+                fail=self.recoverer.fail_unknown, seconds=settings.unknown_task_seconds,
+            )  # fmt: skip
+            foreign = (
+                self._cancels.step,
+                Step("running tasks", rows.read, every=timings.held_every),
+                Step("unknown names", names.read, every=timings.names_every),
+            )
+        queues = QueueReader(ledger=ledger, know=self.slots.know)
+        times = TimeCorrector(ledger=ledger, ttl=settings.result_ttl_seconds, hold=INLINE_HOLD)
+        return (
+            *foreign,
+            Step("watched tasks", watched.read_tasks, every=timings.watched_every),
+            Step("tasks of watched owners", watched.read_owners, every=timings.watched_every),
+            Step("queues", queues.read, every=timings.queues_every),
+            Step("failure callbacks", self.callbacks.find_overdue, every=timings.names_every),
+            Step("wrong times", times.correct, every=timings.times_every),
+        )
+
+    # --- the state, as others read it ------------------------------------------------------------
+
+    @property
+    def id(self) -> UUID:
+        return self.state.id
+
+    @property
+    def holding(self) -> bool:
+        return self.state.holding
+
+    @property
+    def draining(self) -> bool:
+        return self.state.draining
+
+    @property
+    def recovered(self) -> int:
+        """Executions that were taken over from dead processes."""
+        return 0 if self.recoverer is None else self.recoverer.recovered
+
+    @property
+    def fences(self) -> int:
+        """Leases that were lost."""
+        return self.state.fences
 
     # --- life ------------------------------------------------------------------------------------
 
@@ -178,7 +270,8 @@ class Runtime:
         try:
             self._start_parts()
         except BaseException as error:
-            self.draining, self.fault, main = True, error, self._close
+            self.state.draining, main = True, self._close
+            self.state.fail(error)
             for event in (self._ready, self._drained):
                 event.set()
             self._broken.set_result(None)
@@ -186,51 +279,36 @@ class Runtime:
         finally:
             # A clean context: one inherited from a request would give every ORM call after the
             # request's end a thread and a connection of its own.
-            self._host = self.loop.create_task(
+            self.state.host = self.loop.create_task(
                 main(), name="rail-tasks-host", context=contextvars.Context()
             )
-            self._host.add_done_callback(_retrieve)  # it has been logged
+            self.state.host.add_done_callback(_retrieve)  # it has been logged
 
     def _start_parts(self) -> None:
         self.ledger.start(self.broke)
-        if self.settings.emit_subscriptions:
-            self.bus.start(self.ledger, self._cancel_told)
+        if self.announcer.emits:
+            self.bus.start(self.ledger, self._cancel_announced)
         self._watchdog.start()
         leases = self.ledger.leases()
         if leases is None:
-            self.holding = True
+            self.state.holding = True
         else:
-            lease = Lease(
-                leases,
-                self,
-                self.loop.call_soon_threadsafe,
-                lambda: self._watchdog.lag,
-                self.registry.names,
-                self.settings.lease_seconds,
-            )
-            lease.start()
-            self._lease = lease
+            self._lease = Lease(
+                leases=leases, holder=self, call_loop=self.loop.call_soon_threadsafe,
+                lag=lambda: self._watchdog.lag, names=self.registry.names,
+                seconds=self.settings.lease_seconds,
+            )  # fmt: skip
+            self._lease_thread = LeaseThread(self._lease)
+            self._lease_thread.start()
 
     def broke(self, part: str, error: BaseException) -> None:
         """An error has ended a thread without which nothing works: the runtime ends too."""
-        if self.fault is None:
-            self.fault = error
+        self.state.fail(error)
         if not self._broken.done():
             self._broken.set_exception(RuntimeError(f"The thread {part} has ended: {error!r:.200}"))
 
     async def _end_if_broken(self) -> None:
         await self._broken
-
-    def _is_ending(self) -> bool:
-        return self.draining or (self._host is not None and self._host.cancelling() > 0)
-
-    def _is_cancelled(self) -> bool:
-        """Whether the loop is being shut down; the host may not have had its turn yet.
-
-        A group that one of its own tasks has broken cancels the host too.
-        """
-        broken = self._group is not None and self._group.cancel_scope.cancel_called
-        return self._host is not None and self._host.cancelling() > 0 and not broken
 
     async def ready(self) -> None:
         """Returns when executions may be created.
@@ -239,80 +317,75 @@ class Runtime:
             BackendUnavailable: the runtime has ended by an error before.
         """
         await self._ready.wait()
-        if self.fault is not None:
-            raise self._refusal()
+        if self.state.fault is not None:
+            raise self.state.refusal()
 
-    def _refusal(self) -> BackendUnavailable:
-        """Why nothing is taken any more."""
-        if self.fault is None:
-            return BackendUnavailable("This process is shutting down.")
-        refusal = BackendUnavailable(
-            "The task runtime of this process has ended by an error, which the log has. Try again."
-        )
-        refusal.__cause__ = self.fault
-        return refusal
+    def _is_ending(self) -> bool:
+        return self.state.is_ending
 
     async def closed(self) -> None:
         """Returns when threads and connections have been given back."""
-        if self._host is not None:
-            await asyncio.wait({self._host})
+        if self.state.host is not None:
+            await asyncio.wait({self.state.host})
 
     async def caught_up(self) -> None:
         """Returns when all that waits and finds a free slot has begun; in a while, in any case."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._dispatcher.caught_up(), CATCH_UP_PATIENCE)
+            await asyncio.wait_for(self.due.caught_up(), CATCH_UP_PATIENCE)
 
     async def send_waiting(self, queues: Sequence[str]) -> bool:
         """Has what waits in these queues sent to workers; whether all was that may be."""
-        assert isinstance(self._dispatcher, Sender), "only a broker is sent to"
+        assert isinstance(self._dispatcher, BrokerDispatcher), "only a broker is sent to"
         return await self._dispatcher.send_all(queues)
 
     @property
     def alive(self) -> bool:
         """Whether its loop runs and its host task has not ended."""
-        return not self.loop.is_closed() and self._host is not None and not self._host.done()
+        host = self.state.host
+        return not self.loop.is_closed() and host is not None and not host.done()
 
     async def _main(self) -> None:
         ending = asyncio.Event()
         try:
             async with anyio.create_task_group() as group:
-                self._group = group
+                self.state.services = group.cancel_scope
                 for name, part in (
                     ("dispatcher", self._dispatcher.run),
-                    ("sweeper", self._sweeper.run),
-                    ("search for cancels", self._sweeper.find_told_cancels),
+                    ("reconciler", self._reconciler.run),
                     ("clean-up", self._cleaner.run),
-                    ("cron", self._cron.run),
+                    ("scheduler", self._scheduler.run),
                 ):
                     group.start_soon(supervise, name, part, ending)
+                if self._cancels is not None:
+                    group.start_soon(supervise, "reader of cancels", self._cancels.run, ending)
                 group.start_soon(self._end_if_broken)
                 self._ready.set()
                 try:
                     await self._stop.wait()
                 finally:
                     # Also when the loop is shut down under us: nothing may start any more.
-                    self.abandoned = (
-                        self.under_server and not self.draining and self._is_cancelled()
-                    )
-                    self.draining = True
+                    self.state.abandoned = self.state.is_cut_off
+                    self.state.draining = True
                     self._drained.set()
                     ending.set()
-                    self._dispatcher.wake()
-                    self._sweeper.stop()
+                    self.due.wake()
+                    self._reconciler.stop()
+                    if self._cancels is not None:
+                        self._cancels.stop()
                     self._cleaner.stop()
-                    self._cron.stop()
+                    self._scheduler.stop()
                     if not self._broken.done():
                         self._broken.set_result(None)
-                    if self.abandoned:
+                    if self.state.abandoned:
                         logger.critical("Something has ended the server's loop without a drain")
                     elif not self._stop.is_set():
                         self._interrupt_all(Interruption.HAND_BACK)
         except Exception as error:
             logger.critical("The runtime broke. What it ran goes on elsewhere", exc_info=True)
-            self.fault = self.fault or error
+            self.state.fail(error)
             raise
         finally:
-            self.draining = True
+            self.state.draining = True
             self._ready.set()
             with anyio.CancelScope(shield=True):
                 await self._close()
@@ -321,7 +394,9 @@ class Runtime:
         """Waits for bodies that were asked to end, writes what is left, gives threads back."""
         self._save_progress()
         await self._waits.close(FLUSH_PATIENCE)
-        self.ledger.give_up_locked()
+        writers = self.ledger.writers()
+        if writers is not None:
+            writers.give_up_locked()
         await self._all_stored()
         await self.callbacks.ended(CALLBACK_PATIENCE)
         await self.ledger.stop()
@@ -342,25 +417,29 @@ class Runtime:
         """
         deadline = self.loop.time() + FLUSH_PATIENCE
         locked_deadline = self.loop.time() + LOCKED_OUTCOME_TIMEOUT
-        while self._creating or self._unsettled or (self._bodies.running and not self.abandoned):
+        while (
+            self._creating or self._unsettled or (self._bodies.running and not self.state.abandoned)
+        ):
             if self.loop.time() > locked_deadline and not self._abandons_locked:
                 self._abandons_locked = True
-                self.ledger.abandon_locked()
-            if self.fault is not None and self.loop.time() > deadline:
+                writers = self.ledger.writers()
+                if writers is not None:
+                    writers.abandon_locked()
+            if self.state.fault is not None and self.loop.time() > deadline:
                 logger.error("%d outcomes could not be stored", self._unsettled)
-                self.abandoned = True
+                self.state.abandoned = True
                 return
             self._settled.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._settled.wait(), ANSWER_EVERY)
-            self.give_up_waiting()  # the sweeper, which does so, has stopped
+            self.give_up_waiting()  # the reconciler, which does so, has stopped
 
     async def _end_lease(self) -> None:
         """Says that nothing is held here any more, so that nobody waits for it to be found out."""
-        for task in self._recovering.values():
-            task.cancel()
-        if self._lease is not None:
-            self._lease.stop()
+        if self.recoverer is not None:
+            self.recoverer.stop()
+        if self._lease_thread is not None:
+            self._lease_thread.stop()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._lease_ended.wait(), FLUSH_PATIENCE)
 
@@ -369,14 +448,14 @@ class Runtime:
 
         A second call waits for the first.
         """
-        if self.draining:
+        if self.state.draining:
             await self._drained.wait()
             return
-        self.draining = True
+        self.state.draining = True
         self.bus.close_mailboxes()
-        self._dispatcher.wake()
-        if self.inbox is not None:
-            self.inbox.notice()
+        self.due.wake()
+        if self.deliveries is not None:
+            self.deliveries.notice()
         if self.attempts:
             logger.info("Draining: %d tasks are running", len(self.attempts))
         try:
@@ -390,7 +469,7 @@ class Runtime:
     def hurry(self) -> None:
         """Has the drain, begun or to come, hand running bodies back at once."""
         self._hurried = True
-        if self.draining:
+        if self.state.draining:
             self._interrupt_all(Interruption.HAND_BACK, self._drain_grace)
 
     @property
@@ -401,12 +480,12 @@ class Runtime:
         """Drains, flushes and ends. Safe to call twice."""
         await self.drain()
         self._stop.set()
-        if self._host is None:
+        if self.state.host is None:
             return
         if self.slots.leaked:
             logger.error("%d bodies that were given up are left behind", self.slots.leaked)
-        await asyncio.wait([self._host], timeout=FLUSH_PATIENCE)
-        if not self._host.done():
+        await asyncio.wait([self.state.host], timeout=FLUSH_PATIENCE)
+        if not self.state.host.done():
             logger.error(
                 "%d outcomes could not be written in %g s: the database does not answer",
                 self._unsettled, FLUSH_PATIENCE,
@@ -433,8 +512,8 @@ class Runtime:
         Returns it as it stands at its creation, or the unfinished one that has its unique key.
         Cancelling the caller does not undo the creation.
         """
-        if self.draining:
-            raise self._refusal()
+        if self.state.draining:
+            raise self.state.refusal()
         if self.ledger.congested:
             await self._relieved()
         definition = self.registry.get(new.name)
@@ -443,14 +522,14 @@ class Runtime:
             definition is not None
             # One with a unique key may wait for the transaction that has it: it holds no slot.
             and new.unique_key is None
-            and self.inbox is None
+            and self.deliveries is None
             and new.delay is None
             and new.run_after is None
-            and self.holding
+            and self.state.holding
             and self.slots.may_start_at_once(new.queue, in_thread)
         ):
             # Nobody is in front of it: its insert is its claim, with no second write.
-            new = msgspec.structs.replace(new, runtime_id=self.id, token=new_id())
+            new = msgspec.structs.replace(new, runtime_id=self.state.id, token=new_id())
             self.slots.take(new.queue, in_thread)
         waiter: asyncio.Future[TaskSnapshot | None] = self.loop.create_future()
         self._waiting_since[waiter] = self.loop.time()
@@ -470,8 +549,8 @@ class Runtime:
                     await self.ledger.relieved()
         except TimeoutError:
             raise unavailable() from None
-        if self.draining:
-            raise self._refusal()
+        if self.state.draining:
+            raise self.state.refusal()
 
     def give_up_waiting(self) -> None:
         """Answers the callers of creations that the database has not taken for too long.
@@ -508,8 +587,8 @@ class Runtime:
         snapshot = as_created(new, created)
         if not waiter.done():
             waiter.set_result(snapshot)
-        self.observers.enqueued(snapshot)
         if claimed:
+            self.announcer.enqueued_as_claim(snapshot)
             assert definition is not None
             assert new.token is not None
             running = msgspec.structs.replace(
@@ -517,23 +596,22 @@ class Runtime:
             )
             self._begin(Claimed(running, new.arguments, new.token), definition, new.runtime_id)
         else:
-            self.publish(snapshot)
+            self.announcer.enqueued(snapshot)
             self.notice(new, created)
 
     def arrived(self, new: NewExecution, created: Created) -> None:
         """An execution was created elsewhere than in `create`, and waits."""
         snapshot = as_created(new, created)
-        self.publish(snapshot)
-        self.observers.enqueued(snapshot)
+        self.announcer.enqueued(snapshot)
         self.notice(new, created)
 
     def notice(self, new: NewExecution, created: Created) -> None:
         """A waiting row has come in; the dispatcher looks for it when it is due."""
         self.admission.left_waiting(new.owner_id)
         if created.run_after is None:
-            self._dispatcher.expect(new.name, new.queue)
+            self.due.expect(new.name, new.queue)
         else:
-            self._dispatcher.due_in(new.delay or 0)
+            self.due.due_in(new.delay or 0)
 
     # --- attempts --------------------------------------------------------------------------------
 
@@ -558,12 +636,11 @@ class Runtime:
             is_ending=self._is_ending,
         )
         if self.settings.slow_task_threshold_seconds is not None:
-            attempt.watch(self.settings.slow_task_threshold_seconds, self.observers.slow)
+            attempt.watch(self.settings.slow_task_threshold_seconds, self.announcer.slow)
         self.attempts[claimed.snapshot.id] = attempt
         self._suspects += claimed.suspect
-        self.publish(claimed.snapshot)
-        self.observers.started(claimed.snapshot)
-        if self.draining or held_by != self.id or not self.holding:
+        self.announcer.started(claimed.snapshot)
+        if self.state.draining or held_by != self.state.id or not self.state.holding:
             # Claimed in the last moment, or under a lease that is over: before its first step.
             attempt.interrupt(Interruption.HAND_BACK)
             attempt.end_unstarted()
@@ -596,7 +673,7 @@ class Runtime:
         self._settle(attempt, outcome)
 
     def _settle(self, attempt: Attempt, outcome: Outcome) -> None:
-        if self.abandoned or (self.under_server and not self.draining and self._is_cancelled()):
+        if self.state.drops_outcomes:
             return  # the rows are recovered by others
         self._unsettled += 1
         self.ledger.settle(outcome, partial(self._settlement, attempt, outcome))
@@ -615,7 +692,7 @@ class Runtime:
                 " at the end of this process. The task is recovered, and its body runs again.",
                 attempt.snapshot.name, outcome.id,
             )  # fmt: skip
-            self.observers.dropped(attempt.snapshot, attempt.seconds)
+            self.announcer.dropped(attempt.snapshot, attempt.seconds)
             self._settled.set()
             return
         if isinstance(settled, BaseException) and not is_of_row(settled):
@@ -632,30 +709,27 @@ class Runtime:
         if self.attempts.get(outcome.id) is attempt:  # else it was claimed again already
             del self.attempts[outcome.id]
         self._suspects -= attempt.suspect
-        if self.inbox is not None:
-            self.inbox.ended(outcome.id, attempt.token)
+        if self.deliveries is not None:
+            self.deliveries.ended(outcome.id, attempt.token)
         self._settled.set()
         if isinstance(settled, BaseException):
             logger.error("Nothing can be stored of task %s: %s", outcome.id, settled)
-            self.observers.dropped(attempt.snapshot, attempt.seconds)
+            self.announcer.dropped(attempt.snapshot, attempt.seconds)
         elif settled is None:
             logger.warning("Task %s is no longer held here; its outcome is dropped", outcome.id)
-            self.observers.dropped(attempt.snapshot, attempt.seconds)
+            self.announcer.dropped(attempt.snapshot, attempt.seconds)
         else:
             after = as_settled(attempt.snapshot, outcome, settled)
-            self.publish(after)
-            self.observers.ended(after, attempt.seconds, outcome.traceback)
-            if settled.status is Status.FAILED:
-                self.callbacks.failed(after, outcome.traceback)
-            if settled.status is Status.RETRYING and not self.draining:
+            self.announcer.settled(after, attempt.seconds, outcome.traceback)
+            if settled.status is Status.RETRYING and not self.state.draining:
                 if settled.run_after is None:
-                    self._dispatcher.expect(attempt.snapshot.name, attempt.snapshot.queue)
+                    self.due.expect(attempt.snapshot.name, attempt.snapshot.queue)
                 else:
-                    self._dispatcher.due_in(outcome.delay or 0)
+                    self.due.due_in(outcome.delay or 0)
 
     def _release(self, queue: str, in_thread: bool) -> None:
         self.slots.release(queue, in_thread)
-        self._dispatcher.slot_freed()
+        self.due.slot_freed()
 
     def cancel(self, execution_id: UUID) -> None:
         """Asks an attempt that runs here to end; the cancel is on its row already."""
@@ -664,10 +738,9 @@ class Runtime:
             attempt.snapshot = msgspec.structs.replace(attempt.snapshot, cancel_requested=True)
             attempt.interrupt(Interruption.CANCEL)
 
-    def _cancel_told(self, execution_id: UUID) -> None:
-        """Another process says that it has asked for a cancel; the row tells whether it has."""
-        if execution_id in self.attempts:
-            self._sweeper.look_for_cancels()
+    def _cancel_announced(self, execution_id: UUID) -> None:
+        if self._cancels is not None:
+            self._cancels.announced(execution_id)
 
     # --- the lease -------------------------------------------------------------------------------
 
@@ -681,31 +754,26 @@ class Runtime:
         return Counter(it.owner_id or "" for it in held if it.queue == queue)
 
     def is_writing(self, seconds: float) -> bool:
-        return all((state.failing_for or 0) < seconds for state in self.ledger.writers())
+        writers = self.ledger.writers()
+        states = () if writers is None else writers.states()
+        return all((state.failing_for or 0) < seconds for state in states)
 
     def leased(self, runtime_id: UUID) -> None:
-        self.id = runtime_id
-        self.holding = True
-        self.slots.expect_all()
-        self._dispatcher.wake()
-        if self.inbox is not None:
-            self.inbox.notice()
+        self.state.leased(runtime_id)
+        self.due.look_everywhere()
+        if self.deliveries is not None:
+            self.deliveries.notice()
 
     def fenced(self, runtime_id: UUID) -> None:
-        if runtime_id != self.id:
-            return
-        self.holding = False
-        self.fences += 1
-        self._interrupt_all(Interruption.HAND_BACK)
+        if self.state.fenced(runtime_id):
+            self._interrupt_all(Interruption.HAND_BACK)
 
     def orphans(self, holders: frozenset[UUID]) -> None:
-        for holder in holders:
-            if holder != self.id and holder not in self._recovering and not self.draining:
-                task = self.loop.create_task(self._recover(holder), context=contextvars.Context())
-                self._recovering[holder] = task
+        assert self.recoverer is not None, "a ledger with leases has recoveries"
+        self.recoverer.recover(holders)
 
     def lease_ended(self) -> None:
-        self.holding = False
+        self.state.holding = False
         self._lease_ended.set()
 
     def check_lease(self) -> None:
@@ -713,58 +781,18 @@ class Runtime:
         if self._lease is not None:
             self._lease.give_up_if_over()
 
-    def disown(self, held: Held) -> None:
-        """Hands a running row back that is this runtime's and that it does not know."""
-        logger.error("Task %s is held here and unknown; it is handed back", held.id)
-        settings = self.settings
-        outcome = verdicts.lost(
-            held.id, held.token, rerun_on_crash=held.rerun_on_crash,
-            ttl=settings.result_ttl_seconds, callback=hold_of(settings),
-        )  # fmt: skip
+    def _settle_unknown(
+        self, outcome: Outcome, done: Callable[[Settled | BaseException | None], None]
+    ) -> None:
+        """Stores the outcome of an attempt that is unknown here; `_all_stored` waits for it."""
+
+        def settled(answer: Settled | BaseException | None) -> None:
+            self._unsettled -= 1
+            self._settled.set()
+            done(answer)
+
         self._unsettled += 1
-        self.ledger.settle(outcome, self._disowned)
-
-    def _disowned(self, settled: Settled | BaseException | None) -> None:
-        self._unsettled -= 1
-        self._settled.set()
-        self.slots.expect_all()
-        self._dispatcher.wake()
-
-    async def fail_unknown(self, name: str) -> None:
-        """Fails what waits under a name that nobody knows."""
-        ttl, hold = self.settings.result_ttl_seconds, hold_of(self.settings)
-        while failed := await self.ledger.fail_unknown(name, ttl, hold, RECOVERY_PAGE):
-            logger.error("%d tasks failed: no process knows the name %s", len(failed), name)
-            for snapshot in failed:
-                self.publish(snapshot)
-                self.callbacks.failed(snapshot, None)
-                self.observers.ended(snapshot, None, None)
-
-    async def _recover(self, holder: UUID) -> None:
-        """Frees what a dead runtime held, page by page."""
-        settings = self.settings
-        recovery = Recovery(
-            holder, settings.max_crashes, settings.result_ttl_seconds, hold_of(settings)
-        )
-        count = 0
-        try:
-            while freed := await self.ledger.recover(recovery, RECOVERY_PAGE):
-                count += len(freed)
-                for snapshot in freed:
-                    self.publish(snapshot)
-                    if snapshot.is_final:
-                        self.observers.ended(snapshot, None, None)
-                        if snapshot.status == Status.FAILED:
-                            self.callbacks.failed(snapshot, None)
-                    else:
-                        self._dispatcher.expect(snapshot.name, snapshot.queue)
-        except Exception as error:
-            logger.warning("The tasks of %s could not be recovered yet: %s", holder, error)
-        finally:
-            self._recovering.pop(holder, None)
-        if count:
-            self.recovered += count
-            logger.warning("%d tasks of %s, which is gone, were recovered", count, holder)
+        self.ledger.settle(outcome, settled)
 
     def _name_of(self, task: asyncio.Task[Any]) -> str:
         """What a task of the loop does, for the watchdog. In its thread."""
@@ -775,15 +803,8 @@ class Runtime:
 
     # --- what others see -------------------------------------------------------------------------
 
-    def publish(self, snapshot: TaskSnapshot) -> None:
-        if self.settings.emit_subscriptions:
-            try:
-                self.bus.publish(snapshot)
-            except Exception:  # watchers re-read the row; the task must go on
-                logger.exception("An event of task %s could not be published", snapshot.id)
-
     def _progressed(self, attempt: Attempt) -> None:
-        self.publish(attempt.snapshot)
+        self.announcer.progressed(attempt.snapshot)
         self._unsaved[attempt.snapshot.id] = attempt
         if self._save_timer is None:
             self._save_timer = self.loop.call_later(SAVE_INTERVAL, self._save_progress)
@@ -807,7 +828,7 @@ class Runtime:
     @property
     def failing_schedules(self) -> list[str]:
         """The tasks that their schedules could not start when last they tried."""
-        return self._cron.failing
+        return self._scheduler.failing
 
     @property
     def blocked(self) -> int:
@@ -821,9 +842,9 @@ class Runtime:
             "leaked": self.slots.leaked,
             "unsettled": self._unsettled,
             "blocked": self.blocked,
-            "fences": self.fences,
+            "fences": self.state.fences,
             "recovered": self.recovered,
-            **({} if self.inbox is None else {"refused": self.inbox.dropped}),
+            **({} if self.deliveries is None else {"refused": self.deliveries.dropped}),
             **self.bus.statistics(),
         }
 

@@ -16,7 +16,8 @@ from typing import Any, Final
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.hosting import process as host
-from rail_async_tasks.hosting.exit import chain_signals
+from rail_async_tasks.hosting import server
+from rail_async_tasks.hosting.exit import chain_signals, exit_in_time
 from rail_async_tasks.safe_logging import get_logger
 
 logger = get_logger("rail_async_tasks.servers")
@@ -113,7 +114,7 @@ class ReactorHost:
 
     async def _start(self) -> None:
         try:
-            await host.startup()
+            await server.startup()
         except Exception:
             logger.exception("The task runtime could not start.")
             asyncio.get_running_loop().call_soon(sys.exit, START_FAILED)
@@ -131,7 +132,7 @@ class ReactorHost:
         """Drains, then lets the reactor stop; a second Ctrl-C stops it without waiting."""
         if not self._told_to_stop:
             self._told_to_stop = True
-            host.exit_in_time()
+            exit_in_time()
             self._reactor.callFromThread(self._drain_first, go_on)
         elif again:
             go_on()
@@ -162,8 +163,8 @@ class ReactorHost:
             loop = asyncio.get_running_loop()
             deadline = loop.time() + get_settings().drain_seconds
             self._stop_listening()
-            await asyncio.gather(host.drain(), self._end_connections(deadline))
-            await host.shutdown()
+            await asyncio.gather(server.drain(), self._end_connections(deadline))
+            await server.shutdown()
         except Exception:
             logger.exception("The task runtime did not shut down cleanly.")
 

@@ -18,6 +18,7 @@ from django.core.signals import request_started
 
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.hosting import process as host
+from rail_async_tasks.hosting import server
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.servers import watch
 
@@ -55,20 +56,20 @@ def _start_in_thread() -> None:
 
 async def arrived() -> None:
     """A request has reached us. Starts the runtime, unless the server has."""
-    if host.is_served() or _under_test():
+    if server.is_served() or _under_test():
         return
     try:
         settings = get_settings()
         if not settings.enabled or settings.backend == "sync":
             return
-        await host.startup(announced=False)
+        await server.startup(announced=False)
     except Exception:
         logger.exception("The task runtime could not start. The next request tries again.")
         expect()
         return
     watch()
     if not _joins_reactor():
-        host.drain_on_signal()
+        server.drain_on_signal()
     logger.warning(
         "The server has sent no ASGI lifespan, so the task runtime starts with this first request;"
         " until now no task was run here, also none that another process has left. Make"

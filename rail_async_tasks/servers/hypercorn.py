@@ -14,7 +14,8 @@ import sys
 import threading
 from typing import Any
 
-from rail_async_tasks.hosting import process as host
+from rail_async_tasks.hosting import server
+from rail_async_tasks.hosting.exit import exit_in_time
 from rail_async_tasks.servers import ending
 
 
@@ -45,14 +46,14 @@ def _drain_before_it_ends(context: Any) -> None:
     end, terminate = context.terminated.set, context.terminate.set
 
     async def drain_first() -> None:
-        if host.lives_here():
+        if server.lives_here():
             if _in_worker_process():
-                host.exit_in_time()
-            if host.is_announced():
-                host.begin_drain()  # lifespan's shutdown waits for it
-                await host.end_streams()
+                exit_in_time()
+            if server.is_announced():
+                server.begin_drain()  # lifespan's shutdown waits for it
+                await server.end_streams()
             else:
-                await host.drain()
+                await server.drain()
         await end()
 
     context.terminated.set = drain_first

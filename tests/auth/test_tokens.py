@@ -17,9 +17,9 @@ from rail_async_tasks.auth.caller import authenticate, authenticate_sync
 from rail_async_tasks.auth.users import load_user
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import ConfigurationError
-from tests.auth.tokens import EC, ED, HS, OTHER_SECRET, RS, RSA, SECRET, claims, good, pem
-from tests.graphql.conftest import Api, Configure
-from tests.graphql.test_websocket import connected
+from tests.support.api import Api, Configure
+from tests.support.sockets import connected
+from tests.support.tokens import EC, ED, HS, OTHER_SECRET, RS, RSA, SECRET, claims, good, pem
 
 ONE_DATABASE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 WHOAMI = {"query": "mutation { whoami { task { result ownerId } } }"}

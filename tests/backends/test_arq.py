@@ -36,19 +36,21 @@ from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.queue_limits import QueueLimits
-from rail_async_tasks.runtime.claims import broker_dispatcher as sender
 from rail_async_tasks.workers.arq import worker
-from tests.acceptance.server import ROOT
-from tests.conftest import unavailable
-from tests.integration.conftest import (  # noqa: F401 (fixtures)
+from tests.services.redis import RedisServer, find_redis, running_redis
+from tests.support.needs import unavailable
+from tests.support.runtimes import (
     Configure,
     configure,
     declarations_are_the_tests_own,
     ends_cleanly,
     store,
 )
-from tests.integration.waiting import final, until
-from tests.services.redis import RedisServer, find_redis, running_redis
+from tests.support.server import ROOT
+from tests.support.timings import Timings
+from tests.support.waiting import final, until
+
+__all__ = ["configure", "declarations_are_the_tests_own", "ends_cleanly", "store"]
 
 on_sqlite = pytest.mark.parametrize("store", ["sqlite"], indirect=True)
 pytestmark = [on_sqlite, pytest.mark.usefixtures("ends_cleanly"), pytest.mark.long]
@@ -66,7 +68,7 @@ def server() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def arq(configure: Configure, server: RedisServer) -> Iterator[Callable[..., None]]:  # noqa: F811
+def arq(configure: Configure, server: RedisServer) -> Iterator[Callable[..., None]]:
     """Settings of a project that uses it, on an empty Redis; call it for others."""
     server.ask("FLUSHALL")
 
@@ -449,11 +451,11 @@ async def test_what_is_forged_neither_runs_nor_is_unpickled(
 
 
 async def test_what_redis_has_lost_is_sent_again(
-    arq: Any, redis: ArqRedis, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    arq: Any, redis: ArqRedis, timings: Timings, caplog: pytest.LogCaptureFixture
 ) -> None:
     """FLUSHALL loses nothing: what ran ends once, and what waited runs, some seconds later."""
-    monkeypatch.setattr(sender, "ASK_AFTER", 0.5)
-    monkeypatch.setattr(sender, "ASK_EVERY", 0.5)
+    timings.set("inventory", ask_after=0.5)
+    timings.set("inventory", ask_every=0.5)
     gated = Gated()
     handles = [await gated.task.aenqueue(mark=str(number)) for number in range(30)]
     async with working(concurrency=5):
@@ -603,7 +605,7 @@ async def test_a_url_that_cannot_be_read_is_not_quoted(arq: Any) -> None:
     ],
 )
 async def test_what_the_command_refuses(
-    arq: Callable[..., None], configure: Configure, settings: Any, arguments: Any, told: str  # noqa: F811
+    arq: Callable[..., None], configure: Configure, settings: Any, arguments: Any, told: str
 ) -> None:  # fmt: skip
     """With a word on what to do."""
     if "backend" in settings:

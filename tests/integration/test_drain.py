@@ -10,9 +10,10 @@ import pytest
 
 from rail_async_tasks import task
 from rail_async_tasks.hosting import process as host
+from rail_async_tasks.hosting import server
 from rail_async_tasks.runtime import runtime
-from tests.integration.conftest import Configure, in_memory
-from tests.integration.waiting import until, until_status
+from tests.support.runtimes import Configure, in_memory
+from tests.support.waiting import until, until_status
 
 pytestmark = [in_memory, pytest.mark.usefixtures("ends_cleanly")]
 
@@ -21,7 +22,7 @@ pytestmark = [in_memory, pytest.mark.usefixtures("ends_cleanly")]
 def back_again() -> Iterator[None]:
     """Later tests do not find a process that is going away."""
     yield
-    host._going_away = False
+    server.reset()
 
 
 async def test_a_stop_waits_for_the_drain_that_has_begun(
@@ -38,9 +39,9 @@ async def test_a_stop_waits_for_the_drain_that_has_begun(
 
     handle = await short.aenqueue()
     await until_status(handle, "running")
-    host.begin_drain()
-    await until(host.is_going_away)
-    await host.shutdown()
+    server.begin_drain()
+    await until(server.is_going_away)
+    await server.shutdown()
     assert (await handle.arefresh()).status == "completed"
 
 

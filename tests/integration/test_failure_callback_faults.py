@@ -25,14 +25,15 @@ from rail_async_tasks.definition import registry
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.orm import OrmLedger
+from rail_async_tasks.ledger.orm.callbacks import OrmCallbacks
+from rail_async_tasks.ledger.orm.ledger import OrmLedger
 from rail_async_tasks.models import TaskExecution, TaskRuntime
 from rail_async_tasks.runtime import failures
 from rail_async_tasks.runtime.runtime import Runtime
-from rail_async_tasks.runtime.upkeep import reconciler as sweeper
-from tests.integration.conftest import Configure, on_databases
 from tests.integration.test_failure_callback import failing, no_mark_is_left, open_marks
-from tests.integration.waiting import final, until
+from tests.support.runtimes import Configure, on_databases
+from tests.support.timings import Timings
+from tests.support.waiting import final, until
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -252,12 +253,12 @@ async def test_it_may_use_the_orm_and_start_tasks(
 
 @on_databases
 async def test_what_there_is_no_room_for_stays_marked(
-    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
+    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch, timings: Timings
 ) -> None:
     """And is made when it is overdue, by whoever has room; each once."""
     monkeypatch.setattr(failures, "MOST_WAITING", 3)
     monkeypatch.setattr(failures, "PAGE", 2)
-    monkeypatch.setattr(sweeper, "INTERVAL", 0.02)
+    timings.set("reconciler", interval=0.02)
     call_back(configure, awaits)
     fall = failing(max_retries=0)
     handles = [await fall.aenqueue(n=n) for n in range(12)]
@@ -295,18 +296,18 @@ async def test_marks_are_cleared_and_kept_in_batches(
     monkeypatch.setattr(failures, "HOLD", 0.3)
     cleared: list[int] = []
     kept: list[int] = []
-    made, keep = OrmLedger.callbacks_made, OrmLedger.keep_callbacks
+    made, keep = OrmCallbacks.made, OrmCallbacks.keep
 
-    async def callbacks_made(ledger: OrmLedger, ids: Collection[UUID]) -> set[UUID]:
+    async def callbacks_made(ledger: OrmCallbacks, ids: Collection[UUID]) -> set[UUID]:
         cleared.append(len(ids))
         return await made(ledger, ids)
 
-    async def keep_callbacks(ledger: OrmLedger, ids: Collection[UUID], hold: float) -> None:
+    async def keep_callbacks(ledger: OrmCallbacks, ids: Collection[UUID], hold: float) -> None:
         kept.append(len(ids))
         await keep(ledger, ids, hold)
 
-    monkeypatch.setattr(OrmLedger, "callbacks_made", callbacks_made)
-    monkeypatch.setattr(OrmLedger, "keep_callbacks", keep_callbacks)
+    monkeypatch.setattr(OrmCallbacks, "made", callbacks_made)
+    monkeypatch.setattr(OrmCallbacks, "keep", keep_callbacks)
     call_back(configure, awaits)
     fall = failing(max_retries=0)
     for handle in [await fall.aenqueue(n=n) for n in range(100)]:
@@ -327,12 +328,13 @@ async def test_what_the_end_of_the_process_cuts_short_is_made_by_another(
     store: str,
     configure: Configure,
     monkeypatch: pytest.MonkeyPatch,
+    timings: Timings,
     caplog: pytest.LogCaptureFixture,
     function: Any,
 ) -> None:
     """Those in the middle and those that had not begun: they stay marked, and nothing waits."""
     monkeypatch.setattr(failures, "AT_ONCE", 2)
-    monkeypatch.setattr(sweeper, "INTERVAL", 0.02)
+    timings.set("reconciler", interval=0.02)
     call_back(configure, function)
     fall = failing(max_retries=0)
     handles = [await fall.aenqueue(n=n) for n in range(5)]
@@ -360,21 +362,21 @@ def refused_while_ending(**keywords: Any) -> None:
 
 @on_databases
 async def test_one_that_raises_while_the_process_ends_is_tried_by_another(
-    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch, stack: AsyncExitStack
+    store: str, configure: Configure, timings: Timings, stack: AsyncExitStack
 ) -> None:
     """It may have raised for want of what the end has taken away, such as a runtime to enqueue."""
-    monkeypatch.setattr(sweeper, "INTERVAL", 0.02)
+    timings.set("reconciler", interval=0.02)
     call_back(configure, refused_while_ending)
     handle = await failing(max_retries=0).aenqueue()
     await final(handle)
     await until(lambda: calls)
     runtime = host.current()
     assert runtime is not None
-    runtime.draining = True
+    runtime.state.draining = True
     gate.set()
     await asyncio.wait_for(runtime.callbacks.ended(5), 10)
     assert await open_marks() == 1
-    runtime.draining = False
+    runtime.state.draining = False
     await make_overdue()
     await other_process(stack)
     await no_mark_is_left()
@@ -410,10 +412,10 @@ async def test_two_processes_share_what_is_overdue(
 
 @on_databases
 async def test_a_lost_worker_an_unknown_name_and_wrong_arguments(
-    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
+    store: str, configure: Configure, timings: Timings
 ) -> None:
     """Failures without a body's exception: called once each, with an empty traceback."""
-    monkeypatch.setattr(sweeper, "INTERVAL", 0.02)
+    timings.set("reconciler", interval=0.02)
     call_back(configure, note, lease_seconds=1.0, max_crashes=0)
 
     @task(name="callback.typed", max_retries=0)
@@ -433,7 +435,7 @@ async def test_a_lost_worker_an_unknown_name_and_wrong_arguments(
     )
     runtime = host.current()
     assert runtime is not None
-    await runtime.fail_unknown("callback.renamed")
+    await runtime.recoverer.fail_unknown("callback.renamed")
     await until(lambda: len(calls) == 3)
     await no_mark_is_left()
     told = {it["taskId"]: it for it in calls}

@@ -15,7 +15,7 @@ from django.db import connection
 from rail_async_tasks import Task, errors, service, task
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.hosting import process as host
-from tests.integration.conftest import Configure, on_databases
+from tests.support.runtimes import Configure, on_databases
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 

@@ -18,10 +18,12 @@ from hypercorn.asyncio.worker_context import WorkerContext
 from rail_async_tasks import TaskHandle, asgi, servers, service, task
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.hosting import process as host
+from rail_async_tasks.hosting import server as hosted_server
+from rail_async_tasks.hosting.exit import exit_is_timed
 from rail_async_tasks.servers import ending
-from tests.integration.conftest import Configure, in_memory
-from tests.integration.waiting import PATIENCE, until, until_status
 from tests.services.process import free_port
+from tests.support.runtimes import Configure, in_memory
+from tests.support.waiting import PATIENCE, until, until_status
 
 pytestmark = [in_memory, pytest.mark.usefixtures("ends_cleanly")]
 
@@ -31,8 +33,8 @@ def back_again() -> Iterator[None]:
     """Later tests do not find a process that is going away."""
     servers.watch()  # as at the start of a project: here, these servers were imported after it
     yield
-    host._going_away, host._announced, host._server_loop = False, True, None
-    assert host._exit_timer is None  # a server has ended, this process goes on
+    hosted_server.reset()
+    assert not exit_is_timed()  # a server has ended, this process goes on
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -73,7 +75,7 @@ class Served:
 
     async def get_until_it_ends(self) -> None:
         with suppress(OSError):
-            while not host.is_going_away():
+            while not hosted_server.is_going_away():
                 await (await self.get("/short")).read()
                 self.close_last()
 
@@ -218,7 +220,7 @@ async def test_a_server_beside_is_no_concern_of_ours(configure: Configure) -> No
     async with uvicorn_server(lifespan="off") as served:
         await served.end()
         await served.ended
-    assert not host.is_going_away()
+    assert not hosted_server.is_going_away()
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,11 @@ from django.test import AsyncClient, Client
 
 from rail_async_tasks import health, task
 from rail_async_tasks.hosting import process as host
+from rail_async_tasks.hosting import server
 from rail_async_tasks.ledger.session import WriterSession
 from rail_async_tasks.ledger.writer import HIGH_WATER
-from tests.integration.conftest import Configure, in_memory, on_databases
-from tests.integration.waiting import until, until_status
+from tests.support.runtimes import Configure, in_memory, on_databases
+from tests.support.waiting import until, until_status
 
 LIVE, READY = "/tasks/health/live", "/tasks/health/ready"
 ALL_WELL = {"runtime": "ok", "database": "ok", "bus": "ok", "writer": "ok"}
@@ -208,11 +209,13 @@ async def test_a_writer_without_a_database_says_so(
     with monkeypatch.context() as patch:
         patch.setattr(WriterSession, "execute", refuse)
         creating = asyncio.ensure_future(hang.using(delay=3600).aenqueue())
-        await until(lambda: any(it.failing_for is not None for it in runtime.ledger.writers()))
+        await until(
+            lambda: any(it.failing_for is not None for it in runtime.ledger.writers().states())
+        )
         assert answer(await web.get(READY)) == {"writer": "failing"}
         assert (await web.get(LIVE)).status_code == 200
     await creating
-    await until(lambda: all(it.failing_for is None for it in runtime.ledger.writers()))
+    await until(lambda: all(it.failing_for is None for it in runtime.ledger.writers().states()))
     assert (await web.get(READY)).status_code == 200
 
 
@@ -234,8 +237,8 @@ async def test_a_draining_process_takes_nothing_more(
     configure(drain_seconds=20)
     handle = await hang.aenqueue()
     await until_status(handle, "running")
-    host.begin_drain()  # what SIGTERM does
-    await until(host.is_going_away)
+    server.begin_drain()  # what SIGTERM does
+    await until(server.is_going_away)
     assert handle.id in host.current().attempts  # type: ignore[union-attr]
     assert answer(await web.get(READY)) == {"runtime": "draining"}
     assert (await web.get(LIVE)).json() == {"status": "ok"}
@@ -243,15 +246,15 @@ async def test_a_draining_process_takes_nothing_more(
     await host.astop()
     assert answer(await web.get(READY)) == {"runtime": "draining"}
     assert (await web.get(LIVE)).status_code == 200
-    host._going_away = False
+    server.reset()
 
 
 @in_memory
 async def test_a_runtime_that_broke_needs_a_restart(configure: Configure, web: AsyncClient) -> None:
     """Its host task has ended by itself: neither live nor ready."""
     runtime = await host.aruntime()
-    assert runtime._host is not None
-    runtime._host.cancel()
+    assert runtime.state.host is not None
+    runtime.state.host.cancel()
     await until(lambda: not runtime.alive)
     assert answer(await web.get(LIVE)) == {"runtime": "ended"}
     assert answer(await web.get(READY)) == {"runtime": "ended"}

@@ -17,11 +17,12 @@ from rail_async_tasks import TasksDisabled, service, task
 from rail_async_tasks.access import SYSTEM, Viewer
 from rail_async_tasks.checks import TAG
 from rail_async_tasks.hosting import process as host
-from rail_async_tasks.ledger.memory import MemoryLedger
+from rail_async_tasks.hosting import server
+from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.snapshot import TaskSnapshot
-from tests.integration.conftest import Configure, in_memory, on_databases
-from tests.integration.waiting import PATIENCE, final
+from tests.support.runtimes import Configure, in_memory, on_databases
+from tests.support.waiting import PATIENCE, final
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -166,7 +167,7 @@ async def test_disabled_nothing_is_stored_and_nothing_runs(
     await host.astop()
     ledger = host.ledger()
     configure(enabled=False, backend=backend)
-    await host.startup()
+    await server.startup()
     try:
         with pytest.raises(TasksDisabled):
             await one.aenqueue()
@@ -183,8 +184,8 @@ async def test_disabled_nothing_is_stored_and_nothing_runs(
         await asyncio.sleep(0.3)  # its time has come
         assert host.hosted() is None
     finally:
-        await host.shutdown()
-        host._going_away = False
+        await server.shutdown()
+        server.reset()
     snapshot = await sync_to_async(ledger.get)(waiting.id)
     assert snapshot is not None
     assert snapshot.status == "pending"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.records import Claimed, Wanted
+from rail_async_tasks.ledger.records import Claimed, DeliveryClaim
 from rail_async_tasks.runtime.attempts.lanes import keep_thread_while_waiting
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.snapshot import TaskSnapshot
@@ -121,7 +121,7 @@ class Waits:
         definition = runtime.registry.get(awaited.name)
         if awaited.id in runtime.attempts or definition is None:
             return
-        if runtime.inbox is not None:
+        if runtime.deliveries is not None:
             if seconds >= REPORT_AFTER:
                 await self._report_unbegun(wait)
             return
@@ -149,7 +149,7 @@ class Waits:
                 return None
             return ledger.claim_here(execution_id, runtime.id, new_id())
         brought = await dispatches.claim(
-            Wanted(
+            DeliveryClaim(
                 ids=[execution_id],
                 names=runtime.registry.names(),
                 runtime_id=runtime.id,

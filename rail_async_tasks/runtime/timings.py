@@ -1,0 +1,23 @@
+"""The timings of a runtime's services, as one value."""
+
+from __future__ import annotations
+
+import msgspec
+
+from rail_async_tasks.runtime.claims.broker_dispatcher import BrokerTimings
+from rail_async_tasks.runtime.claims.inventory import InventoryTimings
+from rail_async_tasks.runtime.claims.local_dispatcher import LocalTimings
+from rail_async_tasks.runtime.upkeep.cleanup import CleanupTimings
+from rail_async_tasks.runtime.upkeep.reconciler import ReconcilerTimings
+from rail_async_tasks.runtime.upkeep.scheduler import SchedulerTimings
+
+
+class RuntimeTimings(msgspec.Struct, frozen=True, kw_only=True):
+    """See each service for the meaning and the unit of its timings."""
+
+    local: LocalTimings = LocalTimings()
+    broker: BrokerTimings = BrokerTimings()
+    inventory: InventoryTimings = InventoryTimings()
+    reconciler: ReconcilerTimings = ReconcilerTimings()
+    cleanup: CleanupTimings = CleanupTimings()
+    scheduler: SchedulerTimings = SchedulerTimings()

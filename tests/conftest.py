@@ -38,6 +38,7 @@ from tests.support.databases import (
     migrated_copy,
 )
 from tests.support.needs import unavailable
+from tests.support.timings import Timings
 
 # Folders whose tests start processes and wait for them. They go first: one that a test process took
 # last would run alone at the end.
@@ -108,6 +109,14 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     asked = "loop_kind" in request.fixturenames
     kind = request.getfixturevalue("loop_kind") if asked else "asyncio"
     return "asyncio", {"use_uvloop": kind == "uvloop"}
+
+
+@pytest.fixture
+def timings() -> Iterator[Timings]:
+    """Sets timings of the runtimes that the test starts."""
+    timings = Timings()
+    yield timings
+    timings.reset()
 
 
 @pytest.fixture

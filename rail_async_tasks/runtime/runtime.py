@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -94,7 +94,7 @@ class Runtime:
 
     _abandons_locked = False  # the process ends, and waits for no lock any more
 
-    def __init__(  # noqa: PLR0915
+    def __init__(
         self,
         settings: TaskSettings,
         registry: Registry,
@@ -145,29 +145,16 @@ class Runtime:
             self._dispatcher = BrokerDispatcher(
                 ledger=ledger, dispatches=dispatches, broker=broker, slots=self.slots,
                 state=self.state, due=sends_due, max_concurrency=settings.max_concurrency,
-                timings=timings.broker,
+                timings=timings.broker, inventory_timings=timings.inventory,
             )  # fmt: skip
             self.deliveries = Deliveries(
                 dispatches=dispatches, state=self.state, names=registry.names,
                 start=self.start_claimed, suspects_running=lambda: self._suspects > 0,
                 max_crashes=settings.max_crashes,
             )  # fmt: skip
-        # What other processes change or leave behind; None where rows are in this one's memory.
-        recoveries = ledger.recoveries()
-        self.recoverer: Recoverer | None = None
-        self._cancels: CancelReader | None = None
-        if recoveries is not None:
-            self.recoverer = Recoverer(
-                recoveries=recoveries, state=self.state, due=self.due, announcer=self.announcer,
-                settle=self._settle_unknown, max_crashes=settings.max_crashes,
-                ttl=settings.result_ttl_seconds, callback=hold_of(settings),
-            )  # fmt: skip
-            self._cancels = CancelReader(
-                recoveries=recoveries, state=self.state, running=self.attempts.keys(),
-                cancel=self.cancel, pause=timings.reconciler.cancel_pause,
-            )  # fmt: skip
+        self._share_rows(timings.reconciler)
         self._reconciler = Reconciler(
-            steps=self._steps(timings.reconciler),
+            steps=[*self._recovery_steps(timings.reconciler), *self._steps(timings.reconciler)],
             every_round=(self.check_lease, self.give_up_waiting),
             interval=timings.reconciler.interval,
         )
@@ -199,40 +186,59 @@ class Runtime:
         self._lease_ended = asyncio.Event()
         self._suspects = 0  # attempts of what was lost with other processes
 
-    def _steps(self, timings: ReconcilerTimings) -> tuple[Step, ...]:
-        """Returns the steps of the reconciler, in the order in which a round takes them."""
-        ledger, running = self.ledger, self.attempts.keys()
-        settings = self.settings
+    def _share_rows(self, timings: ReconcilerTimings) -> None:
+        """Builds the services for rows that several processes share."""
+        # None where rows are in this process's memory.
+        self.recoverer: Recoverer | None = None
+        self._cancels: CancelReader | None = None
+        recoveries, settings = self.ledger.recoveries(), self.settings
+        if recoveries is not None:
+            self.recoverer = Recoverer(
+                recoveries=recoveries, state=self.state, due=self.due, announcer=self.announcer,
+                settle=self._settle_unknown, max_crashes=settings.max_crashes,
+                ttl=settings.result_ttl_seconds, callback=hold_of(settings),
+            )  # fmt: skip
+            self._cancels = CancelReader(
+                recoveries=recoveries, state=self.state, running=self.attempts.keys(),
+                cancel=self.cancel, pause=timings.cancel_pause,
+            )  # fmt: skip
+
+    def _recovery_steps(self, timings: ReconcilerTimings) -> Iterator[Step]:
+        """Yields the reconciler's steps for rows that several processes share."""
+        recoveries, recoverer = self.ledger.recoveries(), self.recoverer
+        if recoveries is None or recoverer is None or self._cancels is None:
+            return
+        rows = UnknownRows(
+            recoveries=recoveries, state=self.state, running=self.attempts.keys(),
+            disown=recoverer.disown,
+        )  # fmt: skip
+        names = UnknownNames(
+            recoveries=recoveries, known=self.registry.names, fail=recoverer.fail_unknown,
+            seconds=self.settings.unknown_task_seconds,
+        )  # fmt: skip
+        yield self._cancels.step
+        yield Step("running tasks", rows.read, every=timings.held_every)
+        yield Step("unknown names", names.read, every=timings.names_every)
+
+    def _steps(self, timings: ReconcilerTimings) -> Iterator[Step]:
+        """Yields the reconciler's steps for every kind of ledger."""
+        ledger = self.ledger
         watched = WatchedReader(
-            ledger=ledger, bus=self.bus, running=running, emits=self.announcer.emits,
+            reads=ledger, bus=self.bus, running=self.attempts.keys(), emits=self.announcer.emits,
             overlap=timings.overlap,
         )  # fmt: skip
-        foreign: tuple[Step, ...] = ()
-        recoveries = ledger.recoveries()
-        if recoveries is not None and self.recoverer is not None and self._cancels is not None:
-            rows = UnknownRows(
-                recoveries=recoveries, state=self.state, running=running,
-                disown=self.recoverer.disown,
-            )  # fmt: skip
-            names = UnknownNames(
-                recoveries=recoveries, known=self.registry.names,
-                fail=self.recoverer.fail_unknown, seconds=settings.unknown_task_seconds,
-            )  # fmt: skip
-            foreign = (
-                self._cancels.step,
-                Step("running tasks", rows.read, every=timings.held_every),
-                Step("unknown names", names.read, every=timings.names_every),
-            )
-        queues = QueueReader(ledger=ledger, know=self.slots.know)
-        times = TimeCorrector(ledger=ledger, ttl=settings.result_ttl_seconds, hold=INLINE_HOLD)
-        return (
-            *foreign,
-            Step("watched tasks", watched.read_tasks, every=timings.watched_every),
-            Step("tasks of watched owners", watched.read_owners, every=timings.watched_every),
-            Step("queues", queues.read, every=timings.queues_every),
-            Step("failure callbacks", self.callbacks.find_overdue, every=timings.names_every),
-            Step("wrong times", times.correct, every=timings.times_every),
-        )
+        queues = QueueReader(reads=ledger, know=self.slots.know)
+        ttl = self.settings.result_ttl_seconds
+        times = TimeCorrector(ledger_clock=ledger, ttl=ttl, hold=INLINE_HOLD)
+        yield Step("watched tasks", watched.read_tasks, every=timings.watched_every)
+        yield Step("tasks of watched owners", watched.read_owners, every=timings.watched_every)
+        yield Step("queues", queues.read, every=timings.queues_every)
+        yield Step("failure callbacks", self.callbacks.find_overdue, every=timings.names_every)
+        yield Step("wrong times", times.correct, every=timings.times_every)
+
+    def _cancel_announced(self, execution_id: UUID) -> None:
+        if self._cancels is not None:
+            self._cancels.announced(execution_id)
 
     # --- the state, as others read it ------------------------------------------------------------
 
@@ -737,10 +743,6 @@ class Runtime:
         if attempt is not None:
             attempt.snapshot = msgspec.structs.replace(attempt.snapshot, cancel_requested=True)
             attempt.interrupt(Interruption.CANCEL)
-
-    def _cancel_announced(self, execution_id: UUID) -> None:
-        if self._cancels is not None:
-            self._cancels.announced(execution_id)
 
     # --- the lease -------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from rail_async_tasks.runtime.claims.broker_dispatcher import BrokerTimings
+from rail_async_tasks.runtime.claims.inventory import InventoryTimings
 from rail_async_tasks.runtime.claims.local_dispatcher import LocalTimings
 from rail_async_tasks.runtime.upkeep.cleanup import CleanupTimings
 from rail_async_tasks.runtime.upkeep.reconciler import ReconcilerTimings
@@ -16,6 +17,7 @@ class RuntimeTimings(msgspec.Struct, frozen=True, kw_only=True):
 
     local: LocalTimings = LocalTimings()
     broker: BrokerTimings = BrokerTimings()
+    inventory: InventoryTimings = InventoryTimings()
     reconciler: ReconcilerTimings = ReconcilerTimings()
     cleanup: CleanupTimings = CleanupTimings()
     scheduler: SchedulerTimings = SchedulerTimings()

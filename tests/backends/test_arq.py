@@ -36,7 +36,6 @@ from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.queue_limits import QueueLimits
-from rail_async_tasks.runtime.claims import broker_dispatcher as sender
 from rail_async_tasks.workers.arq import worker
 from tests.services.redis import RedisServer, find_redis, running_redis
 from tests.support.needs import unavailable
@@ -48,6 +47,7 @@ from tests.support.runtimes import (
     store,
 )
 from tests.support.server import ROOT
+from tests.support.timings import Timings
 from tests.support.waiting import final, until
 
 __all__ = ["configure", "declarations_are_the_tests_own", "ends_cleanly", "store"]
@@ -451,11 +451,11 @@ async def test_what_is_forged_neither_runs_nor_is_unpickled(
 
 
 async def test_what_redis_has_lost_is_sent_again(
-    arq: Any, redis: ArqRedis, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    arq: Any, redis: ArqRedis, timings: Timings, caplog: pytest.LogCaptureFixture
 ) -> None:
     """FLUSHALL loses nothing: what ran ends once, and what waited runs, some seconds later."""
-    monkeypatch.setattr(sender, "ASK_AFTER", 0.5)
-    monkeypatch.setattr(sender, "ASK_EVERY", 0.5)
+    timings.set("inventory", ask_after=0.5)
+    timings.set("inventory", ask_every=0.5)
     gated = Gated()
     handles = [await gated.task.aenqueue(mark=str(number)) for number in range(30)]
     async with working(concurrency=5):

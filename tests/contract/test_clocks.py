@@ -14,11 +14,10 @@ import pytest
 from django.db.models import F
 
 from rail_async_tasks.ids import first_id_at, new_id
-from rail_async_tasks.ledger.memory import MemoryLedger
+from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.ledger.options import LedgerOptions
 from rail_async_tasks.ledger.records import INLINE_HOLDER, Page
 from rail_async_tasks.models import TaskExecution, TaskRuntime, TaskSchedule
-from rail_async_tasks.runtime.upkeep import lease
 from rail_async_tasks.runtime.upkeep.lease import Lease
 from rail_async_tasks.states import Status
 from tests.contract.conftest import ON_SQL
@@ -36,7 +35,7 @@ on_sql = pytest.mark.parametrize("ledger_kind", ON_SQL, indirect=True)
 async def written_ahead(kit: Kit, execution_id: UUID, by: timedelta) -> None:
     """The row as it would be if the clock had been ahead when it was written."""
     if isinstance(kit.ledger, MemoryLedger):
-        row = kit.ledger._rows[execution_id]
+        row = kit.ledger.store.rows[execution_id]
         shifted = {it: at + by for it in TIMES if (at := getattr(row.snapshot, it)) is not None}
         row.snapshot = msgspec.structs.replace(row.snapshot, **shifted)
         return
@@ -91,7 +90,7 @@ async def test_a_time_of_day(kit: Kit, by: timedelta) -> None:
     row = await kit.waiting(run_after=at)
     await written_ahead(kit, row, by)
     if isinstance(kit.ledger, MemoryLedger):
-        rows = kit.ledger._rows
+        rows = kit.ledger.store.rows
         rows[row].snapshot = msgspec.structs.replace(rows[row].snapshot, run_after=at)
     else:
         await kit.here(lambda: TaskExecution.objects.filter(id=row).update(run_after=at))
@@ -235,18 +234,18 @@ class Holder:
 
 @on_sql
 async def test_a_clock_that_is_set_ahead_condemns_nobody(
-    kit: Kit, monkeypatch: pytest.MonkeyPatch
+    kit: Kit,
 ) -> None:
     """By it every lease has lapsed at once. Who is silent after that is found out as ever."""
     seconds, ours = 10.0, 1000.0
-    monkeypatch.setattr(lease, "boottime", lambda: ours)
     holders = Holder(), Holder()
 
     def made(holder: Holder) -> Lease:
         ledgers = kit.ledger.leases()
         assert ledgers is not None
         return Lease(
-            ledgers, holder, lambda call, *args: call(*args), lambda: 0.0, frozenset, seconds
+            leases=ledgers, holder=holder, call_loop=lambda call, *args: call(*args),
+            lag=lambda: 0.0, names=frozenset, seconds=seconds, clock=lambda: ours,
         )  # fmt: skip
 
     leases = [made(holder) for holder in holders]
@@ -256,7 +255,7 @@ async def test_a_clock_that_is_set_ahead_condemns_nobody(
         for _ in range(7):  # once around: after that each may judge
             ours += 2.0
             for it in which:
-                it._beat()
+                it.beat()
 
     def set_ahead(*ids: UUID) -> None:
         rows = TaskRuntime.objects.filter(id__in=ids)

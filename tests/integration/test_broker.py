@@ -15,15 +15,16 @@ from django.utils import timezone
 
 from rail_async_tasks import Retry, Task, backends, service, task
 from rail_async_tasks.access import SYSTEM
-from rail_async_tasks.backends.broker import BrokerBackend, adeliver
+from rail_async_tasks.backends.broker import BrokerBackend
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.records import Dispatch
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.runtime.attempts import waits
-from rail_async_tasks.runtime.claims import broker_dispatcher as sender
+from rail_async_tasks.workers.delivery import adeliver
 from tests.support.runtimes import Configure, on_databases
+from tests.support.timings import Timings
 from tests.support.waiting import final, until
 
 pytestmark = [on_databases, pytest.mark.usefixtures("ends_cleanly")]
@@ -194,10 +195,10 @@ async def test_cancels(store: str, broker: ListBroker) -> None:
 @pytest.mark.parametrize("how", ["down", "hangs"])
 async def test_a_broker_that_is_away(
     store: str, broker: ListBroker, how: str, caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+    timings: Timings,
 ) -> None:  # fmt: skip
     """A start is answered all the same, and sent when the broker is back; one WARNING says so."""
-    monkeypatch.setattr(sender, "PATIENCE", 0.2)
+    timings.set("broker", push_timeout=0.2)
     setattr(broker, how, True)
     caplog.set_level(logging.WARNING)
     add = adds()
@@ -234,6 +235,7 @@ async def test_a_broker_that_cannot_say_what_it_has(
     store: str,
     broker: ListBroker,
     monkeypatch: pytest.MonkeyPatch,
+    timings: Timings,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """It is asked again later, and is sent to all the same; one WARNING says so."""
@@ -245,8 +247,8 @@ async def test_a_broker_that_cannot_say_what_it_has(
 
     monkeypatch.setattr(ListBroker, "missing", missing, raising=False)
     broker.missing = missing  # type: ignore[attr-defined]
-    monkeypatch.setattr(sender, "ASK_EVERY", 0.0)
-    monkeypatch.setattr(sender, "ASK_AFTER", 0.0)
+    timings.set("inventory", ask_every=0.0)
+    timings.set("inventory", ask_after=0.0)
     broker.delivers = False
     add = adds()
     await add.aenqueue(a=1, b=1)

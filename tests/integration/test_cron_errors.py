@@ -19,13 +19,14 @@ from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.runtime.claims.local_dispatcher import ClaimsDue
 from rail_async_tasks.runtime.runtime import Runtime
-from rail_async_tasks.runtime.upkeep import reconciler as sweeper
-from rail_async_tasks.runtime.upkeep import scheduler as cron
+from rail_async_tasks.runtime.upkeep.cancels import CancelReader
 from rail_async_tasks.runtime.upkeep.cleanup import Cleaner
-from rail_async_tasks.runtime.upkeep.reconciler import Sweeper
-from rail_async_tasks.runtime.upkeep.scheduler import Cron
+from rail_async_tasks.runtime.upkeep.reconciler import Reconciler
+from rail_async_tasks.runtime.upkeep.scheduler import Scheduler
+from rail_async_tasks.runtime.upkeep.watched import WatchedReader
 from tests.integration.test_cron import EveryHalfSecond
 from tests.support.runtimes import Configure, in_memory, on_databases
+from tests.support.timings import Timings
 from tests.support.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
@@ -47,10 +48,10 @@ class Often(EveryHalfSecond):
 
 
 @pytest.fixture(autouse=True)
-async def quick(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+async def quick(monkeypatch: pytest.MonkeyPatch, timings: Timings) -> AsyncIterator[None]:
     """Schedules tick all the time, and nothing waits for long after a failure."""
-    monkeypatch.setattr(cron, "Schedule", Often)
-    monkeypatch.setattr(cron, "FAILURE_PAUSE", 0.02, raising=False)
+    timings.set("scheduler", ticks_of=Often)
+    timings.set("scheduler", failure_pause=0.02)
     monkeypatch.setattr(trouble, "LONGEST", 0.02)
     runs.clear()
     yield
@@ -156,21 +157,22 @@ async def test_any_error_of_a_schedule_is_its_own(
     ("part", "method"),
     [
         (ClaimsDue, "until_needed"),
-        (Sweeper, "run"),
-        (Sweeper, "find_told_cancels"),
+        (Reconciler, "run"),
+        (CancelReader, "run"),
         (Cleaner, "_pause"),
-        (Cron, "run"),
+        (Scheduler, "run"),
     ],
 )
 async def test_a_part_of_the_runtime_that_fails_is_started_again(
     configure: Configure,
     monkeypatch: pytest.MonkeyPatch,
+    timings: Timings,
     caplog: pytest.LogCaptureFixture,
     part: type,
     method: str,
 ) -> None:
     """With a traceback in the log; the runtime lives, and does what it did."""
-    monkeypatch.setattr(sweeper, "INTERVAL", 0.01)
+    timings.set("reconciler", interval=0.01)
     declare("cron.well")
     left = 2
     original = getattr(part, method)
@@ -191,12 +193,13 @@ async def test_a_part_of_the_runtime_that_fails_is_started_again(
 
 @on_databases
 async def test_a_look_that_fails_keeps_none_of_the_others(
-    configure: Configure, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    configure: Configure,
+    monkeypatch: pytest.MonkeyPatch,
+    timings: Timings,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """And is logged once, not every time."""
-    monkeypatch.setattr(sweeper, "INTERVAL", 0.01)
-    monkeypatch.setattr(sweeper, "QUEUES_EVERY", 1)
-    runtime = await host.aruntime()
+    timings.set("reconciler", interval=0.01, queues_every=1)
     asked = 0
 
     async def reread(*args: Any) -> None:
@@ -207,9 +210,11 @@ async def test_a_look_that_fails_keeps_none_of_the_others(
         asked += 1
         return []
 
-    monkeypatch.setattr(runtime._sweeper, "_reread_watched", reread)
-    monkeypatch.setattr(runtime.ledger, "queues", queues)
+    monkeypatch.setattr(WatchedReader, "read_tasks", reread)
+    monkeypatch.setattr(host.ledger(), "queues", queues)
+    await host.aruntime()
     await until(lambda: asked >= 20, PATIENCE)
-    told = [it for it in caplog.records if "A look at the ledger failed" in it.getMessage()]
+    failed = "Reading watched tasks from the database failed"
+    told = [it for it in caplog.records if failed in it.getMessage()]
     assert len(told) == 1
     assert "as it was told" in told[0].getMessage()

@@ -18,9 +18,9 @@ from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.runtime import failures
-from rail_async_tasks.runtime.upkeep import reconciler as sweeper
 from rail_async_tasks.runtime.upkeep.cleanup import Disposal
 from tests.support.runtimes import Configure, on_databases
+from tests.support.timings import Timings
 from tests.support.waiting import final, until
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
@@ -171,10 +171,10 @@ async def test_one_that_raises_is_told_and_not_repeated(
 
 @on_databases
 async def test_a_call_whose_process_died_is_made_by_another(
-    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
+    store: str, configure: Configure, timings: Timings
 ) -> None:
     """Once its time has passed; the row is not deleted before."""
-    monkeypatch.setattr(sweeper, "INTERVAL", 0.02)
+    timings.set("reconciler", interval=0.02)
     configure(max_retries=0)
     handle = await failing(max_retries=0).aenqueue()
     await final(handle)

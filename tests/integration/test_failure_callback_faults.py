@@ -25,14 +25,14 @@ from rail_async_tasks.definition import registry
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.callbacks import OrmCallbacks
-from rail_async_tasks.ledger.orm import OrmLedger
+from rail_async_tasks.ledger.orm.callbacks import OrmCallbacks
+from rail_async_tasks.ledger.orm.ledger import OrmLedger
 from rail_async_tasks.models import TaskExecution, TaskRuntime
 from rail_async_tasks.runtime import failures
 from rail_async_tasks.runtime.runtime import Runtime
-from rail_async_tasks.runtime.upkeep import reconciler as sweeper
 from tests.integration.test_failure_callback import failing, no_mark_is_left, open_marks
 from tests.support.runtimes import Configure, on_databases
+from tests.support.timings import Timings
 from tests.support.waiting import final, until
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
@@ -253,12 +253,12 @@ async def test_it_may_use_the_orm_and_start_tasks(
 
 @on_databases
 async def test_what_there_is_no_room_for_stays_marked(
-    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
+    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch, timings: Timings
 ) -> None:
     """And is made when it is overdue, by whoever has room; each once."""
     monkeypatch.setattr(failures, "MOST_WAITING", 3)
     monkeypatch.setattr(failures, "PAGE", 2)
-    monkeypatch.setattr(sweeper, "INTERVAL", 0.02)
+    timings.set("reconciler", interval=0.02)
     call_back(configure, awaits)
     fall = failing(max_retries=0)
     handles = [await fall.aenqueue(n=n) for n in range(12)]
@@ -328,12 +328,13 @@ async def test_what_the_end_of_the_process_cuts_short_is_made_by_another(
     store: str,
     configure: Configure,
     monkeypatch: pytest.MonkeyPatch,
+    timings: Timings,
     caplog: pytest.LogCaptureFixture,
     function: Any,
 ) -> None:
     """Those in the middle and those that had not begun: they stay marked, and nothing waits."""
     monkeypatch.setattr(failures, "AT_ONCE", 2)
-    monkeypatch.setattr(sweeper, "INTERVAL", 0.02)
+    timings.set("reconciler", interval=0.02)
     call_back(configure, function)
     fall = failing(max_retries=0)
     handles = [await fall.aenqueue(n=n) for n in range(5)]
@@ -361,10 +362,10 @@ def refused_while_ending(**keywords: Any) -> None:
 
 @on_databases
 async def test_one_that_raises_while_the_process_ends_is_tried_by_another(
-    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch, stack: AsyncExitStack
+    store: str, configure: Configure, timings: Timings, stack: AsyncExitStack
 ) -> None:
     """It may have raised for want of what the end has taken away, such as a runtime to enqueue."""
-    monkeypatch.setattr(sweeper, "INTERVAL", 0.02)
+    timings.set("reconciler", interval=0.02)
     call_back(configure, refused_while_ending)
     handle = await failing(max_retries=0).aenqueue()
     await final(handle)
@@ -411,10 +412,10 @@ async def test_two_processes_share_what_is_overdue(
 
 @on_databases
 async def test_a_lost_worker_an_unknown_name_and_wrong_arguments(
-    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
+    store: str, configure: Configure, timings: Timings
 ) -> None:
     """Failures without a body's exception: called once each, with an empty traceback."""
-    monkeypatch.setattr(sweeper, "INTERVAL", 0.02)
+    timings.set("reconciler", interval=0.02)
     call_back(configure, note, lease_seconds=1.0, max_crashes=0)
 
     @task(name="callback.typed", max_retries=0)

@@ -13,10 +13,10 @@ import pytest
 from rail_async_tasks import Task, service, task
 from rail_async_tasks.access import Viewer
 from rail_async_tasks.hosting import process as host
-from rail_async_tasks.runtime.upkeep import reconciler as sweeper
 from rail_async_tasks.snapshot import TaskSnapshot
 from tests.services.redis import RedisServer
 from tests.support.runtimes import Configure
+from tests.support.timings import Timings
 from tests.support.waiting import PATIENCE, final, until
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
@@ -35,10 +35,10 @@ def bus(request: pytest.FixtureRequest, configure: Configure) -> str:
 
 
 @pytest.fixture
-def looks(monkeypatch: pytest.MonkeyPatch) -> None:
+def looks(timings: Timings) -> None:
     """The sweeper looks all the time."""
-    monkeypatch.setattr(sweeper, "INTERVAL", 0.01)
-    monkeypatch.setattr(sweeper, "WATCHED_EVERY", 1)
+    timings.set("reconciler", interval=0.01)
+    timings.set("reconciler", watched_every=1)
 
 
 def declared() -> Task:

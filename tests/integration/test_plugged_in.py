@@ -384,7 +384,7 @@ async def test_a_thread_that_dies_ends_the_runtime_and_another_starts(
             with pytest.raises(BackendUnavailable):
                 await count.aenqueue()
     else:
-        dies_once(monkeypatch, Lease, "_beat", "rail-tasks-lease")
+        dies_once(monkeypatch, Lease, "beat", "rail-tasks-lease")
     await until(lambda: not runtime.alive)
     assert (await probes())[:2] == (503, 503)
     await asyncio.to_thread(safe_logging.flush, 10)

@@ -20,14 +20,14 @@ from rail_async_tasks.conf import get_settings
 from rail_async_tasks.definition import registry
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.leases import OrmLeases
-from rail_async_tasks.ledger.orm import OrmLedger
+from rail_async_tasks.ledger.orm.leases import OrmLeases
+from rail_async_tasks.ledger.orm.ledger import OrmLedger
 from rail_async_tasks.ledger.records import Outcome, Recovery
 from rail_async_tasks.models import TaskExecution, TaskRuntime
 from rail_async_tasks.runtime.runtime import Runtime
-from rail_async_tasks.runtime.upkeep import reconciler as sweeper
 from rail_async_tasks.states import Status
 from tests.support.runtimes import Configure, on_databases
+from tests.support.timings import Timings
 from tests.support.waiting import final, until
 
 pytestmark = [on_databases, pytest.mark.usefixtures("ends_cleanly")]
@@ -168,7 +168,7 @@ async def test_a_claim_that_outlasts_its_lease_starts_nothing(
     async def claim_late(plan: Any) -> Any:
         due = await claim(plan)
         if due.claimed and not runtime.fences:
-            runtime._lease._fence("the test says so")
+            runtime._lease.fence("the test says so")
             await until(lambda: not runtime.holding)
             runtime.loop.call_later(0.3, let_begin)
         return due
@@ -191,10 +191,10 @@ async def test_a_claim_that_outlasts_its_lease_starts_nothing(
 
 
 async def test_a_row_that_its_holder_does_not_know_is_handed_back(
-    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
+    store: str, configure: Configure, timings: Timings
 ) -> None:
     """At the second look; it is nobody's crash."""
-    monkeypatch.setattr(sweeper, "INTERVAL", 0.05)
+    timings.set("reconciler", interval=0.05)
     noop = declared()
     await final(await noop.aenqueue())
     runtime = host.current()
@@ -207,10 +207,10 @@ async def test_a_row_that_its_holder_does_not_know_is_handed_back(
 
 
 async def test_a_name_that_nobody_knows_fails_after_a_while(
-    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
+    store: str, configure: Configure, timings: Timings
 ) -> None:
     """Not while a live process knows it; its neighbours are not held up."""
-    monkeypatch.setattr(sweeper, "INTERVAL", 0.02)
+    timings.set("reconciler", interval=0.02)
     configure(unknown_task_seconds=0.5)
     noop = declared()
     known, unknown = [await noop.using(delay=3600).aenqueue() for _ in "ab"]
@@ -363,7 +363,7 @@ async def test_a_read_that_fails_holds_nothing_up(store: str, configure: Configu
         raise OperationalError("canceling statement due to statement timeout")
 
     assert isinstance(runtime.ledger, OrmLedger)
-    reads = [asyncio.ensure_future(runtime.ledger._look_once(too_long)) for _ in range(3)]
+    reads = [asyncio.ensure_future(runtime.ledger.writers().read(too_long)) for _ in range(3)]
     handles = [await noop.aenqueue() for _ in range(20)]
     async with asyncio.timeout(5):
         for read in reads:

@@ -45,11 +45,11 @@ from rail_async_tasks.bus.wire import MAX_BYTES, encode, news_of
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.runtime.upkeep import reconciler as sweeper
 from rail_async_tasks.snapshot import TaskSnapshot, owner_topic, task_topic
 from tests.services.proxy import Proxy, running_proxy
 from tests.services.redis import RedisServer, running_redis
 from tests.support.runtimes import Configure
+from tests.support.timings import Timings
 from tests.support.waiting import final, until
 
 pytestmark = [
@@ -276,11 +276,9 @@ async def test_nothing_of_the_content_leaves_the_database(
         }  # fmt: skip
 
 
-async def test_a_cancel_elsewhere_is_heeded_at_once(
-    far: RedisBus, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_cancel_elsewhere_is_heeded_at_once(far: RedisBus, timings: Timings) -> None:
     """Before the holder's next look at the ledger; what is not in the row is no cancel."""
-    monkeypatch.setattr(sweeper, "INTERVAL", 30)
+    timings.set("reconciler", interval=30)
     handle = await declared().aenqueue()
     forged = await declared_other().aenqueue()
     await until(lambda: len(host.current().attempts) == 2)  # type: ignore[union-attr]

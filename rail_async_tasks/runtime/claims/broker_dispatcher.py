@@ -50,7 +50,6 @@ class BrokerTimings(msgspec.Struct, frozen=True, kw_only=True):
     # Between two tries while it is: the first pause and the longest, each twice the one before.
     shortest_pause: float = 0.5
     longest_pause: float = 3.0
-    inventory: InventoryTimings = InventoryTimings()
 
 
 class SendsDue(Due):
@@ -115,6 +114,7 @@ class BrokerDispatcher:
         max_concurrency: int,
         page: int = PAGE,
         timings: BrokerTimings = BrokerTimings(),  # noqa: B008 (frozen)
+        inventory_timings: InventoryTimings = InventoryTimings(),  # noqa: B008
     ) -> None:
         self._ledger = ledger
         self._dispatches = dispatches
@@ -134,7 +134,7 @@ class BrokerDispatcher:
                 name=broker.name,
                 dispatches=dispatches,
                 clock=clock,
-                timings=timings.inventory,
+                timings=inventory_timings,
             )
         # Marked as sent, and not sent: another transaction had their rows locked.
         self._unsent: list[Dispatch] = []

@@ -85,17 +85,16 @@ def _given(*names: str) -> dict[str, Value]:
 
 # --- into `pending` and `running` -----------------------------------------------------------------
 
-# An INSERT. Columns that it does not name are NULL.
+# An INSERT. Columns that it does not name are NULL. The request has no holder and no token.
 CREATE: Final = Edge(
     "create",
     _given(
         "id", "name", "queue", "priority", "arguments", "max_retries", "rerun_on_crash",
-        "owner_id", "tenant_id", "parent_id", "unique_key",
+        "owner_id", "tenant_id", "parent_id", "unique_key", "runtime_id", "token",
     )
     | {
         "run_after": Later("delay", otherwise=Given("run_after")),
         "created_at": NOW, "updated_at": NOW, "started_at": NULL,
-        "runtime_id": NULL, "token": NULL,
         "attempts": ZERO, "seq": Fixed(1), "step": ZERO, "progress": ZERO, "retry_count": ZERO,
         "crashes": ZERO, "dispatches": ZERO, "cancel_requested": Fixed(False),
         "status": Fixed(Status.PENDING),
@@ -107,7 +106,6 @@ CREATE_CLAIMED: Final = Edge(
     "create claimed",
     {
         **CREATE.columns,
-        **_given("runtime_id", "token"),
         "attempts": Fixed(1), "seq": Fixed(2), "started_at": NOW,
         "status": Fixed(Status.RUNNING),
     },

@@ -16,7 +16,7 @@ from django.test import AsyncClient, RequestFactory
 
 from rail_async_tasks import Unauthenticated
 from rail_async_tasks.auth.caller import authenticate, authenticate_sync
-from rail_async_tasks.graphql.context import RequestContext
+from rail_async_tasks.auth.context import RequestContext
 from tests.support.api import Api, Configure
 from tests.support.sockets import Socket
 from tests.support.tokens import BAD, HS, WHY, Bad, good

@@ -208,14 +208,14 @@ async def test_django_s_own_way_of_asking_agrees(
     api: Api, configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`await request.auser()` is the token's user too, not the session's."""
-    from rail_async_tasks.graphql.context import RequestContext
+    from rail_async_tasks.auth.context import RequestContext
 
     someone = User(pk=7, username="someone")
 
     async def authenticated(*_: Any) -> User:
         return someone
 
-    monkeypatch.setattr("rail_async_tasks.graphql.context.authenticate", authenticated)
+    monkeypatch.setattr("rail_async_tasks.auth.context.authenticate", authenticated)
     context = RequestContext(request=RequestFactory().get("/"), response=None)  # type: ignore[arg-type]
     await context.authenticate()
     assert context.request.user is context.user is await context.request.auser() is someone

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from rail_async_tasks.ledger.memory import MemoryLedger
+from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.ledger.options import LedgerOptions
-from rail_async_tasks.ledger.orm import OrmLedger
+from rail_async_tasks.ledger.orm.ledger import OrmLedger
 from tests.support.databases import default_database, empty_tables, forget_connections
 from tests.support.ledgers import Kit
 

@@ -17,9 +17,9 @@ from django.test.utils import CaptureQueriesContext
 from rail_async_tasks.db_connections import DriverCursor
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.options import LedgerOptions
-from rail_async_tasks.ledger.orm import OrmLedger
+from rail_async_tasks.ledger.orm.ledger import OrmLedger
 from rail_async_tasks.ledger.records import Claimed, QueueClaim, Recovery
-from rail_async_tasks.ledger.sql import EVENTS
+from rail_async_tasks.ledger.sql.dialects import EVENTS
 from rail_async_tasks.models import TaskEvent, TaskExecution
 from rail_async_tasks.states import Status
 from tests.contract.conftest import ON_SQL

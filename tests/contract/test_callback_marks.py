@@ -12,7 +12,7 @@ from django.db import connection, transaction
 
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.options import LedgerOptions
-from rail_async_tasks.ledger.orm import OrmLedger
+from rail_async_tasks.ledger.orm.ledger import OrmLedger
 from rail_async_tasks.ledger.records import Disposal, Recovery
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.states import Status

@@ -11,7 +11,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.db import connection, transaction
 
-from rail_async_tasks.ledger.memory import MemoryLedger
+from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.ledger.records import Disposal, Page
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.states import FINAL, UNFINISHED, Status
@@ -42,7 +42,7 @@ async def ended(kit: Kit, *ends: End) -> list[UUID]:
 async def left(kit: Kit) -> set[UUID]:
     """What is still there, hidden or not."""
     if isinstance(kit.ledger, MemoryLedger):
-        return set(kit.ledger._rows)
+        return set(kit.ledger.store.rows)
     return set(await kit.here(lambda: list(TaskExecution.objects.values_list("id", flat=True))))
 
 
@@ -50,7 +50,7 @@ async def age(kit: Kit, execution_id: UUID, seconds: float) -> None:
     """Has the row ended so long ago."""
     at = datetime.now(UTC) - timedelta(seconds=seconds)
     if isinstance(kit.ledger, MemoryLedger):
-        row = kit.ledger._rows[execution_id]
+        row = kit.ledger.store.rows[execution_id]
         row.snapshot = msgspec.structs.replace(row.snapshot, completed_at=at)
         return
     rows = TaskExecution.objects.filter(id=execution_id)

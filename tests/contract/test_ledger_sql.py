@@ -13,7 +13,7 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.orm import OrmLedger
+from rail_async_tasks.ledger.orm.ledger import OrmLedger
 from rail_async_tasks.ledger.records import Claimed
 from rail_async_tasks.ledger.snapshots import as_created
 from rail_async_tasks.models import TaskExecution

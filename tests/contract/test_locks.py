@@ -17,9 +17,9 @@ from django.db import connection, connections, transaction
 from django.db.models import F
 
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger import session
-from rail_async_tasks.ledger.leases import OrmLeases
-from rail_async_tasks.ledger.orm import OrmLedger
+from rail_async_tasks.ledger import batch
+from rail_async_tasks.ledger.orm.leases import OrmLeases
+from rail_async_tasks.ledger.orm.ledger import OrmLedger
 from rail_async_tasks.ledger.records import Created, DeliveryClaim, QueueClaim, Recovery, RowLocked
 from rail_async_tasks.ledger.upkeep import Dispatches
 from rail_async_tasks.models import TaskExecution, TaskRuntime
@@ -87,14 +87,14 @@ async def test_a_key_that_becomes_free_while_it_is_asked_for(
     """Its task ends between the refusal and the look for it: the start is tried again, apart."""
     assert isinstance(kit.ledger, OrmLedger)
     first = await kit.waiting(unique_key="k")
-    find, found = session.find_unfinished, []
+    find, found = batch.find_unfinished, []
 
     def find_unfinished(alias: str, key: str | None) -> Any:
         if not found:
             found.append(kit.ledger.cancel(first, None))
         return find(alias, key)
 
-    monkeypatch.setattr(session, "find_unfinished", find_unfinished)
+    monkeypatch.setattr(batch, "find_unfinished", find_unfinished)
     created = await kit.create(new_execution(unique_key="k"))
     assert (created.existing, len(found)) == (None, 1)
     assert kit.ledger.intake.failing_since is None
@@ -396,11 +396,12 @@ async def test_a_writers_connection_waits_as_before_afterwards(kit: Kit) -> None
             cursor.execute(f"{show}{name}")
             return cursor.fetchone()[0]
 
-    before = await ledger._look_aside(setting)
+    threads = ledger.writers()
+    before = await threads.run_aside(setting)
     with a_transaction(lambda: ledger.create_here(first)) as over:
         waits = asyncio.ensure_future(kit.create(new_execution(unique_key="k")))
         await kit.waiting()
-        assert [await ledger._look(setting), await ledger._look_aside(setting)] == [before] * 2
+        assert [await threads.run(setting), await threads.run_aside(setting)] == [before] * 2
         over.set()
         await waits
-    assert [await ledger._look(setting), await ledger._look_aside(setting)] == [before] * 2
+    assert [await threads.run(setting), await threads.run_aside(setting)] == [before] * 2

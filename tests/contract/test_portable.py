@@ -17,8 +17,8 @@ from django.db.backends.base.features import BaseDatabaseFeatures
 
 from rail_async_tasks.db_connections import is_passing
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger import portable
-from rail_async_tasks.ledger.orm import OrmLedger
+from rail_async_tasks.ledger.orm.ledger import OrmLedger
+from rail_async_tasks.ledger.portable import claims, table
 from rail_async_tasks.ledger.records import Page, QueueClaim, Recovery
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.states import Status
@@ -118,11 +118,11 @@ async def test_a_cancel_between_the_look_and_the_write(
 ) -> None:
     """The outcome went by a row that has changed since: it is not written, but looked at again."""
     claimed = await kit.running()
-    looked = portable.PortableBatch._unlocked
+    looked = table.Table.locked_by_id
     cancels = [claimed.snapshot.id]
 
-    def look(batch: Any, ids: Any) -> Any:
-        found = looked(batch, ids)
+    def look(self: Any, ids: Any) -> Any:
+        found = looked(self, ids)
         if cancels:
             other = connection.copy()  # another process's
             with other.cursor() as cursor:
@@ -131,7 +131,7 @@ async def test_a_cancel_between_the_look_and_the_write(
             other.close()
         return found
 
-    monkeypatch.setattr(portable.PortableBatch, "_unlocked", look)
+    monkeypatch.setattr(table.Table, "locked_by_id", look)
     settled = await kit.settle(claimed, FAIL, error="no", error_code="exception")
     assert settled is not None
     assert settled.status is CANC
@@ -154,7 +154,7 @@ async def test_of_very_many_owners_some_are_drawn(
     kit: Kit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A claim is filled however many there are, and nobody is left out for good."""
-    monkeypatch.setattr(portable, "MOST_OWNERS", 3)
+    monkeypatch.setattr(claims, "MOST_OWNERS", 3)
     rows = [await kit.waiting(owner_id=str(n % 8)) for n in range(24)]
     got: list[UUID] = []
     for _ in range(6):

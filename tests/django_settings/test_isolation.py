@@ -19,7 +19,7 @@ from rail_async_tasks import Retry, service, task
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.db_connections import DriverCursor, dedicated_connection
 from rail_async_tasks.hosting import process as host
-from rail_async_tasks.ledger.orm import OrmLedger
+from rail_async_tasks.ledger.orm.ledger import OrmLedger
 from rail_async_tasks.models import TaskExecution
 from tests.django_settings.conftest import Configure
 from tests.support.databases import forget_connections

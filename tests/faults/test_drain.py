@@ -16,7 +16,7 @@ from django.http import HttpResponse
 from django.test import RequestFactory
 from websockets.exceptions import ConnectionClosed
 
-from rail_async_tasks.graphql.context import RequestContext
+from rail_async_tasks.auth.context import RequestContext
 from rail_async_tasks.graphql.streams import without_farewell
 from rail_async_tasks.hosting import server as hosted_server
 from rail_async_tasks.models import TaskExecution, TaskRuntime

@@ -23,7 +23,7 @@ from rail_async_tasks.errors import BackendUnavailable
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.options import LedgerOptions
-from rail_async_tasks.ledger.orm import OrmLedger
+from rail_async_tasks.ledger.orm.ledger import OrmLedger
 from rail_async_tasks.ledger.records import Disposal, NewExecution
 from rail_async_tasks.models import TaskExecution, TaskSchedule
 from tests.services.locking import a_transaction, locked

@@ -151,7 +151,7 @@ async def drop_connections() -> None:
     """The writers lose theirs, as in an outage."""
     ledger: Any = host.ledger()
     with suppress(OperationalError, InterfaceError):
-        await ledger._look_once(_lost)
+        await ledger.writers().run_once(_lost)
 
 
 def _lost() -> None:

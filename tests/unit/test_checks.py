@@ -311,7 +311,7 @@ def test_a_backend_without_its_package_is_an_error(
     assert found(checks.check_packages, tasks) == ["E015"]
 
 
-CELERY = {"backend": "celery", "celery_app": "tests.backends.celery_app.app"}
+CELERY = {"backend": "celery", "celery_app": "checked_shop.celery_app"}
 ARQ = {"backend": "arq", "redis_url": "redis://x"}
 OWN = {"backend": "checked_shop.Backend"}
 

@@ -1,4 +1,4 @@
-"""The local dispatcher: one claim at a time, for all free slots, when rows may be due."""
+"""The local dispatcher: claims due rows for as many slots as are free, one claim at a time."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from rail_async_tasks.ledger.records import QueueClaim
 
 NO_LIMIT = 2**31 - 1
 
-# Where rows wait: a queue, and whether the body takes a thread or is a coroutine.
+# The rows of a queue whose body is a coroutine (False), or those whose body takes a thread (True).
 Line: TypeAlias = tuple[str, bool]
 
 

@@ -23,12 +23,12 @@ from rail_async_tasks.ledger.rows import now
 from rail_async_tasks.models import TaskExecution, TaskRuntime
 from rail_async_tasks.states import Status
 
-# A dead runtime's row is kept for operators to see, as long as nobody needs it, in days.
+# Days for which a dead runtime's row is kept for operators to see.
 KEPT_DAYS = 1
 
 
 class OrmLeases:
-    """See `port.Leases`."""
+    """See `upkeep.Leases`."""
 
     def __init__(self, alias: str) -> None:
         self._alias = alias
@@ -79,7 +79,7 @@ class OrmLeases:
         holders = {holder for holder in found if holder is not None}
         if not holders:
             return set()
-        # Read after the holders: whoever holds something was registered before.
+        # Read after the holders: each of them was registered before it held a row.
         alive = self._rows().filter(id__in=holders, dead=False)
         return holders - set(alive.values_list("id", flat=True))
 

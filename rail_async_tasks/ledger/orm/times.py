@@ -1,7 +1,7 @@
-"""Corrects times that were stored while the ledger's clock was ahead, and has come back since.
+"""The ledger's clock, and corrections of times that it stored while it was ahead.
 
-What such a time is for would not happen until the clock shows it again. Each correction is a
-guarded UPDATE, by Django's ORM, on any database.
+A retry, an expiry or a lease at such a time would not come until the clock shows the time again.
+Each correction is a guarded UPDATE.
 """
 
 from __future__ import annotations
@@ -13,13 +13,24 @@ from typing import Any, Final
 from django.db import connections, transaction
 from django.db.models import F, Q, QuerySet
 
+from rail_async_tasks.ledger.orm.part import OrmPart
 from rail_async_tasks.ledger.records import INLINE_HOLDER, LONGEST_DELAY_LATE, TOLERANCE
 from rail_async_tasks.ledger.rows import clock, storable
 from rail_async_tasks.models import TaskExecution, TaskRuntime
 from rail_async_tasks.states import FINAL, WAITING, Status
 
-# Rows that are corrected at once.
+# Rows of one kind that one call corrects.
 PAGE: Final = 500
+
+
+class OrmClock(OrmPart):
+    """See `upkeep.Clock`."""
+
+    async def now(self) -> datetime:
+        return await self._threads.run(lambda: clock(self.alias))
+
+    async def correct_times(self, ttl: float | None, hold: float) -> int:
+        return await self._threads.run_once(lambda: correct(self.alias, ttl, hold))
 
 
 def correct(alias: str, ttl: float | None, hold: float) -> int:
@@ -40,19 +51,19 @@ def correct(alias: str, ttl: float | None, hold: float) -> int:
         + (0 if ttl is None else _expiring(rows, at, timedelta(seconds=ttl)))
         + _leases(alias, at)
         + _set(rows, "callback_at", held_until, held_until)
-        + _set(sent, "dispatched_at", late, now)  # it has been under way for no time at all
+        + _set(sent, "dispatched_at", late, now)  # it is under way since now
         + _set(inline, "started_at", late, now)
     )
 
 
 def _set(rows: QuerySet[TaskExecution], column: str, latest: datetime, to: datetime) -> int:
-    """Sets a time to `to` that is later than it may be."""
+    """Sets times that are later than they may be; returns of how many rows."""
     wrong = rows.filter(**{f"{column}__gt": latest})
     return _each(wrong, lambda row: {column: to})
 
 
 def _delayed(rows: QuerySet[TaskExecution], at: datetime) -> int:
-    """Retries and delays begin as long after now as they were to begin after they were stored."""
+    """Begins retries and delays as long after now as they were to begin after they were stored."""
     late = storable(at + TOLERANCE)
     wrong = rows.filter(status__in=sorted(WAITING), run_after__gt=late, updated_at__gt=late)
     wrong = wrong.filter(
@@ -69,7 +80,7 @@ def _delayed(rows: QuerySet[TaskExecution], at: datetime) -> int:
 
 
 def _expiring(rows: QuerySet[TaskExecution], at: datetime, ttl: timedelta) -> int:
-    """A finished row is kept for as long as was meant, from now on."""
+    """Keeps a final row for as long as was meant, from now on."""
     latest, late = storable(at + ttl + TOLERANCE), storable(at + TOLERANCE)
     wrong = rows.filter(status__in=sorted(FINAL), expires_at__gt=latest, completed_at__gt=late)
 
@@ -80,7 +91,7 @@ def _expiring(rows: QuerySet[TaskExecution], at: datetime, ttl: timedelta) -> in
 
 
 def _leases(alias: str, at: datetime) -> int:
-    """A process that lives renews its lease at once; one that died then must lapse."""
+    """Shifts leases: a live process renews its own at once; a dead one's must lapse."""
     late = storable(at + TOLERANCE)
     wrong = TaskRuntime.objects.using(alias).filter(dead=False, renewed_at__gt=late)
     return _each(
@@ -109,7 +120,7 @@ def _each(wrong: QuerySet[Any], right: Callable[[Any], dict[str, Any]]) -> int:
 
 
 def _between(stored: datetime | None, until: datetime | None) -> timedelta:
-    """How long after it was stored something was to happen."""
+    """Returns how long after `stored` a row was to change; never less than nothing."""
     assert stored is not None
     assert until is not None
     return max(until - stored, timedelta(0))

@@ -35,7 +35,7 @@ class _OnDatabase(Protocol):
 
 
 def is_serialization_failure(error: OperationalError) -> bool:
-    """Whether the same transaction may succeed another time."""
+    """Returns whether the same transaction may succeed another time."""
     if getattr(error.__cause__, "sqlstate", None) in _REFUSED:
         return True
     return bool(error.args) and error.args[0] in _REFUSED_BY_MYSQL

@@ -207,8 +207,10 @@ async def test_what_ends_without_an_attempt_here_is_told(
     await rows(lost).aupdate(
         status="running", run_after=None, attempts=1, runtime_id=dead, token=new_id()
     )
+    assert runtime.recoverer is not None
     await runtime.recoverer.fail_unknown("o.renamed")
-    await runtime._recover(dead)
+    runtime.recoverer.recover(frozenset({dead}))
+    await until(lambda: runtime.recovered)
     ended = [it for it in recorder.seen if it[0] == "ended"]
     assert ended == [("ended", "failed", None, None)] * 2
     codes = [(await it.arefresh()).snapshot.error_code for it in (unknown, lost)]

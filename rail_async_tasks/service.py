@@ -46,7 +46,7 @@ from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.ledger.records import NewExecution, Page, RowLocked
 from rail_async_tasks.ledger.snapshots import as_created
 from rail_async_tasks.runtime.admission import Entry, limits_for
-from rail_async_tasks.runtime.attempts.options import effective
+from rail_async_tasks.runtime.attempts.options import resolve_options
 from rail_async_tasks.runtime.observers import observers_for
 from rail_async_tasks.runtime.unique import unique_key
 from rail_async_tasks.snapshot import TaskSnapshot, owner_topic, task_topic
@@ -191,7 +191,7 @@ def _new(
             f" of {settings.max_args_bytes} (max_args_bytes). Pass an id and read the data there."
         )
     _check_ids(options)
-    defaults = effective(definition, settings)
+    defaults = resolve_options(definition, settings)
     queue = defaults.queue if options.queue is None else options.queue
     if options.queue is not None:
         _check_queue(options.queue, settings)

@@ -12,11 +12,11 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.projects.acceptance.service_views import COLUMNS
+from tests.support.client import plain_http
 from tests.support.server import Server
 from tests.support.waiting import TIMEOUT, eventually
 
@@ -91,7 +91,7 @@ class Edge:
 
     async def _request(self, method: str, path: str, **request: Any) -> tuple[int, Any, bytes]:
         request["headers"] = {**self.headers, **request.pop("headers", {})}
-        async with httpx.AsyncClient(timeout=TIMEOUT) as http:
+        async with plain_http(timeout=TIMEOUT) as http:
             response = await http.request(method, self.root + path, **request)
         headers = [it for it in response.headers.multi_items() if it[0] != "date"]
         return response.status_code, headers, response.content

@@ -13,6 +13,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from tests.support.client import plain_http
 from tests.support.server import Server
 from tests.support.shop_server import running_shop
 
@@ -34,7 +35,7 @@ def server(
 
 @pytest.fixture
 async def http(server: Server) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(timeout=10) as client:
+    async with plain_http(timeout=10) as client:
         yield client
 
 

@@ -21,7 +21,6 @@ from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.records import Dispatch
 from rail_async_tasks.models import TaskExecution
-from rail_async_tasks.runtime.attempts import waits
 from rail_async_tasks.workers.delivery import adeliver
 from tests.support.runtimes import Configure, on_databases
 from tests.support.timings import Timings
@@ -373,11 +372,11 @@ async def test_in_a_transaction_it_is_sent_after_the_commit(store: str, broker: 
 async def test_a_wait_for_what_no_worker_begins_is_named(
     store: str,
     broker: ListBroker,
-    monkeypatch: pytest.MonkeyPatch,
+    timings: Timings,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """All workers may run bodies that wait: the WARNING says which task waits for which."""
-    monkeypatch.setattr(waits, "REPORT_AFTER", waits.FIRST_LOOK)
+    timings.set("attempts", wait_report_after=0.05)
     add = adds()
 
     @task(name="broker.parent", max_retries=0)

@@ -180,4 +180,6 @@ async def test_ticks_are_the_ledgers(
     async def ahead() -> datetime:
         return told + timedelta(hours=1)
 
-    assert abs(await runtime._scheduler.clock.now() - await ahead()) < timedelta(seconds=1)
+    assert abs(await runtime.services.upkeep.scheduler.clock.now() - await ahead()) < timedelta(
+        seconds=1
+    )

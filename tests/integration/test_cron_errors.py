@@ -152,16 +152,16 @@ async def test_any_error_of_a_schedule_is_its_own(
     await eventually(lambda: runtime.failing_schedules == [])
 
 
-@in_memory
 @pytest.mark.parametrize(
-    ("part", "method"),
+    ("part", "method", "store"),
     [
-        (ClaimsDue, "until_needed"),
-        (Reconciler, "run"),
-        (CancelReader, "run"),
-        (Cleaner, "_pause"),
-        (Scheduler, "run"),
+        (ClaimsDue, "until_needed", "memory"),
+        (Reconciler, "run", "memory"),
+        (CancelReader, "run", "sqlite"),  # in memory no other process could ask
+        (Cleaner, "_pause", "memory"),
+        (Scheduler, "run", "memory"),
     ],
+    indirect=["store"],
 )
 async def test_a_part_of_the_runtime_that_fails_is_started_again(
     configure: Configure,

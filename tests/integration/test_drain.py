@@ -11,8 +11,8 @@ import pytest
 from rail_async_tasks import task
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.hosting import server
-from rail_async_tasks.runtime import runtime
 from tests.support.runtimes import Configure, in_memory
+from tests.support.timings import Timings
 from tests.support.waiting import eventually, until_status
 
 pytestmark = [in_memory, pytest.mark.usefixtures("ends_cleanly")]
@@ -26,11 +26,11 @@ def back_again() -> Iterator[None]:
 
 
 async def test_a_stop_waits_for_the_drain_that_has_begun(
-    configure: Configure, monkeypatch: pytest.MonkeyPatch
+    configure: Configure, timings: Timings
 ) -> None:
     """A signal begins the drain, the server's end comes soon after: bodies have their time."""
     configure(drain_seconds=20)
-    monkeypatch.setattr(runtime, "FLUSH_PATIENCE", 0.1)
+    timings.set("end", flush_timeout=0.1)
 
     @task(name="drain.short", max_retries=0)
     async def short() -> str:

@@ -17,7 +17,6 @@ from rail_async_tasks import Fail, Task, service, task
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.models import TaskExecution
-from rail_async_tasks.runtime import failures
 from rail_async_tasks.runtime.upkeep.cleanup import Disposal
 from tests.support.runtimes import Configure, on_databases
 from tests.support.timings import Timings
@@ -198,10 +197,10 @@ async def test_a_call_whose_process_died_is_made_by_another(
 
 @on_databases
 async def test_a_long_call_is_not_made_by_another(
-    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
+    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch, timings: Timings
 ) -> None:
     """It is kept while it lasts."""
-    monkeypatch.setattr(failures, "HOLD", 0.3)
+    timings.set("callbacks", hold=0.3)
     over = asyncio.Event()
 
     async def slowly(**keywords: Any) -> None:

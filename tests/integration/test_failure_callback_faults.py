@@ -28,7 +28,6 @@ from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.orm.callbacks import OrmCallbacks
 from rail_async_tasks.ledger.orm.ledger import OrmLedger
 from rail_async_tasks.models import TaskExecution, TaskRuntime
-from rail_async_tasks.runtime import failures
 from rail_async_tasks.runtime.runtime import Runtime
 from tests.integration.test_failure_callback import failing, no_mark_is_left, open_marks
 from tests.support.runtimes import Configure, on_databases
@@ -170,13 +169,13 @@ def failing_too() -> Any:
 async def test_one_that_hangs_is_given_up(
     store: str,
     configure: Configure,
-    monkeypatch: pytest.MonkeyPatch,
+    timings: Timings,
     caplog: pytest.LogCaptureFixture,
     function: Any,
 ) -> None:
     """After its time: ten that hang must not be the end of all others."""
-    monkeypatch.setattr(failures, "LONGEST", 0.05)
-    monkeypatch.setattr(failures, "AT_ONCE", 1)
+    timings.set("callbacks", call_timeout=0.05)
+    timings.set("callbacks", at_once=1)
     call_back(configure, function)
     fall = failing(max_retries=0)
     handles = [await fall.aenqueue() for _ in range(3)]
@@ -253,11 +252,11 @@ async def test_it_may_use_the_orm_and_start_tasks(
 
 @on_databases
 async def test_what_there_is_no_room_for_stays_marked(
-    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch, timings: Timings
+    store: str, configure: Configure, timings: Timings
 ) -> None:
     """And is made when it is overdue, by whoever has room; each once."""
-    monkeypatch.setattr(failures, "MOST_WAITING", 3)
-    monkeypatch.setattr(failures, "PAGE", 2)
+    timings.set("callbacks", most_waiting=3)
+    timings.set("callbacks", page=2)
     timings.set("reconciler", interval=0.02)
     call_back(configure, awaits)
     fall = failing(max_retries=0)
@@ -275,13 +274,11 @@ async def test_what_there_is_no_room_for_stays_marked(
     assert Counter(it["taskId"] for it in calls) == Counter(str(it.id) for it in handles)
 
 
-async def test_rows_in_memory_all_wait(
-    configure: Configure, store: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_rows_in_memory_all_wait(configure: Configure, store: str, timings: Timings) -> None:
     """They have no mark by which somebody could find them."""
     if store != "memory":
         return
-    monkeypatch.setattr(failures, "MOST_WAITING", 3)
+    timings.set("callbacks", most_waiting=3)
     call_back(configure, awaits)
     fall = failing(max_retries=0)
     for n in range(12):
@@ -292,10 +289,10 @@ async def test_rows_in_memory_all_wait(
 
 @on_databases
 async def test_marks_are_cleared_and_kept_in_batches(
-    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
+    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch, timings: Timings
 ) -> None:
     """A flood of failures is no flood of statements: outcomes go through the same thread."""
-    monkeypatch.setattr(failures, "HOLD", 0.3)
+    timings.set("callbacks", hold=0.3)
     cleared: list[int] = []
     kept: list[int] = []
     made, keep = OrmCallbacks.made, OrmCallbacks.keep
@@ -329,13 +326,12 @@ async def test_marks_are_cleared_and_kept_in_batches(
 async def test_what_the_end_of_the_process_cuts_short_is_made_by_another(
     store: str,
     configure: Configure,
-    monkeypatch: pytest.MonkeyPatch,
     timings: Timings,
     caplog: pytest.LogCaptureFixture,
     function: Any,
 ) -> None:
     """Those in the middle and those that had not begun: they stay marked, and nothing waits."""
-    monkeypatch.setattr(failures, "AT_ONCE", 2)
+    timings.set("callbacks", at_once=2)
     timings.set("reconciler", interval=0.02)
     call_back(configure, function)
     fall = failing(max_retries=0)

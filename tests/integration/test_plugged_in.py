@@ -26,6 +26,7 @@ from rail_async_tasks.runtime import observers
 from rail_async_tasks.runtime.attempts.threads import LoopThread
 from rail_async_tasks.runtime.upkeep.lease import Lease
 from tests.support.runtimes import Configure, in_memory, on_databases
+from tests.support.timings import Timings
 from tests.support.waiting import eventually, final
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
@@ -400,10 +401,15 @@ async def test_a_thread_that_dies_ends_the_runtime_and_another_starts(
 @on_sqlite
 @pytest.mark.parametrize("backend", ["asyncio", "thread"])
 async def test_what_ran_when_a_writer_died_is_not_lost(
-    configure: Configure, plug: ExitStack, monkeypatch: pytest.MonkeyPatch, backend: str
+    configure: Configure,
+    plug: ExitStack,
+    monkeypatch: pytest.MonkeyPatch,
+    timings: Timings,
+    backend: str,
 ) -> None:
     """Its outcome could not be stored: its row lapses with the lease, and it runs again."""
     configure(backend=backend, lease_seconds=1.0, drain_seconds=0)
+    timings.set("end", flush_timeout=0.2)
     begun = threading.Event()
 
     @task(name="plug.wait")
@@ -418,7 +424,6 @@ async def test_what_ran_when_a_writer_died_is_not_lost(
     await eventually(begun.is_set)
     runtime = host.hosted()
     assert runtime is not None
-    monkeypatch.setattr("rail_async_tasks.runtime.runtime.FLUSH_PATIENCE", 0.2)
     dies_once(monkeypatch, Writer, "_write", "rail-tasks-intake")
     with pytest.raises(BackendUnavailable):
         await count.aenqueue()

@@ -168,7 +168,7 @@ async def test_a_claim_that_outlasts_its_lease_starts_nothing(
     async def claim_late(plan: Any) -> Any:
         due = await claim(plan)
         if due.claimed and not runtime.fences:
-            runtime._lease.fence("the test says so")
+            runtime.services.leasing.lease.fence("the test says so")
             await eventually(lambda: not runtime.holding)
             runtime.loop.call_later(0.3, let_begin)
         return due

@@ -42,7 +42,7 @@ from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.bus import listener, publisher
 from rail_async_tasks.bus.mailbox import Mailbox
 from rail_async_tasks.bus.redis import RedisBus
-from rail_async_tasks.bus.wire import MAX_BYTES, encode, news_of
+from rail_async_tasks.bus.wire import MAX_BYTES, encode, event_of
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
@@ -523,7 +523,7 @@ class Bomb:
 
 
 def strange(it: UUID, by: UUID) -> dict[str, bytes]:
-    """What is no news of that execution."""
+    """Events that do not belong to that execution."""
     good: dict[str, Any] = {"v": 1, "by": str(by), "id": str(it), "seq": 2, "step": 9}
 
     def but(**fields: Any) -> bytes:
@@ -548,7 +548,7 @@ def strange(it: UUID, by: UUID) -> dict[str, bytes]:
     }  # fmt: skip
 
 
-async def test_what_is_no_news_is_dropped(
+async def test_what_is_no_event_is_dropped(
     far: RedisBus, own_redis: RedisServer, tmp_path: Path
 ) -> None:
     """Counted, whatever it is, and nobody is told; nothing that came runs."""
@@ -587,7 +587,7 @@ async def test_a_forger_can_lie_about_a_percentage_and_no_more(
             pass
 
         def forged(**fields: Any) -> None:
-            data = encode(news_of(news(running, **fields), new_id()))
+            data = encode(event_of(news(running, **fields), new_id()))
             with redis.Redis(port=own_redis.port) as client:
                 for channel in (topic, stranger):
                     client.publish(f"tasks:{channel}", data)
@@ -640,7 +640,7 @@ async def test_by_a_unix_socket(
 ) -> None:
     """As by TCP; options in the URL that would change answers change nothing. Silence is no end."""
     monkeypatch.setattr(listener, "PING_EVERY", 0.1)
-    monkeypatch.setattr(listener, "SILENCE", 0.8)
+    monkeypatch.setattr(listener, "SILENCE_TIMEOUT", 0.8)
     path = tmp_path / "redis.sock"
     with running_redis(unixsocket=str(path)):
         bus = await make_bus(f"unix://{path}?decode_responses=true&protocol=3&socket_timeout=1")

@@ -15,7 +15,7 @@ from django.contrib.auth.models import Group
 
 from rail_async_tasks import task
 from rail_async_tasks.hosting import process as host
-from rail_async_tasks.runtime.attempts import waits
+from rail_async_tasks.runtime.attempts.timings import ATTEMPT_TIMINGS
 from tests.support.runtimes import Configure, in_memory
 from tests.support.waiting import TIMEOUT, eventually, final
 
@@ -127,7 +127,7 @@ async def test_a_body_that_waits_for_many_exceeds_no_limit(
     @task(name="w.on_loop")
     async def awaiting() -> None:
         enter()
-        await asyncio.sleep(2 * waits.FIRST_LOOK)
+        await asyncio.sleep(2 * ATTEMPT_TIMINGS.wait_first_look)
         leave()
 
     @task(name="w.parent", max_retries=0)
@@ -183,7 +183,7 @@ async def test_a_wait_for_a_task_that_is_not_due_begins_nothing(configure: Confi
     async def parent() -> bool:
         handle = await child.using(delay=timedelta(hours=1)).aenqueue()
         with pytest.raises(TimeoutError):
-            await handle.aresult(3 * waits.FIRST_LOOK)
+            await handle.aresult(3 * ATTEMPT_TIMINGS.wait_first_look)
         await handle.acancel()
         return begun.is_set()
 

@@ -148,7 +148,7 @@ def test_without_its_database_it_is_not_ready(caplog: pytest.LogCaptureFixture) 
 @pytest.mark.usefixtures("configure")
 def test_a_database_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a bounded time; one thread hangs, not one for each probe; then it is asked anew."""
-    monkeypatch.setattr(health, "DATABASE_PATIENCE", 0.05)
+    monkeypatch.setattr(health, "DATABASE_TIMEOUT", 0.05)
     hold = threading.Event()
     original = BaseDatabaseWrapper.cursor
 
@@ -167,7 +167,7 @@ def test_a_database_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> N
     assert answer(Client().get(READY)) == {"database": "no answer in 0.05 s"}
     assert asking() == 2
     hold.set()
-    monkeypatch.setattr(health, "DATABASE_PATIENCE", 20.0)
+    monkeypatch.setattr(health, "DATABASE_TIMEOUT", 20.0)
     assert Client().get(READY).status_code == 200
     wait_for(lambda: asking() == 0)
 
@@ -262,14 +262,14 @@ def test_a_loop_that_hangs_needs_a_restart(
     configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its loop thread is stuck in a body that blocks."""
-    monkeypatch.setattr(health, "LOOP_PATIENCE", 0.05)
+    monkeypatch.setattr(health, "LOOP_TIMEOUT", 0.05)
     configure(backend="thread")
     runtime = host.runtime_in_thread()
     hold = threading.Event()
     host.call_soon(runtime, lambda: bool(hold.wait(20)) and None)
     assert answer(Client().get(LIVE)) == {"runtime": "no answer in 0.05 s"}
     hold.set()
-    monkeypatch.setattr(health, "LOOP_PATIENCE", 20.0)
+    monkeypatch.setattr(health, "LOOP_TIMEOUT", 20.0)
     assert Client().get(LIVE).status_code == 200
 
 

@@ -27,7 +27,7 @@ class Seat:
 
     __slots__ = ("lane", "left", "owner", "threads")
 
-    def __init__(self, lane: OrmLane, owner: object) -> None:
+    def __init__(self, lane: OrmThread, owner: object) -> None:
         self.lane = lane
         self.owner = owner
         self.threads: DaemonThreads | None = None  # the thread that it has for itself
@@ -65,7 +65,7 @@ class _Call:
 
     __slots__ = ("function", "future", "lane", "seat")
 
-    def __init__(self, lane: OrmLane, function: Callable[[], Any], seat: Seat | None) -> None:
+    def __init__(self, lane: OrmThread, function: Callable[[], Any], seat: Seat | None) -> None:
         self.lane = lane
         self.function = function
         self.seat = seat
@@ -85,7 +85,7 @@ class _Call:
             self.future.set_result(result)
 
 
-class OrmLane:
+class OrmThread:
     """A thread in which the ORM calls of some attempts run, with its connections."""
 
     def __init__(self, number: int) -> None:
@@ -165,13 +165,13 @@ class OrmLane:
         SyncToAsync.context_to_thread_executor.pop(self.sensitive, None)
 
 
-class OrmLanes:
+class OrmThreads:
     """A few lanes; an attempt enters the least busy one."""
 
     def __init__(self, count: int) -> None:
-        self._lanes = [OrmLane(number) for number in range(1, count + 1)]
+        self._lanes = [OrmThread(number) for number in range(1, count + 1)]
 
-    def least_busy(self) -> OrmLane:
+    def least_busy(self) -> OrmThread:
         best = self._lanes[0]
         for lane in self._lanes:
             if lane.attempts < best.attempts:

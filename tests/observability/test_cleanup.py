@@ -139,7 +139,7 @@ QUICK = CleanupTimings(shortest_rest=0.001)
 
 
 async def clean() -> None:
-    await Cleaner(ledger=host.ledger(), batch=2, timings=QUICK).clean()
+    await Cleaner(deletions=host.ledger(), batch=2, timings=QUICK).clean()
 
 
 async def test_the_round_deletes_all_that_has_expired(
@@ -171,7 +171,7 @@ async def test_two_runtimes_share_the_work(
     other = OrmLedger()
     other.start()
     try:
-        await asyncio.gather(clean(), Cleaner(ledger=other, batch=3, timings=QUICK).clean())
+        await asyncio.gather(clean(), Cleaner(deletions=other, batch=3, timings=QUICK).clean())
         await clean()  # what one has left to the other, which was in the middle of it
     finally:
         await other.stop()

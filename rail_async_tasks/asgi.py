@@ -83,7 +83,7 @@ def _is_graphql(scope: Scope) -> bool:
     from django.urls import Resolver404, resolve
     from django.utils import translation
 
-    from rail_async_tasks.graphql.context import handshake_request
+    from rail_async_tasks.auth.context import handshake_request
     from rail_async_tasks.graphql.views import TaskGraphQLView
 
     # The path as Django has it over HTTP: without `root_path` or FORCE_SCRIPT_NAME, where the

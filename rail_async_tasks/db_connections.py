@@ -179,13 +179,3 @@ def _patient(connection: BaseDatabaseWrapper) -> dict[str, Any]:
         options.setdefault("timeout", SQLITE_TIMEOUT)
         options["transaction_mode"] = "IMMEDIATE"
     return settings_dict
-
-
-def release_connections() -> None:
-    """Gives back this thread's connections, for a stream that may stay open for hours.
-
-    The thread in which a request was authenticated would keep them until the request ends.
-    """
-    for connection in connections.all(initialized_only=True):
-        if not connection.in_atomic_block:
-            connection.close()

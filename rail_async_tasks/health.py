@@ -113,7 +113,8 @@ def _warnings() -> dict[str, str]:
 
 def _writer(ledger: Ledger) -> str:
     """Whether changes are written, and in good time."""
-    states = ledger.writers()
+    writers = ledger.writers()
+    states = () if writers is None else writers.states()
     if any(state.failing_for is not None for state in states):
         return "failing"
     return "behind" if any(state.congested for state in states) else OK

@@ -1,4 +1,4 @@
-"""`own_view`, the decorator of every view of the package.
+"""What every view of the package shares: its decorator, and the release of its connections.
 
 The views decide who may call them, by the same rules as over WebSocket, where Django's middleware
 does not run. Rules that a project sets for all of its pages do not apply to them.
@@ -11,7 +11,8 @@ from functools import wraps
 from http import HTTPStatus
 from typing import Any, Final
 
-from asgiref.sync import iscoroutinefunction
+from asgiref.sync import iscoroutinefunction, sync_to_async
+from django.db import connections
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_cache_control, patch_vary_headers
 
@@ -69,3 +70,17 @@ def own_view(view: View, *, same_for_all: bool = False) -> View:
     marked._non_atomic_requests = _EveryAlias()  # noqa: SLF001
     found: View = marked
     return found
+
+
+async def arelease_connections() -> None:
+    """Close the database connections of a request whose stream may stay open for hours.
+
+    Django closes them when the request ends. A connection in a transaction stays open.
+    """
+    await sync_to_async(_close_idle_connections)()
+
+
+def _close_idle_connections() -> None:
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close()

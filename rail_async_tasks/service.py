@@ -39,6 +39,7 @@ from rail_async_tasks.errors import (
 from rail_async_tasks.hooks import contained
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.hosting import server
+from rail_async_tasks.hosting.submission import submission_for
 from rail_async_tasks.ids import new_id, parse_id
 from rail_async_tasks.ledger.locks import delay_after
 from rail_async_tasks.ledger.port import Ledger
@@ -143,14 +144,14 @@ async def _astore(
     backend = backends.get_backend(settings)
     limits = limits_for(settings, new.owner_id, anonymous=anonymous, inline=backend.inline)
     if limits is None:
-        return await backend.asubmit(new)
+        return await submission_for(backend).asubmit(new)
     admission = host.admission()
     with Entry(admission, new.id, limits) as entry:
         if admission.needs_ledger(limits):
             await _on_ledger(lambda ledger: entry.check())
         else:
             entry.let_in()
-        return await backend.asubmit(new)
+        return await submission_for(backend).asubmit(new)
 
 
 def _store(new: NewExecution, settings: TaskSettings, *, anonymous: bool = False) -> TaskSnapshot:
@@ -166,11 +167,11 @@ def _store(new: NewExecution, settings: TaskSettings, *, anonymous: bool = False
 def _submit(new: NewExecution, backend: Backend) -> TaskSnapshot:
     ledger = host.ledger()
     if backend.inline or not ledger.in_transaction():
-        return backend.submit(new)
+        return submission_for(backend).submit(new)
     created = ledger.create_here(new)
     if created.existing is not None:
         return created.existing
-    ledger.on_commit(lambda: backend.arrived(new, created))
+    ledger.on_commit(lambda: submission_for(backend).arrived(new, created))
     return as_created(new, created)
 
 
@@ -464,7 +465,7 @@ def _tell_cancelled(snapshot: TaskSnapshot, settings: TaskSettings) -> None:
     if snapshot.is_final:
         observers_for(settings).ended(snapshot, None, None)
     else:
-        backends.get_backend(settings).cancel(snapshot.id)
+        submission_for(backends.get_backend(settings)).cancel(snapshot.id)
 
 
 async def aretry(

@@ -10,36 +10,31 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 from django.core.management import call_command
 
 from tests.services.browser import missing_programs, running_browser
-from tests.services.databases import (
-    database_url,
-    default_database,
-    empty_tables,
-    forget_connections,
-)
 from tests.services.mariadb import MariaServer, find_server, running_mariadb
 from tests.services.postgres import PostgresServer, find_binaries, running_postgres
 from tests.services.redis import RedisServer, find_redis, running_redis
 from tests.settings import database as database_config
 from tests.support.clock import FakeClock
+from tests.support.databases import (
+    Database,
+    database_url,
+    default_database,
+    empty_tables,
+    forget_connections,
+)
+from tests.support.needs import unavailable
 from tests.support.timings import Timings
-
-
-def unavailable(reason: str) -> NoReturn:
-    """Skips the test, except in CI, where everything must be there."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
-
 
 # Folders whose tests start processes and wait for them. They go first: one that a test process took
 # last would run alone at the end.
@@ -52,6 +47,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     folder = Path(__file__).parent
     slow = {folder / name for name in SLOW}
     items.sort(key=lambda item: item.path.parent not in slow)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Prints the seconds per folder, slowest first, where `--durations` asks for times."""
+    if config.getoption("durations") is None:
+        return
+    seconds: Counter[str] = Counter()
+    tests: Counter[str] = Counter()
+    for report in chain.from_iterable(terminalreporter.stats.values()):
+        if isinstance(report, pytest.TestReport):
+            folder = report.nodeid.partition("::")[0].rpartition("/")[0]
+            seconds[folder] += report.duration
+            tests[folder] += report.when == "call"
+    terminalreporter.section("seconds per folder, set-up and teardown included")
+    for folder, spent in seconds.most_common():
+        terminalreporter.write_line(f"{spent:8.1f} s  {tests[folder]:5} tests  {folder}")
+    terminalreporter.write_line(f"{seconds.total():8.1f} s  {tests.total():5} tests")
 
 
 @pytest.fixture(autouse=True)
@@ -134,19 +146,6 @@ def own_redis(redis_program: Path) -> Iterator[RedisServer]:
     """A server for this test alone, which may stop and start it."""
     with running_redis(redis_program) as server:
         yield server
-
-
-class Database:
-    """The database that `default` is during a test."""
-
-    def __init__(self, kind: str, url: str) -> None:
-        self.kind = kind  # "sqlite", "postgres" or "mariadb"
-        self.url = url
-
-    @property
-    def env(self) -> dict[str, str]:
-        """What makes `tests.settings` use it in another process."""
-        return {"TEST_DATABASE": self.kind, "TEST_DATABASE_URL": self.url}
 
 
 def _migrated(kind: str, url: str) -> dict[str, Any]:

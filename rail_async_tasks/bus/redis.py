@@ -1,4 +1,4 @@
-"""The bus between processes, over Redis or Valkey. The only module that knows redis-py."""
+"""The bus between processes, over Redis or Valkey."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import contextlib
 import contextvars
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 from uuid import UUID, uuid4
 
 from rail_async_tasks.bus.follower import Follower
@@ -21,21 +20,17 @@ from rail_async_tasks.bus.publisher import Publisher
 from rail_async_tasks.bus.wire import decode, news_of
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.redis_address import RedisAddress
 from rail_async_tasks.snapshot import TaskSnapshot, topics
-
-if TYPE_CHECKING:
-    from redis.asyncio.connection import AbstractConnection
 
 # The topic of cancels: whoever runs the execution looks at its row at once.
 CANCELS = "cancels"
-# What a server gets to take a connection, in seconds.
-CONNECT_PATIENCE = 2.0
 # What news that wait get to be sent at the end of the process, in seconds.
 FLUSH_PATIENCE = 0.3
 
 # Connections that are open. A forked child has copies that it must not finalize: asyncio would
 # take the parent's sockets out of the parent's selector.
-_open_connections: set[AbstractConnection] = set()
+_open_connections: set[Any] = set()
 
 
 class RedisBus(MemoryBus):
@@ -187,39 +182,15 @@ class _Server:
 
     def __init__(self, url: str) -> None:
         try:
-            from redis.asyncio.connection import Connection, parse_url
+            # A channel belongs to no database, and the listener sends its own pings.
+            self._address = RedisAddress(url, db=0, health_check_interval=0)
         except ImportError as error:
             raise ConfigurationError(
                 'The redis bus needs the package redis: pip install "rail_async_tasks[redis]".'
             ) from error
-        try:
-            # Not by a pool, which newer ones use for notices that this protocol does not have.
-            options: dict[str, Any] = dict(cast(Any, parse_url(url)))
-            options.pop("max_connections", None)
-            kind = options.pop("connection_class", Connection)
-            # What answers are read as, and how long is waited for them, is decided here; a channel
-            # belongs to no database.
-            patience = min(
-                options.get("socket_connect_timeout") or CONNECT_PATIENCE, CONNECT_PATIENCE
-            )
-            options.update(
-                db=0, decode_responses=False, encoding="utf-8", protocol=2, health_check_interval=0,
-                retry_on_timeout=False, socket_timeout=None, socket_connect_timeout=patience,
-            )  # fmt: skip
-            self._make: Callable[[], Any] = partial(kind, **options)
-            self._make()  # what it does not take it refuses here
-        except Exception as error:  # noqa: BLE001 (a ValueError, a TypeError, its own errors)
-            # Without the words of the error: they may quote the URL.
-            raise ConfigurationError(
-                'task_settings["redis_url"] can\'t be read by redis-py'
-                f" ({type(error).__name__}); see its parse_url for what it takes."
-            ) from None
-        self._secrets = [
-            str(secret) for key in ("password", "ssl_password") if (secret := options.get(key))
-        ]
 
     async def open(self) -> _Link:
-        connection = self._make()
+        connection = self._address.connection()
         link = _Link(connection)
         try:
             await connection.connect()
@@ -230,7 +201,7 @@ class _Server:
 
     def describe(self, error: BaseException) -> str:
         text = str(error) or type(error).__name__
-        for secret in self._secrets:
+        for secret in self._address.secrets:
             text = text.replace(secret, "***")
         return text
 

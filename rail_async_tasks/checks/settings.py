@@ -12,6 +12,7 @@ from strawberry.types import has_object_definition
 
 from rail_async_tasks import conf
 from rail_async_tasks.errors import ConfigurationError
+from rail_async_tasks.redis_address import RedisAddress
 
 APP: Final = "rail_async_tasks"
 
@@ -59,8 +60,8 @@ def extension_problems(parsed: conf.Parsed) -> list[CheckMessage]:
     ]  # fmt: skip
 
 
-# What the service and these checks use of a backend.
-_PORT: Final = ("inline", "capabilities", "asubmit", "submit", "arrived", "cancel")
+# The attributes of a backend. See `backends.port.Backend`.
+_PORT: Final = ("inline", "own_thread", "capabilities")
 
 # What each dotted path must name: whether a value is that, and what it is called.
 DOTTED_KEYS: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {
@@ -126,10 +127,8 @@ def check_redis_url(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[C
     used = values.get("bus") == "redis" or values.get("backend") == "arq"
     if not used or not isinstance(url, str) or not _is_installed("redis"):
         return []
-    from rail_async_tasks.bus.redis import RedisBus
-
     try:
-        RedisBus(url, "")
+        RedisAddress(url)
     except ConfigurationError as error:
         hint = 'Write "redis://:password@host:6379/0", and options as redis-py names them.'
         return [Error(str(error), hint=hint, id=f"{APP}.E006")]

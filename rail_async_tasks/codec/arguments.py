@@ -15,9 +15,10 @@ from typing import Any, Final
 import msgspec
 from strawberry import UNSET
 
-from rail_async_tasks.codec.annotations import Builder, Pending, Unsupported
+from rail_async_tasks.codec.annotations import Builder
 from rail_async_tasks.codec.converters import Field
 from rail_async_tasks.codec.json_values import Mismatch, dumps, require_shallow
+from rail_async_tasks.codec.references import Pending, Unsupported
 from rail_async_tasks.errors import InvalidArguments, TaskDeclarationError
 
 MISSING: Final = dataclasses.MISSING

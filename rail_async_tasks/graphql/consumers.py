@@ -23,8 +23,8 @@ from strawberry.schema.base import BaseSchema
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.types.unset import UNSET
 
+from rail_async_tasks.auth.context import RequestContext, handshake_request
 from rail_async_tasks.errors import TaskError, Unauthenticated
-from rail_async_tasks.graphql.context import RequestContext, handshake_request
 from rail_async_tasks.graphql.frames import (
     MAX_FRAME_BYTES,
     Inbox,

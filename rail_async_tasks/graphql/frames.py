@@ -14,9 +14,9 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
 from strawberry.subscriptions.protocols.graphql_transport_ws.types import SubscribeMessage
 from strawberry.types.graphql import OperationType
 
+from rail_async_tasks.auth.context import RequestContext
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import TooMany
-from rail_async_tasks.graphql.context import RequestContext
 from rail_async_tasks.graphql.documents import operation_type
 from rail_async_tasks.graphql.errors import graphql_error
 

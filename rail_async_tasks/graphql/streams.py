@@ -6,12 +6,11 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any, cast
 
-from asgiref.sync import sync_to_async
 from strawberry.http.streaming import SSETransport
 
-from rail_async_tasks.db_connections import release_connections
-from rail_async_tasks.graphql.context import RequestContext
+from rail_async_tasks.auth.context import RequestContext
 from rail_async_tasks.hosting import server
+from rail_async_tasks.own_views import arelease_connections
 
 
 class EventStream(SSETransport):
@@ -39,5 +38,5 @@ async def without_farewell(
                 return
             if not released and str(event).startswith("event: next"):
                 released = True  # the row has been read: what follows comes over the bus
-                await sync_to_async(release_connections)()
+                await arelease_connections()
             yield event

@@ -25,11 +25,11 @@ from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL
 from strawberry.types import ExecutionResult, SubscriptionExecutionResult
 from strawberry.types.graphql import OperationType
 
+from rail_async_tasks.auth.context import RequestContext
 from rail_async_tasks.errors import TaskError, Unauthenticated
 from rail_async_tasks.graphql import errors as client_errors
 from rail_async_tasks.graphql.accept import EVENT_STREAM, GRAPHQL_RESPONSE, HTML, JSON, Accept
 from rail_async_tasks.graphql.console import console_page
-from rail_async_tasks.graphql.context import RequestContext
 from rail_async_tasks.graphql.documents import operation_type
 from rail_async_tasks.graphql.errors import INTERNAL_ERROR
 from rail_async_tasks.graphql.frames import decode_json

@@ -15,16 +15,17 @@ from typing import Any, TypeVar
 from asgiref.sync import AsyncToSync
 from django.core.signals import setting_changed
 
+from rail_async_tasks.backends import find_broker
 from rail_async_tasks.bus.memory import MemoryBus
 from rail_async_tasks.bus.port import Bus
 from rail_async_tasks.conf import SETTING, get_settings
 from rail_async_tasks.definition import registry
 from rail_async_tasks.forks import after_fork
-from rail_async_tasks.ledger.memory import MemoryLedger
+from rail_async_tasks.ledger.memory.ledger import MemoryLedger
+from rail_async_tasks.ledger.options import LedgerOptions
 from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.runtime.admission import Admission
 from rail_async_tasks.runtime.attempts.threads import LoopThread
-from rail_async_tasks.runtime.claims.broker import broker_for
 from rail_async_tasks.runtime.runtime import Runtime
 from rail_async_tasks.runtime.timings import RuntimeTimings
 from rail_async_tasks.vital import is_vital, refuse_if_vital
@@ -89,11 +90,14 @@ def admission() -> Admission:
 
 def make_ledger() -> Ledger:
     """Make another ledger, as the settings have it."""
-    if not get_settings().track_in_database:
+    settings = get_settings()
+    if not settings.track_in_database:
         return MemoryLedger()
-    from rail_async_tasks.ledger.orm import OrmLedger  # models exist only once the apps are loaded
+    from rail_async_tasks.ledger.orm.ledger import (
+        OrmLedger,  # models exist only once the apps are loaded
+    )
 
-    return OrmLedger()
+    return OrmLedger(options=LedgerOptions.of(settings))
 
 
 def bus() -> Bus:
@@ -168,7 +172,7 @@ async def aruntime(*, in_thread: bool = False) -> Runtime:
                 settings = get_settings()
                 runtime = process.runtime = Runtime(
                     settings, registry, ledger(), bus(), admission=admission(),
-                    broker=broker_for(settings), timings=_timings,
+                    broker=find_broker(settings), timings=_timings,
                 )  # fmt: skip
                 try:
                     runtime.start()
@@ -215,7 +219,7 @@ async def _start_here(process: _Process, ledger: Ledger, bus: Bus, admission: Ad
     concurrency = settings.max_workers if settings.backend == "thread" else None
     runtime = Runtime(
         settings, registry, ledger, bus, concurrency=concurrency, admission=admission,
-        broker=broker_for(settings), timings=_timings,
+        broker=find_broker(settings), timings=_timings,
     )  # fmt: skip
     # Known at once: what hooks call on this loop must not wait for the lock of the waiting thread.
     process.runtime = runtime

@@ -127,7 +127,7 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
     step: int
 
 
-class Lane(msgspec.Struct, frozen=True, gc=False):
+class QueueClaim(msgspec.Struct, frozen=True, gc=False):
     """One look for due rows: at most `limit` of `queue` whose task is in `names`.
 
     Those that have been lost with `crashes` processes or more are left out; a `suspect` lane has
@@ -144,7 +144,7 @@ class Lane(msgspec.Struct, frozen=True, gc=False):
     running: dict[str, int] | None = None
 
 
-class Due(msgspec.Struct, frozen=True, gc=False):
+class ClaimResult(msgspec.Struct, frozen=True, gc=False):
     """What a claim brought: the rows, and seconds until the next delayed row is due, if any."""
 
     claimed: list[Claimed]
@@ -231,7 +231,7 @@ class Dispatch(msgspec.Struct, frozen=True, gc=False):
     overdue: bool = False
 
 
-class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+class DeliveryClaim(msgspec.Struct, frozen=True, kw_only=True):
     """A claim of executions that a broker has brought: those whose tasks are known here.
 
     Those that were lost with `crashes` processes or more are suspects: one is claimed at a time, if
@@ -245,7 +245,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     suspects: bool
 
 
-class Brought(msgspec.Struct, frozen=True):
+class DeliveryClaimResult(msgspec.Struct, frozen=True):
     """What was claimed, and the suspects that must wait until no other one runs here.
 
     `locked`: another transaction holds these, and they still wait. Look again: it may cancel them,

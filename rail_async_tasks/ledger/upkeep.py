@@ -1,23 +1,113 @@
-"""The ledger's ports for a runtime's own services: leases, and dispatches to a broker."""
+"""The ledger's ports for upkeep: clock, schedules, deletions, and what a ledger may lack.
+
+A ledger may lack writers, dispatches, leases, recoveries, callbacks and an audit log: `Ledger` has
+a method for each, which returns the port or None.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
 from rail_async_tasks.ledger.records import (
-    Brought,
+    Created,
+    DeliveryClaim,
+    DeliveryClaimResult,
     Dispatch,
-    Wanted,
+    Disposal,
+    Held,
+    NewExecution,
+    Recovery,
+    WriterState,
 )
+from rail_async_tasks.snapshot import TaskSnapshot
+
+
+class Clock(Protocol):
+    """The ledger's clock, on the runtime's loop."""
+
+    async def now(self) -> datetime:
+        """Returns the ledger's time, in UTC."""
+        ...
+
+    async def correct_times(self, ttl: float | None, hold: float) -> int:
+        """Corrects times that were stored while the clock was ahead; returns of how many rows.
+
+        What such a row waits for is put off for as long as was meant, from now on. `ttl` is how
+        long finished rows are kept, `hold` the longest reservation of a failure callback. Seconds.
+        """
+        ...
+
+
+class Schedules(Protocol):
+    """Ticks of schedules: one process takes each. On the runtime's loop."""
+
+    async def schedule(self, name: str, since: datetime) -> None:
+        """Registers a schedule, whose ticks count from then on; a known one stays as it is."""
+        ...
+
+    async def tick(self, name: str, at: datetime, new: NewExecution) -> Created | None:
+        """Takes a schedule's tick and creates its execution, un-held, in one transaction.
+
+        None where that tick, or a later one, was taken before.
+        """
+        ...
+
+    async def set_back(self, name: str, latest: datetime, to: datetime) -> bool:
+        """Sets a last tick that lies beyond `latest` to `to`; returns whether it did."""
+        ...
+
+
+class Deletions(Protocol):
+    """Deletes final executions."""
+
+    async def delete_expired(self, limit: int) -> int:
+        """Deletes at most so many expired executions, in one transaction; returns how many.
+
+        On the runtime's loop. Rows that another process is deleting are left to it, without
+        waiting.
+        """
+        ...
+
+    def dispose(self, which: Disposal, limit: int) -> int:
+        """Deletes at most so many of those, in one transaction; returns how many.
+
+        In the caller's thread. 0 means that there are no more, but for those that another process
+        is deleting.
+        """
+        ...
+
+    def count_disposable(self, which: Disposal) -> int:
+        """Counts those. In the caller's thread."""
+        ...
+
+
+# --- ports that a ledger may lack -----------------------------------------------------------------
+
+
+class Writers(Protocol):
+    """The threads that write for this process. Called on the runtime's loop, except `states`."""
+
+    def give_up_locked(self) -> None:
+        """Fails creations from now on where they would wait for a lock: the process ends."""
+        ...
+
+    def abandon_locked(self) -> None:
+        """Fails all that waits for a lock, outcomes too. Nothing of it is written."""
+        ...
+
+    def states(self) -> Sequence[WriterState]:
+        """Returns the threads' states. May be called in any thread."""
+        ...
 
 
 class Dispatches(Protocol):
-    """What is on its way to a worker. Called on the runtime's loop; the rows are the truth."""
+    """Executions on their way to a worker. Called on the runtime's loop; the rows are the truth."""
 
     async def send(self, queue: str, backend: str, window: int, limit: int) -> list[Dispatch]:
-        """Marks due executions of a queue as sent, and returns them, what matters most first.
+        """Marks due executions of a queue as sent, and returns them, by priority.
 
         Leaves out what another transaction has locked, for a later call.
         At most `limit`; of those that were not sent before, as many as leave no more than `window`
@@ -26,27 +116,27 @@ class Dispatches(Protocol):
         ...
 
     async def unsend(self, dispatches: Sequence[Dispatch]) -> list[Dispatch]:
-        """The broker did not take them. Returns those whose rows are locked: ask again."""
+        """Marks dispatches that the broker refused as not sent. Returns the locked ones: retry."""
         ...
 
     async def under_way(
         self, backend: str, seconds: float, after: UUID | None, limit: int
     ) -> list[Dispatch]:
-        """What was sent to that backend so many seconds ago or earlier, and still waits.
+        """Returns what was sent to that backend so many seconds ago or earlier, and still waits.
 
         What was sent oftener, some times longer ago. In the order of their ids, from `after` on.
         """
         ...
 
     async def release(self, execution_ids: Collection[UUID]) -> set[UUID]:
-        """They arrived where they cannot run: they are to be sent again.
+        """Marks executions that arrived where they cannot run as not sent.
 
         Returns those whose rows are locked: ask again.
         """
         ...
 
-    async def claim(self, wanted: Wanted) -> Brought:
-        """Claims those of the executions that are due; the others are somebody else's, or ended."""
+    async def claim(self, delivery: DeliveryClaim) -> DeliveryClaimResult:
+        """Claims those of the executions that are due; the others are held elsewhere, or final."""
         ...
 
 
@@ -63,26 +153,26 @@ class Leases(Protocol):
         ...
 
     def renew(self, runtime_id: UUID, seconds: float) -> bool:
-        """Whether the lease goes on, for so long; False once the runtime was found dead."""
+        """Prolongs the lease by so many seconds; False once the runtime was found dead."""
         ...
 
     def left(self, runtime_id: UUID) -> float | None:
-        """Seconds until the lease lapses, by the ledger's clock; None where there is none."""
+        """Returns the seconds until the lease lapses, by the ledger's clock; None without one."""
         ...
 
     def end(self, runtime_id: UUID) -> None:
-        """The runtime is no more: what it still holds is for others."""
+        """Marks the runtime as dead: other processes recover what it still holds."""
         ...
 
     def condemn(self) -> int:
-        """Marks those dead that have been silent for their lease; how many they were.
+        """Marks runtimes dead whose lease has lapsed; returns how many.
 
-        For theirs, not for the caller's: a release may bring another `lease_seconds`.
+        Each runtime is judged by the lease length in its own row: a deploy may change the setting.
         """
         ...
 
     def orphaned(self) -> set[UUID]:
-        """The holders of running executions that are no live runtimes."""
+        """Returns the holders of running executions that are no live runtimes."""
         ...
 
     def forget(self) -> None:
@@ -91,4 +181,70 @@ class Leases(Protocol):
 
     def reset(self) -> None:
         """Drops the connection; the next use opens one."""
+        ...
+
+
+class Recoveries(Protocol):
+    """Rows that other processes change or leave behind. Called on the runtime's loop."""
+
+    async def cancels_for(self, runtime_id: UUID) -> Sequence[UUID]:
+        """Returns this runtime's running rows for which a cancel was asked, perhaps elsewhere."""
+        ...
+
+    async def held_by(self, runtime_id: UUID) -> Sequence[Held]:
+        """Returns every running row of this runtime."""
+        ...
+
+    async def recover(self, recovery: Recovery, limit: int) -> list[TaskSnapshot]:
+        """Frees at most so many executions of a dead holder; they count a crash each.
+
+        Returns them as they stand then: retrying, failed or cancelled. Rows that another
+        transaction has locked are left out.
+        """
+        ...
+
+    async def unknown_names(self, known: Collection[str]) -> set[str]:
+        """Returns names of waiting executions that neither `known` nor a live runtime has."""
+        ...
+
+    async def fail_unknown(
+        self, name: str, ttl: float | None, callback: float | None, limit: int
+    ) -> list[TaskSnapshot]:
+        """Fails at most so many executions that wait under this name; returns them.
+
+        Leaves out what another transaction has locked, for a later call.
+        """
+        ...
+
+
+class Callbacks(Protocol):
+    """Failure callbacks: one process reserves each, for a time, and marks it as made."""
+
+    async def take_overdue(
+        self, hold: float, limit: int, besides: Collection[UUID]
+    ) -> list[tuple[TaskSnapshot, str | None]]:
+        """Reserves failure callbacks whose time has passed, for `hold` seconds.
+
+        Returns them with their tracebacks. Those in `besides` the caller is making already.
+        """
+        ...
+
+    async def keep(self, execution_ids: Collection[UUID], hold: float) -> None:
+        """Prolongs reservations: no other process may make these callbacks for `hold` seconds."""
+        ...
+
+    async def made(self, execution_ids: Collection[UUID]) -> set[UUID]:
+        """Marks callbacks as made, once and for all. Returns those whose rows are locked: retry."""
+        ...
+
+    def made_here(self, execution_id: UUID) -> None:
+        """Marks one as made, in the caller's thread and transaction."""
+        ...
+
+
+class AuditLog(Protocol):
+    """Stored audit rows. Called on the runtime's loop."""
+
+    async def delete(self, days: float, limit: int) -> int:
+        """Deletes at most so many audit rows that are older; returns how many."""
         ...

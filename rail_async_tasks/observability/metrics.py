@@ -237,7 +237,8 @@ def _of_writers() -> Iterator[Metric]:
     written = CounterMetricFamily(
         f"{PREFIX}_writer_changes", "Changes in those batches.", labels=labels
     )
-    for writer in host.ledger().writers():
+    writers = host.ledger().writers()
+    for writer in () if writers is None else writers.states():
         backlog.add_metric((writer.name,), writer.backlog)
         failing.add_metric((writer.name,), writer.failing_for or 0)
         batches.add_metric((writer.name,), writer.batches)

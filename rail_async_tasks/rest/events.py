@@ -12,14 +12,13 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from typing import Final
 
-from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
 from rail_async_tasks import service
 from rail_async_tasks.access import Viewer
-from rail_async_tasks.db_connections import release_connections
+from rail_async_tasks.own_views import arelease_connections
 from rail_async_tasks.rest.parameters import last_version
 from rail_async_tasks.rest.render import render_task
 from rail_async_tasks.snapshot import TaskSnapshot
@@ -49,7 +48,7 @@ async def events_response(request: HttpRequest, viewer: Viewer, task_id: str) ->
     snapshots = service.watch(viewer, task_id)
     try:
         first = await anext(snapshots)
-        await sync_to_async(release_connections)()
+        await arelease_connections()
     except BaseException:
         await snapshots.aclose()
         raise

@@ -10,9 +10,9 @@ from django.http.response import HttpResponseBase
 
 from rail_async_tasks import service
 from rail_async_tasks.auth.caller import Caller
+from rail_async_tasks.auth.context import RequestContext
+from rail_async_tasks.auth.permissions import check_permissions
 from rail_async_tasks.errors import TaskNotFound
-from rail_async_tasks.graphql.context import RequestContext
-from rail_async_tasks.graphql.permissions import check_permissions
 from rail_async_tasks.rest.endpoint import CHANGE, READ, endpoint, root_url
 from rail_async_tasks.rest.events import events_response
 from rail_async_tasks.rest.parameters import LIST_PARAMETERS, read_limit

@@ -17,7 +17,7 @@ import msgspec
 
 from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.hooks import is_async
-from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.ledger.upkeep import Callbacks
 from rail_async_tasks.runtime.attempts.orm_threads import OrmThread, Seat
 from rail_async_tasks.runtime.attempts.threads import DaemonThreads, leaving_nothing
 from rail_async_tasks.runtime.failures import (
@@ -63,7 +63,8 @@ class FailureCallbacks:
     """Makes the calls of one runtime's failures, on its loop or in threads.
 
     Args:
-        ledger: where each row says that its call is still to be made.
+        reservations: keep, in each row, that its call is still to be made; None where rows are in this
+            process's memory.
         state: a call that fails while the runtime drains is left to another process.
 
     Raises:
@@ -74,13 +75,13 @@ class FailureCallbacks:
         self,
         *,
         settings: TaskSettings,
-        ledger: Ledger,
+        reservations: Callbacks | None,
         state: RuntimeState,
         limits: CallbackLimits = CALLBACK_LIMITS,
     ) -> None:
         self._callback = find_callback(settings)
         self._is_async = self._callback is not None and is_async(self._callback)
-        self._ledger = ledger
+        self._reservations = reservations
         self._state = state
         self._limits = limits
         self._threads = DaemonThreads("rail-tasks-callback")
@@ -104,10 +105,10 @@ class FailureCallbacks:
 
     async def find_overdue(self) -> None:
         """Takes over the calls of processes that have died in the middle, or had no room."""
-        if self._callback is None:
+        if self._callback is None or self._reservations is None:
             return
         while self._has_room():
-            found = await self._ledger.overdue_callbacks(
+            found = await self._reservations.take_overdue(
                 self._limits.hold, self._limits.page, frozenset(self._held)
             )
             for snapshot, traceback in found:
@@ -135,7 +136,7 @@ class FailureCallbacks:
     def _has_room(self) -> bool:
         # Rows in memory have no mark that somebody could find: all of theirs wait here.
         return not self._closed and (
-            len(self._held) < self._limits.most_waiting or not self._ledger.blocking
+            len(self._held) < self._limits.most_waiting or self._reservations is None
         )
 
     # --- a call ----------------------------------------------------------------------------------
@@ -151,8 +152,8 @@ class FailureCallbacks:
         )
         self._calls.add(call)
         call.add_done_callback(partial(self._over, seat))
-        if self._keeping is None:
-            self._keeping = self._in_background(self._keep())
+        if self._keeping is None and self._reservations is not None:
+            self._keeping = self._in_background(self._keep(self._reservations))
 
     def _over(self, seat: Seat, call: asyncio.Task[None]) -> None:
         self._calls.discard(call)
@@ -201,7 +202,9 @@ class FailureCallbacks:
         while self._made:
             made, self._made = self._made, set()
             try:
-                locked = await self._ledger.callbacks_made(made)
+                locked = set()
+                if self._reservations is not None:
+                    locked = await self._reservations.made(made)
             except Exception as error:
                 logger.error("The marks of %d calls stay: %s", len(made), error)  # noqa: TRY400
                 locked = set()
@@ -211,14 +214,12 @@ class FailureCallbacks:
                 await asyncio.sleep(self._limits.clear_again_after)
         self._clearing = None
 
-    async def _keep(self) -> None:
+    async def _keep(self, reservations: Callbacks) -> None:
         """A call that waits or takes long is not made by another process meanwhile."""
         while self._held:
             await asyncio.sleep(self._limits.hold / 3)
             try:
-                await self._ledger.keep_callbacks(
-                    frozenset(self._held - self._made), self._limits.hold
-                )
+                await reservations.keep(frozenset(self._held - self._made), self._limits.hold)
             except Exception as error:
                 logger.warning("Failure callbacks can't be kept: %s", error)
         self._keeping = None

@@ -103,7 +103,9 @@ class InlineRun:
             log_failure(snapshot)
             return
         call_here(self._callback, snapshot, traceback)
-        self._ledger.callback_made_here(snapshot.id)
+        callbacks = self._ledger.callbacks()
+        if callbacks is not None:
+            callbacks.made_here(snapshot.id)
 
     def _body(
         self,

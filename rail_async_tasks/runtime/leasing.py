@@ -36,7 +36,7 @@ class Leasing:
         running: Running,
         due: Due,
         deliveries: Deliveries | None,
-        recoverer: Recoverer,
+        recoverer: Recoverer | None,
         lag: Callable[[], float],
         names: Callable[[], frozenset[str]],
         lease_seconds: float,
@@ -77,7 +77,8 @@ class Leasing:
 
     async def end(self, timeout: float) -> None:
         """Ends the lease, so that other processes need not wait for it to lapse."""
-        self._recoverer.stop()
+        if self._recoverer is not None:
+            self._recoverer.stop()
         if self._thread is not None:
             self._thread.stop()
             with contextlib.suppress(TimeoutError):
@@ -86,7 +87,9 @@ class Leasing:
     # --- as the lease sees it --------------------------------------------------------------------
 
     def is_writing(self, seconds: float) -> bool:
-        return all((writer.failing_for or 0) < seconds for writer in self._ledger.writers())
+        writers = self._ledger.writers()
+        states = () if writers is None else writers.states()
+        return all((state.failing_for or 0) < seconds for state in states)
 
     def leased(self, runtime_id: UUID) -> None:
         self._state.leased(runtime_id)
@@ -103,4 +106,5 @@ class Leasing:
         self._ended.set()
 
     def orphans(self, holders: frozenset[UUID]) -> None:
+        assert self._recoverer is not None, "a ledger with leases has recoveries"
         self._recoverer.recover(holders)

@@ -106,7 +106,7 @@ class Runtime:
         services.watchdog.start()
         stack.push_async_callback(self.bus.stop)
         if services.announcer.emits:
-            self.bus.start(self.ledger, services.upkeep.cancels.announced)
+            self.bus.start(self.ledger, services.upkeep.cancel_announced)
         stack.push_async_callback(self._close_broker)
         # The lease outlasts the last write.
         stack.push_async_callback(services.leasing.end, timings.flush_timeout)
@@ -114,7 +114,9 @@ class Runtime:
         stack.push_async_callback(services.callbacks.ended, timings.callback_timeout)
         stack.push_async_callback(services.ending.flush)
         self.ledger.start(self.broke)
-        stack.callback(self.ledger.give_up_locked)
+        writers = self.ledger.writers()
+        if writers is not None:
+            stack.callback(writers.give_up_locked)
         stack.push_async_callback(services.waits.close, timings.flush_timeout)
         stack.callback(services.progress.save)
         services.leasing.start()
@@ -294,7 +296,7 @@ class Runtime:
     @property
     def recovered(self) -> int:
         """Executions that were taken over from dead processes."""
-        return self.recoverer.recovered
+        return 0 if self.recoverer is None else self.recoverer.recovered
 
     @property
     def failing_schedules(self) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from uuid import UUID
 
 from rail_async_tasks.bus.port import Bus
@@ -71,7 +71,10 @@ class Services:
         self.running = Running()
         self.outstanding = Outstanding()
         self.callbacks = FailureCallbacks(
-            settings=settings, ledger=ledger, state=self.state, limits=timings.callbacks
+            settings=settings,
+            reservations=ledger.callbacks(),
+            state=self.state,
+            limits=timings.callbacks,
         )
         self.announcer = announcer_for(settings, bus, self.callbacks.failed)
         self.due: Due
@@ -137,8 +140,9 @@ class Services:
     def _build_attempts(self, *, runs_here: bool) -> None:
         settings, timings = self._settings, self._timings.attempts
         self.settlements = Settlements(
-            state=self.state, ledger=self._ledger, running=self.running, due=self.due,
-            announcer=self.announcer, outstanding=self.outstanding,
+            state=self.state, ledger=self._ledger, writers=self._ledger.writers(),
+            running=self.running, due=self.due, announcer=self.announcer,
+            outstanding=self.outstanding,
             on_stored=None if runs_here else self._delivery_ended, timings=timings,
         )  # fmt: skip
         self.progress = ProgressSaver(ledger=self._ledger, timings=timings)
@@ -155,9 +159,10 @@ class Services:
             max_crashes=settings.max_crashes, runs_here=runs_here, timings=timings,
         )  # fmt: skip
 
-    def loops(self) -> tuple[tuple[str, Callable[[], Awaitable[None]]], ...]:
-        """Returns the loop of each service that has one, with its name for the log."""
-        return (("dispatcher", self.dispatcher.run), *self.upkeep.loops())
+    def loops(self) -> Iterator[tuple[str, Callable[[], Awaitable[None]]]]:
+        """Yields the loop of each service that has one, with its name for the log."""
+        yield "dispatcher", self.dispatcher.run
+        yield from self.upkeep.loops()
 
     def _suspects_running(self) -> bool:
         return self.running.any_suspect

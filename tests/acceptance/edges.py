@@ -16,9 +16,9 @@ import httpx
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.acceptance.app.service_views import COLUMNS
-from tests.acceptance.client import PATIENCE
-from tests.acceptance.server import Server
+from tests.projects.acceptance.service_views import COLUMNS
+from tests.support.client import PATIENCE
+from tests.support.server import Server
 
 Task = dict[str, Any]
 

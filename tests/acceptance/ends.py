@@ -11,7 +11,7 @@ import httpx
 from websockets.exceptions import ConnectionClosed
 
 from rail_async_tasks.models import TaskExecution
-from tests.acceptance.client import FOLLOW, FOLLOW_MINE, PATIENCE, Client, subscribe
+from tests.support.client import FOLLOW, FOLLOW_MINE, PATIENCE, Client, subscribe
 
 
 async def left_open(

@@ -14,12 +14,12 @@ import httpx
 import pytest
 
 from rail_async_tasks.models import TaskExecution, TaskRuntime
-from tests.acceptance.client import PATIENCE, Client
-from tests.acceptance.conftest import Place
 from tests.acceptance.ends import end_of_socket, end_of_stream, handed_back, left_open
-from tests.acceptance.kinds import ASGI, KINDS, Kind
-from tests.acceptance.server import Server, running_server
 from tests.acceptance.test_servers import until_completed, waits
+from tests.support.client import PATIENCE, Client
+from tests.support.places import Place
+from tests.support.server import Server, running_server
+from tests.support.server_kinds import ASGI, KINDS, Kind
 
 pytestmark = pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 
@@ -119,7 +119,10 @@ def _serving(name: str, application: str, *options: str) -> Kind:
     )
 
 
-DJANGO, ROUTER = "tests.acceptance.applications:django", "tests.acceptance.applications:router"
+DJANGO, ROUTER = (
+    "tests.projects.acceptance.applications:django",
+    "tests.projects.acceptance.applications:router",
+)
 WITHOUT_LIFESPAN = {
     "uvicorn-off": _serving("uvicorn", ASGI, "--lifespan=off"),
     "gunicorn-django": _serving("gunicorn-uvicorn", DJANGO),

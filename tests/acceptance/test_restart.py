@@ -10,10 +10,10 @@ from contextlib import AsyncExitStack
 import pytest
 
 from rail_async_tasks.models import TaskExecution
-from tests.acceptance.client import PATIENCE, Client
-from tests.acceptance.conftest import Place
 from tests.acceptance.ends import end_of_socket, end_of_stream, handed_back, left_open
-from tests.acceptance.server import Server, running_server
+from tests.support.client import PATIENCE, Client
+from tests.support.places import Place
+from tests.support.server import Server, running_server
 
 DRAIN_SECONDS = 1
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from rail_async_tasks.models import TaskExecution
-from tests.acceptance.client import FINAL, FOLLOW, FOLLOW_MINE, PATIENCE, Client, Event, subscribe
+from tests.support.client import FINAL, FOLLOW, FOLLOW_MINE, PATIENCE, Client, Event, subscribe
 
 TRANSPORTS = ["socket", "sse", "eventsource"]
 MISSING = "01890a5d-ac96-774b-bcce-b302099a8057"

@@ -16,11 +16,11 @@ from django.utils import timezone
 from websockets.exceptions import InvalidStatus
 
 from rail_async_tasks.models import TaskExecution, TaskRuntime
-from tests.acceptance.client import FINAL, FOLLOW, PATIENCE, Client, Event
-from tests.acceptance.conftest import Place
 from tests.acceptance.ends import end_of_socket, end_of_stream, handed_back, left_open
-from tests.acceptance.kinds import KINDS, Kind
-from tests.acceptance.server import ROOT, Server, running_server
+from tests.support.client import FINAL, FOLLOW, PATIENCE, Client, Event
+from tests.support.places import Place
+from tests.support.server import ROOT, Server, running_server
+from tests.support.server_kinds import KINDS, Kind
 
 DRAIN_SECONDS = 1
 # How long a process may take beyond that to end.

@@ -15,11 +15,11 @@ from websockets.exceptions import ConnectionClosed
 
 from rail_async_tasks.graphql.frames import MAX_FRAME_BYTES
 from rail_async_tasks.models import TaskExecution
-from tests.acceptance.client import PATIENCE, Client
-from tests.acceptance.conftest import Place
 from tests.acceptance.ends import handed_back
-from tests.acceptance.kinds import KINDS
-from tests.acceptance.server import Server, running_server
+from tests.support.client import PATIENCE, Client
+from tests.support.places import Place
+from tests.support.server import Server, running_server
+from tests.support.server_kinds import KINDS
 
 pytestmark = pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 

@@ -15,12 +15,10 @@ from django.contrib.auth.models import User
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.acceptance.client import FINAL, FOLLOW, FOLLOW_MINE, Client, subscribe
-from tests.acceptance.conftest import Place, place
-from tests.acceptance.server import Server, running_server
-from tests.auth.tokens import HS, by_hand, claims, good
-
-__all__ = ["place"]
+from tests.support.client import FINAL, FOLLOW, FOLLOW_MINE, Client, subscribe
+from tests.support.places import Place
+from tests.support.server import Server, running_server
+from tests.support.tokens import HS, by_hand, claims, good
 
 DENIED = {"message": "Task not found.", "code": "NOT_FOUND"}
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.client import Client
 from tests.backends.faults import world_of
 from tests.backends.kinds import KINDS, Kind
 from tests.backends.world import World
 from tests.services.redis import RedisServer, running_redis
+from tests.support.client import Client
 
 
 @pytest.fixture(scope="module")

@@ -37,18 +37,20 @@ from rail_async_tasks.ids import new_id
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.queue_limits import QueueLimits
 from rail_async_tasks.workers.arq import worker
-from tests.acceptance.server import ROOT
-from tests.conftest import unavailable
-from tests.integration.conftest import (  # noqa: F401 (fixtures)
+from tests.services.redis import RedisServer, find_redis, running_redis
+from tests.support.needs import unavailable
+from tests.support.runtimes import (
     Configure,
     configure,
     declarations_are_the_tests_own,
     ends_cleanly,
     store,
 )
-from tests.integration.waiting import final, until
-from tests.services.redis import RedisServer, find_redis, running_redis
+from tests.support.server import ROOT
 from tests.support.timings import Timings
+from tests.support.waiting import final, until
+
+__all__ = ["configure", "declarations_are_the_tests_own", "ends_cleanly", "store"]
 
 on_sqlite = pytest.mark.parametrize("store", ["sqlite"], indirect=True)
 pytestmark = [on_sqlite, pytest.mark.usefixtures("ends_cleanly"), pytest.mark.long]
@@ -66,7 +68,7 @@ def server() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def arq(configure: Configure, server: RedisServer) -> Iterator[Callable[..., None]]:  # noqa: F811
+def arq(configure: Configure, server: RedisServer) -> Iterator[Callable[..., None]]:
     """Settings of a project that uses it, on an empty Redis; call it for others."""
     server.ask("FLUSHALL")
 
@@ -603,7 +605,7 @@ async def test_a_url_that_cannot_be_read_is_not_quoted(arq: Any) -> None:
     ],
 )
 async def test_what_the_command_refuses(
-    arq: Callable[..., None], configure: Configure, settings: Any, arguments: Any, told: str  # noqa: F811
+    arq: Callable[..., None], configure: Configure, settings: Any, arguments: Any, told: str
 ) -> None:  # fmt: skip
     """With a word on what to do."""
     if "backend" in settings:

@@ -12,9 +12,9 @@ from django.utils import timezone
 
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.models import TaskExecution, TaskRuntime
-from tests.acceptance.client import FINAL, PATIENCE, Client
 from tests.backends.kinds import KINDS
 from tests.backends.world import World
+from tests.support.client import FINAL, PATIENCE, Client
 
 # The others take as long and differ in what carries an id: among the long tests.
 SHORT = ("arq",)

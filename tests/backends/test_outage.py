@@ -28,8 +28,8 @@ from tests.backends.faults import (
 )
 from tests.backends.kinds import Kind
 from tests.backends.world import World
-from tests.faults.fleet import report
 from tests.services.redis import RedisServer
+from tests.support.measures import report
 
 pytestmark = [pytest.mark.postgres, pytest.mark.redis]
 

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.client import FINAL, FOLLOW_MINE, Event, subscribe
 from tests.backends.faults import forms, rows, somebody, world_of
 from tests.backends.kinds import Kind
 from tests.backends.world import World
-from tests.faults.fleet import poll, report, spread
 from tests.services.redis import RedisServer
+from tests.support.client import FINAL, FOLLOW_MINE, Event, subscribe
+from tests.support.measures import report, spread
+from tests.support.waiting import poll
 
 pytestmark = [pytest.mark.postgres, pytest.mark.redis]
 

@@ -15,9 +15,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tests.acceptance.server import ALARMS, ROOT, Server
 from tests.backends.kinds import Kind
 from tests.services.process import KEEPER
+from tests.support.server import ALARMS, ROOT, Server
 
 LEASE = 3.0
 # How a worker's command is told how many tasks it runs at once; Django-Q's settings say it.

@@ -10,9 +10,9 @@ import jwt
 import pytest
 
 from tests.clients.settings import LIMIT, SECRET
-from tests.conftest import unavailable
-from tests.graphql.server import Server, migrated, serving
 from tests.services.node import node_problem
+from tests.support.needs import unavailable
+from tests.support.shop_server import Server, migrated, serving
 
 ADA = "createsuperuser --noinput --username=ada --email=ada@example.com --verbosity=0"
 APPLICATION = "tests.clients.asgi:application"

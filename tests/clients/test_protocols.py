@@ -7,8 +7,8 @@ from functools import cache
 import pytest
 
 from tests.clients.conftest import place_of
-from tests.graphql.server import Server
 from tests.services.node import finish_script, start_script
+from tests.support.shop_server import Server
 
 CASES = {
     "graphql_ws.mjs": [

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.clients.conftest import APPLICATION, place_of
-from tests.graphql.server import serving
 from tests.services.node import finish_script, start_script
+from tests.support.shop_server import serving
 
 
 def test_clients_come_back_and_see_the_end_once(

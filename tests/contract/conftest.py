@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from rail_async_tasks.ledger.memory import MemoryLedger
-from rail_async_tasks.ledger.orm import OrmLedger
-from tests.contract.ledgers import Kit
-from tests.services.databases import default_database, empty_tables, forget_connections
+from rail_async_tasks.ledger.memory.ledger import MemoryLedger
+from rail_async_tasks.ledger.options import LedgerOptions
+from rail_async_tasks.ledger.orm.ledger import OrmLedger
+from tests.support.databases import default_database, empty_tables, forget_connections
+from tests.support.ledgers import Kit
 
 ON_POSTGRES = pytest.param("postgres", marks=pytest.mark.postgres)
 ON_MARIADB = pytest.param("mariadb", marks=pytest.mark.mariadb)
@@ -34,9 +35,17 @@ def ledger_kind(request: pytest.FixtureRequest, django_db_blocker: Any) -> Itera
 
 
 @pytest.fixture
-async def kit(ledger_kind: str, anyio_backend: Any) -> AsyncIterator[Kit]:
+def ledger_options() -> LedgerOptions:
+    """The options of the ledger under test; a module may override them."""
+    return LedgerOptions()
+
+
+@pytest.fixture
+async def kit(
+    ledger_kind: str, ledger_options: LedgerOptions, anyio_backend: Any
+) -> AsyncIterator[Kit]:
     """A started ledger with no rows in it."""
-    ledger = MemoryLedger() if ledger_kind == "memory" else OrmLedger()
+    ledger = MemoryLedger() if ledger_kind == "memory" else OrmLedger(options=ledger_options)
     ledger.start()
     yield Kit(ledger_kind, ledger)
     await ledger.stop()

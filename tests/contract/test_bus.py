@@ -18,7 +18,7 @@ from rail_async_tasks.bus.memory import MemoryBus
 from rail_async_tasks.bus.port import Bus
 from rail_async_tasks.bus.redis import RedisBus
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.memory import MemoryLedger
+from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.snapshot import TaskSnapshot, owner_topic, task_topic
 from tests.services.redis import RedisServer
 

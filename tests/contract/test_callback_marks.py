@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import threading
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 import pytest
 from django.db import connection, transaction
 
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.orm import OrmLedger
+from rail_async_tasks.ledger.options import LedgerOptions
+from rail_async_tasks.ledger.orm.ledger import OrmLedger
 from rail_async_tasks.ledger.records import Disposal, Recovery
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.states import Status
 from tests.contract.conftest import ON_SQL
-from tests.contract.ledgers import NAME, Kit, outcome_of
+from tests.support.ledgers import NAME, Kit, outcome_of
 
 on_sql = pytest.mark.parametrize("ledger_kind", ON_SQL, indirect=True)
 pytestmark = on_sql
@@ -39,7 +39,7 @@ async def marked(kit: Kit, hold: float = HOLD) -> UUID:
 
 
 async def overdue(kit: Kit, limit: int = 100, besides: tuple[UUID, ...] = ()) -> set[UUID]:
-    found = await kit.ledger.overdue_callbacks(HOLD, limit, besides)
+    found = await kit.callbacks.take_overdue(HOLD, limit, besides)
     return {snapshot.id for snapshot, _ in found}
 
 
@@ -66,7 +66,7 @@ async def test_inline_marks_too(kit: Kit) -> None:
     claimed = await kit.running()
     await kit.here(kit.ledger.settle_here, outcome_of(claimed, FAIL, callback=HOLD))
     assert await mark_of(claimed.snapshot.id) is not None
-    await kit.here(kit.ledger.callback_made_here, claimed.snapshot.id)
+    await kit.here(kit.callbacks.made_here, claimed.snapshot.id)
     assert await mark_of(claimed.snapshot.id) is None
 
 
@@ -77,7 +77,7 @@ async def test_recovery_marks_what_it_fails(kit: Kit) -> None:
     await kit.cancel(cancelled.snapshot.id)
     gone = new_id()
     await TaskExecution.objects.aupdate(runtime_id=gone)
-    freed = await kit.ledger.recover(Recovery(gone, 2, None, HOLD), 10)
+    freed = await kit.recoveries.recover(Recovery(gone, 2, None, HOLD), 10)
     assert {it.id: it.status for it in freed} == {
         lost.snapshot.id: FAIL, again.snapshot.id: RET, cancelled.snapshot.id: CANC,
     }  # fmt: skip
@@ -89,7 +89,7 @@ async def test_recovery_marks_what_it_fails(kit: Kit) -> None:
 async def test_an_unknown_name_marks(kit: Kit) -> None:
     """Who waits under it is failed, and somebody hears of it."""
     execution_id = await kit.waiting()
-    (failed,) = await kit.ledger.fail_unknown(NAME, None, HOLD, 10)
+    (failed,) = await kit.recoveries.fail_unknown(NAME, None, HOLD, 10)
     assert failed.id == execution_id
     assert await mark_of(execution_id) is not None
 
@@ -121,7 +121,7 @@ async def test_it_comes_with_what_the_call_tells(kit: Kit) -> None:
     claimed = await kit.running()
     await kit.settle(claimed, FAIL, callback=-1.0, error="no", traceback="there", ttl=-1.0)
     assert await kit.here(kit.ledger.get, claimed.snapshot.id) is None
-    ((snapshot, traceback),) = await kit.ledger.overdue_callbacks(HOLD, 10, ())
+    ((snapshot, traceback),) = await kit.callbacks.take_overdue(HOLD, 10, ())
     assert (snapshot.id, snapshot.error, traceback) == (claimed.snapshot.id, "no", "there")
 
 
@@ -137,31 +137,32 @@ async def test_limit_and_besides(kit: Kit) -> None:
 async def test_keeping_pushes_ahead_and_revives_nothing(kit: Kit) -> None:
     """A mark that was taken away stays so; a row that is gone does not mind."""
     late, made, gone = [await marked(kit, -1.0) for _ in range(3)]
-    await kit.ledger.callbacks_made([made])
+    await kit.callbacks.made([made])
     await TaskExecution.objects.filter(id=gone).adelete()
-    await kit.ledger.keep_callbacks([late, made, gone], HOLD)
+    await kit.callbacks.keep([late, made, gone], HOLD)
     assert await overdue(kit) == set()
     mark = await mark_of(late)
     assert mark is not None
     assert mark > datetime.now(UTC)
     assert await mark_of(made) is None
-    await kit.ledger.callbacks_made([late, made, gone])
+    await kit.callbacks.made([late, made, gone])
     assert await mark_of(late) is None
 
 
-async def test_a_marked_row_is_not_deleted_while_there_are_callbacks(
-    kit: Kit, settings: Any
-) -> None:
+@pytest.mark.parametrize("ledger_options", [LedgerOptions(callbacks=True)])
+async def test_a_marked_row_is_not_deleted_while_there_are_callbacks(kit: Kit) -> None:
     """With callbacks switched off nobody will make the call: then it may go."""
     claimed = await kit.running()
     await kit.settle(claimed, FAIL, callback=HOLD, ttl=-1.0)
-    task_settings = {"on_failure": "callback", "failure_callback": "builtins.dict"}
-    settings.RAIL_DJANGO_GRAPHQL = {"task_settings": task_settings}
     assert await kit.ledger.delete_expired(10) == 0
     assert await kit.here(kit.ledger.count_disposable, Disposal(age=0.0)) == 0
     assert await kit.here(kit.ledger.dispose, Disposal(age=0.0), 10) == 0
-    settings.RAIL_DJANGO_GRAPHQL = {}
-    assert await kit.ledger.delete_expired(10) == 1
+    without = OrmLedger()
+    without.start()
+    try:
+        assert await without.delete_expired(10) == 1
+    finally:
+        await without.stop()
 
 
 async def test_a_locked_row_holds_up_no_look(kit: Kit) -> None:

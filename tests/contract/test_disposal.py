@@ -11,13 +11,13 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.db import connection, transaction
 
-from rail_async_tasks.ledger.memory import MemoryLedger
+from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.ledger.records import Disposal, Page
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.states import FINAL, UNFINISHED, Status
-from tests.accounts.models import Receipt
 from tests.contract.conftest import ON_MARIADB, ON_POSTGRES
-from tests.contract.ledgers import Kit
+from tests.projects.accounts.models import Receipt
+from tests.support.ledgers import Kit
 
 HOUR = 3600.0
 NOW = Disposal(age=0.0)
@@ -42,7 +42,7 @@ async def ended(kit: Kit, *ends: End) -> list[UUID]:
 async def left(kit: Kit) -> set[UUID]:
     """What is still there, hidden or not."""
     if isinstance(kit.ledger, MemoryLedger):
-        return set(kit.ledger._rows)
+        return set(kit.ledger.store.rows)
     return set(await kit.here(lambda: list(TaskExecution.objects.values_list("id", flat=True))))
 
 
@@ -50,7 +50,7 @@ async def age(kit: Kit, execution_id: UUID, seconds: float) -> None:
     """Has the row ended so long ago."""
     at = datetime.now(UTC) - timedelta(seconds=seconds)
     if isinstance(kit.ledger, MemoryLedger):
-        row = kit.ledger._rows[execution_id]
+        row = kit.ledger.store.rows[execution_id]
         row.snapshot = msgspec.structs.replace(row.snapshot, completed_at=at)
         return
     rows = TaskExecution.objects.filter(id=execution_id)
@@ -187,7 +187,8 @@ async def test_a_ledger_tells_how_its_writers_do(kit: Kit) -> None:
     """What was written is counted; nothing waits and nothing fails. Memory has no writers."""
     await kit.waiting()
     await kit.here(kit.ledger.ping)
-    states = kit.ledger.writers()
+    writers = kit.ledger.writers()
+    states = () if writers is None else writers.states()
     assert len(states) == {"memory": 0, "sqlite": 1, "postgres": 2, "mariadb": 2}[kit.kind]
     assert all((it.failing_for, it.backlog, it.congested) == (None, 0, False) for it in states)
     assert sum(it.written for it in states) == (1 if states else 0)

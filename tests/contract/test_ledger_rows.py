@@ -9,9 +9,9 @@ from uuid import UUID
 import pytest
 
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.records import Claimed, Lane
+from rail_async_tasks.ledger.records import Claimed, QueueClaim
 from rail_async_tasks.states import Status
-from tests.contract.ledgers import Kit, Lanes, answer, claimed_at_birth, new_execution
+from tests.support.ledgers import Kit, Lanes, answer, claimed_at_birth, new_execution
 
 HOUR = timedelta(hours=1)
 
@@ -153,10 +153,10 @@ async def test_a_lane_takes_what_it_asks_for_and_no_more(kit: Kit) -> None:
     ]
     plan = Lanes(
         [
-            Lane("a", ("x",), 1),
-            Lane("b", ("x", "y"), 10),
-            Lane("a", ("y", "z"), 10),
-            Lane("c", ("x",), 10),
+            QueueClaim("a", ("x",), 1),
+            QueueClaim("b", ("x", "y"), 10),
+            QueueClaim("a", ("y", "z"), 10),
+            QueueClaim("c", ("x",), 10),
         ]
     )
     due = await kit.ledger.claim(plan)
@@ -164,7 +164,7 @@ async def test_a_lane_takes_what_it_asks_for_and_no_more(kit: Kit) -> None:
     assert ids(due.claimed) == [rows[0], rows[4], rows[5], rows[6], rows[1]]
     left = [await kit.get(row) for row in (rows[2], rows[3], rows[7])]
     assert {it.status for it in left} == {Status.PENDING}
-    assert ids((await kit.ledger.claim(Lanes([Lane("a", ("x", "unknown"), 9)]))).claimed) == [
+    assert ids((await kit.ledger.claim(Lanes([QueueClaim("a", ("x", "unknown"), 9)]))).claimed) == [
         rows[2],
         rows[3],
     ]
@@ -270,7 +270,7 @@ async def test_an_outcome_supersedes_progress(kit: Kit) -> None:
 
 
 def _outcome(claimed: Claimed, **fields: object) -> object:
-    from tests.contract.ledgers import outcome_of
+    from tests.support.ledgers import outcome_of
 
     return outcome_of(claimed, Status.FAILED, **fields)
 

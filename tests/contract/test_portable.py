@@ -17,13 +17,13 @@ from django.db.backends.base.features import BaseDatabaseFeatures
 
 from rail_async_tasks.db_connections import is_passing
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger import portable
-from rail_async_tasks.ledger.orm import OrmLedger
-from rail_async_tasks.ledger.records import Lane, Page, Recovery
+from rail_async_tasks.ledger.orm.ledger import OrmLedger
+from rail_async_tasks.ledger.portable import claims, table
+from rail_async_tasks.ledger.records import Page, QueueClaim, Recovery
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.states import Status
 from tests.contract.conftest import ON_MARIADB
-from tests.contract.ledgers import NAME, Kit, Lanes, new_execution, outcome_of
+from tests.support.ledgers import NAME, Kit, Lanes, new_execution, outcome_of
 
 pytestmark = pytest.mark.parametrize("ledger_kind", [ON_MARIADB], indirect=True)
 
@@ -118,11 +118,11 @@ async def test_a_cancel_between_the_look_and_the_write(
 ) -> None:
     """The outcome went by a row that has changed since: it is not written, but looked at again."""
     claimed = await kit.running()
-    looked = portable.PortableBatch._unlocked
+    looked = table.Table.locked_by_id
     cancels = [claimed.snapshot.id]
 
-    def look(batch: Any, ids: Any) -> Any:
-        found = looked(batch, ids)
+    def look(self: Any, ids: Any) -> Any:
+        found = looked(self, ids)
         if cancels:
             other = connection.copy()  # another process's
             with other.cursor() as cursor:
@@ -131,7 +131,7 @@ async def test_a_cancel_between_the_look_and_the_write(
             other.close()
         return found
 
-    monkeypatch.setattr(portable.PortableBatch, "_unlocked", look)
+    monkeypatch.setattr(table.Table, "locked_by_id", look)
     settled = await kit.settle(claimed, FAIL, error="no", error_code="exception")
     assert settled is not None
     assert settled.status is CANC
@@ -145,7 +145,7 @@ async def test_owners_take_turns(kit: Kit) -> None:
     few = [await kit.waiting(owner_id="few") for _ in range(2)]
     nobody = await kit.waiting()
     urgent = await kit.waiting(owner_id="many", priority=5)
-    plan = Lanes([Lane("default", (NAME,), 4, running={"few": 1})])
+    plan = Lanes([QueueClaim("default", (NAME,), 4, running={"few": 1})])
     got = {it.snapshot.id for it in (await kit.ledger.claim(plan)).claimed}
     assert got == {urgent, nobody, few[0], crowd[0]}
 
@@ -154,11 +154,11 @@ async def test_of_very_many_owners_some_are_drawn(
     kit: Kit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A claim is filled however many there are, and nobody is left out for good."""
-    monkeypatch.setattr(portable, "MOST_OWNERS", 3)
+    monkeypatch.setattr(claims, "MOST_OWNERS", 3)
     rows = [await kit.waiting(owner_id=str(n % 8)) for n in range(24)]
     got: list[UUID] = []
     for _ in range(6):
-        plan = Lanes([Lane("default", (NAME,), 4, running={})])
+        plan = Lanes([QueueClaim("default", (NAME,), 4, running={})])
         claimed = (await kit.ledger.claim(plan)).claimed
         assert len({it.snapshot.owner_id for it in claimed}) >= 3
         got += [it.snapshot.id for it in claimed]
@@ -177,7 +177,7 @@ async def test_a_holder_that_is_dead(kit: Kit, others: list[Kit]) -> None:
         await kit.create(new)
     await kit.cancel(rows["cancelled"].id)
     recovery = Recovery(holder, max_crashes=3, ttl=60.0, callback=60.0)
-    freed = await asyncio.gather(*(it.ledger.recover(recovery, 10) for it in others))
+    freed = await asyncio.gather(*(it.ledger.recoveries().recover(recovery, 10) for it in others))
     assert sum(map(len, freed)) == 3
     now = {name: await TaskExecution.objects.aget(id=new.id) for name, new in rows.items()}
     assert {name: row.status for name, row in now.items()} == {

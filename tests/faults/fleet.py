@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import select
 import signal
-import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,11 +17,12 @@ import pytest
 from asgiref.sync import sync_to_async
 
 from rail_async_tasks.models import TaskExecution, TaskRuntime
-from tests.acceptance.client import Client
-from tests.acceptance.kinds import KINDS
-from tests.acceptance.server import Server
 from tests.faults.bodies import notes
 from tests.faults.bodies.notes import Note
+from tests.support.client import Client
+from tests.support.server import Server
+from tests.support.server_kinds import KINDS
+from tests.support.waiting import poll
 
 LEASE = 2.0
 # What recovery may take after the lease, in seconds.
@@ -138,17 +137,6 @@ def values(ids: Iterable[str]) -> list[dict[str, Any]]:
 read_notes = sync_to_async(notes.read)
 
 
-async def poll(
-    condition: Callable[[], Any], seconds: float, every: float = 0.05, what: Any = ""
-) -> Any:
-    """What the coroutine function gives, once that is true; which it must be in that time."""
-    deadline = time.monotonic() + seconds
-    while not (found := await condition()):
-        assert time.monotonic() < deadline, what() if callable(what) else what
-        await asyncio.sleep(every)
-    return found
-
-
 async def held(client: Client, calls: Sequence[str]) -> list[str]:
     """Starts these; returns the ids once all of them have begun, each in the client's own server.
 
@@ -228,17 +216,3 @@ def cpu_seconds(pid: int) -> float:
 
 def threads(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/task").iterdir()))
-
-
-def spread(figures: Sequence[float]) -> str:
-    """Least, median and most."""
-    low, middle, high = min(figures), statistics.median(figures), max(figures)
-    return f"min {low:.2f} median {middle:.2f} max {high:.2f}"
-
-
-def report(test: str, **figures: Any) -> None:
-    """Keeps what was measured: a line of JSON in the file that `FAULTS_REPORT` names, if any."""
-    line = json.dumps({"test": test, **figures})
-    if path := os.environ.get("FAULTS_REPORT"):
-        with Path(path).open("a") as file:
-            file.write(line + "\n")

@@ -15,10 +15,11 @@ from typing import Any, Final
 from asgiref.sync import sync_to_async
 
 from rail_async_tasks.models import TaskExecution
-from tests.acceptance.client import FOLLOW, subscribe
-from tests.acceptance.server import Server
-from tests.faults.fleet import Fleet, poll
+from tests.faults.fleet import Fleet
 from tests.faults.used import Used, options
+from tests.support.client import FOLLOW, subscribe
+from tests.support.server import Server
+from tests.support.waiting import poll
 
 CANCEL: Final = "mutation($id: ID!) { cancelTask(id: $id) { status } }"
 PATIENCE: Final = 60.0  # for all that has been started to end, in seconds

@@ -14,18 +14,18 @@ from django.db import transaction
 
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.models import TaskExecution
-from tests.acceptance.client import Client
 from tests.faults.fleet import (
     Fleet,
     assert_each_attempt_began_once,
     forms,
     on,
-    poll,
     read_notes,
-    report,
     rows,
     until_final,
 )
+from tests.support.client import Client
+from tests.support.measures import report
+from tests.support.waiting import poll
 
 COUNT = 200
 # Every process has looked at the ledger by then, and knows when a row will be due: in seconds.

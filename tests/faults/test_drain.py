@@ -16,13 +16,14 @@ from django.http import HttpResponse
 from django.test import RequestFactory
 from websockets.exceptions import ConnectionClosed
 
-from rail_async_tasks.graphql.context import RequestContext
+from rail_async_tasks.auth.context import RequestContext
 from rail_async_tasks.graphql.streams import without_farewell
 from rail_async_tasks.hosting import server as hosted_server
 from rail_async_tasks.models import TaskExecution, TaskRuntime
-from tests.acceptance.client import FINAL, FOLLOW, Client, Event, subscribe
-from tests.acceptance.server import Server
-from tests.faults.fleet import EXIT, Fleet, forms, gone, held, on, report, rows, spread, until_final
+from tests.faults.fleet import EXIT, Fleet, forms, gone, held, on, rows, until_final
+from tests.support.client import FINAL, FOLLOW, Client, Event, subscribe
+from tests.support.measures import report, spread
+from tests.support.server import Server
 
 DRAIN = 1.0
 # Tasks that outlast the drain, and tasks that may end within it; each has two subscribers.

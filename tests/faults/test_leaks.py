@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.client import Client
-from tests.faults.fleet import Fleet, poll, report, until_final
+from tests.faults.fleet import Fleet, until_final
 from tests.faults.used import Used, options
+from tests.support.client import Client
+from tests.support.measures import report
+from tests.support.waiting import poll
 
 CANCEL = "mutation($id: ID!) { cancelTask(id: $id) { status } }"
 # Of every five tasks one is cancelled and one runs into its timeout of a second.

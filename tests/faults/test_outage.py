@@ -20,21 +20,22 @@ from django.db import DatabaseError, connections
 
 from rail_async_tasks.models import TaskEvent, TaskExecution, TaskRuntime
 from rail_async_tasks.states import FINAL
-from tests.acceptance.client import Client
-from tests.acceptance.server import Server
-from tests.conftest import Database, unavailable
 from tests.faults.bodies import notes
 from tests.faults.conftest import prepared
-from tests.faults.fleet import Fleet, assert_each_attempt_began_once, forms, on, report
+from tests.faults.fleet import Fleet, assert_each_attempt_began_once, forms, on
 from tests.faults.restartable import (
     RestartablePostgres,
     cut_at_commit,
     hold_locked,
     restartable_postgres,
 )
-from tests.services.databases import default_database
 from tests.services.postgres import find_binaries
 from tests.settings import database as database_config
+from tests.support.client import Client
+from tests.support.databases import Database, default_database
+from tests.support.measures import report
+from tests.support.needs import unavailable
+from tests.support.server import Server
 
 # Shorter than the outage that is to outlast it, longer than the others.
 LEASE = 3.0

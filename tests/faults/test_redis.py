@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.client import FIELDS, FINAL, FOLLOW_MINE, Client, Event, subscribe
-from tests.faults.fleet import Fleet, forms, held, on, poll, report, rows, spread
+from tests.faults.fleet import Fleet, forms, held, on, rows
 from tests.services.redis import RedisServer
+from tests.support.client import FIELDS, FINAL, FOLLOW_MINE, Client, Event, subscribe
+from tests.support.measures import report, spread
+from tests.support.waiting import poll
 
 pytestmark = pytest.mark.redis
 

@@ -13,7 +13,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from tests.graphql.server import Server, running_server
+from tests.support.shop_server import Server, running_server
 
 pytestmark = pytest.mark.browser
 

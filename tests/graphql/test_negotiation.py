@@ -13,7 +13,7 @@ from rail_async_tasks import service
 from rail_async_tasks.graphql.schema import TaskSchema
 from rail_async_tasks.graphql.views import TaskGraphQLView
 from rail_async_tasks.hosting import server
-from tests.graphql.conftest import Api, Configure
+from tests.support.api import Api, Configure
 
 URQL = (
     "application/graphql-response+json, application/graphql+json, application/json,"

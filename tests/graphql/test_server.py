@@ -13,7 +13,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from tests.graphql.server import Server, running_server
+from tests.support.shop_server import Server, running_server
 
 FINAL = ("completed", "failed", "cancelled")
 FOLLOW = (

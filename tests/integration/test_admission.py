@@ -14,8 +14,8 @@ from rail_async_tasks.hosting import process as host
 from rail_async_tasks.runtime import admission
 from rail_async_tasks.service import EnqueueOptions
 from rail_async_tasks.snapshot import TaskSnapshot
-from tests.integration.conftest import Configure
-from tests.integration.waiting import until
+from tests.support.runtimes import Configure
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 

@@ -18,8 +18,8 @@ from django.utils import timezone
 
 from rail_async_tasks import Fail, Retry, TaskFailed, task
 from rail_async_tasks.hosting import process as host
-from tests.integration.conftest import Configure, in_memory, on_databases
-from tests.integration.waiting import PATIENCE, final, until, until_status
+from tests.support.runtimes import Configure, in_memory, on_databases
+from tests.support.waiting import PATIENCE, final, until, until_status
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly", "loop_kind")
 

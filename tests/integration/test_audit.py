@@ -16,12 +16,12 @@ from rail_async_tasks.access import SYSTEM, Viewer
 from rail_async_tasks.db_connections import DriverCursor
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger import session
+from rail_async_tasks.ledger.batch import Batch
 from rail_async_tasks.models import TaskEvent, TaskExecution, TaskRuntime
 from rail_async_tasks.service import EnqueueOptions
-from tests.integration.conftest import Configure, on_databases
-from tests.integration.waiting import final, until
+from tests.support.runtimes import Configure, on_databases
 from tests.support.timings import Timings
+from tests.support.waiting import final, until
 
 pytestmark = [on_databases, pytest.mark.usefixtures("ends_cleanly")]
 
@@ -146,7 +146,7 @@ async def test_a_lost_answer_is_told_once(
             raise OperationalError("the answer was lost")
 
     def noted(name: str) -> Any:
-        method = getattr(session.Batch, name)
+        method = getattr(Batch, name)
 
         def call(self: Any, *args: Any) -> Any:
             done[:] = [name]
@@ -155,7 +155,7 @@ async def test_a_lost_answer_is_told_once(
         return call
 
     for name in ("create", "settle"):
-        monkeypatch.setattr(session.Batch, name, noted(name))
+        monkeypatch.setattr(Batch, name, noted(name))
     monkeypatch.setattr(DriverCursor, "execute", execute)
     handle = await declared().aenqueue()
     await final(handle)

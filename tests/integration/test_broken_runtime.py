@@ -11,8 +11,8 @@ from rail_async_tasks import task
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.models import TaskExecution, TaskRuntime
 from rail_async_tasks.states import UNFINISHED
-from tests.integration.conftest import Configure, on_databases
-from tests.integration.waiting import until
+from tests.support.runtimes import Configure, on_databases
+from tests.support.waiting import until
 
 pytestmark = [on_databases, pytest.mark.usefixtures("ends_cleanly")]
 

@@ -15,15 +15,16 @@ from django.utils import timezone
 
 from rail_async_tasks import Retry, Task, backends, service, task
 from rail_async_tasks.access import SYSTEM
-from rail_async_tasks.backends.broker import BrokerBackend, adeliver
+from rail_async_tasks.backends.broker import BrokerBackend
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.records import Dispatch
 from rail_async_tasks.models import TaskExecution
-from tests.integration.conftest import Configure, on_databases
-from tests.integration.waiting import final, until
+from rail_async_tasks.workers.delivery import adeliver
+from tests.support.runtimes import Configure, on_databases
 from tests.support.timings import Timings
+from tests.support.waiting import final, until
 
 pytestmark = [on_databases, pytest.mark.usefixtures("ends_cleanly")]
 

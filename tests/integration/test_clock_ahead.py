@@ -16,13 +16,13 @@ from rail_async_tasks import RateLimited, task
 from rail_async_tasks.access import Viewer
 from rail_async_tasks.handle import TaskHandle
 from rail_async_tasks.hosting import process as host
-from rail_async_tasks.ledger.memory import MemoryLedger
+from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.models import TaskExecution, TaskSchedule
 from rail_async_tasks.runtime.upkeep import ledger_clock
-from tests.integration.conftest import Configure, on_databases
 from tests.integration.test_cron_errors import Often
-from tests.integration.waiting import final, until
+from tests.support.runtimes import Configure, on_databases
 from tests.support.timings import Timings
+from tests.support.waiting import final, until
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -131,7 +131,7 @@ async def test_a_retry_of_the_future_comes_in_time(configure: Configure, timings
     handle: TaskHandle[Any] = await late.using(delay=0.5).aenqueue()
     ledger = host.ledger()
     if isinstance(ledger, MemoryLedger):
-        row = ledger._rows[handle.id]
+        row = ledger.store.rows[handle.id]
         at = row.snapshot
         assert at.run_after is not None
         row.snapshot = msgspec.structs.replace(

@@ -24,8 +24,8 @@ from rail_async_tasks.runtime.runtime import Runtime
 from rail_async_tasks.runtime.timings import RuntimeTimings
 from rail_async_tasks.runtime.upkeep.cron import Schedule
 from rail_async_tasks.runtime.upkeep.scheduler import SchedulerTimings
-from tests.integration.conftest import Configure, on_databases
-from tests.integration.waiting import until
+from tests.support.runtimes import Configure, on_databases
+from tests.support.waiting import until
 
 STEP = 0.5
 

@@ -24,10 +24,10 @@ from rail_async_tasks.runtime.upkeep.cleanup import Cleaner
 from rail_async_tasks.runtime.upkeep.reconciler import Reconciler
 from rail_async_tasks.runtime.upkeep.scheduler import Scheduler
 from rail_async_tasks.runtime.upkeep.watched import WatchedReader
-from tests.integration.conftest import Configure, in_memory, on_databases
 from tests.integration.test_cron import EveryHalfSecond
-from tests.integration.waiting import PATIENCE, until
+from tests.support.runtimes import Configure, in_memory, on_databases
 from tests.support.timings import Timings
+from tests.support.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 

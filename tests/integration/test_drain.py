@@ -11,9 +11,9 @@ import pytest
 from rail_async_tasks import task
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.hosting import server
-from tests.integration.conftest import Configure, in_memory
-from tests.integration.waiting import until, until_status
+from tests.support.runtimes import Configure, in_memory
 from tests.support.timings import Timings
+from tests.support.waiting import until, until_status
 
 pytestmark = [in_memory, pytest.mark.usefixtures("ends_cleanly")]
 

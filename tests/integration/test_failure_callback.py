@@ -18,9 +18,9 @@ from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.runtime.upkeep.cleanup import Disposal
-from tests.integration.conftest import Configure, on_databases
-from tests.integration.waiting import final, until
+from tests.support.runtimes import Configure, on_databases
 from tests.support.timings import Timings
+from tests.support.waiting import final, until
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -216,7 +216,7 @@ async def test_a_long_call_is_not_made_by_another(
     ledger = host.ledger()
     end = time.monotonic() + 1.0
     while time.monotonic() < end:
-        assert await ledger.overdue_callbacks(60, 10, ()) == []
+        assert await ledger.callbacks().take_overdue(60, 10, ()) == []
         await asyncio.sleep(0.05)
     over.set()
     await no_mark_is_left()

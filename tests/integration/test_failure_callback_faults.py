@@ -25,13 +25,14 @@ from rail_async_tasks.definition import registry
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.orm import OrmLedger
+from rail_async_tasks.ledger.orm.callbacks import OrmCallbacks
+from rail_async_tasks.ledger.orm.ledger import OrmLedger
 from rail_async_tasks.models import TaskExecution, TaskRuntime
 from rail_async_tasks.runtime.runtime import Runtime
-from tests.integration.conftest import Configure, on_databases
 from tests.integration.test_failure_callback import failing, no_mark_is_left, open_marks
-from tests.integration.waiting import final, until
+from tests.support.runtimes import Configure, on_databases
 from tests.support.timings import Timings
+from tests.support.waiting import final, until
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -292,18 +293,18 @@ async def test_marks_are_cleared_and_kept_in_batches(
     timings.set("callbacks", hold=0.3)
     cleared: list[int] = []
     kept: list[int] = []
-    made, keep = OrmLedger.callbacks_made, OrmLedger.keep_callbacks
+    made, keep = OrmCallbacks.made, OrmCallbacks.keep
 
-    async def callbacks_made(ledger: OrmLedger, ids: Collection[UUID]) -> set[UUID]:
+    async def callbacks_made(ledger: OrmCallbacks, ids: Collection[UUID]) -> set[UUID]:
         cleared.append(len(ids))
         return await made(ledger, ids)
 
-    async def keep_callbacks(ledger: OrmLedger, ids: Collection[UUID], hold: float) -> None:
+    async def keep_callbacks(ledger: OrmCallbacks, ids: Collection[UUID], hold: float) -> None:
         kept.append(len(ids))
         await keep(ledger, ids, hold)
 
-    monkeypatch.setattr(OrmLedger, "callbacks_made", callbacks_made)
-    monkeypatch.setattr(OrmLedger, "keep_callbacks", keep_callbacks)
+    monkeypatch.setattr(OrmCallbacks, "made", callbacks_made)
+    monkeypatch.setattr(OrmCallbacks, "keep", keep_callbacks)
     call_back(configure, awaits)
     fall = failing(max_retries=0)
     for handle in [await fall.aenqueue(n=n) for n in range(100)]:

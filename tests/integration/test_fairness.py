@@ -9,8 +9,8 @@ import pytest
 
 from rail_async_tasks import service, task
 from rail_async_tasks.service import EnqueueOptions
-from tests.integration.conftest import Configure, on_databases
-from tests.integration.waiting import until
+from tests.support.runtimes import Configure, on_databases
+from tests.support.waiting import until
 
 pytestmark = [on_databases, pytest.mark.usefixtures("ends_cleanly")]
 

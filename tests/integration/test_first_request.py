@@ -20,8 +20,8 @@ from rail_async_tasks.graphql.consumers import TaskGraphQLConsumer
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.hosting import server
 from rail_async_tasks.servers import first_request
-from tests.integration.conftest import Configure, in_memory
-from tests.integration.waiting import until
+from tests.support.runtimes import Configure, in_memory
+from tests.support.waiting import until
 
 pytestmark = in_memory
 

@@ -14,10 +14,10 @@ from rail_async_tasks import Task, service, task
 from rail_async_tasks.access import Viewer
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.snapshot import TaskSnapshot
-from tests.integration.conftest import Configure
-from tests.integration.waiting import PATIENCE, final, until
 from tests.services.redis import RedisServer
+from tests.support.runtimes import Configure
 from tests.support.timings import Timings
+from tests.support.waiting import PATIENCE, final, until
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 

@@ -21,9 +21,9 @@ from django.test.utils import override_settings
 from rail_async_tasks import TaskFailed, task
 from rail_async_tasks.hosting import process as host
 from tests.integration import rubbish
-from tests.integration.conftest import Configure, in_memory, on_databases
-from tests.integration.waiting import PATIENCE, final, until
-from tests.services.databases import default_database, empty_tables, forget_connections
+from tests.support.databases import default_database, empty_tables, forget_connections
+from tests.support.runtimes import Configure, in_memory, on_databases
+from tests.support.waiting import PATIENCE, final, until
 
 # asyncio's own words on what a body has left behind.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

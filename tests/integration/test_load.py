@@ -20,8 +20,8 @@ from django.db import connections
 from rail_async_tasks import task
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.models import TaskExecution
-from tests.integration.conftest import Configure, on_databases
-from tests.integration.waiting import final, until
+from tests.support.runtimes import Configure, on_databases
+from tests.support.waiting import final, until
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly", "loop_kind")
 

@@ -12,12 +12,12 @@ import pytest
 from rail_async_tasks import service
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.hosting import process as host
-from rail_async_tasks.ledger.dispatches import OrmDispatches
-from rail_async_tasks.ledger.records import Wanted
+from rail_async_tasks.ledger.orm.dispatches import OrmDispatches
+from rail_async_tasks.ledger.records import DeliveryClaim
 from rail_async_tasks.models import TaskExecution
 from tests.integration.test_broker import ListBroker, adds, broker, row, until_rows
-from tests.integration.waiting import final, until
 from tests.services.locking import a_transaction, locked
+from tests.support.waiting import final, until
 
 __all__ = ["broker"]  # the fixture
 
@@ -35,7 +35,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> Counter[UUID]:
     found: Counter[UUID] = Counter()
     claim = OrmDispatches._claim
 
-    def counted(self: OrmDispatches, wanted: Wanted, token: UUID) -> Any:
+    def counted(self: OrmDispatches, wanted: DeliveryClaim, token: UUID) -> Any:
         brought = claim(self, wanted, token)
         found.update(wanted.ids)
         return brought
@@ -178,7 +178,7 @@ async def test_what_is_brought_while_a_claim_of_it_is_on_its_way(
     await until_rows(1, dispatched_at__isnull=False)
     claim, deliveries, claims = OrmDispatches.claim, [], Counter[UUID]()
 
-    async def joined(self: OrmDispatches, wanted: Wanted) -> Any:
+    async def joined(self: OrmDispatches, wanted: DeliveryClaim) -> Any:
         brought = await claim(self, wanted)
         claims.update(wanted.ids)
         if len(deliveries) < 3:

@@ -22,13 +22,13 @@ from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.errors import BackendUnavailable
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger import orm
-from rail_async_tasks.ledger.orm import OrmLedger
+from rail_async_tasks.ledger.options import LedgerOptions
+from rail_async_tasks.ledger.orm.ledger import OrmLedger
 from rail_async_tasks.ledger.records import Disposal, NewExecution
 from rail_async_tasks.models import TaskExecution, TaskSchedule
-from tests.integration.conftest import Configure
-from tests.integration.waiting import final, until, until_status
 from tests.services.locking import a_transaction, locked
+from tests.support.runtimes import Configure
+from tests.support.waiting import final, until, until_status
 
 pytestmark = [
     pytest.mark.parametrize(
@@ -170,7 +170,8 @@ async def test_starts_that_wait_for_a_key_hold_no_slots(store: str, configure: C
 
 async def test_a_key_that_is_held_for_too_long(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the cause; nothing is stored of the start, then or later."""
-    monkeypatch.setattr(orm, "CREATE_PATIENCE", 0.2)
+    options = staticmethod(lambda settings: LedgerOptions(create_timeout=0.2))
+    monkeypatch.setattr(LedgerOptions, "of", options)
     rebuild = rebuilds()
     await final(await rebuild.aenqueue(key=0))
     with a_transaction(lambda: rebuild.enqueue(key=1)):

@@ -25,9 +25,9 @@ from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.runtime import observers
 from rail_async_tasks.runtime.attempts.threads import LoopThread
 from rail_async_tasks.runtime.upkeep.lease import Lease
-from tests.integration.conftest import Configure, in_memory, on_databases
-from tests.integration.waiting import final, until
+from tests.support.runtimes import Configure, in_memory, on_databases
 from tests.support.timings import Timings
+from tests.support.waiting import final, until
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 

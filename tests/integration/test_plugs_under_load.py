@@ -26,8 +26,8 @@ from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.runtime import observers
 from rail_async_tasks.runtime.attempts.attempt import Attempt
 from tests.integration import plugs
-from tests.integration.conftest import Configure, on_databases
-from tests.integration.waiting import until
+from tests.support.runtimes import Configure, on_databases
+from tests.support.waiting import until
 
 COUNT = 200
 REQUEST_HOOKS = ["authenticator", "tenant_resolver", "permission", "user model"]
@@ -151,7 +151,7 @@ async def drop_connections() -> None:
     """The writers lose theirs, as in an outage."""
     ledger: Any = host.ledger()
     with suppress(OperationalError, InterfaceError):
-        await ledger._look_once(_lost)
+        await ledger.writers().run_once(_lost)
 
 
 def _lost() -> None:

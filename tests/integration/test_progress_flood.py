@@ -16,8 +16,8 @@ from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ledger.records import Progress
 from rail_async_tasks.snapshot import TaskSnapshot
-from tests.integration.conftest import Configure, on_databases
-from tests.integration.waiting import PATIENCE, final, until
+from tests.support.runtimes import Configure, on_databases
+from tests.support.waiting import PATIENCE, final, until
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly", "loop_kind")
 

@@ -20,15 +20,15 @@ from rail_async_tasks.conf import get_settings
 from rail_async_tasks.definition import registry
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.leases import OrmLeases
-from rail_async_tasks.ledger.orm import OrmLedger
+from rail_async_tasks.ledger.orm.leases import OrmLeases
+from rail_async_tasks.ledger.orm.ledger import OrmLedger
 from rail_async_tasks.ledger.records import Outcome, Recovery
 from rail_async_tasks.models import TaskExecution, TaskRuntime
 from rail_async_tasks.runtime.runtime import Runtime
 from rail_async_tasks.states import Status
-from tests.integration.conftest import Configure, on_databases
-from tests.integration.waiting import final, until
+from tests.support.runtimes import Configure, on_databases
 from tests.support.timings import Timings
+from tests.support.waiting import final, until
 
 pytestmark = [on_databases, pytest.mark.usefixtures("ends_cleanly")]
 
@@ -296,7 +296,7 @@ async def test_the_late_end_of_a_lost_attempt_is_not_accepted(
     assert row.token is not None
     assert row.runtime_id is not None
     status = Status.RETRYING if rerun else Status.FAILED
-    freed = await runtime.ledger.recover(Recovery(row.runtime_id, 3, None), 10)
+    freed = await runtime.ledger.recoveries().recover(Recovery(row.runtime_id, 3, None), 10)
     assert [(it.id, it.status) for it in freed] == [(lost.id, status)]
     answers: list[Any] = []
     outcome = Outcome(
@@ -363,7 +363,7 @@ async def test_a_read_that_fails_holds_nothing_up(store: str, configure: Configu
         raise OperationalError("canceling statement due to statement timeout")
 
     assert isinstance(runtime.ledger, OrmLedger)
-    reads = [asyncio.ensure_future(runtime.ledger._look_once(too_long)) for _ in range(3)]
+    reads = [asyncio.ensure_future(runtime.ledger.writers().read(too_long)) for _ in range(3)]
     handles = [await noop.aenqueue() for _ in range(20)]
     async with asyncio.timeout(5):
         for read in reads:

@@ -46,11 +46,11 @@ from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.snapshot import TaskSnapshot, owner_topic, task_topic
-from tests.integration.conftest import Configure
-from tests.integration.waiting import final, until
 from tests.services.proxy import Proxy, running_proxy
 from tests.services.redis import RedisServer, running_redis
+from tests.support.runtimes import Configure
 from tests.support.timings import Timings
+from tests.support.waiting import final, until
 
 pytestmark = [
     pytest.mark.parametrize("store", ["sqlite"], indirect=True),

@@ -12,7 +12,7 @@ import pytest
 
 from rail_async_tasks.bus.redis import RedisBus
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.memory import MemoryLedger
+from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.snapshot import TaskSnapshot, task_topic
 from rail_async_tasks.states import Status
 from tests.services.process import free_port

@@ -21,9 +21,9 @@ from rail_async_tasks.hosting import process as host
 from rail_async_tasks.hosting import server as hosted_server
 from rail_async_tasks.hosting.exit import exit_is_timed
 from rail_async_tasks.servers import ending
-from tests.integration.conftest import Configure, in_memory
-from tests.integration.waiting import PATIENCE, until, until_status
 from tests.services.process import free_port
+from tests.support.runtimes import Configure, in_memory
+from tests.support.waiting import PATIENCE, until, until_status
 
 pytestmark = [in_memory, pytest.mark.usefixtures("ends_cleanly")]
 

@@ -14,8 +14,8 @@ from django.db import connections, transaction
 
 from rail_async_tasks import TaskCancelled, TaskFailed, task
 from rail_async_tasks.hosting import process as host
-from tests.integration.conftest import Configure, on_databases
-from tests.integration.waiting import PATIENCE
+from tests.support.runtimes import Configure, on_databases
+from tests.support.waiting import PATIENCE
 
 
 def test_enqueue_without_a_loop(configure: Configure) -> None:

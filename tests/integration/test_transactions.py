@@ -21,7 +21,7 @@ from rail_async_tasks.hosting import process as host
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.service import EnqueueOptions
 from rail_async_tasks.snapshot import TaskSnapshot
-from tests.integration.waiting import until
+from tests.support.waiting import until
 
 seen: list[Any] = []
 

@@ -16,8 +16,8 @@ from django.contrib.auth.models import Group
 from rail_async_tasks import task
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.runtime.attempts.timings import ATTEMPT_TIMINGS
-from tests.integration.conftest import Configure, in_memory
-from tests.integration.waiting import PATIENCE, final, until
+from tests.support.runtimes import Configure, in_memory
+from tests.support.waiting import PATIENCE, final, until
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 

@@ -13,8 +13,8 @@ import pytest
 from rail_async_tasks import Fail, Retry, TaskHandle, service, task
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.snapshot import TaskSnapshot
-from tests.integration.conftest import Configure
-from tests.integration.waiting import PATIENCE, final
+from tests.support.runtimes import Configure
+from tests.support.waiting import PATIENCE, final
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly", "loop_kind")
 

@@ -15,13 +15,13 @@ from msgspec.structs import replace
 from rail_async_tasks import TaskHandle, TaskNotFound, service, task
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.hosting import process as host
-from rail_async_tasks.ledger.memory import MemoryLedger
-from rail_async_tasks.ledger.orm import OrmLedger
+from rail_async_tasks.ledger.memory.ledger import MemoryLedger
+from rail_async_tasks.ledger.orm.ledger import OrmLedger
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.runtime.upkeep.cleanup import Cleaner, CleanupTimings
-from tests.integration.conftest import Configure, on_databases
-from tests.integration.waiting import final
+from tests.support.runtimes import Configure, on_databases
 from tests.support.timings import Timings
+from tests.support.waiting import final
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -38,9 +38,9 @@ async def expire(*handles: TaskHandle) -> None:
     ledger = host.ledger()
     if isinstance(ledger, MemoryLedger):
         for execution_id in ids:
-            row = ledger._rows[execution_id]
+            row = ledger.store.rows[execution_id]
             row.snapshot = replace(row.snapshot, expires_at=over)
-        ledger._expiring[:] = [(over, execution_id) for execution_id in ids]
+        ledger.store.expiring[:] = [(over, execution_id) for execution_id in ids]
         return
     assert await TaskExecution.objects.filter(id__in=ids).aupdate(expires_at=over) == len(ids)
 
@@ -49,7 +49,7 @@ async def stored() -> set[UUID]:
     """All that is there, hidden or not."""
     ledger = host.ledger()
     if isinstance(ledger, MemoryLedger):
-        return set(ledger._rows)
+        return set(ledger.store.rows)
     return {it async for it in TaskExecution.objects.values_list("id", flat=True)}
 
 

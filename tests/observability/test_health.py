@@ -20,8 +20,8 @@ from rail_async_tasks.hosting import process as host
 from rail_async_tasks.hosting import server
 from rail_async_tasks.ledger.session import WriterSession
 from rail_async_tasks.ledger.writer import HIGH_WATER
-from tests.integration.conftest import Configure, in_memory, on_databases
-from tests.integration.waiting import until, until_status
+from tests.support.runtimes import Configure, in_memory, on_databases
+from tests.support.waiting import until, until_status
 
 LIVE, READY = "/tasks/health/live", "/tasks/health/ready"
 ALL_WELL = {"runtime": "ok", "database": "ok", "bus": "ok", "writer": "ok"}
@@ -209,11 +209,13 @@ async def test_a_writer_without_a_database_says_so(
     with monkeypatch.context() as patch:
         patch.setattr(WriterSession, "execute", refuse)
         creating = asyncio.ensure_future(hang.using(delay=3600).aenqueue())
-        await until(lambda: any(it.failing_for is not None for it in runtime.ledger.writers()))
+        await until(
+            lambda: any(it.failing_for is not None for it in runtime.ledger.writers().states())
+        )
         assert answer(await web.get(READY)) == {"writer": "failing"}
         assert (await web.get(LIVE)).status_code == 200
     await creating
-    await until(lambda: all(it.failing_for is None for it in runtime.ledger.writers()))
+    await until(lambda: all(it.failing_for is None for it in runtime.ledger.writers().states()))
     assert (await web.get(READY)).status_code == 200
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from rail_async_tasks import TaskDeclarationError, service, task
 from rail_async_tasks.access import SYSTEM
-from tests.integration.conftest import Configure, in_memory
-from tests.integration.waiting import final, until
+from tests.support.runtimes import Configure, in_memory
+from tests.support.waiting import final, until
 
 pytestmark = [pytest.mark.usefixtures("ends_cleanly"), in_memory]
 

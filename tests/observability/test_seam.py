@@ -17,9 +17,9 @@ from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.runtime import observers
-from tests.integration.conftest import Configure, in_memory, on_databases
-from tests.integration.waiting import final, until, until_status
-from tests.observability.recorder import Broken, Recorder
+from tests.support.recorder import Broken, Recorder
+from tests.support.runtimes import Configure, in_memory, on_databases
+from tests.support.waiting import final, until, until_status
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -207,8 +207,10 @@ async def test_what_ends_without_an_attempt_here_is_told(
     await rows(lost).aupdate(
         status="running", run_after=None, attempts=1, runtime_id=dead, token=new_id()
     )
+    assert runtime.recoverer is not None
     await runtime.recoverer.fail_unknown("o.renamed")
-    await runtime.recoverer._recover(dead)
+    runtime.recoverer.recover(frozenset({dead}))
+    await until(lambda: runtime.recovered)
     ended = [it for it in recorder.seen if it[0] == "ended"]
     assert ended == [("ended", "failed", None, None)] * 2
     codes = [(await it.arefresh()).snapshot.error_code for it in (unknown, lost)]

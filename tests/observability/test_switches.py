@@ -18,11 +18,11 @@ from rail_async_tasks.access import SYSTEM, Viewer
 from rail_async_tasks.checks import TAG
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.hosting import server
-from rail_async_tasks.ledger.memory import MemoryLedger
+from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.snapshot import TaskSnapshot
-from tests.integration.conftest import Configure, in_memory, on_databases
-from tests.integration.waiting import PATIENCE, final
+from tests.support.runtimes import Configure, in_memory, on_databases
+from tests.support.waiting import PATIENCE, final
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 

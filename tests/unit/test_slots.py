@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.records import Lane
+from rail_async_tasks.ledger.records import QueueClaim
 from rail_async_tasks.queue_limits import QueueLimits
 from rail_async_tasks.runtime.claims.plan import Plan
 from rail_async_tasks.runtime.claims.slots import Slots
@@ -29,7 +29,7 @@ def run(plan: Plan, rows: Mapping[tuple[str, str], int] | None = None) -> list[t
     """The lanes as (queue, names, limit), while a ledger with these rows serves them."""
     left = dict(rows or {})
     lanes = []
-    for lane in plan.lanes():
+    for lane in plan.claims():
         lanes.append((lane.queue, lane.names[0], lane.limit))
         key = (lane.queue, lane.names[0])
         count = min(lane.limit, left.get(key, 0))
@@ -255,9 +255,9 @@ def test_a_kind_without_tasks_has_no_lane() -> None:
     assert [lane.names for lane in _served(plan)] == [("t",)]
 
 
-def _served(plan: Plan) -> list[Lane]:
+def _served(plan: Plan) -> list[QueueClaim]:
     lanes = []
-    for lane in plan.lanes():
+    for lane in plan.claims():
         lanes.append(lane)
         plan.took(lane, 0)
     return lanes

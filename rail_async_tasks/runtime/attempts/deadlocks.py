@@ -10,7 +10,7 @@ from __future__ import annotations
 from rail_async_tasks.definition import Registry
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.port import Ledger
-from rail_async_tasks.ledger.records import Claimed, Wanted
+from rail_async_tasks.ledger.records import Claimed, DeliveryClaim
 from rail_async_tasks.runtime.attempts.attempts import Attempts
 from rail_async_tasks.runtime.attempts.running import Running
 from rail_async_tasks.runtime.attempts.timings import ATTEMPT_TIMINGS, AttemptTimings
@@ -89,7 +89,7 @@ class DeadlockBreaker:
                 return None
             return ledger.claim_here(execution_id, self._state.id, new_id())
         brought = await dispatches.claim(
-            Wanted(
+            DeliveryClaim(
                 ids=[execution_id],
                 names=self._registry.names(),
                 runtime_id=self._state.id,

@@ -18,8 +18,8 @@ import msgspec
 from rail_async_tasks.backoff import Backoff
 from rail_async_tasks.hooks import awaited
 from rail_async_tasks.ledger.errors import is_of_row
-from rail_async_tasks.ledger.port import Ledger
-from rail_async_tasks.ledger.records import Dispatch, Lane
+from rail_async_tasks.ledger.port import Claims
+from rail_async_tasks.ledger.records import Dispatch, QueueClaim
 from rail_async_tasks.ledger.upkeep import Dispatches
 from rail_async_tasks.runtime.claims.broker import Broker, Inventory
 from rail_async_tasks.runtime.claims.inventory import InventoryTimings, LostDispatches
@@ -105,7 +105,7 @@ class BrokerDispatcher:
     def __init__(
         self,
         *,
-        ledger: Ledger,
+        ledger: Claims,
         dispatches: Dispatches,
         broker: Broker,
         slots: Slots,
@@ -233,8 +233,8 @@ class _NoClaim:
     def __init__(self, runtime_id: UUID) -> None:
         self.runtime_id = runtime_id
 
-    def lanes(self) -> Iterator[Lane]:
+    def claims(self) -> Iterator[QueueClaim]:
         return iter(())
 
-    def took(self, lane: Lane, count: int) -> None:
-        """Never called, as there is no lane."""
+    def took(self, claim: QueueClaim, count: int) -> None:
+        """Never called, as there is no part."""

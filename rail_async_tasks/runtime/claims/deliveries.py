@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection
 from uuid import UUID
 
 from rail_async_tasks.ledger.locks import delay_after
-from rail_async_tasks.ledger.records import Claimed, Wanted
+from rail_async_tasks.ledger.records import Claimed, DeliveryClaim
 from rail_async_tasks.ledger.upkeep import Dispatches
 from rail_async_tasks.runtime.state import RuntimeState
 from rail_async_tasks.safe_logging import get_logger
@@ -118,7 +118,7 @@ class Deliveries:
         held_by = self._state.id
         try:
             brought = await self._dispatches.claim(
-                Wanted(
+                DeliveryClaim(
                     ids=arrived.keys(),
                     names=self._names(),
                     runtime_id=held_by,

@@ -1,4 +1,4 @@
-"""The plan of one claim: which lanes it asks for, and what it has found out. Pure."""
+"""The plan of one claim: which parts it has, and what it has found out. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TypeAlias
 from uuid import UUID
 
-from rail_async_tasks.ledger.records import Lane
+from rail_async_tasks.ledger.records import QueueClaim
 
 NO_LIMIT = 2**31 - 1
 
@@ -15,7 +15,7 @@ Line: TypeAlias = tuple[str, bool]
 
 
 class Plan:
-    """The lanes of one claim, sized as it goes. See `ledger.port.ClaimPlan`.
+    """The parts of one claim, sized as it goes. See `ledger.port.ClaimPlan`.
 
     After the claim `emptied` holds the lines that have no row left over, and `crowded` the lines
     that have more rows than fit.
@@ -58,8 +58,8 @@ class Plan:
         self._suspects = suspects
         self._count = 0
 
-    def lanes(self) -> Iterator[Lane]:
-        """Yields the next lane; `took` must be called before the next is asked for."""
+    def claims(self) -> Iterator[QueueClaim]:
+        """Yields the next part; `took` must be called before the next is asked for."""
         for line, wanted in self._wanted.items():
             queue, in_thread = line
             names = self._names[in_thread]
@@ -71,29 +71,33 @@ class Plan:
             if limit <= 0:
                 continue
             if self._suspects and wanted is None:
-                yield from self._lane(line, Lane(queue, names, 1, self._crashes, suspect=True))
+                yield from self._part(
+                    line, QueueClaim(queue, names, 1, self._crashes, suspect=True)
+                )
                 if self._count:
                     self._suspects = False
                     limit -= 1
                     if not limit:
                         continue
             running = self._running.get(line)
-            yield from self._lane(line, Lane(queue, names, limit, self._crashes, running=running))
-            # A lane that came back full may have left some, unless all that wait are in it. One in
+            yield from self._part(
+                line, QueueClaim(queue, names, limit, self._crashes, running=running)
+            )
+            # A part that came back full may have left some, unless all that wait are in it. One in
             # which owners took turns may have left some of an owner who has many.
             if limit == wanted or self._count < (limit if running is None else 1):
                 self.emptied.add(line)
             elif self._count == limit:
                 self.crowded.add(line)
 
-    def took(self, lane: Lane, count: int) -> None:
-        """The lane has given so many rows."""
+    def took(self, claim: QueueClaim, count: int) -> None:
+        """Records how many rows a part has claimed."""
         self._count = count
 
-    def _lane(self, line: Line, lane: Lane) -> Iterator[Lane]:
+    def _part(self, line: Line, claim: QueueClaim) -> Iterator[QueueClaim]:
         queue, in_thread = line
         self._count = 0
-        yield lane
+        yield claim
         self._queue_free[queue] -= self._count
         self._free[in_thread] -= self._count
         self._total -= self._count

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable, Collection
 from uuid import UUID
 
-from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.ledger.upkeep import Recoveries
 from rail_async_tasks.runtime.state import RuntimeState
 from rail_async_tasks.runtime.upkeep.steps import Step
 
@@ -26,13 +26,13 @@ class CancelReader:
     def __init__(
         self,
         *,
-        ledger: Ledger,
+        recoveries: Recoveries,
         state: RuntimeState,
         running: Collection[UUID],
         cancel: Callable[[UUID], None],
         pause: float = PAUSE_SECONDS,
     ) -> None:
-        self._ledger = ledger
+        self._recoveries = recoveries
         self._state = state
         self._running = running
         self._cancel = cancel
@@ -64,5 +64,5 @@ class CancelReader:
     async def _read(self) -> None:
         if not self._running:
             return
-        for execution_id in await self._ledger.cancels_for(self._state.id):
+        for execution_id in await self._recoveries.cancels_for(self._state.id):
             self._cancel(execution_id)

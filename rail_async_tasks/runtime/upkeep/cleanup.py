@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from rail_async_tasks.backoff import Backoff
-from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.ledger.records import Disposal
+from rail_async_tasks.ledger.upkeep import AuditLog, Deletions
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.text import describe
 
@@ -50,13 +50,15 @@ class Cleaner:
     def __init__(
         self,
         *,
-        ledger: Ledger,
+        deletions: Deletions,
+        audit_log: AuditLog | None = None,
         events_days: float | None = None,
         batch: int = BATCH,
         timings: CleanupTimings = CleanupTimings(),  # noqa: B008 (frozen)
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        self._ledger = ledger
+        self._deletions = deletions
+        self._audit_log = audit_log
         self._events_days = events_days
         self._batch = batch
         self._timings = timings
@@ -83,10 +85,10 @@ class Cleaner:
 
     async def clean(self) -> None:
         """Deletes all that has expired by now, except rows that another process is deleting."""
-        await self._delete("expired tasks", lambda: self._ledger.delete_expired(self._batch))
-        if self._events_days is not None:
-            days = self._events_days
-            await self._delete("audit rows", lambda: self._ledger.delete_events(days, self._batch))
+        await self._delete("expired tasks", lambda: self._deletions.delete_expired(self._batch))
+        days, log = self._events_days, self._audit_log
+        if days is not None and log is not None:
+            await self._delete("audit rows", lambda: log.delete(days, self._batch))
 
     async def _delete(self, rows: str, batch: Batch) -> None:
         loop, total, times = asyncio.get_running_loop(), 0, self._timings
@@ -116,7 +118,7 @@ class Cleaner:
             await asyncio.wait_for(self._stop.wait(), seconds)
 
 
-def batches(ledger: Ledger, which: Disposal, size: int) -> Iterator[int]:
+def batches(ledger: Deletions, which: Disposal, size: int) -> Iterator[int]:
     """Deletes in batches, each a transaction of its own; yields how many rows each deleted.
 
     For code that is not async.

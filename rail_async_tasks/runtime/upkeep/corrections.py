@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.ledger.port import LoopReads
+from rail_async_tasks.ledger.upkeep import Clock
 from rail_async_tasks.safe_logging import get_logger
 
 logger = get_logger("rail_async_tasks.runtime")
@@ -17,12 +18,12 @@ class QueueReader:
         know: makes a queue known here, so that it is served.
     """
 
-    def __init__(self, *, ledger: Ledger, know: Callable[[str], None]) -> None:
-        self._ledger = ledger
+    def __init__(self, *, reads: LoopReads, know: Callable[[str], None]) -> None:
+        self._reads = reads
         self._know = know
 
     async def read(self) -> None:
-        for queue in await self._ledger.queues():
+        for queue in await self._reads.queues():
             self._know(queue)
 
 
@@ -34,13 +35,13 @@ class TimeCorrector:
         hold: the longest reservation of a failure callback, in seconds.
     """
 
-    def __init__(self, *, ledger: Ledger, ttl: float | None, hold: float) -> None:
-        self._ledger = ledger
+    def __init__(self, *, ledger_clock: Clock, ttl: float | None, hold: float) -> None:
+        self._ledger_clock = ledger_clock
         self._ttl = ttl
         self._hold = hold
 
     async def correct(self) -> None:
-        count = await self._ledger.correct_times(self._ttl, self._hold)
+        count = await self._ledger_clock.correct_times(self._ttl, self._hold)
         if count:
             logger.warning(
                 "%d rows had times from the future: the clock of the database (on SQLite, of this"

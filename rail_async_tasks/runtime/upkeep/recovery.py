@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Protocol
 from uuid import UUID
 
-from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.ledger.records import Held, Outcome, Recovery, Settled
+from rail_async_tasks.ledger.upkeep import Recoveries
 from rail_async_tasks.runtime.announce import Announcer
 from rail_async_tasks.runtime.attempts import outcomes
 from rail_async_tasks.runtime.due import Due
@@ -45,7 +45,7 @@ class Recoverer:
     def __init__(
         self,
         *,
-        ledger: Ledger,
+        recoveries: Recoveries,
         state: RuntimeState,
         due: Due,
         announcer: Announcer,
@@ -55,7 +55,7 @@ class Recoverer:
         callback: float | None,
         page: int = PAGE,
     ) -> None:
-        self._ledger = ledger
+        self._recoveries = recoveries
         self._state = state
         self._due = due
         self._announcer = announcer
@@ -94,7 +94,7 @@ class Recoverer:
 
     async def fail_unknown(self, name: str) -> None:
         """Fails executions that wait under a name that no process knows."""
-        while failed := await self._ledger.fail_unknown(
+        while failed := await self._recoveries.fail_unknown(
             name, self._ttl, self._callback, self._page
         ):
             logger.error("%d tasks failed: no process knows the name %s", len(failed), name)
@@ -106,7 +106,7 @@ class Recoverer:
         recovery = Recovery(holder, self._max_crashes, self._ttl, self._callback)
         count = 0
         try:
-            while freed := await self._ledger.recover(recovery, self._page):
+            while freed := await self._recoveries.recover(recovery, self._page):
                 count += len(freed)
                 for snapshot in freed:
                     self._announcer.changed(snapshot)

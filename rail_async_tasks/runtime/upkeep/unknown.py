@@ -6,8 +6,8 @@ import time
 from collections.abc import Awaitable, Callable, Collection
 from uuid import UUID
 
-from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.ledger.records import Held
+from rail_async_tasks.ledger.upkeep import Recoveries
 from rail_async_tasks.runtime.state import RuntimeState
 
 
@@ -22,12 +22,12 @@ class UnknownRows:
     def __init__(
         self,
         *,
-        ledger: Ledger,
+        recoveries: Recoveries,
         state: RuntimeState,
         running: Collection[UUID],
         disown: Callable[[Held], None],
     ) -> None:
-        self._ledger = ledger
+        self._recoveries = recoveries
         self._state = state
         self._running = running
         self._disown = disown
@@ -40,7 +40,7 @@ class UnknownRows:
         """
         if not self._state.holding:
             return
-        held = await self._ledger.held_by(self._state.id)
+        held = await self._recoveries.held_by(self._state.id)
         unknown = {row.id: row for row in held if row.id not in self._running}
         for execution_id in unknown.keys() & self._seen:
             self._disown(unknown[execution_id])
@@ -60,13 +60,13 @@ class UnknownNames:
     def __init__(
         self,
         *,
-        ledger: Ledger,
+        recoveries: Recoveries,
         known: Callable[[], Collection[str]],
         fail: Callable[[str], Awaitable[None]],
         seconds: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._ledger = ledger
+        self._recoveries = recoveries
         self._known = known
         self._fail = fail
         self._seconds = seconds
@@ -75,7 +75,7 @@ class UnknownNames:
 
     async def read(self) -> None:
         now = self._clock()
-        unknown = await self._ledger.unknown_names(self._known())
+        unknown = await self._recoveries.unknown_names(self._known())
         self._since = {name: self._since.get(name, now) for name in unknown}
         for name, since in self._since.items():
             if now - since >= self._seconds:

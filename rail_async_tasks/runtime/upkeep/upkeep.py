@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from uuid import UUID
 
 from rail_async_tasks.bus.port import Bus
 from rail_async_tasks.conf import TaskSettings
@@ -21,7 +22,7 @@ from rail_async_tasks.runtime.timings import RuntimeTimings
 from rail_async_tasks.runtime.upkeep.cancels import CancelReader
 from rail_async_tasks.runtime.upkeep.cleanup import Cleaner
 from rail_async_tasks.runtime.upkeep.corrections import QueueReader, TimeCorrector
-from rail_async_tasks.runtime.upkeep.reconciler import Reconciler, ReconcilerTimings
+from rail_async_tasks.runtime.upkeep.reconciler import Reconciler
 from rail_async_tasks.runtime.upkeep.recovery import Recoverer
 from rail_async_tasks.runtime.upkeep.scheduler import Scheduler
 from rail_async_tasks.runtime.upkeep.steps import Step
@@ -30,7 +31,7 @@ from rail_async_tasks.runtime.upkeep.watched import WatchedReader
 
 
 class Upkeep:
-    """Builds and stops the services; `run` names the loop of each.
+    """The reconciler with its steps, the clean-up, the scheduler and the recovery of rows.
 
     Args:
         check_lease: is called in each round of the reconciler.
@@ -54,78 +55,76 @@ class Upkeep:
         check_lease: Callable[[], None],
         timings: RuntimeTimings,
     ) -> None:
-        ids, ttl = running.by_id.keys(), settings.result_ttl_seconds
-        self.recoverer = Recoverer(
-            ledger=ledger, state=state, due=due, announcer=announcer,
-            settle=settlements.settle_unknown, max_crashes=settings.max_crashes, ttl=ttl,
-            callback=hold_of(settings, timings.callbacks.hold),
-        )  # fmt: skip
-        self.cancels = CancelReader(
-            ledger=ledger, state=state, running=ids, cancel=running.cancel,
-            pause=timings.reconciler.cancel_pause,
-        )  # fmt: skip
+        every, ids = timings.reconciler, running.by_id.keys()
+        ttl, recoveries = settings.result_ttl_seconds, ledger.recoveries()
+        # None where rows are in this process's memory.
+        self.recoverer: Recoverer | None = None
+        self._cancels: CancelReader | None = None
+        steps: list[Step] = []
+        if recoveries is not None:
+            self.recoverer = Recoverer(
+                recoveries=recoveries, state=state, due=due, announcer=announcer,
+                settle=settlements.settle_unknown, max_crashes=settings.max_crashes, ttl=ttl,
+                callback=hold_of(settings, timings.callbacks.hold),
+            )  # fmt: skip
+            self._cancels = CancelReader(
+                recoveries=recoveries, state=state, running=ids, cancel=running.cancel,
+                pause=every.cancel_pause,
+            )  # fmt: skip
+            rows = UnknownRows(
+                recoveries=recoveries, state=state, running=ids, disown=self.recoverer.disown
+            )
+            names = UnknownNames(
+                recoveries=recoveries, known=registry.names, fail=self.recoverer.fail_unknown,
+                seconds=settings.unknown_task_seconds,
+            )  # fmt: skip
+            steps = [
+                self._cancels.step,
+                Step("running tasks", rows.read, every=every.held_every),
+                Step("unknown names", names.read, every=every.names_every),
+            ]
         watched = WatchedReader(
-            ledger=ledger, bus=bus, running=ids, emits=announcer.emits,
-            overlap=timings.reconciler.overlap,
-        )  # fmt: skip
-        rows = UnknownRows(ledger=ledger, state=state, running=ids, disown=self.recoverer.disown)
-        names = UnknownNames(
-            ledger=ledger, known=registry.names, fail=self.recoverer.fail_unknown,
-            seconds=settings.unknown_task_seconds,
-        )  # fmt: skip
+            reads=ledger, bus=bus, running=ids, emits=announcer.emits, overlap=every.overlap
+        )
+        queues = QueueReader(reads=ledger, know=slots.know)
+        times = TimeCorrector(ledger_clock=ledger, ttl=ttl, hold=INLINE_HOLD)
+        steps += [
+            Step("watched tasks", watched.read_tasks, every=every.watched_every),
+            Step("tasks of watched owners", watched.read_owners, every=every.watched_every),
+            Step("queues", queues.read, every=every.queues_every),
+            Step("failure callbacks", callbacks.find_overdue, every=every.names_every),
+            Step("wrong times", times.correct, every=every.times_every),
+        ]
         self._reconciler = Reconciler(
-            steps=self._steps(
-                watched=watched,
-                rows=rows,
-                names=names,
-                queues=QueueReader(ledger=ledger, know=slots.know),
-                times=TimeCorrector(ledger=ledger, ttl=ttl, hold=INLINE_HOLD),
-                callbacks=callbacks,
-                every=timings.reconciler,
-            ),
+            steps=steps,
             every_round=(check_lease, creations.answer_overdue),
-            interval=timings.reconciler.interval,
+            interval=every.interval,
         )
         days = settings.audit_retention_days if settings.audit_enabled else None
-        self._cleaner = Cleaner(ledger=ledger, events_days=days, timings=timings.cleanup)
+        self._cleaner = Cleaner(
+            deletions=ledger, audit_log=ledger.audit_log(), events_days=days,
+            timings=timings.cleanup,
+        )  # fmt: skip
         self.scheduler = Scheduler(
             ledger=ledger, registry=registry, settings=settings, arrived=creations.arrived,
             timings=timings.scheduler,
         )  # fmt: skip
 
-    def _steps(
-        self,
-        *,
-        watched: WatchedReader,
-        rows: UnknownRows,
-        names: UnknownNames,
-        queues: QueueReader,
-        times: TimeCorrector,
-        callbacks: FailureCallbacks,
-        every: ReconcilerTimings,
-    ) -> tuple[Step, ...]:
-        """Returns the reconciler's steps, in the order in which a round takes them."""
-        return (
-            self.cancels.step,
-            Step("watched tasks", watched.read_tasks, every=every.watched_every),
-            Step("tasks of watched owners", watched.read_owners, every=every.watched_every),
-            Step("running tasks", rows.read, every=every.held_every),
-            Step("queues", queues.read, every=every.queues_every),
-            Step("unknown names", names.read, every=every.names_every),
-            Step("failure callbacks", callbacks.find_overdue, every=every.names_every),
-            Step("wrong times", times.correct, every=every.times_every),
-        )
-
-    def loops(self) -> tuple[tuple[str, Callable[[], Awaitable[None]]], ...]:
-        """Returns the loop of each service, with its name for the log."""
-        return (
-            ("reconciler", self._reconciler.run),
-            ("search for cancels", self.cancels.run),
-            ("clean-up", self._cleaner.run),
-            ("scheduler", self.scheduler.run),
-        )
+    def loops(self) -> Iterator[tuple[str, Callable[[], Awaitable[None]]]]:
+        """Yields the loop of each service, with its name for the log."""
+        yield "reconciler", self._reconciler.run
+        if self._cancels is not None:
+            yield "reader of cancels", self._cancels.run
+        yield "clean-up", self._cleaner.run
+        yield "scheduler", self.scheduler.run
 
     def stop(self) -> None:
         """Ends the loops, soon."""
-        for service in (self._reconciler, self.cancels, self._cleaner, self.scheduler):
-            service.stop()
+        for service in (self._reconciler, self._cancels, self._cleaner, self.scheduler):
+            if service is not None:
+                service.stop()
+
+    def cancel_announced(self, execution_id: UUID) -> None:
+        """Another process has announced a cancel, which the row shows."""
+        if self._cancels is not None:
+            self._cancels.announced(execution_id)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from uuid import UUID
 
 from rail_async_tasks.bus.port import Bus
-from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.ledger.port import LoopReads
 from rail_async_tasks.runtime.upkeep.clock import boottime
 from rail_async_tasks.snapshot import owner_of, task_id_of
 
@@ -27,14 +27,14 @@ class WatchedReader:
     def __init__(
         self,
         *,
-        ledger: Ledger,
+        reads: LoopReads,
         bus: Bus,
         running: Collection[UUID],
         emits: bool,
         clock: Callable[[], float] = boottime,
         overlap: float = OVERLAP_SECONDS,
     ) -> None:
-        self._ledger = ledger
+        self._reads = reads
         self._bus = bus
         self._running = running
         self._emits = emits
@@ -48,7 +48,7 @@ class WatchedReader:
         wanted = [it for it in watched if it is not None and not self._has_newer(it)]
         if not wanted:
             return
-        found = await self._ledger.reread(wanted)
+        found = await self._reads.reread(wanted)
         for snapshot in found:
             self._bus.deliver(snapshot)
         for gone in set(wanted) - {snapshot.id for snapshot in found}:
@@ -61,7 +61,7 @@ class WatchedReader:
         wanted = [owner_id for owner_id in owners if owner_id is not None]
         if wanted:
             seconds = began - self._owners_read_at + self._overlap
-            for snapshot in await self._ledger.changed_lately(wanted, seconds):
+            for snapshot in await self._reads.changed_lately(wanted, seconds):
                 self._bus.deliver(snapshot)
         self._owners_read_at = began
 

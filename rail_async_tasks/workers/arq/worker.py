@@ -33,10 +33,10 @@ from rail_async_tasks.backends.arq.keys import (
 )
 from rail_async_tasks.backends.arq.library import ArqRedis, Worker, func
 from rail_async_tasks.backends.arq.scripts import CLAIM, RENEW
-from rail_async_tasks.backends.broker import adeliver
 from rail_async_tasks.backoff import Backoff
 from rail_async_tasks.queue_limits import QueueLimits
 from rail_async_tasks.safe_logging import get_logger
+from rail_async_tasks.workers.delivery import adeliver
 
 logger = get_logger("rail_async_tasks.backends")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, suppress
 from uuid import UUID
 
 from rail_async_tasks.bus.port import Bus
@@ -60,6 +62,9 @@ class Services:
         self._settings = settings
         self._registry = registry
         self._ledger = ledger
+        self._bus = bus
+        self._broker = broker
+        self._broke = broke
         self._timings = timings
         self.state = RuntimeState()
         self.slots = Slots(
@@ -163,6 +168,40 @@ class Services:
         """Yields the loop of each service that has one, with its name for the log."""
         yield "dispatcher", self.dispatcher.run
         yield from self.upkeep.loops()
+
+    # --- start and end ---------------------------------------------------------------------------
+
+    def open(self, stack: AsyncExitStack) -> None:
+        """Starts threads and connections. The stack ends each part, the last one first.
+
+        A part is pushed before it starts: one that starts by half must end too.
+        """
+        ledger, timings = self._ledger, self._timings.end
+        stack.callback(self.attempts.close)
+        stack.callback(self.watchdog.stop)
+        self.watchdog.start()
+        stack.push_async_callback(self._bus.stop)
+        if self.announcer.emits:
+            self._bus.start(ledger, self.upkeep.cancel_announced)
+        stack.push_async_callback(self._close_broker)
+        # The lease outlasts the last write.
+        stack.push_async_callback(self.leasing.end, timings.flush_timeout)
+        stack.push_async_callback(ledger.stop)
+        stack.push_async_callback(self.callbacks.ended, timings.callback_timeout)
+        stack.push_async_callback(self.ending.flush)
+        ledger.start(self._broke)
+        writers = ledger.writers()
+        if writers is not None:
+            stack.callback(writers.give_up_locked)
+        stack.push_async_callback(self.waits.close, timings.flush_timeout)
+        stack.callback(self.progress.save)
+        self.leasing.start()
+
+    async def _close_broker(self) -> None:
+        if self._broker is not None:
+            with suppress(Exception):  # the process is ending, the rows are safe
+                timeout = self._timings.end.flush_timeout
+                await asyncio.wait_for(self._broker.aclose(), timeout)
 
     def _suspects_running(self) -> bool:
         return self.running.any_suspect

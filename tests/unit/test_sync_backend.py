@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -68,13 +69,13 @@ def _fails() -> None:
 
 
 async def _slow() -> None:
-    await service.asyncio.Event().wait()
+    await asyncio.Event().wait()
 
 
 async def _late(info: Any) -> int:
     try:
-        await service.asyncio.Event().wait()
-    except service.asyncio.CancelledError:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
         return int(info.context.task.attempt)
     return 0
 

@@ -16,7 +16,7 @@ import msgspec
 
 from rail_async_tasks.bus.port import Bus
 from rail_async_tasks.conf import TaskSettings
-from rail_async_tasks.definition import Registry, TaskDefinition
+from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.errors import BackendUnavailable
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.errors import is_of_row
@@ -32,6 +32,7 @@ from rail_async_tasks.ledger.records import (
 )
 from rail_async_tasks.ledger.snapshots import as_created, as_settled
 from rail_async_tasks.queue_limits import queue_limits
+from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.admission import Admission
 from rail_async_tasks.runtime.announce import announcer_for
 from rail_async_tasks.runtime.attempts.attempt import Attempt

@@ -13,7 +13,7 @@ import msgspec
 from rail_async_tasks.access import SYSTEM, Viewer, may_change
 from rail_async_tasks.backends import get_backend
 from rail_async_tasks.conf import TaskSettings, get_settings
-from rail_async_tasks.definition import TaskDefinition, registry
+from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.errors import (
     AlreadyFinal,
     BackendUnavailable,
@@ -26,6 +26,7 @@ from rail_async_tasks.hosting.submission import submission_for
 from rail_async_tasks.ledger.locks import delay_after
 from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.ledger.records import NewExecution, RowLocked
+from rail_async_tasks.registry import registry
 from rail_async_tasks.runtime.announce import announcer_for
 from rail_async_tasks.service.enqueuing import astore, store
 from rail_async_tasks.service.read import freshest, on_ledger, read, seen_by

@@ -12,7 +12,7 @@ from django.conf import settings as django_settings
 from django.utils import timezone
 
 from rail_async_tasks.conf import TaskSettings, get_settings
-from rail_async_tasks.definition import TaskDefinition, registry
+from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.errors import (
     MAX_DELAY,
     InvalidArguments,
@@ -22,6 +22,7 @@ from rail_async_tasks.errors import (
 )
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.records import NewExecution
+from rail_async_tasks.registry import registry
 from rail_async_tasks.runtime.attempts.options import effective
 from rail_async_tasks.runtime.unique import unique_key
 from rail_async_tasks.text import is_storable

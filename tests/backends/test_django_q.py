@@ -28,7 +28,8 @@ from rail_async_tasks.backends.django_q import (
     _bound_waits,
     cluster_of,
 )
-from rail_async_tasks.definition import Registry, define
+from rail_async_tasks.definition import define
+from rail_async_tasks.registry import Registry
 from rail_async_tasks.workers.django_q import _outlast_outages
 from tests.backends.kinds import KINDS
 from tests.backends.lone import leave, lone_world, signal_all, until, until_it_is, until_said

@@ -17,10 +17,11 @@ from django.test import TestCase, override_settings
 
 from rail_async_tasks import service
 from rail_async_tasks.access import SYSTEM
-from rail_async_tasks.definition import define, registry
+from rail_async_tasks.definition import define
 from rail_async_tasks.errors import Fail
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.models import TaskExecution
+from rail_async_tasks.registry import registry
 from rail_async_tasks.runtime.unique import unique_key
 from rail_async_tasks.service import EnqueueOptions
 from rail_async_tasks.snapshot import TaskSnapshot

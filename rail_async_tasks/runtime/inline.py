@@ -21,12 +21,12 @@ from rail_async_tasks.ledger.records import INLINE_HOLDER, Claimed, NewExecution
 from rail_async_tasks.ledger.snapshots import as_created, as_settled
 from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.announce import announcer_for
-from rail_async_tasks.runtime.attempts import outcomes as verdicts
+from rail_async_tasks.runtime.attempts import outcomes
 from rail_async_tasks.runtime.attempts.context import ExecutionContext, Info, TaskContext, load_user
 from rail_async_tasks.runtime.attempts.leftovers import as_found
-from rail_async_tasks.runtime.attempts.options import effective, terms
-from rail_async_tasks.runtime.attempts.outcomes import Terms, Verdict
-from rail_async_tasks.runtime.failures import call_here, find_callback, log_failure
+from rail_async_tasks.runtime.attempts.options import policy_for
+from rail_async_tasks.runtime.attempts.outcomes import AttemptPolicy, Transition
+from rail_async_tasks.runtime.failures import call_here, find_callback, hold_of, log_failure
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
 from rail_async_tasks.text import MAX_MESSAGE_BYTES, clean
@@ -70,22 +70,21 @@ class InlineRun:
         definition = self._registry.get(claimed.snapshot.name)
         assert definition is not None, "it was enqueued by its definition"
         self._announcer.started(claimed.snapshot)
-        options = effective(definition, self._settings)
-        agreed = terms(claimed.snapshot, definition, options, self._settings)
+        policy = policy_for(claimed.snapshot, definition, self._settings, hold_of(self._settings))
         progress = _Progress(self, claimed)
         began = time.monotonic()
-        verdict = self._body(claimed, definition, agreed, progress)
+        transition = self._body(claimed, definition, policy, progress)
         seconds = time.monotonic() - began
         slow_after = self._settings.slow_task_threshold_seconds
         if slow_after is not None and seconds > slow_after:
             self._announcer.slow(progress.snapshot, seconds)
-        outcome = verdicts.outcome(
-            verdict,
+        outcome = outcomes.as_outcome(
+            transition,
             id=claimed.snapshot.id,
             token=claimed.token,
             progress=progress.snapshot.progress,
             progress_message=progress.snapshot.progress_message,
-            terms=agreed,
+            policy=policy,
         )
         settled = self._ledger.settle_here(outcome)
         if settled is None:  # somebody else has ended it: what they made of it holds
@@ -110,8 +109,12 @@ class InlineRun:
             callbacks.made_here(snapshot.id)
 
     def _body(
-        self, claimed: Claimed, definition: TaskDefinition, agreed: Terms, progress: _Progress
-    ) -> Verdict:
+        self,
+        claimed: Claimed,
+        definition: TaskDefinition,
+        policy: AttemptPolicy,
+        progress: _Progress,
+    ) -> Transition:
         try:
             arguments = definition.decode(claimed.arguments)
             leading: tuple[Any, ...] = ()
@@ -127,16 +130,16 @@ class InlineRun:
                 info = Info(ExecutionContext(task, user, claimed.snapshot.tenant_id))
                 leading = (None, info) if definition.takes_root else (info,)
             who = f"Task {claimed.snapshot.name} ({claimed.snapshot.id})"
-            value = self._call(definition, leading, arguments, agreed.timeout, who)
-            return verdicts.returned(value, agreed)
+            value = self._call(definition, leading, arguments, policy.timeout, who)
+            return outcomes.returned(value, policy)
         except _TimedOut:
-            return verdicts.timed_out(agreed)
+            return outcomes.timed_out(policy)
         except KeyboardInterrupt:  # somebody's Ctrl-C: this is their thread
             raise
         except (asyncio.CancelledError, TaskCancelled, GeneratorExit) as error:
-            return verdicts.raised(RuntimeError(f"The body raised {type(error).__name__}."), agreed)
+            return outcomes.raised(RuntimeError(f"The body raised {type(error).__name__}."), policy)
         except BaseException as error:
-            return verdicts.raised(error, agreed)
+            return outcomes.raised(error, policy)
 
     def _call(
         self,

@@ -23,7 +23,7 @@ from rail_async_tasks.errors import (
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.records import NewExecution
 from rail_async_tasks.registry import registry
-from rail_async_tasks.runtime.attempts.options import effective
+from rail_async_tasks.runtime.attempts.options import resolve_options
 from rail_async_tasks.runtime.unique import unique_key
 from rail_async_tasks.text import is_storable
 
@@ -83,7 +83,7 @@ def new_execution(
             f" of {settings.max_args_bytes} (max_args_bytes). Pass an id and read the data there."
         )
     _check_texts(options)
-    defaults = effective(definition, settings)
+    defaults = resolve_options(definition, settings)
     queue = defaults.queue if options.queue is None else options.queue
     if options.queue is not None:
         _check_queue(options.queue, settings)

@@ -31,6 +31,7 @@ from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.registry import registry
 from rail_async_tasks.service import EnqueueOptions
 from rail_async_tasks.snapshot import TaskSnapshot
+from tests.support.timings import Timings
 
 on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 on_postgres = pytest.mark.parametrize(
@@ -390,10 +391,10 @@ async def test_progress_on_a_locked_row_is_left_out(database: Any) -> None:
 
 @on_sqlite
 async def test_a_caller_is_answered_in_time_and_the_row_is_not_lost(
-    database: Any, monkeypatch: pytest.MonkeyPatch
+    database: Any, timings: Timings
 ) -> None:
     """Who waits too long for a locked file is told so; what was written meanwhile runs."""
-    monkeypatch.setattr("rail_async_tasks.runtime.runtime.PATIENCE", 0.5)
+    timings.set("creations", timeout=1.5)
     path = connections.settings["default"]["NAME"]
     assert (await _finished(await start(COUNT, 0))).result == 0
     with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as other:

@@ -23,7 +23,7 @@ from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.ledger.records import Created, NewExecution
 from rail_async_tasks.registry import Registry
-from rail_async_tasks.runtime.attempts.options import effective
+from rail_async_tasks.runtime.attempts.options import resolve_options
 from rail_async_tasks.runtime.unique import unique_key
 from rail_async_tasks.runtime.upkeep.clock import boottime
 from rail_async_tasks.runtime.upkeep.cron import Schedule
@@ -214,7 +214,7 @@ class Scheduler:
             await asyncio.wait_for(self._stop.wait(), seconds)
 
     def _new(self, definition: TaskDefinition) -> NewExecution:
-        options = effective(definition, self._settings)
+        options = resolve_options(definition, self._settings)
         arguments = definition.encode({})
         return NewExecution(
             id=new_id(),

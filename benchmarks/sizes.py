@@ -116,8 +116,8 @@ async def connections() -> None:
 
 async def sockets() -> None:
     """A WebSocket with a subscription in uvicorn: its memory, and what an event to it costs."""
-    from tests.acceptance.client import Client, subscribe
-    from tests.acceptance.server import Server
+    from tests.support.client import Client, subscribe
+    from tests.support.server import Server
 
     follow = "subscription($id: ID!) { taskProgress(taskId: $id) { id progress status } }"
     environment = {name: os.environ[name] for name in ("TEST_DATABASE", "TEST_DATABASE_URL")}
@@ -150,7 +150,7 @@ async def sockets() -> None:
 
 async def _watched(client: Any, pid: int, follow: str, watchers: int) -> tuple[float, float]:
     """What the server uses (CPU seconds) while so many watch a task that reports, and before."""
-    from tests.acceptance.client import subscribe
+    from tests.support.client import subscribe
 
     async with AsyncExitStack() as stack:
         streams = [await stack.enter_async_context(client.socket()) for _ in range(watchers)]

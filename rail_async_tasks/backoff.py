@@ -1,74 +1,118 @@
-"""A connection that fails: how long to wait before the next try, and when to say so."""
+"""Repeated failures of one operation: pauses that grow, one log line, and one for the recovery."""
 
 from __future__ import annotations
 
 import logging
 import random
 import time
+from collections.abc import Callable
+from typing import Final
 
-from rail_async_tasks.safe_logging import SafeLogger, get_logger
+from rail_async_tasks.safe_logging import SafeLogger
 
-logger = get_logger("rail_async_tasks.bus")
+# The pause after the first failure and the longest one, in seconds; each is twice the one before.
+SHORTEST: Final = 0.1
+LONGEST: Final = 3.0
+# A failure that lasts, or that comes and goes, is logged once in this time (seconds).
+LOG_EVERY: Final = 30.0
+# An operation has this many doublings at most: the pause is at its longest long before.
+_MOST_DOUBLINGS: Final = 10
 
-# Between two tries, in seconds: from the first to the longest, each twice the one before.
-SHORTEST = 0.1
-LONGEST = 3.0
-# A trouble that goes on is told once in this time (seconds).
-TOLD_EVERY = 30.0
 
+class Backoff:
+    """Counts the failures in a row of one operation, logs them, and returns the pauses between.
 
-class Trouble:
-    """The failures in a row of one connection, or of whatever is tried again and again.
+    Not thread-safe: one thread or event loop reports; the attributes may be read in any thread.
 
     Args:
-        what: fails, for the log: a sentence without its full stop.
-        meanwhile: what goes on all the same, or what comes next.
-        log: who says so.
+        problem: names the operation and its failure, as a sentence without its full stop.
+        consequence: says what goes on meanwhile, or what follows; it ends the log line.
+        log: gets the lines.
+        recovery: replaces "<problem>: over" in the line that ends the failures, a WARNING.
+        level: of the line for a failure.
+        shortest: the pause after the first failure, in seconds.
+        longest: the longest pause, in seconds.
+        clock: returns seconds that never go back.
+        uniform: returns a random number between its two arguments.
     """
 
     def __init__(
         self,
-        what: str,
-        meanwhile: str = "Tasks go on; watchers learn of them by reading again",
-        log: SafeLogger = logger,
+        problem: str,
+        consequence: str = "It is tried again",
+        *,
+        log: SafeLogger,
+        recovery: str | None = None,
+        level: int = logging.WARNING,
+        shortest: float = SHORTEST,
+        longest: float = LONGEST,
+        clock: Callable[[], float] = time.monotonic,
+        uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        self._what = what
-        self._meanwhile = meanwhile
+        self._problem = problem
+        self._consequence = consequence
+        self._recovery = recovery or f"{problem}: over"
         self._log = log
-        self._tries = 0
-        self._told_at: float | None = None
-        self.count = 0  # of all failures that there were
+        self._level = level
+        self._shortest = shortest
+        self._longest = longest
+        self._clock = clock
+        self._uniform = uniform
+        self._in_a_row = 0
+        self._logged_at: float | None = None
+        self._is_logged = False  # of the failures in a row, at least one
+        self.pause = shortest  # after the latest failure, in seconds
+        self.failing_since: float | None = None  # by the clock
+        self.failures = 0  # in all
 
     @property
-    def lasts(self) -> bool:
-        """Whether the last try has failed."""
-        return self._tries > 0
+    def failing(self) -> bool:
+        """Whether the latest try failed."""
+        return self.failing_since is not None
 
-    def failed(self, error: str, exc_info: BaseException | None = None) -> float:
-        """Counts a failure, logs it unless that was done lately; returns the seconds to wait.
+    def failed(
+        self, error: str, cause: BaseException | None = None, *, expected: bool = True
+    ) -> float:
+        """Count a failure, log it unless one was logged lately, and return the pause in seconds.
 
-        The wait is spread, so that the processes of a fleet do not come back all at once. With
-        `exc_info` the line is an ERROR with the traceback: the failure is unexpected.
+        The pause is spread, so that the processes of a fleet do not come back all at once. The
+        traceback of an expected `cause` is logged as DEBUG; an unexpected one makes the line an
+        ERROR with its traceback.
         """
-        delay = min(LONGEST, SHORTEST * 2.0 ** min(self._tries, 10))
-        self._tries += 1
-        self.count += 1
-        now = time.monotonic()
-        if self._told_at is None or now - self._told_at >= TOLD_EVERY:
-            self._told_at = now
-            self._log.log(
-                logging.WARNING if exc_info is None else logging.ERROR,
-                "%s: %s. %s",
-                self._what,
-                error.rstrip("."),
-                self._meanwhile,
-                exc_info=exc_info,
-            )
-        return delay * random.uniform(0.5, 1.0)  # noqa: S311 (no secret)
+        now = self._clock()
+        most = min(self._longest, self._shortest * 2.0 ** min(self._in_a_row, _MOST_DOUBLINGS))
+        self.pause = most * self._uniform(0.5, 1.0)
+        self._in_a_row += 1
+        self.failures += 1
+        if self.failing_since is None:
+            self.failing_since = now
+        if self._logged_at is None or now - self._logged_at >= LOG_EVERY:
+            self._logged_at = now
+            self._is_logged = True
+            self._log_failure(error, cause, expected=expected)
+        return self.pause
 
-    def over(self) -> None:
-        """The connection is there."""
-        if self._tries and self._told_at is not None:
-            self._log.info("%s: over after %d tries", self._what, self._tries)
-            # Not forgotten: what fails and recovers all the time is told every so often too.
-        self._tries = 0
+    def recovered(self) -> None:
+        """End the failures in a row, if there are any. Logs it where a failure was logged."""
+        if self.failing_since is None:
+            return
+        if self._is_logged:
+            seconds = self._clock() - self.failing_since
+            self._log.warning("%s after %.1f s", self._recovery, seconds)
+        # `_logged_at` stays: a failure that comes and goes is logged now and then, too.
+        self._is_logged = False
+        self._in_a_row = 0
+        self.failing_since = None
+        self.pause = self._shortest
+
+    def _log_failure(self, error: str, cause: BaseException | None, *, expected: bool) -> None:
+        self._log.log(
+            self._level if expected else logging.ERROR,
+            "%s: %s. %s",
+            self._problem,
+            error.rstrip("."),
+            self._consequence,
+            exc_info=None if expected else cause,
+        )
+        if expected and cause is not None:
+            self._log.debug("%s: the traceback", self._problem, exc_info=cause)

@@ -15,7 +15,8 @@ from django.utils.module_loading import autodiscover_modules
 from strawberry.permission import BasePermission
 
 from rail_async_tasks.codec import ArgumentsCodec
-from rail_async_tasks.codec.sealed import seal, unseal
+from rail_async_tasks.codec.encryption import decrypt, encrypt
+from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import TaskDeclarationError
 from rail_async_tasks.origin import Origin
 
@@ -127,13 +128,17 @@ class TaskDefinition:
         """
         names = self.options.sensitive
         if names:
-            arguments = seal(arguments, task=self.name, names=names)
+            keys = get_settings().encryption_keys
+            arguments = encrypt(arguments, keys, task=self.name, names=names)
         return arguments.decode()
 
     def plain(self, stored: bytes | str) -> bytes | str:
         """The reverse of `stored`. Raises `InvalidArguments` too, where no key fits."""
         names = self.options.sensitive
-        return unseal(stored, task=self.name, names=names) if names else stored
+        if not names:
+            return stored
+        keys = get_settings().encryption_keys
+        return decrypt(stored, keys, task=self.name, names=names)
 
     def decode(self, stored: bytes | str) -> dict[str, Any]:
         """The arguments as Python values, for the function. Raises as `plain`."""

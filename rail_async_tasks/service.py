@@ -38,13 +38,15 @@ from rail_async_tasks.errors import (
 )
 from rail_async_tasks.hooks import contained
 from rail_async_tasks.hosting import process as host
+from rail_async_tasks.hosting import server
+from rail_async_tasks.hosting.submission import submission_for
 from rail_async_tasks.ids import new_id, parse_id
 from rail_async_tasks.ledger.locks import delay_after
 from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.ledger.records import NewExecution, Page, RowLocked
 from rail_async_tasks.ledger.snapshots import as_created
 from rail_async_tasks.runtime.admission import Entry, limits_for
-from rail_async_tasks.runtime.attempts.options import effective
+from rail_async_tasks.runtime.attempts.options import resolve_options
 from rail_async_tasks.runtime.observers import observers_for
 from rail_async_tasks.runtime.unique import unique_key
 from rail_async_tasks.snapshot import TaskSnapshot, owner_topic, task_topic
@@ -142,14 +144,14 @@ async def _astore(
     backend = backends.get_backend(settings)
     limits = limits_for(settings, new.owner_id, anonymous=anonymous, inline=backend.inline)
     if limits is None:
-        return await backend.asubmit(new)
+        return await submission_for(backend).asubmit(new)
     admission = host.admission()
     with Entry(admission, new.id, limits) as entry:
         if admission.needs_ledger(limits):
             await _on_ledger(lambda ledger: entry.check())
         else:
             entry.let_in()
-        return await backend.asubmit(new)
+        return await submission_for(backend).asubmit(new)
 
 
 def _store(new: NewExecution, settings: TaskSettings, *, anonymous: bool = False) -> TaskSnapshot:
@@ -165,11 +167,11 @@ def _store(new: NewExecution, settings: TaskSettings, *, anonymous: bool = False
 def _submit(new: NewExecution, backend: Backend) -> TaskSnapshot:
     ledger = host.ledger()
     if backend.inline or not ledger.in_transaction():
-        return backend.submit(new)
+        return submission_for(backend).submit(new)
     created = ledger.create_here(new)
     if created.existing is not None:
         return created.existing
-    ledger.on_commit(lambda: backend.arrived(new, created))
+    ledger.on_commit(lambda: submission_for(backend).arrived(new, created))
     return as_created(new, created)
 
 
@@ -189,7 +191,7 @@ def _new(
             f" of {settings.max_args_bytes} (max_args_bytes). Pass an id and read the data there."
         )
     _check_ids(options)
-    defaults = effective(definition, settings)
+    defaults = resolve_options(definition, settings)
     queue = defaults.queue if options.queue is None else options.queue
     if options.queue is not None:
         _check_queue(options.queue, settings)
@@ -463,7 +465,7 @@ def _tell_cancelled(snapshot: TaskSnapshot, settings: TaskSettings) -> None:
     if snapshot.is_final:
         observers_for(settings).ended(snapshot, None, None)
     else:
-        backends.get_backend(settings).cancel(snapshot.id)
+        submission_for(backends.get_backend(settings)).cancel(snapshot.id)
 
 
 async def aretry(
@@ -594,7 +596,7 @@ async def watch_mine(viewer: Viewer) -> AsyncGenerator[TaskSnapshot, None]:
 
 def _refuse_if_going_away() -> None:
     """A stream that joined now would hold up the end of the process."""
-    if host.is_going_away():
+    if server.is_going_away():
         raise BackendUnavailable("This process is shutting down. Try again.")
 
 

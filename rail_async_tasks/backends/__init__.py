@@ -1,13 +1,12 @@
-"""How an execution gets to a process that runs it: the port, and its implementations."""
+"""Backends: how the ids of executions leave for the processes that run them."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING
 
+from rail_async_tasks.backends.broker import BrokerBackend
 from rail_async_tasks.backends.port import Backend
 from rail_async_tasks.conf import (
     IN_PROCESS_BACKENDS,
@@ -16,17 +15,15 @@ from rail_async_tasks.conf import (
     import_from_setting,
 )
 from rail_async_tasks.errors import ConfigurationError
+from rail_async_tasks.forks import after_fork
 from rail_async_tasks.safe_logging import get_logger
-
-if TYPE_CHECKING:
-    from rail_async_tasks.backends.broker import BrokerBackend
 
 logger = get_logger("rail_async_tasks.backends")
 
 _PLACES = {
     "asyncio": ("rail_async_tasks.backends.in_process", "AsyncioBackend"),
     "thread": ("rail_async_tasks.backends.in_process", "ThreadBackend"),
-    "sync": ("rail_async_tasks.backends.sync", "SyncBackend"),
+    "sync": ("rail_async_tasks.backends.in_process", "SyncBackend"),
     "arq": ("rail_async_tasks.backends.arq", "ArqBackend"),
     "celery": ("rail_async_tasks.backends.celery", "CeleryBackend"),
     "dramatiq": ("rail_async_tasks.backends.dramatiq", "DramatiqBackend"),
@@ -35,7 +32,7 @@ _PLACES = {
 
 
 def get_backend(settings: TaskSettings) -> Backend:
-    """The backend that the `backend` setting names: one of ours, or a dotted path to a class.
+    """Returns the backend of the setting `backend`: one of ours, or of a dotted path to a class.
 
     Raises:
         ConfigurationError: its package is not installed, the path can't be imported, or the class
@@ -45,24 +42,26 @@ def get_backend(settings: TaskSettings) -> Backend:
 
 
 def find_broker(settings: TaskSettings) -> BrokerBackend | None:
-    """The same, if its tasks run in worker processes. See `runtime.brokers`."""
+    """Returns the same if its tasks run in worker processes, else None.
+
+    Raises:
+        ConfigurationError: as `get_backend`.
+    """
     if settings.backend in IN_PROCESS_BACKENDS or not settings.enabled:
         return None
-    from rail_async_tasks.backends.broker import BrokerBackend
-
     backend = get_backend(settings)
     return backend if isinstance(backend, BrokerBackend) else None
 
 
 def declare() -> None:
-    """Has the broker, if there is one, make what workers look up by name. See `BrokerBackend`."""
-    # Settings that are wrong, and packages that are missing, are for the system checks to report.
+    """Call `declare()` of the broker's backend, if the settings name one."""
+    # The system checks report wrong settings and missing packages.
     with contextlib.suppress(ConfigurationError):
         broker = find_broker(get_settings())
         if broker is not None:
             try:
                 broker.declare()
-            except Exception:  # the system checks, and the first task, find it too
+            except Exception:  # the system checks and the first task find it too
                 logger.exception("The backend %s can't be set up", broker.name)
 
 
@@ -80,6 +79,5 @@ def _backend(name: str) -> Backend:
         ) from error
 
 
-if hasattr(os, "register_at_fork"):
-    # Threads and connections of a backend do not survive a fork.
-    os.register_at_fork(after_in_child=_backend.cache_clear)
+# Threads and connections of a backend do not survive a fork.
+after_fork(_backend.cache_clear)

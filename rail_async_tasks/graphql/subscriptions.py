@@ -9,7 +9,8 @@ import strawberry
 from strawberry.types import Info
 
 from rail_async_tasks import service
-from rail_async_tasks.graphql.context import RequestContext, caller_of
+from rail_async_tasks.auth.context import RequestContext
+from rail_async_tasks.graphql.context import caller_of
 from rail_async_tasks.graphql.errors import refusals_with_codes
 from rail_async_tasks.graphql.types import TaskExecution
 

@@ -27,10 +27,12 @@ from typing import Any, Final, Protocol
 
 from django.db import InterfaceError
 
+from rail_async_tasks.backoff import Backoff
 from rail_async_tasks.hooks import as_error
 from rail_async_tasks.ledger.postponed import Postponed
 from rail_async_tasks.ledger.records import OnFault, WriterState
 from rail_async_tasks.safe_logging import get_logger
+from rail_async_tasks.text import describe
 from rail_async_tasks.vital import make_vital
 
 logger = get_logger("rail_async_tasks.ledger")
@@ -117,7 +119,10 @@ class Writer:
         self._idle: list[asyncio.Future[None]] = []
         self.batches = 0
         self.written = 0
-        self.failing_since: float | None = None
+        self._backoff = Backoff(
+            f"{name} cannot write", "It tries again until it works", log=logger,
+            recovery=f"{name} works again", shortest=FIRST_BACKOFF, longest=MAX_BACKOFF,
+        )  # fmt: skip
 
     def start(self, loop: asyncio.AbstractEventLoop, on_fault: OnFault | None = None) -> None:
         """Starts the thread. `on_fault` is called on the loop if an error ends it."""
@@ -151,6 +156,11 @@ class Writer:
     @property
     def congested(self) -> bool:
         return self._backlog >= HIGH_WATER
+
+    @property
+    def failing_since(self) -> float | None:
+        """When the first failure in a row was, by the monotonic clock."""
+        return self._backoff.failing_since
 
     def state(self) -> WriterState:
         """How it does. In any thread."""
@@ -239,7 +249,6 @@ class Writer:
         return batch
 
     def _write(self, session: Session, batch: list[Any]) -> None:
-        backoff = FIRST_BACKOFF
         settled = True  # no COMMIT of this batch is in doubt
         while True:
             try:
@@ -247,24 +256,18 @@ class Writer:
             except BaseException as raised:  # a database backend or a router of the project's
                 error = as_error(raised, "The database's driver")
                 if session.is_transient(error):
-                    if self.failing_since is None:
-                        self.failing_since = time.monotonic()
-                        logger.warning("%s: %s; will retry until it works", self._name, error)
+                    pause = self._backoff.failed(describe(error))
                     settled = settled and not session.may_have_committed
                     _reset(session)
                     batch = self._without_overdue(batch, error, certain=settled)
                     if not batch:
                         return
-                    time.sleep(backoff)
-                    backoff = min(backoff * 2, MAX_BACKOFF)
+                    time.sleep(pause)
                     continue
                 _reset(session)  # it may be the connection's own state that the database minds
                 self._split(session, batch, error)
                 return
-            if self.failing_since is not None:
-                seconds = time.monotonic() - self.failing_since
-                logger.warning("%s: works again after %.1f s", self._name, seconds)
-                self.failing_since = None
+            self._backoff.recovered()
             self.batches += 1
             pairs = list(zip(batch, results, strict=True))
             again = [operation for operation, result in pairs if result is AGAIN]

@@ -12,14 +12,13 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from typing import Final
 
-from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
 from rail_async_tasks import service
 from rail_async_tasks.access import Viewer
-from rail_async_tasks.db_connections import release_connections
+from rail_async_tasks.own_views import arelease_connections
 from rail_async_tasks.rest.parameters import last_version
 from rail_async_tasks.rest.render import render_task
 from rail_async_tasks.snapshot import TaskSnapshot
@@ -40,7 +39,7 @@ Snapshots = AsyncGenerator[TaskSnapshot, None]
 
 
 async def events_response(request: HttpRequest, viewer: Viewer, task_id: str) -> HttpResponseBase:
-    """The stream. Raises what `service.watch` raises, while there can still be a status."""
+    """Returns the stream. Raises as `service.watch`, before a status is sent."""
     seen = last_version(request)
     if not isinstance(request, ASGIRequest) or request.method == "HEAD":
         snapshot = await service.aget(viewer, task_id)
@@ -49,7 +48,7 @@ async def events_response(request: HttpRequest, viewer: Viewer, task_id: str) ->
     snapshots = service.watch(viewer, task_id)
     try:
         first = await anext(snapshots)
-        await sync_to_async(release_connections)()
+        await arelease_connections()
     except BaseException:
         await snapshots.aclose()
         raise
@@ -59,20 +58,20 @@ async def events_response(request: HttpRequest, viewer: Viewer, task_id: str) ->
 
 
 def render_event(snapshot: TaskSnapshot) -> bytes:
-    """One event; its id is the version that `Last-Event-ID` brings back."""
+    """Returns one event; its id is the version that `Last-Event-ID` brings back."""
     head = f"event: task\nid: {snapshot.seq}.{snapshot.step}\ndata: "
     return head.encode() + render_task(snapshot) + b"\n\n"
 
 
 def _is_news(snapshot: TaskSnapshot, seen: Version) -> bool:
-    """Whether to send it. The final one always: whoever asks must get to know of the end."""
+    """Returns whether to send it. The final one always: a client must learn of the end."""
     return snapshot.is_final or snapshot.version > seen
 
 
 async def _chunks(
     first: TaskSnapshot, snapshots: Snapshots, seen: Version
 ) -> AsyncGenerator[bytes, None]:
-    """Events, and a comment after each pause. A drain ends it too, without a final event."""
+    """Yields events, and a comment after each pause. A drain ends it without a final event."""
     async with aclosing(snapshots):
         if _is_news(first, seen):
             yield render_event(first)
@@ -97,5 +96,5 @@ async def _chunks(
 
 
 async def _next(snapshots: Snapshots) -> TaskSnapshot | None:
-    """The next one; None at the end."""
+    """Returns the next snapshot; None at the end."""
     return await anext(snapshots, None)

@@ -7,11 +7,11 @@ and the service tell all observers. What an observer raises is logged and hurts 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from typing import Protocol, TypeAlias
 
 from rail_async_tasks.conf import TaskSettings
+from rail_async_tasks.forks import after_fork
 from rail_async_tasks.hooks import asks_to_end
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.snapshot import TaskSnapshot
@@ -143,5 +143,4 @@ def _forget() -> None:
     _known = None
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+after_fork(_forget)

@@ -6,7 +6,8 @@ import hashlib
 
 import msgspec
 
-from rail_async_tasks.codec.sealed import fingerprint
+from rail_async_tasks.codec.encryption import fingerprint
+from rail_async_tasks.conf import get_settings
 from rail_async_tasks.definition import TaskDefinition
 
 
@@ -25,8 +26,11 @@ def unique_key(
     if given is not None:
         parts = ("key", given)
     elif definition.options.unique:
-        secret = definition.options.sensitive
-        known = fingerprint(arguments, definition.name) if secret else arguments.decode()
+        if definition.options.sensitive:
+            keys = get_settings().encryption_keys
+            known = fingerprint(arguments, keys, task=definition.name)
+        else:
+            known = arguments.decode()
         parts = ("arguments", known)
     else:
         return None

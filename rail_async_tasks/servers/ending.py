@@ -16,6 +16,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
 from rail_async_tasks.hosting import process as host
+from rail_async_tasks.hosting import server
+from rail_async_tasks.hosting.exit import call_off_exit, exit_in_time
 from rail_async_tasks.safe_logging import get_logger
 
 logger = get_logger("rail_async_tasks.servers")
@@ -38,7 +40,7 @@ def wrap(owner: type, name: str, around: Around) -> None:
     @functools.wraps(method)
     async def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
         # Another server's loop, such as one for metrics, is no concern of ours.
-        if not host.lives_here():
+        if not server.lives_here():
             return await method(self, *args, **kwargs)
         async with around(self):
             return await method(self, *args, **kwargs)
@@ -65,18 +67,18 @@ async def drained(beat: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
             parent would kill it in the middle of a long drain.
     """
     # In any other thread the server is part of a program that goes on without it.
-    timed = threading.current_thread() is threading.main_thread() and host.exit_in_time()
+    timed = threading.current_thread() is threading.main_thread() and exit_in_time()
     runtime = host.current()
     beating = asyncio.create_task(_beat(beat))
-    host.begin_drain()
+    server.begin_drain()
     try:
         yield
-        await host.shutdown()  # lifespan's shutdown has done it, where there was one
+        await server.shutdown()  # lifespan's shutdown has done it, where there was one
     finally:
         beating.cancel()
     # A body that does not end holds the loop's end up, and with it the process.
     if timed and (runtime is None or not runtime.slots.leaked):
-        host.call_off_exit()
+        call_off_exit()
 
 
 async def _beat(beat: Callable[[], Awaitable[None]]) -> None:

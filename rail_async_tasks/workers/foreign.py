@@ -1,4 +1,4 @@
-"""A worker process that is not ours: its runtime's start, and an end that hands back what runs.
+"""The worker process of a framework: its runtime starts soon, and its end hands back what runs.
 
 For frameworks whose workers run tasks in forked processes, in threads or in their main loop. The
 parent of forked processes has no runtime and must not get one: threads do not survive a fork.
@@ -14,28 +14,29 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any
 
-from rail_async_tasks.backends.broker import begin_drain, deliver
 from rail_async_tasks.conf import get_settings
-from rail_async_tasks.hosting import process as host
-from rail_async_tasks.safe_logging import get_logger, shut_down
-from rail_async_tasks.vital import make_vital
+from rail_async_tasks.forks import after_fork
+from rail_async_tasks.hosting import process
+from rail_async_tasks.hosting.exit import EXIT_TIMEOUT, end_at_once
+from rail_async_tasks.safe_logging import get_logger
+from rail_async_tasks.workers.delivery import begin_drain, deliver
 
 logger = get_logger("rail_async_tasks.backends")
 
-# How often an ending process looks whether it is idle, in seconds.
+# Seconds between two looks of an ending process whether it is idle.
 STEP = 0.05
-# What the framework gets to end an idle process in its own way, in seconds.
-COURTESY = 0.3
+# The time that the framework gets to end an idle process in its own way, in seconds.
+IDLE_SECONDS = 0.3
 
 
 class _Life:
-    """What this process knows of its own work. A forked child knows of none."""
+    """The work of this process, and its end. A forked child begins with none."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.stopping = threading.Lock()
-        self.running = 0  # tasks of the framework, of whatever kind
-        self.delivering = 0  # those that are ours
+        self.running = 0  # tasks of the framework, of any kind
+        self.delivering = 0  # of those, the deliveries to us
         self.forked = False
         self.armed = False
         self.ending = False
@@ -45,17 +46,16 @@ class _Life:
 _life = _Life()
 
 
-def _begin_anew() -> None:
+def _reset() -> None:
     global _life
     _life = _Life()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)
+after_fork(_reset)
 
 
 def run(execution_id: Any) -> None:
-    """`deliver`, for a process that may be told to end meanwhile. Raises nothing."""
+    """`deliver`, in a process that may have to end meanwhile. Raises nothing."""
     life = _life
     with life.lock:
         over = life.over
@@ -64,10 +64,10 @@ def run(execution_id: Any) -> None:
         _arm()
     try:
         if over:  # the runtime has gone and must not come back; the id is sent again
-            time.sleep(COURTESY)
+            time.sleep(IDLE_SECONDS)
             return
         deliver(execution_id)
-    except Exception:  # the framework would keep or send again what has failed
+    except Exception:  # the framework would keep a failed message, or send it again
         logger.exception("A delivery has failed; its task is sent again in a while")
     finally:
         with life.lock:
@@ -75,48 +75,48 @@ def run(execution_id: Any) -> None:
 
 
 def began(**_: Any) -> None:
-    """A task of the framework begins in this process, ours or another's."""
+    """Count a task of the framework that begins in this process, ours or the project's own."""
     with _life.lock:
         _life.running += 1
 
 
 def ended(**_: Any) -> None:
-    """It has ended."""
+    """Count the end of that task."""
     with _life.lock:
         _life.running -= 1
 
 
 def start_soon() -> None:
-    """Starts this process's runtime, so that it sends and recovers also before its first task."""
+    """Start this process's runtime, so that it sends and recovers also before its first task."""
     threading.Thread(target=_start, name="rail-tasks-start", daemon=True).start()
 
 
 def _start() -> None:
     try:
-        host.runtime_in_thread()
-    except Exception:  # the first delivery tries again, and tells its task so
+        process.runtime_in_thread()
+    except Exception:  # the first delivery tries again
         logger.exception("The runtime of this worker does not start")
 
 
 def stop() -> None:
-    """Ends the runtime for good: nothing may be left to this process. May be called twice."""
+    """End the runtime for good; later deliveries are dropped. May be called twice."""
     life = _life
     with life.lock:
         life.over = True
     with life.stopping:
-        host.stop()
+        process.stop()
 
 
 # --- a worker that runs tasks itself -------------------------------------------------------------
 
 
 def begin_to_end(*, hurry: bool = False) -> None:
-    """The worker is told to stop: what runs gets `drain_seconds`, in a hurry none. Returns at once.
+    """Begin to drain: running bodies get `drain_seconds`, in a hurry none. Returns at once.
 
     From a signal handler too. The framework ends the process when its tasks have ended.
     """
     if hurry:
-        host.hurry()
+        process.hurry()
     begin_drain()
     life = _life
     if not life.ending:
@@ -125,30 +125,27 @@ def begin_to_end(*, hurry: bool = False) -> None:
 
 
 def _not_be_held_up() -> None:
-    """Ends the process if a delivery does not return: the database does not take its outcome."""
-    time.sleep(get_settings().drain_seconds + host.EXIT_PATIENCE)
+    """End the process if a delivery does not return: the database does not take its outcome."""
+    time.sleep(get_settings().drain_seconds + EXIT_TIMEOUT)
     if _life.delivering:
         _give_up()
 
 
 def _give_up() -> None:
-    make_vital()  # see `host.exit_in_time`
-    logger.critical("Tasks of this worker did not end in time after its drain; it is ended now")
-    shut_down(host.LOG_TIMEOUT)
-    os._exit(1)
+    end_at_once("Tasks of this worker did not end in time after its drain; it is ended now")
 
 
 # --- a forked process ----------------------------------------------------------------------------
 
 
 def begin_child() -> None:
-    """A forked process begins: it has a runtime soon, and knows how to end."""
+    """Prepare a forked process: start its runtime, and its signal handlers with its first task."""
     _life.forked = True
     start_soon()
 
 
 def _arm() -> None:
-    """Has SIGTERM and SIGQUIT end this process in order; by themselves they would lose its task.
+    """Have SIGTERM and SIGQUIT end this process in order; by default they would lose its task.
 
     Before the first task, and not at the fork: until then frameworks set handlers of their own.
     """
@@ -160,7 +157,7 @@ def _arm() -> None:
 
 def _end_child(number: int, frame: FrameType | None) -> None:
     if number == signal.SIGQUIT:
-        host.hurry()
+        process.hurry()
     begin_drain()
     life = _life
     if not life.ending:
@@ -169,11 +166,11 @@ def _end_child(number: int, frame: FrameType | None) -> None:
 
 
 def _leave() -> None:
-    """Ends this process once nothing runs in it. Its parent may do so first."""
+    """End this process once nothing runs in it. Its parent may do so first."""
     life = _life
-    deadline = time.monotonic() + get_settings().drain_seconds + host.EXIT_PATIENCE
+    deadline = time.monotonic() + get_settings().drain_seconds + EXIT_TIMEOUT
     idle_since = time.monotonic()
-    while time.monotonic() - idle_since < COURTESY:
+    while time.monotonic() - idle_since < IDLE_SECONDS:
         begin_drain()  # of a runtime that was being started at the signal
         if life.running or life.delivering:
             idle_since = time.monotonic()
@@ -184,7 +181,7 @@ def _leave() -> None:
     os._exit(0)
 
 
-def tell_child(pid: int, *, hurry: bool = False) -> None:
-    """Has a forked process end that runs a task of ours: it gets `drain_seconds`, or none."""
+def end_child(pid: int, *, hurry: bool = False) -> None:
+    """Signal a forked process that runs a task of ours to end in `drain_seconds`, or at once."""
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGQUIT if hurry else signal.SIGTERM)

@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
 
 from rail_async_tasks.hosting import process as host
+from rail_async_tasks.hosting import server
+from rail_async_tasks.hosting.exit import exit_in_time
 
 
 @asynccontextmanager
@@ -22,12 +24,12 @@ async def worker_process() -> AsyncIterator[asyncio.Event]:
     """
     stopped = asyncio.Event()
     with told_by_signals(stopped):
-        await host.startup()
+        await server.startup()
         try:
             yield stopped
-            await host.drain()
+            await server.drain()
         finally:
-            await host.shutdown()
+            await server.shutdown()
 
 
 @contextmanager
@@ -38,7 +40,7 @@ def told_by_signals(stopped: asyncio.Event) -> Iterator[None]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal interrupted
-        host.exit_in_time()
+        exit_in_time()
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(stopped.set)
             if interrupted and number == signal.SIGINT:

@@ -18,9 +18,6 @@ import pytest
 from rail_async_tasks import InvalidArguments, TaskError, UnknownQueue
 from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.models import TaskExecution
-from tests.acceptance.app.bad_tasks import GIFTS, HALF, take
-from tests.acceptance.app.tasks import climb
-from tests.acceptance.conftest import Place
 from tests.acceptance.edges import (
     EDGES,
     Edge,
@@ -32,7 +29,10 @@ from tests.acceptance.edges import (
     Socket,
     Task,
 )
-from tests.acceptance.server import ROOT, Server, running_server
+from tests.projects.acceptance.bad_tasks import GIFTS, HALF, take
+from tests.projects.acceptance.tasks import climb
+from tests.support.places import Place
+from tests.support.server import ROOT, Server, running_server
 
 GRACE = 0.3  # seconds
 

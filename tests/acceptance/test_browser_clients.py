@@ -9,10 +9,10 @@ import pytest
 from selenium.webdriver import Chrome
 from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.acceptance.conftest import Place
-from tests.acceptance.server import Server, running_server
-from tests.conftest import unavailable
 from tests.services.node import bundle, node_problem
+from tests.support.needs import unavailable
+from tests.support.places import Place
+from tests.support.server import Server, running_server
 
 pytestmark = [
     pytest.mark.browser,

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from rail_async_tasks.models import TaskExecution, TaskRuntime
-from tests.acceptance.client import Client
-from tests.acceptance.conftest import Place, mostly_on_postgres
-from tests.acceptance.server import Server, running_server
+from tests.support.client import Client
+from tests.support.places import Place, mostly_on_postgres
+from tests.support.server import Server, running_server
 
 LEASE = 2.0
 # What recovery may take after the lease.

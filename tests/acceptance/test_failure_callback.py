@@ -15,9 +15,9 @@ import pytest
 from django.contrib.auth.models import Group
 
 from rail_async_tasks.models import TaskExecution
-from tests.acceptance.client import Client
-from tests.acceptance.conftest import Place, mostly_on_postgres
-from tests.acceptance.server import Server, running_server
+from tests.support.client import Client
+from tests.support.places import Place, mostly_on_postgres
+from tests.support.server import Server, running_server
 
 LEASE = 2.0
 PATIENCE = 30.0  # seconds for anything that must happen
@@ -55,7 +55,7 @@ async def test_a_call_that_died_with_its_server_is_made_by_another(
     """Not while its time lasts; then each once, and the marks are gone. No task runs again."""
     options: dict[str, Any] = {
         "on_failure": "callback",
-        "failure_callback": f"tests.acceptance.app.callbacks.{function}",
+        "failure_callback": f"tests.projects.acceptance.callbacks.{function}",
         "lease_seconds": LEASE,
         "drain_seconds": 1,
     }

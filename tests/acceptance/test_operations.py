@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 import pytest
 from django.contrib.auth.models import User
 
-from tests.acceptance.client import Client
-from tests.acceptance.conftest import Place
-from tests.acceptance.server import Server, running_server
+from tests.support.client import Client
+from tests.support.places import Place
+from tests.support.server import Server, running_server
 
 
 @pytest.fixture(scope="module")

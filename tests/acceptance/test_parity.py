@@ -14,10 +14,10 @@ from django.test import Client as DjangoClient
 from django.utils import timezone
 
 from rail_async_tasks.models import TaskExecution
-from tests.acceptance.conftest import Place
 from tests.acceptance.edges import EDGES, Edge, Http, Refused, Rest, Task
-from tests.acceptance.server import Server, running_server
-from tests.auth.tokens import HS, good
+from tests.support.places import Place
+from tests.support.server import Server, running_server
+from tests.support.tokens import HS, good
 
 MISSING = "01890a5d-ac96-774b-bcce-b302099a8057"
 NOT_FOUND = Refused("NOT_FOUND", "Task not found.")

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from rail_async_tasks.models import TaskExecution, TaskRuntime
-from tests.acceptance.conftest import Place
-from tests.acceptance.server import ALARMS
+from tests.support.places import Place
+from tests.support.server import ALARMS
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,7 +33,7 @@ def run(place: Place, *argv: str, **task_settings: object) -> list[str]:
     env = {
         **os.environ,
         **place.env,
-        "DJANGO_SETTINGS_MODULE": "tests.acceptance.settings",
+        "DJANGO_SETTINGS_MODULE": "tests.projects.acceptance.settings",
         "ACCEPTANCE_TASK_SETTINGS": json.dumps(task_settings),
         "PYTHONPATH": str(ROOT),
         "PYTHONWARNINGS": "default",
@@ -48,7 +48,7 @@ def run(place: Place, *argv: str, **task_settings: object) -> list[str]:
 
 def script(place: Place, source: str, **task_settings: object) -> list[str]:
     head = "import asyncio, threading\nimport django\ndjango.setup()\n"
-    head += "from tests.acceptance.app.tasks import climb, late, linger, nap\n"
+    head += "from tests.projects.acceptance.tasks import climb, late, linger, nap\n"
     return run(place, "-c", head + textwrap.dedent(source), **task_settings)
 
 
@@ -73,7 +73,9 @@ def nothing_is_left(place: Place) -> None:
 
 def test_the_shell(place: Place) -> None:
     """What runs when the shell ends is run to its end."""
-    source = "from tests.acceptance.app.tasks import climb; print(climb.enqueue(steps=2, pause=.1))"
+    source = (
+        "from tests.projects.acceptance.tasks import climb; print(climb.enqueue(steps=2, pause=.1))"
+    )
     run(place, "-m", "django", "shell", "-c", source)
     [row] = TaskExecution.objects.all()
     assert (row.status, row.result) == ("completed", {"steps": 2, "label": ""})
@@ -91,7 +93,7 @@ def test_a_command_that_starts_more_than_can_run(place: Place) -> None:
 COMPLETE_ALL = """
 import asyncio
 from rail_async_tasks.models import TaskExecution
-from tests.acceptance.app.tasks import climb
+from tests.projects.acceptance.tasks import climb
 
 async def main():
     await (await climb.aenqueue(steps=1, pause=0)).aresult(20)

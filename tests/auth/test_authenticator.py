@@ -16,9 +16,9 @@ from rail_async_tasks.auth.caller import authenticate, authenticate_sync
 from rail_async_tasks.errors import ConfigurationError
 from tests.auth import authenticators
 from tests.auth.test_refusals import REFUSAL, by_socket
-from tests.auth.tokens import HS, good
-from tests.graphql.conftest import Api, Configure
-from tests.graphql.test_websocket import connected
+from tests.support.api import Api, Configure
+from tests.support.sockets import connected
+from tests.support.tokens import HS, good
 
 ONE_DATABASE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 FORMS = ["plain", "awaited", "lazy", "lazily_awaited", "an_object"]

@@ -18,8 +18,8 @@ from rail_async_tasks.auth import jwks
 from rail_async_tasks.auth.caller import authenticate, authenticate_sync
 from rail_async_tasks.auth.jwks import FRESH, RETRY_AFTER, STALE, UNKNOWN_EVERY, KeySet, Unusable
 from tests.auth.jwks_server import JwksServer
-from tests.auth.tokens import EC, OTHER_RSA, RSA, claims, jwk
-from tests.graphql.conftest import Configure
+from tests.support.api import Configure
+from tests.support.tokens import EC, OTHER_RSA, RSA, claims, jwk
 
 ONE_DATABASE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
@@ -235,7 +235,7 @@ async def test_waiting_has_an_end(
     provider: JwksServer, keys: KeySet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A provider that never answers does not hold its callers for ever, sync or async."""
-    monkeypatch.setattr(jwks, "PATIENCE", 0.05)
+    monkeypatch.setattr(jwks, "WAIT_TIMEOUT", 0.05)
     provider.may_answer.clear()
     assert await keys.afind("a") is None
     assert await asyncio.to_thread(keys.find, "a") is None

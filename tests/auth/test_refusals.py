@@ -16,10 +16,10 @@ from django.test import AsyncClient, RequestFactory
 
 from rail_async_tasks import Unauthenticated
 from rail_async_tasks.auth.caller import authenticate, authenticate_sync
-from rail_async_tasks.graphql.context import RequestContext
-from tests.auth.tokens import BAD, HS, WHY, Bad, good
-from tests.graphql.conftest import Api, Configure
-from tests.graphql.test_websocket import Socket
+from rail_async_tasks.auth.context import RequestContext
+from tests.support.api import Api, Configure
+from tests.support.sockets import Socket
+from tests.support.tokens import BAD, HS, WHY, Bad, good
 
 ONE_DATABASE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 

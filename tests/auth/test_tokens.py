@@ -17,9 +17,9 @@ from rail_async_tasks.auth.caller import authenticate, authenticate_sync
 from rail_async_tasks.auth.users import load_user
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import ConfigurationError
-from tests.auth.tokens import EC, ED, HS, OTHER_SECRET, RS, RSA, SECRET, claims, good, pem
-from tests.graphql.conftest import Api, Configure
-from tests.graphql.test_websocket import connected
+from tests.support.api import Api, Configure
+from tests.support.sockets import connected
+from tests.support.tokens import EC, ED, HS, OTHER_SECRET, RS, RSA, SECRET, claims, good, pem
 
 ONE_DATABASE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 WHOAMI = {"query": "mutation { whoami { task { result ownerId } } }"}
@@ -208,14 +208,14 @@ async def test_django_s_own_way_of_asking_agrees(
     api: Api, configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`await request.auser()` is the token's user too, not the session's."""
-    from rail_async_tasks.graphql.context import RequestContext
+    from rail_async_tasks.auth.context import RequestContext
 
     someone = User(pk=7, username="someone")
 
     async def authenticated(*_: Any) -> User:
         return someone
 
-    monkeypatch.setattr("rail_async_tasks.graphql.context.authenticate", authenticated)
+    monkeypatch.setattr("rail_async_tasks.auth.context.authenticate", authenticated)
     context = RequestContext(request=RequestFactory().get("/"), response=None)  # type: ignore[arg-type]
     await context.authenticate()
     assert context.request.user is context.user is await context.request.auser() is someone

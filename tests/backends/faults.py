@@ -12,21 +12,19 @@ from typing import Any
 import pytest
 from anyio.from_thread import start_blocking_portal
 from asgiref.sync import sync_to_async
-from django.conf import settings as django_settings
-from django.contrib.auth.models import User
 from django.core.management import call_command
-from django.test import Client as DjangoClient
 from django.utils import timezone
 
+from devservers.redis import RedisServer
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.models import TaskExecution
-from tests.acceptance.client import FINAL, Client, Event
 from tests.backends.kinds import KINDS, Kind
 from tests.backends.world import World
-from tests.services.databases import default_database
 from tests.services.proxy import running_proxy
-from tests.services.redis import RedisServer
 from tests.settings import database as database_config
+from tests.support.client import FINAL, Client, Event
+from tests.support.databases import default_database
+from tests.support.places import logged_in
 
 # How a broker says what it holds of a queue.
 _HELD = {
@@ -60,13 +58,7 @@ def world_of(
         ExitStack() as stack,
     ):
         call_command("migrate", verbosity=0, interactive=False)
-        yield World(kind, env, _logged_in("ada"), redis_url, stack, **task_settings)
-
-
-def _logged_in(name: str) -> str:
-    client = DjangoClient()
-    client.force_login(User.objects.create_user(name))
-    return f"{django_settings.SESSION_COOKIE_NAME}={client.cookies['sessionid'].value}"
+        yield World(kind, env, logged_in("ada"), redis_url, stack, **task_settings)
 
 
 @asynccontextmanager

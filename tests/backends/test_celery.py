@@ -23,18 +23,19 @@ from celery import Celery
 from django.core.management import call_command
 from django.utils import timezone
 
+from devservers.redis import RedisServer
 from rail_async_tasks.backends import celery as backend
-from rail_async_tasks.backends import celery_redis
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.records import Dispatch
 from rail_async_tasks.models import TaskExecution
-from tests.acceptance.client import PATIENCE
+from rail_async_tasks.workers import celery as worker_side
+from rail_async_tasks.workers.celery_redis import ByPriority
 from tests.backends.kinds import KINDS
 from tests.backends.world import Worker, World
-from tests.services.databases import default_database
-from tests.services.redis import RedisServer
 from tests.settings import database as database_config
+from tests.support.databases import default_database
+from tests.support.waiting import TIMEOUT
 
 # Real workers: they take a minute or so.
 pytestmark = [pytest.mark.long, pytest.mark.redis]
@@ -168,7 +169,7 @@ def test_an_app_that_reads_what_runs_code(
 ) -> None:
     """An error of the checks; and its worker does not start, for Celery does not look at those."""
     app.conf.accept_content = accepted
-    sender.declare()
+    worker_side.declare()
     found = list(sender.check())
     assert [word in it.msg for word, it in zip(words, found, strict=True)] == [True] * len(words)
     assert {it.id for it in found} <= {"rail_async_tasks.E019"}
@@ -192,7 +193,7 @@ def test_what_an_app_asks_of_all_tasks(
 @pytest.mark.filterwarnings("ignore:You're running the worker with superuser privileges")
 def test_green_pools_are_refused(app: Celery, sender: backend.CeleryBackend, pool: str) -> None:
     """When the worker starts, with what to do instead; Celery lets it through."""
-    sender.declare()
+    worker_side.declare()
     with pytest.raises(SystemExit, match="--pool=threads"):
         app.Worker(pool=pool)
 
@@ -201,7 +202,7 @@ def test_a_worker_serves_what_tasks_name(app: Celery) -> None:
     """Beside the app's own queues; what the project has set stays as it is."""
     app.conf.worker_prefetch_multiplier = 7
     app.conf.broker_transport_options = {"socket_timeout": 2.5}
-    backend._prepare_worker(instance=SimpleNamespace(app=app), conf=app.conf)
+    worker_side._prepare_worker(instance=SimpleNamespace(app=app), conf=app.conf)
     assert {"celery", "high", "default", "low"} <= set(app.amqp.queues.consume_from)
     assert app.conf.worker_prefetch_multiplier == 7
     assert app.conf.broker_connection_max_retries is None
@@ -213,7 +214,7 @@ def test_a_worker_serves_what_tasks_name(app: Celery) -> None:
 
 def test_queues_are_asked_for_by_priority() -> None:
     """High first, always; those of one priority in turns."""
-    order = celery_redis.ByPriority()
+    order = ByPriority()
     order.update({"low", "celery", "default", "high"})
     first = order.consume(4)
     assert (first[0], first[3]) == ("high", "low")
@@ -269,7 +270,7 @@ def work(project: World) -> Iterator[Start]:
 
 
 async def until(fact: Callable[[], Any], otherwise: Callable[[], str] = str) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not fact():
         assert time.monotonic() < deadline, otherwise()
         await asyncio.sleep(0.05)
@@ -285,7 +286,7 @@ async def store(name: str, queue: str = "default", **columns: Any) -> TaskExecut
 
 
 async def reaches(row: TaskExecution, **columns: Any) -> TaskExecution:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while True:
         await row.arefresh_from_db()
         if all(getattr(row, name) == value for name, value in columns.items()):

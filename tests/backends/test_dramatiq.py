@@ -20,21 +20,15 @@ from dramatiq.errors import ConnectionClosed
 from dramatiq.middleware import MiddlewareError
 from dramatiq.worker import Worker
 
-from rail_async_tasks.backends.dramatiq import (
-    ACTOR,
-    MOST_LOOKED_AT,
-    DramatiqBackend,
-    actor_of,
-    execute,
-    not_on_redis,
-)
+from devservers.redis import RedisServer
+from rail_async_tasks.backends.dramatiq import ACTOR, MOST_LOOKED_AT, DramatiqBackend, not_on_redis
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.records import Dispatch
+from rail_async_tasks.workers.dramatiq import actor_of, declare, execute
 from tests.backends.kinds import KINDS
 from tests.backends.lone import leave, lone_world, signal_all, until, until_it_is, until_said
 from tests.backends.world import World
-from tests.services.redis import RedisServer
 
 # Real workers: they take a minute or so.
 pytestmark = [pytest.mark.long, pytest.mark.redis]
@@ -73,7 +67,7 @@ def test_each_queue_has_an_actor() -> None:
     """What matters most goes first; what Dramatiq could do about a failure or a time, rows do."""
     broker = set_broker(StubBroker())
     with queues(rush={"priority": 7}):
-        DramatiqBackend().declare()
+        declare()
     found = {it.queue_name: it for it in broker.actors.values()}
     assert set(found) >= {"high", "default", "low", "rush"}
     assert found["rush"].actor_name == f"{ACTOR}.rush"
@@ -81,7 +75,7 @@ def test_each_queue_has_an_actor() -> None:
     assert found["low"].options == {
         "max_retries": 0, "time_limit": float("inf"), "max_age": None, "notify_shutdown": False,
     }  # fmt: skip
-    DramatiqBackend().declare()  # by two apps' tests, say
+    declare()  # by two apps' tests, say
     assert len(broker.actors) == len(found)
 
 
@@ -110,6 +104,7 @@ def test_what_does_not_work_is_an_error_of_the_checks() -> None:
         found = list(backend.check())
         set_broker(StubBroker())
         backend.declare()
+        declare()
     dramatiq.broker.global_broker = None
     assert {it.id for it in found} == {"rail_async_tasks.E019"}
     words = ("No Dramatiq broker", "PickleEncoder", "'7th'", "'x.DQ'")
@@ -119,7 +114,7 @@ def test_what_does_not_work_is_an_error_of_the_checks() -> None:
     with pytest.raises(ConfigurationError, match="No Dramatiq broker"):
         backend.push_here([dispatch])
     broker = set_broker(StubBroker())
-    backend.declare()
+    declare()
     with pytest.raises(ConfigurationError, match="JSON only"):
         backend.push_here([dispatch])
     with pytest.raises(MiddlewareError, match="JSON only"):
@@ -133,7 +128,8 @@ def test_nobody_waits_for_redis_for_ever() -> None:
         (RedisBroker(host="x"), 4),
         (RedisBroker(host="x", socket_timeout=9), 9),
     ):
-        actor_of(set_broker(broker), "default")
+        set_broker(broker)
+        DramatiqBackend().declare()
         options = broker.client.connection_pool.connection_kwargs
         assert (options["socket_timeout"], options["socket_connect_timeout"]) == (seconds, 4)
 
@@ -143,7 +139,8 @@ def test_a_redis_that_does_not_answer_is_a_lost_connection() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         broker = set_broker(RedisBroker(host="127.0.0.1", port=port, socket_timeout=0.1))
-        actor_of(broker, "default")
+        DramatiqBackend().declare()
+        declare()
         with pytest.raises(ConnectionClosed):
             next(broker.consume("default"))
         broker.close()

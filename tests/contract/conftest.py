@@ -11,8 +11,8 @@ from rail_async_tasks.ledger import vendors
 from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.ledger.options import LedgerOptions
 from rail_async_tasks.ledger.orm.ledger import OrmLedger
-from tests.contract.ledgers import Kit
-from tests.services.databases import default_database, empty_tables, forget_connections
+from tests.support.databases import default_database, empty_tables, forget_connections
+from tests.support.ledgers import Kit
 
 ON_POSTGRES = pytest.param("postgres", marks=pytest.mark.postgres)
 ON_MARIADB = pytest.param("mariadb", marks=pytest.mark.mariadb)

@@ -23,7 +23,7 @@ from rail_async_tasks.ledger.sql.dialects import EVENTS
 from rail_async_tasks.models import TaskEvent, TaskExecution
 from rail_async_tasks.states import Status
 from tests.contract.conftest import ON_SQL
-from tests.contract.ledgers import (
+from tests.support.ledgers import (
     NAME,
     Kit,
     Lanes,

@@ -17,7 +17,7 @@ from rail_async_tasks.ledger.records import Disposal, Recovery
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.states import Status
 from tests.contract.conftest import ON_SQL
-from tests.contract.ledgers import NAME, Kit, outcome_of
+from tests.support.ledgers import NAME, Kit, outcome_of
 
 on_sql = pytest.mark.parametrize("ledger_kind", ON_SQL, indirect=True)
 pytestmark = on_sql

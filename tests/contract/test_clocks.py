@@ -18,11 +18,10 @@ from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.ledger.options import LedgerOptions
 from rail_async_tasks.ledger.records import INLINE_HOLDER, Page
 from rail_async_tasks.models import TaskExecution, TaskRuntime, TaskSchedule
-from rail_async_tasks.runtime.upkeep import lease
 from rail_async_tasks.runtime.upkeep.lease import Lease
 from rail_async_tasks.states import Status
 from tests.contract.conftest import ON_SQL
-from tests.contract.ledgers import Kit, new_execution
+from tests.support.ledgers import Kit, new_execution
 
 YEARS, HOUR = timedelta(days=3650), timedelta(hours=1)
 TTL, HOLD = 600.0, 120.0
@@ -235,18 +234,18 @@ class Holder:
 
 @on_sql
 async def test_a_clock_that_is_set_ahead_condemns_nobody(
-    kit: Kit, monkeypatch: pytest.MonkeyPatch
+    kit: Kit,
 ) -> None:
     """By it every lease has lapsed at once. Who is silent after that is found out as ever."""
     seconds, ours = 10.0, 1000.0
-    monkeypatch.setattr(lease, "boottime", lambda: ours)
     holders = Holder(), Holder()
 
     def made(holder: Holder) -> Lease:
         ledgers = kit.ledger.leases()
         assert ledgers is not None
         return Lease(
-            ledgers, holder, lambda call, *args: call(*args), lambda: 0.0, frozenset, seconds
+            leases=ledgers, holder=holder, call_loop=lambda call, *args: call(*args),
+            lag=lambda: 0.0, names=frozenset, seconds=seconds, clock=lambda: ours,
         )  # fmt: skip
 
     leases = [made(holder) for holder in holders]
@@ -256,7 +255,7 @@ async def test_a_clock_that_is_set_ahead_condemns_nobody(
         for _ in range(7):  # once around: after that each may judge
             ours += 2.0
             for it in which:
-                it._beat()
+                it.beat()
 
     def set_ahead(*ids: UUID) -> None:
         rows = TaskRuntime.objects.filter(id__in=ids)

@@ -15,9 +15,9 @@ from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.ledger.records import Disposal, Page
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.states import FINAL, UNFINISHED, Status
-from tests.accounts.models import Receipt
 from tests.contract.conftest import ON_MARIADB, ON_POSTGRES
-from tests.contract.ledgers import Kit
+from tests.projects.accounts.models import Receipt
+from tests.support.ledgers import Kit
 
 HOUR = 3600.0
 NOW = Disposal(age=0.0)

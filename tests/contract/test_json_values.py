@@ -14,8 +14,8 @@ from rail_async_tasks.ledger.snapshots import as_settled
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.states import Status
 from tests.contract.conftest import ON_POSTGRES
-from tests.contract.json_values import CORNERS, nested, same, values
-from tests.contract.ledgers import NAME, Kit, outcome_of
+from tests.support.json_values import CORNERS, nested, same, values
+from tests.support.ledgers import NAME, Kit, outcome_of
 
 
 def body(value: Any) -> None: ...

@@ -12,7 +12,7 @@ from rail_async_tasks.ledger.records import Claimed
 from rail_async_tasks.ledger.snapshots import as_created, as_settled
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import FINAL, WAITING, Status
-from tests.contract.ledgers import Kit, claimed_at_birth, differing, new_execution, outcome_of
+from tests.support.ledgers import Kit, claimed_at_birth, differing, new_execution, outcome_of
 
 P, RUN, RET = Status.PENDING, Status.RUNNING, Status.RETRYING
 DONE, FAIL, CANC = Status.COMPLETED, Status.FAILED, Status.CANCELLED

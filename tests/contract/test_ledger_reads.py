@@ -9,7 +9,7 @@ import pytest
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.records import Page
 from rail_async_tasks.states import Status
-from tests.contract.ledgers import Kit
+from tests.support.ledgers import Kit
 
 
 async def page(kit: Kit, limit: int = 50, **fields: object) -> list[UUID]:

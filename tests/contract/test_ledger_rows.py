@@ -11,7 +11,7 @@ import pytest
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.records import Claimed, QueueClaim
 from rail_async_tasks.states import Status
-from tests.contract.ledgers import Kit, Lanes, answer, claimed_at_birth, new_execution
+from tests.support.ledgers import Kit, Lanes, answer, claimed_at_birth, new_execution
 
 HOUR = timedelta(hours=1)
 
@@ -270,7 +270,7 @@ async def test_an_outcome_supersedes_progress(kit: Kit) -> None:
 
 
 def _outcome(claimed: Claimed, **fields: object) -> object:
-    from tests.contract.ledgers import outcome_of
+    from tests.support.ledgers import outcome_of
 
     return outcome_of(claimed, Status.FAILED, **fields)
 

@@ -19,7 +19,7 @@ from rail_async_tasks.ledger.snapshots import as_created
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.states import Status
 from tests.contract.conftest import ON_MARIADB, ON_POSTGRES, ON_SQL
-from tests.contract.ledgers import Kit, claimed_at_birth, new_execution, outcome_of
+from tests.support.ledgers import Kit, claimed_at_birth, new_execution, outcome_of
 
 on_sql = pytest.mark.parametrize("ledger_kind", ON_SQL, indirect=True)
 on_sqlite = pytest.mark.parametrize("ledger_kind", ["sqlite"], indirect=True)

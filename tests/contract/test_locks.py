@@ -25,8 +25,8 @@ from rail_async_tasks.ledger.upkeep import Dispatches
 from rail_async_tasks.models import TaskExecution, TaskRuntime, TaskSchedule
 from rail_async_tasks.states import Status
 from tests.contract.conftest import ON_MARIADB, ON_POSTGRES
-from tests.contract.ledgers import NAME, Kit, Lanes, new_execution, outcome_of
 from tests.services.locking import a_transaction, rows_locked
+from tests.support.ledgers import NAME, Kit, Lanes, new_execution, outcome_of
 
 pytestmark = pytest.mark.parametrize("ledger_kind", [ON_POSTGRES, ON_MARIADB], indirect=True)
 

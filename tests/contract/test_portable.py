@@ -23,7 +23,7 @@ from rail_async_tasks.ledger.records import Page, QueueClaim, Recovery
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.states import Status
 from tests.contract.conftest import ON_MARIADB
-from tests.contract.ledgers import NAME, Kit, Lanes, new_execution, outcome_of
+from tests.support.ledgers import NAME, Kit, Lanes, new_execution, outcome_of
 
 pytestmark = pytest.mark.parametrize("ledger_kind", [ON_MARIADB], indirect=True)
 

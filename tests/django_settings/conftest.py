@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rail_async_tasks.hosting import process as host
-from tests.graphql import shop
+from tests.projects import shop
 
 Configure = Callable[..., None]
 

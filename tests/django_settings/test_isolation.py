@@ -21,9 +21,9 @@ from rail_async_tasks.db_connections import DriverCursor, dedicated_connection
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ledger.orm.ledger import OrmLedger
 from rail_async_tasks.models import TaskExecution
-from tests.contract.ledgers import new_execution
 from tests.django_settings.conftest import Configure
-from tests.services.databases import forget_connections
+from tests.support.databases import forget_connections
+from tests.support.ledgers import new_execution
 
 ON_POSTGRES = pytest.mark.parametrize(
     "database", [pytest.param("postgres", marks=pytest.mark.postgres)], indirect=True

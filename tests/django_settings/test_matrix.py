@@ -27,7 +27,7 @@ from rail_async_tasks.hosting import process as host
 from rail_async_tasks.models import TaskExecution
 from tests.django_settings.conftest import Configure
 from tests.django_settings.driver import Driver
-from tests.services.databases import forget_connections
+from tests.support.databases import forget_connections
 
 KEY = "a key for tests, which is as long as it must be"
 CSRF = "c" * 32

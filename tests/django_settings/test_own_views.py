@@ -16,7 +16,7 @@ from rail_async_tasks import task
 from rail_async_tasks.graphql.views import TaskGraphQLView
 from rail_async_tasks.rest.routes import ROUTES
 from rail_async_tasks.urls import urlpatterns
-from tests.graphql import shop
+from tests.projects import shop
 
 ONE_DATABASE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 ID = "01890a5d-ac96-774b-bcce-b302099a8057"

@@ -23,9 +23,9 @@ from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ledger.rows import in_utc
 from rail_async_tasks.models import TaskExecution, TaskSchedule
 from rail_async_tasks.service import watch
-from tests.contract.ledgers import new_execution
 from tests.django_settings.conftest import Configure
-from tests.services.databases import forget_connections
+from tests.support.databases import forget_connections
+from tests.support.ledgers import new_execution
 
 TOKYO = ZoneInfo("Asia/Tokyo")
 KATHMANDU = ZoneInfo("Asia/Kathmandu")

@@ -9,19 +9,9 @@ import time
 from collections import Counter
 from typing import Any
 
-from tests.acceptance.client import FIELDS, FINAL, FOLLOW, Client, Event, subscribe
-from tests.faults.fleet import (
-    EXIT,
-    Fleet,
-    cpu_seconds,
-    forms,
-    gone,
-    on,
-    report,
-    rows,
-    spread,
-    until_final,
-)
+from tests.faults.fleet import EXIT, Fleet, cpu_seconds, forms, gone, on, rows, until_final
+from tests.support.client import FIELDS, FINAL, FOLLOW, Client, Event, subscribe
+from tests.support.measures import report, spread
 
 CANCEL = "mutation($id: ID!) { cancelTask(id: $id) { status cancelRequested seq } }"
 RACERS = 10

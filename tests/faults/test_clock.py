@@ -13,8 +13,6 @@ from typing import Any
 from asgiref.sync import sync_to_async
 
 from rail_async_tasks.models import TaskRuntime
-from tests.acceptance.client import FOLLOW_MINE, Client, subscribe
-from tests.acceptance.server import Server
 from tests.faults.fleet import (
     LEASE,
     RECOVERY,
@@ -24,12 +22,13 @@ from tests.faults.fleet import (
     held,
     on,
     read_notes,
-    report,
     rows,
-    spread,
     until_final,
     until_judging,
 )
+from tests.support.client import FOLLOW_MINE, Client, subscribe
+from tests.support.measures import report, spread
+from tests.support.server import Server
 
 HOUR = 3600.0
 CLOCK = str(Path(__file__).with_name("clock"))

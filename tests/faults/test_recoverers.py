@@ -18,11 +18,10 @@ from tests.faults.fleet import (
     forms,
     on,
     read_notes,
-    report,
-    spread,
     until_final,
     until_judging,
 )
+from tests.support.measures import report, spread
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 

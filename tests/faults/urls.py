@@ -23,6 +23,6 @@ def _kind(task: asyncio.Task[Any]) -> str:
 
 
 urlpatterns = [
-    path("", include("tests.acceptance.urls")),
+    path("", include("tests.projects.acceptance.urls")),
     path("plain/asyncio-tasks", asyncio_tasks),
 ]

@@ -13,7 +13,7 @@ from django.urls import include, path
 
 from rail_async_tasks import asgi
 from rail_async_tasks.graphql.views import TaskGraphQLView
-from rail_async_tasks.hosting import process as host
+from rail_async_tasks.hosting import server as hosted_server
 
 
 class Urls:
@@ -152,8 +152,8 @@ async def test_the_runtime_lives_from_startup_to_shutdown(monkeypatch: pytest.Mo
     async def shutdown() -> None:
         calls.append(("shutdown", asyncio.get_running_loop()))
 
-    monkeypatch.setattr(host, "startup", startup)
-    monkeypatch.setattr(host, "shutdown", shutdown)
+    monkeypatch.setattr(hosted_server, "startup", startup)
+    monkeypatch.setattr(hosted_server, "shutdown", shutdown)
     server = await lifespan()
     assert await server.receive_output() == {"type": "lifespan.startup.complete"}
     assert [name for name, _ in calls] == ["startup"]
@@ -186,8 +186,8 @@ async def test_a_failed_shutdown_is_told_too(
     async def broken() -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(host, "startup", fine)
-    monkeypatch.setattr(host, "shutdown", broken)
+    monkeypatch.setattr(hosted_server, "startup", fine)
+    monkeypatch.setattr(hosted_server, "shutdown", broken)
     server = await lifespan()
     await server.receive_output()
     await server.send_input({"type": "lifespan.shutdown"})

@@ -13,7 +13,7 @@ from rail_async_tasks import service
 from rail_async_tasks.definition import registry
 from rail_async_tasks.models import TaskEvent
 from rail_async_tasks.service import EnqueueOptions
-from tests.graphql.conftest import Api, Configure
+from tests.support.api import Api, Configure
 
 pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 

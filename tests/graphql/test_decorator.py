@@ -11,8 +11,8 @@ from strawberry.tools import merge_types
 
 from rail_async_tasks import Task, TaskDeclarationError, task, task_mutation
 from rail_async_tasks.graphql.decorator import MutationField, MutationTask
-from tests.graphql import shop
-from tests.graphql.conftest import Api
+from tests.projects import shop
+from tests.support.api import Api
 
 ONE_DATABASE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 

@@ -10,8 +10,8 @@ import pytest
 import strawberry
 
 from rail_async_tasks import errors, service
-from tests.graphql import shop
-from tests.graphql.conftest import Api, Configure
+from tests.projects import shop
+from tests.support.api import Api, Configure
 
 ONE_DATABASE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 

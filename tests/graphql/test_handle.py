@@ -29,8 +29,8 @@ from rail_async_tasks import (
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.service import EnqueueOptions
 from rail_async_tasks.snapshot import TaskSnapshot
-from tests.graphql import shop
-from tests.graphql.conftest import Configure
+from tests.projects import shop
+from tests.support.api import Configure
 
 ONE_DATABASE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 NOW = datetime.now(UTC)

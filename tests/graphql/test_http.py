@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client
 from django.utils.functional import SimpleLazyObject
 
-from tests.graphql.conftest import Api, Configure
+from tests.support.api import Api, Configure
 
 ONE_DATABASE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
@@ -166,16 +166,16 @@ async def test_a_stream_is_left_alone_by_gzip(api: Api, settings: Any) -> None:
 async def test_a_broken_schema_is_a_503(settings: Any, caplog: pytest.LogCaptureFixture) -> None:
     """The client learns that it is not its fault; the log and, in DEBUG, the answer say more."""
     settings.RAIL_DJANGO_GRAPHQL = {
-        "schema_settings": {"query_extensions": ["tests.graphql.shop.Missing"]}
+        "schema_settings": {"query_extensions": ["tests.projects.shop.Missing"]}
     }
     response = await Api().post(GOOD)
     assert response.status_code == 503
     (told,) = response.json()["errors"]
     assert told["extensions"] == {"code": "BACKEND_UNAVAILABLE"}
     assert "shop" not in told["message"]
-    assert "tests.graphql.shop.Missing" in caplog.text
+    assert "tests.projects.shop.Missing" in caplog.text
     settings.DEBUG = True
-    assert "tests.graphql.shop.Missing" in (await Api().post(GOOD)).content.decode()
+    assert "tests.projects.shop.Missing" in (await Api().post(GOOD)).content.decode()
 
 
 @ONE_DATABASE

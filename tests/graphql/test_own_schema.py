@@ -22,8 +22,8 @@ from rail_async_tasks import QueueFull
 from rail_async_tasks.graphql.mutations import Mutation
 from rail_async_tasks.graphql.queries import Query
 from rail_async_tasks.graphql.subscriptions import Subscription
-from tests.graphql import shop
-from tests.graphql.conftest import Configure
+from tests.projects import shop
+from tests.support.api import Configure
 
 WAIT = 10  # seconds for an answer, which takes milliseconds
 MISSING = "0193b1a4-7c1e-7000-8000-000000000001"

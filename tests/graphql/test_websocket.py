@@ -6,13 +6,11 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
-from asgiref.testing import ApplicationCommunicator
 from django.conf import settings as django_settings
 from django.contrib.auth.models import User
 from django.test import Client
@@ -23,11 +21,10 @@ from rail_async_tasks.graphql import consumers, frames
 from rail_async_tasks.graphql.consumers import TaskGraphQLConsumer
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.snapshot import TaskSnapshot
-from tests.graphql.conftest import Configure
+from tests.support.api import Configure
+from tests.support.sockets import WAIT, Socket, connected
 
 ONE_DATABASE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-# Seconds for an answer, which takes milliseconds: a loaded machine may take longer.
-WAIT = 10
 FOLLOW = "subscription { taskProgress(taskId: 1) { status } }"
 
 
@@ -47,72 +44,6 @@ async def nothing_left_running() -> AsyncIterator[None]:
             return
         await asyncio.sleep(0.01)
     assert left == []
-
-
-class Socket:
-    """A client."""
-
-    def __init__(self, protocols: tuple[str, ...] = ("graphql-transport-ws",), **headers: str):
-        self.app = ApplicationCommunicator(
-            get_asgi_application(),
-            {
-                "type": "websocket",
-                "path": "/graphql/",
-                "query_string": b"",
-                "headers": [
-                    (name.replace("_", "-").encode(), value.encode())
-                    for name, value in headers.items()
-                ],
-                "subprotocols": list(protocols),
-            },
-        )
-
-    async def open(self) -> Any:
-        await self.app.send_input({"type": "websocket.connect"})
-        return await self.app.receive_output(WAIT)
-
-    async def send(self, frame: Any) -> None:
-        await self.send_text(json.dumps(frame))
-
-    async def send_text(self, text: str) -> None:
-        await self.app.send_input({"type": "websocket.receive", "text": text})
-
-    async def receive(self) -> Any:
-        """The next frame, decoded."""
-        message = await self.app.receive_output(WAIT)
-        assert message["type"] == "websocket.send", message
-        return json.loads(message["text"])
-
-    async def closed(self) -> int | None:
-        """The code of the close that comes next."""
-        message = await self.app.receive_output(WAIT)
-        assert message["type"] == "websocket.close", message
-        self.reason = message.get("reason", "")
-        code: int | None = message.get("code")
-        return code
-
-    async def ready(self, payload: Any = None) -> None:
-        await self.open()
-        await self.send({"type": "connection_init", "payload": payload})
-        assert await self.receive() == {"type": "connection_ack"}
-
-    async def subscribe(self, query: str, id_: str = "1", **variables: Any) -> None:
-        payload = {"query": query, "variables": variables}
-        await self.send({"type": "subscribe", "id": id_, "payload": payload})
-
-    async def leave(self, code: int = 1000) -> None:
-        await self.app.send_input({"type": "websocket.disconnect", "code": code})
-        await self.app.wait(WAIT)
-
-
-@asynccontextmanager
-async def connected(payload: Any = None, **headers: str) -> AsyncIterator[Socket]:
-    socket = Socket(**headers)
-    await socket.ready(payload)
-    try:
-        yield socket
-    finally:
-        await socket.leave()
 
 
 class Watched:

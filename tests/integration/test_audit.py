@@ -16,12 +16,12 @@ from rail_async_tasks.access import SYSTEM, Viewer
 from rail_async_tasks.db_connections import DriverCursor
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger import session
+from rail_async_tasks.ledger.batch import Batch
 from rail_async_tasks.models import TaskEvent, TaskExecution, TaskRuntime
-from rail_async_tasks.runtime.upkeep import cleanup
 from rail_async_tasks.service import EnqueueOptions
-from tests.integration.conftest import Configure, on_databases
-from tests.integration.waiting import final, until
+from tests.support.runtimes import Configure, on_databases
+from tests.support.timings import Timings
+from tests.support.waiting import eventually, final
 
 pytestmark = [on_databases, pytest.mark.usefixtures("ends_cleanly")]
 
@@ -88,7 +88,7 @@ async def test_who_cancels_is_told(store: str, configure: Configure) -> None:
     await service.acancel(ADA, waiting.id)
     assert (await told(waiting.id))[1:] == [(2, "pending", "cancelled", "cancelled", "7")]
     handle = await linger.aenqueue()
-    await until(lambda: host.current().attempts)  # type: ignore[union-attr]
+    await eventually(lambda: host.current().attempts)  # type: ignore[union-attr]
     await service.acancel(SYSTEM, handle.id)
     await final(handle)
     assert [it[1:] for it in await told(handle.id)][2:] == [
@@ -146,7 +146,7 @@ async def test_a_lost_answer_is_told_once(
             raise OperationalError("the answer was lost")
 
     def noted(name: str) -> Any:
-        method = getattr(session.Batch, name)
+        method = getattr(Batch, name)
 
         def call(self: Any, *args: Any) -> Any:
             done[:] = [name]
@@ -155,7 +155,7 @@ async def test_a_lost_answer_is_told_once(
         return call
 
     for name in ("create", "settle"):
-        monkeypatch.setattr(session.Batch, name, noted(name))
+        monkeypatch.setattr(Batch, name, noted(name))
     monkeypatch.setattr(DriverCursor, "execute", execute)
     handle = await declared().aenqueue()
     await final(handle)
@@ -169,11 +169,9 @@ async def test_without_an_audit_there_is_none(store: str, configure: Configure) 
     assert await TaskEvent.objects.acount() == 0
 
 
-async def test_old_events_are_deleted(
-    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_old_events_are_deleted(store: str, configure: Configure, timings: Timings) -> None:
     """In the background, after `audit_retention_days`; their tasks may be gone or not."""
-    monkeypatch.setattr(cleanup, "INTERVAL", 0.05)
+    timings.set("cleanup", interval=0.05)
     configure(audit_enabled=True, audit_retention_days=2)
     ages = (1, 3)
     for days in ages:

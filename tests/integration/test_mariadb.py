@@ -24,9 +24,9 @@ from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.models import TaskExecution, TaskSchedule
 from rail_async_tasks.runtime.runtime import Runtime
-from tests.integration.conftest import Configure
-from tests.integration.waiting import final, until_status
 from tests.services.mariadb import MariaServer
+from tests.support.runtimes import Configure
+from tests.support.waiting import final, until_status
 
 on_mariadb = pytest.param("mariadb", marks=pytest.mark.mariadb)
 pytestmark = [
@@ -42,7 +42,7 @@ async def stack(configure: Configure) -> AsyncIterator[AsyncExitStack]:
 
 
 async def other_process(stack: AsyncExitStack) -> Runtime:
-    runtime = Runtime(get_settings(), registry, host._make_ledger(), MemoryBus())
+    runtime = Runtime(get_settings(), registry, host.make_ledger(), MemoryBus())
     runtime.start()
     stack.push_async_callback(runtime.stop)
     await runtime.ready()

@@ -25,10 +25,10 @@ from rail_async_tasks.ledger.orm.ledger import OrmLedger
 from rail_async_tasks.ledger.records import Outcome, Recovery
 from rail_async_tasks.models import TaskExecution, TaskRuntime
 from rail_async_tasks.runtime.runtime import Runtime
-from rail_async_tasks.runtime.upkeep import reconciler as sweeper
 from rail_async_tasks.states import Status
-from tests.integration.conftest import Configure, on_databases
-from tests.integration.waiting import final, until
+from tests.support.runtimes import Configure, on_databases
+from tests.support.timings import Timings
+from tests.support.waiting import eventually, final
 
 pytestmark = [on_databases, pytest.mark.usefixtures("ends_cleanly")]
 
@@ -50,10 +50,10 @@ async def stack(configure: Configure) -> AsyncIterator[AsyncExitStack]:
 
 
 async def other_process(stack: AsyncExitStack) -> Runtime:
-    runtime = Runtime(get_settings(), registry, host._make_ledger(), MemoryBus())
+    runtime = Runtime(get_settings(), registry, host.make_ledger(), MemoryBus())
     runtime.start()
     stack.push_async_callback(runtime.stop)
-    await until(lambda: runtime.holding)
+    await eventually(lambda: runtime.holding)
     return runtime
 
 
@@ -134,7 +134,7 @@ async def test_a_runtime_that_is_taken_for_dead_goes_on_under_a_new_id(
         return 7
 
     handle = await twice.aenqueue()
-    await until(lambda: started)
+    await eventually(lambda: started)
     runtime = host.current()
     assert runtime is not None
     before = runtime.id
@@ -168,8 +168,8 @@ async def test_a_claim_that_outlasts_its_lease_starts_nothing(
     async def claim_late(plan: Any) -> Any:
         due = await claim(plan)
         if due.claimed and not runtime.fences:
-            runtime._lease._fence("the test says so")
-            await until(lambda: not runtime.holding)
+            runtime.services.leasing.lease.fence("the test says so")
+            await eventually(lambda: not runtime.holding)
             runtime.loop.call_later(0.3, let_begin)
         return due
 
@@ -191,10 +191,10 @@ async def test_a_claim_that_outlasts_its_lease_starts_nothing(
 
 
 async def test_a_row_that_its_holder_does_not_know_is_handed_back(
-    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
+    store: str, configure: Configure, timings: Timings
 ) -> None:
     """At the second look; it is nobody's crash."""
-    monkeypatch.setattr(sweeper, "INTERVAL", 0.05)
+    timings.set("reconciler", interval=0.05)
     noop = declared()
     await final(await noop.aenqueue())
     runtime = host.current()
@@ -207,10 +207,10 @@ async def test_a_row_that_its_holder_does_not_know_is_handed_back(
 
 
 async def test_a_name_that_nobody_knows_fails_after_a_while(
-    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
+    store: str, configure: Configure, timings: Timings
 ) -> None:
     """Not while a live process knows it; its neighbours are not held up."""
-    monkeypatch.setattr(sweeper, "INTERVAL", 0.02)
+    timings.set("reconciler", interval=0.02)
     configure(unknown_task_seconds=0.5)
     noop = declared()
     known, unknown = [await noop.using(delay=3600).aenqueue() for _ in "ab"]
@@ -249,7 +249,7 @@ async def test_an_outage_of_the_database_is_nobodys_crash(
         outage.setattr(OrmLeases, "renew", fail)
         outage.setattr(OrmLeases, "begin", fail)
         await asyncio.sleep(LEASE * 2)
-    await until(lambda: mine.holding and other.holding)
+    await eventually(lambda: mine.holding and other.holding)
     await asyncio.sleep(LEASE)
 
     def condemned() -> int:
@@ -303,7 +303,7 @@ async def test_the_late_end_of_a_lost_attempt_is_not_accepted(
         id=lost.id, token=row.token, status=status, progress=0, error="late", retried=1
     )
     runtime.ledger.settle(outcome, answers.append)
-    await until(lambda: answers)
+    await eventually(lambda: answers)
     assert answers == [None]
     assert (await TaskExecution.objects.aget(id=lost.id)).retry_count == 0
 
@@ -343,10 +343,10 @@ async def test_no_error_ends_the_lease_for_good(
 
     with monkeypatch.context() as patch:
         patch.setattr(OrmLeases, "renew", fail)
-        await until(lambda: len(raised) >= 3)
+        await eventually(lambda: len(raised) >= 3)
     runtime = host.current()
     assert runtime is not None
-    await until(lambda: runtime.holding)
+    await eventually(lambda: runtime.holding)
     assert (await final(await noop.aenqueue())).status == "completed"
 
 
@@ -363,7 +363,7 @@ async def test_a_read_that_fails_holds_nothing_up(store: str, configure: Configu
         raise OperationalError("canceling statement due to statement timeout")
 
     assert isinstance(runtime.ledger, OrmLedger)
-    reads = [asyncio.ensure_future(runtime.ledger._look_once(too_long)) for _ in range(3)]
+    reads = [asyncio.ensure_future(runtime.ledger.writers().read(too_long)) for _ in range(3)]
     handles = [await noop.aenqueue() for _ in range(20)]
     async with asyncio.timeout(5):
         for read in reads:

@@ -14,9 +14,8 @@ from django.db import connection
 
 from rail_async_tasks import Task, errors, service, task
 from rail_async_tasks.access import SYSTEM
-from rail_async_tasks.codec import sealed
 from rail_async_tasks.hosting import process as host
-from tests.integration.conftest import Configure, on_databases
+from tests.support.runtimes import Configure, on_databases
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -111,22 +110,3 @@ async def test_unique_knows_equal_secrets(store: str, configure: Configure) -> N
     same = await login.using(delay=60).aenqueue(user="ada", password=SECRET)
     other = await login.using(delay=60).aenqueue(user="ada", password="other")
     assert first.id == same.id != other.id
-
-
-async def test_a_sealed_argument_opens_in_its_own_place_alone(configure: Configure) -> None:
-    """Neither for another argument nor for another task."""
-    configure(encryption_keys=[NEW])
-    kept = sealed.seal(b'{"a":"x","b":1}', task="one", names={"a"})
-    assert b'"b":1' in kept
-    assert sealed.unseal(kept, task="one", names={"a"}) == b'{"a":"x","b":1}'
-    moved = kept.replace(b'"a"', b'"b"', 1).replace(b'"b":1', b'"c":1')
-    with pytest.raises(errors.InvalidArguments, match="for something else"):
-        sealed.unseal(moved, task="one", names={"b"})
-    with pytest.raises(errors.InvalidArguments, match="for something else"):
-        sealed.unseal(kept, task="two", names={"a"})
-
-
-async def test_what_was_stored_plain_stays_readable(configure: Configure) -> None:
-    """Declaring an argument sensitive does not lose the tasks that wait."""
-    configure(encryption_keys=[NEW])
-    assert sealed.unseal('{"a":"x"}', task="one", names={"a"}) == b'{"a":"x"}'

@@ -10,8 +10,8 @@ import pytest
 from rail_async_tasks import task
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.runtime.attempts.body_tasks import BodyTasks
-from tests.integration.conftest import Configure, in_memory, on_databases
-from tests.integration.waiting import final
+from tests.support.runtimes import Configure, in_memory, on_databases
+from tests.support.waiting import final
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 

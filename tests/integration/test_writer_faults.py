@@ -24,11 +24,13 @@ from rail_async_tasks.db_connections import DriverCursor, dedicated_connection
 from rail_async_tasks.definition import define, registry
 from rail_async_tasks.errors import BackendUnavailable
 from rail_async_tasks.hosting import process as host
-from rail_async_tasks.ledger import session
+from rail_async_tasks.ledger.batch import Batch
 from rail_async_tasks.ledger.records import Progress
+from rail_async_tasks.ledger.sql.batch import SqlBatch
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.service import EnqueueOptions
 from rail_async_tasks.snapshot import TaskSnapshot
+from tests.support.timings import Timings
 
 on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 on_postgres = pytest.mark.parametrize(
@@ -215,7 +217,7 @@ class LosingAnswers:
         self,
         monkeypatch: pytest.MonkeyPatch,
         *,
-        of: Sequence[str] = ("create", "settle", "_claim_lane"),
+        of: Sequence[str] = ("create", "settle", "_claim"),
         every: int = 1,
         times: int = 1,
     ) -> None:
@@ -224,13 +226,13 @@ class LosingAnswers:
         self.commits = 0
         self.lost: Counter[str] = Counter()
         for name in of:
-            monkeypatch.setattr(session.Batch, name, self._losing(name))
+            monkeypatch.setattr(SqlBatch, name, self._losing(name))
         monkeypatch.setattr(DriverCursor, "execute", self._watching(DriverCursor.execute))
         # What a thread has written in a transaction that is open, None where none is.
         self._open = threading.local()
 
     def _losing(self, name: str) -> Any:
-        original = getattr(session.Batch, name)
+        original = getattr(SqlBatch, name)
 
         def call(batch: Any, *args: Any) -> Any:
             result = original(batch, *args)
@@ -299,7 +301,7 @@ async def test_a_lost_answer_to_an_outcome(database: Any, monkeypatch: pytest.Mo
 
 async def test_a_lost_answer_to_a_claim(database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rows that it took are found and run, once."""
-    losing = LosingAnswers(monkeypatch, of=["_claim_lane"])
+    losing = LosingAnswers(monkeypatch, of=["_claim"])
     snapshots = [await start(COUNT, n, delay=0.2) for n in range(3)]
     ends = [await _finished(snapshot) for snapshot in snapshots]
     assert losing.lost.total() == 1
@@ -324,14 +326,14 @@ async def test_an_interface_error_is_a_lost_connection_too(
 ) -> None:
     """As drivers say it when the connection was closed under them."""
     fail = [InterfaceError("connection already closed"), OperationalError("server closed")]
-    original = session.Batch.create
+    original = Batch.create
 
     def create(self: Any, cursor: Any, rows: Any) -> Any:
         if fail:
             raise fail.pop()
         return original(self, cursor, rows)
 
-    monkeypatch.setattr(session.Batch, "create", create)
+    monkeypatch.setattr(Batch, "create", create)
     snapshot = await start(COUNT, 1)
     assert not fail
     assert (await _finished(snapshot)).result == 1
@@ -388,10 +390,10 @@ async def test_progress_on_a_locked_row_is_left_out(database: Any) -> None:
 
 @on_sqlite
 async def test_a_caller_is_answered_in_time_and_the_row_is_not_lost(
-    database: Any, monkeypatch: pytest.MonkeyPatch
+    database: Any, timings: Timings
 ) -> None:
     """Who waits too long for a locked file is told so; what was written meanwhile runs."""
-    monkeypatch.setattr("rail_async_tasks.runtime.runtime.PATIENCE", 0.5)
+    timings.set("creations", timeout=1.5)
     path = connections.settings["default"]["NAME"]
     assert (await _finished(await start(COUNT, 0))).result == 0
     with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as other:

@@ -15,6 +15,9 @@ from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.hosting import process as host
 from tests.rest import shelf
 from tests.rest.spec import conform
+from tests.support.places import place
+
+__all__ = ["place"]
 
 Configure = Callable[..., None]
 

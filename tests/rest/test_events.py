@@ -17,6 +17,7 @@ from django.test import AsyncClient
 from rail_async_tasks import service
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.hosting import process as host
+from rail_async_tasks.hosting import server
 from rail_async_tasks.rest import events
 from tests.rest import shelf
 from tests.rest.conftest import PATIENCE, ROOT, Rest, code_of, end_of, finished, start, waiting
@@ -193,7 +194,7 @@ async def test_a_stream_that_comes_during_a_drain_is_a_503(
 ) -> None:
     """It would hold up the end of the process; with the time to come back after."""
     task_id = await waiting(ada)
-    monkeypatch.setattr(host, "_going_away", True)
+    monkeypatch.setattr(server, "is_going_away", lambda: True)
     response = await ada.get(f"{task_id}/events/")
     assert (response.status_code, code_of(response)) == (503, "BACKEND_UNAVAILABLE")
     assert int(response.headers["Retry-After"]) >= 1

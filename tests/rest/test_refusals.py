@@ -16,8 +16,8 @@ from rail_async_tasks.models import TaskExecution
 from tests.rest import shelf
 from tests.rest.conftest import MISSING, ROOT, Configure, Rest, code_of, finished, logged_in
 from tests.rest.spec import conform
-from tests.services.databases import default_database
 from tests.settings import database as database_config
+from tests.support.databases import default_database
 
 ONE_DATABASE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 pytestmark = ONE_DATABASE

@@ -175,7 +175,7 @@ def test_an_extension_whose_module_raises_is_an_error(
     assert "RuntimeError: no shelves" in message.msg
 
 
-SHOP = "tests.graphql.shop"
+SHOP = "tests.projects.shop"
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_a_schema_that_cannot_be_built_is_an_error(schema: Any, said: list[str])
 
 def test_a_schema_that_can_be_built_is_silent() -> None:
     """With extensions of all three kinds."""
-    from tests.graphql.shop import SETTINGS
+    from tests.projects.shop import SETTINGS
 
     assert found(checks.check_schema, schema=SETTINGS["schema_settings"]) == []
 
@@ -311,7 +311,7 @@ def test_a_backend_without_its_package_is_an_error(
     assert found(checks.check_packages, tasks) == ["E015"]
 
 
-CELERY = {"backend": "celery", "celery_app": "tests.backends.celery_app.app"}
+CELERY = {"backend": "celery", "celery_app": "checked_shop.celery_app"}
 ARQ = {"backend": "arq", "redis_url": "redis://x"}
 OWN = {"backend": "checked_shop.Backend"}
 

@@ -552,11 +552,12 @@ def test_every_process_knows_the_tasks_of_schema_extensions() -> None:
     code = (
         "import sys, django; django.setup()\n"
         "from rail_async_tasks.definition import registry\n"
-        "print(registry.get('bad.give') is not None, 'tests.acceptance.urls' in sys.modules)\n"
+        "urls = 'tests.projects.acceptance.urls'\n"
+        "print(registry.get('bad.give') is not None, urls in sys.modules)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env=os.environ | {"DJANGO_SETTINGS_MODULE": "tests.acceptance.settings"},
+        env=os.environ | {"DJANGO_SETTINGS_MODULE": "tests.projects.acceptance.settings"},
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,

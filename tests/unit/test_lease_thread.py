@@ -12,6 +12,7 @@ import pytest
 
 from rail_async_tasks import safe_logging
 from rail_async_tasks.runtime.upkeep.lease import Lease
+from rail_async_tasks.runtime.upkeep.lease_thread import LeaseThread
 
 
 class FakeLeases:
@@ -68,7 +69,9 @@ class Holder:
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
         self.ended = threading.Event()
-        self.is_writing = lambda seconds: True
+
+    def is_writing(self, seconds: float) -> bool:
+        return True
 
     def leased(self, runtime_id: UUID) -> None:
         self.told.append(("leased", runtime_id))
@@ -97,14 +100,16 @@ def holder() -> Holder:
 
 
 @pytest.fixture
-def keep(leases: FakeLeases, holder: Holder) -> Iterator[Callable[..., Lease]]:
-    kept: list[Lease] = []
+def keep(leases: FakeLeases, holder: Holder) -> Iterator[Callable[..., LeaseThread]]:
+    kept: list[LeaseThread] = []
 
-    def start(seconds: float = 0.5, lag: Callable[[], float] = lambda: 0.0) -> Lease:
+    def start(seconds: float = 0.5, lag: Callable[[], float] = lambda: 0.0) -> LeaseThread:
         def call(callback: Callable[..., object], *args: object) -> None:
             callback(*args)
 
-        lease = Lease(leases, holder, call, lag, frozenset, seconds)  # type: ignore[arg-type]
+        lease = LeaseThread(Lease(
+            leases=leases, holder=holder, call_loop=call, lag=lag, names=frozenset, seconds=seconds,
+        ))  # fmt: skip
         kept.append(lease)
         lease.start()
         return lease
@@ -112,13 +117,12 @@ def keep(leases: FakeLeases, holder: Holder) -> Iterator[Callable[..., Lease]]:
     yield start
     for lease in kept:
         lease.stop()
-        lease._thread.join(10)
-        assert not lease._thread.is_alive()
+        assert lease.join(10)
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), SystemExit(1), StopIteration()])
 def test_whatever_a_renewal_raises_it_goes_on(
-    leases: FakeLeases, holder: Holder, keep: Callable[..., Lease], error: BaseException
+    leases: FakeLeases, holder: Holder, keep: Callable[..., LeaseThread], error: BaseException
 ) -> None:
     """A receiver of `connection_created` may raise anything; the next beat renews."""
     leases.failures = [error]
@@ -128,7 +132,7 @@ def test_whatever_a_renewal_raises_it_goes_on(
 
 
 def test_a_handler_that_blocks_costs_no_lease(
-    leases: FakeLeases, holder: Holder, keep: Callable[..., Lease]
+    leases: FakeLeases, holder: Holder, keep: Callable[..., LeaseThread]
 ) -> None:
     """The thread reports a renewal that failed and goes on renewing meanwhile."""
     entered, go = threading.Event(), threading.Event()
@@ -157,7 +161,7 @@ def test_a_handler_that_blocks_costs_no_lease(
 def test_a_thread_that_an_error_ends_says_so(
     leases: FakeLeases,
     holder: Holder,
-    keep: Callable[..., Lease],
+    keep: Callable[..., LeaseThread],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """What runs is handed back first; the row is left to lapse, as bodies may still run."""
@@ -179,7 +183,7 @@ def test_a_thread_that_an_error_ends_says_so(
 
 
 def test_a_stop_ends_the_row(
-    leases: FakeLeases, holder: Holder, keep: Callable[..., Lease]
+    leases: FakeLeases, holder: Holder, keep: Callable[..., LeaseThread]
 ) -> None:
     """Nobody waits for a process that has said goodbye."""
     lease = keep()

@@ -14,7 +14,7 @@ from rail_async_tasks.ids import new_id
 from rail_async_tasks.runtime import observers
 from rail_async_tasks.runtime.observers import Observers, observers_for
 from rail_async_tasks.snapshot import TaskSnapshot
-from tests.observability.recorder import Broken, Recorder
+from tests.support.recorder import Broken, Recorder
 
 NOW = datetime.now(UTC)
 SNAPSHOT = TaskSnapshot(

@@ -10,7 +10,8 @@ import pytest
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.records import QueueClaim
 from rail_async_tasks.queue_limits import QueueLimits
-from rail_async_tasks.runtime.claims.slots import Plan, Slots
+from rail_async_tasks.runtime.claims.plan import Plan
+from rail_async_tasks.runtime.claims.slots import Slots
 
 DEFAULT = QueueLimits("default")
 

@@ -11,6 +11,7 @@ from operator import attrgetter
 from types import ModuleType
 from typing import Any, ClassVar, Final
 
+from rail_async_tasks.backends.arq.errors import brief, is_refusal
 from rail_async_tasks.backends.arq.keys import (
     ahead,
     encoded,
@@ -19,7 +20,6 @@ from rail_async_tasks.backends.arq.keys import (
     queue_key,
     wake_key,
 )
-from rail_async_tasks.backends.arq.outage import brief, is_refusal
 from rail_async_tasks.backends.arq.scripts import ENQUEUE, PRESENT
 from rail_async_tasks.backends.broker import BrokerBackend
 from rail_async_tasks.backends.port import Capabilities

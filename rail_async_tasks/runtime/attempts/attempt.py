@@ -22,12 +22,13 @@ from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.errors import TaskCancelled
 from rail_async_tasks.hooks import contained
 from rail_async_tasks.ledger.records import Claimed, Outcome
-from rail_async_tasks.runtime.attempts import outcomes as verdicts
+from rail_async_tasks.runtime.attempts import outcomes
 from rail_async_tasks.runtime.attempts.context import ExecutionContext, Info, TaskContext, load_user
-from rail_async_tasks.runtime.attempts.lanes import Seat
-from rail_async_tasks.runtime.attempts.outcomes import Interruption, Terms, Verdict
+from rail_async_tasks.runtime.attempts.orm_threads import Seat
+from rail_async_tasks.runtime.attempts.outcomes import AttemptPolicy, Interruption, Transition
 from rail_async_tasks.runtime.attempts.progress import ProgressReporter
 from rail_async_tasks.runtime.attempts.threads import DaemonThreads, leaving_nothing
+from rail_async_tasks.runtime.state import RuntimeState
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
@@ -59,7 +60,7 @@ class Attempt:
         self,
         claimed: Claimed,
         definition: TaskDefinition,
-        terms: Terms,
+        policy: AttemptPolicy,
         *,
         loop: asyncio.AbstractEventLoop,
         threads: DaemonThreads,
@@ -67,13 +68,13 @@ class Attempt:
         grace: float,
         on_progress: Callable[[Attempt], None],
         on_end: Callable[[Attempt, Outcome], None],
-        is_ending: Callable[[], bool],
+        state: RuntimeState,
     ) -> None:
         self.snapshot: TaskSnapshot = claimed.snapshot
         self.token = claimed.token
         self.suspect = claimed.suspect
         self.definition = definition
-        self.terms = terms
+        self.policy = policy
         self.ended = False
         self.given_up = False
         self.refused = False  # the database could not store its first outcome
@@ -85,7 +86,7 @@ class Attempt:
         self._grace = grace
         self._on_progress = on_progress
         self._on_end = on_end
-        self._is_ending = is_ending
+        self._state = state
         self._started_at: float | None = None
         self._slow_after: float | None = None
         self._task: asyncio.Task[Any] | None = None
@@ -123,17 +124,17 @@ class Attempt:
         self._started_at = self._loop.time()
         if self._slow_after is not None:
             self._timers.append(self._loop.call_later(self._slow_after, self._tell_slow))
-        if self.terms.timeout is not None:
+        if self.policy.timeout is not None:
             self._timers.append(
-                self._loop.call_later(self.terms.timeout, self.interrupt, Interruption.TIMEOUT)
+                self._loop.call_later(self.policy.timeout, self.interrupt, Interruption.TIMEOUT)
             )
-        verdict = await self._body()
+        transition = await self._body()
         if self.given_up:
             self._end_late()
         else:
-            self._end(verdict)
+            self._end(transition)
 
-    async def _body(self) -> Verdict:
+    async def _body(self) -> Transition:
         try:
             value = await self._call()
         except (asyncio.CancelledError, TaskCancelled) as error:
@@ -141,9 +142,9 @@ class Attempt:
         except BaseException as error:
             if self._interruption is not None:
                 # Its last words while it was being ended: the interruption is the reason.
-                return verdicts.interrupted(self._interruption, self.terms)
-            return verdicts.raised(error, self.terms)
-        return verdicts.returned(value, self.terms)
+                return outcomes.interrupted(self._interruption, self.policy)
+            return outcomes.raised(error, self.policy)
+        return outcomes.returned(value, self.policy)
 
     async def _call(self) -> Any:
         function = self.definition.function
@@ -177,16 +178,16 @@ class Attempt:
         info = Info(ExecutionContext(self._context, user, self.snapshot.tenant_id))
         return (None, info) if self.definition.takes_root else (info,)
 
-    def _cancelled(self, error: BaseException) -> Verdict:
+    def _cancelled(self, error: BaseException) -> Transition:
         if self._interruption is not None:
-            return verdicts.interrupted(self._interruption, self.terms)
+            return outcomes.interrupted(self._interruption, self.policy)
         if isinstance(error, TaskCancelled):
-            return verdicts.raised(error, self.terms)
-        if self._is_ending():  # the loop itself is being shut down: the end of `asyncio.run`
-            return verdicts.handed_back(self.terms)
-        return verdicts.raised(
+            return outcomes.raised(error, self.policy)
+        if self._state.is_ending:  # the loop itself is being shut down: the end of `asyncio.run`
+            return outcomes.handed_back(self.policy)
+        return outcomes.raised(
             RuntimeError("The body raised CancelledError, but nobody had cancelled the task."),
-            self.terms,
+            self.policy,
         )
 
     def runs_in(self, task: asyncio.Task[Any]) -> bool:
@@ -214,7 +215,7 @@ class Attempt:
     def end_unstarted(self) -> None:
         """Ends an attempt that was interrupted before its body's first step."""
         assert self._interruption is not None
-        self._end(verdicts.interrupted(self._interruption, self.terms))
+        self._end(outcomes.interrupted(self._interruption, self.policy))
 
     def end_cancelled(self) -> None:
         """Ends an attempt whose task was cancelled, from elsewhere, before its first step."""
@@ -234,13 +235,13 @@ class Attempt:
             self.snapshot.name, self.snapshot.id, self._grace, self._interruption.name.lower(),
         )  # fmt: skip
         self.given_up = True
-        verdict = verdicts.interrupted(self._interruption, self.terms)
-        if verdict.status is Status.RETRYING and self._interruption is Interruption.HAND_BACK:
+        transition = outcomes.interrupted(self._interruption, self.policy)
+        if transition.status is Status.RETRYING and self._interruption is Interruption.HAND_BACK:
             # Not to run elsewhere while this body still does: the process is about to end.
-            verdict = msgspec.structs.replace(verdict, delay=LATE_HAND_BACK)
-        self._end(verdict)
+            transition = msgspec.structs.replace(transition, delay=LATE_HAND_BACK)
+        self._end(transition)
 
-    def _end(self, verdict: Verdict) -> None:
+    def _end(self, transition: Transition) -> None:
         self.ended = True
         for timer in self._timers:
             timer.cancel()
@@ -250,12 +251,12 @@ class Attempt:
                 self._tell_slow()  # it held the loop, whose timer had no turn
         if self._reporter is not None:
             self._reporter.close()
-        self._on_end(self, self._outcome(verdict))
+        self._on_end(self, self._outcome(transition))
 
     def break_off(self, error: BaseException) -> None:
         """Settles an attempt that has broken in a way it should not have."""
         if not self.ended:
-            self._end(verdicts.refused(error))
+            self._end(outcomes.refused(error))
 
     def _end_late(self) -> None:
         logger.warning("Task %s (%s), given up, has ended.", self.snapshot.name, self.snapshot.id)
@@ -265,19 +266,19 @@ class Attempt:
         self._slow_after = None
         self._on_slow(self.snapshot, self._loop.time() - self._started_at)
 
-    def _outcome(self, verdict: Verdict) -> Outcome:
-        return verdicts.outcome(
-            verdict,
+    def _outcome(self, transition: Transition) -> Outcome:
+        return outcomes.as_outcome(
+            transition,
             id=self.snapshot.id,
             token=self.token,
             progress=self.snapshot.progress,
             progress_message=self.snapshot.progress_message,
-            terms=self.terms,
+            policy=self.policy,
         )
 
     def unstorable(self, error: BaseException) -> Outcome:
         """The outcome in place of one that the database refused to store."""
-        return self._outcome(verdicts.refused(error))
+        return self._outcome(outcomes.refused(error))
 
     # --- what it says meanwhile ------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What a task's options come to under the settings."""
+"""A task's options, with the settings' defaults filled in, and the policy of an attempt."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ import msgspec
 from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.retry import RetryPolicy
-from rail_async_tasks.runtime.attempts.outcomes import Terms
-from rail_async_tasks.runtime.failures import hold_of
+from rail_async_tasks.runtime.attempts.outcomes import AttemptPolicy
 from rail_async_tasks.snapshot import TaskSnapshot
 
 T = TypeVar("T")
 
 
-class Effective(msgspec.Struct, frozen=True):
+class ResolvedOptions(msgspec.Struct, frozen=True):
     """A definition's options, with the settings' defaults filled in. Times are in seconds."""
 
     queue: str
@@ -25,23 +24,23 @@ class Effective(msgspec.Struct, frozen=True):
     retry: RetryPolicy
 
 
-# By name; good for the definition and the settings that it was made from.
-_known: dict[str, tuple[TaskDefinition, TaskSettings, Effective]] = {}
+# By name; valid for the definition and the settings that it was made from.
+_known: dict[str, tuple[TaskDefinition, TaskSettings, ResolvedOptions]] = {}
 
 
-def effective(definition: TaskDefinition, settings: TaskSettings) -> Effective:
-    """The options that hold for `definition`; an option that was not given takes the setting's."""
+def resolve_options(definition: TaskDefinition, settings: TaskSettings) -> ResolvedOptions:
+    """Returns the options of `definition`; one that was not given takes the setting's value."""
     known = _known.get(definition.name)
     if known is not None and known[0] is definition and known[1] is settings:
         return known[2]
-    result = _effective(definition, settings)
+    result = _resolve(definition, settings)
     _known[definition.name] = (definition, settings, result)
     return result
 
 
-def _effective(definition: TaskDefinition, settings: TaskSettings) -> Effective:
+def _resolve(definition: TaskDefinition, settings: TaskSettings) -> ResolvedOptions:
     options = definition.options
-    return Effective(
+    return ResolvedOptions(
         queue=_or(options.queue, settings.default_queue),
         priority=_or(options.priority, 0),
         timeout=_or(options.timeout, settings.timeout),
@@ -56,11 +55,18 @@ def _effective(definition: TaskDefinition, settings: TaskSettings) -> Effective:
     )
 
 
-def terms(
-    snapshot: TaskSnapshot, definition: TaskDefinition, options: Effective, settings: TaskSettings
-) -> Terms:
-    """What the verdict on an attempt of `snapshot` depends on."""
-    return Terms(
+def policy_for(
+    snapshot: TaskSnapshot,
+    definition: TaskDefinition,
+    settings: TaskSettings,
+    callback: float | None,
+) -> AttemptPolicy:
+    """Returns the rules by which the attempt that `snapshot` shows ends.
+
+    `callback` is for how many seconds this process may make the failure callback, if there is one.
+    """
+    options = resolve_options(definition, settings)
+    return AttemptPolicy(
         retry=options.retry,
         retry_count=snapshot.retry_count,
         max_retries=snapshot.max_retries,
@@ -68,7 +74,7 @@ def terms(
         timeout=options.timeout,
         ttl=settings.result_ttl_seconds,
         max_result_bytes=settings.max_result_bytes,
-        callback=hold_of(settings),
+        callback=callback,
     )
 
 

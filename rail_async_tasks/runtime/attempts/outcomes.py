@@ -23,8 +23,8 @@ class Interruption(Enum):
     HAND_BACK = auto()  # the process is going away
 
 
-class Terms(msgspec.Struct, frozen=True):
-    """What the verdict depends on besides the body's end. `timeout` and `ttl` are seconds."""
+class AttemptPolicy(msgspec.Struct, frozen=True):
+    """What the transition depends on besides the body's end. `timeout` and `ttl` are seconds."""
 
     retry: RetryPolicy
     retry_count: int
@@ -36,7 +36,7 @@ class Terms(msgspec.Struct, frozen=True):
     callback: float | None = None
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class Transition(msgspec.Struct, frozen=True):
     """Where the execution goes; `Outcome` without the row's identity and progress."""
 
     status: Status
@@ -48,7 +48,7 @@ class Verdict(msgspec.Struct, frozen=True):
     delay: float | None = None
 
 
-def returned(value: object, terms: Terms) -> Verdict:
+def returned(value: object, policy: AttemptPolicy) -> Transition:
     """The body returned: completed, unless the value can't be stored. Never retried: it has run.
 
     Also where it had been asked to end, by a cancel or by its timeout: another attempt would do
@@ -57,13 +57,13 @@ def returned(value: object, terms: Terms) -> Verdict:
     try:
         encoded = encode_result(value)
     except ResultError as error:
-        return Verdict(
+        return Transition(
             Status.FAILED,
             error=describe(error),
             error_code=ErrorCode.RESULT_NOT_SERIALIZABLE,
         )
     except Exception as error:  # the value's own code: a property, an iterator, a lazy text
-        return Verdict(
+        return Transition(
             Status.FAILED,
             error=clean(
                 f"The result can't be read: {type(error).__name__}: {describe(error)}",
@@ -72,46 +72,46 @@ def returned(value: object, terms: Terms) -> Verdict:
             error_code=ErrorCode.RESULT_NOT_SERIALIZABLE,
             traceback=format_traceback(error),
         )
-    if len(encoded) > terms.max_result_bytes:
-        return Verdict(
+    if len(encoded) > policy.max_result_bytes:
+        return Transition(
             Status.FAILED,
             error=(
                 f"The result is {len(encoded)} bytes of JSON, over the limit of"
-                f" {terms.max_result_bytes} (max_result_bytes)."
+                f" {policy.max_result_bytes} (max_result_bytes)."
             ),
             error_code=ErrorCode.RESULT_TOO_LARGE,
         )
-    return Verdict(Status.COMPLETED, result=encoded.decode())
+    return Transition(Status.COMPLETED, result=encoded.decode())
 
 
-def raised(error: BaseException, terms: Terms) -> Verdict:
+def raised(error: BaseException, policy: AttemptPolicy) -> Transition:
     """The body raised, and nobody had asked it to end."""
     text, code, trace = describe(error), ErrorCode.EXCEPTION, format_traceback(error)
     if isinstance(error, InvalidArguments):
-        return Verdict(Status.FAILED, error=text, error_code=ErrorCode.INVALID_ARGS)
+        return Transition(Status.FAILED, error=text, error_code=ErrorCode.INVALID_ARGS)
     if isinstance(error, Fail):
-        return Verdict(Status.FAILED, error=text, error_code=code, traceback=trace)
+        return Transition(Status.FAILED, error=text, error_code=code, traceback=trace)
     if isinstance(error, Retry):
-        if terms.retry_count < terms.max_retries:
-            wait = terms.retry.wait(terms.retry_count + 1) if error.delay is None else error.delay
-            return Verdict(
+        if policy.retry_count < policy.max_retries:
+            wait = policy.retry.wait(policy.retry_count + 1) if error.delay is None else error.delay
+            return Transition(
                 Status.RETRYING, error=text, error_code=code, traceback=trace, retried=1, delay=wait
             )
-        return Verdict(Status.FAILED, error=text, error_code=code, traceback=trace)
-    return _retry_or_fail(error, text, code, trace, terms)
+        return Transition(Status.FAILED, error=text, error_code=code, traceback=trace)
+    return _retry_or_fail(error, text, code, trace, policy)
 
 
-def timed_out(terms: Terms) -> Verdict:
+def timed_out(policy: AttemptPolicy) -> Transition:
     """The attempt took longer than its timeout."""
-    text = f"The attempt took longer than its timeout of {terms.timeout:g} s."
-    return _retry_or_fail(TimeoutError(text), text, ErrorCode.TIMEOUT, None, terms)
+    text = f"The attempt took longer than its timeout of {policy.timeout:g} s."
+    return _retry_or_fail(TimeoutError(text), text, ErrorCode.TIMEOUT, None, policy)
 
 
-def handed_back(terms: Terms) -> Verdict:
+def handed_back(policy: AttemptPolicy) -> Transition:
     """The process went away in the middle: somebody else runs it, at no cost of a retry."""
-    if terms.rerun_on_crash:
-        return Verdict(Status.RETRYING)
-    return Verdict(
+    if policy.rerun_on_crash:
+        return Transition(Status.RETRYING)
+    return Transition(
         Status.FAILED,
         error="The process that ran it shut down, and the task may not run twice.",
         error_code=ErrorCode.WORKER_LOST,
@@ -132,60 +132,60 @@ def lost(
     )  # fmt: skip
 
 
-def interrupted(why: Interruption, terms: Terms) -> Verdict:
+def interrupted(why: Interruption, policy: AttemptPolicy) -> Transition:
     """The body ended because it was asked to, or did not and was given up."""
     if why is Interruption.TIMEOUT:
-        return timed_out(terms)
+        return timed_out(policy)
     if why is Interruption.HAND_BACK:
-        return handed_back(terms)
-    return Verdict(Status.CANCELLED, error_code=ErrorCode.CANCELLED)
+        return handed_back(policy)
+    return Transition(Status.CANCELLED, error_code=ErrorCode.CANCELLED)
 
 
 def _retry_or_fail(
-    error: BaseException, text: str, code: ErrorCode, trace: str | None, terms: Terms
-) -> Verdict:
-    if terms.retry.allows(error, terms.retry_count, terms.max_retries):
-        return Verdict(
+    error: BaseException, text: str, code: ErrorCode, trace: str | None, policy: AttemptPolicy
+) -> Transition:
+    if policy.retry.allows(error, policy.retry_count, policy.max_retries):
+        return Transition(
             Status.RETRYING,
             error=text,
             error_code=code,
             traceback=trace,
             retried=1,
-            delay=terms.retry.wait(terms.retry_count + 1),
+            delay=policy.retry.wait(policy.retry_count + 1),
         )
-    return Verdict(Status.FAILED, error=text, error_code=code, traceback=trace)
+    return Transition(Status.FAILED, error=text, error_code=code, traceback=trace)
 
 
-def outcome(
-    verdict: Verdict,
+def as_outcome(
+    transition: Transition,
     *,
     id: UUID,
     token: UUID,
     progress: int,
     progress_message: str | None,
-    terms: Terms,
+    policy: AttemptPolicy,
 ) -> Outcome:
-    """The verdict as the ledger takes it."""
+    """The transition as the ledger takes it."""
     return Outcome(
         id=id,
         token=token,
-        status=verdict.status,
+        status=transition.status,
         progress=progress,
         progress_message=progress_message,
-        result=verdict.result,
-        error=verdict.error,
-        error_code=verdict.error_code,
-        traceback=verdict.traceback,
-        retried=verdict.retried,
-        delay=verdict.delay,
-        ttl=terms.ttl,
-        callback=terms.callback,
+        result=transition.result,
+        error=transition.error,
+        error_code=transition.error_code,
+        traceback=transition.traceback,
+        retried=transition.retried,
+        delay=transition.delay,
+        ttl=policy.ttl,
+        callback=policy.callback,
     )
 
 
-def refused(error: BaseException) -> Verdict:
+def refused(error: BaseException) -> Transition:
     """The outcome itself was refused, by the database or by something broken. The body has run."""
-    return Verdict(
+    return Transition(
         Status.FAILED,
         error=f"The outcome can't be stored: {type(error).__name__}.",
         error_code=ErrorCode.RESULT_NOT_SERIALIZABLE,

@@ -1,36 +1,20 @@
-"""Bodies that wait for other tasks: what they wait for must not wait for them.
-
-While a body waits it keeps its slot. If all slots are kept so, nothing that the bodies wait for can
-begin. Such a task is run beside the limits of the process, one for each body that waits; a queue's
-own `concurrency` is a promise about its tasks and is not exceeded.
-"""
+"""Bodies that wait for other tasks: which body, for which task, since when."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
-from uuid import UUID
 
-from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.records import Claimed, DeliveryClaim
-from rail_async_tasks.runtime.attempts.lanes import keep_thread_while_waiting
+from rail_async_tasks.runtime.attempts.attempt import Attempt
+from rail_async_tasks.runtime.attempts.orm_threads import keep_thread_while_waiting
+from rail_async_tasks.runtime.attempts.timings import ATTEMPT_TIMINGS, AttemptTimings
+from rail_async_tasks.runtime.state import RuntimeState
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.snapshot import TaskSnapshot
 
-if TYPE_CHECKING:
-    from rail_async_tasks.runtime.attempts.attempt import Attempt
-    from rail_async_tasks.runtime.runtime import Runtime
-
 logger = get_logger("rail_async_tasks.runtime")
-
-# Seconds until the first look at a task that a body waits for, and between the looks after that.
-FIRST_LOOK = 0.05
-NEXT_LOOK = 1.0
-# Seconds after which a wait for a task that other processes run, and none has begun, is reported.
-REPORT_AFTER = 5.0
 
 _waits: contextvars.ContextVar[tuple[Waits, Attempt] | None] = contextvars.ContextVar(
     "rail_waits", default=None
@@ -39,7 +23,7 @@ _waits: contextvars.ContextVar[tuple[Waits, Attempt] | None] = contextvars.Conte
 
 @contextmanager
 def waiting_for(awaited: TaskSnapshot) -> Iterator[None]:
-    """Around a wait for a task, in whatever thread; means something in a body only."""
+    """Surrounds a wait for a task, in any thread; does nothing outside of a body."""
     found = _waits.get()
     if found is None or found[1].ended:
         yield
@@ -65,10 +49,23 @@ class Wait:
 
 
 class Waits:
-    """The waits of one runtime's bodies. On its loop, but for `call_soon`."""
+    """The waits of one runtime's bodies. On its loop, but for `call_soon`.
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
+    Args:
+        look: is awaited now and then for each wait, with the seconds that it has lasted.
+    """
+
+    def __init__(
+        self,
+        *,
+        state: RuntimeState,
+        look: Callable[[Wait, float], Awaitable[None]],
+        timings: AttemptTimings = ATTEMPT_TIMINGS,
+    ) -> None:
+        self._state = state
+        self._look = look
+        self._timings = timings
+        self._loop = asyncio.get_running_loop()
         self._waits: set[Wait] = set()
         self._looks: set[asyncio.Task[None]] = set()
 
@@ -76,18 +73,26 @@ class Waits:
         """Makes waits in the current context those of this attempt."""
         _waits.set((self, attempt))
 
-    def call_soon(self, call: object, wait: Wait) -> None:
+    def call_soon(self, call: Callable[[Wait], None], wait: Wait) -> None:
+        """Calls on the runtime's loop. From any thread."""
         with suppress(RuntimeError):  # the loop is closed
-            self._runtime.loop.call_soon_threadsafe(call, wait)  # type: ignore[arg-type]
+            self._loop.call_soon_threadsafe(call, wait)
 
     def begin(self, wait: Wait) -> None:
+        """A body begins to wait."""
         self._waits.add(wait)
-        self._look_in(FIRST_LOOK, wait, 0.0)
+        self._look_in(self._timings.wait_first_look, wait, 0.0)
 
     def end(self, wait: Wait) -> None:
+        """The wait is over."""
         self._waits.discard(wait)
         if wait.timer is not None:
             wait.timer.cancel()
+
+    @property
+    def attempts(self) -> set[Attempt]:
+        """The attempts whose bodies wait."""
+        return {wait.attempt for wait in self._waits}
 
     async def close(self, seconds: float) -> None:
         """Ends all waits; returns when no look is under way, after so many seconds in any case."""
@@ -97,13 +102,12 @@ class Waits:
             await asyncio.wait(self._looks, timeout=seconds)
 
     def _look_in(self, seconds: float, wait: Wait, since: float) -> None:
-        if wait in self._waits and not wait.attempt.ended and not self._runtime.draining:
-            loop = self._runtime.loop
-            wait.timer = loop.call_later(seconds, self._begin_look, wait, since + seconds)
+        if wait in self._waits and not wait.attempt.ended and not self._state.draining:
+            wait.timer = self._loop.call_later(seconds, self._begin_look, wait, since + seconds)
 
     def _begin_look(self, wait: Wait, seconds: float) -> None:
         # A clean context: an attempt that a look begins must not inherit that of this timer.
-        look = self._runtime.loop.create_task(
+        look = self._loop.create_task(
             self._look_safely(wait, seconds), name="rail-tasks-wait", context=contextvars.Context()
         )
         self._looks.add(look)
@@ -114,82 +118,4 @@ class Waits:
             await self._look(wait, seconds)
         except Exception as error:
             logger.warning("A look at what %s waits for failed: %s", wait.attempt, error)
-        self._look_in(NEXT_LOOK, wait, seconds)
-
-    async def _look(self, wait: Wait, seconds: float) -> None:
-        runtime, awaited = self._runtime, wait.awaited
-        definition = runtime.registry.get(awaited.name)
-        if awaited.id in runtime.attempts or definition is None:
-            return
-        if runtime.inbox is not None:
-            if seconds >= REPORT_AFTER:
-                await self._report_unbegun(wait)
-            return
-        in_thread = not definition.is_coroutine
-        if runtime.slots.room(awaited.queue, in_thread) > 0:
-            return  # the dispatcher begins it when it is due
-        if runtime.slots.queue_room(awaited.queue) <= 0:
-            self._report_full_queue(wait)
-            return
-        waiting = [it.definition.is_coroutine for it in {it.attempt for it in self._waits}]
-        same_kind = waiting.count(definition.is_coroutine)
-        if runtime.slots.room_beside(in_thread, same_kind, len(waiting)) <= 0:
-            return  # bodies are at work: one of them ends, and frees its slot
-        held_by = runtime.id
-        claimed = await self._claim(awaited.id) if runtime.holding else None
-        if claimed is not None:
-            runtime.start_claimed(claimed, held_by)
-
-    async def _claim(self, execution_id: UUID) -> Claimed | None:
-        runtime, ledger = self._runtime, self._runtime.ledger
-        dispatches = ledger.dispatches()
-        if dispatches is None:  # rows in memory
-            row = ledger.get(execution_id)
-            if row is None or (row.run_after is not None and row.run_after > await ledger.now()):
-                return None
-            return ledger.claim_here(execution_id, runtime.id, new_id())
-        brought = await dispatches.claim(
-            DeliveryClaim(
-                ids=[execution_id],
-                names=runtime.registry.names(),
-                runtime_id=runtime.id,
-                crashes=max(runtime.settings.max_crashes, 1),
-                suspects=not runtime.suspects_running,
-            )
-        )
-        return brought.claimed[0] if brought.claimed else None
-
-    # --- what cannot be helped --------------------------------------------------------------------
-
-    def _report_full_queue(self, wait: Wait) -> None:
-        queue = wait.awaited.queue
-        waiting = {it.attempt for it in self._waits}
-        held = self._runtime.attempts.values()
-        holders = [it for it in held if it.snapshot.queue == queue]
-        if all(it in waiting for it in holders):
-            self._report(
-                wait,
-                f'all that the queue {queue!r} may run here at once ("concurrency":'
-                f" {len(holders)}) wait too. Raise the queue's concurrency, or enqueue the task"
-                " with .using(queue=...) in another queue.",
-            )
-
-    async def _report_unbegun(self, wait: Wait) -> None:
-        found = await self._runtime.ledger.reread([wait.awaited.id])
-        if any(it.started_at is None and not it.is_final for it in found):
-            self._report(
-                wait,
-                f"no worker has begun it for {REPORT_AFTER:g} s. If all workers run tasks that"
-                " wait, none is left to run it: add workers, give it a queue with workers of its"
-                " own, or end the task and let the other one enqueue what comes next.",
-            )
-
-    @staticmethod
-    def _report(wait: Wait, why: str) -> None:
-        if not wait.reported:
-            wait.reported = True
-            awaited = wait.awaited
-            logger.warning(
-                "Deadlock? %s waits for task %s (%s), which can't begin: %s",
-                wait.attempt, awaited.name, awaited.id, why,
-            )  # fmt: skip
+        self._look_in(self._timings.wait_look_every, wait, seconds)

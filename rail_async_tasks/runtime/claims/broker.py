@@ -1,15 +1,14 @@
-"""The seam by which the runtime gets executions to workers and from a broker.
+"""The port through which the runtime sends executions to worker processes.
 
-A backend that runs tasks in other processes is a `Broker`. The runtime does not know backends:
-their package registers how to find the broker that the settings name.
+A backend that runs tasks in other processes is a `Broker`. The runtime is given one, and does not
+know backends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol, TypeAlias, runtime_checkable
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
-from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.ledger.records import Dispatch
 
 
@@ -53,23 +52,3 @@ class Inventory(Protocol):
             Exception: it can't tell now; it is asked again.
         """
         ...
-
-
-Finder: TypeAlias = Callable[[TaskSettings], Broker | None]
-
-_finder: Finder | None = None
-
-
-def register(finder: Finder) -> None:
-    """Has `finder` asked for the broker of the settings; None where tasks run in this process."""
-    global _finder
-    _finder = finder
-
-
-def broker_for(settings: TaskSettings) -> Broker | None:
-    """The broker that the settings name, if they name one.
-
-    Raises:
-        ConfigurationError: it can't be had, for example for want of a package.
-    """
-    return None if _finder is None else _finder(settings)

@@ -1,264 +1,233 @@
-"""The sender: gets due executions to workers, where a broker carries them. See `brokers.Broker`.
+"""The broker dispatcher: sends due executions to workers, where a broker carries them.
 
-It stands in the dispatcher's place. Every process of a project sends, web and worker alike, so that
-what waits is sent also when the process that stored it is gone. A row says when it was sent: it is
-sent again only when it has been under way for so long that it must have been lost, or when a broker
-that can tell says that it does not have it.
+It stands in the local dispatcher's place. Every process of a project sends, web and worker alike:
+rows are sent also when the process that stored them is gone. A row has the time when it was sent.
+It is sent again only when it has been under way for so long that it must have been lost, or when a
+broker that can tell (see `broker.Inventory`) does not have it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 from uuid import UUID
 
+import msgspec
+
+from rail_async_tasks.backoff import Backoff
 from rail_async_tasks.hooks import awaited
+from rail_async_tasks.ledger.errors import is_of_row
+from rail_async_tasks.ledger.port import Claims
 from rail_async_tasks.ledger.records import Dispatch, QueueClaim
 from rail_async_tasks.ledger.upkeep import Dispatches
 from rail_async_tasks.runtime.claims.broker import Broker, Inventory
+from rail_async_tasks.runtime.claims.inventory import InventoryTimings, LostDispatches
+from rail_async_tasks.runtime.claims.overdue import OverdueWarnings
+from rail_async_tasks.runtime.claims.slots import Slots
+from rail_async_tasks.runtime.due import POLL_SECONDS, Due
+from rail_async_tasks.runtime.state import RuntimeState
 from rail_async_tasks.safe_logging import get_logger
-
-if TYPE_CHECKING:
-    from rail_async_tasks.runtime.runtime import Runtime
+from rail_async_tasks.text import describe
 
 logger = get_logger("rail_async_tasks.runtime")
 
-# What another process has left is found within this time, in seconds.
-POLL_INTERVAL = 1.0
-# Sent by one call of the broker. More than a usual window: one look is enough to fill that.
+# Dispatches of one push. More than a usual window: one look is enough to fill that.
 PAGE = 250
-# Under way in a queue at least; what is more waits in the ledger, which knows priorities.
+# Under way in a queue at least. What is more waits in the ledger, which knows priorities.
 LEAST_WINDOW = 100
-# Once so many attempts have ended here, the windows of queues are filled up of which some was sent
-# in so many seconds.
+# After so many attempts have ended here, the windows are filled up of those queues of which some
+# rows were sent in the last so many seconds.
 REFILL = 25
-LATELY = 2.0
-# A broker that can tell is asked every so often whether it has what has been under way for so long,
-# so many at a time. Seconds.
-ASK_EVERY = 3.0
-ASK_AFTER = 5.0
-ASK_PAGE = 1000
-# A broker that has not answered by then (seconds) is taken for dead.
-PATIENCE = 5.0
-# How often it is said that nobody takes what was sent to a queue, in seconds.
-TELL_EVERY = 60.0
-# Between two tries while it is, in seconds; it doubles from the first to the last.
-FIRST_PAUSE, LAST_PAUSE = 0.5, 3.0
+RECENT_SECONDS = 2.0
 
 
-class Sender:
-    """Sends due executions. Everything that is "later" is a row that comes due."""
+class BrokerTimings(msgspec.Struct, frozen=True, kw_only=True):
+    """How long the broker dispatcher waits, in seconds."""
 
-    def __init__(self, runtime: Runtime, broker: Broker, dispatches: Dispatches) -> None:
-        self._runtime = runtime
-        self._broker = broker
-        self._dispatches = dispatches
-        self._wake = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._queues: set[str] = set()  # where something may be to send
-        self._next_due: float | None = None  # by the loop's clock
-        self._pause = FIRST_PAUSE
+    # A broker that has not taken a push by then is taken for dead.
+    push_timeout: float = 5.0
+    # Between two tries while it is: the first pause and the longest, each twice the one before.
+    shortest_pause: float = 0.5
+    longest_pause: float = 3.0
+
+
+class SendsDue(Due):
+    """Queues in which rows may be due that are to be sent to workers."""
+
+    def __init__(
+        self, *, slots: Slots, state: RuntimeState, poll_seconds: float = POLL_SECONDS
+    ) -> None:
+        super().__init__(state=state, poll_seconds=poll_seconds)
+        self._slots = slots
+        self.queues: set[str] = set()
         self._sent_at: dict[str, float] = {}  # by queue: when some were last sent
         self._ended = 0  # attempts, since the windows were filled up
-        self._inventory = broker if isinstance(broker, Inventory) else None
-        self._ask_at = runtime.loop.time() + ASK_EVERY
-        self._asked_to: UUID | None = None
-        self._tell_at: dict[str, float] = {}  # by queue: when to speak of it again
-        # Marked as sent, and not sent: another transaction had their rows locked.
-        self._unsent: list[Dispatch] = []
-        self.failing = False
-        self._asking_failed = False
-
-    def wake(self) -> None:
-        self._wake.set()
 
     def expect(self, name: str, queue: str) -> None:
-        """A due row is in the ledger."""
-        self._runtime.slots.know(queue)
-        self._queues.add(queue)
+        self._slots.know(queue)
+        self.queues.add(queue)
         self._wake.set()
 
-    def due_in(self, seconds: float) -> None:
-        """A row comes due in so many seconds."""
-        at = self._runtime.loop.time() + seconds
-        if self._next_due is None or at < self._next_due:
-            self._next_due = at
-            self._wake.set()
-
     def slot_freed(self) -> None:
-        """An attempt has ended here: where the window was full, there is room in it."""
+        """Where the window was full, there is room in it."""
         self._ended += 1
         if self._ended >= REFILL:
             self._ended = 0
-            since = self._runtime.loop.time() - LATELY
-            self._queues.update(queue for queue, at in self._sent_at.items() if at >= since)
+            since = self._loop.time() - RECENT_SECONDS
+            self.queues.update(queue for queue, at in self._sent_at.items() if at >= since)
             self._wake.set()
 
-    async def send_all(self, queues: Iterable[str]) -> bool:
-        """Looks into the queues and sends what may be sent. False: the broker is away."""
-        for queue in queues:
-            self.expect("", queue)
-        await self.caught_up()
-        return not self.failing
+    def sent(self, queue: str) -> None:
+        """Some rows of the queue were sent now."""
+        self._sent_at[queue] = self._loop.time()
 
-    async def caught_up(self) -> None:
-        """Returns when all is sent that may be; at once in a drain, or while the broker is away."""
-        while (self._queues or not self._idle.is_set()) and not (
-            self.failing or self._runtime.draining
-        ):
-            self._idle.clear()
-            await self._idle.wait()
+    def expect_all(self) -> None:
+        self.queues.update(self._slots.queues())
+
+    @property
+    def any_due(self) -> bool:
+        return bool(self.queues)
+
+
+class _NotTaken(Exception):
+    """The broker did not take a push, for the reason that is its cause."""
+
+
+class BrokerDispatcher:
+    """Sends due executions to the broker.
+
+    Args:
+        max_concurrency: half of a queue's window: at most so many rows are under way, twice.
+        page: dispatches of one push.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: Claims,
+        dispatches: Dispatches,
+        broker: Broker,
+        slots: Slots,
+        state: RuntimeState,
+        due: SendsDue,
+        max_concurrency: int,
+        page: int = PAGE,
+        timings: BrokerTimings = BrokerTimings(),  # noqa: B008 (frozen)
+        inventory_timings: InventoryTimings = InventoryTimings(),  # noqa: B008
+    ) -> None:
+        self._ledger = ledger
+        self._dispatches = dispatches
+        self._broker = broker
+        self._slots = slots
+        self._state = state
+        self._due = due
+        self._window = max(LEAST_WINDOW, 2 * max_concurrency)
+        self._page = page
+        self._timings = timings
+        clock = asyncio.get_running_loop().time
+        self._overdue = OverdueWarnings(broker.name, clock=clock)
+        self._lost: LostDispatches | None = None
+        if isinstance(broker, Inventory):
+            self._lost = LostDispatches(
+                inventory=broker,
+                name=broker.name,
+                dispatches=dispatches,
+                clock=clock,
+                timings=inventory_timings,
+            )
+        # Marked as sent, and not sent: another transaction had their rows locked.
+        self._unsent: list[Dispatch] = []
+        pauses = {"shortest": timings.shortest_pause, "longest": timings.longest_pause}
+        options: dict[str, Any] = {"log": logger, "clock": clock, **pauses}
+        self._push_backoff = Backoff(
+            f"The broker {broker.name} does not take tasks",
+            "They wait in the database, and are sent when it does",
+            recovery=f"The broker {broker.name} takes tasks again",
+            **options,
+        )
+        self._backoff = Backoff("Due tasks could not be sent to workers", **options)
+
+    async def send_all(self, queues: Iterable[str]) -> bool:
+        """Sends all that may be sent of these queues; False where the broker is away."""
+        for queue in queues:
+            self._due.expect("", queue)
+        await self._due.caught_up()
+        return not self._due.stalled
 
     async def run(self) -> None:
-        while not self._runtime.draining:
+        """Sends whenever rows may be due, until the runtime drains."""
+        while not self._state.draining:
             try:
                 await awaited(self._send_due, f"The backend {self._broker.name}")
+            except _NotTaken as failure:
+                error = failure.__cause__ or failure
+                timed_out = isinstance(error, TimeoutError)
+                await self._stall(self._push_backoff.failed(
+                    "it does not answer" if timed_out else describe(error), error
+                ))  # fmt: skip
             except Exception as error:
-                await self._fail(error)
+                await self._stall(
+                    self._backoff.failed(describe(error), error, expected=not is_of_row(error))
+                )
             else:
-                self._succeed()
-            await self._until_needed()
-        self._idle.set()
+                self._due.stalled = False
+                self._push_backoff.recovered()
+                self._backoff.recovered()
+            await self._due.until_needed()
+        self._due.end()
+
+    async def _stall(self, seconds: float) -> None:
+        self._due.stall()
+        await self._due.sleep(seconds)
 
     async def _send_due(self) -> None:
         if self._unsent:
             await self._unsend([])
-        # A claim of nothing: it tells which rows have come due.
-        due = await self._runtime.ledger.claim(_Nothing(self._runtime.id))
+        # A claim of nothing clears `run_after` of rows that have come due.
+        due = await self._ledger.claim(_NoClaim(self._state.id))
         if due.next_due is not None:
-            self.due_in(max(due.next_due, 0.0))
-        if self._inventory is not None and self._runtime.loop.time() >= self._ask_at:
-            await self._ask(self._inventory)
-        for queue in self._runtime.slots.by_priority(self._queues):
-            self._queues.discard(queue)
+            self._due.due_in(max(due.next_due, 0.0))
+        if self._lost is not None:
+            await self._send_again(await self._lost.find())
+        for queue in self._slots.by_priority(self._due.queues):
+            self._due.queues.discard(queue)
             try:
                 await self._send_queue(queue)
             except Exception:
-                self._queues.add(queue)
+                self._due.queues.add(queue)
                 raise
 
+    async def _send_again(self, lost: Sequence[Dispatch]) -> None:
+        if lost:
+            await self._unsend(lost)
+            for dispatch in lost:
+                self._due.expect(dispatch.name, dispatch.queue)
+
     async def _send_queue(self, queue: str) -> None:
-        window = max(LEAST_WINDOW, 2 * self._runtime.settings.max_concurrency)
-        while not self._runtime.draining:
-            sent = await self._dispatches.send(queue, self._broker.name, window, PAGE)
+        while not self._state.draining:
+            sent = await self._dispatches.send(queue, self._broker.name, self._window, self._page)
             if sent:
-                self._tell_overdue(queue, sum(dispatch.overdue for dispatch in sent))
+                self._overdue.report(queue, sum(dispatch.overdue for dispatch in sent))
                 await self._push(sent)
-                self._sent_at[queue] = self._runtime.loop.time()
-            if len(sent) < PAGE:
+                self._due.sent(queue)
+            if len(sent) < self._page:
                 return
-
-    def _tell_overdue(self, queue: str, count: int) -> None:
-        now = self._runtime.loop.time()
-        if count and now >= self._tell_at.get(queue, now):
-            self._tell_at[queue] = now + TELL_EVERY
-            logger.warning(
-                "%d tasks of the queue %r were sent to %s a minute ago or more, and no worker has"
-                " taken them; they are sent again. Does a worker serve this queue?",
-                count, queue, self._broker.name,
-            )  # fmt: skip
-
-    async def _ask(self, inventory: Inventory) -> None:
-        """Has what the broker has lost sent again: after a restart without its data, say."""
-        self._ask_at = self._runtime.loop.time() + ASK_EVERY
-        asked = await self._dispatches.under_way(
-            self._broker.name, ASK_AFTER, self._asked_to, ASK_PAGE
-        )
-        self._asked_to = asked[-1].id if len(asked) == ASK_PAGE else None
-        if not asked:
-            return
-        try:
-            async with asyncio.timeout(PATIENCE):
-                missing = await awaited(
-                    lambda: inventory.missing(asked), f"{self._broker.name}.missing()"
-                )
-        except Exception as error:  # what it can't say now it is asked again; sending goes on
-            self._complain_of_asking(error)
-            return
-        self._asking_failed = False
-        if missing:
-            # Now and then it is a worker that has dropped one, for it could not be claimed.
-            first = any(dispatch.number == 1 for dispatch in missing)
-            logger.log(
-                logging.WARNING if first else logging.INFO,
-                "The broker %s does not have %d tasks any more; they are sent again",
-                self._broker.name, len(missing),
-            )  # fmt: skip
-            await self._unsend(missing)
-            for dispatch in missing:
-                self.expect(dispatch.name, dispatch.queue)
-
-    def _complain_of_asking(self, error: Exception) -> None:
-        if not self._asking_failed:
-            what = "it does not answer" if isinstance(error, TimeoutError) else error
-            logger.warning("The broker %s does not say what it has: %s", self._broker.name, what)
-            logger.debug("The question that failed", exc_info=error)
-        self._asking_failed = True
 
     async def _push(self, sent: Sequence[Dispatch]) -> None:
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(self._timings.push_timeout):
                 await awaited(lambda: self._broker.push(sent), f"{self._broker.name}.push()")
-        except Exception:
+        except Exception as error:
             await self._unsend(sent)
-            raise
+            raise _NotTaken from error
 
     async def _unsend(self, dispatches: Sequence[Dispatch]) -> None:
         """Takes their marks away; those of locked rows with the next look, a second later."""
         self._unsent = await self._dispatches.unsend([*self._unsent, *dispatches])
 
-    async def _fail(self, error: Exception) -> None:
-        if not self.failing:
-            what = "it does not answer" if isinstance(error, TimeoutError) else error
-            logger.warning("The broker %s does not take tasks: %s", self._broker.name, what)
-            logger.debug("The push that failed", exc_info=error)
-        self.failing = True
-        self._idle.set()
-        await self._sleep(self._pause)
-        self._pause = min(self._pause * 2, LAST_PAUSE)
 
-    def _succeed(self) -> None:
-        if self.failing:
-            logger.warning("The broker %s takes tasks again", self._broker.name)
-        self.failing = False
-        self._pause = FIRST_PAUSE
-
-    async def _sleep(self, seconds: float) -> None:
-        deadline = self._runtime.loop.time() + seconds
-        while not self._runtime.draining and (left := deadline - self._runtime.loop.time()) > 0:
-            self._wake.clear()
-            await self._until(left)
-
-    async def _until(self, seconds: float) -> None:
-        timer = self._runtime.loop.call_later(seconds, self._wake.set)
-        try:
-            await self._wake.wait()
-        finally:
-            timer.cancel()
-
-    async def _until_needed(self) -> None:
-        """Returns when there may be something to send: woken, a row due, the interval over."""
-        loop = self._runtime.loop
-        poll_at = loop.time() + POLL_INTERVAL
-        while not self._runtime.draining:
-            now = loop.time()
-            if (self._next_due is not None and now >= self._next_due) or now >= poll_at:
-                self._next_due = None
-                self._queues.update(self._runtime.slots.queues())
-            if self._queues:
-                return
-            wake_at = poll_at if self._next_due is None else min(poll_at, self._next_due)
-            self._wake.clear()
-            self._idle.set()
-            try:
-                await self._until(wake_at - now)
-            finally:
-                self._idle.clear()
-
-
-class _Nothing:
+class _NoClaim:
     """A claim that takes no row. See `ledger.port.ClaimPlan`."""
 
     def __init__(self, runtime_id: UUID) -> None:
@@ -268,4 +237,4 @@ class _Nothing:
         return iter(())
 
     def took(self, claim: QueueClaim, count: int) -> None:
-        """There is none."""
+        """Never called, as there is no part."""

@@ -1,19 +1,13 @@
-"""Slots: how much may run at once in this process, and what the next claim may ask for. Pure."""
+"""Slots: limits of what runs at once in this process, and the plan of the next claim. Pure."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Collection, Iterable, Sequence
 from uuid import UUID
 
-from rail_async_tasks.ledger.records import QueueClaim
 from rail_async_tasks.queue_limits import QueueLimits
-
-_NO_LIMIT = 2**31 - 1
-
-# Where rows wait: those of a queue whose body is a coroutine, or those whose body takes a thread.
-Line: TypeAlias = tuple[str, bool]
+from rail_async_tasks.runtime.claims.plan import NO_LIMIT, Line, Plan
 
 
 def _lines(queue: str) -> tuple[Line, Line]:
@@ -34,18 +28,18 @@ class Slots:
         self, coroutines: int, threads: int, total: int | None, queues: Sequence[QueueLimits]
     ) -> None:
         self._free = {False: coroutines, True: threads}
-        self._total_free = _NO_LIMIT if total is None else total
+        self._total_free = NO_LIMIT if total is None else total
         self._limits = {limits.name: limits for limits in queues}
         self._queue_free = {limits.name: _free_of(limits) for limits in queues}
         self._turn = 0
         # Rows that this process has left waiting since the last claim, by line.
         self._expected: Counter[Line] = Counter()
-        # Lines in which others may have left some. At the start nobody has looked yet.
+        # Lines in which others may have left some; at the start, all of them.
         self._unknown = {line for queue in self._limits for line in _lines(queue)}
         # The same, as the claim in flight set out with it.
         self._planned: Counter[Line] = Counter()
         self._looked_at: set[Line] = set()
-        # Lines of which the last claim has left some waiting: owners take turns there.
+        # Lines in which the last claim has left some waiting: owners take turns there.
         self._crowded: set[Line] = set()
         self.running = 0
         self.leaked = 0
@@ -54,23 +48,23 @@ class Slots:
         """Serves a queue that no setting or declaration names: rows of it are in the ledger."""
         if queue not in self._limits:
             self._limits[queue] = QueueLimits(queue)
-            self._queue_free[queue] = _NO_LIMIT
+            self._queue_free[queue] = NO_LIMIT
             self._unknown.update(_lines(queue))
 
     def queues(self) -> list[str]:
-        """Those that are known."""
+        """Returns the known queues."""
         return list(self._limits)
 
     def by_priority(self, queues: Iterable[str]) -> list[str]:
-        """The same queues, what matters most first."""
+        """Returns the same queues, the highest priority first."""
         return sorted(queues, key=lambda name: -self._limits[name].priority)
 
     def room(self, queue: str, in_thread: bool) -> int:
-        """How many more of the queue may start now."""
+        """Returns how many more of the queue may start now."""
         return min(self._free[in_thread], self._total_free, self.queue_room(queue))
 
     def room_beside(self, in_thread: bool, waiting: int, waiting_in_all: int) -> int:
-        """How many may start although no slot is free: one for each body that only waits.
+        """Returns how many may start if each body that only waits lends its slot.
 
         So no more bodies are at work than the limits allow.
 
@@ -82,8 +76,8 @@ class Slots:
         return min(self._free[in_thread] + waiting, self._total_free + waiting_in_all)
 
     def queue_room(self, queue: str) -> int:
-        """How many more of the queue may start now by the limit of the queue alone."""
-        return self._queue_free.get(queue, _NO_LIMIT)
+        """Returns how many more may start now by the limit of the queue alone."""
+        return self._queue_free.get(queue, NO_LIMIT)
 
     def take(self, queue: str, in_thread: bool) -> None:
         self.know(queue)
@@ -117,7 +111,7 @@ class Slots:
         return any(self.room(*line) > 0 for line in self._unknown | self._expected.keys())
 
     def may_start_at_once(self, queue: str, in_thread: bool) -> bool:
-        """Whether a new execution may start without waiting in line: it takes nobody's place.
+        """Returns whether a new execution may start at once, ahead of no other one.
 
         Everything that is known to be waiting must find a slot besides. A queue that is full by its
         own limit is no line to wait in, except for its own.
@@ -134,17 +128,17 @@ class Slots:
         coroutine_names: Collection[str],
         thread_names: Collection[str],
         *,
-        crashes: int = _NO_LIMIT,
+        crashes: int = NO_LIMIT,
         suspects: bool = False,
         running: Callable[[str], dict[str, int]] = lambda queue: {},
     ) -> Plan:
-        """The next claim. Queues of one priority take turns at being first.
+        """Returns the next claim. Queues of one priority take turns at being first.
 
         Args:
             crashes: executions that were lost with so many processes are suspects.
-            suspects: whether one of those may start, where the claim looks everywhere.
-            running: how many of each owner run of a queue, "" for nobody; for a line in which
-                more wait than may start.
+            suspects: one of those may start, where the claim looks everywhere.
+            running: returns how many of each owner run of a queue, "" for none. Called for lines
+                in which more wait than may start.
         """
         self._turn += 1
         names = sorted(self._limits)
@@ -171,91 +165,15 @@ class Slots:
         return plan
 
     def learn(self, plan: Plan | None) -> None:
-        """Takes over what a claim has found out about who is waiting; None if it failed."""
+        """Takes over what a claim has found out about waiting rows; None if it failed."""
         left = set(self._looked_at | self._planned.keys())
         if plan is not None:
             left -= plan.emptied
             self._crowded = plan.crowded
-        # How many are left in a line that was not emptied, nobody knows.
+        # How many are left in a line that was not emptied is unknown.
         self._unknown |= left
         self._planned, self._looked_at = Counter(), set()
 
 
 def _free_of(limits: QueueLimits) -> int:
-    return _NO_LIMIT if limits.concurrency is None else limits.concurrency
-
-
-class Plan:
-    """The lanes of one claim, sized as it goes. See `ledger.port.ClaimPlan`.
-
-    `wanted` is how many rows wait in each line, None where nobody knows. `emptied` holds, after the
-    claim, the lines that have no row left over, and `crowded` those that have more than fit.
-    """
-
-    def __init__(
-        self,
-        *,
-        runtime_id: UUID,
-        wanted: dict[Line, int | None],
-        free: dict[bool, int],
-        queue_free: dict[str, int],
-        total: int,
-        names: dict[bool, tuple[str, ...]],
-        crashes: int = _NO_LIMIT,
-        suspects: bool = False,
-        running: dict[Line, dict[str, int]] | None = None,
-    ) -> None:
-        self.runtime_id = runtime_id
-        self.emptied: set[Line] = set()
-        self.crowded: set[Line] = set()
-        self._running = running or {}
-        self._wanted = wanted
-        self._free = free
-        self._queue_free = queue_free
-        self._total = total
-        self._names = names
-        self._crashes = crashes
-        self._suspects = suspects
-        self._count = 0
-
-    def claims(self) -> Iterator[QueueClaim]:
-        for line, wanted in self._wanted.items():
-            queue, in_thread = line
-            names = self._names[in_thread]
-            if not names:
-                self.emptied.add(line)
-                continue
-            room = min(self._queue_free[queue], self._free[in_thread], self._total)
-            limit = room if wanted is None else min(room, wanted)
-            if limit <= 0:
-                continue
-            if self._suspects and wanted is None:
-                yield from self._lane(
-                    line, QueueClaim(queue, names, 1, self._crashes, suspect=True)
-                )
-                if self._count:
-                    self._suspects = False
-                    limit -= 1
-                    if not limit:
-                        continue
-            running = self._running.get(line)
-            yield from self._lane(
-                line, QueueClaim(queue, names, limit, self._crashes, running=running)
-            )
-            # A lane that came back full may have left some, unless all that wait are in it. One in
-            # which owners took turns may have left some of an owner who has many.
-            if limit == wanted or self._count < (limit if running is None else 1):
-                self.emptied.add(line)
-            elif self._count == limit:
-                self.crowded.add(line)
-
-    def _lane(self, line: Line, lane: QueueClaim) -> Iterator[QueueClaim]:
-        queue, in_thread = line
-        self._count = 0
-        yield lane
-        self._queue_free[queue] -= self._count
-        self._free[in_thread] -= self._count
-        self._total -= self._count
-
-    def took(self, lane: QueueClaim, count: int) -> None:
-        self._count = count
+    return NO_LIMIT if limits.concurrency is None else limits.concurrency

@@ -1,111 +1,56 @@
-"""The lease: how a process proves that it lives, and learns that it is thought dead.
+"""The lease: proves that this process lives, and notices when others take it for dead.
 
-A thread of its own renews the process's row while the event loop ticks and the writers write; a
-process that only breathes must not keep its tasks. What the lease cannot vouch for any more it
-gives up in time: before others may take it.
+It is renewed while the event loop ticks and the writers write: a process that does neither must not
+keep its tasks. A lease that can't be renewed is given up before others may take its tasks.
 """
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Protocol
 from uuid import UUID
 
+from rail_async_tasks.backoff import Backoff
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.upkeep import Leases
+from rail_async_tasks.runtime.upkeep.clock import boottime
+from rail_async_tasks.runtime.upkeep.lease_term import LeaseTerm
 from rail_async_tasks.safe_logging import get_logger
-from rail_async_tasks.vital import make_vital
+from rail_async_tasks.text import describe
 
 logger = get_logger("rail_async_tasks.runtime")
 
-# Of the lease: how often it is renewed, and how long before its end the process gives it up.
-RENEWALS = 5
-MARGIN = 0.2
-# A lease that has less left by the ledger's clock than by ours, by this share of it, tells that the
-# ledger's was set ahead. Less is no danger to a process that renews in time.
+# A lease that has less left by the ledger's clock than by ours, by this share of it, shows that the
+# ledger's clock was set ahead. Less is no danger to a process that renews in time.
 CLOCK_SHARE = 0.3
-# How often (seconds) the thread looks whether there is something to do.
-LOOK = 0.25
-# Dead runtimes' rows are looked through this often, in seconds.
-FORGET_EVERY = 3600.0
-
-
-def boottime() -> float:
-    """Seconds that pass also while the machine sleeps, where the system has such a clock."""
-    clock = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if clock is None else time.clock_gettime(clock)
-
-
-class Term:
-    """What is known of one lease, by the clock: pure.
-
-    Args:
-        seconds: the lease. Others take this process for dead once they have not seen it so long.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self._good_since: float | None = None  # renewed without a gap from then on
-        self._last_good: float | None = None  # when the last good renewal was sent
-
-    def renewed(self, sent_at: float) -> None:
-        """A renewal that was sent then has gone through."""
-        if self._last_good is None or sent_at - self._last_good > self.seconds:
-            self._good_since = sent_at
-        self._last_good = sent_at
-
-    def left(self, now: float) -> float:
-        """Seconds until others may take this process for dead, as far as it knows."""
-        return 0.0 if self._last_good is None else self._last_good + self.seconds - now
-
-    def clock_was_set(self, now: float) -> None:
-        """By the ledger's clock every lease has lapsed, through no fault of its holder."""
-        self._good_since = now
-
-    def lost(self) -> None:
-        """The lease is over. The next one begins with `renewed`."""
-        self._good_since = self._last_good = None
-
-    def is_over(self, now: float) -> bool:
-        """Whether others may soon take this process for dead."""
-        return self._last_good is not None and (now - self._last_good > self.seconds * (1 - MARGIN))
-
-    def may_judge(self, now: float) -> bool:
-        """Whether it may take others for dead: it has seen one whole lease without a gap itself.
-
-        After an outage of the database nobody was able to renew, and nobody is to blame.
-        """
-        return (
-            self._good_since is not None
-            and not self.is_over(now)
-            and now - self._good_since > self.seconds
-        )
+# A renewal fails by itself where the loop or a writer has been stuck for this share of the lease.
+STUCK_SHARE = 1 / 3
+# The rows of dead runtimes are deleted this often, in seconds.
+FORGET_EVERY_SECONDS = 3600.0
 
 
 class Leaseholder(Protocol):
     """The runtime, as its lease sees it. All but `is_writing` are called on its loop."""
 
     def is_writing(self, seconds: float) -> bool:
-        """Whether no write has been stuck for so long. From any thread."""
+        """Returns whether no write has been stuck for so long. From any thread."""
         ...
 
     def leased(self, runtime_id: UUID) -> None:
-        """It holds a lease under this id, and may hold executions."""
+        """A lease under this id has begun: executions may be held under it."""
         ...
 
     def fenced(self, runtime_id: UUID) -> None:
-        """The lease under this id is over: what runs under it is to end."""
+        """The lease under this id is over: attempts that run under it must end."""
         ...
 
     def lease_ended(self) -> None:
-        """There is no lease any more, nor will there be: `Lease.stop` was called."""
+        """The lease has ended for good, after `LeaseThread.stop` or an error."""
         ...
 
     def orphans(self, holders: frozenset[UUID]) -> None:
-        """Executions are running in the name of these, which live no more."""
+        """Executions are running in the name of these runtimes, which are dead."""
         ...
 
     def broke(self, part: str, error: BaseException) -> None:
@@ -114,129 +59,143 @@ class Leaseholder(Protocol):
 
 
 class LoopClosed(Exception):
-    """There is no runtime any more."""
+    """The runtime's loop was closed under the lease."""
 
 
 class Lease:
-    """The thread that keeps the lease of one runtime.
+    """The lease of one runtime. `LeaseThread` calls `beat` in time.
 
     Args:
+        leases: the rows of all runtimes. Used by one thread.
         call_loop: runs a call on the runtime's loop, soon; raises RuntimeError once it is closed.
-        lag: seconds since the loop's last sign of life.
-        names: the tasks that this process knows, at the time of asking.
+        lag: returns the seconds since the loop's last sign of life.
+        names: returns the tasks that this process knows at that time.
+        seconds: the length of the lease.
+        clock: returns seconds that pass also while the machine sleeps.
     """
 
     def __init__(
         self,
+        *,
         leases: Leases,
         holder: Leaseholder,
         call_loop: Callable[..., object],
         lag: Callable[[], float],
         names: Callable[[], frozenset[str]],
         seconds: float,
+        clock: Callable[[], float] = boottime,
     ) -> None:
+        self.seconds = seconds
+        self.clock = clock
         self._leases = leases
         self._one_writer = leases.one_writer
         self._holder = holder
         self._call_loop = call_loop
         self._lag = lag
         self._names = names
-        self._seconds = seconds
         # The loop may find the lease over while the thread hangs in a renewal.
         self._lock = threading.Lock()
-        self._term = Term(seconds)
+        self._term = LeaseTerm(seconds)
         self._id: UUID | None = None
-        self._stop = threading.Event()
-        self._forget_at = time.monotonic()
-        self._complained = False
-
-    def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="rail-tasks-lease", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Ends the lease, in a while; `lease_ended` tells. From any thread."""
-        self._stop.set()
+        self._forget_at = clock()
+        self._backoff = Backoff("The lease could not be renewed", log=logger, clock=clock)
 
     def give_up_if_over(self) -> None:
-        """Ends a lease that could not be renewed in time. From any thread."""
+        """Ends a lease that could not be renewed in time. From any thread.
+
+        Raises:
+            LoopClosed: there is no loop any more that could be notified.
+        """
         if self._one_writer:
-            return  # while the file is locked nobody else can take it either
+            return  # while the file is locked no other process can take the lease either
         with self._lock:
-            over = self._term.is_over(boottime())
+            over = self._term.is_over(self.clock())
         if over:
-            with suppress(LoopClosed):
-                self._fence("it could not be renewed in time")
+            self.fence("it could not be renewed in time")
 
-    # --- in the thread ---------------------------------------------------------------------------
+    def fence(self, why: str) -> None:
+        """Gives the lease up; the next beat begins another, under a new id. From any thread.
 
-    def _run(self) -> None:
-        make_vital()
-        interval = self._seconds / RENEWALS
-        beat_at = 0.0
-        fault: BaseException | None = None
-        try:
-            while not self._stop.is_set():
-                now = time.monotonic()
-                self.give_up_if_over()
-                if now >= beat_at:
-                    self._beat()
-                    # A renewal that had to wait has stored an old time.
-                    beat_at = now + interval if time.monotonic() - now < interval else 0.0
-                self._stop.wait(min(LOOK, interval))
-        except LoopClosed:  # under us: nothing runs on it
-            logger.debug("The lease's loop is closed")
-        except BaseException as error:  # a runtime without a lease must not live on in silence
-            logger.critical("The lease's thread has ended by an error", exc_info=True)
-            fault = error
-        self._end(fault)
+        Raises:
+            LoopClosed: there is no loop any more that could be notified.
+        """
+        with self._lock:
+            lost, self._id = self._id, None
+            self._term.lost()
+        if lost is None:
+            return
+        logger.error("The lease of %s is over: %s. What ran under it is handed back.", lost, why)
+        self._notify(self._holder.fenced, lost)
 
-    def _beat(self) -> None:
-        """Renews the lease, or takes a new one, and looks for others that have lost theirs."""
-        if self._lag() > self._seconds / 3:
+    # --- in the lease's thread -------------------------------------------------------------------
+
+    def beat(self) -> None:
+        """Renews the lease or begins a new one, then looks for other leases that have lapsed.
+
+        Raises:
+            LoopClosed: there is no loop any more that could be notified.
+        """
+        stuck_seconds = self.seconds * STUCK_SHARE
+        if self._lag() > stuck_seconds:
             logger.error("The event loop does not answer: the lease is not renewed")
             return
-        if not self._holder.is_writing(self._seconds / 3):
-            return  # the writer has said so
-        sent_at = boottime()
+        if not self._holder.is_writing(stuck_seconds):
+            return  # the writer has logged it
+        sent_at = self.clock()
         try:
             current = self._id
             if current is not None:
                 self._notice_clock(current)
             if current is None:
                 self._begin(sent_at)
-            elif self._leases.renew(current, self._seconds):
+            elif self._leases.renew(current, self.seconds):
                 self._renewed(current, sent_at)
             else:
-                self._fence("another process took this one for dead")
+                self.fence("another process took this one for dead")
                 return
             self._judge()
-            self._complained = False
+            self._backoff.recovered()
         except LoopClosed:
             raise
-        except (
-            BaseException
-        ) as error:  # whatever it is: without this thread the process is of no use
+        except BaseException as error:  # any error: without this thread the process is of no use
             self._leases.reset()
-            if not self._complained:
-                logger.warning("The lease could not be renewed: %s", error)
-                logger.debug("The renewal that failed", exc_info=True)
-                self._complained = True
+            self._backoff.failed(describe(error), error)
             if self._id is not None and self._one_writer and "locked" in str(error):
                 self._renewed(self._id, sent_at)
 
+    def end(self, fault: BaseException | None = None) -> None:
+        """Ends the lease for good. `fault` is the error that has ended its thread, if one has."""
+        try:
+            if fault is not None:
+                # What runs is handed back; others take it over only when the row has lapsed.
+                self.fence("its thread has ended by an error")
+        except LoopClosed:
+            logger.debug("The lease's loop is closed")
+        try:
+            if self._id is not None:
+                self._leases.end(self._id)
+            self._leases.reset()
+        except BaseException as error:
+            logger.warning("The end of the lease could not be stored: %s", error)
+        try:
+            self._notify(self._holder.lease_ended)
+            if fault is not None:
+                self._notify(self._holder.broke, threading.current_thread().name, fault)
+        except LoopClosed:
+            logger.debug("The lease's loop is closed")
+
     def _begin(self, sent_at: float) -> None:
         fresh = new_id()
-        self._leases.begin(fresh, self._names(), self._seconds)
+        self._leases.begin(fresh, self._names(), self.seconds)
         with self._lock:
             self._id = fresh
         self._renewed(fresh, sent_at)
-        self._tell(self._holder.leased, fresh)
+        self._notify(self._holder.leased, fresh)
 
     def _renewed(self, runtime_id: UUID, sent_at: float) -> None:
         if self._one_writer:
-            # While the file was locked nobody else could write either, nor take us for dead.
-            sent_at = boottime()
+            # While the file was locked no other process could write either, nor condemn this one.
+            sent_at = self.clock()
         with self._lock:
             if self._id == runtime_id:  # the loop has not given it up meanwhile
                 self._term.renewed(sent_at)
@@ -247,60 +206,35 @@ class Lease:
         Then this process's own lease, too, has less left by that clock than since its last renewal.
         """
         with self._lock:
-            if not self._term.may_judge(boottime()):
+            if not self._term.may_judge(self.clock()):
                 return
         left = self._leases.left(current)
-        now = boottime()
+        now = self.clock()
         with self._lock:
-            if left is None or left > self._term.left(now) - self._seconds * CLOCK_SHARE:
+            if left is None or left > self._term.left(now) - self.seconds * CLOCK_SHARE:
                 return
             self._term.clock_was_set(now)
         logger.warning(
             "The clock of the database was set ahead, or this process was held up: for %g s no"
-            " process is taken for dead", self._seconds,
+            " process is taken for dead", self.seconds,
         )  # fmt: skip
 
     def _judge(self) -> None:
+        """Condemns runtimes that have been silent for their lease; reports what they held."""
         with self._lock:
-            if not self._term.may_judge(boottime()):
+            if not self._term.may_judge(self.clock()):
                 return
         silent = self._leases.condemn()
         if silent:
             logger.warning("%d processes have been silent for longer than their lease", silent)
         holders = self._leases.orphaned()
         if holders:
-            self._tell(self._holder.orphans, frozenset(holders))
-        if time.monotonic() >= self._forget_at:
-            self._forget_at = time.monotonic() + FORGET_EVERY
+            self._notify(self._holder.orphans, frozenset(holders))
+        if self.clock() >= self._forget_at:
+            self._forget_at = self.clock() + FORGET_EVERY_SECONDS
             self._leases.forget()
 
-    def _fence(self, why: str) -> None:
-        """Gives the lease up; the next beat takes another, under a new id."""
-        with self._lock:
-            lost, self._id = self._id, None
-            self._term.lost()
-        if lost is None:
-            return
-        logger.error("The lease of %s is over: %s. What ran under it is handed back.", lost, why)
-        self._tell(self._holder.fenced, lost)
-
-    def _end(self, fault: BaseException | None) -> None:
-        with suppress(LoopClosed):
-            if fault is not None:
-                # What runs is handed back; others take it over only when the row has lapsed.
-                self._fence("its thread has ended by an error")
-        try:
-            if self._id is not None:
-                self._leases.end(self._id)
-            self._leases.reset()
-        except BaseException as error:
-            logger.warning("The end of the lease could not be stored: %s", error)
-        with suppress(LoopClosed):
-            self._tell(self._holder.lease_ended)
-            if fault is not None:
-                self._tell(self._holder.broke, threading.current_thread().name, fault)
-
-    def _tell(self, callback: Callable[..., object], *args: object) -> None:
+    def _notify(self, callback: Callable[..., object], *args: object) -> None:
         try:
             self._call_loop(callback, *args)
         except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""The watchdog: says who blocks the event loop, while it is blocked."""
+"""The watchdog: logs who blocks the event loop, while it is blocked."""
 
 from __future__ import annotations
 
@@ -15,26 +15,34 @@ from rail_async_tasks.vital import make_vital
 
 logger = get_logger("rail_async_tasks.runtime")
 
-# How often (seconds) the loop is asked for a sign of life, and how late it may be with it: less by
-# a tick than the second that is promised, for a look may come just before the block is over.
-TICK = 0.1
-BLOCKED = 0.9
+# How often the loop is asked for a sign of life, and how late it may be with it, in seconds: less
+# by a tick than the second that is promised, as a look may come just before the block is over.
+TICK_SECONDS = 0.1
+BLOCKED_SECONDS = 0.9
 
 
 class Watchdog:
     """Watches one loop from a thread. Made and started on the loop.
 
     Args:
-        name: what the loop's current task runs, for the log; called from the thread.
+        name: returns what the loop's current task runs, for the log. Called in the thread.
+        clock: returns seconds that never go back.
     """
 
-    def __init__(self, name: Callable[[asyncio.Task[Any]], str]) -> None:
+    def __init__(
+        self,
+        name: Callable[[asyncio.Task[Any]], str],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._name = name
+        self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
         self._stop = threading.Event()
-        self._ticked_at = time.monotonic()
-        self.blocked = 0  # how often that happened
+        self._ticked_at = self._seen = clock()
+        self._reported = False  # the block that goes on
+        self.blocked = 0  # how often the loop was blocked
 
     def start(self) -> None:
         threading.Thread(target=self._run, name="rail-tasks-watchdog", daemon=True).start()
@@ -45,44 +53,52 @@ class Watchdog:
     @property
     def lag(self) -> float:
         """Seconds since the loop's last sign of life. From any thread."""
-        return time.monotonic() - self._ticked_at
+        return self._clock() - self._ticked_at
 
-    def _tick(self) -> None:
-        self._ticked_at = time.monotonic()
-
-    def _run(self) -> None:
-        make_vital()  # while it waited for a log handler, the loop would seem to be blocked
-        seen = self._ticked_at
-        told = False
-        self._ask()
-        while not self._stop.wait(TICK):
-            if self._ticked_at != seen:  # it answered: ask again
-                if told:
-                    logger.warning("The event loop goes on after %.1f s", self._ticked_at - seen)
-                seen, told = self._ticked_at, False
-                if not self._ask():
-                    return
-            elif (lag := self.lag) > BLOCKED and not told:
-                told = True
-                self.blocked += 1
-                try:
-                    self._complain(lag)
-                except Exception:  # a task's name is found by the project's own objects
-                    logger.exception("The event loop has been blocked for %.1f s", lag)
-
-    def _ask(self) -> bool:
+    def ask(self) -> bool:
+        """Asks the loop for a sign of life; returns False once it is closed."""
         try:
             self._loop.call_soon_threadsafe(self._tick)
-        except RuntimeError:  # it was closed
+        except RuntimeError:
             return False
         return True
 
-    def _complain(self, lag: float) -> None:
+    def look(self) -> bool:
+        """Logs a block that has begun or ended since the last look; False once the loop is closed.
+
+        In any thread; always in the same one.
+        """
+        if self._ticked_at != self._seen:  # it answered: ask again
+            if self._reported:
+                logger.warning("The event loop goes on after %.1f s", self._ticked_at - self._seen)
+            self._seen, self._reported = self._ticked_at, False
+            return self.ask()
+        if (lag := self.lag) > BLOCKED_SECONDS and not self._reported:
+            self._reported = True
+            self.blocked += 1
+            try:
+                self._report(lag)
+            except Exception:  # a task's name is found by the project's own objects
+                logger.exception("The event loop has been blocked for %.1f s", lag)
+        return True
+
+    def _tick(self) -> None:
+        self._ticked_at = self._clock()
+
+    def _run(self) -> None:
+        make_vital()  # while it waited for a log handler, the loop would seem to be blocked
+        self._seen = self._ticked_at
+        self.ask()
+        while not self._stop.wait(TICK_SECONDS):
+            if not self.look():
+                return
+
+    def _report(self, lag: float) -> None:
         frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 (there is no other)
         task = asyncio.current_task(self._loop)
         stack = "" if frame is None else "".join(traceback.format_stack(frame))
-        who = "a callback" if task is None else self._name(task)
+        blocker = "a callback" if task is None else self._name(task)
         logger.warning(
             "The event loop has been blocked for %.1f s by %s. It stands at:\n%s",
-            lag, who, stack,
+            lag, blocker, stack,
         )  # fmt: skip

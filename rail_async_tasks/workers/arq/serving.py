@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from rail_async_tasks.backends.arq.backend import library, url
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.hosting import process as host
+from rail_async_tasks.hosting import server
 from rail_async_tasks.queue_limits import QueueLimits
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.workers.arq.worker import TaskWorker
@@ -38,7 +39,7 @@ async def aserve(queues: Sequence[QueueLimits], *, concurrency: int, burst: bool
     client = library().connect(url())
     stopped = asyncio.Event()
     with told_by_signals(stopped):
-        await host.startup()
+        await server.startup()
         settings = get_settings()
         worker = TaskWorker(
             client,
@@ -57,11 +58,11 @@ async def aserve(queues: Sequence[QueueLimits], *, concurrency: int, burst: bool
         try:
             await asyncio.wait([main, stopping], return_when=asyncio.FIRST_COMPLETED)
             worker.stop_picking()
-            await host.drain()
+            await server.drain()
         finally:
             stopping.cancel()
             await worker.finish(main)
-            await host.shutdown()
+            await server.shutdown()
     if main.done() and not main.cancelled():
         main.result()
 

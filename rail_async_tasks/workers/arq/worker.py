@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
+from rail_async_tasks.backends.arq.errors import brief, is_refusal
 from rail_async_tasks.backends.arq.keys import (
     EXECUTE,
     IN_PROGRESS,
@@ -31,11 +32,11 @@ from rail_async_tasks.backends.arq.keys import (
     wake_key,
 )
 from rail_async_tasks.backends.arq.library import ArqRedis, Worker, func
-from rail_async_tasks.backends.arq.outage import Outage
 from rail_async_tasks.backends.arq.scripts import CLAIM, RENEW
-from rail_async_tasks.backends.broker import adeliver
+from rail_async_tasks.backoff import Backoff
 from rail_async_tasks.queue_limits import QueueLimits
 from rail_async_tasks.safe_logging import get_logger
+from rail_async_tasks.workers.delivery import adeliver
 
 logger = get_logger("rail_async_tasks.backends")
 
@@ -115,7 +116,10 @@ class TaskWorker(Worker):
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
         self._step_back = False
-        self._outage = Outage()
+        self._backoff = Backoff(
+            "This worker of arq gets no tasks", "What runs goes on; the worker tries again",
+            log=logger, recovery="Redis answers again",
+        )  # fmt: skip
         self._done = False
         self.dropped = 0
 
@@ -176,9 +180,9 @@ class TaskWorker(Worker):
                 claimed, _ = await self._exchange(self._rooms())
                 self._done = self._is_burst_over(claimed, room)
         except Exception as error:  # noqa: BLE001 (whatever a client raises)
-            await self._pause(self._outage.failed(error))
+            await self._pause(self._backoff.failed(_outage(error)))
             return
-        self._outage.over()
+        self._backoff.recovered()
         if not self._done:
             await _wait_for(self._changed, wait)
 
@@ -283,7 +287,7 @@ class TaskWorker(Worker):
             try:
                 found = await self._redis.blpop(keys, timeout=LISTEN)
             except Exception:  # noqa: BLE001 (the claims tell of it)
-                await asyncio.sleep(self._outage.pause)
+                await asyncio.sleep(self._backoff.pause)
                 continue
             if found:
                 self._changed.set()
@@ -339,3 +343,9 @@ async def _wait_for(event: asyncio.Event, seconds: float) -> None:
 def _raw(job_id: str) -> bytes:
     """Whatever bytes it was."""
     return job_id.encode(errors="surrogateescape")
+
+
+def _outage(error: Exception) -> str:
+    """Returns the failure in words."""
+    problem = "refuses a command" if is_refusal(error) else "does not answer"
+    return f"Redis {problem}: {brief(error)}"

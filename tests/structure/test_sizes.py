@@ -1,0 +1,52 @@
+"""A file is a page: how long a module of the package may be."""
+
+from __future__ import annotations
+
+from tests.structure.graph import modules
+
+USUAL = 300  # lines; more than that is listed below with its reason
+MOST = 400
+
+# Modules longer than USUAL, each with the reason why two files would be worse.
+LONGER: dict[str, str] = {}
+
+# Still being cut. This list only shrinks; when it is empty, it goes.
+BEING_CUT = {
+    "rail_async_tasks.backends.celery",
+    "rail_async_tasks.codec.annotations",
+    "rail_async_tasks.conf.parser",
+    "rail_async_tasks.definition",
+    "rail_async_tasks.hosting.process",
+    "rail_async_tasks.ledger.memory",
+    "rail_async_tasks.ledger.orm",
+    "rail_async_tasks.ledger.port",
+    "rail_async_tasks.ledger.portable",
+    "rail_async_tasks.ledger.session",
+    "rail_async_tasks.ledger.sql",
+    "rail_async_tasks.ledger.writer",
+    "rail_async_tasks.runtime.runtime",
+    "rail_async_tasks.runtime.upkeep.lease",
+    "rail_async_tasks.service",
+    "rail_async_tasks.testing.contracts",
+    "rail_async_tasks.workers.arq.worker",
+}
+
+
+def sizes() -> dict[str, int]:
+    """Returns the number of lines of each module of the package, by its name."""
+    return {
+        name: len(path.read_text().splitlines())
+        for name, path in modules("rail_async_tasks").items()
+    }
+
+
+def test_a_module_is_a_page() -> None:
+    """A module over 300 lines has its reason in LONGER; one over 400 has too many jobs."""
+    allowed = dict.fromkeys(LONGER, MOST) | dict.fromkeys(BEING_CUT, 10_000)
+    long = {name: size for name, size in sizes().items() if size > allowed.get(name, USUAL)}
+    assert long == {}
+
+
+def test_a_listed_module_is_still_long() -> None:
+    """A reason that is no longer needed leaves the list."""
+    assert {name for name in LONGER if sizes().get(name, 0) <= USUAL} == set()

@@ -1,0 +1,41 @@
+"""Callbacks that a forked child runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from rail_async_tasks.forks import after_fork
+
+PACKAGE = Path(__file__).parents[2] / "rail_async_tasks"
+
+_ran_in: list[int] = []
+after_fork(lambda: _ran_in.append(os.getpid()))
+
+
+def test_a_callback_runs_in_the_child_before_fork_returns() -> None:
+    """Locks and threads of the parent are replaced before the child's first line runs."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writer, b"ran" if _ran_in == [os.getpid()] else repr(_ran_in).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writer)
+    with os.fdopen(reader) as answer:
+        assert answer.read() == "ran"
+
+
+def test_a_callback_does_not_run_in_the_parent() -> None:
+    """The parent keeps what it has."""
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert _ran_in == []
+
+
+def test_every_fork_hook_of_the_package_is_registered_here() -> None:
+    """`after_fork` is the one spelling: `register_at_fork` stands in one module."""
+    users = [path.name for path in PACKAGE.rglob("*.py") if "register_at_fork" in path.read_text()]
+    assert users == ["forks.py"]

@@ -160,7 +160,7 @@ async def test_the_runtime_cleans_up_by_itself(configure: Configure, timings: Ti
         (handle,) = await finished()
         await expire(handle)
         async with asyncio.timeout(20):
-            while await stored():  # noqa: ASYNC110 (nobody tells)
+            while await stored():  # noqa: ASYNC110 (there is no signal)
                 await asyncio.sleep(0.01)
 
 

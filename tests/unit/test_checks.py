@@ -339,7 +339,7 @@ def test_a_queue_that_asks_for_what_a_backend_lacks_is_an_error(
     tasks: dict[str, Any],
     places: list[str],
 ) -> None:
-    """A wish that nobody keeps is not passed over; the priorities of the defaults are no wish."""
+    """An option that has no effect is reported; the priorities of the defaults are not."""
     monkeypatch.setattr(checks.brokers, "registry", Registry())
     result = messages(checks.check_capabilities, tasks)
 

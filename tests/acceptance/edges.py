@@ -16,8 +16,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.projects.acceptance.service_views import COLUMNS
-from tests.support.client import PATIENCE, plain_http
+from tests.support.client import plain_http
 from tests.support.server import Server
+from tests.support.waiting import TIMEOUT
 
 Task = dict[str, Any]
 
@@ -79,7 +80,7 @@ class Edge:
 
     async def until(self, task_id: str, **wanted: Any) -> Task:
         """The task once it is so."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while True:
                 task: Task = await self.ask("read", id=task_id)
                 if {name: task[name] for name in wanted} == wanted:
@@ -88,7 +89,7 @@ class Edge:
 
     async def _request(self, method: str, path: str, **request: Any) -> tuple[int, Any, bytes]:
         request["headers"] = {**self.headers, **request.pop("headers", {})}
-        async with plain_http(timeout=PATIENCE) as http:
+        async with plain_http(timeout=TIMEOUT) as http:
             response = await http.request(method, self.root + path, **request)
         headers = [it for it in response.headers.multi_items() if it[0] != "date"]
         return response.status_code, headers, response.content
@@ -153,7 +154,7 @@ class Socket(Edge):
         headers = {name: it for name, it in self.headers.items() if name == "cookie"}
         frames: list[str] = []
         async with (
-            asyncio.timeout(PATIENCE),
+            asyncio.timeout(TIMEOUT),
             connect(
                 self.server.ws,
                 subprotocols=["graphql-transport-ws"],  # type: ignore[list-item]

@@ -17,10 +17,11 @@ from websockets.exceptions import InvalidStatus
 
 from rail_async_tasks.models import TaskExecution, TaskRuntime
 from tests.acceptance.ends import end_of_socket, end_of_stream, handed_back, left_open
-from tests.support.client import FINAL, FOLLOW, PATIENCE, Client, Event
+from tests.support.client import FINAL, FOLLOW, Client, Event
 from tests.support.places import Place
 from tests.support.server import ROOT, Server, running_server
 from tests.support.server_kinds import KINDS, Kind
+from tests.support.waiting import TIMEOUT
 
 DRAIN_SECONDS = 1
 # How long a process may take beyond that to end.
@@ -151,7 +152,7 @@ async def waits(*, seconds: float = 0) -> str:
 async def until_completed(*ids: str) -> None:
     """The rows say so, without a request to the server."""
     left = TaskExecution.objects.filter(id__in=ids).exclude(status="completed")
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while await left.aexists():  # noqa: ASYNC110 (another process ends them)
             await asyncio.sleep(0.05)
 
@@ -159,7 +160,7 @@ async def until_completed(*ids: str) -> None:
 async def one_runtime_per_worker(server: Server) -> None:
     """And none anywhere else, such as in the process that forks the workers."""
     processes = set(server.workers()) or {server.pid}
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while True:
             live = [row.place async for row in TaskRuntime.objects.filter(dead=False)]
             found = sorted(int(place.rpartition(" ")[2]) for place in live)
@@ -272,7 +273,7 @@ async def stops(server: Server, ada: Client, ids: list[str], stack: AsyncExitSta
     ends = asyncio.gather(*map(end_of_socket, sockets), *map(end_of_stream, lines))
     began = time.monotonic()
     server.terminate()
-    exit_code = await asyncio.to_thread(server.wait, PATIENCE)
+    exit_code = await asyncio.to_thread(server.wait, TIMEOUT)
     assert time.monotonic() - began < DRAIN_SECONDS + END_SECONDS
     assert exit_code in server.kind.exit_codes
     assert server.alarms() == []

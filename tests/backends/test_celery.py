@@ -23,6 +23,7 @@ from celery import Celery
 from django.core.management import call_command
 from django.utils import timezone
 
+from devservers.redis import RedisServer
 from rail_async_tasks.backends import celery as backend
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.ids import new_id
@@ -32,10 +33,9 @@ from rail_async_tasks.workers import celery as worker_side
 from rail_async_tasks.workers.celery_redis import ByPriority
 from tests.backends.kinds import KINDS
 from tests.backends.world import Worker, World
-from tests.services.redis import RedisServer
 from tests.settings import database as database_config
-from tests.support.client import PATIENCE
 from tests.support.databases import default_database
+from tests.support.waiting import TIMEOUT
 
 # Real workers: they take a minute or so.
 pytestmark = [pytest.mark.long, pytest.mark.redis]
@@ -270,7 +270,7 @@ def work(project: World) -> Iterator[Start]:
 
 
 async def until(fact: Callable[[], Any], otherwise: Callable[[], str] = str) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not fact():
         assert time.monotonic() < deadline, otherwise()
         await asyncio.sleep(0.05)
@@ -286,7 +286,7 @@ async def store(name: str, queue: str = "default", **columns: Any) -> TaskExecut
 
 
 async def reaches(row: TaskExecution, **columns: Any) -> TaskExecution:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while True:
         await row.arefresh_from_db()
         if all(getattr(row, name) == value for name, value in columns.items()):

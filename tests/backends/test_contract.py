@@ -14,7 +14,8 @@ from rail_async_tasks.ids import new_id
 from rail_async_tasks.models import TaskExecution, TaskRuntime
 from tests.backends.kinds import KINDS
 from tests.backends.world import World
-from tests.support.client import FINAL, PATIENCE, Client
+from tests.support.client import FINAL, Client
+from tests.support.waiting import TIMEOUT
 
 # The others take as long and differ in what carries an id: among the long tests.
 SHORT = ("arq",)
@@ -47,7 +48,7 @@ async def waiting(name: str, **columns: Any) -> str:
     return str(row.id)
 
 
-async def until_row(task_id: str, seconds: float = PATIENCE, **columns: Any) -> TaskExecution:
+async def until_row(task_id: str, seconds: float = TIMEOUT, **columns: Any) -> TaskExecution:
     async with asyncio.timeout(seconds):
         while True:
             row = await TaskExecution.objects.aget(id=task_id)
@@ -178,7 +179,7 @@ async def test_a_worker_that_is_restarted(ada: Client, world: World) -> None:
     for task_id in ids:
         await ada.until(task_id, "running")
     worker.terminate()
-    taken = await asyncio.to_thread(worker.wait, 15)
+    taken = await asyncio.to_thread(worker.seconds_to_end, 15)
     assert taken < 1 + 3
     assert worker.alarms() == []
     for task_id in ids:
@@ -204,7 +205,7 @@ async def test_a_worker_that_is_killed(ada: Client, world: World) -> None:
     runtimes = await TaskRuntime.objects.filter(dead=False).acount()
     other = world.work()
     assert other is not None
-    async with asyncio.timeout(PATIENCE):  # it is there, and may judge others in a lease
+    async with asyncio.timeout(TIMEOUT):  # it is there, and may judge others in a lease
         while await TaskRuntime.objects.filter(dead=False).acount() <= runtimes:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     began = datetime.now(UTC)

@@ -21,6 +21,7 @@ from django.core.signing import TimestampSigner
 from django.db import connection
 from django.test import override_settings
 
+from devservers.redis import RedisServer
 from rail_async_tasks.backends import django_q
 from rail_async_tasks.backends.django_q import (
     EXECUTE,
@@ -33,7 +34,6 @@ from rail_async_tasks.workers.django_q import _outlast_outages
 from tests.backends.kinds import KINDS
 from tests.backends.lone import leave, lone_world, signal_all, until, until_it_is, until_said
 from tests.backends.world import World
-from tests.services.redis import RedisServer
 
 # Real workers: they take a minute or so.
 pytestmark = [pytest.mark.long, pytest.mark.redis]

@@ -20,6 +20,7 @@ from dramatiq.errors import ConnectionClosed
 from dramatiq.middleware import MiddlewareError
 from dramatiq.worker import Worker
 
+from devservers.redis import RedisServer
 from rail_async_tasks.backends.dramatiq import ACTOR, MOST_LOOKED_AT, DramatiqBackend, not_on_redis
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.ids import new_id
@@ -28,7 +29,6 @@ from rail_async_tasks.workers.dramatiq import actor_of, declare, execute
 from tests.backends.kinds import KINDS
 from tests.backends.lone import leave, lone_world, signal_all, until, until_it_is, until_said
 from tests.backends.world import World
-from tests.services.redis import RedisServer
 
 # Real workers: they take a minute or so.
 pytestmark = [pytest.mark.long, pytest.mark.redis]

@@ -150,7 +150,7 @@ def test_what_cannot_be_started_is_named_with_its_last_words(folder: Path) -> No
     )
     program.chmod(0o755)
     done = subprocess.run(
-        [sys.executable, "-m", "example_project.distributed"],
+        [sys.executable, "-m", "devservers.distributed"],
         cwd=ROOT,
         env={
             **os.environ,

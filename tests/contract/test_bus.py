@@ -12,6 +12,7 @@ from uuid import UUID
 
 import pytest
 
+from devservers.redis import RedisServer
 from rail_async_tasks.bus import memory
 from rail_async_tasks.bus.mailbox import Mailbox
 from rail_async_tasks.bus.memory import MemoryBus
@@ -20,7 +21,6 @@ from rail_async_tasks.bus.redis import RedisBus
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.snapshot import TaskSnapshot, owner_topic, task_topic
-from tests.services.redis import RedisServer
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -31,7 +31,7 @@ from rail_async_tasks.ledger.upkeep import Dispatches
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.states import FINAL, WAITING, Status
 from tests.contract.conftest import ON_SQL
-from tests.contract.ledgers import NAME, Kit, Lanes, new_execution
+from tests.support.ledgers import NAME, Kit, Lanes, new_execution
 
 Fields = dict[str, Any]
 Act = Callable[[Kit, UUID], Awaitable[Fields]]

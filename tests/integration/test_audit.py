@@ -21,7 +21,7 @@ from rail_async_tasks.models import TaskEvent, TaskExecution, TaskRuntime
 from rail_async_tasks.service import EnqueueOptions
 from tests.support.runtimes import Configure, on_databases
 from tests.support.timings import Timings
-from tests.support.waiting import final, until
+from tests.support.waiting import eventually, final
 
 pytestmark = [on_databases, pytest.mark.usefixtures("ends_cleanly")]
 
@@ -88,7 +88,7 @@ async def test_who_cancels_is_told(store: str, configure: Configure) -> None:
     await service.acancel(ADA, waiting.id)
     assert (await told(waiting.id))[1:] == [(2, "pending", "cancelled", "cancelled", "7")]
     handle = await linger.aenqueue()
-    await until(lambda: host.current().attempts)  # type: ignore[union-attr]
+    await eventually(lambda: host.current().attempts)  # type: ignore[union-attr]
     await service.acancel(SYSTEM, handle.id)
     await final(handle)
     assert [it[1:] for it in await told(handle.id)][2:] == [

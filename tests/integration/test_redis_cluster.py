@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from devservers.process import free_port
+from devservers.redis import RedisServer, running_redis
 from rail_async_tasks.bus.redis import RedisBus
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.snapshot import TaskSnapshot, task_topic
 from rail_async_tasks.states import Status
-from tests.services.process import free_port
-from tests.services.redis import RedisServer, running_redis
 
 pytestmark = pytest.mark.redis
 
@@ -31,7 +31,6 @@ def nodes(redis_program: Path) -> Iterator[list[RedisServer]]:
         nodes = [
             stack.enter_context(
                 running_redis(
-                    redis_program,
                     **{"cluster-enabled": "yes", "cluster-port": port},
                 )
             )

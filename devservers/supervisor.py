@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import socket
 import sys
 import time
@@ -20,11 +21,13 @@ import django
 from django.core.management import call_command
 from django.db import Error, connection
 
-from example_project.demo import HOST, listen
-from example_project.distributed.processes import Failed, Lifeline, Process
-from example_project.distributed.servers import Postgres, Redis
+from devservers.demo import listen
+from devservers.postgres import PostgresServer
+from devservers.process import HOST, Lifeline, Process, ServerFailed
+from devservers.redis import RedisServer
 
 WORKERS = 2
+DATABASE = "demo"
 PAUSE = 1.0  # seconds until what has died is started again
 # What dies so soon after its start, so many times in a row, ends the demo.
 QUICK, TRIES = timedelta(seconds=3), 5
@@ -33,7 +36,7 @@ QUICK, TRIES = timedelta(seconds=3), 5
 class Supervisor:
     """The demo's processes, with their data and logs in this folder.
 
-    Raises `Failed` if another demo uses the folder.
+    Raises `ServerFailed` if another demo uses the folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -48,24 +51,33 @@ class Supervisor:
         self._unnoted: list[tuple[str, str, datetime]] = []
 
     def start(self) -> None:
-        """Start all, and say what runs once all of it does. Raises `Failed`."""
+        """Start all, and say what runs once all of it does. Raises `ServerFailed`."""
         with listen(os.environ.get("DEMO_PORT")) as listener:
             port = listener.getsockname()[1]
         say("Starting PostgreSQL and Redis …")
-        postgres = Postgres(self.folder, self._servers)
-        redis = Redis(self.folder, self._servers)
-        os.environ |= {"DEMO_DATABASE_URL": postgres.url, "DEMO_REDIS_URL": redis.url}
+        word = _password(self.folder)
+        postgres = PostgresServer(self.folder / "postgres", password=word, lifeline=self._servers)
+        redis = RedisServer(
+            self.folder / "redis",
+            {"requirepass": word, "save": "3600 1"},
+            lifeline=self._servers,
+        )
+        os.environ |= {
+            "DEMO_DATABASE_URL": postgres.url(DATABASE),
+            "DEMO_REDIS_URL": redis.url,
+        }
         servers = [postgres.process, redis.process]
-        for server in servers:
-            self._start(server)
+        self._started += servers
+        postgres.start()
+        redis.start()
         django.setup()
-        postgres.process.wait_until(postgres.answers)
-        redis.process.wait_until(redis.answers)
-        postgres.create_database()
+        postgres.wait_until_ready()
+        redis.wait_until_ready()
+        postgres.keep_database(DATABASE)
         call_command("migrate", verbosity=0, interactive=False)
 
         say("Starting the web server and the workers …")
-        web = self._client("web", "example_project.demo")
+        web = self._client("web", "devservers.demo")
         web.env = {"DEMO_PORT": str(port)}
         workers = [
             self._client(f"worker {number}", "example_project.manage", "task_worker")
@@ -83,7 +95,7 @@ class Supervisor:
         self._announce(url, [web, *workers, *servers], workers[0])
 
     def watch(self) -> None:
-        """Start again what dies, for ever. Raises `Failed` if that is in vain."""
+        """Start again what dies, for ever. Raises `ServerFailed` if that is in vain."""
         again: dict[str, float] = {}
         quick: Counter[str] = Counter()
         while True:
@@ -93,12 +105,14 @@ class Supervisor:
                     if again[name] <= now:
                         del again[name]
                         self._restart(process)
-                elif (how := process.ended()) is not None:
+                elif (how := process.ending()) is not None:
                     say(f"{name} (pid {process.pid}) {how}.")
                     soon = datetime.now(UTC) - process.began < QUICK
                     quick[name] = quick[name] + 1 if soon else 0
                     if quick[name] == TRIES:
-                        raise Failed(f"{name} ends whenever it is started. {process.last_words()}")
+                        raise ServerFailed(
+                            f"{name} ends whenever it is started. {process.end_of_log()}"
+                        )
                     again[name] = now + PAUSE
             self._note()
             time.sleep(0.05)
@@ -112,7 +126,7 @@ class Supervisor:
                 say(f"Stopping {', '.join(it.name for it in processes)} …")
             lifeline.let_go()
             for process in processes:
-                process.join()
+                process.wait()
         say("Nothing runs any more.")
 
     def _client(self, name: str, *module: str) -> Process:
@@ -180,13 +194,22 @@ def _is_at_work(worker: Process) -> bool:
     return here.exists()
 
 
+def _password(folder: Path) -> str:
+    """Return the password of both servers, made at the first start; no other user can read it."""
+    file = folder / "password"
+    if not file.exists():
+        file.touch(0o600)
+        file.write_text(secrets.token_hex(16))
+    return file.read_text()
+
+
 def _lock(folder: Path) -> int:
     """A descriptor that is locked until nobody holds it any more: neither we nor a keeper."""
     file = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise Failed(
+        raise ServerFailed(
             f"A demo runs in {folder}, or is about to end. Set DEMO_DIR to run another one."
         ) from error
     return file

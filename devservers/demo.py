@@ -1,4 +1,4 @@
-"""`python -m example_project.demo`: the example project on a free port, with sample tasks running.
+"""`python -m devservers.demo`: the example project on a free port, with sample tasks running.
 
 In the environment: `DEMO_PORT` (by default 8000, or any free port if that is taken), `DEMO_DIR`
 (where the database and the tasks' files go), `DEMO_DATABASE_URL` (`postgres://…`, by default SQLite

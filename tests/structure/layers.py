@@ -19,8 +19,10 @@ PACKAGE: Final[dict[str, tuple[str, ...]]] = {
         "backoff db_connections",
     ),
     "what a task is": (
-        "access definition migrations models registry task_options",
-        "auth queue_limits",
+        "access migrations models task_options",
+        "auth definition",
+        "registry",
+        "queue_limits",
     ),
     "ports, and what is behind them": ("ledger", "bus"),
     "running": ("runtime",),
@@ -37,7 +39,7 @@ PACKAGE: Final[dict[str, tuple[str, ...]]] = {
 }
 
 LEDGER: Final = (
-    "edges errors locks options records rows",
+    "edges errors locks options records rows waiters writer_port",
     "audit postponed snapshots updates upkeep",
     "port writer",
     "memory operations",
@@ -87,7 +89,7 @@ UPKEEP: Final = (
 )
 
 # Still to come, by the work on the service. Empty at its end.
-COMING: Final = {"registry", "task_options"}
+COMING: Final[set[str]] = set()
 
 # Each folder whose modules have an order of their own.
 FOLDERS: Final[dict[str, tuple[str, ...]]] = {

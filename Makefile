@@ -33,10 +33,10 @@ env:
 	@scripts/set-up-env .venv
 
 demo: env
-	@.venv/bin/python -m example_project.demo $(ARGS)
+	@.venv/bin/python -m devservers.demo $(ARGS)
 
 demo-distributed: env
-	@.venv/bin/python -m example_project.distributed $(ARGS)
+	@.venv/bin/python -m devservers.distributed $(ARGS)
 
 test: env
 	@scripts/set-up-browser

@@ -30,7 +30,7 @@ PROBE = "rail_async_tasks.probe"
 
 
 def get_asgi_application() -> Application:
-    """The application for `root/asgi.py`. Sets Django up, as Django's own function does."""
+    """Returns the application for `root/asgi.py`. Sets Django up, as Django's own does."""
     django_application = get_django_application()
 
     # These need apps that are loaded.
@@ -56,7 +56,7 @@ def get_asgi_application() -> Application:
 
 
 def _start_with_requests(application: Application) -> Application:
-    """Has the first request, of whatever kind, start the runtime where the server has not."""
+    """Starts the runtime with the first request of any kind, if the server has not."""
     from rail_async_tasks.servers import first_request
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,7 +68,7 @@ def _start_with_requests(application: Application) -> Application:
 
 
 def _only_at_graphql(application: Application) -> Application:
-    """Serve sockets where the HTTP view is mounted, under whichever prefix; refuse all others."""
+    """Serves sockets at the path of the HTTP view, under any prefix; refuses all others."""
 
     async def route(scope: Scope, receive: Receive, send: Send) -> None:
         if _is_graphql(scope):
@@ -103,7 +103,7 @@ def _is_graphql(scope: Scope) -> bool:
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    """Turn a handshake down; the server answers it with 403."""
+    """Refuses a handshake; the server answers it with 403."""
     # The query string stays out of the log: some clients put a token there.
     logger.warning(
         "WebSocket refused: no URL pattern serves GraphQL at %.200r (root_path %.200r,"
@@ -115,7 +115,7 @@ async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
-    """Start the runtime in the server's loop, and end it there.
+    """Starts the runtime in the server's loop, and ends it there.
 
     For a router of the project's own: `ProtocolTypeRouter({..., "lifespan": lifespan})`.
     """

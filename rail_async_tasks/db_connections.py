@@ -19,7 +19,7 @@ SQLITE_TIMEOUT = 30
 
 
 def dedicated_connection(alias: str) -> BaseDatabaseWrapper:
-    """A lasting connection for this thread alone, which its ORM calls for `alias` use too.
+    """Opens a lasting connection for this thread alone, which its ORM calls for `alias` use too.
 
     Never from a pool: four long tasks would starve the writers of a pool of four.
     """
@@ -40,7 +40,7 @@ def dedicated_connection(alias: str) -> BaseDatabaseWrapper:
     return connection
 
 
-# The numbers by which MySQL and MariaDB tell that a statement may succeed another time: too many
+# The error numbers of MySQL and MariaDB for statements that may succeed another time: too many
 # connections or users, no access as yet, a shutdown, a broken line, a lock, a deadlock, a server
 # that was made read-only, a query that was ended.
 _PASSING = {
@@ -51,7 +51,7 @@ _PASSING = {
 
 
 def is_passing(code: int) -> bool:
-    """Whether an OperationalError of MySQL's is worth a second try; others are of the statement.
+    """Returns whether an OperationalError of MySQL's may pass; others are of the statement.
 
     Numbers from 2000 on are the client's: there was no answer.
     """
@@ -89,12 +89,12 @@ class DriverCursor:
 
     @property
     def rowcount(self) -> int:
-        """How many rows the last statement changed, where it returns none."""
+        """The number of rows that the last statement changed, where it returns none."""
         return int(self._cursor.rowcount)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """The statements within are one transaction. Not nested."""
+        """Runs the statements within as one transaction. Not nested."""
         self.execute(self._begin)
         try:
             yield
@@ -115,7 +115,7 @@ def _as_qmarks(statement: str) -> str:
 
 
 def make_thread_patient() -> None:
-    """Has this thread's connections to SQLite wait for its write lock, as the writers' do.
+    """Makes this thread's connections to SQLite wait for its write lock, as the writers' do.
 
     By Django's default a transaction begins DEFERRED: one that reads first and then writes fails at
     once when another has written meanwhile, whatever its timeout.
@@ -126,7 +126,7 @@ def make_thread_patient() -> None:
 
 
 def _use_read_committed(settings_dict: dict[str, Any]) -> None:
-    """Set READ COMMITTED for a connection to PostgreSQL, whatever level the project sets."""
+    """Sets READ COMMITTED for a connection to PostgreSQL, whatever level the project sets."""
     from django.db.backends.postgresql.psycopg_any import IsolationLevel
 
     options = settings_dict["OPTIONS"]
@@ -139,7 +139,7 @@ def _use_read_committed(settings_dict: dict[str, Any]) -> None:
 
 
 def _limit_waits(settings_dict: dict[str, Any]) -> None:
-    """Has a connection to PostgreSQL fail, and be replaced, before the lease is over.
+    """Makes a connection to PostgreSQL fail, and be replaced, before the lease is over.
 
     Whatever it waits for: a lock, a slow statement, a server that is gone without a word.
     """
@@ -161,7 +161,7 @@ def _limit_waits(settings_dict: dict[str, Any]) -> None:
 
 
 def _limit_waits_of_mysql(settings_dict: dict[str, Any]) -> None:
-    """The same for MySQL and MariaDB: a row that is locked, a server that says no word."""
+    """The same for MySQL and MariaDB: for locked rows, and for a silent server."""
     seconds = max(int(get_settings().lease_seconds / 2), 1)
     options = settings_dict["OPTIONS"]
     # What a decision goes by is read as it stands, not as it stood when the transaction began.

@@ -1,4 +1,4 @@
-"""What every view of the package shares: its decorator, and the release of its connections.
+"""Shared by all views of the package: `own_view`, the decorator, and `arelease_connections`.
 
 The views decide who may call them, by the same rules as over WebSocket, where Django's middleware
 does not run. Rules that a project sets for all of its pages do not apply to them.
@@ -31,7 +31,7 @@ class _EveryAlias(set[str]):
 
 
 def own_view(view: View, *, same_for_all: bool = False) -> View:
-    """Mark a view of the package. Goes outermost: a URL pattern names the returned function.
+    """Marks a view of the package. Goes outermost: a URL pattern names the returned function.
 
     - No cache stores its answers: neither Django's per-site cache, nor a proxy, nor a browser.
       With `same_for_all` a success depends on no caller, and the view sets `Cache-Control`.
@@ -43,7 +43,7 @@ def own_view(view: View, *, same_for_all: bool = False) -> View:
       check the token themselves.
     """
 
-    def sealed(response: HttpResponseBase) -> HttpResponseBase:
+    def uncached(response: HttpResponseBase) -> HttpResponseBase:
         if not same_for_all or response.status_code >= HTTPStatus.BAD_REQUEST:
             patch_cache_control(response, no_store=True, private=True)
             patch_vary_headers(response, CREDENTIALS)
@@ -53,14 +53,14 @@ def own_view(view: View, *, same_for_all: bool = False) -> View:
 
         @wraps(view)
         async def async_view(*args: Any, **kwargs: Any) -> HttpResponseBase:
-            return sealed(await view(*args, **kwargs))
+            return uncached(await view(*args, **kwargs))
 
         marked: Any = async_view
     else:
 
         @wraps(view)
         def sync_view(*args: Any, **kwargs: Any) -> HttpResponseBase:
-            return sealed(view(*args, **kwargs))
+            return uncached(view(*args, **kwargs))
 
         marked = sync_view
     # What `csrf_exempt`, `login_not_required` and `non_atomic_requests` set; the last one takes the
@@ -73,7 +73,7 @@ def own_view(view: View, *, same_for_all: bool = False) -> View:
 
 
 async def arelease_connections() -> None:
-    """Close the database connections of a request whose stream may stay open for hours.
+    """Closes the database connections of a request whose stream may stay open for hours.
 
     Django closes them when the request ends. A connection in a transaction stays open.
     """

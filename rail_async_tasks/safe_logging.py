@@ -95,7 +95,7 @@ class SafeLogger(logging.LoggerAdapter[logging.Logger]):
 
 
 def get_logger(name: str) -> SafeLogger:
-    """The logger of that name, behind the guard. In place of `logging.getLogger`."""
+    """Returns the logger of that name, behind the guard. Replaces `logging.getLogger`."""
     return SafeLogger(logging.getLogger(name), {})
 
 
@@ -109,7 +109,7 @@ def _is_on_loop() -> bool:
 
 @contextmanager
 def _idle_handlers(logger: logging.Logger) -> Iterator[bool]:
-    """Hold the locks of the logger's handlers; yields False if one is held by another thread."""
+    """Holds the locks of the logger's handlers; yields False if another thread has one."""
     with ExitStack() as held:
         for handler in _handlers_of(logger):
             if handler.lock is None:
@@ -123,7 +123,7 @@ def _idle_handlers(logger: logging.Logger) -> Iterator[bool]:
 
 
 def _handlers_of(logger: logging.Logger) -> Iterator[logging.Handler]:
-    """The handlers that a record of the logger reaches."""
+    """Yields the handlers that a record of the logger reaches."""
     at: logging.Logger | None = logger
     while at is not None:
         yield from at.handlers
@@ -148,7 +148,7 @@ class _Background:
         self._thread: threading.Thread | None = None
 
     def put(self, logger: logging.Logger, record: logging.LogRecord, *, from_loop: bool) -> None:
-        """Never waits. When full, drops the oldest record."""
+        """Adds a record and never waits. When full, drops the oldest one."""
         with self._lock:
             if len(self._records) == MOST_WAITING:
                 self.from_loops -= self._records[0].from_loop
@@ -179,7 +179,7 @@ class _Background:
             connections.close_all()  # a handler may have stored its records by the ORM
 
     def flush(self, seconds: float) -> None:
-        """Return once the records are handled, or after that time."""
+        """Returns once the records are handled, or after that time."""
         with self._lock:
             thread = self._thread
         if thread is not None:
@@ -190,12 +190,12 @@ _background = _Background()
 
 
 def flush(seconds: float) -> None:
-    """Wait at most so long for the records of vital threads to be handled."""
+    """Waits until the records of vital threads are handled, at most `seconds`."""
     _background.flush(seconds)
 
 
 def shut_down(seconds: float) -> None:
-    """`logging.shutdown()` at the end of a process, in so many seconds, whatever a handler does."""
+    """Runs `logging.shutdown()` in at most `seconds`, whatever a handler does."""
     deadline = time.monotonic() + seconds
     flush(seconds)
     ending = threading.Thread(target=logging.shutdown, name="rail-tasks-log-end", daemon=True)
@@ -208,7 +208,7 @@ _reported: set[tuple[str, type[BaseException]]] = set()
 
 
 def _report(name: str, error: BaseException) -> None:
-    """Say on stderr, the last place that is left, that a record is lost."""
+    """Reports a lost record on stderr, the last place that is left."""
     if (name, type(error)) in _reported:
         return
     _reported.add((name, type(error)))
@@ -221,7 +221,7 @@ def _report(name: str, error: BaseException) -> None:
 
 
 def _start_afresh() -> None:
-    """Threads do not survive a fork, and a lock may have been held at it."""
+    """Replaces thread and lock in a forked child: the parent may have held the lock."""
     global _background
     _background = _Background()
 

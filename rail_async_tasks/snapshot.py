@@ -45,33 +45,33 @@ class TaskSnapshot(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing can change any more."""
+        """Whether the execution cannot change any more."""
         return self.status in FINAL
 
     @property
     def version(self) -> tuple[int, int]:
-        """What a watcher sees only grow."""
+        """The version, which only grows for a watcher."""
         return (self.seq, self.step)
 
 
 def task_topic(execution_id: UUID) -> str:
-    """The bus topic of one execution's changes."""
+    """Returns the bus topic of one execution's changes."""
     return f"task:{execution_id}"
 
 
 def task_id_of(topic: str) -> UUID | None:
-    """The execution whose topic this is; None for the topic of an owner."""
+    """Returns the execution of a topic; None for the topic of an owner."""
     return UUID(topic[5:]) if topic.startswith("task:") else None
 
 
 def owner_topic(owner_id: str, tenant_id: str | None) -> str:
-    """The bus topic of all that one user's executions do, within a tenant."""
+    """Returns the bus topic of all changes of one user's executions, within a tenant."""
     # The owner comes last: a tenant id cannot then be made to look like somebody else's topic.
     return f"owner:{len(tenant_id) if tenant_id is not None else '-'}:{tenant_id or ''}:{owner_id}"
 
 
 def owner_of(topic: str) -> str | None:
-    """The owner whose topic this is; None for the topic of an execution."""
+    """Returns the owner of a topic; None for the topic of an execution."""
     if not topic.startswith("owner:"):
         return None
     length, _, rest = topic.removeprefix("owner:").partition(":")
@@ -79,7 +79,7 @@ def owner_of(topic: str) -> str | None:
 
 
 def topics(snapshot: TaskSnapshot) -> tuple[str, ...]:
-    """Where a snapshot is published."""
+    """Returns the topics that a snapshot is published to."""
     if snapshot.owner_id is None:
         return (task_topic(snapshot.id),)
     return (task_topic(snapshot.id), owner_topic(snapshot.owner_id, snapshot.tenant_id))

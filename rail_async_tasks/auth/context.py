@@ -29,7 +29,7 @@ class RequestContext(StrawberryDjangoContext):
     _caller: Caller | None = field(default=None, repr=False)
 
     async def authenticate(self) -> None:
-        """Find out who is calling. To be awaited before the first operation.
+        """Authenticates the request. To be awaited before the first operation.
 
         Raises `Unauthenticated` for a bad credential, and `ConfigurationError`.
         """
@@ -39,18 +39,18 @@ class RequestContext(StrawberryDjangoContext):
             return user
 
         self.user = self.request.user = user
-        # Django's own looks into the session, where somebody else may be logged in.
+        # Django's own reads the session, which may belong to another user.
         self.request.auser = auser
 
     async def caller(self) -> Caller:
-        """The user with what they may see, looked up at the first question."""
+        """Returns the user and their rights, looked up at the first call."""
         if self._caller is None:
             self._caller = await acaller(self.user, self.request)
         return self._caller
 
 
 def handshake_request(scope: dict[str, Any]) -> ASGIRequest:
-    """A WebSocket's handshake as the Django request that it is, with what the middleware found.
+    """Returns a WebSocket's handshake as a Django request, with the middleware's attributes.
 
     So permissions, tenant resolvers and resolvers read one kind of object over every transport.
     """

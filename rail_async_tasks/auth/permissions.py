@@ -12,7 +12,7 @@ from rail_async_tasks.hooks import acall
 
 
 class ThreadedPermission(BasePermission):
-    """A permission of the project's, asked in a thread where it is not async.
+    """Asks a permission class of the project in a thread, unless it is async.
 
     So it may query (`user.has_perm()` does) and block without holding the event loop.
     """
@@ -21,17 +21,17 @@ class ThreadedPermission(BasePermission):
         self._permission = permission
 
     async def has_permission(self, source: Any, info: Any, **kwargs: Any) -> bool:
-        """What the project's permission answers."""
+        """Returns the answer of the project's permission."""
         ask = partial(self._permission.has_permission, source, info, **kwargs)
         return await acall(ask)  # type: ignore[no-any-return]
 
     def on_unauthorized(self) -> None:
-        """Raise what the project's permission raises."""
+        """Raises the error of the project's permission."""
         self._permission.on_unauthorized()
 
 
 async def check_permissions(info: Any, definition: TaskDefinition, values: dict[str, Any]) -> None:
-    """Ask the classes as the field of the task's mutation does. `values` are the arguments.
+    """Asks a task's permission classes, as its mutation does. `values` are the arguments.
 
     Raises what the first class that refuses raises.
     """

@@ -1,4 +1,4 @@
-"""The system checks: everything that is wrong with the set-up, at once, with what to do about it.
+"""The system checks: every problem of the set-up at once, with its remedy.
 
 They read the settings without refusing them, so they run and report whatever else is wrong. Ids
 are stable; what is silenced by id stays silenced.

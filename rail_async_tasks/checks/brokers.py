@@ -1,4 +1,4 @@
-"""What the backend is, and what is asked of it (E013, E019, E020, W008, W009)."""
+"""Checks the backend and the options that it must support (E013, E019, E020, W008, W009)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rail_async_tasks.errors import ConfigurationError
 
 
 def check_backend(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """How the project has set up the framework that carries its tasks (E019, W008)."""
+    """Checks the project's set-up of the backend's framework (E019, W008)."""
     # Wrong settings and missing packages are what other checks report.
     with contextlib.suppress(ConfigurationError):
         settings = conf.get_settings()
@@ -48,9 +48,9 @@ def _without_push(broker: BrokerBackend) -> Iterator[CheckMessage]:
 
 
 def check_capabilities(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """What is asked of a backend that it does not do (E020).
+    """Reports options that the backend does not support (E020).
 
-    The priorities that `high` and `low` have by default are nobody's wish.
+    The default priorities of `high` and `low` do not count as asked for.
     """
     found: list[CheckMessage] = []
     # The right ones, whatever else is wrong: one mistake does not hide another.
@@ -82,7 +82,7 @@ def check_capabilities(app_configs: Sequence[AppConfig] | None, **_: Any) -> lis
 
 
 def check_bus(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """Whether a watcher hears of what runs in a worker (W009)."""
+    """Warns if watchers do not get the changes of workers at once (W009)."""
     with contextlib.suppress(ConfigurationError):
         settings = conf.get_settings()
         if settings.bus == "memory" and backends.find_broker(settings) is not None:

@@ -1,4 +1,4 @@
-"""Whether the settings make a GraphQL schema (E021)."""
+"""Checks that the settings make a GraphQL schema (E021)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HINT = (
 
 
 def check_schema(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """Build the schema, as the first request would, and report what keeps it from being built.
+    """Builds the schema, as the first request would, and reports its error.
 
     That takes some hundredths of a second, and `runserver` serves the schema that is built here.
     """

@@ -1,4 +1,4 @@
-"""What the settings say, and what they name (E001 to E013, E015)."""
+"""Checks the settings and the objects that they name (E001 to E013, E015)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BUSES: Final = {"redis": ("redis", ("redis",))}
 
 
 def check_settings(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """Every mistake in the settings themselves (E001 to E011, W001, W002)."""
+    """Reports every mistake in the settings themselves (E001 to E011, W001, W002)."""
     return [
         (Error if problem.level == "error" else Warning)(
             problem.message, hint=problem.hint, id=problem.id
@@ -37,7 +37,7 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Ch
 
 
 def check_dotted_paths(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """What dotted paths name must import and be of use (E012, E013)."""
+    """Imports the objects of dotted paths and checks their types (E012, E013)."""
     parsed = conf.read()
     found = extension_problems(parsed)
     for key, (is_right, expected) in DOTTED_KEYS.items():
@@ -48,7 +48,7 @@ def check_dotted_paths(app_configs: Sequence[AppConfig] | None, **_: Any) -> lis
 
 
 def extension_problems(parsed: conf.Parsed) -> list[CheckMessage]:
-    """The extensions of the schema that cannot be imported, or are no types (E012)."""
+    """Returns a problem per extension that cannot be imported, or is no type (E012)."""
     return [
         problem
         for key, paths in parsed.extensions.items()
@@ -79,7 +79,7 @@ DOTTED_KEYS: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {
 def import_problems(
     path: str, place: str, number: str, is_right: Callable[[Any], bool], expected: str
 ) -> Iterator[CheckMessage]:
-    """What keeps the dotted path at `place` from being of use: the error `number`, or nothing."""
+    """Yields the error `number` if the dotted path at `place` cannot be used."""
     check_id = f"{APP}.{number}"
     try:
         value = conf.import_from_setting(path, place)
@@ -94,7 +94,7 @@ def import_problems(
 
 
 def check_packages(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """A setting whose Python package is missing (E015)."""
+    """Reports settings whose Python package is missing (E015)."""
     found: list[CheckMessage] = []
     for place, extra, packages in _needed(conf.read()):
         missing = [package for package in packages if not _is_installed(package)]
@@ -106,7 +106,7 @@ def check_packages(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Ch
 
 
 def _needed(parsed: conf.Parsed) -> Iterator[tuple[str, str, Iterable[str]]]:
-    """What the settings use: the place, the extra that installs it, the packages it needs."""
+    """Yields a setting's place, the extra that installs its packages, and the packages."""
     values = parsed.task_values
     for key, known in (("backend", _BACKENDS), ("bus", _BUSES)):
         if (needed := known.get(values.get(key, ""))) is not None:
@@ -121,7 +121,7 @@ def _needed(parsed: conf.Parsed) -> Iterator[tuple[str, str, Iterable[str]]]:
 
 
 def check_redis_url(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """What has the look of a Redis URL and is of no use to redis-py (E006)."""
+    """Reports a `redis_url` that redis-py cannot read (E006)."""
     values = conf.read().task_values
     url = values.get("redis_url")
     used = values.get("bus") == "redis" or values.get("backend") == "arq"
@@ -136,7 +136,7 @@ def check_redis_url(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[C
 
 
 def check_jwt_keys(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """Keys that have the look of one and cannot be read (E010)."""
+    """Reports keys of `jwt` that cannot be read (E010)."""
     jwt = conf.read().task_values.get("jwt")
     if jwt is None or not (_is_installed("jwt") and _is_installed("cryptography")):
         return []

@@ -67,7 +67,7 @@ class Builder:
     def field(
         self, name: str, annotation: Any, namespace: Mapping[str, Any], *, has_default: bool
     ) -> Field:
-        """The converter of a parameter or a field, the only places where `Maybe` may stand."""
+        """Returns the converter of a parameter or field, the only places that allow `Maybe`."""
         annotation = unwrap(annotation, namespace, may_import=self.may_import)
         if isinstance(annotation, StrawberryMaybe):
             inner = annotation.of_type

@@ -62,7 +62,7 @@ def decrypt(raw: bytes | str, keys: Keys, *, task: str, names: Collection[str]) 
 
 
 def fingerprint(raw: bytes, keys: Keys, *, task: str) -> str:
-    """Return a keyed hash: equal for equal arguments, and no hint of their values without the key.
+    """Return a hash with the newest key: equal arguments match, others cannot guess them.
 
     Raises:
         ConfigurationError: there are no keys.

@@ -27,7 +27,7 @@ def field_annotations(cls: type) -> Annotations:
 
 
 def _of_dataclass(cls: type) -> Annotations:
-    """Field names to annotations, each with the names of the module that wrote it."""
+    """Return the annotations of a dataclass, with the namespaces of their modules."""
     homes: dict[str, Mapping[str, Any]] = {}
     for base in reversed(cls.__mro__):
         module = vars(sys.modules.get(base.__module__, object))

@@ -98,7 +98,7 @@ _RULES: Final[Mapping[str, Rule]] = {
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """All that was read.
+    """The result of parsing.
 
     `tasks` and `schema` are None where their part has an error. `task_values` and `extensions`
     hold what is right even then, so that the checks can look at that too.
@@ -159,7 +159,7 @@ def _has_errors(report: Report) -> bool:
 
 
 def _task_values(raw: object, report: Report) -> dict[str, Any]:
-    """The right ones among the given values, typed, by key."""
+    """Returns the valid values, typed, by key."""
     if not _is_section(raw, TASKS, report):
         return {}
     known_keys(raw, _RULES, TASKS, report, STRAY_TASK_KEYS)
@@ -181,7 +181,7 @@ def _task_values(raw: object, report: Report) -> dict[str, Any]:
 
 
 def _extensions(raw: object, report: Report) -> dict[str, tuple[str, ...]]:
-    """The well-formed dotted paths, by key. Unknown keys belong to other packages."""
+    """Returns the well-formed dotted paths by key. Unknown keys belong to other packages."""
     if not _is_section(raw, SCHEMA, report):
         return {}
     check_schema(raw, report)

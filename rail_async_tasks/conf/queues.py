@@ -21,7 +21,7 @@ from rail_async_tasks.conf.rules import (
 
 
 def queues(value: Any, place: Place, report: Report) -> Any:
-    """The queues merged over the three that always exist, option by option."""
+    """Returns the queues, merged over the three default ones option by option."""
     merged = dict(DEFAULT_QUEUES)
     if not isinstance(value, Mapping):
         report.error(

@@ -1,4 +1,4 @@
-"""Content negotiation: which of our media types an `Accept` header prefers. Pure.
+"""Content negotiation: chooses a media type by an `Accept` header. Pure.
 
 RFC 9110, section 12.5.1, with its notion of a tie: neither order nor a specific range is a wish.
 

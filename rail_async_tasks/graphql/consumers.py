@@ -40,7 +40,7 @@ from rail_async_tasks.servers import first_request
 
 logger = get_logger("rail_async_tasks.graphql")
 
-# A GraphQL client says connection_init at once; whoever does not is none.
+# A GraphQL client sends connection_init at once.
 INIT_TIMEOUT: Final = timedelta(seconds=10)
 # How long the clean-up of a closed connection may take before it is cancelled.
 CLEAN_UP_SECONDS: Final = 5.0
@@ -58,7 +58,7 @@ _open: WeakSet[TaskGraphQLConsumer] = WeakSet()
 
 
 async def close_all_for_restart() -> None:
-    """Sends every client of this process elsewhere."""
+    """Closes every socket of this process, so that clients reconnect to another one."""
     await asyncio.gather(*(consumer.close_for_restart() for consumer in list(_open)))
 
 
@@ -66,7 +66,7 @@ server.on_drain(close_all_for_restart)
 
 
 class SocketAdapter(ChannelsWebSocketAdapter):
-    """Tells the handler that the client has gone in the one way that it understands."""
+    """Signals a closed socket to the handler in the one way that it understands."""
 
     async def send_json(self, message: Mapping[str, object]) -> None:
         try:
@@ -129,7 +129,7 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
         except Exception:
             logger.exception("The handler of a WebSocket died.")
         finally:
-            # However the handler ended, nobody is left to serve this socket.
+            # However the handler ended, this socket is no longer served.
             await self.close(INTERNAL_ERROR)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
@@ -145,7 +145,7 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
         await self._end_handler()
 
     async def _end_handler(self) -> None:
-        """Let the handler end every operation; past its time it is cancelled."""
+        """Lets the handler end every operation; cancels it after a timeout."""
         self._inbox.end()
         task = self.run_task
         if task is None:
@@ -159,13 +159,13 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
     # What goes out
 
     async def send(self, text_data: Any = None, bytes_data: Any = None, close: Any = False) -> None:
-        # What operations have to say after the close is for nobody; above all not `complete`,
-        # which would tell the client that its task's updates are over.
+        # Drops the frames of operations after the close; above all `complete`, by which the client
+        # would believe that its task's updates are over.
         if not self._closed:
             await super().send(text_data, bytes_data, close)
 
     async def close(self, code: int | bool | None = None, reason: str | None = None) -> None:
-        """Close, once, and let the handler end. Frames that come or go later are dropped."""
+        """Closes once, and lets the handler end. Drops later frames."""
         if self._closed:
             return
         self._closed = True
@@ -183,7 +183,7 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
             await super().close(code=code, reason=reason)
 
     async def close_for_restart(self) -> None:
-        """Close so that the client comes back: 1012, without completing its subscriptions."""
+        """Closes with 1012, without completing subscriptions, so that the client reconnects."""
         await self.close(SERVICE_RESTART, "Service restart")
 
     # What Strawberry asks

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 async def caller_of(info: Info[Any, Any]) -> Caller:
-    """The caller of the operation; also in a schema that is served by other views than ours.
+    """Returns the caller of the operation, also where another view serves the schema.
 
     Raises `Unauthenticated` for a bad credential, and for none where one is asked for.
     """

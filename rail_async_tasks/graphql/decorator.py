@@ -37,7 +37,7 @@ class MutationTask(Task):
 
 
 class ArgumentsResolver(StrawberryResolver[Any]):
-    """Shows Strawberry a task's arguments. It is never called: the field's `get_result()` is."""
+    """Declares a task's arguments to Strawberry. Never called: the field has `get_result()`."""
 
     def __init__(self, definition: TaskDefinition) -> None:
         super().__init__(definition.function)
@@ -45,7 +45,7 @@ class ArgumentsResolver(StrawberryResolver[Any]):
 
     @cached_property
     def signature(self) -> inspect.Signature:
-        """The function's arguments without the leading root and info, which need no types."""
+        """Returns the signature without the leading root and info, which need no types."""
         return Signature(
             [
                 Parameter(
@@ -64,7 +64,7 @@ class ArgumentsResolver(StrawberryResolver[Any]):
 
 
 class MutationField(StrawberryField):
-    """The mutation of one task: starts it, and answers before it has run."""
+    """The mutation of one task: starts it and answers at once."""
 
     def __init__(self, definition: TaskDefinition | None = None, **keywords: Any) -> None:
         if definition is not None:

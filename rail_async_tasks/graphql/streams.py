@@ -1,4 +1,4 @@
-"""GraphQL over server-sent events: how an event is written, and how a stream ends."""
+"""GraphQL over server-sent events: the format of an event, and the end of a stream."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class EventStream(SSETransport):
 async def without_farewell(
     stream: AsyncIterator[Any], context: RequestContext | None
 ) -> AsyncIterator[Any]:
-    """The events, but for a `complete` that only says that this process is going away."""
+    """Yields the events, without a `complete` that only means that this process ends."""
     released = False
     async with aclosing(cast("AsyncGenerator[Any, None]", stream)) as events:
         async for event in events:

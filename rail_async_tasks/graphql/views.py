@@ -53,7 +53,7 @@ NOT_ACCEPTABLE = (
 
 
 class EventsOnly(HTTPException):
-    """A subscription whose answer was to be one JSON object."""
+    """A subscription was requested without accepting an event stream."""
 
     def __init__(self) -> None:
         super().__init__(406, EVENTS_ONLY)
@@ -85,7 +85,7 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
     # The base class writes `self` for the class.
     @classonlymethod
     def as_view(cls, **initkwargs: Any) -> Callable[..., Any]:  # noqa: N805
-        """The view for a URL pattern.
+        """Returns the view for a URL pattern.
 
         It asks for no CSRF token: a change comes by POST with a JSON body only, which a foreign
         page cannot send without the browser asking us first.
@@ -131,7 +131,7 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
         return context
 
     def should_render_graphql_ide(self, request: BaseRequestProtocol) -> bool:
-        """Only a browser gets a page; a client that takes anything meant to send a query."""
+        """Returns whether a browser asks: a client that accepts anything meant to send a query."""
         return (
             request.method == "GET"
             and "query" not in request.query_params
@@ -205,7 +205,7 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
         root_value: None,
         request_data: GraphQLRequestData,
     ) -> ExecutionResult:
-        """What is answered by one JSON object, which a subscription is not."""
+        """Executes a query or mutation, which one JSON object answers."""
         method = request_adapter.method
         try:
             return await self.schema.execute(
@@ -230,7 +230,7 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
     async def process_result(
         self, request: HttpRequest, result: ExecutionResult
     ) -> GraphQLHTTPResponse:
-        """The result as JSON; refused as a whole, it has no data and a status of its own.
+        """Returns the result as JSON; a refused request has no data and its own status.
 
         That is what application/graphql-response+json means. Clients of application/json read
         the errors of a 200.

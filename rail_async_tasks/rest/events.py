@@ -39,7 +39,7 @@ Snapshots = AsyncGenerator[TaskSnapshot, None]
 
 
 async def events_response(request: HttpRequest, viewer: Viewer, task_id: str) -> HttpResponseBase:
-    """The stream. Raises what `service.watch` raises, while there can still be a status."""
+    """Returns the stream. Raises as `service.watch`, before a status is sent."""
     seen = last_version(request)
     if not isinstance(request, ASGIRequest) or request.method == "HEAD":
         snapshot = await service.aget(viewer, task_id)
@@ -58,20 +58,20 @@ async def events_response(request: HttpRequest, viewer: Viewer, task_id: str) ->
 
 
 def render_event(snapshot: TaskSnapshot) -> bytes:
-    """One event; its id is the version that `Last-Event-ID` brings back."""
+    """Returns one event; its id is the version that `Last-Event-ID` brings back."""
     head = f"event: task\nid: {snapshot.seq}.{snapshot.step}\ndata: "
     return head.encode() + render_task(snapshot) + b"\n\n"
 
 
 def _is_news(snapshot: TaskSnapshot, seen: Version) -> bool:
-    """Whether to send it. The final one always: whoever asks must get to know of the end."""
+    """Returns whether to send it. The final one always: a client must learn of the end."""
     return snapshot.is_final or snapshot.version > seen
 
 
 async def _chunks(
     first: TaskSnapshot, snapshots: Snapshots, seen: Version
 ) -> AsyncGenerator[bytes, None]:
-    """Events, and a comment after each pause. A drain ends it too, without a final event."""
+    """Yields events, and a comment after each pause. A drain ends it without a final event."""
     async with aclosing(snapshots):
         if _is_news(first, seen):
             yield render_event(first)
@@ -96,5 +96,5 @@ async def _chunks(
 
 
 async def _next(snapshots: Snapshots) -> TaskSnapshot | None:
-    """The next one; None at the end."""
+    """Returns the next snapshot; None at the end."""
     return await anext(snapshots, None)

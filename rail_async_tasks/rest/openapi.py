@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made of the tables that the views themselves work by."""
+"""Builds the OpenAPI 3.1 document from the tables that the views use."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _ref(name: str) -> Json:
 
 
 def document(prefix: str = "") -> Json:
-    """The document of an API that is mounted at `prefix`, a path without its last slash."""
+    """Returns the document of an API at `prefix`, a path without its last slash."""
     return {
         "openapi": "3.1.0",
         "info": {"title": "Tasks", "version": VERSION},
@@ -170,7 +170,7 @@ def _etag(request: HttpRequest, **_: Any) -> str:
 @partial(own_view, same_for_all=True)
 @condition(etag_func=_etag)
 async def openapi(request: HttpRequest, **_: Any) -> HttpResponse:
-    """The document, for anybody: it tells what the API is, and nothing of what is in it."""
+    """Serves the document without authentication: it has no data of tasks."""
     if request.method not in READ:
         return refused(MethodNotAllowed(READ))
     response = HttpResponse(_encoded(_prefix(request)), content_type="application/json")

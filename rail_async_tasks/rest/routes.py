@@ -1,4 +1,4 @@
-"""The REST API as one table: what is served where, and what each operation answers."""
+"""The REST API as one table: paths, operations, responses."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ALWAYS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One operation. `path` is relative to the list's; `answer` names what success carries."""
+    """One operation. `path` is relative to the list's; `answer` names the response's schema."""
 
     name: str
     path: str
@@ -38,7 +38,7 @@ class Route:
 
     @property
     def all_codes(self) -> tuple[str, ...]:
-        """Every code that the operation may be refused with."""
+        """Returns every error code of the operation."""
         return (*_ALWAYS, *self.codes)
 
 
@@ -93,7 +93,7 @@ ROUTES: Final = (
 
 
 def task_urls() -> list[URLPattern]:
-    """The URL patterns of the table.
+    """Returns the URL patterns of the table.
 
     Each URL works without its last slash too: Django's redirect to the one that has it would turn
     a POST into a GET.

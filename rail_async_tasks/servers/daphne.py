@@ -28,14 +28,14 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-# What connections get to end in (seconds) once they have been told to.
+# For connections to end, in seconds, after they were asked to close.
 LAST_WORDS: Final = 0.5
 # The exit code of a server whose application did not start, as uvicorn has it.
 START_FAILED: Final = 3
 
 
 def host_in_reactor(application: Application) -> Application:
-    """The application, with the runtime from the reactor's start to its end.
+    """Returns the application; the runtime lives from the reactor's start to its end.
 
     Nothing happens as long as the reactor does not run.
     """
@@ -49,7 +49,7 @@ def host_in_reactor(application: Application) -> Application:
 
 
 def drain_with_reactor() -> bool:
-    """Has a reactor that already runs drain at its end; False if none runs.
+    """Makes a running reactor drain at its end; returns False if none runs.
 
     For an application that is not ours: which of its requests are open is not known.
     """
@@ -63,7 +63,7 @@ def drain_with_reactor() -> bool:
 
 
 def _let_sockets_close_with_any_code() -> None:
-    """Else daphne refuses all codes of RFC 6455 but 1000, and leaves the socket open."""
+    """Allows all codes of RFC 6455: daphne would refuse them and leave the socket open."""
     from daphne.ws_protocol import WebSocketProtocol  # type: ignore[import-untyped]
 
     refusing = WebSocketProtocol.serverClose
@@ -81,7 +81,7 @@ def _let_sockets_close_with_any_code() -> None:
 
 
 class ReactorHost:
-    """An application that daphne serves, and the runtime beside it.
+    """The application under daphne, and the runtime beside it.
 
     Args:
         application: None if daphne serves another one.
@@ -109,7 +109,7 @@ class ReactorHost:
     # --- its start -------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """The reactor runs. Called on its loop."""
+        """Starts the runtime. Called on the reactor's loop."""
         self._starting = asyncio.get_running_loop().create_task(self._start())
 
     async def _start(self) -> None:
@@ -122,7 +122,7 @@ class ReactorHost:
         self.hook()
 
     def hook(self) -> None:
-        """Has the reactor, and the signals that stop it, wait for the drain."""
+        """Makes the reactor, and the signals that stop it, wait for the drain."""
         self._reactor.addSystemEventTrigger("before", "shutdown", self._before_shutdown)
         chain_signals(self._signalled)
 
@@ -145,7 +145,7 @@ class ReactorHost:
         self._stop().add_done_callback(stop_reactor)
 
     def _before_shutdown(self) -> Any:
-        """The reactor stops, maybe without a signal. It waits for what is returned."""
+        """Drains if no signal has; the reactor waits for the returned Deferred."""
         from twisted.internet.defer import Deferred
 
         self._reactor_stops = True
@@ -169,7 +169,7 @@ class ReactorHost:
             logger.exception("The task runtime did not shut down cleanly.")
 
     def _stop_listening(self) -> None:
-        """Clients that are sent away must not come back here."""
+        """Closes the listeners: clients that are sent away must not come back here."""
         from twisted.internet.interfaces import IListeningPort
 
         for reader in self._reactor.getReaders():
@@ -177,7 +177,7 @@ class ReactorHost:
                 reader.stopListening()
 
     async def _end_connections(self, deadline: float) -> None:
-        """Lets requests end until then, cancels those that have not, and sees them end.
+        """Lets requests end until then, cancels the others, and waits for their end.
 
         Of a response that is still being sent when the reactor ends, the process may die.
         """
@@ -198,7 +198,7 @@ class ReactorHost:
 
 
 def main() -> None:
-    """daphne's own command with all its options, on uvloop."""
+    """Runs daphne's own command, with all its options, on uvloop."""
     try:
         import uvloop
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""The runtime under a server that sends no lifespan: it starts with the first request of any kind.
+"""Starts the runtime with the first request, under servers that send no lifespan.
 
 The server leaves lifespan out (`uvicorn --lifespan off`), or the application does not handle it:
 Django's own, or a router of the project's own.
@@ -33,7 +33,7 @@ def expect() -> None:
 
 
 def _request_started(sender: type, **request: Any) -> None:
-    """The first request, in a thread: Django calls what is no coroutine there under ASGI too."""
+    """Handles Django's signal, in a thread under ASGI too as it is no coroutine."""
     if _under_test() or not issubclass(sender, (ASGIHandler, WSGIHandler)):
         return
     request_started.disconnect(dispatch_uid=_UID)
@@ -45,7 +45,7 @@ def _request_started(sender: type, **request: Any) -> None:
 
 
 def _start_in_thread() -> None:
-    """Under WSGI, where no server starts the runtime."""
+    """Starts the runtime in a thread, under WSGI."""
     try:
         settings = get_settings()
         if settings.enabled and settings.backend != "sync":
@@ -55,7 +55,7 @@ def _start_in_thread() -> None:
 
 
 async def arrived() -> None:
-    """A request has reached us. Starts the runtime, unless the server has."""
+    """Starts the runtime for the first request, unless the server has started it."""
     if server.is_served() or _under_test():
         return
     try:
@@ -88,5 +88,5 @@ def _joins_reactor() -> bool:
 
 
 def _under_test() -> bool:
-    """Whether Django's test runner or pytest-django runs: its tests start what they need."""
+    """Returns whether Django's test runner or pytest-django runs, whose tests start runtimes."""
     return hasattr(mail, "outbox")

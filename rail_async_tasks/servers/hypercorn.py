@@ -42,7 +42,7 @@ def watch() -> None:
 
 
 def _drain_before_it_ends(context: Any) -> None:
-    """`terminated` is set when a worker ends, whatever ends it, and nothing is closed before."""
+    """Drains when hypercorn sets `terminated`: a worker ends, and nothing is closed yet."""
     end, terminate = context.terminated.set, context.terminate.set
 
     async def drain_first() -> None:
@@ -69,7 +69,7 @@ def _in_worker_process() -> bool:
 
 
 def _end_at_sigterm(terminate: Any) -> None:
-    """Has SIGTERM end a worker in good order, and not again while it ends.
+    """Makes SIGTERM end a worker in good order, once.
 
     hypercorn sends it to all workers as soon as the first of them has ended, and systemd to every
     process of a service. A worker has no handler for it.

@@ -12,13 +12,13 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.projects.acceptance.service_views import COLUMNS
-from tests.support.client import PATIENCE
+from tests.support.client import plain_http
 from tests.support.server import Server
+from tests.support.waiting import TIMEOUT, eventually
 
 Task = dict[str, Any]
 
@@ -80,16 +80,18 @@ class Edge:
 
     async def until(self, task_id: str, **wanted: Any) -> Task:
         """The task once it is so."""
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                task: Task = await self.ask("read", id=task_id)
-                if {name: task[name] for name in wanted} == wanted:
-                    return task
-                await asyncio.sleep(0.02)
+        task: Task = {}
+
+        async def is_so() -> bool:
+            task.update(await self.ask("read", id=task_id))
+            return {name: task[name] for name in wanted} == wanted
+
+        await eventually(is_so, lambda: task, every=0.02)
+        return task
 
     async def _request(self, method: str, path: str, **request: Any) -> tuple[int, Any, bytes]:
         request["headers"] = {**self.headers, **request.pop("headers", {})}
-        async with httpx.AsyncClient(timeout=PATIENCE) as http:
+        async with plain_http(timeout=TIMEOUT) as http:
             response = await http.request(method, self.root + path, **request)
         headers = [it for it in response.headers.multi_items() if it[0] != "date"]
         return response.status_code, headers, response.content
@@ -154,7 +156,7 @@ class Socket(Edge):
         headers = {name: it for name, it in self.headers.items() if name == "cookie"}
         frames: list[str] = []
         async with (
-            asyncio.timeout(PATIENCE),
+            asyncio.timeout(TIMEOUT),
             connect(
                 self.server.ws,
                 subprotocols=["graphql-transport-ws"],  # type: ignore[list-item]

@@ -11,9 +11,10 @@ import pytest
 
 from rail_async_tasks.models import TaskExecution
 from tests.acceptance.ends import end_of_socket, end_of_stream, handed_back, left_open
-from tests.support.client import PATIENCE, Client
+from tests.support.client import Client
 from tests.support.places import Place
 from tests.support.server import Server, running_server
+from tests.support.waiting import TIMEOUT
 
 DRAIN_SECONDS = 1
 
@@ -59,7 +60,7 @@ async def stop(server: Server) -> None:
     """Sends SIGTERM and sees the process end as it should."""
     began = time.monotonic()
     server.terminate()
-    exit_code = await asyncio.to_thread(server.wait, PATIENCE)
+    exit_code = await asyncio.to_thread(server.wait, TIMEOUT)
     assert time.monotonic() - began < DRAIN_SECONDS + 2
     assert exit_code in server.kind.exit_codes
     assert "Finished server process" in server.said()

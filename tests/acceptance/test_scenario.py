@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from rail_async_tasks.models import TaskExecution
-from tests.support.client import FINAL, FOLLOW, FOLLOW_MINE, PATIENCE, Client, Event, subscribe
+from tests.support.client import FINAL, FOLLOW, FOLLOW_MINE, Client, Event, subscribe
+from tests.support.waiting import TIMEOUT
 
 TRANSPORTS = ["socket", "sse", "eventsource"]
 MISSING = "01890a5d-ac96-774b-bcce-b302099a8057"
@@ -163,7 +164,7 @@ async def first_frames(client: Client, task_id: str) -> list[str]:
     said: list[str] = []
     async with client.socket() as ws:
         await subscribe(ws, FOLLOW, {"id": task_id})
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while True:
                 said.append(str(await ws.recv()))
                 if json.loads(said[-1])["type"] in ("complete", "error"):
@@ -174,7 +175,7 @@ async def test_my_task_updates_are_mine(ada: Client, bob: Client) -> None:
     """First what is unfinished, then every change of each of the caller's tasks; nobody else's."""
     before = await ada.start("linger")
     await ada.until(before, "running")
-    async with ada.socket() as ws, asyncio.timeout(PATIENCE):
+    async with ada.socket() as ws, asyncio.timeout(TIMEOUT):
         await subscribe(ws, FOLLOW_MINE, {})
         first = json.loads(await ws.recv())["payload"]["data"]["myTaskUpdates"]
         assert (first["id"], first["status"]) == (before, "running")

@@ -17,10 +17,11 @@ from websockets.exceptions import InvalidStatus
 
 from rail_async_tasks.models import TaskExecution, TaskRuntime
 from tests.acceptance.ends import end_of_socket, end_of_stream, handed_back, left_open
-from tests.support.client import FINAL, FOLLOW, PATIENCE, Client, Event
+from tests.support.client import FINAL, FOLLOW, Client, Event
 from tests.support.places import Place
 from tests.support.server import ROOT, Server, running_server
 from tests.support.server_kinds import KINDS, Kind
+from tests.support.waiting import TIMEOUT, eventually, no
 
 DRAIN_SECONDS = 1
 # How long a process may take beyond that to end.
@@ -151,21 +152,20 @@ async def waits(*, seconds: float = 0) -> str:
 async def until_completed(*ids: str) -> None:
     """The rows say so, without a request to the server."""
     left = TaskExecution.objects.filter(id__in=ids).exclude(status="completed")
-    async with asyncio.timeout(PATIENCE):
-        while await left.aexists():  # noqa: ASYNC110 (another process ends them)
-            await asyncio.sleep(0.05)
+    await eventually(lambda: no(left.aexists()), every=0.05)
 
 
 async def one_runtime_per_worker(server: Server) -> None:
     """And none anywhere else, such as in the process that forks the workers."""
     processes = set(server.workers()) or {server.pid}
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            live = [row.place async for row in TaskRuntime.objects.filter(dead=False)]
-            found = sorted(int(place.rpartition(" ")[2]) for place in live)
-            if len(found) >= server.kind.runtimes:
-                break
-            await asyncio.sleep(0.05)
+    found: list[int] = []
+
+    async def are_enough() -> bool:
+        live = [row.place async for row in TaskRuntime.objects.filter(dead=False)]
+        found[:] = sorted(int(place.rpartition(" ")[2]) for place in live)
+        return len(found) >= server.kind.runtimes
+
+    await eventually(are_enough, lambda: found, every=0.05)
     # Where workers are spawned, Python's own resource tracker is a child of the server too.
     assert processes.issuperset(found)
     assert len(found) == server.kind.runtimes
@@ -272,7 +272,7 @@ async def stops(server: Server, ada: Client, ids: list[str], stack: AsyncExitSta
     ends = asyncio.gather(*map(end_of_socket, sockets), *map(end_of_stream, lines))
     began = time.monotonic()
     server.terminate()
-    exit_code = await asyncio.to_thread(server.wait, PATIENCE)
+    exit_code = await asyncio.to_thread(server.wait, TIMEOUT)
     assert time.monotonic() - began < DRAIN_SECONDS + END_SECONDS
     assert exit_code in server.kind.exit_codes
     assert server.alarms() == []

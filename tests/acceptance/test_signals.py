@@ -16,10 +16,11 @@ from websockets.exceptions import ConnectionClosed
 from rail_async_tasks.graphql.frames import MAX_FRAME_BYTES
 from rail_async_tasks.models import TaskExecution
 from tests.acceptance.ends import handed_back
-from tests.support.client import PATIENCE, Client
+from tests.support.client import Client
 from tests.support.places import Place
 from tests.support.server import Server, running_server
 from tests.support.server_kinds import KINDS
+from tests.support.waiting import TIMEOUT
 
 pytestmark = pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 
@@ -45,7 +46,7 @@ async def serve(place: Place) -> AsyncIterator[Serve]:
 async def ends(server: Server) -> float:
     """Waits for its end, a good one. Returns how long that took, in seconds."""
     began = time.monotonic()
-    assert await asyncio.to_thread(server.wait, PATIENCE) in server.kind.exit_codes
+    assert await asyncio.to_thread(server.wait, TIMEOUT) in server.kind.exit_codes
     return time.monotonic() - began
 
 
@@ -113,7 +114,7 @@ async def consume(lines: AsyncIterator[str]) -> None:
 async def test_daphne_closes_sockets_with_any_code(serve: Serve) -> None:
     """Its own protocol refuses those of RFC 6455, and leaves the socket open."""
     client = serve("daphne", drain_seconds=1)
-    async with client.socket() as ws, asyncio.timeout(PATIENCE):
+    async with client.socket() as ws, asyncio.timeout(TIMEOUT):
         await ws.send("x" * (MAX_FRAME_BYTES + 1))
         with pytest.raises(ConnectionClosed) as closed:
             await ws.recv()
@@ -126,7 +127,7 @@ async def test_daphne_does_not_serve_what_cannot_start(place: Place, kind: str) 
     """Wrong settings end it, with the code and the words that uvicorn has for it."""
     server = Server(place.env, kind=KINDS[kind], drain_seconds="soon")
     try:
-        assert await asyncio.to_thread(server.wait, PATIENCE) == 3
+        assert await asyncio.to_thread(server.wait, TIMEOUT) == 3
         assert "The task runtime could not start." in server.said()
         assert 'task_settings["drain_seconds"]' in server.said()
     finally:

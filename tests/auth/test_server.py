@@ -8,14 +8,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
-import httpx
 import jwt
 import pytest
 from django.contrib.auth.models import User
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.support.client import FINAL, FOLLOW, FOLLOW_MINE, Client, subscribe
+from tests.support.client import FINAL, FOLLOW, FOLLOW_MINE, Client, plain_http, subscribe
 from tests.support.places import Place
 from tests.support.server import Server, running_server
 from tests.support.tokens import HS, by_hand, claims, good
@@ -55,7 +54,7 @@ async def token_of(name: str, **changes: Any) -> str:
 async def refusal(server: Server, token: str, **headers: str) -> tuple[Any, Any, Any]:
     """What HTTP, SSE and WebSocket answer to a token."""
     answers: list[Any] = []
-    async with httpx.AsyncClient(timeout=10, headers=headers) as http:
+    async with plain_http(timeout=10, headers=headers) as http:
         for query, accept in (("{ tasks { id } }", "*/*"), (FOLLOW_MINE, "text/event-stream")):
             response = await http.post(
                 server.url,

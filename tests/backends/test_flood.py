@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from devservers.redis import RedisServer
 from tests.backends.faults import forms, held, leave, until_all, world_of
 from tests.backends.kinds import Kind
 from tests.backends.world import World
-from tests.services.redis import RedisServer
 from tests.support.measures import report
 
 pytestmark = [pytest.mark.postgres, pytest.mark.redis]

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from devservers.redis import RedisServer
 from tests.backends.faults import (
     Silence,
     assert_told_well,
@@ -28,7 +29,6 @@ from tests.backends.faults import (
 )
 from tests.backends.kinds import Kind
 from tests.backends.world import World
-from tests.services.redis import RedisServer
 from tests.support.measures import report
 
 pytestmark = [pytest.mark.postgres, pytest.mark.redis]

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
+from devservers.redis import RedisServer
 from tests.backends.kinds import KINDS, Kind
-from tests.services.redis import RedisServer
 from tests.settings import database as database_config
 from tests.support.databases import default_database
 

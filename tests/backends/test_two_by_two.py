@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
+from devservers.redis import RedisServer
 from tests.backends.faults import forms, rows, somebody, world_of
 from tests.backends.kinds import Kind
 from tests.backends.world import World
-from tests.services.redis import RedisServer
 from tests.support.client import FINAL, FOLLOW_MINE, Event, subscribe
 from tests.support.measures import report, spread
-from tests.support.waiting import poll
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.postgres, pytest.mark.redis]
 
@@ -53,7 +53,7 @@ async def test_my_tasks_are_told_wherever_they_run(
         async def heard() -> bool:
             return any(":owner:" in it for it in broker_server.ask("PUBSUB", "CHANNELS"))
 
-        await poll(heard, 20)
+        await eventually(heard, timeout=20, every=0.05)
         call = f"roam(steps: {STEPS}, pause: {PAUSE})"
         ids = await asyncio.gather(*(starter.start(call) for _ in range(size)))
         seen: dict[str, list[Event]] = {it: [] for it in ids}

@@ -38,9 +38,9 @@ return [...document.querySelectorAll("#tasks > li")].map((row) => {
 
 
 class Demo:
-    """`python -m example_project.demo` with a folder of its own. Times are `time.monotonic()`."""
+    """`python -m devservers.demo` with a folder of its own. Times are `time.monotonic()`."""
 
-    MODULE = "example_project.demo"
+    MODULE = "devservers.demo"
 
     def __init__(
         self,

@@ -15,9 +15,9 @@ from tests.browser.demo import Demo
 
 
 class DistributedDemo(Demo):
-    """`python -m example_project.distributed` with a folder of its own."""
+    """`python -m devservers.distributed` with a folder of its own."""
 
-    MODULE = "example_project.distributed"
+    MODULE = "devservers.distributed"
 
     def pids(self) -> dict[str, int]:
         """Who is who, as it was said at the start and since."""

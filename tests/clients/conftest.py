@@ -12,7 +12,8 @@ import pytest
 from tests.clients.settings import LIMIT, SECRET
 from tests.services.node import node_problem
 from tests.support.needs import unavailable
-from tests.support.shop_server import Server, migrated, serving
+from tests.support.server import Server
+from tests.support.shop_server import migrated, serving
 
 ADA = "createsuperuser --noinput --username=ada --email=ada@example.com --verbosity=0"
 APPLICATION = "tests.clients.asgi:application"
@@ -32,10 +33,8 @@ def server_env(tmp_path_factory: pytest.TempPathFactory, node: None) -> dict[str
 
 
 @pytest.fixture(scope="package")
-def server(
-    tmp_path_factory: pytest.TempPathFactory, server_env: dict[str, str]
-) -> Iterator[Server]:
-    with serving(tmp_path_factory, server_env, APPLICATION) as it:
+def server(server_env: dict[str, str]) -> Iterator[Server]:
+    with serving(server_env, APPLICATION) as it:
         yield it
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from rail_async_tasks.ledger import vendors
 from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.ledger.options import LedgerOptions
 from rail_async_tasks.ledger.orm.ledger import OrmLedger
@@ -19,13 +20,20 @@ ON_SQL = ["sqlite", ON_POSTGRES, ON_MARIADB]
 
 
 @pytest.fixture(params=["memory", *ON_SQL])
-def ledger_kind(request: pytest.FixtureRequest, django_db_blocker: Any) -> Iterator[str]:
-    """Which ledger the test runs on; `default` is its database meanwhile."""
+def ledger_kind(
+    request: pytest.FixtureRequest, django_db_blocker: Any, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """Which ledger the test runs on; `default` is its database meanwhile.
+
+    `portable` is the ledger of other databases, on SQLite.
+    """
     kind = str(request.param)
     if kind == "memory":
         yield kind
         return
-    config = request.getfixturevalue(f"{kind}_config")
+    if kind == "portable":
+        monkeypatch.setattr(vendors, "DIALECTS", {})
+    config = request.getfixturevalue("sqlite_config" if kind == "portable" else f"{kind}_config")
     with django_db_blocker.unblock(), default_database(config):
         try:
             yield kind

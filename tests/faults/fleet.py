@@ -22,7 +22,7 @@ from tests.faults.bodies.notes import Note
 from tests.support.client import Client
 from tests.support.server import Server
 from tests.support.server_kinds import KINDS
-from tests.support.waiting import poll
+from tests.support.waiting import eventually
 
 LEASE = 2.0
 # What recovery may take after the lease, in seconds.
@@ -146,7 +146,7 @@ async def held(client: Client, calls: Sequence[str]) -> list[str]:
     ids: dict[int, str] = {}
     while missing := [number for number in range(len(calls)) if number not in ids]:
         made = await asyncio.gather(*(client.start(calls[number]) for number in missing))
-        await poll(lambda: all_begun(made), 20)  # noqa: B023 (awaited here)
+        await eventually(lambda: all_begun(made), timeout=20, every=0.05)  # noqa: B023 (awaited here)
         for number, task_id in zip(missing, made, strict=True):
             if (await holder_of(task_id)).endswith(place):
                 ids[number] = task_id
@@ -180,7 +180,7 @@ async def until_final(
     def left() -> object:
         return Counter((it.status, it.attempts, it.crashes) for it in found if not it.completed_at)
 
-    await poll(ended, seconds, every, left)
+    await eventually(ended, left, timeout=seconds, every=every)
     return found
 
 
@@ -192,7 +192,7 @@ async def until_noted(ids: Sequence[str], attempt: int, seconds: float = 20) -> 
         there = {note.task for note in found if note.attempt == attempt}
         return found if set(ids) <= there else []
 
-    return list(await poll(begun, seconds))
+    return list(await eventually(begun, timeout=seconds, every=0.05))
 
 
 def assert_each_attempt_began_once(found: Iterable[Note]) -> None:

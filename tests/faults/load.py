@@ -19,7 +19,7 @@ from tests.faults.fleet import Fleet
 from tests.faults.used import Used, options
 from tests.support.client import FOLLOW, subscribe
 from tests.support.server import Server
-from tests.support.waiting import poll
+from tests.support.waiting import eventually
 
 CANCEL: Final = "mutation($id: ID!) { cancelTask(id: $id) { status } }"
 PATIENCE: Final = 60.0  # for all that has been started to end, in seconds
@@ -248,7 +248,7 @@ class Soak:
         async def ended() -> bool:
             return not await TaskExecution.objects.filter(completed_at=None).aexists()
 
-        await poll(ended, PATIENCE, every=0.2, what="tasks that do not end")
+        await eventually(ended, "tasks that do not end", timeout=PATIENCE, every=0.2)
         await self._client.http.aclose()
         self._client = self._fleet.client(self._server)
         rests = self._outcome.rests

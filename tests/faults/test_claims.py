@@ -25,7 +25,7 @@ from tests.faults.fleet import (
 )
 from tests.support.client import Client
 from tests.support.measures import report
-from tests.support.waiting import poll
+from tests.support.waiting import eventually
 
 COUNT = 200
 # Every process has looked at the ledger by then, and knows when a row will be due: in seconds.
@@ -186,7 +186,7 @@ async def test_a_unique_task_that_ends_while_many_start_it(
 
     async with Sampler("faults.alone") as sampler:
         await asyncio.gather(*(starter(client) for client in clients for _ in range(4)))
-        await poll(no_unfinished, 20)
+        await eventually(no_unfinished, timeout=20, every=0.05)
     sampler.assert_one()
     found = {str(row.id): row for row in await rows()}
     assert {task_id for task_id, _ in asked} == set(found)

@@ -34,7 +34,7 @@ from tests.faults.fleet import (
 from tests.support.client import Client
 from tests.support.measures import report
 from tests.support.server import Server
-from tests.support.waiting import poll
+from tests.support.waiting import eventually
 
 # How an attempt would end: by itself, or (the last) because it was asked to by a request that the
 # frozen process gets as its first thing. `report` never ends and says so again and again.
@@ -97,7 +97,7 @@ async def frozen(fleet: Fleet, server: Server, database: str, count: int) -> Cou
     def dropped() -> str:
         return f"{server.said().count(DROPPED) - dropped_before} of {count} outcomes were dropped"
 
-    await poll(all_dropped, 15, what=dropped)
+    await eventually(all_dropped, dropped, timeout=15, every=0.05)
     assert set(await late) == {"ALREADY_FINAL"}
     assert await values(ids) == before, "a row has changed"
     return Counter(ways)

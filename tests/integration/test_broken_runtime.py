@@ -12,7 +12,7 @@ from rail_async_tasks.hosting import process as host
 from rail_async_tasks.models import TaskExecution, TaskRuntime
 from rail_async_tasks.states import UNFINISHED
 from tests.support.runtimes import Configure, on_databases
-from tests.support.waiting import until
+from tests.support.waiting import eventually
 
 pytestmark = [on_databases, pytest.mark.usefixtures("ends_cleanly")]
 
@@ -36,7 +36,7 @@ async def test_the_log_says_how_a_runtime_broke(
     await begun.wait()
     with caplog.at_level(logging.WARNING):
         runtime.broke("of a part", ValueError("a part is worn out"))
-        await until(lambda: not runtime.alive)
+        await eventually(lambda: not runtime.alive)
     critical = [it for it in caplog.records if it.levelno == logging.CRITICAL]
     assert [it.getMessage() for it in critical] == [
         "The runtime broke. What it ran goes on elsewhere"

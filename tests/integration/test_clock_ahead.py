@@ -22,7 +22,7 @@ from rail_async_tasks.runtime.upkeep import ledger_clock
 from tests.integration.test_cron_errors import Often
 from tests.support.runtimes import Configure, on_databases
 from tests.support.timings import Timings
-from tests.support.waiting import final, until
+from tests.support.waiting import eventually, final
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -48,7 +48,7 @@ def declare() -> None:
 async def more() -> None:
     """Returns when the scheduled task has run twice from now on."""
     enough = runs["tick"] + 2
-    await until(lambda: runs["tick"] >= enough)
+    await eventually(lambda: runs["tick"] >= enough)
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -25,7 +25,7 @@ from rail_async_tasks.runtime.timings import RuntimeTimings
 from rail_async_tasks.runtime.upkeep.cron import Schedule
 from rail_async_tasks.runtime.upkeep.scheduler import SchedulerTimings
 from tests.support.runtimes import Configure, on_databases
-from tests.support.waiting import until
+from tests.support.waiting import eventually
 
 STEP = 0.5
 
@@ -74,7 +74,7 @@ async def test_each_tick_is_had_once_by_three_runtimes(
 
     for _ in range(3):
         await run(runtimes, OFTEN)
-    await until(lambda: runs.total() >= 5)
+    await eventually(lambda: runs.total() >= 5)
     await runtimes.aclose()
     listed = await service.alist(SYSTEM, name="cron.tick", limit=100)
     ticks = sorted(snapshot.created_at.timestamp() // STEP for snapshot in listed)
@@ -159,7 +159,7 @@ async def test_a_unique_task_has_one_tick_unfinished(store: str, runtimes: Async
         await go.wait()
 
     runtime = await run(runtimes, OFTEN)
-    await until(lambda: runtime.attempts)
+    await eventually(lambda: runtime.attempts)
     first = next(iter(runtime.attempts))
     await asyncio.sleep(3 * STEP)
     assert list(runtime.attempts) == [first]

@@ -27,7 +27,7 @@ from rail_async_tasks.runtime.upkeep.watched import WatchedReader
 from tests.integration.test_cron import EveryHalfSecond
 from tests.support.runtimes import Configure, in_memory, on_databases
 from tests.support.timings import Timings
-from tests.support.waiting import PATIENCE, until
+from tests.support.waiting import TIMEOUT, eventually
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -67,7 +67,7 @@ def declare(name: str, **options: Any) -> None:
 async def more(name: str, times: int = 2) -> None:
     """Returns when the task has run so many times from now on."""
     enough = runs[name] + times
-    await until(lambda: runs[name] >= enough)
+    await eventually(lambda: runs[name] >= enough)
 
 
 def lines(caplog: pytest.LogCaptureFixture, name: str) -> list[str]:
@@ -86,7 +86,7 @@ async def test_a_schedule_that_can_not_start_its_task(
     declare("cron.sealed", unique=True, sensitive=["secret"])
     declare("cron.well")
     runtime = await host.aruntime()
-    await until(lambda: len(lines(caplog, "cron.sealed")) >= 2)  # tried again
+    await eventually(lambda: len(lines(caplog, "cron.sealed")) >= 2)  # tried again
     await more("cron.well")
     assert runtime.alive
     assert 'set task_settings["encryption_keys"]' in lines(caplog, "cron.sealed")[0]
@@ -142,14 +142,14 @@ async def test_any_error_of_a_schedule_is_its_own(
         case "arrived":
             breaks(Runtime, "arrived", lambda args: args[1].name == "cron.bad")
     runtime = await host.aruntime()
-    await until(lambda: len(lines(caplog, "cron.bad")) >= 2)
+    await eventually(lambda: len(lines(caplog, "cron.bad")) >= 2)
     await more("cron.well")
     assert runtime.alive
     assert runtime.failing_schedules == ["cron.bad"]
     assert "as it was told" in lines(caplog, "cron.bad")[0]
     broken = False
     await more("cron.bad")
-    await until(lambda: runtime.failing_schedules == [])
+    await eventually(lambda: runtime.failing_schedules == [])
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ async def test_a_part_of_the_runtime_that_fails_is_started_again(
 
     monkeypatch.setattr(part, method, fails_at_first)
     runtime = await host.aruntime()
-    await until(lambda: left == 0)
+    await eventually(lambda: left == 0)
     await more("cron.well", 5)
     assert runtime.alive
 
@@ -213,7 +213,7 @@ async def test_a_look_that_fails_keeps_none_of_the_others(
     monkeypatch.setattr(WatchedReader, "read_tasks", reread)
     monkeypatch.setattr(host.ledger(), "queues", queues)
     await host.aruntime()
-    await until(lambda: asked >= 20, PATIENCE)
+    await eventually(lambda: asked >= 20, timeout=TIMEOUT)
     failed = "Reading watched tasks from the database failed"
     told = [it for it in caplog.records if failed in it.getMessage()]
     assert len(told) == 1

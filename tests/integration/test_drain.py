@@ -13,7 +13,7 @@ from rail_async_tasks.hosting import process as host
 from rail_async_tasks.hosting import server
 from tests.support.runtimes import Configure, in_memory
 from tests.support.timings import Timings
-from tests.support.waiting import until, until_status
+from tests.support.waiting import eventually, until_status
 
 pytestmark = [in_memory, pytest.mark.usefixtures("ends_cleanly")]
 
@@ -40,7 +40,7 @@ async def test_a_stop_waits_for_the_drain_that_has_begun(
     handle = await short.aenqueue()
     await until_status(handle, "running")
     server.begin_drain()
-    await until(server.is_going_away)
+    await eventually(server.is_going_away)
     await server.shutdown()
     assert (await handle.arefresh()).status == "completed"
 
@@ -65,7 +65,7 @@ async def test_a_drain_in_a_hurry(configure: Configure) -> None:
             await current.drain()
         else:
             draining = asyncio.create_task(current.drain())
-            await until(lambda: current.draining)  # noqa: B023 (called before the next round)
+            await eventually(lambda: current.draining)  # noqa: B023 (called before the next round)
             current.hurry()
             await draining
         assert time.monotonic() - began < 5
@@ -91,4 +91,4 @@ async def test_what_waits_begins_before_the_end(configure: Configure) -> None:
     assert statuses == ["pending", "running", "running"]
     for handle in handles:
         await handle.acancel()
-    await until(lambda: not current.attempts)
+    await eventually(lambda: not current.attempts)

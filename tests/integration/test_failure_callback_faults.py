@@ -32,7 +32,7 @@ from rail_async_tasks.runtime.runtime import Runtime
 from tests.integration.test_failure_callback import failing, no_mark_is_left, open_marks
 from tests.support.runtimes import Configure, on_databases
 from tests.support.timings import Timings
-from tests.support.waiting import final, until
+from tests.support.waiting import eventually, final, no
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -131,7 +131,7 @@ async def other_process(stack: AsyncExitStack) -> Runtime:
     runtime = Runtime(get_settings(), registry, OrmLedger(), MemoryBus())
     runtime.start()
     stack.push_async_callback(runtime.stop)
-    await until(lambda: runtime.holding)
+    await eventually(lambda: runtime.holding)
     return runtime
 
 
@@ -148,10 +148,10 @@ async def test_whatever_a_callback_does_is_told_and_not_repeated(
     call_back(configure, function)
     first, second = [await failing(max_retries=0).aenqueue()], []
     await final(first[0])
-    await until(lambda: f"callback of task {first[0].id} raised" in caplog.text)
+    await eventually(lambda: f"callback of task {first[0].id} raised" in caplog.text)
     second.append(await failing_too().aenqueue())
     await final(second[0])
-    await until(lambda: f"callback of task {second[0].id} raised" in caplog.text)
+    await eventually(lambda: f"callback of task {second[0].id} raised" in caplog.text)
     if store != "memory":
         await no_mark_is_left()
     assert len(calls) == (0 if function is wrong_signature else 2)
@@ -181,10 +181,10 @@ async def test_one_that_hangs_is_given_up(
     handles = [await fall.aenqueue() for _ in range(3)]
     for handle in handles:
         await final(handle)
-    await until(lambda: len(calls) == 3)
+    await eventually(lambda: len(calls) == 3)
     if store != "memory":
         await no_mark_is_left()
-    await until(lambda: caplog.text.count("longer than 0.05 s") >= 3)
+    await eventually(lambda: caplog.text.count("longer than 0.05 s") >= 3)
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "sync"])
@@ -204,7 +204,7 @@ async def test_a_callable_object_and_a_lane_for_the_orm(store: str, configure: C
     """Its call is awaited, though the object is no coroutine function."""
     call_back(configure, "notifier")
     await final(await failing().aenqueue())
-    await until(lambda: calls)
+    await eventually(lambda: calls)
     await no_mark_is_left()
 
 
@@ -241,7 +241,7 @@ async def test_it_may_use_the_orm_and_start_tasks(
     monkeypatch.setattr(sys.modules[__name__], "started", [notify])
     call_back(configure, function, backend=backend)
     handle = await failing(max_retries=0).aenqueue(n=3)
-    await until(lambda: told)
+    await eventually(lambda: told)
     assert told == ["no sense in 3"]
     await no_mark_is_left()
     assert await Group.objects.filter(name=str(handle.id)).acount() == 1
@@ -263,12 +263,14 @@ async def test_what_there_is_no_room_for_stays_marked(
     handles = [await fall.aenqueue(n=n) for n in range(12)]
     for handle in handles:
         await final(handle)
-    await until(lambda: len(calls) == 3)
+    await eventually(lambda: len(calls) == 3)
     gate.set()
-    async with asyncio.timeout(20):
-        while await open_marks():
-            await make_overdue()
-            await asyncio.sleep(0.02)
+
+    async def no_mark_is_left() -> bool:
+        await make_overdue()
+        return not await open_marks()
+
+    await eventually(no_mark_is_left)
     assert Counter(it["taskId"] for it in calls) == Counter(str(it.id) for it in handles)
 
 
@@ -282,7 +284,7 @@ async def test_rows_in_memory_all_wait(configure: Configure, store: str, timings
     for n in range(12):
         await final(await fall.aenqueue(n=n))
     gate.set()
-    await until(lambda: len(calls) == 12)
+    await eventually(lambda: len(calls) == 12)
 
 
 @on_databases
@@ -309,7 +311,7 @@ async def test_marks_are_cleared_and_kept_in_batches(
     fall = failing(max_retries=0)
     for handle in [await fall.aenqueue(n=n) for n in range(100)]:
         await final(handle)
-    await until(lambda: kept.count(100) >= 2)
+    await eventually(lambda: kept.count(100) >= 2)
     gate.set()
     await no_mark_is_left()
     assert len(calls) == sum(cleared) == 100
@@ -336,7 +338,7 @@ async def test_what_the_end_of_the_process_cuts_short_is_made_by_another(
     handles = [await fall.aenqueue(n=n) for n in range(5)]
     for handle in handles:
         await final(handle)
-    await until(lambda: len(calls) == 2)
+    await eventually(lambda: len(calls) == 2)
     await asyncio.wait_for(host.astop(), 5)
     assert await open_marks() == 5
     assert "raised" not in caplog.text
@@ -365,7 +367,7 @@ async def test_one_that_raises_while_the_process_ends_is_tried_by_another(
     call_back(configure, refused_while_ending)
     handle = await failing(max_retries=0).aenqueue()
     await final(handle)
-    await until(lambda: calls)
+    await eventually(lambda: calls)
     runtime = host.current()
     assert runtime is not None
     runtime.state.draining = True
@@ -392,9 +394,8 @@ async def test_two_processes_share_what_is_overdue(
         await service.aenqueue(fall, {"n": n})
     for handle in handles:
         await final(handle)
-    async with asyncio.timeout(20):
-        while await TaskExecution.objects.filter(completed_at=None).aexists():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    unfinished = TaskExecution.objects.filter(completed_at=None)
+    await eventually(lambda: no(unfinished.aexists()))
     await host.astop()
     await TaskExecution.objects.aupdate(callback_at="2020-01-01T00:00:00Z")
     call_back(configure, note)
@@ -432,7 +433,7 @@ async def test_a_lost_worker_an_unknown_name_and_wrong_arguments(
     runtime = host.current()
     assert runtime is not None
     await runtime.recoverer.fail_unknown("callback.renamed")
-    await until(lambda: len(calls) == 3)
+    await eventually(lambda: len(calls) == 3)
     await no_mark_is_left()
     told = {it["taskId"]: it for it in calls}
     ended = {str(it.id): it async for it in rows.all()}
@@ -455,7 +456,7 @@ async def test_by_default_a_failure_is_logged(
     configure(backend=backend)
     handle = await failing(max_retries=2).aenqueue(n=41)
     await final(handle)
-    await until(lambda: errors(caplog))
+    await eventually(lambda: errors(caplog))
     (record,) = errors(caplog)
     assert record.getMessage() == f"Task callback.fall ({handle.id}) failed: exception"
     facts = {key: getattr(record, key) for key in ("task_id", "task_name", "error_code")}
@@ -485,7 +486,7 @@ async def test_nothing_else_is_logged_so(
     await host.astop()
     call_back(configure, note)
     await final(await failing().aenqueue())
-    await until(lambda: calls)
+    await eventually(lambda: calls)
     assert errors(caplog) == []
 
 

@@ -10,7 +10,7 @@ import pytest
 from rail_async_tasks import service, task
 from rail_async_tasks.service import EnqueueOptions
 from tests.support.runtimes import Configure, on_databases
-from tests.support.waiting import until
+from tests.support.waiting import eventually
 
 pytestmark = [on_databases, pytest.mark.usefixtures("ends_cleanly")]
 
@@ -34,7 +34,7 @@ async def flood(
             options = EnqueueOptions(owner_id=owner, priority=(priority or {}).get(owner or ""))
             await service.aenqueue(body.definition, {"who": owner or "nobody"}, options)
     go.set()
-    await until(lambda: len(order) == sum(owners.values()))
+    await eventually(lambda: len(order) == sum(owners.values()))
     return order
 
 

@@ -21,7 +21,7 @@ from rail_async_tasks.hosting import process as host
 from rail_async_tasks.hosting import server
 from rail_async_tasks.servers import first_request
 from tests.support.runtimes import Configure, in_memory
-from tests.support.waiting import until
+from tests.support.waiting import eventually
 
 pytestmark = in_memory
 
@@ -144,7 +144,7 @@ def test_wsgi_starts_it_in_a_thread() -> None:
     """No server starts it there, and none is at fault: no warning."""
     environ = RequestFactory().get("/nowhere/").environ
     WSGIHandler()(environ, lambda *_: None)
-    asyncio.run(until(host.current))
+    asyncio.run(eventually(host.current))
 
 
 @pytest.mark.usefixtures("configure")
@@ -200,6 +200,6 @@ async def test_a_start_that_fails_is_tried_again_and_then_warns(
     assert "lifespan" not in caplog.text
     assert not server.is_served()
     await ask(application, HTTP)
-    await until(lambda: "lifespan" in caplog.text)
+    await eventually(lambda: "lifespan" in caplog.text)
     assert host.current() is not None
     await host.astop()

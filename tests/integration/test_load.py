@@ -21,7 +21,7 @@ from rail_async_tasks import task
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.models import TaskExecution
 from tests.support.runtimes import Configure, on_databases
-from tests.support.waiting import final, until
+from tests.support.waiting import eventually, final
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly", "loop_kind")
 
@@ -71,7 +71,7 @@ async def idle(crowd: Crowd, count: int, seconds: float) -> None:
     """Returns once so many bodies have ended and all outcomes are written."""
     runtime = host.current()
     assert runtime is not None
-    await until(lambda: crowd.done == count and not runtime.attempts, seconds)
+    await eventually(lambda: crowd.done == count and not runtime.attempts, timeout=seconds)
 
 
 @pytest.mark.parametrize("count", [SHORT, pytest.param(LONG, marks=pytest.mark.long)])
@@ -139,7 +139,7 @@ async def test_memory_and_connections_return_to_where_they_were(
     # or that of a body which an earlier test has left hanging.
     await sync_to_async(connections.close_all)()
     if store != "sqlite" or not before_all:
-        await until(lambda: open_connections(store) <= before_all)
+        await eventually(lambda: open_connections(store) <= before_all)
 
 
 async def test_what_starts_first_is_what_matters_most(configure: Configure) -> None:
@@ -156,7 +156,7 @@ async def test_what_starts_first_is_what_matters_most(configure: Configure) -> N
         order.append(label)
 
     holder = await hold.aenqueue()
-    await until(lambda: runs_here() == 1)
+    await eventually(lambda: runs_here() == 1)
     asked = [
         ("low", 0), ("default", 0), ("low", 9), ("high", 0), ("default", 5), ("default", -5),
         ("high", 1), ("default", 0), ("default", 5), ("high", 0), ("low", 0), ("high", -1),
@@ -239,7 +239,7 @@ async def test_full_slots_are_no_reason_to_keep_asking(configure: Configure, kin
     declared: Any = in_coroutine if kind == "coroutine" else in_thread
     try:
         handles = [await declared.aenqueue() for _ in range(5)]
-        await until(lambda: runs_here() == 1)
+        await eventually(lambda: runs_here() == 1)
         runtime = host.current()
         assert runtime is not None
         claims, used = runtime.services.dispatcher.claims, time.process_time()

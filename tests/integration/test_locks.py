@@ -28,7 +28,7 @@ from rail_async_tasks.ledger.records import Disposal, NewExecution
 from rail_async_tasks.models import TaskExecution, TaskSchedule
 from tests.services.locking import a_transaction, locked
 from tests.support.runtimes import Configure
-from tests.support.waiting import final, until, until_status
+from tests.support.waiting import eventually, final, until_status
 
 pytestmark = [
     pytest.mark.parametrize(
@@ -104,7 +104,7 @@ async def test_a_unique_key_in_an_open_transaction_holds_up_its_own_starts_alone
     holders: list[TaskHandle] = []
     with a_transaction(lambda: holders.append(rebuild.enqueue(key=1))) as over:
         async with waiting(start(rebuild)) as second, waiting(start(rebuild)) as third:
-            await until(lambda: ledger().intake.pending == 2)
+            await eventually(lambda: ledger().intake.pending == 2)
             await five_others_run(add)
             await rebuild.aenqueue(key=2)
             assert not second.done()
@@ -126,7 +126,7 @@ async def test_a_unique_key_that_is_rolled_back_is_free(store: str) -> None:
 
     with a_transaction(enqueue_and_fail) as over:
         async with waiting(rebuild.aenqueue(key=1)) as second:
-            await until(lambda: ledger().intake.pending == 1)
+            await eventually(lambda: ledger().intake.pending == 1)
             await five_others_run(adds())
             assert not second.done()
             over.set()
@@ -140,7 +140,7 @@ async def test_a_key_that_an_open_transaction_sets_free(store: str) -> None:
     first = await rebuild.using(delay=3600).aenqueue(key=1)
     with a_transaction(lambda: service.cancel(SYSTEM, first.id)) as over:
         async with waiting(rebuild.aenqueue(key=1)) as second:
-            await until(lambda: ledger().intake.pending == 1)
+            await eventually(lambda: ledger().intake.pending == 1)
             await five_others_run(adds())
             assert not second.done()
             over.set()
@@ -160,7 +160,7 @@ async def test_starts_that_wait_for_a_key_hold_no_slots(store: str, configure: C
 
     with a_transaction(enqueue) as over:
         others = [asyncio.ensure_future(rebuild.aenqueue(key=key)) for key in range(1, 6)]
-        await until(lambda: ledger().intake.pending == 5)
+        await eventually(lambda: ledger().intake.pending == 5)
         await five_others_run(adds())
         assert not any(it.done() for it in others)
         over.set()
@@ -189,7 +189,7 @@ async def test_a_process_ends_without_waiting_for_a_key(
     await final(await rebuild.aenqueue(key=0))
     with a_transaction(lambda: rebuild.enqueue(key=1)):
         starts = [asyncio.ensure_future(rebuild.aenqueue(key=1)) for _ in range(3)]
-        await until(lambda: ledger().intake.pending == 3)
+        await eventually(lambda: ledger().intake.pending == 3)
         await asyncio.wait_for(host.astop(), 20)
         for start in starts:
             with pytest.raises(BackendUnavailable):
@@ -207,9 +207,9 @@ async def test_a_long_wait_for_a_key_costs_no_lease(store: str, configure: Confi
     assert runtime is not None
     with a_transaction(lambda: rebuild.enqueue(key=1)) as over:
         async with waiting(rebuild.aenqueue(key=1)):
-            await until(lambda: ledger().intake.pending == 1)
+            await eventually(lambda: ledger().intake.pending == 1)
             offered = ledger().intake.batches
-            await until(lambda: ledger().intake.batches > offered + 8)
+            await eventually(lambda: ledger().intake.batches > offered + 8)
             assert ledger().intake.failing_since is None
             assert (runtime.fences, runtime.holding) == (0, True)
             over.set()

@@ -18,7 +18,7 @@ from rail_async_tasks.backends.in_process import AsyncioBackend
 from rail_async_tasks.errors import InvalidArguments
 from rail_async_tasks.snapshot import TaskSnapshot
 from tests.support.runtimes import Configure, in_memory, on_databases
-from tests.support.waiting import final, until
+from tests.support.waiting import eventually, final
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -104,7 +104,7 @@ async def test_track_in_a_def_body_heeds_a_cancel(configure: Configure) -> None:
         return used
 
     handle = await track.aenqueue()
-    await until(first.is_set)
+    await eventually(first.is_set)
     await handle.acancel()
     snapshot = await final(handle)
     assert (snapshot.status, snapshot.progress) == ("cancelled", 33)

@@ -27,7 +27,7 @@ from rail_async_tasks.runtime import observers
 from rail_async_tasks.runtime.attempts.attempt import Attempt
 from tests.integration import plugs
 from tests.support.runtimes import Configure, on_databases
-from tests.support.waiting import until
+from tests.support.waiting import eventually
 
 COUNT = 200
 REQUEST_HOOKS = ["authenticator", "tenant_resolver", "permission", "user model"]
@@ -132,13 +132,13 @@ async def one_round(switch: plugs.Switch, act: Callable[[str], None]) -> list[tu
     switch.act = act
     requests = [asyncio.create_task(request(hook)) for hook in REQUEST_HOOKS]
     if act is plugs.blocks:
-        await until(lambda: all(switch.calls[hook] for hook in REQUEST_HOOKS))
+        await eventually(lambda: all(switch.calls[hook] for hook in REQUEST_HOOKS))
     # The writers connect anew, and the hooks of connections act.
     await drop_connections()
     await innocents_complete()
     if act is plugs.blocks:
         assert [it.done() for it in requests] == [False] * len(requests)
-    await until(lambda: all(switch.calls[hook] for hook in RUNTIME_HOOKS))
+    await eventually(lambda: all(switch.calls[hook] for hook in RUNTIME_HOOKS))
     switch.gate.set()
     async with asyncio.timeout(20):
         answers = await asyncio.gather(*requests)
@@ -174,7 +174,7 @@ async def test_no_hook_hurts_other_tasks(
         await plugs.innocent.aenqueue(n=0)
         runtime = host.current()
         assert runtime is not None
-        await until(lambda: runtime.holding)
+        await eventually(lambda: runtime.holding)
         answers = await one_round(plugged, act)
         if act is plugs.raises:  # each is refused, with a code, and starts nothing
             codes = dict(zip(REQUEST_HOOKS, answers, strict=True))
@@ -186,15 +186,13 @@ async def test_no_hook_hurts_other_tasks(
         gc.collect()
         before, resident = threads(), memory()
         await one_round(plugged, act)
-        async with asyncio.timeout(20):
-            while not await healthy():  # noqa: ASYNC110 (a probe is asked)
-                await asyncio.sleep(0.02)
+        await eventually(healthy)
         assert host.current() is runtime
         assert (runtime.fences, runtime.draining) == (0, False)
-        await until(lambda: not runtime.attempts)
+        await eventually(lambda: not runtime.attempts)
         unfinished = TaskExecution.objects.filter(completed_at=None)
         assert [row.name async for row in unfinished] == []
-        await until(lambda: threads() <= before)
+        await eventually(lambda: threads() <= before)
         assert pooled() <= POOLED
         gc.collect()
         assert memory() - resident < SLACK

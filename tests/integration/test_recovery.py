@@ -28,7 +28,7 @@ from rail_async_tasks.runtime.runtime import Runtime
 from rail_async_tasks.states import Status
 from tests.support.runtimes import Configure, on_databases
 from tests.support.timings import Timings
-from tests.support.waiting import final, until
+from tests.support.waiting import eventually, final
 
 pytestmark = [on_databases, pytest.mark.usefixtures("ends_cleanly")]
 
@@ -53,7 +53,7 @@ async def other_process(stack: AsyncExitStack) -> Runtime:
     runtime = Runtime(get_settings(), registry, host.make_ledger(), MemoryBus())
     runtime.start()
     stack.push_async_callback(runtime.stop)
-    await until(lambda: runtime.holding)
+    await eventually(lambda: runtime.holding)
     return runtime
 
 
@@ -134,7 +134,7 @@ async def test_a_runtime_that_is_taken_for_dead_goes_on_under_a_new_id(
         return 7
 
     handle = await twice.aenqueue()
-    await until(lambda: started)
+    await eventually(lambda: started)
     runtime = host.current()
     assert runtime is not None
     before = runtime.id
@@ -169,7 +169,7 @@ async def test_a_claim_that_outlasts_its_lease_starts_nothing(
         due = await claim(plan)
         if due.claimed and not runtime.fences:
             runtime.services.leasing.lease.fence("the test says so")
-            await until(lambda: not runtime.holding)
+            await eventually(lambda: not runtime.holding)
             runtime.loop.call_later(0.3, let_begin)
         return due
 
@@ -249,7 +249,7 @@ async def test_an_outage_of_the_database_is_nobodys_crash(
         outage.setattr(OrmLeases, "renew", fail)
         outage.setattr(OrmLeases, "begin", fail)
         await asyncio.sleep(LEASE * 2)
-    await until(lambda: mine.holding and other.holding)
+    await eventually(lambda: mine.holding and other.holding)
     await asyncio.sleep(LEASE)
 
     def condemned() -> int:
@@ -303,7 +303,7 @@ async def test_the_late_end_of_a_lost_attempt_is_not_accepted(
         id=lost.id, token=row.token, status=status, progress=0, error="late", retried=1
     )
     runtime.ledger.settle(outcome, answers.append)
-    await until(lambda: answers)
+    await eventually(lambda: answers)
     assert answers == [None]
     assert (await TaskExecution.objects.aget(id=lost.id)).retry_count == 0
 
@@ -343,10 +343,10 @@ async def test_no_error_ends_the_lease_for_good(
 
     with monkeypatch.context() as patch:
         patch.setattr(OrmLeases, "renew", fail)
-        await until(lambda: len(raised) >= 3)
+        await eventually(lambda: len(raised) >= 3)
     runtime = host.current()
     assert runtime is not None
-    await until(lambda: runtime.holding)
+    await eventually(lambda: runtime.holding)
     assert (await final(await noop.aenqueue())).status == "completed"
 
 

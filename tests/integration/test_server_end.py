@@ -15,15 +15,15 @@ import uvicorn
 from gunicorn.workers.gasgi import ASGIWorker
 from hypercorn.asyncio.worker_context import WorkerContext
 
+from devservers.process import free_port
 from rail_async_tasks import TaskHandle, asgi, servers, service, task
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.hosting import server as hosted_server
 from rail_async_tasks.hosting.exit import exit_is_timed
 from rail_async_tasks.servers import ending
-from tests.services.process import free_port
 from tests.support.runtimes import Configure, in_memory
-from tests.support.waiting import PATIENCE, until, until_status
+from tests.support.waiting import TIMEOUT, eventually, until_status
 
 pytestmark = [in_memory, pytest.mark.usefixtures("ends_cleanly")]
 
@@ -96,7 +96,7 @@ async def uvicorn_server(*, by_limit: bool = False, **options: Any) -> AsyncIter
         )
     )  # fmt: skip
     ended = asyncio.create_task(server.serve())
-    await until(lambda: server.started)
+    await eventually(lambda: server.started)
 
     async def end() -> None:
         if by_limit:
@@ -129,7 +129,7 @@ async def hypercorn_server(*, by_limit: bool = False) -> AsyncIterator[Served]:
             stop.set()
 
     served = Served(port, end, ended)
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while True:
             try:
                 await (await served.get("/short")).read()
@@ -170,7 +170,7 @@ async def test_streams_end_first_and_tasks_are_handed_back(
 ) -> None:
     """Whatever ends the server: an open stream does not hold it up, and no task is lost with it."""
     configure(drain_seconds=0.2)
-    async with server() as served, asyncio.timeout(PATIENCE):
+    async with server() as served, asyncio.timeout(TIMEOUT):
         handle = await running()
         stream = await served.get(f"/{handle.id}")
         await stream.readuntil(b"running")
@@ -184,7 +184,7 @@ async def test_streams_end_first_and_tasks_are_handed_back(
 async def test_a_stream_of_the_projects_own_is_given_up(configure: Configure) -> None:
     """Nothing ends it; uvicorn waits for it no longer than for tasks, and tasks are handed back."""
     configure(drain_seconds=0.2)
-    async with uvicorn_server() as served, asyncio.timeout(PATIENCE):
+    async with uvicorn_server() as served, asyncio.timeout(TIMEOUT):
         handle = await running()
         stream = await served.get("/ever")
         await stream.readuntil(b"open")
@@ -209,7 +209,7 @@ async def test_heartbeats_go_on_during_the_drain(
         handle = await running()
         before = beats
         await served.end()
-        await until(lambda: beats > before + 3)
+        await eventually(lambda: beats > before + 3)
         assert (await handle.arefresh()).status == "running"
         host.hurry()
         await served.ended

@@ -21,7 +21,7 @@ from rail_async_tasks.hosting import process as host
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.service import EnqueueOptions
 from rail_async_tasks.snapshot import TaskSnapshot
-from tests.support.waiting import until
+from tests.support.waiting import wait_for
 
 seen: list[Any] = []
 
@@ -100,7 +100,7 @@ def test_what_rolls_back_never_was(begin: Callable[[], TaskSnapshot]) -> None:
     assert result(start()) == 0
     assert seen == [0]
     # A result can be read from the commit on; its event follows when the loop hears of it.
-    async_to_sync(until)(lambda: host.bus().statistics()["published"] >= before + 3)
+    wait_for(lambda: host.bus().statistics()["published"] >= before + 3)
     # These are pending, running and completed of the other one.
     assert host.bus().statistics()["published"] == before + 3
 

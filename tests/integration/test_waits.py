@@ -17,7 +17,7 @@ from rail_async_tasks import task
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.runtime.attempts.timings import ATTEMPT_TIMINGS
 from tests.support.runtimes import Configure, in_memory
-from tests.support.waiting import PATIENCE, final, until
+from tests.support.waiting import TIMEOUT, eventually, final
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -29,7 +29,7 @@ class Meeting:
         self._barrier = threading.Barrier(count)
 
     def wait(self) -> None:
-        self._barrier.wait(PATIENCE)
+        self._barrier.wait(TIMEOUT)
 
 
 async def ends(handles: list[Any]) -> set[tuple[str, Any]]:
@@ -53,8 +53,8 @@ async def test_a_body_waits_in_a_thread_for_a_child_that_uses_the_orm(
         meeting.wait()
         handle = child.enqueue()
         if how == "result":
-            return handle.result(PATIENCE)
-        return async_to_sync(handle.aresult)(PATIENCE)
+            return handle.result(TIMEOUT)
+        return async_to_sync(handle.aresult)(TIMEOUT)
 
     @task(name="w.parent", max_retries=0)
     async def parent() -> Any:
@@ -81,7 +81,7 @@ async def test_def_bodies_that_hold_all_threads_wait_for_def_children(
         with lock:
             running += 1
             most = max(most, running)
-        result = 1 if depth == 1 else 1 + child.enqueue(depth=depth - 1).result(PATIENCE)
+        result = 1 if depth == 1 else 1 + child.enqueue(depth=depth - 1).result(TIMEOUT)
         with lock:
             running -= 1
         return result
@@ -89,7 +89,7 @@ async def test_def_bodies_that_hold_all_threads_wait_for_def_children(
     @task(name="w.parent", max_retries=0)
     def parent() -> Any:
         meeting.wait()
-        return child.enqueue(depth=depth).result(PATIENCE)
+        return child.enqueue(depth=depth).result(TIMEOUT)
 
     handles = [await parent.aenqueue() for _ in range(2)]
     others = [await other.aenqueue() for _ in range(20)]
@@ -134,7 +134,7 @@ async def test_a_body_that_waits_for_many_exceeds_no_limit(
     async def parent() -> None:
         child = blocking if in_thread else awaiting
         handles = [await child.aenqueue() for _ in range(children)]
-        await asyncio.gather(*[it.aresult(PATIENCE) for it in handles])
+        await asyncio.gather(*[it.aresult(TIMEOUT) for it in handles])
 
     assert await ends([await parent.aenqueue()]) == {("completed", None)}
     assert most <= (2 if in_thread else 3)
@@ -160,8 +160,8 @@ async def test_async_bodies_that_hold_all_slots_wait_for_children(
     async def parent() -> Any:
         nonlocal begun
         begun += 1
-        await until(lambda: begun == 2)
-        return await (await child.aenqueue()).aresult(PATIENCE)
+        await eventually(lambda: begun == 2)
+        return await (await child.aenqueue()).aresult(TIMEOUT)
 
     assert await ends([await parent.aenqueue() for _ in range(2)]) == {("completed", 7)}
     runtime = host.current()
@@ -202,8 +202,8 @@ async def test_a_full_queue_in_which_all_wait_is_named(
     @task(name="w.parent", queue="narrow", max_retries=0)
     async def parent() -> str:
         handle = await child.aenqueue()
-        waiting = asyncio.ensure_future(handle.aresult(PATIENCE))
-        await until(lambda: "Deadlock?" in caplog.text)
+        waiting = asyncio.ensure_future(handle.aresult(TIMEOUT))
+        await eventually(lambda: "Deadlock?" in caplog.text)
         waiting.cancel()
         await asyncio.wait([waiting])
         return str(handle.id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,7 +21,7 @@ from rail_async_tasks.hosting import server
 from rail_async_tasks.ledger.session import WriterSession
 from rail_async_tasks.ledger.writer import HIGH_WATER
 from tests.support.runtimes import Configure, in_memory, on_databases
-from tests.support.waiting import until, until_status
+from tests.support.waiting import eventually, until_status, wait_for
 
 LIVE, READY = "/tasks/health/live", "/tasks/health/ready"
 ALL_WELL = {"runtime": "ok", "database": "ok", "bus": "ok", "writer": "ok"}
@@ -148,7 +148,7 @@ def test_without_its_database_it_is_not_ready(caplog: pytest.LogCaptureFixture) 
 @pytest.mark.usefixtures("configure")
 def test_a_database_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a bounded time; one thread hangs, not one for each probe; then it is asked anew."""
-    monkeypatch.setattr(health, "DATABASE_PATIENCE", 0.05)
+    monkeypatch.setattr(health, "DATABASE_TIMEOUT", 0.05)
     hold = threading.Event()
     original = BaseDatabaseWrapper.cursor
 
@@ -167,20 +167,13 @@ def test_a_database_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> N
     assert answer(Client().get(READY)) == {"database": "no answer in 0.05 s"}
     assert asking() == 2
     hold.set()
-    monkeypatch.setattr(health, "DATABASE_PATIENCE", 20.0)
+    monkeypatch.setattr(health, "DATABASE_TIMEOUT", 20.0)
     assert Client().get(READY).status_code == 200
-    assert wait_for(lambda: asking() == 0)
+    wait_for(lambda: asking() == 0)
 
 
 def asking() -> int:
     return sum(thread.name == "rail-tasks-health" for thread in threading.enumerate())
-
-
-def wait_for(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 20
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.005)
-    return condition()
 
 
 @on_databases
@@ -209,13 +202,15 @@ async def test_a_writer_without_a_database_says_so(
     with monkeypatch.context() as patch:
         patch.setattr(WriterSession, "execute", refuse)
         creating = asyncio.ensure_future(hang.using(delay=3600).aenqueue())
-        await until(
+        await eventually(
             lambda: any(it.failing_for is not None for it in runtime.ledger.writers().states())
         )
         assert answer(await web.get(READY)) == {"writer": "failing"}
         assert (await web.get(LIVE)).status_code == 200
     await creating
-    await until(lambda: all(it.failing_for is None for it in runtime.ledger.writers().states()))
+    await eventually(
+        lambda: all(it.failing_for is None for it in runtime.ledger.writers().states())
+    )
     assert (await web.get(READY)).status_code == 200
 
 
@@ -238,7 +233,7 @@ async def test_a_draining_process_takes_nothing_more(
     handle = await hang.aenqueue()
     await until_status(handle, "running")
     server.begin_drain()  # what SIGTERM does
-    await until(server.is_going_away)
+    await eventually(server.is_going_away)
     assert handle.id in host.current().attempts  # type: ignore[union-attr]
     assert answer(await web.get(READY)) == {"runtime": "draining"}
     assert (await web.get(LIVE)).json() == {"status": "ok"}
@@ -255,7 +250,7 @@ async def test_a_runtime_that_broke_needs_a_restart(configure: Configure, web: A
     runtime = await host.aruntime()
     assert runtime.state.host is not None
     runtime.state.host.cancel()
-    await until(lambda: not runtime.alive)
+    await eventually(lambda: not runtime.alive)
     assert answer(await web.get(LIVE)) == {"runtime": "ended"}
     assert answer(await web.get(READY)) == {"runtime": "ended"}
     await host.astop()
@@ -267,14 +262,14 @@ def test_a_loop_that_hangs_needs_a_restart(
     configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its loop thread is stuck in a body that blocks."""
-    monkeypatch.setattr(health, "LOOP_PATIENCE", 0.05)
+    monkeypatch.setattr(health, "LOOP_TIMEOUT", 0.05)
     configure(backend="thread")
     runtime = host.runtime_in_thread()
     hold = threading.Event()
     host.call_soon(runtime, lambda: bool(hold.wait(20)) and None)
     assert answer(Client().get(LIVE)) == {"runtime": "no answer in 0.05 s"}
     hold.set()
-    monkeypatch.setattr(health, "LOOP_PATIENCE", 20.0)
+    monkeypatch.setattr(health, "LOOP_TIMEOUT", 20.0)
     assert Client().get(LIVE).status_code == 200
 
 

@@ -28,7 +28,7 @@ from rail_async_tasks.observability import metrics as module
 from rail_async_tasks.observability import observe_by_metrics
 from rail_async_tasks.runtime import observers
 from tests.support.runtimes import Configure, in_memory, on_databases
-from tests.support.waiting import final, until, until_status
+from tests.support.waiting import eventually, final, until_status
 
 pytestmark = pytest.mark.usefixtures("configure")
 
@@ -58,7 +58,7 @@ def samples(text: str | None = None) -> Samples:
 
 
 async def until_counted(*wanted: tuple[str, ...], value: float = 1) -> Samples:
-    await until(lambda: all(samples().get(key) == value for key in wanted))
+    await eventually(lambda: all(samples().get(key) == value for key in wanted))
     return samples()
 
 

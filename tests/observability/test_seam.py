@@ -19,7 +19,7 @@ from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.runtime import observers
 from tests.support.recorder import Broken, Recorder
 from tests.support.runtimes import Configure, in_memory, on_databases
-from tests.support.waiting import final, until, until_status
+from tests.support.waiting import eventually, final, until_status
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -36,7 +36,7 @@ async def test_a_task_that_succeeds(configure: Configure, recorder: Recorder, ba
         await asyncio.sleep(0.05)
 
     await final(await nap.aenqueue())
-    await until(lambda: len(recorder.seen) == 3)
+    await eventually(lambda: len(recorder.seen) == 3)
     assert recorder.events == [
         ("enqueued", "pending"), ("started", "running"), ("ended", "completed"),
     ]  # fmt: skip
@@ -57,7 +57,7 @@ async def test_a_task_that_is_retried_and_fails(
         raise ValueError("it broke")
 
     await final(await fall.aenqueue())
-    await until(lambda: len(recorder.seen) == 5)
+    await eventually(lambda: len(recorder.seen) == 5)
     assert recorder.events == [
         ("enqueued", "pending"),
         ("started", "running"), ("ended", "retrying"),
@@ -77,7 +77,7 @@ async def test_a_task_that_was_cancelled_while_it_waited(
 
     handle = await later.using(delay=3600).aenqueue()
     await service.acancel(SYSTEM, handle.id)
-    await until(lambda: len(recorder.seen) == 2)
+    await eventually(lambda: len(recorder.seen) == 2)
     assert recorder.events == [("enqueued", "pending"), ("ended", "cancelled")]
     assert recorder.last("ended")[2:] == (None, None)
 
@@ -95,7 +95,7 @@ async def test_a_task_that_was_cancelled_while_it_ran(
     await until_status(handle, "running")
     await handle.acancel()
     await final(handle)
-    await until(lambda: len(recorder.seen) == 3)
+    await eventually(lambda: len(recorder.seen) == 3)
     assert recorder.events[1:] == [("started", "running"), ("ended", "cancelled")]
 
 
@@ -114,7 +114,7 @@ async def test_an_outcome_that_is_no_longer_wanted_is_dropped(
     await until_status(handle, "running")
     await TaskExecution.objects.filter(id=handle.id).aupdate(token=handle.id)
     go.set()
-    await until(lambda: len(recorder.seen) == 3)
+    await eventually(lambda: len(recorder.seen) == 3)
     assert recorder.events[1:] == [("started", "running"), ("dropped", "running")]
     await TaskExecution.objects.filter(id=handle.id).adelete()
 
@@ -138,7 +138,7 @@ async def test_a_task_of_a_transaction_is_told_after_its_commit(
 
     await host.aruntime()
     await sync_to_async(enqueue)()
-    await until(lambda: len(recorder.seen) == 3)
+    await eventually(lambda: len(recorder.seen) == 3)
     assert recorder.events == [
         ("enqueued", "pending"), ("started", "running"), ("ended", "completed"),
     ]  # fmt: skip
@@ -187,7 +187,7 @@ async def test_a_broken_observer_hurts_no_task(
 
     snapshot = await final(await fine.aenqueue())
     assert (snapshot.status, snapshot.result) == ("completed", 7)
-    await until(lambda: sum("Broken" in it.getMessage() for it in caplog.records) == 3)
+    await eventually(lambda: sum("Broken" in it.getMessage() for it in caplog.records) == 3)
 
 
 @on_databases
@@ -210,7 +210,7 @@ async def test_what_ends_without_an_attempt_here_is_told(
     assert runtime.recoverer is not None
     await runtime.recoverer.fail_unknown("o.renamed")
     runtime.recoverer.recover(frozenset({dead}))
-    await until(lambda: runtime.recovered)
+    await eventually(lambda: runtime.recovered)
     ended = [it for it in recorder.seen if it[0] == "ended"]
     assert ended == [("ended", "failed", None, None)] * 2
     codes = [(await it.arefresh()).snapshot.error_code for it in (unknown, lost)]
@@ -235,7 +235,7 @@ async def test_a_slow_task_is_told_while_it_runs(configure: Configure, recorder:
         await go.wait()
 
     handle = await hangs.aenqueue()
-    await until(lambda: len(recorder.seen) == 3)
+    await eventually(lambda: len(recorder.seen) == 3)
     event, status, seconds = recorder.last("slow")
     assert (event, status) == ("slow", "running")
     assert 0.05 <= seconds < 5

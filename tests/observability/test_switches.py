@@ -22,7 +22,7 @@ from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.snapshot import TaskSnapshot
 from tests.support.runtimes import Configure, in_memory, on_databases
-from tests.support.waiting import PATIENCE, final
+from tests.support.waiting import TIMEOUT, eventually, final
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -80,7 +80,7 @@ async def test_without_events_a_watcher_sees_what_rereading_shows(
 
     handle = await climb.aenqueue()
     seen: list[TaskSnapshot] = []
-    async with asyncio.timeout(PATIENCE), aclosing(service.watch(SYSTEM, handle.id)) as snapshots:
+    async with asyncio.timeout(TIMEOUT), aclosing(service.watch(SYSTEM, handle.id)) as snapshots:
         async for snapshot in snapshots:
             seen.append(snapshot)
             if snapshot.progress == 40:
@@ -102,9 +102,10 @@ async def test_without_events_nothing_is_published(configure: Configure) -> None
 
 
 async def final_by_reading(handle: Any) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not (await handle.arefresh()).snapshot.is_final:  # noqa: ASYNC110 (by intent)
-            await asyncio.sleep(0.01)
+    async def is_final() -> bool:
+        return bool((await handle.arefresh()).snapshot.is_final)
+
+    await eventually(is_final)
 
 
 @on_databases
@@ -116,7 +117,7 @@ async def test_all_that_an_owner_does_is_read_again(configure: Configure, emit: 
     mine = Viewer(str(ada.pk))
     waiting = await one.using(delay=3600, owner=ada).aenqueue()
     await host.aruntime()
-    async with asyncio.timeout(PATIENCE), aclosing(service.watch_mine(mine)) as snapshots:
+    async with asyncio.timeout(TIMEOUT), aclosing(service.watch_mine(mine)) as snapshots:
         assert (await anext(snapshots)).id == waiting.id
         # Behind everybody's back.
         rows = TaskExecution.objects.filter(id=waiting.id)

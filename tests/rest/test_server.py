@@ -18,14 +18,15 @@ from django.db import connection
 from rail_async_tasks.models import TaskExecution
 from tests.rest.conftest import MISSING, ROOT, code_of
 from tests.rest.spec import check_task, conform
-from tests.support.client import FINAL, PATIENCE, Client
+from tests.support.client import FINAL, Client
 from tests.support.places import Place
 from tests.support.server import Server, running_server
+from tests.support.waiting import TIMEOUT
 
 TOKEN = "t" * 32
 DRAIN_SECONDS = 1
 # uvicorn ends what it has to end, then raises the signal that it was sent once more.
-GRACEFUL = (0, 256 - signal.SIGTERM)
+GRACEFUL = (0, -signal.SIGTERM)
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +124,7 @@ async def test_a_stream_that_breaks_is_taken_up_where_it_was(ada: Person) -> Non
     seen: list[dict[str, Any]] = []
     while not seen or seen[-1]["status"] not in FINAL:
         last = event_id(seen[-1]) if seen else ""
-        async with asyncio.timeout(PATIENCE), aclosing(ada.follow(task_id, last)) as events:
+        async with asyncio.timeout(TIMEOUT), aclosing(ada.follow(task_id, last)) as events:
             count = 0
             async for task in events:
                 seen.append(task)
@@ -204,7 +205,7 @@ async def to_the_end(events: AsyncIterator[dict[str, Any]]) -> list[str]:
     """The statuses that a stream still tells; it may be cut off, too."""
     told = []
     with suppress(httpx.RemoteProtocolError):
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             async for task in events:
                 told.append(task["status"])
     return told
@@ -225,7 +226,7 @@ async def test_sigterm_ends_streams_in_time_and_without_a_final_event(
         ends = asyncio.gather(*map(to_the_end, streams))
         began = time.monotonic()
         server.terminate()
-        exit_code = await asyncio.to_thread(server.wait, PATIENCE)
+        exit_code = await asyncio.to_thread(server.wait, TIMEOUT)
         assert time.monotonic() - began < DRAIN_SECONDS + 2
         assert exit_code in GRACEFUL
         assert "ERROR" not in server.said()

@@ -12,6 +12,7 @@ import httpx
 from websockets.asyncio.client import ClientConnection, connect
 
 from tests.support.server import Server
+from tests.support.waiting import TIMEOUT, eventually
 
 FINAL = ("completed", "failed", "cancelled")
 FIELDS = (
@@ -20,9 +21,13 @@ FIELDS = (
 )
 FOLLOW = f"subscription($id: ID!) {{ taskProgress(taskId: $id) {{ {FIELDS} }} }}"
 FOLLOW_MINE = f"subscription {{ myTaskUpdates {{ {FIELDS} }} }}"
-PATIENCE = 20.0  # seconds for anything that must happen
 
 Event = dict[str, Any]
+
+
+def plain_http(**options: Any) -> httpx.AsyncClient:
+    """Makes a client without TLS: to load the certificates would take 30 ms of CPU per client."""
+    return httpx.AsyncClient(verify=False, **options)
 
 
 class Client:
@@ -33,7 +38,7 @@ class Client:
         self.headers = {"cookie": cookie} if cookie else {}
         # Servers close idle connections after 5 s: a request must not meet that moment.
         limits = httpx.Limits(max_connections=100, keepalive_expiry=2)
-        self.http = httpx.AsyncClient(timeout=PATIENCE, headers=self.headers, limits=limits)
+        self.http = plain_http(timeout=TIMEOUT, headers=self.headers, limits=limits)
 
     async def post(self, query: str, **variables: Any) -> httpx.Response:
         body = {"query": query, "variables": variables}
@@ -75,7 +80,7 @@ class Client:
         """The task once it has that status, which it must reach."""
         if not self.server.kind.streams:
             return await self._poll(task_id, (status,))
-        async with asyncio.timeout(PATIENCE), aclosing(self.by_socket(task_id)) as events:
+        async with asyncio.timeout(TIMEOUT), aclosing(self.by_socket(task_id)) as events:
             async for event in events:
                 if event["status"] == status:
                     return event
@@ -83,15 +88,19 @@ class Client:
 
     async def _poll(self, task_id: str, statuses: Collection[str]) -> Event:
         """The task once it has one of these, asked again and again."""
-        async with asyncio.timeout(PATIENCE):
-            while (task := await self.task(task_id))["status"] not in statuses:  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
-        return task
+        found: Event = {}
+
+        async def has_one() -> bool:
+            found.update(await self.task(task_id))
+            return found["status"] in statuses
+
+        await eventually(has_one, lambda: found, every=0.05)
+        return found
 
     @staticmethod
     async def everything(events: AsyncIterator[Event]) -> list[Event]:
         """All events of a stream that ends by itself."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             return [event async for event in events]
 
     # --- streams: each yields the events of one task, or of the client's tasks -------------------

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import closing, contextmanager
+from typing import Any, Final
 
+import psycopg
 from asgiref.local import Local
 from asgiref.sync import SyncToAsync
 from django.apps import apps
 from django.db import ConnectionHandler, connections, transaction
+from psycopg.sql import SQL, Identifier
 
 # Filled once by `migrate` and the same for every test.
 LASTING_TABLES = {"django_migrations", "django_content_type", "auth_permission"}
+
+# The migrated database of the run's PostgreSQL, which nothing connects to.
+TEMPLATE: Final = "migrated"
 
 
 def forget_connections() -> None:
@@ -52,6 +57,19 @@ def empty_tables() -> None:
     with transaction.atomic(), connection.cursor() as cursor:
         for table in sorted(tables & existing - LASTING_TABLES):
             cursor.execute(f"DELETE FROM {connection.ops.quote_name(table)}")
+
+
+def migrated_copy(server: Any, name: str) -> str:
+    """Creates a database with every table on a PostgreSQL, in place of one of that name.
+
+    A copy of the template that the fixture `postgres_server` has migrated: `migrate` would take a
+    second of CPU for each. Returns its URL.
+    """
+    with closing(psycopg.connect(server.url("postgres"), autocommit=True)) as connection:
+        new, template = Identifier(name), Identifier(TEMPLATE)
+        connection.execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(new))
+        connection.execute(SQL("CREATE DATABASE {} TEMPLATE {}").format(new, template))
+    return str(server.url(name))
 
 
 def database_url() -> str:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.conf import settings as django_settings
 from django.contrib.auth.models import User
-from django.core.management import call_command
 from django.test import Client as DjangoClient
 
 from tests.settings import database as database_config
-from tests.support.databases import default_database
+from tests.support.databases import default_database, migrated_copy
 
 PEOPLE = ("ada", "bob")
 
@@ -56,9 +56,10 @@ def place(
     """One database per module; it is `default` in this process too."""
     kind: str = request.param
     if kind == "sqlite":
-        url = f"sqlite:///{tmp_path_factory.mktemp('acceptance')}/db.sqlite3"
+        template = request.getfixturevalue("sqlite_template")
+        path = shutil.copy(template, tmp_path_factory.mktemp("acceptance") / "db.sqlite3")
+        url = f"sqlite:///{path}"
     else:
-        url = request.getfixturevalue("postgres_server").create_database("acceptance")
+        url = migrated_copy(request.getfixturevalue("postgres_server"), "acceptance")
     with django_db_blocker.unblock(), default_database(database_config(kind, url)):
-        call_command("migrate", verbosity=0, interactive=False)
         yield Place(kind, url, {name: logged_in(name) for name in PEOPLE})

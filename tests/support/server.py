@@ -1,38 +1,110 @@
-"""A real server with the acceptance tests' app, and what it must not say."""
+"""A web server as a process of its own, and the lines that it must not log."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import socket
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.services.process import KEEPER, ServerFailed, free_port
+from devservers.process import ROOT, Process, ServerFailed, accepts, free_port
 from tests.support.server_kinds import KINDS, Kind
 
-ROOT = Path(__file__).parents[2]
-
-# What a server says only when it has done something wrong.
+# Parts of lines that are logged only when something has gone wrong.
 ALARMS = ("Traceback", "never awaited", "never retrieved", "different loop", "was destroyed")
 
 
-class Server:
-    """One server. It ends with the test run at the latest; `terminate` ends it now.
+class LoggedProcess:
+    """A program with a log, which ends with the test run at the latest.
 
-    It is uvicorn on that `loop`, or of the `kind` that is given.
+    `stop` removes the folder, in which the log is. `both` has standard output in the log too.
     """
 
     def __init__(
         self,
-        env: dict[str, str],
+        name: str,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        folder: Path,
+        *,
+        both: bool = False,
+    ) -> None:
+        self._folder = folder
+        self._log = folder / "errors"
+        redirected = f'exec "$@" {"" if both else "2"}>"{self._log}"{" 2>&1" if both else ""}'
+        self._process = Process(
+            name,
+            ["sh", "-c", redirected, "sh", *argv],
+            folder / "output",
+            env=env,
+            cwd=folder,
+        )
+        self._process.start()
+
+    @property
+    def pid(self) -> int:
+        """Return the process id of the program itself."""
+        return self._process.pid
+
+    def wait_until(self, answers: Any, seconds: float = 30) -> None:
+        """Return once `answers()` is true. Raises ServerFailed with the log, when it is late."""
+        try:
+            self._process.wait_until(answers, seconds)
+        except ServerFailed as error:
+            raise ServerFailed(f"{error}\nIt logged: {self.said()[-4000:]}") from None
+
+    def said(self) -> str:
+        """Return its whole log."""
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    def alarms(self) -> list[str]:
+        """Return the lines of its log that show a mistake, each with its context."""
+        lines = self.said().splitlines()
+        return [
+            "\n".join(lines[max(number - 2, 0) : number + 40])
+            for number, line in enumerate(lines)
+            if any(alarm in line for alarm in ALARMS)
+        ]
+
+    def terminate(self) -> None:
+        """Send SIGTERM, once, and do not wait."""
+        self._process.let_go()
+
+    @property
+    def exit_code(self) -> int | None:
+        """Return its exit code, negative for a signal; None while it runs."""
+        return self._process.exit_code
+
+    def wait(self, seconds: float) -> int:
+        """Return its exit code once it has ended. Raises subprocess.TimeoutExpired."""
+        return self._process.wait(seconds)
+
+    def stop(self) -> None:
+        """End it, unless it has ended, and remove its log."""
+        self._process.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def children(pid: int) -> list[int]:
+    """Return the ids of the processes that this one has started; none once it has ended."""
+    try:
+        listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except OSError:
+        return []
+    return [int(it) for it in listed.split()]
+
+
+class Server(LoggedProcess):
+    """A web server: uvicorn on that `loop`, or of the `kind` that is given."""
+
+    def __init__(
+        self,
+        env: Mapping[str, str],
         *,
         loop: str = "asyncio",
         kind: Kind | None = None,
@@ -43,9 +115,8 @@ class Server:
         self.port = free_port() if port is None else port
         self.url = f"http://127.0.0.1:{self.port}/graphql/"
         self.ws = f"ws://127.0.0.1:{self.port}/graphql/"
-        self._folder = Path(tempfile.mkdtemp(prefix="rail-async-tasks-acceptance-"))
-        self._log = self._folder / "errors"
-        self._watched = self._folder / "acceptance_watched.py"
+        folder = Path(tempfile.mkdtemp(prefix="rail-async-tasks-server-"))
+        self._watched = folder / "acceptance_watched.py"
         self._watched.touch()
         its_path = [env["PYTHONPATH"]] if "PYTHONPATH" in env else []
         env = {
@@ -53,59 +124,21 @@ class Server:
             **env,
             **self.kind.env,
             "ACCEPTANCE_TASK_SETTINGS": json.dumps(task_settings),
-            "PYTHONPATH": ":".join([*its_path, str(ROOT), str(self._folder)]),
+            "PYTHONPATH": ":".join([*its_path, str(ROOT), str(folder)]),
             "PYTHONWARNINGS": "default",
         }
-        # The keeper removes its folder, with all that the server said, when it has ended it.
-        kept = self._folder / "kept"
-        kept.mkdir()
-        self._keeper = subprocess.Popen(
-            [sys.executable, str(KEEPER), str(kept), "SIGTERM", "",
-             "env", *(f"{name}={value}" for name, value in env.items()),
-             "sh", "-c", f'exec "$@" 2>"{self._log}"', "sh", *self.kind.argv(self.port)],
-            stdin=subprocess.PIPE,
-            start_new_session=True,
-        )  # fmt: skip
+        super().__init__(self.kind.name, self.kind.argv(self.port), env, folder)
 
     def wait_until_it_answers(self, seconds: float = 30) -> None:
-        deadline = time.monotonic() + seconds
-        while not self._answers():
-            if self._keeper.poll() is not None or time.monotonic() > deadline:
-                raise ServerFailed(f"The server does not answer. It said: {self.said()[-4000:]}")
-            time.sleep(0.02)
-
-    def _answers(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def said(self) -> str:
-        """All of its standard error."""
-        return self._log.read_text(errors="replace") if self._log.exists() else ""
-
-    def alarms(self) -> list[str]:
-        """The lines of its standard error that tell of something wrong, each with its context."""
-        lines = self.said().splitlines()
-        return [
-            "\n".join(lines[max(number - 2, 0) : number + 40])
-            for number, line in enumerate(lines)
-            if any(alarm in line for alarm in ALARMS)
-        ]
-
-    @property
-    def pid(self) -> int:
-        """Of the server itself."""
-        return self._children(self._keeper.pid)[0]
+        """Return once it accepts connections. Raises ServerFailed."""
+        self.wait_until(lambda: accepts(self.port), seconds)
 
     def workers(self) -> list[int]:
-        """The ids of its child processes."""
-        return self._children(self.pid)
-
-    @staticmethod
-    def _children(pid: int) -> list[int]:
-        return [int(it) for it in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        """Return the ids of its child processes."""
+        return children(self.pid)
 
     def reload(self, seconds: float = 30) -> None:
-        """Has a server that watches its files begin anew, and waits until it answers."""
+        """Have a server that watches its files begin anew, and wait until it answers."""
         before, deadline = self.workers(), time.monotonic() + seconds
         while set(self.workers()) & set(before):
             assert time.monotonic() < deadline
@@ -114,30 +147,10 @@ class Server:
             time.sleep(0.1)
         self.wait_until_it_answers(deadline - time.monotonic())
 
-    def terminate(self) -> None:
-        """Sends SIGTERM, once, and does not wait."""
-        if self._keeper.stdin is not None and not self._keeper.stdin.closed:
-            self._keeper.stdin.close()
-
-    @property
-    def exit_code(self) -> int | None:
-        """Of the process, once it has ended."""
-        return self._keeper.poll()
-
-    def wait(self, seconds: float) -> int:
-        """Its exit code, or subprocess.TimeoutExpired."""
-        return self._keeper.wait(seconds)
-
-    def stop(self) -> None:
-        """Ends it, unless it has ended, and forgets what it said."""
-        self.terminate()
-        self._keeper.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
-
 
 @contextmanager
 def running_server(
-    env: dict[str, str],
+    env: Mapping[str, str],
     *,
     loop: str = "asyncio",
     kind: Kind | None = None,

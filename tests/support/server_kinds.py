@@ -11,7 +11,7 @@ ASGI: Final = "tests.asgi:application"
 WSGI: Final = "tests.wsgi:application"
 
 # uvicorn ends what it has to end, then raises the signal that it was sent once more.
-SIGNALLED: Final = 256 - signal.SIGTERM
+SIGNALLED: Final = -signal.SIGTERM
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Kind:
         return [sys.executable, *(word.format(port=port) for word in self.command)]
 
 
-def _uvicorn(name: str, loop: str) -> Kind:
+def uvicorn(name: str, loop: str, application: str = ASGI) -> Kind:
     options = ("--port={port}", f"--loop={loop}", "--no-access-log")
-    command = ("-m", "uvicorn", ASGI, *options)
+    command = ("-m", "uvicorn", application, *options)
     return Kind(name, command, loop=loop, exit_codes=(0, SIGNALLED))
 
 
@@ -54,8 +54,8 @@ _RUNSERVER = ("-m", "django", "runserver", "127.0.0.1:{port}")
 KINDS: Final = {
     kind.name: kind
     for kind in (
-        _uvicorn("uvicorn", "asyncio"),
-        _uvicorn("uvicorn-uvloop", "uvloop"),
+        uvicorn("uvicorn", "asyncio"),
+        uvicorn("uvicorn-uvloop", "uvloop"),
         Kind("daphne", ("-m", "daphne", *_DAPHNE)),
         Kind("daphne-uvloop", ("-m", "rail_async_tasks.servers.daphne", *_DAPHNE), loop="uvloop"),
         _gunicorn("gunicorn-uvicorn", *_WORKERS, ASGI, runtimes=2, loop="uvloop"),

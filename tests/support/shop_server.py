@@ -1,34 +1,18 @@
-"""A real server with the shop's schema, for tests that need one."""
+"""A uvicorn with the schema of `projects.shop`, on a database of its own."""
 
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
-from tests.services.process import KeptServer, free_port
-
-ROOT = Path(__file__).parents[2]
-
-
-class Server:
-    """Where it is."""
-
-    def __init__(self, port: int) -> None:
-        self.url = f"http://127.0.0.1:{port}/graphql/"
-        self.ws = f"ws://127.0.0.1:{port}/graphql/"
-        self.port = port
-
-    def answers(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
+from devservers.process import ROOT
+from tests.support.server import Server
+from tests.support.server_kinds import ASGI, uvicorn
 
 # One process for all commands: each start takes a second.
 _MANAGE = """
@@ -40,42 +24,36 @@ for command in sys.argv[1:]:
 
 
 def migrated(folders: pytest.TempPathFactory, settings: str, *commands: str) -> dict[str, str]:
-    """The environment of a server with a new database, after more management commands."""
+    """Make a database and run more management commands. Return the environment of its servers."""
     env = {
         "DJANGO_SETTINGS_MODULE": settings,
         "TEST_DATABASE": "sqlite",
         "TEST_DATABASE_URL": f"sqlite:///{folders.mktemp('database')}/db.sqlite3",
-        "PYTHONPATH": str(ROOT),
     }
     manage = [sys.executable, "-c", _MANAGE, "migrate --verbosity=0", *commands]
-    subprocess.run(manage, env=os.environ | env, check=True)
+    subprocess.run(manage, env=os.environ | env | {"PYTHONPATH": str(ROOT)}, check=True)
     return env
 
 
 @contextmanager
 def serving(
-    folders: pytest.TempPathFactory,
-    env: dict[str, str],
-    application: str = "tests.asgi:application",
+    env: Mapping[str, str],
+    application: str = ASGI,
     *,
     port: int | None = None,
     loop: str = "auto",
 ) -> Iterator[Server]:
-    """uvicorn on a free port, or on this one; `loop` is its option."""
-    server = Server(port or free_port())
-    uvicorn = [sys.executable, "-m", "uvicorn", application]
-    options = [f"--port={server.port}", f"--loop={loop}"]
-    setting = [f"{name}={value}" for name, value in env.items()]
-    kept = KeptServer(folders.mktemp("server"), ["env", *setting, *uvicorn, *options])
-    kept.wait_until(server.answers)
+    """Serve on a free port, or on this one; `loop` is uvicorn's option."""
+    server = Server(env, kind=uvicorn("uvicorn", loop, application), port=port)
     try:
+        server.wait_until_it_answers()
         yield server
     finally:
-        kept.stop()
+        server.stop()
 
 
 @contextmanager
-def running_server(folders: pytest.TempPathFactory, *, loop: str = "auto") -> Iterator[Server]:
-    """A server of the shop with a database of its own."""
-    with serving(folders, migrated(folders, "tests.projects.shop_settings"), loop=loop) as server:
+def running_shop(folders: pytest.TempPathFactory, *, loop: str = "auto") -> Iterator[Server]:
+    """Serve the shop with a database of its own."""
+    with serving(migrated(folders, "tests.projects.shop_settings"), loop=loop) as server:
         yield server

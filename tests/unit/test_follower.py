@@ -1,4 +1,4 @@
-"""News of other processes, followed by reading rows."""
+"""Event of other processes, followed by reading rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, cast
 from uuid import UUID
 
 from rail_async_tasks.bus.follower import Follower
-from rail_async_tasks.bus.wire import news_of
+from rail_async_tasks.bus.wire import event_of
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.snapshot import TaskSnapshot, owner_topic, task_topic
@@ -67,12 +67,12 @@ async def followed(rows: Rows, count: int, tell: Any) -> list[TaskSnapshot]:
     return seen
 
 
-async def test_news_whose_row_could_not_be_read_are_read_again() -> None:
+async def test_events_whose_row_could_not_be_read_are_read_again() -> None:
     """With the progress that was told, which the row does not have yet."""
     it = new_id()
     rows = Rows(1, snapshot(it, step=3))
     [seen] = await followed(
-        rows, 1, lambda follower: follower.heard(news_of(snapshot(it, 7), new_id()))
+        rows, 1, lambda follower: follower.received(event_of(snapshot(it, 7), new_id()))
     )
     assert rows.looks == [[it], [it]]
     assert seen.version == (2, 7)

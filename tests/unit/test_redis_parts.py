@@ -1,4 +1,4 @@
-"""What the Redis bus is made of, without a server: the outbox, the news, the patience."""
+"""What the Redis bus is made of, without a server: the outbox and the events."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rail_async_tasks.bus.outbox import Outbox, Parcel
-from rail_async_tasks.bus.wire import MAX_BYTES, News, applied, decode, encode, news_of
+from rail_async_tasks.bus.wire import MAX_BYTES, Event, applied, decode, encode, event_of
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.text import MAX_MESSAGE_BYTES, clean
@@ -27,11 +27,11 @@ def snapshot(it: UUID, seq: int = 1, step: int = 0, **fields: Any) -> TaskSnapsh
 
 
 def parcel(it: UUID, seq: int = 1, step: int = 0, *, end: bool = False) -> Parcel:
-    return Parcel(news_of(snapshot(it, seq, step), ME), ("t",), end)
+    return Parcel(event_of(snapshot(it, seq, step), ME), ("t",), end)
 
 
 def versions(parcels: list[Parcel]) -> dict[UUID, tuple[int, int]]:
-    return {it.news.id: it.news.version for it in parcels}
+    return {it.event.id: it.event.version for it in parcels}
 
 
 # --- the outbox ----------------------------------------------------------------------------------
@@ -101,28 +101,28 @@ def test_an_outbox_is_filled_from_threads() -> None:
         assert told[-1] == (2000, 0)
 
 
-# --- the news ------------------------------------------------------------------------------------
+# --- the events ----------------------------------------------------------------------------------
 
 
-def test_news_come_back_as_they_were_sent() -> None:
+def test_events_come_back_as_they_were_sent() -> None:
     """Also with the longest message that there is; they tell nothing of a state."""
     longest = clean("\x01" * 10_000, MAX_MESSAGE_BYTES)
     for fields in ({"step": 0}, {"step": 3, "progress": 50, "progress_message": longest}):
         sent = snapshot(new_id(), 2, **{"result": "secret", "error": "secret", **fields})
-        data = encode(news_of(sent, ME))
+        data = encode(event_of(sent, ME))
         assert b"secret" not in data
         assert len(data) <= MAX_BYTES
         heard = decode(data)
         assert heard is not None
-        assert heard == news_of(sent, ME)
+        assert heard == event_of(sent, ME)
         assert heard.version == sent.version
 
 
 @given(st.binary() | st.text().map(str.encode))
-def test_anything_is_news_or_nothing(data: bytes) -> None:
+def test_any_data_is_an_event_or_nothing(data: bytes) -> None:
     """And never an error."""
     found = decode(data)
-    assert found is None or isinstance(found, News)
+    assert found is None or isinstance(found, Event)
 
 
 @pytest.mark.parametrize("data", [None, 1, "text", [b"x"], b" " * (MAX_BYTES + 1)])
@@ -136,8 +136,8 @@ def test_progress_belongs_to_its_state() -> None:
     it = new_id()
     before = snapshot(it, 2, 1, progress=10, owner_id="7")
 
-    def told(seq: int, step: int) -> News:
-        return news_of(snapshot(it, seq, step, progress=60, progress_message="x"), ME)
+    def told(seq: int, step: int) -> Event:
+        return event_of(snapshot(it, seq, step, progress=60, progress_message="x"), ME)
 
     assert applied(before, told(2, 2)) == snapshot(
         it, 2, 2, progress=60, progress_message="x", owner_id="7"

@@ -1,9 +1,10 @@
-"""Starts everything, starts again what dies, and ends everything in order."""
+"""The demo in several processes: starts them, restarts what dies, and ends them in order."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import socket
 import sys
 import time
@@ -20,20 +21,22 @@ import django
 from django.core.management import call_command
 from django.db import Error, connection
 
-from example_project.demo import HOST, listen
-from example_project.distributed.processes import Failed, Lifeline, Process
-from example_project.distributed.servers import Postgres, Redis
+from devservers.demo import listen
+from devservers.postgres import PostgresServer
+from devservers.process import HOST, Lifeline, Process, ServerFailed
+from devservers.redis import RedisServer
 
 WORKERS = 2
-PAUSE = 1.0  # seconds until what has died is started again
-# What dies so soon after its start, so many times in a row, ends the demo.
+DATABASE = "demo"
+PAUSE = 1.0  # seconds between the death of a process and its next start
+# A process that dies so soon after its start, so many times in a row, ends the demo.
 QUICK, TRIES = timedelta(seconds=3), 5
 
 
 class Supervisor:
     """The demo's processes, with their data and logs in this folder.
 
-    Raises `Failed` if another demo uses the folder.
+    Raises ServerFailed if another demo uses the folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,30 +45,39 @@ class Supervisor:
         for log in folder.glob("*.log"):
             log.unlink()
         self._servers = Lifeline(self._lock)
-        # The web server and the workers, whom the servers outlive.
+        # The web server and the workers. The servers outlive them.
         self._clients = Lifeline(self._lock, self._servers.held)
         self._started: list[Process] = []
         self._unnoted: list[tuple[str, str, datetime]] = []
 
     def start(self) -> None:
-        """Start all, and say what runs once all of it does. Raises `Failed`."""
+        """Start all, and print what runs once all of it does. Raises ServerFailed."""
         with listen(os.environ.get("DEMO_PORT")) as listener:
             port = listener.getsockname()[1]
         say("Starting PostgreSQL and Redis …")
-        postgres = Postgres(self.folder, self._servers)
-        redis = Redis(self.folder, self._servers)
-        os.environ |= {"DEMO_DATABASE_URL": postgres.url, "DEMO_REDIS_URL": redis.url}
+        word = _password(self.folder)
+        postgres = PostgresServer(self.folder / "postgres", password=word, lifeline=self._servers)
+        redis = RedisServer(
+            self.folder / "redis",
+            {"requirepass": word, "save": "3600 1"},
+            lifeline=self._servers,
+        )
+        os.environ |= {
+            "DEMO_DATABASE_URL": postgres.url(DATABASE),
+            "DEMO_REDIS_URL": redis.url,
+        }
         servers = [postgres.process, redis.process]
-        for server in servers:
-            self._start(server)
+        self._started += servers
+        postgres.start()
+        redis.start()
         django.setup()
-        postgres.process.wait_until(postgres.answers)
-        redis.process.wait_until(redis.answers)
-        postgres.create_database()
+        postgres.wait_until_ready()
+        redis.wait_until_ready()
+        postgres.keep_database(DATABASE)
         call_command("migrate", verbosity=0, interactive=False)
 
         say("Starting the web server and the workers …")
-        web = self._client("web", "example_project.demo")
+        web = self._client("web", "devservers.demo")
         web.env = {"DEMO_PORT": str(port)}
         workers = [
             self._client(f"worker {number}", "example_project.manage", "task_worker")
@@ -83,7 +95,7 @@ class Supervisor:
         self._announce(url, [web, *workers, *servers], workers[0])
 
     def watch(self) -> None:
-        """Start again what dies, for ever. Raises `Failed` if that is in vain."""
+        """Restart processes that die, for ever. Raises ServerFailed if one dies at each start."""
         again: dict[str, float] = {}
         quick: Counter[str] = Counter()
         while True:
@@ -93,18 +105,20 @@ class Supervisor:
                     if again[name] <= now:
                         del again[name]
                         self._restart(process)
-                elif (how := process.ended()) is not None:
+                elif (how := process.ending()) is not None:
                     say(f"{name} (pid {process.pid}) {how}.")
                     soon = datetime.now(UTC) - process.began < QUICK
                     quick[name] = quick[name] + 1 if soon else 0
                     if quick[name] == TRIES:
-                        raise Failed(f"{name} ends whenever it is started. {process.last_words()}")
+                        raise ServerFailed(
+                            f"{name} ends whenever it is started. {process.end_of_log()}"
+                        )
                     again[name] = now + PAUSE
             self._note()
             time.sleep(0.05)
 
     def end(self) -> None:
-        """End the web server and the workers, and when they have ended the servers."""
+        """End the web server and the workers; once they have ended, end the servers."""
         clients = [it for it in self._started if it.lifeline is self._clients]
         servers = [it for it in self._started if it.lifeline is self._servers]
         for lifeline, processes in ((self._clients, clients), (self._servers, servers)):
@@ -112,7 +126,7 @@ class Supervisor:
                 say(f"Stopping {', '.join(it.name for it in processes)} …")
             lifeline.let_go()
             for process in processes:
-                process.join()
+                process.wait()
         say("Nothing runs any more.")
 
     def _client(self, name: str, *module: str) -> Process:
@@ -131,7 +145,7 @@ class Supervisor:
         say(f"{process.name} runs again as pid {process.pid}.")
 
     def _note(self) -> None:
-        """Write down who is who, for the page. If the database is away, the next time."""
+        """Store the processes' names, for the page. While the database is away, try later."""
         from example_project.shop.models import Process as Row
 
         if not self._unnoted:
@@ -156,13 +170,13 @@ class Supervisor:
 
 
 def say(text: str) -> None:
-    """Tell whoever looks; the demo must end in order also when its terminal is gone."""
+    """Print, if it can: the demo must end in order also when its terminal is gone."""
     with suppress(OSError):
         print(text, flush=True)
 
 
 def _place(process: Process) -> str:
-    """How the row of its runtime calls it."""
+    """Return the place that the row of its runtime has."""
     return f"{socket.gethostname()} {process.pid}"
 
 
@@ -173,20 +187,29 @@ def _answers(url: str) -> bool:
 
 
 def _is_at_work(worker: Process) -> bool:
-    """Whether the worker that was started last has made itself known in the database."""
+    """Return whether the worker's newest process has its row in the database."""
     from rail_async_tasks.models import TaskRuntime
 
     here = TaskRuntime.objects.filter(place=_place(worker), started_at__gte=worker.began)
     return here.exists()
 
 
+def _password(folder: Path) -> str:
+    """Return the password of both servers, made at the first start; no other user can read it."""
+    file = folder / "password"
+    if not file.exists():
+        file.touch(0o600)
+        file.write_text(secrets.token_hex(16))
+    return file.read_text()
+
+
 def _lock(folder: Path) -> int:
-    """A descriptor that is locked until nobody holds it any more: neither we nor a keeper."""
+    """Return a descriptor that is locked while this process or a keeper holds it."""
     file = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise Failed(
+        raise ServerFailed(
             f"A demo runs in {folder}, or is about to end. Set DEMO_DIR to run another one."
         ) from error
     return file

@@ -1,4 +1,8 @@
-"""The command: runs the demo until a signal, then ends everything in order."""
+"""`python -m devservers.distributed`: the example project in several processes.
+
+On one machine: PostgreSQL and Redis (or Valkey) of its own, a web server and two workers. All of
+them end with it. In the environment: what `devservers.demo` reads, but for the database.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "example_project" / ".demo" / "distributed"
 
 
@@ -28,8 +32,8 @@ def run(signals: tuple[signal.Signals, ...]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["DEMO_DIR"] = str(folder)
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "example_project.root.settings")
-    from example_project.distributed.processes import Failed
-    from example_project.distributed.supervisor import Supervisor
+    from devservers.process import ServerFailed
+    from devservers.supervisor import Supervisor
 
     try:
         supervisor = Supervisor(folder)
@@ -40,7 +44,7 @@ def run(signals: tuple[signal.Signals, ...]) -> None:
             for number in signals:  # it is under way, and takes seconds at most
                 signal.signal(number, signal.SIG_IGN)
             supervisor.end()
-    except Failed as error:
+    except ServerFailed as error:
         raise SystemExit(f"\n{error}") from None
 
 

@@ -8,11 +8,12 @@ from typing import Any
 from uuid import UUID
 
 from rail_async_tasks.conf import TaskSettings
-from rail_async_tasks.definition import Registry, TaskDefinition, define
+from rail_async_tasks.definition import TaskDefinition, define
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.ledger.records import Claimed, Created, NewExecution, Outcome, Settled
 from rail_async_tasks.queue_limits import QueueLimits
+from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.admission import Admission
 from rail_async_tasks.runtime.announce import Announcer
 from rail_async_tasks.runtime.attempts.attempts import Attempts

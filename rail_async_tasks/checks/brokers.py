@@ -13,8 +13,8 @@ from rail_async_tasks import backends, conf
 from rail_async_tasks.backends.broker import BrokerBackend, ThreadedBrokerBackend
 from rail_async_tasks.backends.port import Capabilities
 from rail_async_tasks.checks.settings import APP, DOTTED_KEYS, import_problems
-from rail_async_tasks.definition import registry
 from rail_async_tasks.errors import ConfigurationError
+from rail_async_tasks.registry import registry
 
 
 def check_backend(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:

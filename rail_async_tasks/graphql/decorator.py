@@ -14,11 +14,12 @@ from strawberry.types.unset import UNSET
 
 from rail_async_tasks.codec import MISSING
 from rail_async_tasks.declare import Function, Task, TaskKeywords
-from rail_async_tasks.definition import TaskDefinition, define, registry
+from rail_async_tasks.definition import TaskDefinition, define
 from rail_async_tasks.graphql.context import caller_of
 from rail_async_tasks.graphql.errors import refusals_with_codes
 from rail_async_tasks.graphql.permissions import ask_in_threads
 from rail_async_tasks.graphql.types import TaskMutationPayload
+from rail_async_tasks.registry import registry
 
 if TYPE_CHECKING:
     from strawberry.types import Info

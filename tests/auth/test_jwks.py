@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
-from collections.abc import Callable
 from typing import Any
 
 import jwt
@@ -20,6 +18,7 @@ from rail_async_tasks.auth.jwks import FRESH, RETRY_AFTER, STALE, UNKNOWN_EVERY,
 from tests.auth.jwks_server import JwksServer
 from tests.support.api import Configure
 from tests.support.tokens import EC, OTHER_RSA, RSA, claims, jwk
+from tests.support.waiting import wait_for
 
 ONE_DATABASE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
@@ -61,16 +60,6 @@ async def is_refused(request: Any) -> bool:
     except Unauthenticated:
         return True
     return False
-
-
-def until(true: Callable[[], bool]) -> None:
-    """Waits for what another thread does."""
-    waiting = threading.Event()
-    for _ in range(500):
-        if true():
-            return
-        waiting.wait(0.01)
-    raise AssertionError("It did not happen in five seconds.")
 
 
 # --- tokens ---------------------------------------------------------------------------------------
@@ -158,7 +147,7 @@ async def test_the_event_loop_goes_on(
     configure(jwt={"jwks_url": provider.url, "algorithms": ["RS256"]})
     callers = [asyncio.create_task(authenticate(request_by(ada, RSA, "rsa"))) for _ in range(20)]
     # The loop runs while the answer is awaited.
-    await asyncio.to_thread(until, lambda: provider.requests == 1)
+    await asyncio.to_thread(wait_for, lambda: provider.requests == 1)
     assert not any(caller.done() for caller in callers)
     callers[0].cancel()  # the others still get their answer
     provider.may_answer.set()
@@ -201,7 +190,7 @@ def test_old_keys_serve_while_they_are_fetched_again(
     clock.now += 1
     assert keys.find("a") is not None
     provider.may_answer.set()
-    until(lambda: keys.find("a") is None)
+    wait_for(lambda: keys.find("a") is None)
     assert keys.find("b") is not None
 
 
@@ -212,7 +201,7 @@ def test_keys_end_with_a_long_outage(provider: JwksServer, keys: KeySet, clock: 
     provider.down()
     clock.now += STALE
     assert keys.find("a") is not None
-    until(lambda: keys._fetching is None)
+    wait_for(lambda: keys._fetching is None)
     clock.now += 1
     assert keys.find("a") is None
 
@@ -240,7 +229,7 @@ async def test_waiting_has_an_end(
     assert await keys.afind("a") is None
     assert await asyncio.to_thread(keys.find, "a") is None
     provider.may_answer.set()
-    await asyncio.to_thread(until, lambda: keys._fetching is None)
+    await asyncio.to_thread(wait_for, lambda: keys._fetching is None)
 
 
 # --- what is taken --------------------------------------------------------------------------------

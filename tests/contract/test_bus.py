@@ -21,6 +21,7 @@ from rail_async_tasks.bus.redis import RedisBus
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.snapshot import TaskSnapshot, owner_topic, task_topic
+from tests.support.waiting import eventually
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -50,9 +51,7 @@ async def bus(request: pytest.FixtureRequest, anyio_backend: Any) -> AsyncIterat
     server: RedisServer = request.getfixturevalue("redis_server")
     redis_bus = RedisBus(server.url, f"test-{new_id()}")
     redis_bus.start(MemoryLedger(), lambda _: None)
-    async with asyncio.timeout(5):
-        while not redis_bus.connected:  # noqa: ASYNC110 (there is no signal)
-            await asyncio.sleep(0.002)
+    await eventually(lambda: redis_bus.connected)
     yield redis_bus
     await redis_bus.stop()
 

@@ -10,8 +10,8 @@ import pytest
 from django.contrib.auth.models import User
 
 from rail_async_tasks import service
-from rail_async_tasks.definition import registry
 from rail_async_tasks.models import TaskEvent
+from rail_async_tasks.registry import registry
 from rail_async_tasks.service import EnqueueOptions
 from tests.support.api import Api, Configure
 

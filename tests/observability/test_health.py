@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,7 +21,7 @@ from rail_async_tasks.hosting import server
 from rail_async_tasks.ledger.session import WriterSession
 from rail_async_tasks.ledger.writer import HIGH_WATER
 from tests.support.runtimes import Configure, in_memory, on_databases
-from tests.support.waiting import eventually, until_status
+from tests.support.waiting import eventually, until_status, wait_for
 
 LIVE, READY = "/tasks/health/live", "/tasks/health/ready"
 ALL_WELL = {"runtime": "ok", "database": "ok", "bus": "ok", "writer": "ok"}
@@ -169,18 +169,11 @@ def test_a_database_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> N
     hold.set()
     monkeypatch.setattr(health, "DATABASE_TIMEOUT", 20.0)
     assert Client().get(READY).status_code == 200
-    assert wait_for(lambda: asking() == 0)
+    wait_for(lambda: asking() == 0)
 
 
 def asking() -> int:
     return sum(thread.name == "rail-tasks-health" for thread in threading.enumerate())
-
-
-def wait_for(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 20
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.005)
-    return condition()
 
 
 @on_databases

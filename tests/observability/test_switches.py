@@ -22,7 +22,7 @@ from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.snapshot import TaskSnapshot
 from tests.support.runtimes import Configure, in_memory, on_databases
-from tests.support.waiting import TIMEOUT, final
+from tests.support.waiting import TIMEOUT, eventually, final
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -102,9 +102,10 @@ async def test_without_events_nothing_is_published(configure: Configure) -> None
 
 
 async def final_by_reading(handle: Any) -> None:
-    async with asyncio.timeout(TIMEOUT):
-        while not (await handle.arefresh()).snapshot.is_final:  # noqa: ASYNC110 (by intent)
-            await asyncio.sleep(0.01)
+    async def is_final() -> bool:
+        return bool((await handle.arefresh()).snapshot.is_final)
+
+    await eventually(is_final)
 
 
 @on_databases

@@ -22,6 +22,7 @@ from rail_async_tasks.rest import events
 from tests.rest import shelf
 from tests.rest.conftest import PATIENCE, ROOT, Rest, code_of, end_of, finished, start, waiting
 from tests.rest.spec import check_task
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
@@ -68,10 +69,12 @@ def subscribers() -> int:
 
 async def none_is_subscribed() -> None:
     """Soon, that is: generators are closed in the loop's next turns."""
-    async with asyncio.timeout(PATIENCE):
-        while subscribers():
-            await asyncio.sleep(0.01)
-            gc.collect()  # the test client ties its responses into cycles
+
+    def none() -> bool:
+        gc.collect()  # the test client ties its responses into cycles
+        return not subscribers()
+
+    await eventually(none)
 
 
 async def test_from_the_middle_of_a_run_to_its_end(ada: Rest) -> None:

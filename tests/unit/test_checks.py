@@ -22,8 +22,9 @@ from django.test import override_settings
 from rail_async_tasks import asgi, backends, checks, conf
 from rail_async_tasks.backends.broker import BrokerBackend, ThreadedBrokerBackend
 from rail_async_tasks.conf import problems as problem_ids
-from rail_async_tasks.definition import Registry, define
+from rail_async_tasks.definition import define
 from rail_async_tasks.hosting import process as host
+from rail_async_tasks.registry import Registry
 
 SQLITE = "django.db.backends.sqlite3"
 
@@ -644,7 +645,7 @@ def test_checks_read_the_settings_anew() -> None:
 def test_an_annotation_that_names_nothing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is read once everything is imported; the checks say it, not the first start."""
     from rail_async_tasks import task
-    from rail_async_tasks.definition import registry
+    from rail_async_tasks.registry import registry
 
     for name in ("_definitions", "coroutine_names", "thread_names"):
         monkeypatch.setattr(registry, name, getattr(registry, name))

@@ -20,8 +20,8 @@ PACKAGE: Final[dict[str, tuple[str, ...]]] = {
     ),
     "what a task is": (
         "access migrations models task_options",
-        "auth definition",
-        "registry",
+        "definition",
+        "auth registry",
         "queue_limits",
     ),
     "ports, and what is behind them": ("ledger", "bus"),

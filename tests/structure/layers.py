@@ -88,13 +88,6 @@ UPKEEP: Final = (
     "upkeep",
 )
 
-<<<<<<< HEAD
-# Named above and not there yet. Empty in the end.
-=======
-# Still to come, by the work on the service. Empty at its end.
->>>>>>> int
-COMING: Final[set[str]] = set()
-
 # Each folder whose modules have an order of their own.
 FOLDERS: Final[dict[str, tuple[str, ...]]] = {
     "": tuple(floor for floors in PACKAGE.values() for floor in floors),

@@ -120,7 +120,7 @@ class TooMany(TaskError):
     """More at once than one of `task_settings["limits"]` allows; the message names the limit."""
 
     code = "TOO_MANY"
-    default_message = "There are too many of these at once."
+    default_message = "A limit per client is reached."
 
 
 class InvalidArguments(TaskError):

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "rail_async_tasks"
 LAYERS = (
     {"errors", "ids", "states", "text", "retry", "conf", "codec", "origin", "own_views"}
     | {"vital", "hooks", "forks", "redis_address", "safe_logging", "backoff", "db_connections"},
-    {"snapshot", "definition", "queue_limits", "access", "models"},
+    {"snapshot", "task_options", "definition", "registry", "queue_limits", "access", "models"},
     {"ledger", "bus"},
     {"runtime"},
     {"backends"},

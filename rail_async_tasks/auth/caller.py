@@ -55,7 +55,7 @@ async def authenticate(request: Any, connection_params: Mapping[str, Any] | None
         ConfigurationError: the settings are wrong, or PyJWT is not installed.
     """
     is_socket = connection_params is not None
-    # A socket has no end of a request, at which Django would let go of connections.
+    # A socket has no end of a request, at which Django would close connections.
     in_thread = database_sync_to_async if is_socket else sync_to_async
     path = get_settings().authenticator
     user: Any
@@ -67,7 +67,7 @@ async def authenticate(request: Any, connection_params: Mapping[str, Any] | None
     else:
         user = _session_user(request)
         if isinstance(user, LazyObject):
-            # Not `request.auser()`: a middleware of the project may have put in a user of its own.
+            # Not `request.auser()`: a middleware of the project may have set another user.
             await in_thread(contained(_load))(user)
     if user is None:
         raise Unauthenticated

@@ -130,7 +130,7 @@ class Verifier:
             leeway=settings.leeway,
             options={
                 "require": ["exp"],
-                # Who the user is, and of what type, is decided by the claim that says it.
+                # `load_user` checks the claim and its type.
                 "verify_sub": False,
                 "enforce_minimum_key_length": True,
             },

@@ -10,8 +10,8 @@ from django.core.checks import CheckMessage, Error
 
 from rail_async_tasks import conf
 from rail_async_tasks.checks.settings import APP, extension_problems
-from rail_async_tasks.definition import registry
 from rail_async_tasks.errors import ConfigurationError, TaskDeclarationError
+from rail_async_tasks.registry import registry
 
 HINT = (
     "Until then every request to /graphql/ is answered with 503. Rename a type or a field by "

@@ -110,7 +110,9 @@ class Builder:
             return self._union(annotation, arguments, namespace)
         if origin is Literal:
             if not all(type(choice) in (str, int, bool, NoneType) for choice in arguments):
-                raise Unsupported(f"{_shown(annotation)} has a choice that JSON lacks")
+                raise Unsupported(
+                    f"{_shown(annotation)} has a choice that is not a string, int, bool or None"
+                )
             return scalars.literal(arguments)
         if origin in _LISTS:
             return converters.sequence(
@@ -159,7 +161,7 @@ class Builder:
         try:
             fields.extend(self._fields(cls))
         except (Pending, Unsupported):
-            # A later look at this type must fail in the same way, not find it half read.
+            # A later read of this type must fail in the same way, not find it half done.
             del self._structures[cls]
             raise
         finally:

@@ -32,7 +32,7 @@ from rail_async_tasks.ledger.records import (
     Settled,
 )
 from rail_async_tasks.ledger.rows import find_unfinished, snapshot_of, snapshot_rows
-from rail_async_tasks.ledger.writer import AGAIN
+from rail_async_tasks.ledger.writer_port import AGAIN
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import WAITING, Status, settle

@@ -14,7 +14,7 @@ from rail_async_tasks.db_connections import DriverCursor, dedicated_connection, 
 from rail_async_tasks.ledger.batch import Batch
 from rail_async_tasks.ledger.locks import is_lock_refusal
 from rail_async_tasks.ledger.operations import Change, Claim, Create, Keep, Read, Recover, Settle
-from rail_async_tasks.ledger.writer import AGAIN
+from rail_async_tasks.ledger.writer_port import AGAIN
 from rail_async_tasks.safe_logging import get_logger
 
 logger = get_logger("rail_async_tasks.ledger")

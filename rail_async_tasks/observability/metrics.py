@@ -14,10 +14,10 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from rail_async_tasks.conf import get_settings
-from rail_async_tasks.definition import registry
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.forks import after_fork
 from rail_async_tasks.hosting import process as host
+from rail_async_tasks.registry import registry
 from rail_async_tasks.snapshot import TaskSnapshot
 
 try:

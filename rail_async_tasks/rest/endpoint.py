@@ -21,7 +21,7 @@ from rail_async_tasks.rest.refusals import MethodNotAllowed, refused
 READ: Final = ("GET", "HEAD")
 CHANGE: Final = ("POST",)
 
-# Where the tasks are, under whichever prefix the project mounts them.
+# The path of the tasks below the prefix of the project's URLs.
 ROOT: Final = "api/v1/tasks/"
 
 Handler = Callable[..., Awaitable[HttpResponseBase]]

@@ -30,7 +30,7 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 # For connections to end, in seconds, after they were asked to close.
 LAST_WORDS: Final = 0.5
-# The exit code of a server whose application did not start, as uvicorn has it.
+# The exit code of a server whose application did not start, as uvicorn's.
 START_FAILED: Final = 3
 
 
@@ -43,7 +43,7 @@ def host_in_reactor(application: Application) -> Application:
 
     _let_sockets_close_with_any_code()
     served = ReactorHost(application, reactor)
-    # Its loop runs a moment later than the reactor is said to.
+    # Its loop starts a moment after the reactor's start is signalled.
     reactor.callWhenRunning(reactor.callLater, 0, served.start)
     return served
 

@@ -39,7 +39,7 @@ def wrap(owner: type, name: str, around: Around) -> None:
 
     @functools.wraps(method)
     async def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
-        # Another server's loop, such as one for metrics, is no concern of ours.
+        # Ignores another server's loop, such as one for metrics.
         if not server.lives_here():
             return await method(self, *args, **kwargs)
         async with around(self):
@@ -50,10 +50,11 @@ def wrap(owner: type, name: str, around: Around) -> None:
 
 
 def unknown(name: str) -> None:
-    """Logs that this version of a server is not the one that its module here was written for."""
+    """Logs that this version of a server does not fit its module here."""
     logger.warning(
-        "%s is not what it was: tasks drain at signals and at lifespan's shutdown only, not when a"
-        " request limit ends the server. Report this with the server's version.",
+        "%s differs from the version that is supported: tasks drain at signals and at lifespan's"
+        " shutdown only, not when a request limit ends the server. Report this with the server's"
+        " version.",
         name,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -16,10 +17,11 @@ from django.test import TestCase, override_settings
 
 from rail_async_tasks import service
 from rail_async_tasks.access import SYSTEM
-from rail_async_tasks.definition import define, registry
+from rail_async_tasks.definition import define
 from rail_async_tasks.errors import Fail
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.models import TaskExecution
+from rail_async_tasks.registry import registry
 from rail_async_tasks.runtime.unique import unique_key
 from rail_async_tasks.service import EnqueueOptions
 from rail_async_tasks.snapshot import TaskSnapshot
@@ -68,13 +70,13 @@ def _fails() -> None:
 
 
 async def _slow() -> None:
-    await service.asyncio.Event().wait()
+    await asyncio.Event().wait()
 
 
 async def _late(info: Any) -> int:
     try:
-        await service.asyncio.Event().wait()
-    except service.asyncio.CancelledError:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
         return int(info.context.task.attempt)
     return 0
 

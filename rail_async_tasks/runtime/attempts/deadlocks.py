@@ -7,10 +7,10 @@ queue's own `concurrency` is a promise about its tasks and is not exceeded.
 
 from __future__ import annotations
 
-from rail_async_tasks.definition import Registry
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.ledger.records import Claimed, DeliveryClaim
+from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.attempts.attempts import Attempts
 from rail_async_tasks.runtime.attempts.running import Running
 from rail_async_tasks.runtime.attempts.timings import ATTEMPT_TIMINGS, AttemptTimings

@@ -175,7 +175,7 @@ def _row(
 
 
 def summary(samples: Sequence[float]) -> dict[str, Any]:
-    """The median and the quartiles around it; the samples too, for whoever wants to look."""
+    """The median and the quartiles around it; the samples too, to look at."""
     if len(samples) == 1:
         low = high = samples[0]
     else:

@@ -82,7 +82,7 @@ async def test_a_second_ctrl_c_ends_the_wait(serve: Serve, kind: str) -> None:
 
 
 async def test_daphne_answers_what_it_was_asked(serve: Serve) -> None:
-    """A request that is under way when the signal comes; later ones find nobody."""
+    """A request that is under way when the signal comes; later ones find no listener."""
     client = serve("daphne", drain_seconds=5)
     late = client.server.url.replace("/graphql/", "/plain/late")
     asked = asyncio.create_task(client.http.get(late))

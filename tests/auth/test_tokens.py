@@ -159,7 +159,7 @@ def test_another_claim_for_the_user(configure: Configure, ada: User) -> None:
     """It holds the primary key, as text or as a number; `sub` is then not looked at."""
     configure(jwt={**HS, "user_claim": "user_id"})
     for user_id in (ada.pk, str(ada.pk)):
-        assert authenticate_sync(request_with(good("somebody", user_id=user_id))) == ada
+        assert authenticate_sync(request_with(good("another", user_id=user_id))) == ada
     assert is_refused(good(str(ada.pk)))
 
 

@@ -61,7 +61,7 @@ def world_of(
 
 
 @asynccontextmanager
-async def somebody(world: World, number: int) -> AsyncIterator[Client]:
+async def client_at(world: World, number: int) -> AsyncIterator[Client]:
     """The world's user at one of its web servers."""
     client = Client(world.servers[number], world.cookie)
     try:
@@ -100,7 +100,7 @@ def silenceable(port: int) -> Iterator[Silence]:
 
 @sync_to_async
 def leave(name: str, count: int, **arguments: Any) -> list[str]:
-    """So many rows that are due and that nobody has sent."""
+    """Creates so many rows that are due and not sent."""
     now = timezone.now()
     made = TaskExecution.objects.bulk_create(
         TaskExecution(
@@ -168,7 +168,7 @@ def attempts(found: Sequence[TaskExecution]) -> Counter[tuple[int, int]]:
 
 
 async def everything(client: Client, task_id: str) -> list[Event]:
-    """All that a subscriber is told of a task, until the server says that there is no more."""
+    """Returns all events of a task, up to the end of its stream."""
     return [event async for event in client.by_socket(task_id)]
 
 

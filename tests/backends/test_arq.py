@@ -167,7 +167,7 @@ async def until_empty(redis: ArqRedis) -> None:
 
 
 async def _left_behind(name: str, queue: str = "default", **arguments: Any) -> TaskExecution:
-    """A row that nobody has sent yet."""
+    """Creates a row that is not sent yet."""
     now = timezone.now()
     return await TaskExecution.objects.acreate(
         id=new_id(), name=name, status="pending", queue=queue, created_at=now, updated_at=now,
@@ -411,7 +411,7 @@ async def test_what_is_forged_neither_runs_nor_is_unpickled(
         b"no-id": json.dumps({**whole, "a": ["os.system"]}).encode(),
         b"two": json.dumps({**whole, "a": [str(new_id())] * 2}).encode(),
         b"object": json.dumps({**whole, "a": [{"id": 1}]}).encode(),
-        b"nobody": json.dumps(whole).encode(),
+        b"unknown": json.dumps(whole).encode(),
         b"words": b"[1, 2",
         b"deep": b"[" * 100_000,
         b"long": json.dumps({**whole, "k": {"x": "y" * 5000}}).encode(),
@@ -591,7 +591,7 @@ async def test_a_url_that_cannot_be_read_is_not_quoted(arq: Any) -> None:
     [
         ({"backend": "asyncio"}, (), 'task_settings["backend"] is "asyncio"'),
         ({"enabled": False}, (), "no tasks run"),
-        ({}, ("--queue", "nobody"), "a queue 'nobody'. Known are default, high, low"),
+        ({}, ("--queue", "unknown"), "a queue 'unknown'. Known are default, high, low"),
         ({}, ("--concurrency", "0"), "--concurrency is a number from 1, not 0"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Dramatiq: an actor for each queue, what a worker is told, and what it must not run."""
+"""Dramatiq: an actor for each queue, a worker's settings, and messages that it must not run."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def lone(
 
 
 def put(server: RedisServer, queue: str, data: bytes, number: int) -> None:
-    """As whoever can write to Redis may."""
+    """Sends it as any client of Redis may."""
     server.ask("HSET", f"dramatiq:{queue}.msgs", f"forged-{number}", data)
     server.ask("RPUSH", f"dramatiq:{queue}", f"forged-{number}")
 
@@ -199,7 +199,7 @@ class Bomb:
 def test_what_is_forged_neither_runs_nor_is_unpickled(
     lone: World, broker_server: RedisServer, tmp_path: Path
 ) -> None:
-    """It is logged and dropped, and the worker goes on. Then all its processes are told to end."""
+    """It is logged and dropped, and the worker goes on. Then all its processes get SIGTERM."""
     mark = tmp_path / "bang"
     broker_server.ask("FLUSHALL")
 

@@ -16,7 +16,7 @@ from tests.backends.kinds import Kind
 from tests.support.server import LoggedProcess, Server, children
 
 LEASE = 3.0
-# How a worker's command is told how many tasks it runs at once; Django-Q's settings say it.
+# The option of a worker's command for how many tasks run at once; Django-Q has a setting.
 SLOTS = {"arq": "--concurrency={}", "celery": "--concurrency={}", "dramatiq": "--threads={}"}
 
 

@@ -87,7 +87,7 @@ async def test_recovery_marks_what_it_fails(kit: Kit) -> None:
 
 
 async def test_an_unknown_name_marks(kit: Kit) -> None:
-    """Who waits under it is failed, and somebody hears of it."""
+    """A task that waits under it is failed, and its callback is called."""
     execution_id = await kit.waiting()
     (failed,) = await kit.recoveries.fail_unknown(NAME, None, HOLD, 10)
     assert failed.id == execution_id
@@ -117,7 +117,7 @@ async def test_what_is_overdue_is_had_by_one(kit: Kit) -> None:
 
 
 async def test_it_comes_with_what_the_call_tells(kit: Kit) -> None:
-    """The error and the traceback, also of a task that nobody may see any more."""
+    """The error and the traceback, also of a hidden task."""
     claimed = await kit.running()
     await kit.settle(claimed, FAIL, callback=-1.0, error="no", traceback="there", ttl=-1.0)
     assert await kit.here(kit.ledger.get, claimed.snapshot.id) is None
@@ -151,7 +151,7 @@ async def test_keeping_pushes_ahead_and_revives_nothing(kit: Kit) -> None:
 
 @pytest.mark.parametrize("ledger_options", [LedgerOptions(callbacks=True)])
 async def test_a_marked_row_is_not_deleted_while_there_are_callbacks(kit: Kit) -> None:
-    """With callbacks switched off nobody will make the call: then it may go."""
+    """With callbacks switched off no process will make the call: then it may go."""
     claimed = await kit.running()
     await kit.settle(claimed, FAIL, callback=HOLD, ttl=-1.0)
     assert await kit.ledger.delete_expired(10) == 0

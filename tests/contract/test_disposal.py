@@ -154,7 +154,7 @@ async def test_memory_forgets_what_was_deleted(kit: Kit) -> None:
 
 
 async def test_what_an_owner_has_changed_lately(kit: Kit) -> None:
-    """All of that owner's, whatever the tenant, in order of the change; nobody else's."""
+    """All of that owner's, whatever the tenant, in order of the change; no other owner's."""
     first = await kit.waiting(owner_id="1")
     second = await kit.running(owner_id="1", tenant_id="t")
     await kit.waiting(owner_id="2")

@@ -24,7 +24,7 @@ def ids(claimed: list[Claimed]) -> list[UUID]:
 
 
 async def test_create_is_idempotent_by_id(kit: Kit) -> None:
-    """Sent twice it is one row, and both are told the same."""
+    """Sent twice it is one row, and both calls return the same."""
     for new in (new_execution(delay=60.0), claimed_at_birth()):
         first = await kit.create(new)
         was = await kit.get(new.id)

@@ -201,7 +201,7 @@ def assert_each_attempt_began_once(found: Iterable[Note]) -> None:
 
 
 async def until_judging(since: float, lease: float = LEASE) -> None:
-    """A process takes nobody for dead before it has held a lease for one whole lease itself."""
+    """A process declares none dead before it has held a lease for one whole lease itself."""
     await asyncio.sleep(max(0.0, since + lease * 1.4 + 0.3 - time.monotonic()))
 
 

@@ -22,7 +22,7 @@ from tests.support.server import Server
 from tests.support.waiting import eventually
 
 CANCEL: Final = "mutation($id: ID!) { cancelTask(id: $id) { status } }"
-PATIENCE: Final = 60.0  # for all that has been started to end, in seconds
+END_TIMEOUT: Final = 60.0  # for all that has been started to end, in seconds
 WARM: Final = 4.0  # seconds of load before the figures are taken that it must come back to
 # How long it takes at most until idle connections and streams of clients are forgotten, in seconds.
 REST: Final = 15.0
@@ -248,7 +248,7 @@ class Soak:
         async def ended() -> bool:
             return not await TaskExecution.objects.filter(completed_at=None).aexists()
 
-        await eventually(ended, "tasks that do not end", timeout=PATIENCE, every=0.2)
+        await eventually(ended, "tasks that do not end", timeout=END_TIMEOUT, every=0.2)
         await self._client.http.aclose()
         self._client = self._fleet.client(self._server)
         rests = self._outcome.rests

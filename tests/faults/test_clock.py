@@ -158,7 +158,7 @@ async def kill(fleet: Fleet, doomed: Client, ids: list[str]) -> list[float]:
 
 @forms("rounds", on("postgres", 1), on("postgres", 9, long=True))
 async def test_a_wall_clock_that_is_an_hour_off(database: Any, fleet: Fleet, rounds: int) -> None:
-    """Ahead, behind and right share a database: nobody is thought dead, and nothing is early.
+    """Ahead, behind and right share a database: none is thought dead, and nothing is early.
 
     Then one is killed, whose tasks the others run in time.
     """

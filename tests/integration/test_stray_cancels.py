@@ -1,4 +1,4 @@
-"""Cancels that nobody asked the runtime for, and a stop in the middle of creations."""
+"""Cancels that do not come from the runtime, and a stop in the middle of creations."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def test_what_commits_starts(begin: Callable[[], TaskSnapshot]) -> None:
     with transaction.atomic():
         snapshot = begin()
         assert snapshot.status == "pending"
-        if connection.vendor == "postgresql":  # SQLite lets nobody else write meanwhile
+        if connection.vendor == "postgresql":  # SQLite has one writer at a time
             # A later task that is not in a transaction runs meanwhile; this one does not.
             with ThreadPoolExecutor(1) as pool:
                 assert pool.submit(_in_thread, lambda: result(start(ALOOK))).result(10) == 0

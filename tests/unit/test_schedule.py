@@ -114,6 +114,6 @@ def test_a_tick_that_comes_twice_leads_on(settings: Any, use_tz: bool) -> None:
 
 @pytest.mark.parametrize("expression", ["every monday", "61 * * * *", "9" * 5000 + " * * * *"])
 def test_what_is_no_expression(expression: str) -> None:
-    """Is told so, whatever cronsim makes of it."""
+    """The error says so, whatever cronsim raises."""
     with pytest.raises(ConfigurationError, match="five fields"):
         Schedule(expression)

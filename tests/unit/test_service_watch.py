@@ -14,7 +14,7 @@ from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.service.watching import SeenVersions
 from rail_async_tasks.snapshot import TaskSnapshot
-from tests.unit.service_world import ADA, ECHO, NOBODY, finished, gate, start, started
+from tests.unit.service_world import ADA, ANONYMOUS, ECHO, finished, gate, start, started
 
 pytestmark = pytest.mark.usefixtures("service_world")
 
@@ -74,7 +74,7 @@ async def test_watching_mine_starts_with_what_is_unfinished() -> None:
             snapshot = await asyncio.wait_for(anext(snapshots), 5)
             seen[snapshot.id] = snapshot.status
         assert set(seen) == {new.id}
-    assert [it async for it in service.watch_mine(NOBODY)] == []
+    assert [it async for it in service.watch_mine(ANONYMOUS)] == []
 
 
 async def test_a_watcher_of_many_remembers_a_bounded_number(

@@ -206,7 +206,7 @@ def test_expect_all_looks_everywhere_again() -> None:
 
 
 def test_an_unknown_queue_becomes_known() -> None:
-    """Rows of it are there, whoever wrote them: it is served without a limit of its own."""
+    """Its rows are there, so it is served, without a limit of its own."""
     it = slots()
     looked(it)
     it.know("other")

@@ -39,7 +39,7 @@ def test_a_thread_is_reused() -> None:
 
 
 def test_calls_at_once_get_a_thread_each() -> None:
-    """Without a limit nobody waits: here all wait for each other."""
+    """Without a limit no body waits: here all wait for each other."""
     threads = DaemonThreads("test-pool")
     barrier = threading.Barrier(8)
     calls = [threads.submit(barrier.wait, 5) for _ in range(8)]

@@ -40,7 +40,7 @@ class WriterSession:
         self.may_have_committed = False
 
     def is_transient(self, error: Exception) -> bool:
-        """Whether the database may accept the same batch later."""
+        """Returns whether the database may accept the same batch later."""
         # Django maps lost connections, locks, deadlocks and serialization failures to these two;
         # on SQLite also errors that no retry mends, such as a table that is not there.
         if not isinstance(error, OperationalError | InterfaceError):

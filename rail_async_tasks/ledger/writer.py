@@ -97,7 +97,7 @@ class Writer:
 
     @property
     def congested(self) -> bool:
-        """Whether the backlog is past the high-water mark."""
+        """Returns whether the backlog is past the high-water mark."""
         return self._backlog >= HIGH_WATER
 
     @property

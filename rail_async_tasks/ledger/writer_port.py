@@ -22,7 +22,7 @@ class Operation(Protocol):
 
     @property
     def alone(self) -> bool:
-        """Whether it must have a transaction of its own."""
+        """Returns whether it must have a transaction of its own."""
         ...
 
     @property
@@ -48,12 +48,12 @@ class Session(Protocol):
         ...
 
     def is_transient(self, error: Exception) -> bool:
-        """Whether the same batch may succeed later."""
+        """Returns whether the same batch may succeed later."""
         ...
 
     @property
     def may_have_committed(self) -> bool:
-        """Whether the `execute` that failed had sent its COMMIT."""
+        """Returns whether the `execute` that failed had sent its COMMIT."""
         ...
 
     def reset(self) -> None:

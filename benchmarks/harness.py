@@ -57,7 +57,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Target:
-    """What a metric should reach: a value of its own, or a ratio to what stands beside it."""
+    """The target of a metric: a value of its own, or a ratio to its neighbour's."""
 
     least: float
     of_ratio: bool = False

@@ -1,4 +1,4 @@
-"""What a server says about itself: health, metrics, log lines."""
+"""A server's reports on itself: health, metrics, log lines."""
 
 from __future__ import annotations
 

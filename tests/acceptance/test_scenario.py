@@ -160,7 +160,7 @@ async def whole_stream(client: Client, task_id: str) -> bytes:
 
 
 async def first_frames(client: Client, task_id: str) -> list[str]:
-    """What a WebSocket says of a task, up to the end of the operation."""
+    """Returns the frames of a task's operation, up to its end."""
     said: list[str] = []
     async with client.socket() as ws:
         await subscribe(ws, FOLLOW, {"id": task_id})

@@ -75,7 +75,7 @@ def client_of(server: Server, place: Place, stack: AsyncExitStack, name: str = "
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_its_command_is_documented(kind: Kind) -> None:
-    """What a reader copies is what is tested, but for the port and the names of modules."""
+    """The documented command is the tested one, but for the port and the names of modules."""
     page = (ROOT / "docs" / "servers.md").read_text().replace("root.", "tests.")
     page = page.replace("python manage.py", "django").replace("rail-tasks-daphne", kind.command[1])
     commands = [line.split() for line in re.findall(r"^\| .* \| `(.*)` \|$", page, re.MULTILINE)]

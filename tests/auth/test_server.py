@@ -44,7 +44,7 @@ async def token_of(name: str, **changes: Any) -> str:
 
 
 async def refusal(server: Server, token: str, **headers: str) -> tuple[Any, Any, Any]:
-    """What HTTP, SSE and WebSocket answer to a token."""
+    """Returns the answers of HTTP, SSE and WebSocket to a token."""
     answers: list[Any] = []
     async with plain_http(timeout=10, headers=headers) as http:
         for query, accept in (("{ tasks { id } }", "*/*"), (FOLLOW_MINE, "text/event-stream")):
@@ -92,7 +92,7 @@ async def test_a_socket_by_token_sees_its_owners_tasks(server: Server) -> None:
 
 
 async def test_a_token_and_a_session_are_the_same_person(server: Server, place: Place) -> None:
-    """What one of them starts the other one sees."""
+    """A task that one of them starts is visible to the other."""
     by_token = Bearer(server, await token_of("ada"))
     by_session = Client(server, place.cookies["ada"])
     task_id = await by_session.start("climb(steps: 1, pause: 0)")

@@ -175,7 +175,7 @@ def test_a_claim_of_a_wrong_type_never_gets_to_the_database(
 
 @ONE_DATABASE
 def test_the_user_is_looked_up_each_time(configure: Configure, ada: User) -> None:
-    """Who is deactivated is out at the next request, and the object is the request's own."""
+    """A deactivated user is out at the next request; each request has its own object."""
     configure(jwt=HS)
     token = good(str(ada.pk))
     first = authenticate_sync(request_with(token))

@@ -1,4 +1,4 @@
-"""What the tests of outages share: a world with none of its processes, its rows, its watchers."""
+"""Parts of the tests of outages: a world without its processes, rows, watchers."""
 
 from __future__ import annotations
 
@@ -78,11 +78,11 @@ class Silence:
         self.url = f"redis://127.0.0.1:{proxy.port}/0"
 
     def begin(self) -> None:
-        """What is connected hears nothing any more, nor does who connects."""
+        """Silences the connections that there are, and new ones."""
         self._portal.call(self._proxy.fall_dead)
 
     def end(self) -> None:
-        """Who connects now is served. The connections from before stay silent."""
+        """Serves new connections. The connections from before stay silent."""
         self._portal.call(self._proxy.live_again)
 
 

@@ -303,7 +303,7 @@ async def handed_back(*rows: TaskExecution) -> None:
 @pytest.mark.postgres
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
 async def test_sigterm_in_each_pool(work: Start, pool: str) -> None:
-    """What runs is handed back after the drain, at no cost; what is short ends in peace."""
+    """Running tasks are handed back after the drain, at no cost; short ones end in time."""
     worker = await work(f"--pool={pool}", "--concurrency=2")
     names = ["linger"] if pool == "solo" else ["linger", "linger_in_thread"]
     rows = [await store(name) for name in names]
@@ -459,7 +459,7 @@ class Proxy:
             writer.close()
 
     def fall_silent(self) -> None:
-        """Those that are open now; new ones go through."""
+        """Cuts the connections that are open now; new ones go through."""
         self._silent |= self._open
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

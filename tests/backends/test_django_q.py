@@ -121,7 +121,7 @@ def test_nobody_waits_for_redis_for_ever(
 
 
 def test_a_cluster_outlasts_its_broker(caplog: pytest.LogCaptureFixture) -> None:
-    """What fails is asked again, which is said once; what it brings then is taken."""
+    """A failed request is made again, which is logged once; its result is taken."""
     answers: Iterator[Any] = iter([ConnectionError("away"), OSError("away"), None, ["it"]])
 
     def dequeue() -> Any:

@@ -58,14 +58,14 @@ def set_broker(broker: dramatiq.Broker) -> Any:
 
 
 def queues(**queues: Any) -> override_settings:
-    """Those queues, besides the usual ones."""
+    """Declares these queues, besides the usual ones."""
     return override_settings(
         RAIL_DJANGO_GRAPHQL={"task_settings": {"backend": "dramatiq", "queues": queues}}
     )
 
 
 def test_each_queue_has_an_actor() -> None:
-    """What matters most goes first; what Dramatiq could do about a failure or a time, rows do."""
+    """The highest priority goes first; retries and delays are rows, not Dramatiq's."""
     broker = set_broker(StubBroker())
     with queues(rush={"priority": 7}):
         declare()
@@ -148,7 +148,7 @@ def test_a_redis_that_does_not_answer_is_a_lost_connection() -> None:
 
 
 def test_what_redis_does_not_have_is_told(broker_server: RedisServer) -> None:
-    """What waits and what is at a worker it has. Other brokers, and one with much in it, say no."""
+    """It knows waiting and taken messages. Other brokers, and a large one, cannot say."""
     broker_server.ask("FLUSHALL")
     broker = set_broker(RedisBroker(url=broker_server.url))
     sent = [

@@ -57,7 +57,7 @@ class Worker(LoggedProcess):
 
 
 class World:
-    """What a project of that kind has running."""
+    """A project's running processes."""
 
     def __init__(
         self, kind: Kind, env: dict[str, str], cookie: str, redis_url: str, stack: ExitStack,

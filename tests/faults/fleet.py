@@ -209,7 +209,7 @@ async def until_judging(since: float, lease: float = LEASE) -> None:
 
 
 def cpu_seconds(pid: int) -> float:
-    """What a process has used so far."""
+    """Returns the CPU seconds that a process has used so far."""
     words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 

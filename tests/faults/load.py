@@ -61,7 +61,7 @@ DEALT: Final = [kind for kind in KINDS for _ in range(kind.share)]
 
 @dataclass
 class Sample:
-    """What the server used at one moment: MiB, and counts.
+    """A server's use at one moment: MiB, and counts.
 
     `workers` are asyncio tasks too: those that run attempts, one each.
     """
@@ -93,7 +93,7 @@ WORKER: Final = "rail_async_tasks.runtime.attempts.body_tasks._run"
 
 @dataclass
 class Outcome:
-    """What came of it: `problems` is empty, or something was wrong."""
+    """The outcome: `problems` is empty, or something was wrong."""
 
     started: int = 0
     ends: Counter[str] = field(default_factory=Counter)
@@ -119,7 +119,7 @@ class Outcome:
 
 
 def left(before: Sample, after: Sample) -> list[str]:
-    """What did not go back."""
+    """Returns what did not go back."""
     problems = []
     for what, count in AT_REST.items():
         was, now = getattr(before, what), getattr(after, what)
@@ -131,7 +131,7 @@ def left(before: Sample, after: Sample) -> list[str]:
 
 
 def judged(outcome: Outcome) -> list[str]:
-    """What was not flat."""
+    """Returns what was not flat."""
     before, _, second, third = outcome.rests
     problems = left(before, third)
     share, count = MEMORY
@@ -210,7 +210,7 @@ class Soak:
 
     @sync_to_async
     def _wrong(self) -> list[str]:
-        """Those that ended otherwise than they must, or are not there."""
+        """Returns tasks that ended otherwise than they must, or are not there."""
         found = {
             str(task_id): end for task_id, end in TaskExecution.objects.values_list("id", "status")
         }

@@ -24,7 +24,7 @@ TOLD = {
 
 
 async def asked(client: Client, task_id: str, after: float) -> str:
-    """What the mutation answers: the status that it sees, or the code of its refusal."""
+    """Returns the mutation's answer: the status that it sees, or the code of its refusal."""
     await asyncio.sleep(after)
     answer = (await client.post(CANCEL, id=task_id)).json()
     if "errors" in answer:

@@ -104,7 +104,7 @@ async def frozen(fleet: Fleet, server: Server, database: str, count: int) -> Cou
 
 
 async def late_cancel(client: Client, task_id: str) -> str:
-    """What a request for a cancel is answered, that waits until the process goes on."""
+    """Returns the answer to a cancel, which waits until the process goes on."""
     return await client.error_code(CANCEL, id=task_id)
 
 

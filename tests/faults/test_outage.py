@@ -129,7 +129,7 @@ def ends_of_each() -> Counter[Any]:
 
 @sync_to_async
 def story(row: TaskExecution) -> list[Any]:
-    """What the audit tells of it, for the message of a test that fails."""
+    """Returns the audit's events of it, for the message of a test that fails."""
     events = TaskEvent.objects.filter(execution_id=row.id).order_by("seq")
     return [str(row.id), *events.values_list("at", "from_status", "to_status", "reason", "actor")]
 

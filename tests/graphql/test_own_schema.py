@@ -113,7 +113,7 @@ async def test_refusals_carry_their_codes(query: str, code: str) -> None:
 
 @pytest.mark.parametrize("query", OPERATIONS)
 async def test_every_field_of_ours_refuses_with_a_code(query: str, configure: Configure) -> None:
-    """Those of the tasks too, and what is wrong with the settings is not described."""
+    """Errors of tasks too, and mistakes in the settings are not described."""
     for settings, code in (
         ({"enabled": False}, "TASKS_DISABLED"),
         ({"anonymous_access": "deny"}, "UNAUTHENTICATED"),

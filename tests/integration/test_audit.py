@@ -98,7 +98,7 @@ async def test_who_cancels_is_told(store: str, configure: Configure) -> None:
 
 
 async def test_recovery_is_told(store: str, configure: Configure) -> None:
-    """What was lost with its process."""
+    """An attempt that was lost with its process."""
     configure(audit_enabled=True, lease_seconds=1.0)
     born = await start(declared(), delay=3600.0)
     await TaskRuntime.objects.acreate(

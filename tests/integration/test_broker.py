@@ -172,7 +172,7 @@ async def test_retries_and_delays_come_from_the_ledger(store: str, broker: ListB
 
 
 async def test_cancels(store: str, broker: ListBroker) -> None:
-    """What waits never runs, though it is under way; what runs is asked to end."""
+    """A waiting task never runs, though it is under way; a running one is asked to end."""
     broker.delivers = False
     began = asyncio.Event()
 

@@ -138,7 +138,7 @@ def test_ticks_are_in_the_projects_time_zone(settings: Any) -> None:
 def test_a_wrong_expression_is_an_error_of_the_checks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Which say what one looks like; nothing else is held up by it."""
+    """They say what a good one looks like; nothing else is held up by it."""
     with pytest.raises(errors.ConfigurationError, match="five fields"):
         Schedule("every monday")
 

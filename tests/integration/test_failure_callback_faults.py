@@ -330,7 +330,7 @@ async def test_what_the_end_of_the_process_cuts_short_is_made_by_another(
     caplog: pytest.LogCaptureFixture,
     function: Any,
 ) -> None:
-    """Those in the middle and those that had not begun: they stay marked, and nothing waits."""
+    """Calls in the middle and calls that had not begun stay marked, and nothing waits."""
     timings.set("callbacks", at_once=2)
     timings.set("reconciler", interval=0.02)
     call_back(configure, function)

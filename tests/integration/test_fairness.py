@@ -18,7 +18,7 @@ pytestmark = [on_databases, pytest.mark.usefixtures("ends_cleanly")]
 async def flood(
     configure: Configure, owners: dict[str | None, int], *, priority: dict[str, int] | None = None
 ) -> list[str]:
-    """Who started, in order: four at once, after all of these were enqueued owner by owner."""
+    """Returns the owners in the order of their starts: four at once, enqueued owner by owner."""
     configure(max_concurrency=4)
     order: list[str] = []
     go = asyncio.Event()

@@ -30,7 +30,7 @@ LIMIT = 100
 
 
 class Crowd:
-    """Who is in a body now, and how many there were at most."""
+    """Counts of bodies that run now, and at most."""
 
     def __init__(self) -> None:
         self.now: Counter[str] = Counter()

@@ -122,7 +122,7 @@ async def test_two_recoverers_count_one_crash(
 async def test_a_runtime_that_is_taken_for_dead_goes_on_under_a_new_id(
     store: str, configure: Configure, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What runs is cancelled and handed back, at no cost; it runs again, here."""
+    """Running tasks are cancelled and handed back, at no cost; they run again, here."""
     configure(lease_seconds=LEASE)
     started: list[int] = []
 

@@ -272,7 +272,7 @@ class LosingAnswers:
 
 
 async def test_every_third_answer_is_lost(database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was committed is found by re-reading: no row twice, no body twice, no outcome lost."""
+    """Commits are found by re-reading: no row twice, no body twice, no outcome lost."""
     losing = LosingAnswers(monkeypatch, every=3, times=15)
     rows = await under_load(lambda: None, count=200)
     assert losing.lost.total() >= 3

@@ -1,4 +1,4 @@
-"""What the REST tests ask for: people, tasks in some state, requests whose answers are checked."""
+"""Clients, tasks in some state, and requests whose answers are checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What REST refuses, and how it says so."""
+"""Requests that REST refuses, and its answers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ JWT_KEY = "only for tests, and long enough to sign with"
 
 
 def urls(task_id: str) -> list[tuple[str, str]]:
-    """What may be asked of one task."""
+    """Requests about one task."""
     return [("GET", f"{task_id}/"), ("GET", f"{task_id}/events/"),
             ("POST", f"{task_id}/cancel/"), ("POST", f"{task_id}/retry/")]  # fmt: skip
 
@@ -268,7 +268,7 @@ def by_api_key(request: HttpRequest) -> Any:
 async def test_an_authenticators_cookie_needs_a_token_and_its_header_none(
     world: None, configure: Configure
 ) -> None:
-    """What a browser sends by itself proves nothing about the page; an API key does."""
+    """Headers that a browser sends by itself prove nothing about the page; an API key does."""
     configure(authenticator=f"{__name__}.by_api_key")
     ada = Rest(await User.objects.acreate(username="ada"))
     ada.client.handler.enforce_csrf_checks = True

@@ -82,7 +82,7 @@ def test_an_origin_says_where_a_task_is_written() -> None:
 
 
 def test_a_definition_and_its_options_are_frozen() -> None:
-    """What was declared does not change while tasks run."""
+    """Declarations do not change while tasks run."""
     task = define(report)
 
     with pytest.raises(AttributeError):

@@ -1,4 +1,4 @@
-"""What a lease is worth, by the clock."""
+"""The validity of a lease, by the clock."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ def test_a_thread_that_an_error_ends_says_so(
     keep: Callable[..., LeaseThread],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """What runs is handed back first; the row is left to lapse, as bodies may still run."""
+    """Running tasks are handed back first; the row is left to lapse, as bodies may still run."""
 
     def lag() -> float:
         if leases.renewals:

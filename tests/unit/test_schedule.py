@@ -31,7 +31,7 @@ EXPRESSIONS = (
 
 
 def matches(expression: str, shown: datetime) -> bool:
-    """Whether the expression names what a clock shows. For the few forms that are above."""
+    """Returns whether the expression matches a clock's time. For the few forms that are above."""
     minute, hour, day, month, weekday = expression.split()
 
     def fits(field: str, value: int) -> bool:

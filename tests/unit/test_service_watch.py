@@ -43,7 +43,7 @@ async def test_a_watch_goes_from_how_it_stands_to_the_end(loop_kind: str) -> Non
 
 
 async def test_news_that_is_old_is_not_passed_on() -> None:
-    """What arrives late, or again, is less than what the row has shown."""
+    """Events that arrive late, or again, are older than what the row has shown."""
     it = await start(delay=60)
     newer = msgspec.structs.replace(it, seq=3, step=2)
     news = [msgspec.structs.replace(it, seq=seq, step=step) for seq, step in [(3, 2), (4, 0)]]
@@ -80,7 +80,7 @@ async def test_watching_mine_starts_with_what_is_unfinished() -> None:
 async def test_a_watcher_of_many_remembers_a_bounded_number(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What was longest quiet is forgotten first."""
+    """The task that was quiet for longest is forgotten first."""
     seen = SeenVersions()
     monkeypatch.setattr(SeenVersions, "MAX", 2)
     it = await start(delay=60)

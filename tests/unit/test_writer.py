@@ -221,7 +221,7 @@ async def test_who_waits_too_long_is_told(writer: Writer, session: FakeSession) 
 
 
 async def test_the_limit_is_for_a_database_that_fails(writer: Writer, session: FakeSession) -> None:
-    """What can be written is written, however late."""
+    """Everything that can be written is written, however late."""
     overdue = Op("overdue", give_up_at=time.monotonic() - 1)
     await gathered(writer, session, [overdue])
     assert overdue.told == ["wrote overdue"]
@@ -313,7 +313,7 @@ async def until_offered(session: FakeSession, name: Any, times: int) -> None:
 
 
 async def test_a_locked_operation_holds_up_no_other(writer: Writer, session: FakeSession) -> None:
-    """Those beside it and those after it are written; it is, once the lock is gone."""
+    """Operations beside it and after it are written; it follows, once the lock is gone."""
     session.locked = {"locked"}
     locked, beside = Op("locked"), Op("beside")
     await gathered_but_locked(writer, session, [locked, beside])
@@ -483,7 +483,7 @@ async def test_whatever_a_session_raises_is_the_operations_error(
 
 
 class DyingSession(FakeSession):
-    """Whose failure is one that the writer does not expect."""
+    """Fails in a way that the writer does not expect."""
 
     def is_transient(self, error: Exception) -> bool:
         raise SystemExit("the driver's own")

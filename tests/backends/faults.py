@@ -1,4 +1,4 @@
-"""What the tests of outages share: a world with none of its processes, its rows, its watchers."""
+"""Parts of the tests of outages: a world without its processes, rows, watchers."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def world_of(
 
 
 @asynccontextmanager
-async def somebody(world: World, number: int) -> AsyncIterator[Client]:
+async def client_at(world: World, number: int) -> AsyncIterator[Client]:
     """The world's user at one of its web servers."""
     client = Client(world.servers[number], world.cookie)
     try:
@@ -76,11 +76,11 @@ class Silence:
         self.url = f"redis://127.0.0.1:{proxy.port}/0"
 
     def begin(self) -> None:
-        """What is connected hears nothing any more, nor does who connects."""
+        """Silences the connections that there are, and new ones."""
         self._portal.call(self._proxy.fall_dead)
 
     def end(self) -> None:
-        """Who connects now is served. The connections from before stay silent."""
+        """Serves new connections. The connections from before stay silent."""
         self._portal.call(self._proxy.live_again)
 
 
@@ -98,7 +98,7 @@ def silenceable(port: int) -> Iterator[Silence]:
 
 @sync_to_async
 def leave(name: str, count: int, **arguments: Any) -> list[str]:
-    """So many rows that are due and that nobody has sent."""
+    """Creates so many rows that are due and not sent."""
     now = timezone.now()
     made = TaskExecution.objects.bulk_create(
         TaskExecution(
@@ -166,7 +166,7 @@ def attempts(found: Sequence[TaskExecution]) -> Counter[tuple[int, int]]:
 
 
 async def everything(client: Client, task_id: str) -> list[Event]:
-    """All that a subscriber is told of a task, until the server says that there is no more."""
+    """Returns all events of a task, up to the end of its stream."""
     return [event async for event in client.by_socket(task_id)]
 
 

@@ -15,7 +15,6 @@ class Kind:
     worker: tuple[str, ...] = ()
     apps: tuple[str, ...] = ()
     task_settings: dict[str, Any] = field(default_factory=dict)
-    # What a worker prints to its standard error once it takes tasks; for the tests' own patience.
     priority: bool = False
     exit_codes: tuple[int, ...] = (0,)
 

@@ -1,4 +1,4 @@
-"""Workers with no web server: what is to run is a row that somebody has left behind."""
+"""Workers without a web server: tasks are rows that another process has left behind."""
 
 from __future__ import annotations
 

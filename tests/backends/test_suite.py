@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 SLOTS = 4
 PYTEST = (sys.executable, "-m", "pytest", "-q", "-rs")
 
-# A test module of somebody who has written, or set up, a backend.
+# The test module of a project that has written, or set up, a backend.
 MODULE = """
 import json, os, sys
 import django

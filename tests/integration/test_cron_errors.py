@@ -100,7 +100,7 @@ async def test_a_schedule_that_can_not_start_its_task(
 
 
 class Wrong(Exception):
-    """What nobody expects."""
+    """An error of a kind that no code expects."""
 
 
 def _raise(*args: Any, **keywords: Any) -> Any:

@@ -11,14 +11,15 @@ import asyncio
 import os
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 
 import django
 import uvicorn
-from django.conf import settings
 from django.core.management import call_command
 
-HOST = "127.0.0.1"
+from devservers.process import HOST
+
 PREFERRED_PORT = 8000
 
 
@@ -26,26 +27,14 @@ def main() -> None:
     """Prepare the database, then serve until SIGINT or SIGTERM."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "example_project.root.settings")
     django.setup()
-    settings.DEMO_DIR.mkdir(parents=True, exist_ok=True)
-    call_command("migrate", verbosity=0, interactive=False)
-    create_users()
+    call_command("set_up_shop")
     listener = listen(os.environ.get("DEMO_PORT"))
     with suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(serve(listener))
 
 
-def create_users() -> None:
-    """`demo`, whom the page logs in, and `admin` with the password `admin`."""
-    from django.contrib.auth import get_user_model
-
-    users = get_user_model().objects
-    users.get_or_create(username="demo")
-    if not users.filter(username="admin").exists():
-        users.create_superuser("admin", password="admin")
-
-
 def listen(port: str | None) -> socket.socket:
-    """A socket on the port that was asked for, else on the preferred one, else on any free one."""
+    """Return a socket on this port; without one on the preferred port, or on any free one."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     if sys.platform != "win32":  # there it would let two servers share a port
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -58,8 +47,8 @@ def listen(port: str | None) -> socket.socket:
     return listener
 
 
-def loop_factory():
-    """uvloop's loop where it is installed, else Python's own."""
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return uvloop's where it is installed, else none for Python's own loop."""
     try:
         import uvloop
     except ImportError:  # not to be had on Windows
@@ -68,7 +57,7 @@ def loop_factory():
 
 
 async def serve(listener: socket.socket) -> None:
-    """Run the server; once it is up, say where and start the sample tasks."""
+    """Run the server; once it is up, print its address and start the sample tasks."""
     config = uvicorn.Config(
         "example_project.root.asgi:application", lifespan="on", log_level="warning"
     )
@@ -98,7 +87,7 @@ def announce(port: int) -> None:
 
 
 async def start_samples() -> None:
-    """What `demo` finds running: imports, then work on what they have brought."""
+    """Start imports as the user `demo`, then tasks that work on the imported rows."""
     if os.environ.get("DEMO_SAMPLES") == "0":
         return
     from django.contrib.auth import get_user_model

@@ -160,7 +160,7 @@ def _make_data_folder(programs: Path, data: Path, password: str, user: str) -> N
 
 
 @contextmanager
-def running_postgres(options: Mapping[str, str] = VOLATILE) -> Iterator[PostgresServer]:
+def running_postgres(options: dict[str, str] = VOLATILE) -> Iterator[PostgresServer]:
     """Start an empty server, and stop it at the end, also when this process is killed."""
     with temporary_folder("postgres") as folder:
         if ordinary_user():

@@ -1,4 +1,4 @@
-"""Starts everything, starts again what dies, and ends everything in order."""
+"""The demo in several processes: starts them, restarts what dies, and ends them in order."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from devservers.redis import RedisServer
 
 WORKERS = 2
 DATABASE = "demo"
-PAUSE = 1.0  # seconds until what has died is started again
-# What dies so soon after its start, so many times in a row, ends the demo.
+PAUSE = 1.0  # seconds between the death of a process and its next start
+# A process that dies so soon after its start, so many times in a row, ends the demo.
 QUICK, TRIES = timedelta(seconds=3), 5
 
 
 class Supervisor:
     """The demo's processes, with their data and logs in this folder.
 
-    Raises `ServerFailed` if another demo uses the folder.
+    Raises ServerFailed if another demo uses the folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -45,13 +45,13 @@ class Supervisor:
         for log in folder.glob("*.log"):
             log.unlink()
         self._servers = Lifeline(self._lock)
-        # The web server and the workers, whom the servers outlive.
+        # The web server and the workers. The servers outlive them.
         self._clients = Lifeline(self._lock, self._servers.held)
         self._started: list[Process] = []
         self._unnoted: list[tuple[str, str, datetime]] = []
 
     def start(self) -> None:
-        """Start all, and say what runs once all of it does. Raises `ServerFailed`."""
+        """Start all, and print what runs once all of it does. Raises ServerFailed."""
         with listen(os.environ.get("DEMO_PORT")) as listener:
             port = listener.getsockname()[1]
         say("Starting PostgreSQL and Redis …")
@@ -95,7 +95,7 @@ class Supervisor:
         self._announce(url, [web, *workers, *servers], workers[0])
 
     def watch(self) -> None:
-        """Start again what dies, for ever. Raises `ServerFailed` if that is in vain."""
+        """Restart processes that die, for ever. Raises ServerFailed if one dies at each start."""
         again: dict[str, float] = {}
         quick: Counter[str] = Counter()
         while True:
@@ -118,7 +118,7 @@ class Supervisor:
             time.sleep(0.05)
 
     def end(self) -> None:
-        """End the web server and the workers, and when they have ended the servers."""
+        """End the web server and the workers; once they have ended, end the servers."""
         clients = [it for it in self._started if it.lifeline is self._clients]
         servers = [it for it in self._started if it.lifeline is self._servers]
         for lifeline, processes in ((self._clients, clients), (self._servers, servers)):
@@ -145,7 +145,7 @@ class Supervisor:
         say(f"{process.name} runs again as pid {process.pid}.")
 
     def _note(self) -> None:
-        """Write down who is who, for the page. If the database is away, the next time."""
+        """Store the processes' names, for the page. While the database is away, try later."""
         from example_project.shop.models import Process as Row
 
         if not self._unnoted:
@@ -170,13 +170,13 @@ class Supervisor:
 
 
 def say(text: str) -> None:
-    """Tell whoever looks; the demo must end in order also when its terminal is gone."""
+    """Print, if it can: the demo must end in order also when its terminal is gone."""
     with suppress(OSError):
         print(text, flush=True)
 
 
 def _place(process: Process) -> str:
-    """How the row of its runtime calls it."""
+    """Return the place that the row of its runtime has."""
     return f"{socket.gethostname()} {process.pid}"
 
 
@@ -187,7 +187,7 @@ def _answers(url: str) -> bool:
 
 
 def _is_at_work(worker: Process) -> bool:
-    """Whether the worker that was started last has made itself known in the database."""
+    """Return whether the worker's newest process has its row in the database."""
     from rail_async_tasks.models import TaskRuntime
 
     here = TaskRuntime.objects.filter(place=_place(worker), started_at__gte=worker.began)
@@ -204,7 +204,7 @@ def _password(folder: Path) -> str:
 
 
 def _lock(folder: Path) -> int:
-    """A descriptor that is locked until nobody holds it any more: neither we nor a keeper."""
+    """Return a descriptor that is locked while this process or a keeper holds it."""
     file = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

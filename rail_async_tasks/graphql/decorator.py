@@ -78,12 +78,12 @@ class MutationField(StrawberryField):
                 **keywords,
             }
         super().__init__(**keywords)
-        if definition is not None:  # else a copy, whose permissions are asked like that already
+        if definition is not None:  # a copy has its permissions wrapped already
             ask_in_threads(self)
         self.definition = definition
 
     def __copy__(self) -> Self:
-        # Strawberry's copy passes on what it knows, which already holds all made of the definition.
+        # Strawberry copies the attributes that it knows, which were made from the definition.
         copied = super().__copy__()
         copied.definition = self.definition
         return copied

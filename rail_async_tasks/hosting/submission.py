@@ -56,21 +56,21 @@ class ToRuntime:
         runtime = process.current()
         if runtime is None or runtime.loop is not asyncio.get_running_loop():
             runtime = await process.aruntime(in_thread=self._own_thread)
-            return await process.across(runtime, runtime.create(new))
-        return await runtime.create(new)
+            return await process.across(runtime, runtime.creations.create(new))
+        return await runtime.creations.create(new)
 
     def submit(self, new: NewExecution) -> TaskSnapshot:
         runtime = process.runtime_in_thread()
-        return process.from_thread(runtime, runtime.create(new))
+        return process.from_thread(runtime, runtime.creations.create(new))
 
     def arrived(self, new: NewExecution, created: Created) -> None:
         runtime = process.runtime_in_thread()
-        process.call_soon(runtime, lambda: runtime.arrived(new, created))
+        process.call_soon(runtime, lambda: runtime.creations.arrived(new, created))
 
     def cancel(self, execution_id: UUID) -> None:
         runtime = process.current()
         if runtime is not None:
-            process.call_soon(runtime, lambda: runtime.cancel(execution_id))
+            process.call_soon(runtime, lambda: runtime.running.cancel(execution_id))
 
 
 class Inline:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
@@ -12,6 +11,7 @@ import msgspec
 from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.errors import BackendUnavailable
 from rail_async_tasks.ids import new_id
+from rail_async_tasks.ledger import port
 from rail_async_tasks.ledger.errors import is_of_row
 from rail_async_tasks.ledger.records import Claimed, Created, NewExecution, RowLocked
 from rail_async_tasks.ledger.snapshots import as_created
@@ -40,17 +40,8 @@ class CreationTimings(msgspec.Struct, frozen=True, kw_only=True):
 CREATION_TIMINGS = CreationTimings()
 
 
-class CreationLedger(Protocol):
+class CreationLedger(port.Creations, port.Congestion, Protocol):
     """The part of a ledger that stores new executions."""
-
-    def create(
-        self, new: NewExecution, done: Callable[[Created | BaseException], None]
-    ) -> None: ...
-
-    @property
-    def congested(self) -> bool: ...
-
-    async def relieved(self) -> None: ...
 
 
 class Creations:

@@ -17,7 +17,7 @@ import msgspec
 
 from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.hooks import is_async
-from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.ledger.upkeep import Callbacks
 from rail_async_tasks.runtime.attempts.orm_threads import OrmThread, Seat
 from rail_async_tasks.runtime.attempts.threads import DaemonThreads, leaving_nothing
 from rail_async_tasks.runtime.failures import (
@@ -40,7 +40,7 @@ logger = get_logger("rail_async_tasks.failures")
 class CallbackLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Times are in seconds."""
 
-    # A call is this process's for so long; a third of it later it is renewed.
+    # A reservation lasts so long; it is prolonged after a third of that.
     hold: float = HOLD
     # Calls at once; the others wait.
     at_once: int = 10
@@ -50,7 +50,7 @@ class CallbackLimits(msgspec.Struct, frozen=True, kw_only=True):
     page: int = 100
     # A call may take so long: ten that hang would be the end of all others.
     call_timeout: float = 300.0
-    # A mark that another transaction has locked is taken away this much later.
+    # A reservation whose row another transaction has locked is ended this much later.
     clear_again_after: float = 0.2
     # Calls that were cancelled at the end get so long to return.
     cancel_timeout: float = 0.2
@@ -63,7 +63,8 @@ class FailureCallbacks:
     """Makes the calls of one runtime's failures, on its loop or in threads.
 
     Args:
-        ledger: where each row says that its call is still to be made.
+        reservations: of callbacks that are still to be made, in their rows; None where rows are in
+            this process's memory.
         state: a call that fails while the runtime drains is left to another process.
 
     Raises:
@@ -74,22 +75,20 @@ class FailureCallbacks:
         self,
         *,
         settings: TaskSettings,
-        ledger: Ledger,
+        reservations: Callbacks | None,
         state: RuntimeState,
         limits: CallbackLimits = CALLBACK_LIMITS,
     ) -> None:
         self._callback = find_callback(settings)
         self._is_async = self._callback is not None and is_async(self._callback)
-        self._ledger = ledger
-        # None where rows have no mark, as they end with this process.
-        self._reservations = ledger.callbacks()
+        self._reservations = reservations
         self._state = state
         self._limits = limits
         self._threads = DaemonThreads("rail-tasks-callback")
-        self._lane = OrmThread(0)
+        self._orm_thread = OrmThread(0)
         self._slots = asyncio.Semaphore(limits.at_once)
         self._closed = False
-        # Those whose call waits, or is being made, or whose mark is still to be taken away.
+        # Tasks whose call waits, or is being made, or whose reservation is still in the row.
         self._held: set[UUID] = set()
         self._calls: set[asyncio.Task[None]] = set()
         self._made: set[UUID] = set()
@@ -97,15 +96,15 @@ class FailureCallbacks:
         self._keeping: asyncio.Task[None] | None = None
 
     def failed(self, snapshot: TaskSnapshot, traceback: str | None) -> None:
-        """A task has failed for good, by this process's doing. On the loop; never blocks."""
+        """Calls back, soon, for a task that has failed for good. On the loop; never blocks."""
         if self._callback is None:
             log_failure(snapshot)
         elif self._has_room():
             self._begin(self._callback, snapshot, traceback)
-        # Otherwise the mark stays, and somebody finds it when it is overdue.
+        # Otherwise the reservation lapses, and the process that finds it makes the call.
 
     async def find_overdue(self) -> None:
-        """Takes over the calls of processes that have died in the middle, or had no room."""
+        """Takes over overdue calls, of processes that have died or had no room."""
         if self._callback is None or self._reservations is None:
             return
         while self._has_room():
@@ -119,7 +118,10 @@ class FailureCallbacks:
                 return
 
     async def ended(self, seconds: float) -> None:
-        """Returns when no call is under way; after that time those that are stay marked."""
+        """Returns when no call is under way; cancels the rest after so many seconds.
+
+        Other processes make the calls that were cancelled.
+        """
         if self._calls:
             await asyncio.wait(self._calls, timeout=seconds)
         self._closed = True
@@ -132,12 +134,12 @@ class FailureCallbacks:
         if self._keeping is not None:
             self._keeping.cancel()
         self._threads.shutdown()
-        self._lane.close()
+        self._orm_thread.close()
 
     def _has_room(self) -> bool:
-        # Rows in memory have no mark that somebody could find: all of theirs wait here.
+        # Rows in memory have no reservation that could lapse: all their calls wait here.
         return not self._closed and (
-            len(self._held) < self._limits.most_waiting or not self._ledger.blocking
+            len(self._held) < self._limits.most_waiting or self._reservations is None
         )
 
     # --- a call ----------------------------------------------------------------------------------
@@ -147,14 +149,14 @@ class FailureCallbacks:
             return
         self._held.add(snapshot.id)
         # A clean context: one inherited from a request would outlive it.
-        seat = self._lane.enter(call_name(snapshot.id))
+        seat = self._orm_thread.enter(call_name(snapshot.id))
         call = asyncio.get_running_loop().create_task(
             self._make(callback, snapshot, traceback), context=seat.context()
         )
         self._calls.add(call)
         call.add_done_callback(partial(self._over, seat))
-        if self._keeping is None:
-            self._keeping = self._in_background(self._keep())
+        if self._keeping is None and self._reservations is not None:
+            self._keeping = self._in_background(self._keep(self._reservations))
 
     def _over(self, seat: Seat, call: asyncio.Task[None]) -> None:
         self._calls.discard(call)
@@ -175,7 +177,7 @@ class FailureCallbacks:
             self._clearing = self._in_background(self._clear())
 
     async def _call(self, call: Callable[[], Any], task_id: UUID) -> BaseException | None:
-        """What the callback raised, if it did: whatever that is, it must not end the loop."""
+        """Makes a call; returns what it raised, which must not end the loop."""
         scope = asyncio.timeout(self._limits.call_timeout)
         try:
             async with scope:
@@ -196,10 +198,10 @@ class FailureCallbacks:
                 raise
             return error
 
-    # --- its mark --------------------------------------------------------------------------------
+    # --- its reservation -------------------------------------------------------------------------
 
     async def _clear(self) -> None:
-        """Takes the marks away of those calls that have been made, in one statement each time."""
+        """Ends the reservations of calls that were made, in one statement each time."""
         while self._made:
             made, self._made = self._made, set()
             try:
@@ -207,7 +209,7 @@ class FailureCallbacks:
                 if self._reservations is not None:
                     locked = await self._reservations.made(made)
             except Exception as error:
-                logger.error("The marks of %d calls stay: %s", len(made), error)  # noqa: TRY400
+                logger.error("The reservations of %d failure callbacks stay: %s", len(made), error)  # noqa: TRY400
                 locked = set()
             self._held -= made - locked
             self._made |= locked
@@ -215,14 +217,12 @@ class FailureCallbacks:
                 await asyncio.sleep(self._limits.clear_again_after)
         self._clearing = None
 
-    async def _keep(self) -> None:
-        """A call that waits or takes long is not made by another process meanwhile."""
+    async def _keep(self, reservations: Callbacks) -> None:
+        """Prolongs reservations, so that no other process makes a call that waits or takes long."""
         while self._held:
             await asyncio.sleep(self._limits.hold / 3)
             try:
-                if self._reservations is not None:
-                    held = frozenset(self._held - self._made)
-                    await self._reservations.keep(held, self._limits.hold)
+                await reservations.keep(frozenset(self._held - self._made), self._limits.hold)
             except Exception as error:
                 logger.warning("Failure callbacks can't be kept: %s", error)
         self._keeping = None

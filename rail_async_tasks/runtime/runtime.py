@@ -13,7 +13,6 @@ import anyio
 from rail_async_tasks.bus.port import Bus
 from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.ledger.port import Ledger
-from rail_async_tasks.ledger.records import Created, NewExecution
 from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.admission import Admission
 from rail_async_tasks.runtime.attempts.attempt import Attempt
@@ -24,7 +23,6 @@ from rail_async_tasks.runtime.services import Services
 from rail_async_tasks.runtime.timings import RuntimeTimings
 from rail_async_tasks.runtime.upkeep.supervision import supervise
 from rail_async_tasks.safe_logging import get_logger
-from rail_async_tasks.snapshot import TaskSnapshot
 
 logger = get_logger("rail_async_tasks.runtime")
 
@@ -49,7 +47,6 @@ class Runtime:
         self.registry = registry
         self.ledger = ledger
         self.bus = bus
-        self._broker = broker
         self._timings = timings.end
         self.services = services = Services(
             settings=settings, registry=registry, ledger=ledger, bus=bus, broker=broker,
@@ -79,7 +76,7 @@ class Runtime:
         """
         main = self._main
         try:
-            self._open()
+            self.services.open(self._stack)
         except BaseException as error:
             self.state.draining, main = True, self._close
             self.state.fail(error)
@@ -94,30 +91,6 @@ class Runtime:
                 main(), name="rail-tasks-host", context=contextvars.Context()
             )
             host.add_done_callback(_retrieve)  # it has been logged
-
-    def _open(self) -> None:
-        """Starts threads and connections. The stack ends each part, the last one first.
-
-        A part is pushed before it starts: one that starts by half must end too.
-        """
-        stack, services, timings = self._stack, self.services, self._timings
-        stack.callback(services.attempts.close)
-        stack.callback(services.watchdog.stop)
-        services.watchdog.start()
-        stack.push_async_callback(self.bus.stop)
-        if services.announcer.emits:
-            self.bus.start(self.ledger, services.upkeep.cancel_announced)
-        stack.push_async_callback(self._close_broker)
-        # The lease outlasts the last write.
-        stack.push_async_callback(services.leasing.end, timings.flush_timeout)
-        stack.push_async_callback(self.ledger.stop)
-        stack.push_async_callback(services.callbacks.ended, timings.callback_timeout)
-        stack.push_async_callback(services.ending.flush)
-        self.ledger.start(self.broke)
-        stack.callback(self._give_up_locked)
-        stack.push_async_callback(services.waits.close, timings.flush_timeout)
-        stack.callback(services.progress.save)
-        services.leasing.start()
 
     async def ready(self) -> None:
         """Returns when executions may be created.
@@ -148,10 +121,7 @@ class Runtime:
         try:
             async with anyio.create_task_group() as group:
                 self.state.services = group.cancel_scope
-                for name, loop in (
-                    ("dispatcher", self.services.dispatcher.run),
-                    *self.services.upkeep.loops(),
-                ):
+                for name, loop in self.services.loops():
                     group.start_soon(supervise, name, loop, ending)
                 group.start_soon(self._raise_if_broken)
                 self._ready.set()
@@ -191,17 +161,6 @@ class Runtime:
         """Waits for bodies that were asked to end, writes what is left, gives threads back."""
         with anyio.CancelScope(shield=True):
             await self._stack.aclose()
-
-    def _give_up_locked(self) -> None:
-        writers = self.ledger.writers()
-        if writers is not None:
-            writers.give_up_locked()
-
-    async def _close_broker(self) -> None:
-        if self._broker is not None:
-            with contextlib.suppress(Exception):  # the process is ending, the rows are safe
-                timeout = self._timings.flush_timeout
-                await asyncio.wait_for(self._broker.aclose(), timeout)
 
     # --- end -------------------------------------------------------------------------------------
 
@@ -249,18 +208,6 @@ class Runtime:
             await asyncio.wait({self.state.host})
 
     # --- for backends, workers and the service ---------------------------------------------------
-
-    async def create(self, new: NewExecution) -> TaskSnapshot:
-        """See `Creations.create`."""
-        return await self.creations.create(new)
-
-    def arrived(self, new: NewExecution, created: Created) -> None:
-        """See `Creations.arrived`."""
-        self.creations.arrived(new, created)
-
-    def cancel(self, execution_id: UUID) -> None:
-        """See `Running.cancel`."""
-        self.running.cancel(execution_id)
 
     @property
     def attempts(self) -> dict[UUID, Attempt]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, suppress
 from uuid import UUID
 
 from rail_async_tasks.bus.port import Bus
@@ -60,6 +62,9 @@ class Services:
         self._settings = settings
         self._registry = registry
         self._ledger = ledger
+        self._bus = bus
+        self._broker = broker
+        self._broke = broke
         self._timings = timings
         self.state = RuntimeState()
         self.slots = Slots(
@@ -71,7 +76,10 @@ class Services:
         self.running = Running()
         self.outstanding = Outstanding()
         self.callbacks = FailureCallbacks(
-            settings=settings, ledger=ledger, state=self.state, limits=timings.callbacks
+            settings=settings,
+            reservations=ledger.callbacks(),
+            state=self.state,
+            limits=timings.callbacks,
         )
         self.announcer = announcer_for(settings, bus, self.callbacks.failed)
         self.due: Due
@@ -137,8 +145,9 @@ class Services:
     def _build_attempts(self, *, runs_here: bool) -> None:
         settings, timings = self._settings, self._timings.attempts
         self.settlements = Settlements(
-            state=self.state, ledger=self._ledger, running=self.running, due=self.due,
-            announcer=self.announcer, outstanding=self.outstanding,
+            state=self.state, ledger=self._ledger, writers=self._ledger.writers(),
+            running=self.running, due=self.due, announcer=self.announcer,
+            outstanding=self.outstanding,
             on_stored=None if runs_here else self._delivery_ended, timings=timings,
         )  # fmt: skip
         self.progress = ProgressSaver(ledger=self._ledger, timings=timings)
@@ -155,9 +164,44 @@ class Services:
             max_crashes=settings.max_crashes, runs_here=runs_here, timings=timings,
         )  # fmt: skip
 
-    def loops(self) -> tuple[tuple[str, Callable[[], Awaitable[None]]], ...]:
-        """Returns the loop of each service that has one, with its name for the log."""
-        return (("dispatcher", self.dispatcher.run), *self.upkeep.loops())
+    def loops(self) -> Iterator[tuple[str, Callable[[], Awaitable[None]]]]:
+        """Yields the loop of each service that has one, with its name for the log."""
+        yield "dispatcher", self.dispatcher.run
+        yield from self.upkeep.loops()
+
+    # --- start and end ---------------------------------------------------------------------------
+
+    def open(self, stack: AsyncExitStack) -> None:
+        """Starts threads and connections. The stack ends each part, the last one first.
+
+        A part is pushed before it starts: one that starts by half must end too.
+        """
+        ledger, timings = self._ledger, self._timings.end
+        stack.callback(self.attempts.close)
+        stack.callback(self.watchdog.stop)
+        self.watchdog.start()
+        stack.push_async_callback(self._bus.stop)
+        if self.announcer.emits:
+            self._bus.start(ledger, self.upkeep.cancel_announced)
+        stack.push_async_callback(self._close_broker)
+        # The lease outlasts the last write.
+        stack.push_async_callback(self.leasing.end, timings.flush_timeout)
+        stack.push_async_callback(ledger.stop)
+        stack.push_async_callback(self.callbacks.ended, timings.callback_timeout)
+        stack.push_async_callback(self.ending.flush)
+        ledger.start(self._broke)
+        writers = ledger.writers()
+        if writers is not None:
+            stack.callback(writers.give_up_locked)
+        stack.push_async_callback(self.waits.close, timings.flush_timeout)
+        stack.callback(self.progress.save)
+        self.leasing.start()
+
+    async def _close_broker(self) -> None:
+        if self._broker is not None:
+            with suppress(Exception):  # the process is ending, the rows are safe
+                timeout = self._timings.end.flush_timeout
+                await asyncio.wait_for(self._broker.aclose(), timeout)
 
     def _suspects_running(self) -> bool:
         return self.running.any_suspect

@@ -89,7 +89,7 @@ class BackendContract(DeliveryContract):
         handles = [tasks.add.enqueue(a=n, b=1) for n in range(100)]
         for n, handle in enumerate(handles):
             row = self.ends(handle)
-            assert (row.result, row.attempts) == (n + 1, 1)
+            assert (row.result, row.attempts, row.seq) == (n + 1, 1, 3)
 
     # --- where and when ---
 

@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed
 from tests.projects.acceptance.service_views import COLUMNS
 from tests.support.client import plain_http
 from tests.support.server import Server
-from tests.support.waiting import TIMEOUT
+from tests.support.waiting import TIMEOUT, eventually
 
 Task = dict[str, Any]
 
@@ -80,12 +80,14 @@ class Edge:
 
     async def until(self, task_id: str, **wanted: Any) -> Task:
         """The task once it is so."""
-        async with asyncio.timeout(TIMEOUT):
-            while True:
-                task: Task = await self.ask("read", id=task_id)
-                if {name: task[name] for name in wanted} == wanted:
-                    return task
-                await asyncio.sleep(0.02)
+        task: Task = {}
+
+        async def is_so() -> bool:
+            task.update(await self.ask("read", id=task_id))
+            return {name: task[name] for name in wanted} == wanted
+
+        await eventually(is_so, lambda: task, every=0.02)
+        return task
 
     async def _request(self, method: str, path: str, **request: Any) -> tuple[int, Any, bytes]:
         request["headers"] = {**self.headers, **request.pop("headers", {})}

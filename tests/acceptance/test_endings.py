@@ -20,7 +20,7 @@ from tests.support.client import Client
 from tests.support.places import Place
 from tests.support.server import Server, running_server
 from tests.support.server_kinds import ASGI, KINDS, Kind
-from tests.support.waiting import TIMEOUT
+from tests.support.waiting import TIMEOUT, eventually, no
 
 pytestmark = pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 
@@ -161,10 +161,8 @@ async def test_a_server_without_lifespan(place: Place, kind: Kind, stack: AsyncE
         assert ready["status"] == "ok"
         assert "lifespan" in ready["warnings"]
         ids = [await ada.start(call) for call in ("survive", "surviveInThread")]
-        running = TaskExecution.objects.filter(status="running")
-        async with asyncio.timeout(TIMEOUT):
-            while await running.acount() < len(ids):  # noqa: ASYNC110 (another process starts them)
-                await asyncio.sleep(0.02)
+        others = TaskExecution.objects.exclude(status="running")
+        await eventually(lambda: no(others.filter(id__in=ids).aexists()), every=0.02)
         short = await ada.start("climb(steps: 3, pause: 0.2)")
         body = "subscription($id: ID!) { taskProgress(taskId: $id) { status } }"
         lines = await stack.enter_async_context(ada.sse(body, {"id": ids[0]}))

@@ -21,7 +21,7 @@ from tests.support.client import FINAL, FOLLOW, Client, Event
 from tests.support.places import Place
 from tests.support.server import ROOT, Server, running_server
 from tests.support.server_kinds import KINDS, Kind
-from tests.support.waiting import TIMEOUT
+from tests.support.waiting import TIMEOUT, eventually, no
 
 DRAIN_SECONDS = 1
 # How long a process may take beyond that to end.
@@ -152,21 +152,20 @@ async def waits(*, seconds: float = 0) -> str:
 async def until_completed(*ids: str) -> None:
     """The rows say so, without a request to the server."""
     left = TaskExecution.objects.filter(id__in=ids).exclude(status="completed")
-    async with asyncio.timeout(TIMEOUT):
-        while await left.aexists():  # noqa: ASYNC110 (another process ends them)
-            await asyncio.sleep(0.05)
+    await eventually(lambda: no(left.aexists()), every=0.05)
 
 
 async def one_runtime_per_worker(server: Server) -> None:
     """And none anywhere else, such as in the process that forks the workers."""
     processes = set(server.workers()) or {server.pid}
-    async with asyncio.timeout(TIMEOUT):
-        while True:
-            live = [row.place async for row in TaskRuntime.objects.filter(dead=False)]
-            found = sorted(int(place.rpartition(" ")[2]) for place in live)
-            if len(found) >= server.kind.runtimes:
-                break
-            await asyncio.sleep(0.05)
+    found: list[int] = []
+
+    async def are_enough() -> bool:
+        live = [row.place async for row in TaskRuntime.objects.filter(dead=False)]
+        found[:] = sorted(int(place.rpartition(" ")[2]) for place in live)
+        return len(found) >= server.kind.runtimes
+
+    await eventually(are_enough, lambda: found, every=0.05)
     # Where workers are spawned, Python's own resource tracker is a child of the server too.
     assert processes.issuperset(found)
     assert len(found) == server.kind.runtimes

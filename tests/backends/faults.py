@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
@@ -25,6 +23,7 @@ from tests.settings import database as database_config
 from tests.support.client import FINAL, Client, Event
 from tests.support.databases import default_database
 from tests.support.places import logged_in
+from tests.support.waiting import eventually
 
 # How a broker says what it holds of a queue.
 _HELD = {
@@ -122,22 +121,26 @@ async def until_all(
     ids: Sequence[str], status: str, seconds: float, every: float = 0.1
 ) -> list[TaskExecution]:
     """The rows once each has that status, which they must get in that time."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = await rows(ids)
-        others = Counter((it.status, it.dispatches) for it in found if it.status != status)
-        if not others:
-            return found
-        assert time.monotonic() < deadline, f"not yet {status}: {others}"
-        await asyncio.sleep(every)
+    found: list[TaskExecution] = []
+
+    async def all_have_it() -> bool:
+        found[:] = await rows(ids)
+        return all(it.status == status for it in found)
+
+    def others() -> object:
+        return Counter((it.status, it.dispatches) for it in found if it.status != status)
+
+    await eventually(all_have_it, others, timeout=seconds, every=every)
+    return found
 
 
 async def until_begun(ids: Sequence[str], seconds: float) -> None:
     """Each of them has begun."""
-    deadline = time.monotonic() + seconds
-    while left := sum(not it.attempts for it in await rows(ids)):
-        assert time.monotonic() < deadline, f"{left} have not begun"
-        await asyncio.sleep(0.1)
+
+    async def all_have_begun() -> bool:
+        return all(it.attempts for it in await rows(ids))
+
+    await eventually(all_have_begun, timeout=seconds, every=0.1)
 
 
 def held(world: World, server: RedisServer) -> int:
@@ -147,12 +150,13 @@ def held(world: World, server: RedisServer) -> int:
 
 async def until_still(world: World, server: RedisServer) -> int:
     """The broker has got what it gets, and workers what they take. How many it holds then."""
-    deadline, before = time.monotonic() + 30, -1
-    while (now := held(world, server)) != before or not now:
-        assert time.monotonic() < deadline, f"the broker holds {now}"
-        before = now
-        await asyncio.sleep(0.7)
-    return now
+    seen = [-1]
+
+    def is_still() -> int:
+        seen.append(held(world, server))
+        return seen[-1] if seen[-1] == seen[-2] else 0
+
+    return await eventually(is_still, lambda: seen, timeout=30, every=0.7)
 
 
 def attempts(found: Sequence[TaskExecution]) -> Counter[tuple[int, int]]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
@@ -19,9 +18,10 @@ from tests.backends.kinds import Kind
 from tests.backends.world import Worker, World
 from tests.settings import database as database_config
 from tests.support.databases import default_database
+from tests.support.waiting import wait_for
 
 # For a worker to boot, on a machine that has other things to do (seconds).
-PATIENCE = 90.0
+BOOT_TIMEOUT = 90.0
 
 
 @contextmanager
@@ -51,14 +51,6 @@ def leave(name: str, queue: str = "default", **arguments: Any) -> TaskExecution:
     )  # fmt: skip
 
 
-def until(condition: Callable[[], Any], what: Callable[[], str], seconds: float = PATIENCE) -> None:
-    """Returns once it holds; else says what there is."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, what()
-        time.sleep(0.05)
-
-
 def until_it_is(world: World, row: TaskExecution, status: str) -> TaskExecution:
     """The row once it has that status."""
 
@@ -66,13 +58,15 @@ def until_it_is(world: World, row: TaskExecution, status: str) -> TaskExecution:
         row.refresh_from_db()
         return row.status == status
 
-    until(has_it, lambda: f"{row.name} is {row.status}\n{world.said()}")
+    wait_for(has_it, lambda: f"{row.name} is {row.status}\n{world.said()}", timeout=BOOT_TIMEOUT)
     return row
 
 
 def until_said(worker: Worker, *words: str) -> None:
     """Returns once the worker has said each of them."""
-    until(lambda: all(word in worker.said() for word in words), worker.said)
+    wait_for(
+        lambda: all(word in worker.said() for word in words), worker.said, timeout=BOOT_TIMEOUT
+    )
 
 
 def signal_all(worker: Worker, number: signal.Signals = signal.SIGTERM) -> list[int]:

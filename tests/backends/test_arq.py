@@ -142,12 +142,6 @@ async def asked(redis: ArqRedis, *command: Any) -> Any:
     return await cast(Any, redis).execute_command(*command)
 
 
-async def until_async(condition: Callable[[], Awaitable[Any]], seconds: float = 20.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not await condition():  # noqa: ASYNC110 (nobody would set an event)
-            await asyncio.sleep(0.01)
-
-
 async def _are(awaited: Awaitable[Any], wanted: Any) -> bool:
     return bool(await awaited == wanted)
 
@@ -156,7 +150,7 @@ async def until_queued(redis: ArqRedis, count: int, queue: str = "default") -> N
     async def there() -> bool:
         return int(await asked(redis, "ZCARD", queue_key(queue))) == count
 
-    await until_async(there)
+    await eventually(there)
 
 
 async def keys(redis: ArqRedis) -> set[str]:
@@ -169,7 +163,7 @@ async def until_empty(redis: ArqRedis) -> None:
     async def empty() -> bool:
         return not await keys(redis)
 
-    await until_async(empty)
+    await eventually(empty)
 
 
 async def _left_behind(name: str, queue: str = "default", **arguments: Any) -> TaskExecution:
@@ -236,8 +230,8 @@ async def test_a_later_dispatch_takes_the_place_of_the_one_before(
     async def sent_again() -> bool:
         return (await TaskExecution.objects.aget(id=first.id)).dispatches == 2
 
-    await until_async(sent_again)
-    await until_async(lambda: asked(redis, "EXISTS", f"arq:job:{first.id}:2"))
+    await eventually(sent_again)
+    await eventually(lambda: asked(redis, "EXISTS", f"arq:job:{first.id}:2"))
     after = await asked(redis, "ZRANGE", DEFAULT, 0, -1, "WITHSCORES")
     assert after[0] == f"{first.id}:2".encode()
     assert after[1:] == [before[1], *before[2:]]
@@ -435,7 +429,7 @@ async def test_what_is_forged_neither_runs_nor_is_unpickled(
     async with working(QueueLimits("default"), concurrency=3) as (it, _):
         assert (await final(await add.aenqueue(a=1, b=1))).result == 2
         left = {queue_key("low"), f"arq:job:{waits.id}:1"}
-        await until_async(lambda: _are(keys(redis), left))
+        await eventually(lambda: _are(keys(redis), left))
         assert it.dropped >= len(forged) - 3
     assert "is none of ours" in caplog.text
     assert "is no task's id" in caplog.text
@@ -683,7 +677,7 @@ async def test_a_worker_that_is_told_to_stop(command: Any, redis: ArqRedis) -> N
     async def running() -> bool:
         return await status() == "running"
 
-    await until_async(running, 40)
+    await eventually(running, timeout=40)
     process.send_signal(signal.SIGTERM)
     late = await _left_behind("backends.add", a=1, b=1)
     began = time.monotonic()

@@ -35,7 +35,7 @@ from tests.backends.kinds import KINDS
 from tests.backends.world import Worker, World
 from tests.settings import database as database_config
 from tests.support.databases import default_database
-from tests.support.waiting import TIMEOUT
+from tests.support.waiting import eventually
 
 # Real workers: they take a minute or so.
 pytestmark = [pytest.mark.long, pytest.mark.redis]
@@ -260,20 +260,13 @@ def work(project: World) -> Iterator[Start]:
         worker = project.work("--loglevel=INFO", *more)
         assert worker is not None
         started.append(worker)
-        await until(lambda: " ready." in worker.said(), worker.said)
+        await eventually(lambda: " ready." in worker.said(), worker.said)
         return worker
 
     yield start
     for worker in started:
         worker.stop()
     TaskExecution.objects.all().delete()
-
-
-async def until(fact: Callable[[], Any], otherwise: Callable[[], str] = str) -> None:
-    deadline = time.monotonic() + TIMEOUT
-    while not fact():
-        assert time.monotonic() < deadline, otherwise()
-        await asyncio.sleep(0.05)
 
 
 async def store(name: str, queue: str = "default", **columns: Any) -> TaskExecution:
@@ -286,13 +279,12 @@ async def store(name: str, queue: str = "default", **columns: Any) -> TaskExecut
 
 
 async def reaches(row: TaskExecution, **columns: Any) -> TaskExecution:
-    deadline = time.monotonic() + TIMEOUT
-    while True:
+    async def has_them() -> bool:
         await row.arefresh_from_db()
-        if all(getattr(row, name) == value for name, value in columns.items()):
-            return row
-        assert time.monotonic() < deadline, (row.status, row.attempts, row.error)
-        await asyncio.sleep(0.05)
+        return all(getattr(row, name) == value for name, value in columns.items())
+
+    await eventually(has_them, lambda: (row.status, row.attempts, row.error), every=0.05)
+    return row
 
 
 async def ends_in(worker: Worker, seconds: float) -> None:
@@ -331,8 +323,8 @@ async def test_what_waits_in_a_worker(
     """As many as run in it, unless its command says otherwise; the rest is for others to take."""
     await work("--pool=threads", "--concurrency=2", *more)
     rows = [await store("linger") for _ in range(10)]
-    await until(lambda: broker_server.ask("HLEN", "unacked") == fetched)
-    await until(lambda: broker_server.ask("LLEN", "default") == 10 - 2 - fetched)
+    await eventually(lambda: broker_server.ask("HLEN", "unacked") == fetched)
+    await eventually(lambda: broker_server.ask("LLEN", "default") == 10 - 2 - fetched)
     for row in rows[:2]:
         await reaches(row, status="running")
 
@@ -366,7 +358,7 @@ async def test_a_cold_shutdown_does_not_wait(project: World, work: Start, pool: 
         worker = await work(f"--pool={pool}", "--concurrency=2")
         row = await reaches(await store("linger"), status="running")
         os.kill(worker.pid, signal.SIGINT)
-        await until(lambda: "Draining: 1" in worker.said(), worker.said)
+        await eventually(lambda: "Draining: 1" in worker.said(), worker.said)
         os.kill(worker.pid, signal.SIGINT)
         await ends_in(worker, DRAIN + GOODBYE)
         await handed_back(row)
@@ -430,7 +422,7 @@ async def test_forged_messages(work: Start, broker_server: RedisServer, tmp_path
         (["os.system"], {}), ([], {}), ([1, 2], {"x": 3}), ([{"id": 1}], {}),
     ):  # fmt: skip
         forge(json.dumps([arguments, named, {}]).encode(), "application/json", backend.TASK)
-    await until(lambda: worker.said().count("is no task's id") == 4, worker.said)
+    await eventually(lambda: worker.said().count("is no task's id") == 4, worker.said)
     said = worker.said()
     assert "Refusing to deserialize" in said
     assert "unregistered task of type 'pathlib.Path.touch'" in said

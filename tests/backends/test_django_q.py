@@ -33,8 +33,9 @@ from rail_async_tasks.definition import define
 from rail_async_tasks.registry import Registry
 from rail_async_tasks.workers.django_q import _outlast_outages
 from tests.backends.kinds import KINDS
-from tests.backends.lone import leave, lone_world, signal_all, until, until_it_is, until_said
+from tests.backends.lone import BOOT_TIMEOUT, leave, lone_world, signal_all, until_it_is, until_said
 from tests.backends.world import World
+from tests.support.waiting import wait_for
 
 # Real workers: they take a minute or so.
 pytestmark = [pytest.mark.long, pytest.mark.redis]
@@ -195,7 +196,11 @@ def test_what_is_forged_neither_runs_nor_is_unpickled(
     assert worker is not None
     done = until_it_is(lone, leave("backends.add", "low", a=1, b=2), "completed")
     assert (done.result, done.attempts) == (3, 1)
-    until(lambda: broker_server.ask("LLEN", "django_q:default:q") == 0, worker.said)
+    wait_for(
+        lambda: broker_server.ask("LLEN", "django_q:default:q") == 0,
+        worker.said,
+        timeout=BOOT_TIMEOUT,
+    )
     until_said(worker, 'No ":" found', "does not match", "is no task's id")
     assert not mark.exists()
 
@@ -203,7 +208,7 @@ def test_what_is_forged_neither_runs_nor_is_unpickled(
     for row in rows:
         until_it_is(lone, row, "running")
     family = signal_all(worker)
-    until(lambda: worker.has_ended, worker.said, 10)
+    wait_for(lambda: worker.has_ended, worker.said, timeout=10)
     assert [pid for pid in family if Path(f"/proc/{pid}").exists()] == []
     for row in rows:
         row.refresh_from_db()
@@ -225,11 +230,11 @@ def test_two_clusters_in_the_database(lone: World) -> None:
     until_it_is(lone, slow, "completed")
     other.refresh_from_db()
     assert (slow.attempts, other.status, other.attempts) == (1, "pending", 0)
-    until(lambda: packages() == [("main", 1)], lone.said)
+    wait_for(lambda: packages() == [("main", 1)], lone.said, timeout=BOOT_TIMEOUT)
     del lone.env["Q_CLUSTER_NAME"]
     lone.work()
     until_it_is(lone, other, "completed")
-    until(lambda: packages() == [], lone.said)
+    wait_for(lambda: packages() == [], lone.said, timeout=BOOT_TIMEOUT)
 
 
 def packages() -> list[Any]:

@@ -27,8 +27,9 @@ from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.records import Dispatch
 from rail_async_tasks.workers.dramatiq import actor_of, declare, execute
 from tests.backends.kinds import KINDS
-from tests.backends.lone import leave, lone_world, signal_all, until, until_it_is, until_said
+from tests.backends.lone import BOOT_TIMEOUT, leave, lone_world, signal_all, until_it_is, until_said
 from tests.backends.world import World
+from tests.support.waiting import wait_for
 
 # Real workers: they take a minute or so.
 pytestmark = [pytest.mark.long, pytest.mark.redis]
@@ -228,7 +229,7 @@ def test_what_is_forged_neither_runs_nor_is_unpickled(
     for row in rows:
         until_it_is(lone, row, "running")
     family = signal_all(worker)
-    until(lambda: worker.has_ended, worker.said, 10)
+    wait_for(lambda: worker.has_ended, worker.said, timeout=10)
     assert [pid for pid in family if Path(f"/proc/{pid}").exists()] == []
     for row in rows:
         row.refresh_from_db()
@@ -248,7 +249,9 @@ def test_a_plain_broker_and_one_queue(lone: World, broker_server: RedisServer) -
     lone.work()
     other = leave("backends.add", "high", a=1, b=1)
     until_it_is(lone, leave("backends.add", "low", a=1, b=2), "completed")
-    until(lambda: broker_server.ask("LLEN", "dramatiq:high") == 1, lone.said)
+    wait_for(
+        lambda: broker_server.ask("LLEN", "dramatiq:high") == 1, lone.said, timeout=BOOT_TIMEOUT
+    )
     other.refresh_from_db()
     assert (other.status, other.attempts) == ("pending", 0)
 

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from selenium.webdriver import Chrome
 
 from tests.browser.demo import ROOT, Page
 from tests.browser.distributed import DistributedDemo, gone, running_distributed
+from tests.support.waiting import wait_for
 
 AIRPORTS, TICKS = 3376, 100
 NAMES = {"web", "worker 1", "worker 2", "PostgreSQL"}
@@ -124,10 +124,10 @@ def test_tasks_go_on_after_everything_was_killed(private_folder: Path) -> None:
             os.kill(pid, signal.SIGKILL)
         assert gone(family, seconds=25), "processes are left"
     with running_distributed(private_folder, samples=False) as demo:
-        deadline = time.monotonic() + 30
-        while _ask(demo, "{ stock { airports } }") != {"stock": {"airports": AIRPORTS}}:
-            assert time.monotonic() < deadline, "the import does not go on"
-            time.sleep(0.1)
+        wait_for(
+            lambda: _ask(demo, "{ stock { airports } }") == {"stock": {"airports": AIRPORTS}},
+            "end of the import", timeout=30, every=0.1,
+        )  # fmt: skip
         family = demo.family()
         demo.stop(seconds=10)
         assert gone(family, seconds=0.5), "processes are left"

@@ -24,11 +24,12 @@ from tests.faults.fleet import EXIT, Fleet, forms, gone, held, on, rows, until_f
 from tests.support.client import FINAL, FOLLOW, Client, Event, subscribe
 from tests.support.measures import report, spread
 from tests.support.server import Server
+from tests.support.waiting import eventually
 
 DRAIN = 1.0
 # Tasks that outlast the drain, and tasks that may end within it; each has two subscribers.
 LONG, MEDIUM = 10, 10
-PATIENCE = 30.0
+FOLLOW_TIMEOUT = 30.0
 
 
 class Follower:
@@ -46,7 +47,7 @@ class Follower:
         self.ends: list[str] = []  # how streams ended that were not complete
 
     async def follow(self) -> Follower:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(FOLLOW_TIMEOUT):
             for client in [self.clients[0], self.clients[1], self.clients[1]]:
                 if self.transport == "socket":
                     await self._by_socket(client)
@@ -123,9 +124,7 @@ async def drained(fleet: Fleet, server: Server, other: Server) -> tuple[float, C
     following = asyncio.gather(*(follower.follow() for follower in followers))
     over = asyncio.Event()
     busy = asyncio.gather(*(keep_busy(clients, over) for _ in range(4)))
-    async with asyncio.timeout(PATIENCE):
-        while not all(follower.events for follower in followers):  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+    await eventually(lambda: all(follower.events for follower in followers), timeout=FOLLOW_TIMEOUT)
     pid = server.pid
     taken = await gone(server)
     assert await left_running(pid) == 0
@@ -133,7 +132,7 @@ async def drained(fleet: Fleet, server: Server, other: Server) -> tuple[float, C
     assert await asyncio.to_thread(server.wait, 5) in server.kind.exit_codes
     over.set()
     started = [task_id for some in await busy for task_id in some]
-    for row in await until_final([*ids, *started], PATIENCE):
+    for row in await until_final([*ids, *started], FOLLOW_TIMEOUT):
         assert (row.status, row.result) == ("completed", "done")
         assert (row.retry_count, row.crashes) == (0, 0)
         assert row.seq == 1 + 2 * row.attempts

@@ -36,6 +36,7 @@ from tests.support.databases import Database, default_database
 from tests.support.measures import report
 from tests.support.needs import unavailable
 from tests.support.server import Server
+from tests.support.waiting import eventually
 
 # Shorter than the outage that is to outlast it, longer than the others.
 LEASE = 3.0
@@ -98,14 +99,17 @@ class Load:
 
 async def ended(seconds: float) -> list[TaskExecution]:
     """All rows, once each is final; the database must be there to stay."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = await sync_to_async(_rows)()
-        left = [(it.status, it.attempts) for it in found if not it.completed_at]
-        if found and not left:
-            return found
-        assert time.monotonic() < deadline, Counter(left)
-        await asyncio.sleep(0.2)
+    found: list[TaskExecution] = []
+
+    async def all_ended() -> bool:
+        found[:] = await sync_to_async(_rows)()
+        return bool(found) and all(it.completed_at for it in found)
+
+    def left() -> object:
+        return Counter((it.status, it.attempts) for it in found if not it.completed_at)
+
+    await eventually(all_ended, left, timeout=seconds, every=0.2)
+    return found
 
 
 def _rows() -> list[TaskExecution]:

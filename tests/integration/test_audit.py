@@ -21,7 +21,7 @@ from rail_async_tasks.models import TaskEvent, TaskExecution, TaskRuntime
 from rail_async_tasks.service import EnqueueOptions
 from tests.support.runtimes import Configure, on_databases
 from tests.support.timings import Timings
-from tests.support.waiting import eventually, final
+from tests.support.waiting import eventually, final, no
 
 pytestmark = [on_databases, pytest.mark.usefixtures("ends_cleanly")]
 
@@ -181,9 +181,8 @@ async def test_old_events_are_deleted(store: str, configure: Configure, timings:
         )  # fmt: skip
     await final(await declared().aenqueue())
 
-    async with asyncio.timeout(10):
-        while await TaskEvent.objects.filter(name="old").acount() > 1:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+    old = TaskEvent.objects.filter(name="old")
+    await eventually(lambda: no(old.exclude(reason="1").aexists()))
     left = await TaskEvent.objects.aget(name="old")
     assert left.reason == "1"
 

@@ -87,9 +87,12 @@ async def row(task_id: Any) -> TaskExecution:
 
 async def until_rows(count: int, **conditions: Any) -> None:
     """Returns once so many rows meet these."""
-    async with asyncio.timeout(20):
-        while await TaskExecution.objects.filter(**conditions).acount() != count:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+    rows = TaskExecution.objects.filter(**conditions)
+
+    async def are_so_many() -> bool:
+        return await rows.acount() == count
+
+    await eventually(are_so_many)
 
 
 async def test_an_execution_is_sent_claimed_and_run(store: str, broker: ListBroker) -> None:

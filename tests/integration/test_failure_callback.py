@@ -20,7 +20,7 @@ from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.runtime.upkeep.cleanup import Disposal
 from tests.support.runtimes import Configure, on_databases
 from tests.support.timings import Timings
-from tests.support.waiting import eventually, final
+from tests.support.waiting import eventually, final, no
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -76,9 +76,7 @@ async def open_marks() -> int:
 
 
 async def no_mark_is_left() -> None:
-    async with asyncio.timeout(10):
-        while await open_marks():  # noqa: ASYNC110 (a row tells nobody)
-            await asyncio.sleep(0.02)
+    await eventually(lambda: no(open_marks()))
 
 
 @pytest.mark.parametrize("function", [in_a_thread, on_the_loop])

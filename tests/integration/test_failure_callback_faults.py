@@ -32,7 +32,7 @@ from rail_async_tasks.runtime.runtime import Runtime
 from tests.integration.test_failure_callback import failing, no_mark_is_left, open_marks
 from tests.support.runtimes import Configure, on_databases
 from tests.support.timings import Timings
-from tests.support.waiting import eventually, final
+from tests.support.waiting import eventually, final, no
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -265,10 +265,12 @@ async def test_what_there_is_no_room_for_stays_marked(
         await final(handle)
     await eventually(lambda: len(calls) == 3)
     gate.set()
-    async with asyncio.timeout(20):
-        while await open_marks():
-            await make_overdue()
-            await asyncio.sleep(0.02)
+
+    async def no_mark_is_left() -> bool:
+        await make_overdue()
+        return not await open_marks()
+
+    await eventually(no_mark_is_left)
     assert Counter(it["taskId"] for it in calls) == Counter(str(it.id) for it in handles)
 
 
@@ -392,9 +394,8 @@ async def test_two_processes_share_what_is_overdue(
         await service.aenqueue(fall, {"n": n})
     for handle in handles:
         await final(handle)
-    async with asyncio.timeout(20):
-        while await TaskExecution.objects.filter(completed_at=None).aexists():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    unfinished = TaskExecution.objects.filter(completed_at=None)
+    await eventually(lambda: no(unfinished.aexists()))
     await host.astop()
     await TaskExecution.objects.aupdate(callback_at="2020-01-01T00:00:00Z")
     call_back(configure, note)

@@ -186,9 +186,7 @@ async def test_no_hook_hurts_other_tasks(
         gc.collect()
         before, resident = threads(), memory()
         await one_round(plugged, act)
-        async with asyncio.timeout(20):
-            while not await healthy():  # noqa: ASYNC110 (a probe is asked)
-                await asyncio.sleep(0.02)
+        await eventually(healthy)
         assert host.current() is runtime
         assert (runtime.fences, runtime.draining) == (0, False)
         await eventually(lambda: not runtime.attempts)

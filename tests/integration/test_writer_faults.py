@@ -32,6 +32,7 @@ from rail_async_tasks.registry import registry
 from rail_async_tasks.service import EnqueueOptions
 from rail_async_tasks.snapshot import TaskSnapshot
 from tests.support.timings import Timings
+from tests.support.waiting import eventually
 
 on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 on_postgres = pytest.mark.parametrize(
@@ -98,16 +99,21 @@ async def start(definition: Any, n: int, **options: Any) -> TaskSnapshot:
 async def all_final(count: int) -> list[TaskExecution]:
     """The rows, once every one of them has ended; also fails if one never does."""
     rows = TaskExecution.objects.order_by("id")
-    deadline = asyncio.get_running_loop().time() + 15
-    while True:
-        found = await sync_to_async(lambda: list(rows.all()))()
-        left = [row for row in found if not row.completed_at]
-        if len(found) == count and not left:
-            return found
-        assert asyncio.get_running_loop().time() < deadline, [
-            (row.name, row.status, row.attempts, row.run_after) for row in left
+    found: list[TaskExecution] = []
+
+    async def all_ended() -> bool:
+        found[:] = await sync_to_async(lambda: list(rows.all()))()
+        return len(found) == count and all(row.completed_at for row in found)
+
+    def left() -> object:
+        return [
+            (row.name, row.status, row.attempts, row.run_after)
+            for row in found
+            if not row.completed_at
         ]
-        await asyncio.sleep(0.02)
+
+    await eventually(all_ended, left)
+    return found
 
 
 async def under_load(
@@ -476,9 +482,7 @@ async def test_a_database_that_is_read_only_for_a_while(database: Any) -> None:
         connections["default"].close()
 
     handles = [await once.aenqueue() for _ in range(5)]
-    async with asyncio.timeout(10):
-        while len(begun) < 5:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    await eventually(lambda: len(begun) == 5)
     await asyncio.to_thread(read_only, on=True)
     try:
         go.set()

@@ -21,7 +21,7 @@ from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.runtime.upkeep.cleanup import Cleaner, CleanupTimings
 from tests.support.runtimes import Configure, on_databases
 from tests.support.timings import Timings
-from tests.support.waiting import final
+from tests.support.waiting import eventually, final, no
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -139,7 +139,7 @@ QUICK = CleanupTimings(shortest_rest=0.001)
 
 
 async def clean() -> None:
-    await Cleaner(ledger=host.ledger(), batch=2, timings=QUICK).clean()
+    await Cleaner(deletions=host.ledger(), batch=2, timings=QUICK).clean()
 
 
 async def test_the_round_deletes_all_that_has_expired(
@@ -159,9 +159,7 @@ async def test_the_runtime_cleans_up_by_itself(configure: Configure, timings: Ti
     for _ in range(2):
         (handle,) = await finished()
         await expire(handle)
-        async with asyncio.timeout(20):
-            while await stored():  # noqa: ASYNC110 (nobody tells)
-                await asyncio.sleep(0.01)
+        await eventually(lambda: no(stored()))
 
 
 @on_databases
@@ -173,7 +171,7 @@ async def test_two_runtimes_share_the_work(
     other = OrmLedger()
     other.start()
     try:
-        await asyncio.gather(clean(), Cleaner(ledger=other, batch=3, timings=QUICK).clean())
+        await asyncio.gather(clean(), Cleaner(deletions=other, batch=3, timings=QUICK).clean())
         await clean()  # what one has left to the other, which was in the middle of it
     finally:
         await other.stop()

@@ -1,11 +1,11 @@
-"""`live` and `ready`: what a probe is told."""
+"""`live` and `ready`: the answers to probes."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,7 +21,7 @@ from rail_async_tasks.hosting import server
 from rail_async_tasks.ledger.session import WriterSession
 from rail_async_tasks.ledger.writer import HIGH_WATER
 from tests.support.runtimes import Configure, in_memory, on_databases
-from tests.support.waiting import eventually, until_status
+from tests.support.waiting import eventually, until_status, wait_for
 
 LIVE, READY = "/tasks/health/live", "/tasks/health/ready"
 ALL_WELL = {"runtime": "ok", "database": "ok", "bus": "ok", "writer": "ok"}
@@ -73,7 +73,7 @@ def test_under_wsgi_the_database_decides() -> None:
 @pytest.mark.usefixtures("configure")
 @pytest.mark.parametrize("path", [LIVE, READY])
 def test_only_get_and_head(path: str) -> None:
-    """A probe changes nothing. No CSRF token is asked for before it is told so."""
+    """A probe changes nothing. 405 comes before the CSRF check."""
     client = Client(enforce_csrf_checks=True)
     head = client.head(path)
     assert (head.status_code, head.content) == (200, b"")
@@ -117,7 +117,7 @@ def answer(response: Any) -> dict[str, str]:
 
 @contextmanager
 def gone() -> Iterator[None]:
-    """The database is where nobody answers; its password is in what the driver says."""
+    """The database does not answer; the driver's error has its password."""
     config = connections.settings["default"]
     before = dict(config)
     if connection.vendor == "sqlite":
@@ -169,18 +169,11 @@ def test_a_database_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> N
     hold.set()
     monkeypatch.setattr(health, "DATABASE_TIMEOUT", 20.0)
     assert Client().get(READY).status_code == 200
-    assert wait_for(lambda: asking() == 0)
+    wait_for(lambda: asking() == 0)
 
 
 def asking() -> int:
     return sum(thread.name == "rail-tasks-health" for thread in threading.enumerate())
-
-
-def wait_for(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 20
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.005)
-    return condition()
 
 
 @on_databases

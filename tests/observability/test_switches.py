@@ -22,7 +22,7 @@ from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.snapshot import TaskSnapshot
 from tests.support.runtimes import Configure, in_memory, on_databases
-from tests.support.waiting import TIMEOUT, final
+from tests.support.waiting import TIMEOUT, eventually, final
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -92,7 +92,7 @@ async def test_without_events_a_watcher_sees_what_rereading_shows(
 
 
 async def test_without_events_nothing_is_published(configure: Configure) -> None:
-    """By what runs; nobody watches, so nothing is read again either."""
+    """By what runs; without watchers nothing is read again either."""
     configure(emit_subscriptions=False)
     before = host.bus().statistics()["published"]
     await final_by_reading(await one.aenqueue())
@@ -102,15 +102,16 @@ async def test_without_events_nothing_is_published(configure: Configure) -> None
 
 
 async def final_by_reading(handle: Any) -> None:
-    async with asyncio.timeout(TIMEOUT):
-        while not (await handle.arefresh()).snapshot.is_final:  # noqa: ASYNC110 (by intent)
-            await asyncio.sleep(0.01)
+    async def is_final() -> bool:
+        return bool((await handle.arefresh()).snapshot.is_final)
+
+    await eventually(is_final)
 
 
 @on_databases
 @pytest.mark.parametrize("emit", [False, True])
 async def test_all_that_an_owner_does_is_read_again(configure: Configure, emit: bool) -> None:
-    """Changes that no event told, such as those of another process, come a little later."""
+    """Changes without an event, such as those of another process, come a little later."""
     configure(emit_subscriptions=emit)
     ada = await User.objects.acreate(username="ada")
     mine = Viewer(str(ada.pk))

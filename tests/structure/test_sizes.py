@@ -14,13 +14,6 @@ LONGER: dict[str, str] = {}
 BEING_CUT = {
     "rail_async_tasks.codec.annotations",
     "rail_async_tasks.conf.parser",
-    "rail_async_tasks.ledger.memory",
-    "rail_async_tasks.ledger.orm",
-    "rail_async_tasks.ledger.port",
-    "rail_async_tasks.ledger.portable",
-    "rail_async_tasks.ledger.session",
-    "rail_async_tasks.ledger.sql",
-    "rail_async_tasks.ledger.writer",
     "rail_async_tasks.runtime.runtime",
     "rail_async_tasks.runtime.upkeep.lease",
 }

@@ -59,6 +59,11 @@ async def eventually(
     return found
 
 
+async def no(awaited: Awaitable[object]) -> bool:
+    """Return whether the awaited value is false: `eventually(lambda: no(rows.aexists()))`."""
+    return not await awaited
+
+
 async def _value(condition: Callable[[], T | Awaitable[T]]) -> T:
     found = condition()
     return await found if inspect.isawaitable(found) else found  # type: ignore[return-value]

@@ -261,8 +261,8 @@ def test_a_class_that_is_no_backend_is_an_error(shop: types.ModuleType) -> None:
     ("backend", "words"),
     [
         (type("Raises", (BrokerBackend,), {"__init__": lambda self: 1 // 0}), "ZeroDivisionError"),
-        (type("Mute", (BrokerBackend,), {}), "how to push"),
-        (type("MuteToo", (ThreadedBrokerBackend,), {}), "how to push"),
+        (type("Mute", (BrokerBackend,), {}), "has no method push"),
+        (type("MuteToo", (ThreadedBrokerBackend,), {}), "has no method push"),
     ],
 )
 def test_a_backend_that_cannot_work_is_an_error(
@@ -340,7 +340,7 @@ def test_a_queue_that_asks_for_what_a_backend_lacks_is_an_error(
     tasks: dict[str, Any],
     places: list[str],
 ) -> None:
-    """A wish that nobody keeps is not passed over; the priorities of the defaults are no wish."""
+    """An option that has no effect is reported; the priorities of the defaults are not."""
     monkeypatch.setattr(checks.brokers, "registry", Registry())
     result = messages(checks.check_capabilities, tasks)
 

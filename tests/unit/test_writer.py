@@ -16,7 +16,9 @@ from rail_async_tasks import safe_logging
 from rail_async_tasks.ledger import postponed
 from rail_async_tasks.ledger import writer as module
 from rail_async_tasks.ledger.records import RowLocked
-from rail_async_tasks.ledger.writer import AGAIN, Writer
+from rail_async_tasks.ledger.writer import Writer
+from rail_async_tasks.ledger.writer_port import AGAIN
+from tests.support.waiting import eventually
 
 
 class Lost(Exception):
@@ -307,9 +309,7 @@ async def test_a_writer_can_be_started_again(session: FakeSession) -> None:
 
 async def until_offered(session: FakeSession, name: Any, times: int) -> None:
     """Returns once the session has been asked for it so often."""
-    async with asyncio.timeout(10):
-        while sum(name in names for names in session.batches) < times:  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
+    await eventually(lambda: sum(name in names for names in session.batches) >= times)
 
 
 async def test_a_locked_operation_holds_up_no_other(writer: Writer, session: FakeSession) -> None:
@@ -344,9 +344,7 @@ async def gathered_but_locked(writer: Writer, session: FakeSession, ops: Sequenc
 
 
 async def until_told(op: Op) -> None:
-    async with asyncio.timeout(10):
-        while not op.told:  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
+    await eventually(lambda: op.told)
 
 
 @pytest.fixture
@@ -532,10 +530,8 @@ async def test_an_error_that_ends_the_thread_is_reported(
         assert isinstance(op.told[0], InterfaceError)
     late = Op("late")
     writer.submit(late)
-    async with asyncio.timeout(10):
-        while not late.told:  # noqa: ASYNC110 (it is told by the loop)
-            await asyncio.sleep(0)
-        await writer.stop()
+    await until_told(late)
+    await writer.stop()
     # It can be started again, and its thread works.
     writer._open_session = FakeSession
     writer.start(asyncio.get_running_loop())

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
 from uuid import UUID
 
+from rail_async_tasks.ledger import port
 from rail_async_tasks.ledger.records import Progress
 from rail_async_tasks.runtime.attempts.attempt import Attempt
 from rail_async_tasks.runtime.attempts.timings import ATTEMPT_TIMINGS, AttemptTimings
 
 
-class ProgressLedger(Protocol):
-    """The part of a ledger that keeps progress."""
-
-    def progress(self, progress: Progress) -> None: ...
-
-
 class ProgressSaver:
     """Hands unsaved progress to the ledger on a timer. On the runtime's loop."""
 
-    def __init__(
-        self, *, ledger: ProgressLedger, timings: AttemptTimings = ATTEMPT_TIMINGS
-    ) -> None:
+    def __init__(self, *, ledger: port.Attempts, timings: AttemptTimings = ATTEMPT_TIMINGS) -> None:
         self._ledger = ledger
         self._interval = timings.save_progress_every
         self._loop = asyncio.get_running_loop()

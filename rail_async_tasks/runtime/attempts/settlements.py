@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 from uuid import UUID
 
+from rail_async_tasks.ledger import port
 from rail_async_tasks.ledger.errors import is_of_row
 from rail_async_tasks.ledger.records import Outcome, RowLocked, Settled
 from rail_async_tasks.ledger.snapshots import as_settled
@@ -25,20 +25,11 @@ from rail_async_tasks.states import Status
 logger = get_logger("rail_async_tasks.runtime")
 
 
-class OutcomeLedger(Protocol):
-    """The part of a ledger that stores outcomes."""
-
-    def settle(
-        self, outcome: Outcome, done: Callable[[Settled | BaseException | None], None]
-    ) -> None: ...
-
-    def writers(self) -> Writers | None: ...
-
-
 class Settlements:
     """Hands outcomes to the ledger, again where that fails. On the runtime's loop.
 
     Args:
+        writers: the ledger's threads; None where rows are in memory.
         on_stored: is called with the id and the token of each attempt whose outcome is stored, or
             never will be; None where no broker waits for that.
     """
@@ -47,7 +38,8 @@ class Settlements:
         self,
         *,
         state: RuntimeState,
-        ledger: OutcomeLedger,
+        ledger: port.Attempts,
+        writers: Writers | None,
         running: Running,
         due: Due,
         announcer: Announcer,
@@ -57,6 +49,7 @@ class Settlements:
     ) -> None:
         self._state = state
         self._ledger = ledger
+        self._writers = writers
         self._running = running
         self._due = due
         self._announcer = announcer
@@ -90,9 +83,8 @@ class Settlements:
         """Waits no longer for rows that other transactions have locked: the process ends."""
         if not self._abandons_locked:
             self._abandons_locked = True
-            writers = self._ledger.writers()
-            if writers is not None:
-                writers.abandon_locked()
+            if self._writers is not None:
+                self._writers.abandon_locked()
 
     def _answered(
         self, attempt: Attempt, outcome: Outcome, settled: Settled | BaseException | None

@@ -41,6 +41,7 @@ class Watchdog:
         self._loop_thread = threading.get_ident()
         self._stop = threading.Event()
         self._ticked_at = self._seen = clock()
+        self._answered = False  # the last question
         self._reported = False  # the block that goes on
         self.blocked = 0  # how often the loop was blocked
 
@@ -57,6 +58,7 @@ class Watchdog:
 
     def ask(self) -> bool:
         """Asks the loop for a sign of life; returns False once it is closed."""
+        self._answered = False
         try:
             self._loop.call_soon_threadsafe(self._tick)
         except RuntimeError:
@@ -68,7 +70,7 @@ class Watchdog:
 
         In any thread; always in the same one.
         """
-        if self._ticked_at != self._seen:  # it answered: ask again
+        if self._answered:
             if self._reported:
                 logger.warning("The event loop goes on after %.1f s", self._ticked_at - self._seen)
             self._seen, self._reported = self._ticked_at, False
@@ -84,10 +86,10 @@ class Watchdog:
 
     def _tick(self) -> None:
         self._ticked_at = self._clock()
+        self._answered = True
 
     def _run(self) -> None:
         make_vital()  # while it waited for a log handler, the loop would seem to be blocked
-        self._seen = self._ticked_at
         self.ask()
         while not self._stop.wait(TICK_SECONDS):
             if not self.look():

@@ -14,7 +14,7 @@ from typing import Any
 import strawberry
 from django.contrib.auth.models import Group
 
-from rail_async_tasks import Retry, task_mutation
+from rail_async_tasks import task_mutation
 
 
 @strawberry.enum
@@ -55,25 +55,6 @@ def groups(info: Any, name: str) -> dict[str, Any]:
     return {"found": Group.objects.filter(name=name).count(), "user": user.get_username()}
 
 
-@task_mutation(name="backends.fall", max_retries=0)
-async def fall() -> None:
-    raise ValueError("as it was told")
-
-
-@task_mutation(name="backends.flaky", max_retries=2)
-async def flaky(info: Any) -> int:
-    """Succeed in the third attempt."""
-    attempt: int = info.context.task.attempt
-    if attempt < 3:
-        raise Retry(delay=0.1)
-    return attempt
-
-
-@task_mutation(name="backends.slow", max_retries=0, timeout=0.5)
-async def slow() -> None:
-    await asyncio.sleep(3600)
-
-
 @task_mutation(name="backends.climb", max_retries=0)
 async def climb(info: Any, steps: int, pause: float) -> int:
     for step in range(steps):
@@ -111,13 +92,8 @@ def linger_in_thread(info: Any) -> int:
 
 @task_mutation(name="backends.where", max_retries=0, queue="low")
 async def where() -> int:
-    """Say in which process."""
+    """Return the id of the process that runs it."""
     return os.getpid()
-
-
-@task_mutation(name="backends.huge", max_retries=0)
-async def huge(size: int) -> str:
-    return "x" * size
 
 
 @task_mutation(name="backends.wait", max_retries=0)
@@ -133,13 +109,9 @@ class Mutations:
     echo = echo
     add = add
     groups = groups
-    fall = fall
-    flaky = flaky
-    slow = slow
     climb = climb
     roam = roam
     linger = linger
     linger_in_thread = linger_in_thread
     where = where
-    huge = huge
     wait = wait

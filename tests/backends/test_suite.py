@@ -44,7 +44,7 @@ SYNC = Kind("sync")
 # What each leaves out, by words of the reason: what it says that it cannot do, or has no meaning.
 INLINE = {
     "runs at once": 6,
-    "tell what runs": 2,
+    "a running body": 2,
     "No broker": 2,
     "This process": 2,
     "concurrency": 1,

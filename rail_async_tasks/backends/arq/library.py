@@ -1,7 +1,4 @@
-"""What is used of arq, and of redis-py beneath it. The only module that imports arq.
-
-Whoever imports it says what is missing when it can't be: see `backend.library`.
-"""
+"""The only module that imports arq, and connects its client. Import it by `backend.library`."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ class RailAsyncTasksConfig(AppConfig):
     def ready(self) -> None:
         from rail_async_tasks import backends, checks, observability, servers, workers
         from rail_async_tasks.conf import read
-        from rail_async_tasks.definition import autodiscover
         from rail_async_tasks.hosting.interpreter import drain_at_the_end
+        from rail_async_tasks.registry import autodiscover
         from rail_async_tasks.servers import first_request
 
         checks.register_checks()

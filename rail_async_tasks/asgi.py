@@ -23,7 +23,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-# Where GraphQL is found when the project's URLs do not say it.
+# The path of GraphQL where the project's URLs have none.
 DEFAULT_PATH = "/graphql/"
 # A key of a lifespan scope. `lifespan` adds itself to the list there, and starts nothing.
 PROBE = "rail_async_tasks.probe"
@@ -48,7 +48,7 @@ def get_asgi_application() -> Application:
     )
     application = _start_with_requests(application)
     if "daphne.server" in sys.modules:
-        # It serves us, or is merely installed: then its reactor never runs.
+        # It serves us; or it is only installed, and its reactor never runs.
         from rail_async_tasks.servers.daphne import host_in_reactor
 
         return host_in_reactor(application)
@@ -86,8 +86,8 @@ def _is_graphql(scope: Scope) -> bool:
     from rail_async_tasks.auth.context import handshake_request
     from rail_async_tasks.graphql.views import TaskGraphQLView
 
-    # The path as Django has it over HTTP: without `root_path` or FORCE_SCRIPT_NAME, where the
-    # server or a proxy has left that in.
+    # The path as Django has it over HTTP: without `root_path` or FORCE_SCRIPT_NAME, which the
+    # server or a proxy may have left in.
     path = handshake_request(dict(scope)).path_info
     if path == DEFAULT_PATH:
         return True

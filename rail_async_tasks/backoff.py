@@ -67,7 +67,7 @@ class Backoff:
 
     @property
     def failing(self) -> bool:
-        """Whether the latest try failed."""
+        """True from a failure to the next recovery."""
         return self.failing_since is not None
 
     def failed(

@@ -15,9 +15,10 @@ from uuid import UUID
 import msgspec
 
 from rail_async_tasks.access import as_id, user_id_of
-from rail_async_tasks.definition import TaskDefinition, define, registry
+from rail_async_tasks.definition import TaskDefinition, define
 from rail_async_tasks.errors import InvalidArguments
 from rail_async_tasks.handle import TaskHandle
+from rail_async_tasks.registry import registry
 
 if TYPE_CHECKING:
     from strawberry.permission import BasePermission

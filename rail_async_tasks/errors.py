@@ -1,8 +1,7 @@
 """The package's exceptions, and the two that a task raises on purpose.
 
 `TaskError` and its subclasses are refusals: each has a `code` that GraphQL and REST pass on, a
-public `message` and `extensions` that go next to the code. They are safe to show to
-clients.
+public `message` and `extensions` beside the code. They are safe to show to clients.
 
 `Retry` and `Fail` are not errors of the package: a task's body raises them for the runtime.
 """
@@ -120,7 +119,7 @@ class TooMany(TaskError):
     """More at once than one of `task_settings["limits"]` allows; the message names the limit."""
 
     code = "TOO_MANY"
-    default_message = "There are too many of these at once."
+    default_message = "A limit per client is reached."
 
 
 class InvalidArguments(TaskError):

@@ -23,7 +23,7 @@ from rail_async_tasks.safe_logging import get_logger
 
 logger = get_logger("rail_async_tasks.health")
 
-# What the runtime's loop, and the database, get to answer, in seconds.
+# For the answers of the runtime's loop and of the database, in seconds.
 LOOP_TIMEOUT: Final = 1.0
 DATABASE_TIMEOUT: Final = 2.0
 DATABASE_GIVEN_UP: Final = 10.0
@@ -47,8 +47,8 @@ async def live(request: HttpRequest) -> HttpResponse:
 async def ready(request: HttpRequest) -> HttpResponse:
     """Returns 200 while this process can take work; else 503 with the reason.
 
-    What needs mending while requests are served is a warning, and the answer stays 200: a schedule
-    that fails does so in every process.
+    Problems that do not stop the work are warnings, and the status stays 200: a schedule that fails
+    does so in every process.
     """
     try:
         get_settings()
@@ -78,7 +78,7 @@ async def _loop() -> str:
     """Checks that the runtime's loop runs. Without one (WSGI, `sync`) nothing can hang."""
     runtime = host.hosted()
     if runtime is None or runtime.loop is asyncio.get_running_loop():
-        # It has ended by itself: an error in it, which the log has. Not by a drain, after which
+        # It has ended by an error, which is in the log. Not by a drain, after which
         # there is none.
         return OK if runtime is None or runtime.alive else "ended"
     if not runtime.alive:
@@ -123,7 +123,7 @@ def _writer(ledger: Ledger) -> str:
 class _Database:
     """Queries the database in a thread, once for all probes that wait meanwhile.
 
-    A thread that hangs is given up after a while: the database may be back, and it not know.
+    A thread that hangs is abandoned after a while: the database may be back without its notice.
     """
 
     def __init__(self) -> None:

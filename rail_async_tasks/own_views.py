@@ -63,8 +63,8 @@ def own_view(view: View, *, same_for_all: bool = False) -> View:
             return uncached(view(*args, **kwargs))
 
         marked = sync_view
-    # What `csrf_exempt`, `login_not_required` and `non_atomic_requests` set; the last one takes the
-    # databases one by one.
+    # The attributes of `csrf_exempt`, `login_not_required` and `non_atomic_requests`; the last one
+    # takes the databases one by one.
     marked.csrf_exempt = True
     marked.login_required = False
     marked._non_atomic_requests = _EveryAlias()  # noqa: SLF001

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from rail_async_tasks.conf import TaskSettings
-from rail_async_tasks.definition import Registry
+from rail_async_tasks.registry import Registry
 
 
 class QueueLimits(msgspec.Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 Handlers, filters and formatters are the project's code. A filter that raises does so out of the
 logging call, and one such warning would end the thread that only wanted to report a lost
-connection. What can't be logged is reported on stderr, once per logger and type of error.
+connection. A record that can't be logged is reported on stderr, once per logger and type of error.
 
 Vital threads (see `vital`) hand their records to a thread of their own kind, which lives while
 there are records: a handler that blocks for seconds, or that holds its lock meanwhile, must not
@@ -199,7 +199,7 @@ def shut_down(seconds: float) -> None:
     deadline = time.monotonic() + seconds
     flush(seconds)
     ending = threading.Thread(target=logging.shutdown, name="rail-tasks-log-end", daemon=True)
-    with suppress(RuntimeError):  # there is no thread to be had
+    with suppress(RuntimeError):  # no thread can start
         ending.start()
         ending.join(max(deadline - time.monotonic(), 0.0))
 

@@ -23,8 +23,9 @@ _PLACE = 'task_settings["authenticator"]'
 def ask(path: str, subject: Any) -> Any | None:
     """Returns the user that the function at `path` finds in a request or a socket's payload.
 
-    `AnonymousUser` where it says None. None where the caller is to be refused: it raised
-    `Unauthenticated`, or went wrong, which is logged. Raises `ConfigurationError`.
+    Returns `AnonymousUser` where the function returns None. Returns None where the caller is to be
+    refused: the function raised `Unauthenticated`, or another error, which is logged. Raises
+    `ConfigurationError`.
     """
     function = import_from_setting(path, _PLACE)
     if is_async(function):
@@ -49,7 +50,7 @@ async def aask(path: str, subject: Any, in_thread: Callable[..., Any]) -> Any | 
 def _outcome(path: str, function: Callable[[Any], Any], subject: Any) -> Any | None:
     from django.contrib.auth.models import AnonymousUser
 
-    # Caught here: not every exception gets out of a thread (StopIteration does not).
+    # Caught here: some exceptions, such as StopIteration, do not leave a thread.
     try:
         user = function(subject)
         if user is None:
@@ -66,7 +67,7 @@ def _outcome(path: str, function: Callable[[Any], Any], subject: Any) -> Any | N
 
 def _refused(path: str, error: BaseException) -> Any | None:
     if not isinstance(error, Unauthenticated):
-        # Where it happened, without the exception's text, which may quote the credential.
+        # The traceback without the exception's text, which may quote the credential.
         logger.error(
             "%s %s raised %s:\n%s",
             _PLACE, path, type(error).__name__, "".join(traceback.format_tb(error.__traceback__)),

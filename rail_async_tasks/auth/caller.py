@@ -47,15 +47,15 @@ async def authenticate(request: Any, connection_params: Mapping[str, Any] | None
     """Returns the user of the credential, `AnonymousUser` without one. The only way in.
 
     `connection_params` is the payload by which a client opened a WebSocket, and `request` then its
-    handshake. A bearer token goes before the session (`request.user`), also where it is bad: it is
-    never overlooked. The `authenticator` setting takes the place of both.
+    handshake. A bearer token precedes the session (`request.user`); a bad one is refused, never
+    ignored. The `authenticator` setting replaces both.
 
     Raises:
-        Unauthenticated: the credential is bad. It reads the same whatever is wrong with it.
+        Unauthenticated: the credential is bad. The message is the same for every reason.
         ConfigurationError: the settings are wrong, or PyJWT is not installed.
     """
     is_socket = connection_params is not None
-    # A socket has no end of a request, at which Django would let go of connections.
+    # A socket has no end of a request, at which Django would close connections.
     in_thread = database_sync_to_async if is_socket else sync_to_async
     path = get_settings().authenticator
     user: Any
@@ -67,7 +67,7 @@ async def authenticate(request: Any, connection_params: Mapping[str, Any] | None
     else:
         user = _session_user(request)
         if isinstance(user, LazyObject):
-            # Not `request.auser()`: a middleware of the project may have put in a user of its own.
+            # Not `request.auser()`: a middleware of the project may have set another user.
             await in_thread(contained(_load))(user)
     if user is None:
         raise Unauthenticated

@@ -25,13 +25,13 @@ from rail_async_tasks.safe_logging import get_logger
 
 logger = get_logger("rail_async_tasks.auth")
 
-# All in seconds. Keys are fetched again when they are older than this, while they go on serving.
+# All in seconds. Keys older than this are fetched again, and are used meanwhile.
 FRESH: Final = 300.0
-# A provider may be away for so long before what is known of its keys no longer counts.
+# Keys older than this are not used: the provider has been away for too long.
 STALE: Final = 3600.0
-# An unknown key id may be one of a key that is new: it is looked for, at most once in this time.
+# An unknown key id may be that of a new key: keys are fetched for it once in this time at most.
 UNKNOWN_EVERY: Final = 60.0
-# The pause after a fetch that failed, where there are no keys at all or they have become old.
+# After a failed fetch, where there are no keys or they are old.
 RETRY_AFTER: Final = 5.0
 # For connecting and for each read; for a whole answer; and for the callers that wait for it.
 READ_TIMEOUT: Final = 5.0
@@ -121,7 +121,7 @@ class KeySet:
         """Starts a fetch, unless one is under way, and returns it."""
         if self._fetching is None:
             done: Future[None] = Future()
-            done.set_running_or_notify_cancel()  # one who no longer waits must not cancel it
+            done.set_running_or_notify_cancel()  # a caller that no longer waits must not cancel it
             thread = threading.Thread(
                 target=self._run, args=(done,), name="rail_async_tasks-jwks", daemon=True
             )

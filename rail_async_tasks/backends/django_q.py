@@ -18,10 +18,10 @@ from django.db import close_old_connections, transaction
 
 from rail_async_tasks.backends.broker import ThreadedBrokerBackend
 from rail_async_tasks.conf import get_settings
-from rail_async_tasks.definition import registry
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.ledger.records import Dispatch
 from rail_async_tasks.queue_limits import queue_limits
+from rail_async_tasks.registry import registry
 
 try:
     import django_q  # noqa: F401 - its other modules need apps that are ready

@@ -146,7 +146,7 @@ class Listener:
 
     async def _send(self, connection: Connection, commands: list[Command]) -> None:
         if commands:
-            # A full buffer is no reason to wait for ever.
+            # The buffer of a dead connection may stay full.
             async with asyncio.timeout(SILENCE_TIMEOUT):
                 await connection.send(commands)
 

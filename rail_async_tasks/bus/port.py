@@ -58,7 +58,7 @@ class Bus(Protocol):
 
     @property
     def connected(self) -> bool:
-        """Whether an event that is published now reaches the other processes, if there are any."""
+        """True if an event that is published now reaches the other processes, if there are any."""
         ...
 
     def statistics(self) -> dict[str, int]:

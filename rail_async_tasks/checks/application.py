@@ -60,7 +60,7 @@ def _reaches_lifespan(application: Any) -> bool:
         pass
 
     scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}, PROBE: reached}
-    with contextlib.suppress(Exception):  # its end, too, or that it does not know lifespan
+    with contextlib.suppress(Exception):  # it may end, or not know lifespan
         call = application(scope, receive, send)
         try:
             call.send(None)

@@ -13,8 +13,8 @@ from django.db import connections, router
 from rail_async_tasks import conf
 from rail_async_tasks.checks.databases import ledger_alias
 from rail_async_tasks.checks.settings import APP
-from rail_async_tasks.definition import registry
 from rail_async_tasks.errors import ConfigurationError, TaskDeclarationError
+from rail_async_tasks.registry import registry
 from rail_async_tasks.runtime.upkeep.cron import Schedule
 
 

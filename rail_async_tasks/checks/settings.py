@@ -16,7 +16,7 @@ from rail_async_tasks.redis_address import RedisAddress
 
 APP: Final = "rail_async_tasks"
 
-# Value of the setting: the extra that installs what it needs, and the packages that it brings.
+# Value of the setting: the extra to install, and the packages that it brings.
 _BACKENDS: Final = {
     "arq": ("arq", ("arq",)),
     "celery": ("celery", ("celery",)),
@@ -63,7 +63,7 @@ def extension_problems(parsed: conf.Parsed) -> list[CheckMessage]:
 # The attributes of a backend. See `backends.port.Backend`.
 _PORT: Final = ("inline", "own_thread", "capabilities")
 
-# What each dotted path must name: whether a value is that, and what it is called.
+# The kind of object that each dotted path must name: its test, and its name in messages.
 DOTTED_KEYS: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {
     "backend": (
         lambda value: isinstance(value, type) and all(hasattr(value, name) for name in _PORT),

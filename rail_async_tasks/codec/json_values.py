@@ -1,7 +1,7 @@
 """Python values as JSON that every database can store; errors name the place in the value.
 
-Walks values by hand because a serializer is too kind: it writes NaN as `null`, bytes as base64 and
-int keys as strings, and a database then refuses a NUL that JSON allows. Every refusal names the
+Walks values by hand because serializers are too lenient: they write NaN as `null`, bytes as base64
+and int keys as strings, and a database then refuses a NUL that JSON allows. Every refusal names the
 path to the value, `rows[2].price`, and never the value, which may be secret.
 """
 
@@ -111,7 +111,7 @@ def no_json_form(value: Any) -> Any:
 
 
 def require_shallow(value: Any, depth: int = MAX_DEPTH) -> None:
-    """Raise `Mismatch` where builtins are nested too deeply."""
+    """Raises `Mismatch` where builtins are nested too deeply."""
     if isinstance(value, (dict, list)):
         _require_level(depth)
         for item in value.values() if isinstance(value, dict) else value:
@@ -229,7 +229,7 @@ def _advice(value: Any) -> str:
 def _storable(value: Any, encode: Callable[[Any], bytes]) -> bytes:
     try:
         raw = encode(value)
-    except ValueError:  # half a surrogate pair, or an integer past Python's limit of digits
+    except ValueError:  # an unpaired surrogate, or an integer past Python's limit of digits
         _refuse_unstorable(value)
         raise
     # The encoder escapes a NUL; the same bytes after a backslash of the text itself are innocent.
@@ -239,12 +239,12 @@ def _storable(value: Any, encode: Callable[[Any], bytes]) -> bytes:
 
 
 def _refuse_unstorable(value: Any) -> None:
-    """Raise `Mismatch` at the string or number in `value` that JSON or a database cannot hold."""
+    """Raises `Mismatch` at the string or number that JSON or a database cannot store."""
     if isinstance(value, str):
         if "\0" in value:
             raise Mismatch("has a NUL character, which databases refuse")
         if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
-            raise Mismatch("has half of a surrogate pair, which is not valid Unicode")
+            raise Mismatch("has an unpaired surrogate, which is not valid Unicode")
     elif isinstance(value, int):
         try:
             str(value)

@@ -51,7 +51,7 @@ def unwrap(annotation: Any, namespace: Mapping[str, Any], *, may_import: bool) -
 def _load(lazy: LazyType[Any, Any], *, may_import: bool) -> Any:
     module = resolve_name(lazy.module, lazy.package)
     if not may_import and lazy.type_name not in vars(sys.modules.get(module, object)):
-        raise Pending(f"{lazy.type_name!r} of {module!r} is not there yet")
+        raise Pending(f"{lazy.type_name!r} of {module!r} is not defined yet")
     try:
         return lazy.resolve_type()
     except (ImportError, KeyError) as error:

@@ -45,7 +45,7 @@ _TO_TASKS: Final = _homes(
     (_names(TaskSettings), '["task_settings"]'),
 )
 
-# For `task_settings`: what to do about a key that belongs somewhere else.
+# For `task_settings`: the remedy for a key that belongs to another section.
 STRAY_TASK_KEYS: Final[Mapping[str, str]] = {
     **_homes(
         (_names(JwtSettings), '["task_settings"]["jwt"]'),

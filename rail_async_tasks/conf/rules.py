@@ -18,7 +18,7 @@ from rail_async_tasks.conf.problems import Place, Report, did_you_mean, shown
 
 Rule = Callable[[Any, Place, Report], Any]
 
-# What fits an `integer` column in every database.
+# The largest number of an `integer` column in every database.
 MAX_INT: Final = 2**31 - 1
 # A century: past it, dates computed from a duration overflow.
 MAX_SECONDS: Final = 100 * 365 * 86_400

@@ -1,8 +1,8 @@
 """GraphQL over WebSocket (graphql-transport-ws), for clients that may be broken or hostile.
 
-Strawberry's consumer speaks the protocol. This one sees to it that a socket is either served or
-closed: whatever a client sends, a handler that dies takes its socket along, what waits to be
-handled is bounded, and a connection that ends is cleaned up however it ended.
+Strawberry's consumer speaks the protocol. This one ensures that a socket is either served or
+closed: a handler that dies closes its socket, waiting frames are bounded, and every connection is
+cleaned up at its end.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from rail_async_tasks.auth.context import RequestContext, handshake_request
 from rail_async_tasks.errors import TaskError, Unauthenticated
 from rail_async_tasks.graphql.frames import (
     MAX_FRAME_BYTES,
-    Inbox,
+    FrameQueue,
     TransportHandler,
     byte_length,
     decode_json,
@@ -42,7 +42,7 @@ logger = get_logger("rail_async_tasks.graphql")
 
 # A GraphQL client sends connection_init at once.
 INIT_TIMEOUT: Final = timedelta(seconds=10)
-# How long the clean-up of a closed connection may take before it is cancelled.
+# For the clean-up of a closed connection, after which it is cancelled.
 CLEAN_UP_SECONDS: Final = 5.0
 
 # Close codes: RFC 6455, section 7.4.1, and the registry that it opens (1012).
@@ -91,8 +91,8 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
             # Its limit counts a cancel among the subscriptions; the handler of ours has one.
             max_subscriptions_per_connection=None,
         )
-        self._inbox = Inbox()
-        self.message_queue = self._inbox  # type: ignore[assignment]
+        self._frames = FrameQueue()
+        self.message_queue = self._frames  # type: ignore[assignment]
         self._closed = False
         # The handshake ends with `connection_ack`; until then a close refuses the client.
         self._acknowledged = False
@@ -137,7 +137,7 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
             return
         if byte_length(text_data or "") > MAX_FRAME_BYTES:
             await self.close(TOO_BIG, f"A message has {MAX_FRAME_BYTES} bytes at most")
-        elif not self._inbox.offer(text_data):
+        elif not self._frames.offer(text_data):
             await self.close(POLICY_VIOLATION, "Too many messages at once")
 
     async def disconnect(self, code: int) -> None:
@@ -146,7 +146,7 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
 
     async def _end_handler(self) -> None:
         """Lets the handler end every operation; cancels it after a timeout."""
-        self._inbox.end()
+        self._frames.end()
         task = self.run_task
         if task is None:
             return
@@ -156,7 +156,7 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
             with suppress(asyncio.CancelledError):
                 await task
 
-    # What goes out
+    # Outgoing frames
 
     async def send(self, text_data: Any = None, bytes_data: Any = None, close: Any = False) -> None:
         # Drops the frames of operations after the close; above all `complete`, by which the client
@@ -169,7 +169,7 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
         if self._closed:
             return
         self._closed = True
-        self._inbox.end()
+        self._frames.end()
         if not self._acknowledged and code != SERVICE_RESTART:
             # The line holds nothing of the client's credential.
             logger.warning(
@@ -186,7 +186,7 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
         """Closes with 1012, without completing subscriptions, so that the client reconnects."""
         await self.close(SERVICE_RESTART, "Service restart")
 
-    # What Strawberry asks
+    # Hooks of Strawberry
 
     async def get_context(
         self, request: GraphQLWSConsumer[Any, Any], response: GraphQLWSConsumer[Any, Any]

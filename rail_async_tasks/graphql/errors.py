@@ -48,9 +48,8 @@ def refusals_with_codes() -> Iterator[None]:
 def process(error: GraphQLError, context: ExecutionContext | None) -> None:
     """Makes one error of a result fit for the client, in place; logs it if it is ours.
 
-    A refusal (`TaskError`) is an answer, and a bad query the client's own mistake: the log is no
-    place for them. An exception that nobody meant for the client is logged and, unless `DEBUG` is
-    on, told without its text.
+    Refusals (`TaskError`) and bad queries are not logged. Any other exception is logged, and the
+    client gets its text with `DEBUG` only.
     """
     refusal = _refusal_in(error)
     if refusal is not None:

@@ -23,7 +23,7 @@ from rail_async_tasks.graphql.errors import graphql_error
 # A frame is one operation: a query of a few KiB, and the variables with the arguments of a task,
 # which are 64 KiB at most by default.
 MAX_FRAME_BYTES: Final = 256 * 1024
-# What may wait for the handler, which takes a frame in microseconds: only a flood gets here.
+# Frames that wait for the handler, which takes microseconds for each: only a flood gets here.
 MAX_WAITING_FRAMES: Final = 128
 MAX_WAITING_BYTES: Final = 1024 * 1024
 
@@ -43,7 +43,7 @@ def decode_json(data: str | bytes) -> object:
         raise json.JSONDecodeError(str(error), "", 0) from error
 
 
-class Inbox:
+class FrameQueue:
     """A bounded queue of frames for a connection's handler."""
 
     def __init__(self) -> None:
@@ -166,7 +166,7 @@ class TransportHandler(BaseGraphQLTransportWSHandler[RequestContext, None]):
         return None
 
     async def handle_task_exception(self, error: Exception) -> None:
-        # That a client has left in the middle of a message is no accident.
+        # A client that left in the middle of a message is not an error.
         if not isinstance(error, WebSocketDisconnected):
             await super().handle_task_exception(error)
 

@@ -37,6 +37,6 @@ async def without_farewell(
             if server.is_going_away() and not ended and str(event).startswith("event: complete"):
                 return
             if not released and str(event).startswith("event: next"):
-                released = True  # the row has been read: what follows comes over the bus
+                released = True  # the row has been read; changes come over the bus
                 await arelease_connections()
             yield event

@@ -96,7 +96,7 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
         self, request: HttpRequest, *args: Any, **kwargs: Any
     ) -> HttpResponseBase:
         self.accept = Accept(request.headers.get("accept"))
-        # Under WSGI an open stream would hold one of few workers.
+        # Under WSGI an open stream would occupy one of few workers.
         streams = [EVENT_STREAM] if isinstance(request, ASGIRequest) else []
         self.media_type = self.accept.best(JSON, GRAPHQL_RESPONSE, *streams)
         response = await self._answer(request)
@@ -148,7 +148,7 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
         self, request: AsyncHTTPRequestAdapter
     ) -> GraphQLRequestData | list[GraphQLRequestData]:
         if self.media_type is None:
-            # Refused before anything is executed: a mutation must not run unheard.
+            # Refused before the execution: a mutation must not run without an answer.
             if self.accept.names(EVENT_STREAM):
                 raise HTTPException(501, NO_STREAMS)
             raise HTTPException(406, NOT_ACCEPTABLE)
@@ -189,7 +189,7 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
         try:
             return await super().execute_operation(*arguments)
         except EventsOnly:
-            # JSON is what the client likes best; for a subscription there are only events.
+            # The client prefers JSON, but accepts events, the only format of a subscription.
             if not self.accept.names(EVENT_STREAM):
                 raise
             assert isinstance(request_data, GraphQLRequestData)
@@ -262,12 +262,12 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
         headers: Mapping[str, str],
     ) -> HttpResponseBase:
         if not isinstance(request, ASGIRequest):
-            # It would hold one of few workers to the task's end, and send all events then.
+            # It would occupy one of few workers until the task's end, and send all events then.
             raise HTTPException(501, NO_STREAMS)
         response = await super().create_streaming_response(
             request, lambda: without_farewell(stream(), self.context), sub_response, headers
         )
-        # GZipMiddleware leaves alone what says how it is encoded; it would hold events back.
+        # GZipMiddleware, which would buffer events, skips responses with a Content-Encoding.
         response["Content-Encoding"] = "identity"
         return response
 

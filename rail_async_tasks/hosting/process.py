@@ -19,11 +19,11 @@ from rail_async_tasks.backends import find_broker
 from rail_async_tasks.bus.memory import MemoryBus
 from rail_async_tasks.bus.port import Bus
 from rail_async_tasks.conf import SETTING, get_settings
-from rail_async_tasks.definition import registry
 from rail_async_tasks.forks import after_fork
 from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.ledger.options import LedgerOptions
 from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.registry import registry
 from rail_async_tasks.runtime.admission import Admission
 from rail_async_tasks.runtime.attempts.threads import LoopThread
 from rail_async_tasks.runtime.runtime import Runtime

@@ -10,10 +10,10 @@ from asgiref.sync import sync_to_async
 
 from rail_async_tasks.backends.port import Backend
 from rail_async_tasks.conf import get_settings
-from rail_async_tasks.definition import registry
 from rail_async_tasks.hooks import contained
 from rail_async_tasks.hosting import process
 from rail_async_tasks.ledger.records import Created, NewExecution
+from rail_async_tasks.registry import registry
 from rail_async_tasks.runtime.inline import InlineRun
 from rail_async_tasks.snapshot import TaskSnapshot
 

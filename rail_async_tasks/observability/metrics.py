@@ -1,7 +1,7 @@
 """Prometheus metrics of this process: what it enqueues and runs, by task and queue.
 
-They live in a registry of their own, so a project's own metrics are neither shown nor disturbed,
-and a module that is reloaded registers nothing twice. Labels are names of declared tasks and known
+They have a registry of their own, so that the page lacks the project's own metrics, and a reloaded
+module registers nothing twice. Labels are names of declared tasks and known
 queues, everything else is `(other)`: clients cannot add series by inventing names.
 """
 
@@ -14,10 +14,10 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from rail_async_tasks.conf import get_settings
-from rail_async_tasks.definition import registry
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.forks import after_fork
 from rail_async_tasks.hosting import process as host
+from rail_async_tasks.registry import registry
 from rail_async_tasks.snapshot import TaskSnapshot
 
 try:

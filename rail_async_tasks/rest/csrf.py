@@ -40,7 +40,7 @@ def needs_token(request: HttpRequest, user: Any) -> bool:
         return False  # no browser sends it by itself, and no form can
     if get_settings().authenticator is None:
         return True
-    # Its credential may be a header such as an API key; what browsers keep is these two.
+    # A credential may be a header such as an API key; browsers keep these two only.
     return any(request.headers.get(name) for name in ("Cookie", "Authorization"))
 
 

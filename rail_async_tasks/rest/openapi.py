@@ -19,7 +19,7 @@ from rail_async_tasks.rest.refusals import ANSWERS, MethodNotAllowed, refused
 from rail_async_tasks.rest.render import FIELDS
 from rail_async_tasks.rest.routes import ROUTES, Route
 
-# Of the API, not of the package: it changes when a client would have to.
+# Of the API, not of the package: it changes with incompatible changes.
 VERSION: Final = "1"
 PATH: Final = "api/v1/openapi.json"
 MAX_AGE: Final = 3600  # seconds
@@ -78,7 +78,7 @@ def _parameters(route: Route) -> list[Json]:
         {"name": name, "in": "query", "schema": schema} for name, schema in route.parameters.items()
     ]
     if "task_id" in route.path:
-        # Not said to be a UUID: whatever else stands here is answered like a task that is not.
+        # Without the format UUID: any other text is answered like a missing task.
         found.append({"name": "id", "in": "path", "required": True, "schema": {"type": "string"}})
     if route.answer == "events":
         last = {"type": "string", "pattern": r"^\d+\.\d+$"}

@@ -17,7 +17,7 @@ from rail_async_tasks.text import clean
 
 PAGE_SIZE: Final = 50
 
-# What the list takes: each parameter's JSON Schema.
+# The list's parameters, each with its JSON Schema.
 LIST_PARAMETERS: Final[dict[str, dict[str, Any]]] = {
     "status": {"type": "string", "enum": [status.value for status in Status]},
     "name": {"type": "string"},
@@ -65,7 +65,7 @@ def read_limit(text: str | None) -> int:
     if text is None:
         return PAGE_SIZE
     if _LIMIT.fullmatch(text) is None or int(text) > MAX_PAGE:
-        raise InvalidArguments(f"limit is a number from 1 to {MAX_PAGE}.")
+        raise InvalidArguments(f"limit must be a number from 1 to {MAX_PAGE}.")
     return int(text)
 
 

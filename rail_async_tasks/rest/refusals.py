@@ -64,7 +64,7 @@ class Answer:
     retry_after: int | None = None
 
 
-# The one table of codes. A refusal whose code is missing here is an accident.
+# The one table of codes. A refusal with another code is answered as an unexpected error.
 ANSWERS: Final[dict[str, Answer]] = {
     "INVALID_ARGUMENT": Answer(400, "A parameter or the body is wrong; the message names it."),
     "UNAUTHENTICATED": Answer(401, "The credential is bad, or is missing where one is needed."),
@@ -76,7 +76,7 @@ ANSWERS: Final[dict[str, Answer]] = {
     "NOT_FINAL": Answer(409, "The task has not ended, so it cannot be run again."),
     "QUEUE_FULL": Answer(429, "Too many tasks are waiting; nothing was stored.", 1),
     "RATE_LIMITED": Answer(429, "The owner starts too many tasks; nothing was stored.", 1),
-    "INTERNAL_ERROR": Answer(500, "An accident, which the server's log explains."),
+    "INTERNAL_ERROR": Answer(500, "An unexpected error; the server's log has the details."),
     "TASKS_DISABLED": Answer(503, "Tasks are switched off.", 60),
     "BACKEND_UNAVAILABLE": Answer(503, "The database or the task backend does not answer.", 5),
 }

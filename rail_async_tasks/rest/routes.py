@@ -12,7 +12,7 @@ from rail_async_tasks.rest import views
 from rail_async_tasks.rest.endpoint import ROOT
 from rail_async_tasks.rest.parameters import LIST_PARAMETERS
 
-# What any operation may be answered.
+# The error codes of every operation.
 _ALWAYS: Final = (
     "INVALID_ARGUMENT",
     "UNAUTHENTICATED",
@@ -106,6 +106,6 @@ def task_urls() -> list[URLPattern]:
             path((ROOT + route.path).removesuffix("/"), route.view),
         )
     ]
-    # In words that Django can reverse: one pattern that it cannot breaks every `reverse()`.
+    # A pattern that Django can reverse: one that it cannot breaks every `reverse()`.
     everything_else = re_path(rf"^{ROOT}[\s\S]*\Z", views.no_such_url)
     return [*patterns, everything_else]

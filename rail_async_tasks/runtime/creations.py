@@ -8,13 +8,14 @@ from typing import Protocol
 
 import msgspec
 
-from rail_async_tasks.definition import Registry, TaskDefinition
+from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.errors import BackendUnavailable
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger import port
 from rail_async_tasks.ledger.errors import is_of_row
 from rail_async_tasks.ledger.records import Claimed, Created, NewExecution, RowLocked
 from rail_async_tasks.ledger.snapshots import as_created
+from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.admission import Admission
 from rail_async_tasks.runtime.announce import Announcer
 from rail_async_tasks.runtime.attempts.attempts import Attempts

@@ -13,12 +13,13 @@ from django.db import transaction
 
 from rail_async_tasks.bus.port import Bus
 from rail_async_tasks.conf import TaskSettings
-from rail_async_tasks.definition import Registry, TaskDefinition
+from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.errors import TaskCancelled
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.ledger.records import INLINE_HOLDER, Claimed, NewExecution, Progress
 from rail_async_tasks.ledger.snapshots import as_created, as_settled
+from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.announce import announcer_for
 from rail_async_tasks.runtime.attempts import outcomes
 from rail_async_tasks.runtime.attempts.context import ExecutionContext, Info, TaskContext, load_user

@@ -12,8 +12,8 @@ import anyio
 
 from rail_async_tasks.bus.port import Bus
 from rail_async_tasks.conf import TaskSettings
-from rail_async_tasks.definition import Registry
 from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.admission import Admission
 from rail_async_tasks.runtime.attempts.attempt import Attempt
 from rail_async_tasks.runtime.attempts.outcomes import Interruption

@@ -9,9 +9,9 @@ from uuid import UUID
 
 from rail_async_tasks.bus.port import Bus
 from rail_async_tasks.conf import TaskSettings
-from rail_async_tasks.definition import Registry
 from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.queue_limits import queue_limits
+from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.admission import Admission
 from rail_async_tasks.runtime.announce import announcer_for
 from rail_async_tasks.runtime.attempts.attempts import Attempts

@@ -1,6 +1,6 @@
 """Notices that a server ends, whatever ends it: a signal, a request limit, a reload, its own code.
 
-ASGI's lifespan ends last, when all connections have closed; an open stream would hold it up for
+ASGI's lifespan ends last, when all connections have closed; an open stream would delay it for
 ever. So the drain begins with the method in which a server closes its listeners. The modules beside
 this one know which method that is.
 """
@@ -39,7 +39,7 @@ def wrap(owner: type, name: str, around: Around) -> None:
 
     @functools.wraps(method)
     async def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
-        # Another server's loop, such as one for metrics, is no concern of ours.
+        # Ignores another server's loop, such as one for metrics.
         if not server.lives_here():
             return await method(self, *args, **kwargs)
         async with around(self):
@@ -50,10 +50,11 @@ def wrap(owner: type, name: str, around: Around) -> None:
 
 
 def unknown(name: str) -> None:
-    """Logs that this version of a server is not the one that its module here was written for."""
+    """Logs that this version of a server does not fit its module here."""
     logger.warning(
-        "%s is not what it was: tasks drain at signals and at lifespan's shutdown only, not when a"
-        " request limit ends the server. Report this with the server's version.",
+        "%s differs from the version that is supported: tasks drain at signals and at lifespan's"
+        " shutdown only, not when a request limit ends the server. Report this with the server's"
+        " version.",
         name,
     )
 

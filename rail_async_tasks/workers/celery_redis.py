@@ -14,8 +14,8 @@ from typing import Any
 from kombu.utils.scheduling import round_robin_cycle
 
 from rail_async_tasks.conf import get_settings
-from rail_async_tasks.definition import registry
 from rail_async_tasks.queue_limits import queue_limits
+from rail_async_tasks.registry import registry
 from rail_async_tasks.safe_logging import get_logger
 
 logger = get_logger("rail_async_tasks.backends")

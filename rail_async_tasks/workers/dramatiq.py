@@ -13,10 +13,10 @@ from dramatiq.middleware import MiddlewareError
 
 from rail_async_tasks.backends.dramatiq import ACTOR, find_broker, is_name, queues, require_json
 from rail_async_tasks.conf import get_settings
-from rail_async_tasks.definition import registry
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.hosting.exit import chain_signals
 from rail_async_tasks.queue_limits import queue_limits
+from rail_async_tasks.registry import registry
 from rail_async_tasks.workers import foreign
 
 # The rows decide what is tried again, when, and how long it may run.

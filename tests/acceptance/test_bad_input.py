@@ -316,7 +316,7 @@ WORDS = {
     "a key that is a number": "a key of type int",
     "nul": "result.text: has a NUL character",
     "a key with nul": "NUL",
-    "half a pair": "result[0]: has half of a surrogate pair",
+    "half a pair": "result[0]: has an unpaired surrogate",
     "a key with half a pair": "surrogate pair",
     "a cycle": "contains itself",
     "nesting": "nested",

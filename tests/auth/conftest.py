@@ -1,4 +1,4 @@
-"""The shop's schema, as the GraphQL tests have it, and somebody to be."""
+"""The shop's schema, as the GraphQL tests have it, and a user."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ async def test_what_it_raises_refuses(
 async def test_what_is_no_user_refuses(
     configure: Configure, ada: User, form: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A mistake in it makes nobody anonymous by chance."""
+    """A mistake in it never makes a caller anonymous."""
     configure(authenticator=path(form))
     with pytest.raises(Unauthenticated):
         await authenticate(request_of("ada"))
@@ -136,7 +136,7 @@ async def test_what_is_no_user_refuses(
 async def test_one_that_is_not_there_serves_nobody(
     api: Api, configure: Configure, ada: User
 ) -> None:
-    """Nobody is let in by another way because of a misspelt path."""
+    """A misspelt path opens no other way in."""
     configure(backend="sync", authenticator=path("mispelt"))
     await api.client.aforce_login(ada)
     response = await api.post({"query": WHOAMI})

@@ -120,7 +120,7 @@ async def test_an_outage(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Without keys tokens are refused and operators told; known keys outlast the outage."""
+    """Without keys tokens are refused and the log says why; known keys outlast the outage."""
     monkeypatch.setattr(jwks, "RETRY_AFTER", 0.0)
     provider.publish(jwk(RSA, "rsa"))
     provider.down()
@@ -149,7 +149,7 @@ async def test_the_event_loop_goes_on(
     # The loop runs while the answer is awaited.
     await asyncio.to_thread(wait_for, lambda: provider.requests == 1)
     assert not any(caller.done() for caller in callers)
-    callers[0].cancel()  # one who leaves takes nobody along
+    callers[0].cancel()  # the others still get their answer
     provider.may_answer.set()
     answers = await asyncio.gather(*callers, return_exceptions=True)
     assert isinstance(answers[0], asyncio.CancelledError)
@@ -163,7 +163,7 @@ async def test_the_event_loop_goes_on(
 def test_unknown_ids_are_looked_for_once_a_minute(
     provider: JwksServer, keys: KeySet, clock: Clock
 ) -> None:
-    """Whoever makes up key ids cannot make us hammer the provider."""
+    """Made-up key ids do not cause a request each to the provider."""
     published(provider, "a")
     assert keys.find("a") is not None
     assert [keys.find(f"made up {number}") for number in range(50)] == [None] * 50
@@ -179,7 +179,7 @@ def test_unknown_ids_are_looked_for_once_a_minute(
 def test_old_keys_serve_while_they_are_fetched_again(
     provider: JwksServer, keys: KeySet, clock: Clock
 ) -> None:
-    """Nobody waits for it; a key that is no longer published ends with the next answer."""
+    """No caller waits for it; a key that is no longer published ends with the next answer."""
     published(provider, "a")
     assert keys.find("a") is not None
     clock.now += FRESH
@@ -301,6 +301,6 @@ def test_an_answer_has_a_size(
     "url", ["http://id.example/jwks", "ftp://127.0.0.1/jwks", "file:///etc/passwd"]
 )
 def test_keys_come_by_https_or_from_this_machine(url: str) -> None:
-    """Whoever can change the answer can sign tokens."""
+    """An attacker who can change the answer can sign tokens."""
     with pytest.raises(Unusable, match="not https"):
         jwks.fetch_keys(url)

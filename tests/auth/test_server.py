@@ -24,13 +24,13 @@ DENIED = {"message": "Task not found.", "code": "NOT_FOUND"}
 
 @pytest.fixture(scope="module")
 def server(place: Place) -> Iterator[Server]:
-    """uvicorn with a secret shared with whoever signs tokens."""
+    """uvicorn with a secret shared with the signer of tokens."""
     with running_server(place.env, loop="asyncio", drain_seconds=1, jwt=HS) as it:
         yield it
 
 
 class Bearer(Client):
-    """Somebody by a token alone: in the header over HTTP, in the payload over WebSocket."""
+    """A user by a token alone: in the header over HTTP, in the payload over WebSocket."""
 
     def __init__(self, server: Server, token: str) -> None:
         super().__init__(server)
@@ -111,7 +111,7 @@ async def test_a_token_and_a_session_are_the_same_person(server: Server, place: 
 
 
 async def test_nobody_else_sees_them(server: Server) -> None:
-    """Another token's user and an anonymous socket are told of no such task."""
+    """Another token's user and an anonymous socket get NOT_FOUND."""
     ada = Bearer(server, await token_of("ada"))
     bob = Bearer(server, await token_of("bob"))
     task_id = await ada.start("linger")
@@ -139,7 +139,7 @@ async def test_bad_tokens_are_refused_alike_and_not_logged(server: Server, place
         jwt.encode(right, None, "none", {"kid": "new"}),
         by_hand({"alg": "HS256"}, right, HS["keys"]["new"]),
         by_hand({"alg": "HS256", "kid": "other"}, right, HS["keys"]["new"]),
-        by_hand({"alg": "HS256", "kid": "new"}, right, "a secret that is somebody else's"),
+        by_hand({"alg": "HS256", "kid": "new"}, right, "a secret of another server, long enough"),
         await token_of("ada", exp=int(time.time()) - 100),
         await token_of("ada", exp=...),
         await token_of("ada", nbf=int(time.time()) + 1000),

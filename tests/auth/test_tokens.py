@@ -168,7 +168,7 @@ def test_another_claim_for_the_user(configure: Configure, ada: User) -> None:
 def test_a_claim_of_a_wrong_type_never_gets_to_the_database(
     ada: User, claim: Any, django_assert_num_queries: Any
 ) -> None:
-    """Where keys are text, its text could be somebody's."""
+    """Where keys are text, its text could be another user's key."""
     with django_assert_num_queries(0):
         assert load_user(claim) is None
 
@@ -188,7 +188,7 @@ def test_the_user_is_looked_up_each_time(configure: Configure, ada: User) -> Non
 
 @ONE_DATABASE
 async def test_over_http_and_socket(api: Api, configure: Configure, ada: User) -> None:
-    """The task is the token's user's, also where the session is somebody else's."""
+    """The task is the token's user's, also where the session is another user's."""
     configure(backend="sync", jwt=HS)
     bob = await User.objects.acreate(username="bob")
     await api.client.aforce_login(bob)
@@ -225,7 +225,7 @@ async def test_django_s_own_way_of_asking_agrees(
 async def test_without_pyjwt(
     api: Api, configure: Configure, ada: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error names the extra; a client is told no more than that settings are wrong."""
+    """The error names the extra; a client learns only that settings are wrong."""
     configure(backend="sync", jwt=HS)
     token = good(str(ada.pk))
     monkeypatch.setitem(sys.modules, "jwt", None)

@@ -308,7 +308,7 @@ async def test_a_start_wakes_an_idle_worker(
     arq: Any, redis: ArqRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It does not wait for the worker's next look; and one word is enough for a hundred."""
-    monkeypatch.setattr(worker, "LOOK_EVERY", 3600.0)
+    monkeypatch.setattr(worker, "CLAIM_INTERVAL", 3600.0)
     add = adds()
     async with working(concurrency=3), working(concurrency=3):
         assert (await final(await add.aenqueue(a=1, b=1))).result == 2
@@ -324,7 +324,7 @@ async def test_one_word_wakes_as_many_workers_as_it_takes(
     arq: Any, redis: ArqRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who takes what it has room for passes the word on."""
-    monkeypatch.setattr(worker, "LOOK_EVERY", 3600.0)
+    monkeypatch.setattr(worker, "CLAIM_INTERVAL", 3600.0)
     gated = Gated()
     async with working(concurrency=2), working(concurrency=2), working(concurrency=2):
         await asyncio.sleep(0.3)
@@ -356,7 +356,8 @@ async def test_a_dead_workers_jobs_come_due_again(arq: Any, redis: ArqRedis) -> 
 
 async def test_jobs_that_a_stock_worker_runs_are_read_past(arq: Any, redis: ArqRedis) -> None:
     """They keep their low scores."""
-    first, second = await adds().aenqueue(a=1, b=1), await adds().aenqueue(a=2, b=2)
+    add = adds()
+    first, second = await add.aenqueue(a=1, b=1), await add.aenqueue(a=2, b=2)
     await until_queued(redis, 2)
     await asked(redis, "SET", f"arq:in-progress:{first.id}:1", "1")
     async with working(concurrency=1):

@@ -29,7 +29,8 @@ from rail_async_tasks.backends.django_q import (
     _bound_waits,
     cluster_of,
 )
-from rail_async_tasks.definition import Registry, define
+from rail_async_tasks.definition import define
+from rail_async_tasks.registry import Registry
 from rail_async_tasks.workers.django_q import _outlast_outages
 from tests.backends.kinds import KINDS
 from tests.backends.lone import BOOT_TIMEOUT, leave, lone_world, signal_all, until_it_is, until_said

@@ -70,7 +70,7 @@ async def test_a_subscriber_hears_of_its_topic_only(bus: Bus, loop_kind: str) ->
 
 
 async def test_an_owner_hears_of_all_its_tasks(bus: Bus) -> None:
-    """Within the tenant, and of nobody else's."""
+    """Within the tenant, and of no other user's."""
     first, second = new_id(), new_id()
     async with bus.subscribe(owner_topic("1", "a")) as mailbox:
         bus.publish(snapshot(first, owner_id="1", tenant_id="a"))
@@ -157,7 +157,7 @@ async def test_a_subscriber_on_another_loop(bus: Bus) -> None:
 
 
 async def test_a_reader_whose_loop_is_closed_does_not_disturb(bus: Bus) -> None:
-    """Publishing never raises, whoever has gone without a word."""
+    """Publishing never raises, also after a subscriber's loop was closed."""
     it = new_id()
     left = bus.subscribe(task_topic(it))
     loop = asyncio.new_event_loop()

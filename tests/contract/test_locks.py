@@ -22,7 +22,7 @@ from rail_async_tasks.ledger.orm.leases import OrmLeases
 from rail_async_tasks.ledger.orm.ledger import OrmLedger
 from rail_async_tasks.ledger.records import Created, DeliveryClaim, QueueClaim, Recovery, RowLocked
 from rail_async_tasks.ledger.upkeep import Dispatches
-from rail_async_tasks.models import TaskExecution, TaskRuntime
+from rail_async_tasks.models import TaskExecution, TaskRuntime, TaskSchedule
 from rail_async_tasks.states import Status
 from tests.contract.conftest import ON_MARIADB, ON_POSTGRES
 from tests.services.locking import a_transaction, rows_locked
@@ -241,7 +241,7 @@ async def test_what_a_drain_sends_back_and_is_locked(kit: Kit) -> None:
 
 
 async def test_outcomes_of_locked_rows_wait_together(kit: Kit) -> None:
-    """Those of the others are stored; each is stored once, under its attempt."""
+    """Outcomes of other rows are stored; each is stored once, under its attempt."""
     claims = [await kit.running() for _ in range(6)]
     with rows_locked(*(it.snapshot.id for it in claims[:3])) as over:
         waits = [asyncio.ensure_future(kit.settle(it, Status.COMPLETED)) for it in claims[:3]]
@@ -384,8 +384,24 @@ async def test_a_tick_that_another_process_is_taking(kit: Kit) -> None:
         assert await asyncio.wait_for(waits, 20) is not None
 
 
+async def test_a_schedule_that_is_set_back_while_its_row_is_locked(kit: Kit) -> None:
+    """It waits in its own coroutine; writes go on meanwhile."""
+    assert isinstance(kit.ledger, OrmLedger)
+    ledger, at = kit.ledger, datetime(2026, 1, 1, tzinfo=UTC)
+    await ledger.schedule("s", at)
+    running = await kit.running()
+    with a_transaction(lambda: list(TaskSchedule.objects.select_for_update())) as over:
+        waits = asyncio.ensure_future(ledger.set_back("s", at - timedelta(days=1), at))
+        await kit.ledger.reread([])  # behind it in line: it has been tried
+        settled = await asyncio.wait_for(kit.settle(running, Status.COMPLETED), 20)
+        assert settled is not None
+        assert not waits.done()
+        over.set()
+        assert await asyncio.wait_for(waits, 20)
+
+
 async def test_a_writers_connection_waits_as_before_afterwards(kit: Kit) -> None:
-    """What limits one transaction's waits for locks is not left behind on the connection."""
+    """The timeout of one transaction's waits for locks is not left on the connection."""
     assert isinstance(kit.ledger, OrmLedger)
     ledger, first = kit.ledger, new_execution(unique_key="k")
     name = "lock_timeout" if kit.kind == "postgres" else "innodb_lock_wait_timeout"

@@ -1,4 +1,4 @@
-"""The console, in a browser: everything on it works, and it asks nobody but its own server."""
+"""The console, in a browser: everything on it works, and it loads from its own server alone."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_query_is_answered(console: Console) -> None:
 
 @pytest.mark.parametrize("transport", ["sse", "ws"])
 def test_a_subscription_is_followed_to_its_end(console: Console, transport: str) -> None:
-    """Over both transports its frames come one by one, and the end is told."""
+    """Over both transports its frames come one by one, and the end is shown."""
     Select(console.find("transport")).select_by_value(transport)
     console.run(FOLLOW, {"id": console.start()})
     console.wait_for("Complete,", "state")

@@ -139,7 +139,7 @@ async def test_a_handle_in_async_code(configure: Configure, database: object) ->
 
 @pytest.fixture
 def watch(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Makes `service.watch` yield these snapshots and then, if told so, wait for ever."""
+    """Makes `service.watch` yield these snapshots and then, if asked to, wait for ever."""
 
     def set_(*snapshots: TaskSnapshot, then_wait: bool = False) -> list[bool]:
         closed: list[bool] = []

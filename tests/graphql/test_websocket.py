@@ -35,7 +35,7 @@ def shop(configure: Configure) -> None:
 
 @pytest.fixture(autouse=True)
 async def nothing_left_running() -> AsyncIterator[None]:
-    """No test may leave a task behind: each is somebody's connection."""
+    """No test may leave a task behind: each is a client's connection."""
     yield
     for _ in range(50):
         # The plugin runs fixtures and tests in tasks of its own.
@@ -126,7 +126,7 @@ async def test_a_null_payload_is_none() -> None:
 
 @ONE_DATABASE
 async def test_the_caller_is_the_sessions_user(database: object) -> None:
-    """The cookie of the handshake says whose tasks they are; without one it is nobody."""
+    """The cookie of the handshake says whose tasks they are; without one they are anonymous."""
     client = Client()
     ada = await User.objects.acreate(username="ada")
     await sync_to_async(client.force_login)(ada)
@@ -420,7 +420,7 @@ async def test_unsubscribing_ends_the_stream_and_frees_the_id(watched: Watched) 
 
 
 async def test_a_client_that_leaves_ends_its_streams(watched: Watched) -> None:
-    """All clean-up has run when the server is told that the connection is done."""
+    """All clean-up has run when the application returns to the server."""
     async with connected() as socket:
         await socket.subscribe(FOLLOW)
         await socket.receive()
@@ -428,7 +428,7 @@ async def test_a_client_that_leaves_ends_its_streams(watched: Watched) -> None:
 
 
 async def test_a_server_that_cancels_the_connection_ends_its_streams(watched: Watched) -> None:
-    """No disconnect is told; the clean-up runs all the same."""
+    """No disconnect arrives; the clean-up runs all the same."""
     socket = Socket()
     await socket.ready()
     await socket.subscribe(FOLLOW)
@@ -448,7 +448,7 @@ async def test_a_client_may_leave_before_it_is_accepted() -> None:
 async def test_a_handler_that_dies_takes_the_socket_along(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """1011 and an entry in the log, not a socket that nobody reads."""
+    """1011 and an entry in the log, not a socket that is no longer read."""
 
     async def die(self: Any, message: Any) -> None:
         raise ZeroDivisionError
@@ -482,7 +482,7 @@ async def test_a_handler_that_does_not_end_is_cancelled(
 async def test_a_restart_closes_without_completing(
     monkeypatch: pytest.MonkeyPatch, watched: Watched
 ) -> None:
-    """1012 tells the client to come back; `complete` would tell it that its task is over."""
+    """1012 makes the client come back; `complete` would mean that its task is over."""
     open_: list[TaskGraphQLConsumer] = []
     connect = TaskGraphQLConsumer.connect
 

@@ -21,13 +21,13 @@ from django.db import transaction
 from rail_async_tasks import Task, service, task
 from rail_async_tasks.bus.memory import MemoryBus
 from rail_async_tasks.conf import get_settings
-from rail_async_tasks.definition import registry
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.orm.callbacks import OrmCallbacks
 from rail_async_tasks.ledger.orm.ledger import OrmLedger
 from rail_async_tasks.models import TaskExecution, TaskRuntime
+from rail_async_tasks.registry import registry
 from rail_async_tasks.runtime.runtime import Runtime
 from tests.integration.test_failure_callback import failing, no_mark_is_left, open_marks
 from tests.support.runtimes import Configure, on_databases

@@ -26,6 +26,7 @@ from rail_async_tasks.ledger.options import LedgerOptions
 from rail_async_tasks.ledger.orm.ledger import OrmLedger
 from rail_async_tasks.ledger.records import Disposal, NewExecution
 from rail_async_tasks.models import TaskExecution, TaskSchedule
+from rail_async_tasks.service import change
 from tests.services.locking import a_transaction, locked
 from tests.support.runtimes import Configure
 from tests.support.waiting import eventually, final, until_status
@@ -235,7 +236,7 @@ async def test_a_cancel_of_a_row_that_is_locked_for_too_long(
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is refused, and changes nothing."""
-    monkeypatch.setattr(service, "LOCK_TIMEOUT", 0.1)
+    monkeypatch.setattr(change, "LOCK_TIMEOUT", 0.1)
     held = await adds().using(delay=3600).aenqueue(a=0)
     with locked(held.id), pytest.raises(BackendUnavailable, match="another transaction has held"):
         await service.acancel(SYSTEM, held.id)

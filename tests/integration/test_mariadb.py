@@ -19,10 +19,10 @@ from rail_async_tasks import service, task
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.bus.memory import MemoryBus
 from rail_async_tasks.conf import get_settings
-from rail_async_tasks.definition import registry
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.models import TaskExecution, TaskSchedule
+from rail_async_tasks.registry import registry
 from rail_async_tasks.runtime.runtime import Runtime
 from tests.services.mariadb import MariaServer
 from tests.support.runtimes import Configure
@@ -153,7 +153,7 @@ async def test_a_tick_is_had_once(store: str, configure: Configure, stack: Async
 async def test_the_answer_to_every_third_commit_is_lost(
     store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was written is found written: each task runs once, and has one outcome."""
+    """A lost answer's write is found: each task runs once, and has one outcome."""
     configure(audit_enabled=True)
     runs: Counter[int] = Counter()
     commits = 0

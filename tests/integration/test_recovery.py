@@ -17,13 +17,13 @@ from rail_async_tasks import Task, safe_logging, service, task
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.bus.memory import MemoryBus
 from rail_async_tasks.conf import get_settings
-from rail_async_tasks.definition import registry
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.orm.leases import OrmLeases
 from rail_async_tasks.ledger.orm.ledger import OrmLedger
 from rail_async_tasks.ledger.records import Outcome, Recovery
 from rail_async_tasks.models import TaskExecution, TaskRuntime
+from rail_async_tasks.registry import registry
 from rail_async_tasks.runtime.runtime import Runtime
 from rail_async_tasks.states import Status
 from tests.support.runtimes import Configure, on_databases

@@ -67,7 +67,7 @@ MakeBus = Callable[..., Awaitable[RedisBus]]
 
 
 def declared() -> Task:
-    """A task that reports what it is told to, each time it is let."""
+    """A task that reports the given progress, one step per signal."""
 
     @task(name="redis.steps", max_retries=0)
     async def steps(info: Any, secret: str = "", fails: bool = False) -> str:
@@ -310,7 +310,7 @@ def news(snapshot: TaskSnapshot, **fields: Any) -> TaskSnapshot:
 async def test_the_last_word_is_sent_before_the_end(
     far: RedisBus, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A runtime that stops has told others of all that ended in it."""
+    """A runtime that stops has published all that ended in it."""
     monkeypatch.setattr(publisher, "PAUSE", 60)
     handle = await declared().aenqueue()
     async with far.subscribe(task_topic(handle.id)) as mailbox:
@@ -435,7 +435,7 @@ async def proxy(own_redis: RedisServer) -> AsyncIterator[Proxy]:
 async def test_a_connection_that_is_dead_on_one_side_is_found(
     own_redis: RedisServer, proxy: Proxy, configure: Configure, make_bus: MakeBus
 ) -> None:
-    """Within ten seconds, by whoever listens; then all that is watched is read again."""
+    """Listeners notice within ten seconds; then all that is watched is read again."""
     configure(redis_url=own_redis.url)
     far = await make_bus(f"redis://127.0.0.1:{proxy.port}")
     handle = await declared().aenqueue()
@@ -500,8 +500,8 @@ async def test_a_server_that_is_never_there(
     assert taken < 3
     assert bus.statistics()["dropped"] >= 1900
     await eventually(lambda: bus.statistics()["failures"] >= 6)
-    told = [it for it in caplog.records if it.name == "rail_async_tasks.bus"]
-    assert len(told) == 2  # one of each connection
+    logged = [it for it in caplog.records if it.name == "rail_async_tasks.bus"]
+    assert len(logged) == 2  # one of each connection
     began = time.monotonic()
     await host.astop()
     assert time.monotonic() - began < 1
@@ -551,7 +551,7 @@ def strange(it: UUID, by: UUID) -> dict[str, bytes]:
 async def test_what_is_no_event_is_dropped(
     far: RedisBus, own_redis: RedisServer, tmp_path: Path
 ) -> None:
-    """Counted, whatever it is, and nobody is told; nothing that came runs."""
+    """It is counted, reaches no watcher, and runs nothing."""
     handle = await declared().aenqueue()
     topic = task_topic(handle.id)
     sent = list(strange(handle.id, new_id()).values())
@@ -577,7 +577,7 @@ async def test_what_is_no_event_is_dropped(
 async def test_a_forger_can_lie_about_a_percentage_and_no_more(
     far: RedisBus, own_redis: RedisServer
 ) -> None:
-    """Not about a state, which is read; nor have somebody told of what is not theirs."""
+    """Not about a state, which is read; nor make a watcher see another user's task."""
     handle = await declared().using(owner="7").aenqueue()
     topic, stranger = task_topic(handle.id), owner_topic("8", None)
     async with far.subscribe(topic) as mailbox, far.subscribe(stranger) as strangers:

@@ -15,6 +15,7 @@ from django.db import connection
 from rail_async_tasks import Task, errors, service, task
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.hosting import process as host
+from rail_async_tasks.service.read import on_ledger
 from tests.support.runtimes import Configure, on_databases
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
@@ -62,14 +63,14 @@ async def test_keys_are_changed_without_loss(store: str, configure: Configure) -
     before = await login.aenqueue(user="ada", password=SECRET)
     await before.aresult(10)
     ledger = host.ledger()
-    arguments = await service._on_ledger(lambda it: it.arguments(before.id))
+    arguments = await on_ledger(lambda it: it.arguments(before.id))
     assert arguments is not None
 
     configure(encryption_keys=[NEW, OLD])
     assert login.definition.decode(arguments) == {"user": "ada", "password": SECRET}
     assert ledger is host.ledger()
     again = await service.aretry(SYSTEM, before.id)
-    resealed = await service._on_ledger(lambda it: it.arguments(again.id))
+    resealed = await on_ledger(lambda it: it.arguments(again.id))
     assert resealed is not None
 
     configure(encryption_keys=[NEW])

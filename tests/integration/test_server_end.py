@@ -245,4 +245,4 @@ async def test_a_server_that_has_changed_is_reported(caplog: pytest.LogCaptureFi
 
     with caplog.at_level(logging.WARNING, "rail_async_tasks.servers"):
         ending.wrap(Server, "shutdown", lambda _: None)  # type: ignore[arg-type, return-value]
-    assert "Server.shutdown is not what it was" in caplog.text
+    assert "Server.shutdown differs from the version" in caplog.text

@@ -15,10 +15,11 @@ from django.db import connection, transaction
 
 from rail_async_tasks import service
 from rail_async_tasks.access import SYSTEM
-from rail_async_tasks.definition import define, registry
+from rail_async_tasks.definition import define
 from rail_async_tasks.handle import TaskHandle
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.models import TaskExecution
+from rail_async_tasks.registry import registry
 from rail_async_tasks.service import EnqueueOptions
 from rail_async_tasks.snapshot import TaskSnapshot
 from tests.support.waiting import wait_for

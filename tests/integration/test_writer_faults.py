@@ -21,13 +21,14 @@ from django.db import InterfaceError, OperationalError, connections, transaction
 from rail_async_tasks import safe_logging, service, task
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.db_connections import DriverCursor, dedicated_connection
-from rail_async_tasks.definition import define, registry
+from rail_async_tasks.definition import define
 from rail_async_tasks.errors import BackendUnavailable
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ledger.batch import Batch
 from rail_async_tasks.ledger.records import Progress
 from rail_async_tasks.ledger.sql.batch import SqlBatch
 from rail_async_tasks.models import TaskExecution
+from rail_async_tasks.registry import registry
 from rail_async_tasks.service import EnqueueOptions
 from rail_async_tasks.snapshot import TaskSnapshot
 from tests.support.timings import Timings

@@ -17,7 +17,7 @@ __all__ = ["configure", "declarations_are_the_tests_own", "ends_cleanly", "store
 
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    """An observer that remembers what it was told."""
+    """An observer that records its calls."""
     seen = Recorder()
     monkeypatch.setattr(observers, "_factories", {**observers._factories})
     observers.register(lambda settings: seen)

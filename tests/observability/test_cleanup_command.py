@@ -46,7 +46,7 @@ def left() -> set[Any]:
 
 
 def test_old_and_expired_tasks_are_deleted() -> None:
-    """By when they ended, and by their time; the number is told."""
+    """By when they ended, and by their time; the number is printed."""
     row(days=8)
     row(days=1, expired=True)
     young, lasting = row(days=6.9), row()
@@ -99,7 +99,7 @@ def test_a_dry_run_only_counts() -> None:
 
 
 def test_each_batch_is_a_transaction_of_its_own() -> None:
-    """At most so many rows each, so that nobody waits long for them."""
+    """At most so many rows each, so that other writes do not wait long for them."""
     for _ in range(5):
         row(days=8)
     with CaptureQueriesContext(connection) as queries:

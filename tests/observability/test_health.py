@@ -1,4 +1,4 @@
-"""`live` and `ready`: what a probe is told."""
+"""`live` and `ready`: the answers to probes."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_under_wsgi_the_database_decides() -> None:
 @pytest.mark.usefixtures("configure")
 @pytest.mark.parametrize("path", [LIVE, READY])
 def test_only_get_and_head(path: str) -> None:
-    """A probe changes nothing. No CSRF token is asked for before it is told so."""
+    """A probe changes nothing. 405 comes before the CSRF check."""
     client = Client(enforce_csrf_checks=True)
     head = client.head(path)
     assert (head.status_code, head.content) == (200, b"")
@@ -117,7 +117,7 @@ def answer(response: Any) -> dict[str, str]:
 
 @contextmanager
 def gone() -> Iterator[None]:
-    """The database is where nobody answers; its password is in what the driver says."""
+    """The database does not answer; the driver's error has its password."""
     config = connections.settings["default"]
     before = dict(config)
     if connection.vendor == "sqlite":

@@ -186,7 +186,7 @@ async def test_nobody_can_make_up_series(configure: Configure) -> None:
 
 @in_memory
 async def test_switched_off_nothing_is_counted(configure: Configure) -> None:
-    """And nobody is asked to."""
+    """Nor has it to be."""
     configure(metrics_enabled=False)
     assert observe_by_metrics(get_settings()) is None
     configure(metrics_enabled=True)
@@ -212,7 +212,7 @@ async def test_a_reload_registers_nothing_twice(configure: Configure) -> None:
 async def test_without_the_package_use_refuses(
     configure: Configure, monkeypatch: pytest.MonkeyPatch, web: AsyncClient
 ) -> None:
-    """With the words that install it; the URL answers 503 and does not tell strangers how."""
+    """With the words that install it; the URL answers 503 without these words."""
     configure(metrics_enabled=True)
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     monkeypatch.delitem(sys.modules, module.__name__)
@@ -248,7 +248,7 @@ print(get_metrics().page("")[0].decode())
 
 @in_memory
 def test_processes_that_share_a_folder_count_together(tmp_path: Path) -> None:
-    """With `PROMETHEUS_MULTIPROC_DIR` whoever is asked answers for all, and only for tasks."""
+    """With `PROMETHEUS_MULTIPROC_DIR` each process answers for all, and only for tasks."""
     env = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     env.pop("DJANGO_SETTINGS_MODULE", None)
     pages = [
@@ -269,7 +269,7 @@ def test_processes_that_share_a_folder_count_together(tmp_path: Path) -> None:
 
 
 def person(**flags: Any) -> Client:
-    """Somebody who is logged in. `right` gives them the permission to view tasks."""
+    """A user who is logged in. `right` gives them the permission to view tasks."""
     right = flags.pop("right", False)
     user = User.objects.create_user("someone", **flags)
     if right:
@@ -292,7 +292,7 @@ WHO = [
 def test_staff_and_whoever_has_the_right_may_see_them(
     configure: Configure, flags: dict[str, Any], status: int
 ) -> None:
-    """Others are told so, without a word about what there is."""
+    """Others get 401 or 403, without data."""
     configure(metrics_enabled=True)
     response = person(**flags).get("/tasks/metrics")
     assert response.status_code == status
@@ -326,7 +326,7 @@ def test_a_bearer_is_let_in_by_the_same_rule(
 
 @on_databases
 def test_somebody_who_left_may_not(configure: Configure) -> None:
-    """Staff that was deactivated is nobody."""
+    """Deactivated staff are anonymous."""
     configure(metrics_enabled=True)
     client = person(is_staff=True)
     User.objects.update(is_active=False)
@@ -346,7 +346,7 @@ async def test_nobody_may_not(configure: Configure, web: AsyncClient) -> None:
 
 @on_databases
 async def test_disabled_there_are_none(configure: Configure, web: AsyncClient) -> None:
-    """404 for everybody, whoever they are."""
+    """404 for every user."""
     assert (await web.get("/tasks/metrics")).status_code == 404
     staff = await sync_to_async(person)(is_superuser=True)
     assert (await sync_to_async(staff.get)("/tasks/metrics")).status_code == 404

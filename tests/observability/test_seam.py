@@ -1,4 +1,4 @@
-"""Observers are told of all that this process enqueues and runs, under every backend and store."""
+"""Observers get all that this process enqueues and runs, under every backend and store."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def test_a_task_that_succeeds(configure: Configure, recorder: Recorder, ba
 async def test_a_task_that_is_retried_and_fails(
     configure: Configure, recorder: Recorder, backend: str
 ) -> None:
-    """Each attempt is told, with the traceback that goes to staff."""
+    """Each attempt is reported, with the traceback for staff."""
     configure(backend=backend)
 
     @task(name="o.fall", max_retries=1)
@@ -85,7 +85,7 @@ async def test_a_task_that_was_cancelled_while_it_waited(
 async def test_a_task_that_was_cancelled_while_it_ran(
     configure: Configure, recorder: Recorder
 ) -> None:
-    """One end, whoever asked for it."""
+    """One end, whatever caused the cancel."""
 
     @task(name="o.hang")
     async def hang() -> None:
@@ -194,7 +194,7 @@ async def test_a_broken_observer_hurts_no_task(
 async def test_what_ends_without_an_attempt_here_is_told(
     configure: Configure, recorder: Recorder
 ) -> None:
-    """Failed because nobody knows its name, or because its process was lost once too often."""
+    """Failed because no process knows its name, or because its process was lost once too often."""
     configure(max_crashes=0)
     runtime = await host.aruntime()
 
@@ -226,7 +226,7 @@ def rows(handle: TaskHandle) -> QuerySet[TaskExecution]:
 
 @in_memory
 async def test_a_slow_task_is_told_while_it_runs(configure: Configure, recorder: Recorder) -> None:
-    """One that hangs would never come to its end; it is told once."""
+    """One that hangs would never come to its end; it is reported once."""
     configure(slow_task_threshold_seconds=0.05)
     go = asyncio.Event()
 

@@ -92,7 +92,7 @@ async def test_without_events_a_watcher_sees_what_rereading_shows(
 
 
 async def test_without_events_nothing_is_published(configure: Configure) -> None:
-    """By what runs; nobody watches, so nothing is read again either."""
+    """By what runs; without watchers nothing is read again either."""
     configure(emit_subscriptions=False)
     before = host.bus().statistics()["published"]
     await final_by_reading(await one.aenqueue())
@@ -111,7 +111,7 @@ async def final_by_reading(handle: Any) -> None:
 @on_databases
 @pytest.mark.parametrize("emit", [False, True])
 async def test_all_that_an_owner_does_is_read_again(configure: Configure, emit: bool) -> None:
-    """Changes that no event told, such as those of another process, come a little later."""
+    """Changes without an event, such as those of another process, come a little later."""
     configure(emit_subscriptions=emit)
     ada = await User.objects.acreate(username="ada")
     mine = Viewer(str(ada.pk))

@@ -38,7 +38,7 @@ def configure(settings: Any) -> Configure:
 
 
 class Rest:
-    """Somebody who sends requests, in process. Each answer is held to the OpenAPI document."""
+    """A caller who sends requests, in process. Each answer is held to the OpenAPI document."""
 
     def __init__(self, user: User | None = None) -> None:
         self.client = AsyncClient()
@@ -97,7 +97,7 @@ async def logged_in(name: str, **fields: Any) -> Rest:
 
 
 async def start(task: Any, owner: Rest | None = None, **arguments: Any) -> str:
-    """Starts a task for somebody (None: for nobody). Returns its id."""
+    """Starts a task for a user (None: without an owner). Returns its id."""
     user = None if owner is None else owner.user
     handle = await task.using(owner=user).aenqueue(**arguments)
     return str(handle.id)

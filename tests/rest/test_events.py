@@ -178,12 +178,12 @@ async def test_silence_is_broken_by_comments(ada: Rest, monkeypatch: pytest.Monk
         pass
     assert event["progress"] == 60
     shelf.gate.go.set()
-    told = [it["status"] for it in await stream.rest() if it]
-    assert told[-1] == "completed"
+    statuses = [it["status"] for it in await stream.rest() if it]
+    assert statuses[-1] == "completed"
 
 
 async def test_a_drain_ends_the_stream_and_not_the_task(ada: Rest) -> None:
-    """No final event: the client comes back. One that comes meanwhile is told to wait."""
+    """No final event: the client comes back. One that comes meanwhile gets 503 with Retry-After."""
     task_id = await waiting(ada)
     stream = await follow(ada, task_id)
     await stream.next()
@@ -255,7 +255,7 @@ async def snapshots_then_an_accident() -> AsyncIterator[Any]:
 async def test_an_accident_in_the_middle_cuts_the_stream(
     ada: Rest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There is no status any more; the server closes the connection, and nothing is told."""
+    """There is no status any more; the server closes the connection, and sends nothing."""
     monkeypatch.setattr(service, "watch", lambda *args: snapshots_then_an_accident())
     response = await ada.get(f"{await start(shelf.echo, ada)}/events/")
     async with aclosing(response.streaming_content) as chunks:

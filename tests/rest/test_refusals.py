@@ -119,7 +119,7 @@ BODIES: list[tuple[bytes, str, bool]] = [
     ("body", "media_type", "taken"), BODIES, ids=[f"{it[0][:12]!r}-{it[1][:12]}" for it in BODIES]
 )
 async def test_a_post_takes_no_body(ada: Rest, body: bytes, media_type: str, taken: bool) -> None:
-    """An empty object is as good as none; whoever sends more expects something that is not done."""
+    """An empty object is as good as none; more would ask for something that is not done."""
     task_id = await finished(shelf.echo, ada)
     response = await ada.post(f"{task_id}/retry/", data=body, content_type=media_type)
     assert response.status_code == (201 if taken else 400), response.content
@@ -197,7 +197,7 @@ async def test_a_bad_bearer_is_a_401_everywhere(
 async def test_nobody_is_a_401_where_access_is_denied(
     ada: Rest, nobody: Rest, configure: Configure
 ) -> None:
-    """For everything, an ownerless task's id too; whoever has a session goes on as before."""
+    """For everything, an ownerless task's id too; users with a session go on as before."""
     task_id = await finished(shelf.echo)
     configure(anonymous_access="deny")
     for method, path in [("GET", ""), *urls(task_id), *urls("no-id"), ("GET", "no/such/url")]:
@@ -211,7 +211,7 @@ async def test_nobody_is_a_401_where_access_is_denied(
 
 
 async def strict(name: str = "ada") -> Rest:
-    """Somebody with a session, whose requests are checked as a browser's are."""
+    """A user with a session, whose requests are checked as a browser's are."""
     rest = await logged_in(name)
     rest.client.handler.enforce_csrf_checks = True
     return rest

@@ -42,7 +42,7 @@ def server(place: Place, server_loop: str) -> Iterator[Server]:
 
 
 class Person(Client):
-    """Somebody with a session; starts tasks over GraphQL, and does all else over REST."""
+    """A user with a session; starts tasks over GraphQL, and does all else over REST."""
 
     def __init__(self, server: Server, cookie: str) -> None:
         super().__init__(server, f"{cookie}; csrftoken={TOKEN}")
@@ -137,7 +137,7 @@ async def test_a_stream_that_breaks_is_taken_up_where_it_was(ada: Person) -> Non
 
 
 async def test_a_session_with_its_csrf_token(ada: Person, bob: Person) -> None:
-    """Cancel and retry by cookie: not without the token, not with a wrong one, nobody else's."""
+    """Cancel and retry by cookie: with the right token only, and only for own tasks."""
     task_id = await ada.start("linger")
     await ada.until(task_id, "running")
     for token in ("", "x" * 32):
@@ -202,13 +202,13 @@ def connected(place: Place, server: Server) -> int:
 
 
 async def to_the_end(events: AsyncIterator[dict[str, Any]]) -> list[str]:
-    """The statuses that a stream still tells; it may be cut off, too."""
-    told = []
+    """The statuses that a stream still sends; it may be cut off, too."""
+    statuses = []
     with suppress(httpx.RemoteProtocolError):
         async with asyncio.timeout(TIMEOUT):
             async for task in events:
-                told.append(task["status"])
-    return told
+                statuses.append(task["status"])
+    return statuses
 
 
 async def test_sigterm_ends_streams_in_time_and_without_a_final_event(
@@ -230,8 +230,8 @@ async def test_sigterm_ends_streams_in_time_and_without_a_final_event(
         assert time.monotonic() - began < DRAIN_SECONDS + 2
         assert exit_code in GRACEFUL
         assert "ERROR" not in server.said()
-        told = {status for statuses in await ends for status in statuses}
-        assert told.isdisjoint(FINAL)
+        sent = {status for statuses in await ends for status in statuses}
+        assert sent.isdisjoint(FINAL)
     with running_server(place.env, loop=server_loop, drain_seconds=DRAIN_SECONDS) as server:
         ada = person(server, place.cookies["ada"], stack)
         seen = await ada.everything(ada.follow(task_id, event_id(last)))

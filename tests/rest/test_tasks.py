@@ -208,7 +208,7 @@ NO_IDS = [
 
 
 async def test_404s_are_byte_identical(ada: Rest, bob: Rest, nobody: Rest) -> None:
-    """Foreign, missing, expired, malformed: nothing tells them apart, whatever is asked of them."""
+    """Foreign, missing, expired, malformed ids read the same in every request."""
     foreign, expired = await finished(shelf.echo, bob), await finished(shelf.echo, ada)
     await TaskExecution.objects.filter(id=expired).aupdate(expires_at="2020-01-01T00:00:00Z")
     for who in (ada, nobody):
@@ -269,7 +269,7 @@ async def test_who_knows_an_ownerless_tasks_id_may_change_it(nobody: Rest) -> No
 
 @ONE_DATABASE
 async def test_a_retry_asks_the_permission_classes(ada: Rest) -> None:
-    """Whoever may not start the task may not retry it either, owner or not."""
+    """A user who may not start the task may not retry it either, owner or not."""
     task_id = await finished(shelf.restock, ada, amount=5)
     response = await ada.post(f"{task_id}/retry/")
     assert response.status_code == 403

@@ -52,7 +52,7 @@ def serving() -> Iterator[str]:
 
 @pytest.fixture
 def ada(database: object, configure: Configure) -> Iterator[Client]:
-    """Somebody with a session; the runtime lives in a thread, and ends with the test."""
+    """A user with a session; the runtime lives in a thread, and ends with the test."""
     client = Client()
     client.force_login(User.objects.create(username="ada"))
     yield client

@@ -6,10 +6,11 @@ from uuid import UUID
 
 import pytest
 
-from rail_async_tasks.definition import Registry, define
+from rail_async_tasks.definition import define
 from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.ledger.records import Claimed
 from rail_async_tasks.queue_limits import QueueLimits
+from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.state import RuntimeState
 from tests.support.clock import FakeClock

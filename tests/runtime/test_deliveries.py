@@ -7,9 +7,9 @@ import asyncio
 import pytest
 from django.db import OperationalError
 
-from rail_async_tasks.definition import Registry
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.memory.ledger import MemoryLedger
+from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.claims.deliveries import Deliveries
 from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.state import RuntimeState

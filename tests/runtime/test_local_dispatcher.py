@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from django.db import OperationalError
 
-from rail_async_tasks.definition import Registry
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.ledger.port import ClaimPlan
 from rail_async_tasks.ledger.records import ClaimResult
+from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.claims.local_dispatcher import (
     ClaimsDue,
     LocalDispatcher,

@@ -9,10 +9,10 @@ import msgspec
 import pytest
 from django.db import OperationalError
 
-from rail_async_tasks.definition import Registry
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.ledger.records import Held
+from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.announce import Announcer
 from rail_async_tasks.runtime.claims.local_dispatcher import ClaimsDue
 from rail_async_tasks.runtime.claims.slots import Slots

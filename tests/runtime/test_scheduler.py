@@ -12,10 +12,11 @@ from django.db import OperationalError
 
 from rail_async_tasks.backoff import Backoff
 from rail_async_tasks.conf import TaskSettings, get_settings
-from rail_async_tasks.definition import Registry, define
+from rail_async_tasks.definition import define
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.ledger.records import Created, NewExecution
+from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.upkeep.ledger_clock import LedgerClock
 from rail_async_tasks.runtime.upkeep.persistence import PersistentCalls
 from rail_async_tasks.runtime.upkeep.scheduler import Scheduler, SchedulerTimings

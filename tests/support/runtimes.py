@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from django.test.utils import override_settings
 
-from rail_async_tasks.definition import registry
 from rail_async_tasks.hosting import process as host
+from rail_async_tasks.registry import registry
 from tests.support.databases import default_database, empty_tables, forget_connections
 
 Configure = Callable[..., None]

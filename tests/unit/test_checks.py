@@ -22,8 +22,9 @@ from django.test import override_settings
 from rail_async_tasks import asgi, backends, checks, conf
 from rail_async_tasks.backends.broker import BrokerBackend, ThreadedBrokerBackend
 from rail_async_tasks.conf import problems as problem_ids
-from rail_async_tasks.definition import Registry, define
+from rail_async_tasks.definition import define
 from rail_async_tasks.hosting import process as host
+from rail_async_tasks.registry import Registry
 
 SQLITE = "django.db.backends.sqlite3"
 
@@ -260,8 +261,8 @@ def test_a_class_that_is_no_backend_is_an_error(shop: types.ModuleType) -> None:
     ("backend", "words"),
     [
         (type("Raises", (BrokerBackend,), {"__init__": lambda self: 1 // 0}), "ZeroDivisionError"),
-        (type("Mute", (BrokerBackend,), {}), "how to push"),
-        (type("MuteToo", (ThreadedBrokerBackend,), {}), "how to push"),
+        (type("Mute", (BrokerBackend,), {}), "has no method push"),
+        (type("MuteToo", (ThreadedBrokerBackend,), {}), "has no method push"),
     ],
 )
 def test_a_backend_that_cannot_work_is_an_error(
@@ -339,7 +340,7 @@ def test_a_queue_that_asks_for_what_a_backend_lacks_is_an_error(
     tasks: dict[str, Any],
     places: list[str],
 ) -> None:
-    """A wish that nobody keeps is not passed over; the priorities of the defaults are no wish."""
+    """An option that has no effect is reported; the priorities of the defaults are not."""
     monkeypatch.setattr(checks.brokers, "registry", Registry())
     result = messages(checks.check_capabilities, tasks)
 
@@ -644,7 +645,7 @@ def test_checks_read_the_settings_anew() -> None:
 def test_an_annotation_that_names_nothing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is read once everything is imported; the checks say it, not the first start."""
     from rail_async_tasks import task
-    from rail_async_tasks.definition import registry
+    from rail_async_tasks.registry import registry
 
     for name in ("_definitions", "coroutine_names", "thread_names"):
         monkeypatch.setattr(registry, name, getattr(registry, name))

@@ -20,9 +20,11 @@ from asgiref.sync import markcoroutinefunction
 from django.test import override_settings
 from strawberry.permission import BasePermission
 
-from rail_async_tasks import definition as module
-from rail_async_tasks.definition import Registry, TaskOptions, autodiscover, define
+from rail_async_tasks import registry as module
+from rail_async_tasks.definition import define
 from rail_async_tasks.errors import TaskDeclarationError
+from rail_async_tasks.registry import Registry, autodiscover
+from rail_async_tasks.task_options import TaskOptions
 
 
 async def report(root, info, dataset_id: str, token: str = ""):  # type: ignore[no-untyped-def]
@@ -530,9 +532,9 @@ def test_autodiscover_imports_tasks_of_installed_apps(
     app.mkdir()
     (app / "__init__.py").write_text("")
     (app / "tasks.py").write_text(
-        "from rail_async_tasks import definition\n"
+        "from rail_async_tasks import definition, registry\n"
         "def found(value: 'Later'): ...\n"
-        "definition.registry.register(definition.define(found))\n"
+        "registry.registry.register(definition.define(found))\n"
         "Later = int\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
@@ -551,7 +553,7 @@ def test_every_process_knows_the_tasks_of_schema_extensions() -> None:
     """Their modules are imported at start, whatever else of the schema is: a worker has no URLs."""
     code = (
         "import sys, django; django.setup()\n"
-        "from rail_async_tasks.definition import registry\n"
+        "from rail_async_tasks.registry import registry\n"
         "urls = 'tests.projects.acceptance.urls'\n"
         "print(registry.get('bad.give') is not None, urls in sys.modules)\n"
     )

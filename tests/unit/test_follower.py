@@ -1,4 +1,4 @@
-"""Event of other processes, followed by reading rows."""
+"""Events of other processes, followed by reading rows."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class Rows:
         return self._look(list(owners))
 
 
-async def followed(rows: Rows, count: int, tell: Any) -> list[TaskSnapshot]:
-    """The first `count` snapshots that are delivered after what `tell` does with the follower."""
+async def followed(rows: Rows, count: int, act: Any) -> list[TaskSnapshot]:
+    """The first `count` snapshots that are delivered after `act` was called with the follower."""
     loop = asyncio.get_running_loop()
     seen: list[TaskSnapshot] = []
     enough: asyncio.Future[None] = loop.create_future()
@@ -57,7 +57,7 @@ async def followed(rows: Rows, count: int, tell: Any) -> list[TaskSnapshot]:
             enough.set_result(None)
 
     follower = Follower(deliver)
-    tell(follower)
+    act(follower)
     running = asyncio.create_task(follower.run(cast(Ledger, rows)))
     try:
         await asyncio.wait_for(enough, 10)
@@ -68,7 +68,7 @@ async def followed(rows: Rows, count: int, tell: Any) -> list[TaskSnapshot]:
 
 
 async def test_events_whose_row_could_not_be_read_are_read_again() -> None:
-    """With the progress that was told, which the row does not have yet."""
+    """With the progress of the event, which the row does not have yet."""
     it = new_id()
     rows = Rows(1, snapshot(it, step=3))
     [seen] = await followed(

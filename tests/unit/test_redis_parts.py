@@ -96,16 +96,16 @@ def test_an_outbox_is_filled_from_threads() -> None:
     while any(thread.is_alive() for thread in threads) or len(box):
         for it, version in versions(box.take(2)).items():
             seen[it].append(version)
-    for told in seen.values():
-        assert told == sorted(set(told))
-        assert told[-1] == (2000, 0)
+    for taken in seen.values():
+        assert taken == sorted(set(taken))
+        assert taken[-1] == (2000, 0)
 
 
 # --- the events ----------------------------------------------------------------------------------
 
 
 def test_events_come_back_as_they_were_sent() -> None:
-    """Also with the longest message that there is; they tell nothing of a state."""
+    """Also with the longest message that there is; they contain no state."""
     longest = clean("\x01" * 10_000, MAX_MESSAGE_BYTES)
     for fields in ({"step": 0}, {"step": 3, "progress": 50, "progress_message": longest}):
         sent = snapshot(new_id(), 2, **{"result": "secret", "error": "secret", **fields})
@@ -136,13 +136,13 @@ def test_progress_belongs_to_its_state() -> None:
     it = new_id()
     before = snapshot(it, 2, 1, progress=10, owner_id="7")
 
-    def told(seq: int, step: int) -> Event:
+    def event(seq: int, step: int) -> Event:
         return event_of(snapshot(it, seq, step, progress=60, progress_message="x"), ME)
 
-    assert applied(before, told(2, 2)) == snapshot(
+    assert applied(before, event(2, 2)) == snapshot(
         it, 2, 2, progress=60, progress_message="x", owner_id="7"
     )
     for seq, step in [(2, 1), (2, 0), (1, 5), (3, 1)]:
-        assert applied(before, told(seq, step)) is None
+        assert applied(before, event(seq, step)) is None
     final = snapshot(it, 2, 0, status="completed")
-    assert applied(final, told(2, 2)) is None
+    assert applied(final, event(2, 2)) is None

@@ -9,7 +9,6 @@ import pytest
 
 from rail_async_tasks import service
 from rail_async_tasks.access import SYSTEM, Viewer
-from rail_async_tasks.definition import registry
 from rail_async_tasks.errors import (
     AlreadyFinal,
     InvalidArguments,
@@ -21,6 +20,7 @@ from rail_async_tasks.errors import (
 )
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
+from rail_async_tasks.registry import registry
 from rail_async_tasks.service import EnqueueOptions
 from tests.unit.conftest import Configure
 from tests.unit.service_world import (

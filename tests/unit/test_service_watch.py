@@ -12,6 +12,7 @@ import pytest
 from rail_async_tasks import service
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
+from rail_async_tasks.service.watching import SeenVersions
 from rail_async_tasks.snapshot import TaskSnapshot
 from tests.unit.service_world import ADA, ECHO, NOBODY, finished, gate, start, started
 
@@ -80,8 +81,8 @@ async def test_a_watcher_of_many_remembers_a_bounded_number(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What was longest quiet is forgotten first."""
-    seen = service._Seen()
-    monkeypatch.setattr(service._Seen, "MAX", 2)
+    seen = SeenVersions()
+    monkeypatch.setattr(SeenVersions, "MAX", 2)
     it = await start(delay=60)
     a, b, c = (_with_id(it, new_id()) for _ in range(3))
     assert [seen.advances(each) for each in (a, b, a, b, c, b, a)] == [

@@ -24,9 +24,9 @@ from rail_async_tasks.backends.arq.scripts import ENQUEUE, PRESENT
 from rail_async_tasks.backends.broker import BrokerBackend
 from rail_async_tasks.backends.port import Capabilities
 from rail_async_tasks.conf import get_settings
-from rail_async_tasks.definition import registry
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.ledger.records import Dispatch
+from rail_async_tasks.registry import registry
 
 # How long a job that nobody takes is kept, in milliseconds: a day, as arq has it.
 EXPIRY: Final = 86_400_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from uuid import UUID
 
 from django.db import connections, transaction
@@ -13,7 +14,6 @@ from rail_async_tasks.ledger.orm.part import OrmPart
 from rail_async_tasks.ledger.orm.reads import read_arguments, read_one
 from rail_async_tasks.ledger.records import Claimed, Outcome, Progress, Settled
 from rail_async_tasks.ledger.updates import database_moment, values_of
-from rail_async_tasks.ledger.vendors import batch_on
 from rail_async_tasks.states import WAITING
 
 
@@ -48,6 +48,7 @@ class OrmInlineAttempts(OrmPart):
 
     @retried
     def progress_here(self, progress: Progress) -> None:
-        connection = connections[self.alias]
-        with connection.cursor() as cursor:
-            batch_on(connection).progress(cursor, [progress], set())
+        batch = self._batch()
+        in_transaction = transaction.atomic(using=self.alias) if batch.by_row else nullcontext()
+        with in_transaction, connections[self.alias].cursor() as cursor:
+            batch.progress(cursor, [progress], set())

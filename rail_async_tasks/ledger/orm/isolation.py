@@ -44,7 +44,7 @@ def is_serialization_failure(error: OperationalError) -> bool:
 def retried(
     method: Callable[Concatenate[Any, P], T],
 ) -> Callable[Concatenate[Any, P], T]:
-    """Repeat a ledger's method after a serialization failure, up to `_TRIES` times.
+    """Repeats a ledger's method after a serialization failure, up to `_TRIES` times.
 
     Inside the caller's transaction the error goes to the caller: only the whole transaction can be
     repeated.
@@ -66,7 +66,7 @@ def retried(
 
 
 def read_outside(alias: str, read: Callable[[], T]) -> T:
-    """Return `read()`, run on a new connection outside the caller's transaction."""
+    """Returns `read()`, run on a new connection outside the caller's transaction."""
 
     def in_thread() -> T:
         # Not from a pool: the caller may hold its last connection.

@@ -1,6 +1,6 @@
-"""The rows by which processes know of each other: `TaskRuntime`.
+"""Leases: rows of `TaskRuntime`, by which processes know of each other.
 
-For one thread, which owns the connection. Times are the database's; on SQLite they are the host's.
+One thread calls them and owns the connection. Times are the database's; on SQLite the host's.
 """
 
 from __future__ import annotations

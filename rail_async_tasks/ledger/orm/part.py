@@ -1,4 +1,4 @@
-"""What the parts of the ORM ledger share: the database, the options and the writer threads."""
+"""Base of the ORM ledger's parts: the database, the options and the writer threads."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class WriterThreads:
         return result
 
     async def run(self, call: Callable[[], T]) -> T:
-        """Returns `call()`, run by the writer of outcomes; retried until the database answers."""
+        """Returns `call()`, which must be idempotent: it is repeated until the database answers."""
         result: T = await answer(self.outcomes, lambda done: Change(call, done))
         return result
 
@@ -84,10 +84,10 @@ class WriterThreads:
 
         Where it would, this coroutine waits in place of the writer's thread, and tries again.
         """
-        looks = 1
+        tries = 1
         while (made := await self.run(lambda: self._try(change))) is None:
-            await asyncio.sleep(delay_after(looks))
-            looks += 1
+            await asyncio.sleep(delay_after(tries))
+            tries += 1
         return made[0]
 
     async def change_once(self, change: Callable[[], T], otherwise: T) -> T:
@@ -96,7 +96,7 @@ class WriterThreads:
         return otherwise if made is None else made[0]
 
     def _try(self, change: Callable[[], T]) -> tuple[T] | None:
-        """Returns the change's result; None, and no change, where it would wait for a lock."""
+        """Returns the result in a tuple; None, and no change, where it would wait for a lock."""
         try:
             with without_waiting(connections[self._alias]):
                 return (change(),)

@@ -63,7 +63,7 @@ def _set(rows: QuerySet[TaskExecution], column: str, latest: datetime, to: datet
 
 
 def _delayed(rows: QuerySet[TaskExecution], at: datetime) -> int:
-    """Begins retries and delays as long after now as they were to begin after they were stored."""
+    """Shifts retries and delays: as long from now as they were stored to wait."""
     late = storable(at + TOLERANCE)
     wrong = rows.filter(status__in=sorted(WAITING), run_after__gt=late, updated_at__gt=late)
     wrong = wrong.filter(

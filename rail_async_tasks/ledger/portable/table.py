@@ -27,7 +27,7 @@ class Table:
 
     @property
     def skips_locked(self) -> bool:
-        """Whether the database can leave out rows that another transaction has locked."""
+        """True where the database can leave out rows that another transaction has locked."""
         features = connections[self.alias].features
         return bool(features.has_select_for_update_skip_locked)
 

@@ -11,9 +11,9 @@ from django.db import DatabaseError
 from rail_async_tasks.backends import find_broker, get_backend
 from rail_async_tasks.backends.arq import ArqBackend
 from rail_async_tasks.conf import TaskSettings, get_settings
-from rail_async_tasks.definition import registry
 from rail_async_tasks.errors import TaskError
 from rail_async_tasks.queue_limits import QueueLimits, queue_limits
+from rail_async_tasks.registry import registry
 
 # How workers of the others are started.
 _COMMANDS: Final = {

@@ -7,8 +7,9 @@ import contextvars
 from uuid import UUID
 
 from rail_async_tasks.conf import TaskSettings
-from rail_async_tasks.definition import Registry, TaskDefinition
+from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.ledger.records import Claimed, Outcome
+from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.announce import Announcer
 from rail_async_tasks.runtime.attempts.attempt import Attempt
 from rail_async_tasks.runtime.attempts.body_tasks import BodyTasks

@@ -7,10 +7,10 @@ queue's own `concurrency` is a promise about its tasks and is not exceeded.
 
 from __future__ import annotations
 
-from rail_async_tasks.definition import Registry
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.ledger.records import Claimed, DeliveryClaim
+from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.attempts.attempts import Attempts
 from rail_async_tasks.runtime.attempts.running import Running
 from rail_async_tasks.runtime.attempts.timings import ATTEMPT_TIMINGS, AttemptTimings
@@ -59,7 +59,7 @@ class DeadlockBreaker:
         """Does what can be done for a body that has waited for so many seconds."""
         awaited, slots = wait.awaited, self._slots
         definition = self._registry.get(awaited.name)
-        if awaited.id in self._running.by_id or definition is None:
+        if self._state.draining or awaited.id in self._running.by_id or definition is None:
             return
         if not self._runs_here:
             if seconds >= self._report_after:

@@ -9,10 +9,10 @@ from uuid import UUID
 import msgspec
 
 from rail_async_tasks.backoff import Backoff
-from rail_async_tasks.definition import Registry
 from rail_async_tasks.ledger.errors import is_of_row
 from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.ledger.records import Claimed
+from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.due import POLL_SECONDS, Due
 from rail_async_tasks.runtime.state import RuntimeState

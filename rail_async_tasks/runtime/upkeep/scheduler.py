@@ -17,11 +17,12 @@ import msgspec
 
 from rail_async_tasks.backoff import Backoff
 from rail_async_tasks.conf import TaskSettings
-from rail_async_tasks.definition import Registry, TaskDefinition
+from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.errors import ConfigurationError, TaskError
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.ledger.records import Created, NewExecution
+from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.attempts.options import resolve_options
 from rail_async_tasks.runtime.unique import unique_key
 from rail_async_tasks.runtime.upkeep.clock import boottime

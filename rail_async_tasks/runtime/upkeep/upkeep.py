@@ -7,8 +7,8 @@ from uuid import UUID
 
 from rail_async_tasks.bus.port import Bus
 from rail_async_tasks.conf import TaskSettings
-from rail_async_tasks.definition import Registry
 from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.announce import Announcer
 from rail_async_tasks.runtime.attempts.running import Running
 from rail_async_tasks.runtime.attempts.settlements import Settlements

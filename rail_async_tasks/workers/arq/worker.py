@@ -1,79 +1,65 @@
-"""arq's worker, for queues of ids: it claims many in one call, and is told when there are some.
+"""arq's worker for queues of ids: claims many in one call, and wakes up when a queue has jobs.
 
-It keeps arq's keys, so that arq's tools read what goes on, and little else of how arq works. A job
-is an id: the row decides whether it runs, how often and for how long, and it has its outcome. So
+A job is an id: the row decides whether it runs, how often and for how long, and has its outcome. So
 nothing is lost with a job, and a job that comes twice does no harm.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from time import monotonic
 from typing import Any, Final
 
-import msgspec
-
 from rail_async_tasks.backends.arq.errors import brief, is_refusal
 from rail_async_tasks.backends.arq.keys import (
     EXECUTE,
-    IN_PROGRESS,
     IN_THREAD,
-    JOB,
-    RETRY,
     decoded,
     deserialize,
     health_key,
     queue_key,
     serialize,
-    wake_key,
 )
 from rail_async_tasks.backends.arq.library import ArqRedis, Worker, func
-from rail_async_tasks.backends.arq.scripts import CLAIM, RENEW
 from rail_async_tasks.backoff import Backoff
 from rail_async_tasks.queue_limits import QueueLimits
 from rail_async_tasks.safe_logging import get_logger
+from rail_async_tasks.workers.arq.jobs import HeldJobs, Job
+from rail_async_tasks.workers.arq.queues import Claims, WorkerQueues
 from rail_async_tasks.workers.delivery import adeliver
 
 logger = get_logger("rail_async_tasks.backends")
 
-# All in seconds. Looked for jobs at least so often, should the word that there are some be lost.
-LOOK_EVERY: Final = 5.0
-# One wait for that word; shorter than what the client waits for an answer.
-LISTEN: Final = 2.0
-# Who has jobs left over that no thread is free for lets others hear of them first.
+# All in seconds. The longest time between two claims, should a wake-up be lost.
+CLAIM_INTERVAL: Final = 5.0
+# One wait for a wake-up; shorter than the client's own timeout for an answer.
+WAKE_UP_TIMEOUT: Final = 2.0
+# A worker that has left jobs over for want of a thread lets other workers wake up first.
 STEP_BACK: Final = 0.25
-HEALTH_EVERY: Final = 10.0
-# What the last words to Redis get at the end.
-LAST_WORDS: Final = 1.0
+HEALTH_INTERVAL: Final = 10.0
+# The time that the last commands to Redis get at the end.
+CLOSE_TIMEOUT: Final = 1.0
 
 
 async def execute(ctx: dict[str, Any], execution_id: Any, **words: Any) -> None:
-    """The function of every job. `words` are for whoever reads the queue."""
+    """The function of every job. `words` are for tools that show the queue."""
     await adeliver(execution_id)
-
-
-class _Held(msgspec.Struct, frozen=True):
-    """A job that runs here: where it is from, and whether it takes a thread."""
-
-    queue: int
-    in_thread: bool
-    execution_id: Any
 
 
 class TaskWorker(Worker):
     """Serves some queues on the running loop, on which the runtime lives too.
 
     Args:
-        queues: what matters most first. A `concurrency` is how many of it run here at once.
-        concurrency: all together.
-        threads: how many `def` tasks at once.
-        free_threads: of those, how many have a thread left that they don't hold for good.
-        lease: seconds after which a job comes due again whose worker is no more.
-        look: sends all that waits, and says whether nothing was in the way; for `burst`.
+        queues: the most important first. A `concurrency` limits its jobs that run here at once.
+        concurrency: the same for all queues together.
+        threads: the same for `def` tasks.
+        free_threads: returns how many threads of the runtime are free, and not held for good.
+        lease: seconds after which a job comes due again whose worker is gone.
+        look: sends all that waits, and returns whether it could send everything; for `burst`.
         burst: `main` returns when nothing waits.
     """
 
@@ -97,22 +83,17 @@ class TaskWorker(Worker):
             handle_signals=False,
             max_jobs=concurrency,
             keep_result=0,
-            health_check_interval=HEALTH_EVERY,
+            health_check_interval=HEALTH_INTERVAL,
             health_check_key=health_key(queues[0].name),
             job_serializer=serialize,
             job_deserializer=deserialize,
         )
-        self._redis: Any = client
-        self._queues = list(queues)
-        self._queue_keys = [queue_key(queue.name) for queue in queues]
-        self._wake_keys = [wake_key(queue.name) for queue in queues]
-        self._threads = threads
-        self._free_threads = free_threads
-        self._lease = int(lease * 1000)
+        self._queues = WorkerQueues(client, queues, lease=lease)
+        self._held = HeldJobs(
+            queues, concurrency=concurrency, threads=threads, free_threads=free_threads
+        )
+        self._renewals = lease / 3
         self._look = look
-        self._held: dict[str, _Held] = {}
-        self._running: Counter[int] = Counter()
-        self._over: list[tuple[int, str]] = []  # ended here, but not yet in Redis
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
         self._step_back = False
@@ -126,7 +107,7 @@ class TaskWorker(Worker):
     # --- its life --------------------------------------------------------------------------------
 
     async def main(self) -> None:
-        """Runs until `finish`; with `burst`, until nothing waits. An outage of Redis is no end."""
+        """Run until `finish`; with `burst`, until nothing waits. Goes on while Redis is away."""
         helpers = [self.loop.create_task(it) for it in (self._listen(), self._renew())]
         try:
             while not self._done:
@@ -137,18 +118,18 @@ class TaskWorker(Worker):
             await asyncio.gather(*helpers, return_exceptions=True)
 
     def stop_picking(self) -> None:
-        """Claims nothing any more; what runs goes on."""
+        """Claim no more jobs; running ones go on."""
         self.allow_pick_jobs = False
         self._changed.set()
 
     async def finish(self, main: asyncio.Future[None]) -> None:
-        """Ends `main` once what ran here has ended, which is told to Redis if it can be."""
+        """End `main` once the jobs here have ended, and remove those from Redis if it answers."""
         self.stop_picking()
         if self.tasks:
-            await asyncio.wait(self.tasks.values(), timeout=LAST_WORDS)
+            await asyncio.wait(self.tasks.values(), timeout=CLOSE_TIMEOUT)
         self._done = True
         self._changed.set()
-        await asyncio.wait([main], timeout=LAST_WORDS)
+        await asyncio.wait([main], timeout=CLOSE_TIMEOUT)
         main.cancel()
         await self.close()
 
@@ -157,175 +138,138 @@ class TaskWorker(Worker):
             task.cancel()
         await asyncio.gather(*self.tasks.values(), return_exceptions=True)
         try:
-            async with asyncio.timeout(LAST_WORDS):
-                await self._exchange([0] * len(self._queues))
-                await self._redis.delete(*(health_key(queue.name) for queue in self._queues))
-        except Exception as error:  # noqa: BLE001 (whatever a client raises; it comes due again)
-            logger.debug("Redis was not told of the end: %s", error)
-        await self._redis.aclose()
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self._exchange([0])
+                await self._queues.forget_health()
+        except Exception as error:  # noqa: BLE001 (any error of a client; the jobs come due again)
+            logger.debug("Redis does not know of the end: %s", error)
+        await self._queues.aclose()
 
     # --- claims ----------------------------------------------------------------------------------
 
     async def _poll_iteration(self) -> None:
-        """Tells Redis what has ended, claims what there is room for, and waits for a change."""
+        """Remove ended jobs from Redis, claim as many as have room, and wait for a change."""
         self._changed.clear()
-        room = self._rooms()
-        wait, claimed = LOOK_EVERY * random.uniform(0.75, 1.25), 0  # noqa: S311 (no secret)
+        rooms = self._rooms()
+        wait = CLAIM_INTERVAL * random.uniform(0.75, 1.25)  # noqa: S311 (no secret)
+        claims = Claims()
         try:
-            if self._over or any(room):
-                claimed, due_in = await self._exchange(room)
-                wait = wait if due_in < 0 else min(wait, due_in)
+            if self._held.over or any(rooms):
+                claims = await self._exchange(rooms)
+                wait = wait if claims.due_in < 0 else min(wait, claims.due_in)
             await self.heart_beat()
-            if self._is_burst_over(claimed, room) and await self._look():
-                claimed, _ = await self._exchange(self._rooms())
-                self._done = self._is_burst_over(claimed, room)
-        except Exception as error:  # noqa: BLE001 (whatever a client raises)
+            if self._is_burst_over(claims, rooms) and await self._look():
+                claims = await self._exchange(self._rooms())
+                self._done = self._is_burst_over(claims, rooms)
+        except Exception as error:  # noqa: BLE001 (any error of a client)
             await self._pause(self._backoff.failed(_outage(error)))
             return
         self._backoff.recovered()
         if not self._done:
             await _wait_for(self._changed, wait)
 
-    def _is_burst_over(self, claimed: int, room: Sequence[int]) -> bool:
-        return self.burst and not claimed and not self.tasks and not self._over and any(room)
+    def _is_burst_over(self, claims: Claims, rooms: Sequence[int]) -> bool:
+        idle = not claims.jobs and not self.tasks and not self._held.over
+        return self.burst and idle and any(rooms)
 
     def _rooms(self) -> list[int]:
-        """How many more of each queue may start."""
-        left = self.max_jobs - len(self._held) if self.allow_pick_jobs else 0
-        return [
-            left if queue.concurrency is None else min(left, queue.concurrency - self._running[it])
-            for it, queue in enumerate(self._queues)
-        ]
+        rooms = self._held.rooms()
+        return rooms if self.allow_pick_jobs else [0] * len(rooms)
 
-    async def _exchange(self, room: Sequence[int]) -> tuple[int, float]:
-        """How many were claimed, and in how many seconds more come due; less than 0: never."""
-        over, self._over = self._over, []
+    async def _exchange(self, rooms: Sequence[int]) -> Claims:
+        """Remove ended jobs from Redis, and begin the claimed ones."""
+        held = self._held
+        over, held.over = held.over, []
         try:
-            async with self._redis.pipeline(transaction=False) as pipe:
-                self._tell(pipe, over)
-                if any(room):
-                    total = self.max_jobs - len(self._held)
-                    pipe.eval(
-                        CLAIM, 2 * len(room), *self._queue_keys, *self._wake_keys,
-                        self._lease, total, self._threads_free(), *room,
-                    )  # fmt: skip
-                answers: list[Any] = await pipe.execute()
+            claims = await self._queues.exchange(
+                over, rooms, room=held.room, threads=held.room_in_threads()
+            )
         except BaseException:
-            self._over += over
+            held.over += over
             raise
-        if not any(room):
-            return 0, -1.0
-        now, due_in, passed_over, *claimed = answers[-1]
-        jobs = list(zip(*[iter(claimed)] * 3, strict=True))
-        for number, job_id, payload in jobs:
-            self._begin(number - 1, job_id, payload, now)
-        self._step_back = bool(passed_over) and not jobs
-        return len(jobs), due_in / 1000
-
-    def _tell(self, pipe: Any, over: Sequence[tuple[int, str]]) -> None:
-        for number, key in enumerate(self._queue_keys):
-            ids = [job_id for queue, job_id in over if queue == number]
-            if ids:
-                pipe.zrem(key, *map(_raw, ids))
-                pipe.unlink(*(_raw(kind + it) for it in ids for kind in (JOB, IN_PROGRESS, RETRY)))
-
-    def _threads_free(self) -> int:
-        mine = self._threads - sum(1 for held in self._held.values() if held.in_thread)
-        return min(mine, self._free_threads())
+        for queue, job_id, payload in claims.jobs:
+            self._begin(queue, job_id, payload, claims.now)
+        if any(rooms):
+            self._step_back = bool(claims.passed_over) and not claims.jobs
+        return claims
 
     # --- jobs ------------------------------------------------------------------------------------
 
-    def _begin(self, queue: int, name: bytes, payload: bytes, now: int) -> None:
-        job_id = name.decode(errors="surrogateescape")
+    def _begin(self, queue: int, job_id: str, payload: bytes, now: int) -> None:
         if job_id in self._held:  # its lease had ended: this loop was blocked for longer
             return
         job = decoded(payload)
         if job is None or job[0] not in self.functions:
             self._drop(queue, job_id, payload)
             return
-        self._held[job_id] = _Held(queue, IN_THREAD in payload, job[1])
-        self._running[queue] += 1
-        self.tasks[job_id] = self.loop.create_task(self.run_job(job_id, now))
+        self._held.begin(job_id, Job(queue, IN_THREAD in payload, job[1]))
+        self.tasks[job_id] = self.loop.create_task(self._run(job_id, job[1]))
 
     def _drop(self, queue: int, job_id: str, payload: bytes) -> None:
-        # What has expired was sent long ago; the row knows, and is sent again.
+        # A job without a payload has expired; the ledger sends the row again.
         if payload:
             logger.warning("The job %.80r in Redis is none of ours; it is dropped", job_id)
         self.dropped += 1
-        self._over.append((queue, job_id))
+        self._held.over.append((queue, job_id))
         self._changed.set()
 
-    async def run_job(self, job_id: str, score: int) -> None:
-        """Runs an attempt. Its outcome is the row's; the job is over in any case."""
-        held = self._held[job_id]
+    async def _run(self, job_id: str, execution_id: Any) -> None:
+        """Run an attempt. Its outcome is the row's; the job is over in any case."""
         try:
-            await execute(self.ctx, held.execution_id)
+            await execute(self.ctx, execution_id)
             self.jobs_complete += 1
         except Exception:
-            logger.exception("What the job %.80r brought could not be run", job_id)
+            logger.exception("The job %.80r could not be run", job_id)
             self.jobs_failed += 1
         finally:
-            del self._held[job_id], self.tasks[job_id]
-            self._running[held.queue] -= 1
-            self._over.append((held.queue, job_id))
+            del self.tasks[job_id]
+            self._held.end(job_id)
             self._changed.set()
             self._room.set()
 
     # --- beside the claims -----------------------------------------------------------------------
 
     async def _listen(self) -> None:
-        """Waits for tokens where there is room; one makes the next claim come at once."""
+        """Wait for wake-ups of queues with room here; one makes the next claim come at once."""
         while True:
             self._room.clear()
-            rooms = zip(self._wake_keys, self._rooms(), strict=True)
-            keys = [key for key, room in rooms if room > 0]
-            if not keys:
+            numbers = [number for number, room in enumerate(self._rooms()) if room > 0]
+            if not numbers:
                 await self._room.wait()
                 continue
             if self._step_back:
                 await _wait_for(self._room, STEP_BACK)
             try:
-                found = await self._redis.blpop(keys, timeout=LISTEN)
-            except Exception:  # noqa: BLE001 (the claims tell of it)
+                found = await self._queues.wait(numbers, WAKE_UP_TIMEOUT)
+            except Exception:  # noqa: BLE001 (the claims log it)
                 await asyncio.sleep(self._backoff.pause)
                 continue
             if found:
                 self._changed.set()
 
     async def _renew(self) -> None:
-        """What runs here does not come due for others."""
+        """Renew the leases of running jobs, so that they do not come due for other workers."""
         while True:
-            await asyncio.sleep(self._lease / 3000)
-            held = [word for it, job in self._held.items() for word in (job.queue + 1, _raw(it))]
-            if held:
-                try:
-                    await self._redis.eval(
-                        RENEW, len(self._queue_keys), *self._queue_keys, self._lease, *held
-                    )
-                except Exception as error:  # noqa: BLE001 (the row has a lease of its own)
-                    logger.debug("Jobs could not be renewed: %s", error)
+            await asyncio.sleep(self._renewals)
+            try:
+                await self._queues.renew(self._held)
+            except Exception as error:  # noqa: BLE001 (the row has a lease of its own)
+                logger.debug("Jobs could not be renewed: %s", error)
 
     async def record_health(self) -> None:
-        """As arq does it, for each queue."""
+        """Store a line for `arq --check`, as arq does, for each queue."""
         now = monotonic()
-        if self._last_health_check and now - self._last_health_check < HEALTH_EVERY:
+        if self._last_health_check and now - self._last_health_check < HEALTH_INTERVAL:
             return
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for key in self._queue_keys:
-                pipe.zcard(key)
-            queued = await pipe.execute()
-            for queue, count in zip(self._queues, queued, strict=True):
-                info = (
-                    f"{datetime.now(self.timezone):%b-%d %H:%M:%S} j_complete={self.jobs_complete}"
-                    f" j_failed={self.jobs_failed} j_retried=0 j_ongoing={len(self._held)}"
-                    f" queued={count}"
-                )
-                pipe.set(health_key(queue.name), info, px=int((HEALTH_EVERY + LOOK_EVERY) * 2000))
-            await pipe.execute()
+        counts = (
+            f"{datetime.now(self.timezone):%b-%d %H:%M:%S} j_complete={self.jobs_complete}"
+            f" j_failed={self.jobs_failed} j_retried=0 j_ongoing={len(self._held)}"
+        )
+        await self._queues.record_health(counts, seconds=2 * (HEALTH_INTERVAL + CLAIM_INTERVAL))
         self._last_health_check = now
 
     async def _pause(self, seconds: float) -> None:
-        """Until Redis is tried again; what ends meanwhile does not make it sooner."""
+        """Wait before Redis is tried again; jobs that end meanwhile do not shorten it."""
         deadline = monotonic() + seconds
         while not self._done and (left := deadline - monotonic()) > 0:
             self._changed.clear()
@@ -333,16 +277,9 @@ class TaskWorker(Worker):
 
 
 async def _wait_for(event: asyncio.Event, seconds: float) -> None:
-    try:
+    with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
-    except TimeoutError:
-        return
-
-
-def _raw(job_id: str) -> bytes:
-    """Whatever bytes it was."""
-    return job_id.encode(errors="surrogateescape")
 
 
 def _outage(error: Exception) -> str:

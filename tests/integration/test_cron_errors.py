@@ -13,7 +13,6 @@ import pytest
 from cryptography.fernet import Fernet
 from django.test import AsyncClient
 
-from rail_async_tasks import backoff as trouble
 from rail_async_tasks import task
 from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.hosting import process as host
@@ -48,11 +47,9 @@ class Often(EveryHalfSecond):
 
 
 @pytest.fixture(autouse=True)
-async def quick(monkeypatch: pytest.MonkeyPatch, timings: Timings) -> AsyncIterator[None]:
+async def quick(timings: Timings) -> AsyncIterator[None]:
     """Schedules tick all the time, and nothing waits for long after a failure."""
-    timings.set("scheduler", ticks_of=Often)
-    timings.set("scheduler", failure_pause=0.02)
-    monkeypatch.setattr(trouble, "LONGEST", 0.02)
+    timings.set("scheduler", ticks_of=Often, failure_pause=0.02)
     runs.clear()
     yield
     await host.astop()

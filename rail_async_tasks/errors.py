@@ -1,8 +1,7 @@
 """The package's exceptions, and the two that a task raises on purpose.
 
 `TaskError` and its subclasses are refusals: each has a `code` that GraphQL and REST pass on, a
-public `message` and `extensions` that go next to the code. They are safe to show to
-clients.
+public `message` and `extensions` beside the code. They are safe to show to clients.
 
 `Retry` and `Fail` are not errors of the package: a task's body raises them for the runtime.
 """

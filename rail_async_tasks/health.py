@@ -47,8 +47,8 @@ async def live(request: HttpRequest) -> HttpResponse:
 async def ready(request: HttpRequest) -> HttpResponse:
     """Returns 200 while this process can take work; else 503 with the reason.
 
-    What needs mending while requests are served is a warning, and the answer stays 200: a schedule
-    that fails does so in every process.
+    Problems that do not stop the work are warnings, and the status stays 200: a schedule that fails
+    does so in every process.
     """
     try:
         get_settings()
@@ -123,7 +123,7 @@ def _writer(ledger: Ledger) -> str:
 class _Database:
     """Queries the database in a thread, once for all probes that wait meanwhile.
 
-    A thread that hangs is given up after a while: the database may be back, and it not know.
+    A thread that hangs is abandoned after a while: the database may be back without its notice.
     """
 
     def __init__(self) -> None:

@@ -1,8 +1,8 @@
 """Calls code of the project, so that no exception of it ends a thread or a loop.
 
-An event loop does not survive `SystemExit`; a future takes no `StopIteration` (its
-waiter would wait for ever); a stray `CancelledError` ends whatever awaits the call. From
-here they come out as a `RuntimeError` that names the function. `KeyboardInterrupt` passes in the
+An event loop does not survive `SystemExit`; a future accepts no `StopIteration` (its
+waiter would wait for ever); a stray `CancelledError` ends the task that awaits the call. They
+become a `RuntimeError` that names the function. `KeyboardInterrupt` passes in the
 main thread, where a person sends it.
 """
 

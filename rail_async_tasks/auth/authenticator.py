@@ -23,8 +23,9 @@ _PLACE = 'task_settings["authenticator"]'
 def ask(path: str, subject: Any) -> Any | None:
     """Returns the user that the function at `path` finds in a request or a socket's payload.
 
-    `AnonymousUser` where it says None. None where the caller is to be refused: it raised
-    `Unauthenticated`, or went wrong, which is logged. Raises `ConfigurationError`.
+    Returns `AnonymousUser` where the function returns None. Returns None where the caller is to be
+    refused: the function raised `Unauthenticated`, or another error, which is logged. Raises
+    `ConfigurationError`.
     """
     function = import_from_setting(path, _PLACE)
     if is_async(function):

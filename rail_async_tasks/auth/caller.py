@@ -47,11 +47,11 @@ async def authenticate(request: Any, connection_params: Mapping[str, Any] | None
     """Returns the user of the credential, `AnonymousUser` without one. The only way in.
 
     `connection_params` is the payload by which a client opened a WebSocket, and `request` then its
-    handshake. A bearer token goes before the session (`request.user`), also where it is bad: it is
-    never overlooked. The `authenticator` setting takes the place of both.
+    handshake. A bearer token precedes the session (`request.user`); a bad one is refused, never
+    ignored. The `authenticator` setting replaces both.
 
     Raises:
-        Unauthenticated: the credential is bad. It reads the same whatever is wrong with it.
+        Unauthenticated: the credential is bad. The message is the same for every reason.
         ConfigurationError: the settings are wrong, or PyJWT is not installed.
     """
     is_socket = connection_params is not None

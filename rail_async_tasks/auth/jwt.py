@@ -1,7 +1,7 @@
 """Verifies bearer tokens: JSON Web Tokens (RFC 7519), by PyJWT and the `jwt` setting.
 
-An algorithm is one of the setting's list, and goes with keys that were prepared for it alone: what
-a token says of itself selects among them and widens nothing (RFC 8725).
+An algorithm is one of the setting's list, and each key is prepared for its algorithms alone: a
+token's header selects among them and adds none (RFC 8725).
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ HINT = (
 def check_schema(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
     """Builds the schema, as the first request would, and reports its error.
 
-    That takes some hundredths of a second, and `runserver` serves the schema that is built here.
+    It takes some hundredths of a second; `runserver` then serves this schema.
     """
     # Only here: a process that runs no checks need not load the schema's modules.
     from rail_async_tasks.graphql.schema import get_schema

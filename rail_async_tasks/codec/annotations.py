@@ -1,8 +1,8 @@
 """Chooses the converter of a parameter or a field by its annotation.
 
 Python's own types are read directly, the fields of Strawberry inputs through Strawberry, which
-knows about `auto`, generics and lazy types. What has no JSON form raises `Unsupported`, whose text
-says what to write instead; a name that nothing defines yet raises `Pending`.
+resolves `auto`, generics and lazy types. A type without a JSON form raises `Unsupported`, whose
+text names an alternative; a name that is not defined yet raises `Pending`.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ _INSTEAD: Final[Mapping[object, str]] = {
 class Builder:
     """Makes the converters of one signature.
 
-    `may_import` says whether a `strawberry.lazy` module may be imported for its type: not while
-    the task's own module is being imported, for which the reference was made lazy.
+    `may_import` allows the import of the module of a `strawberry.lazy` type: not while the task's
+    own module is being imported, for which the reference was made lazy.
     """
 
     def __init__(self, *, may_import: bool) -> None:

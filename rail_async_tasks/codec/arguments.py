@@ -1,6 +1,6 @@
 """Encodes and decodes the arguments of a task, by the signature of its function.
 
-An enqueue writes `codec.encode(values)` into the row, and whichever process runs the task calls the
+An enqueue stores `codec.encode(values)` in the row; the process that runs the task calls the
 function with `codec.decode(raw)`.
 """
 
@@ -42,9 +42,9 @@ class Parameter:
 class ArgumentsCodec:
     """Codec of a function's arguments, without a leading `(root, info)` or `(info)`.
 
-    `task` is the name that errors use. Raises `TaskDeclarationError` for a signature or an
-    annotation that cannot be carried as JSON; annotations that name something not defined yet are
-    looked at again by `resolve()`, or at the first use.
+    `task` is the name for error messages. Raises `TaskDeclarationError` for a signature or an
+    annotation that has no JSON form. `resolve()`, or the first use, reads the annotations again
+    whose names were not defined yet.
     """
 
     def __init__(self, function: Callable[..., Any], *, task: str) -> None:

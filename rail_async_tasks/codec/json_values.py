@@ -1,7 +1,7 @@
 """Python values as JSON that every database can store; errors name the place in the value.
 
-Walks values by hand because a serializer is too kind: it writes NaN as `null`, bytes as base64 and
-int keys as strings, and a database then refuses a NUL that JSON allows. Every refusal names the
+Walks values by hand because serializers are too lenient: they write NaN as `null`, bytes as base64
+and int keys as strings, and a database then refuses a NUL that JSON allows. Every refusal names the
 path to the value, `rows[2].price`, and never the value, which may be secret.
 """
 

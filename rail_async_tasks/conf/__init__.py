@@ -1,7 +1,7 @@
 """The settings: `RAIL_DJANGO_GRAPHQL["task_settings"]` and `["schema_settings"]`, read once.
 
-Use reads them by `get_settings()`, which refuses wrong ones. The system checks read them by
-`read()`, which never raises and knows everything that is wrong.
+The package reads them by `get_settings()`, which refuses wrong ones. The system checks use
+`read()`, which never raises and returns every problem.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ def validate() -> list[SettingProblem]:
 def import_from_setting(path: str, place: str) -> Any:
     """Imports the object that the dotted path of the setting `place` names.
 
-    Raises `ConfigurationError` with the original error as its cause, whatever that was: an import
-    runs other people's code.
+    Raises `ConfigurationError` with the original error as its cause, of any type: an import
+    runs the project's code.
     """
     try:
         return import_string(path)

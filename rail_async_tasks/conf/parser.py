@@ -101,7 +101,7 @@ class Parsed:
     """The result of parsing.
 
     `tasks` and `schema` are None where their part has an error. `task_values` and `extensions`
-    hold what is right even then, so that the checks can look at that too.
+    hold the valid values even then, so that the checks can use them.
     """
 
     tasks: TaskSettings | None

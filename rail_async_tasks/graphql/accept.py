@@ -1,6 +1,6 @@
 """Content negotiation: chooses a media type by an `Accept` header. Pure.
 
-RFC 9110, section 12.5.1, with its notion of a tie: neither order nor a specific range is a wish.
+By RFC 9110, section 12.5.1: neither the order of ranges nor a specific range is a preference.
 
 Django's `HttpRequest.get_preferred_type()` answers another question: it reads a specific range as a
 preference (`text/event-stream, */*` would be events), takes `q=0` for a range that is not there

@@ -1,8 +1,8 @@
 """GraphQL over WebSocket (graphql-transport-ws), for clients that may be broken or hostile.
 
-Strawberry's consumer speaks the protocol. This one sees to it that a socket is either served or
-closed: whatever a client sends, a handler that dies takes its socket along, what waits to be
-handled is bounded, and a connection that ends is cleaned up however it ended.
+Strawberry's consumer speaks the protocol. This one ensures that a socket is either served or
+closed: a handler that dies closes its socket, waiting frames are bounded, and every connection is
+cleaned up at its end.
 """
 
 from __future__ import annotations

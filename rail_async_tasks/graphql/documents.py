@@ -11,7 +11,7 @@ def operation_type(query: str | None, operation_name: str | None = None) -> Oper
     """Returns whether the operation is a query, a mutation or a subscription.
 
     None for a document that has no such operation, has several and no name that chooses one, or
-    cannot be parsed; its execution says so.
+    cannot be parsed; its execution reports that.
     """
     try:
         operation = get_operation_ast(parse(query or "", no_location=True), operation_name)

@@ -1,7 +1,6 @@
 """Log lines about tasks: started, ended, slow. Names and ids, never arguments or results.
 
-A task's name is printable and without spaces (`definition.py` sees to it) and an id is an id, so no
-line can be forged by either.
+No line can be forged by a task's name, which `definition` keeps printable and without spaces.
 """
 
 from __future__ import annotations

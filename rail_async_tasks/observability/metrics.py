@@ -1,7 +1,7 @@
 """Prometheus metrics of this process: what it enqueues and runs, by task and queue.
 
-They live in a registry of their own, so a project's own metrics are neither shown nor disturbed,
-and a module that is reloaded registers nothing twice. Labels are names of declared tasks and known
+They have a registry of their own, so that the page lacks the project's own metrics, and a reloaded
+module registers nothing twice. Labels are names of declared tasks and known
 queues, everything else is `(other)`: clients cannot add series by inventing names.
 """
 

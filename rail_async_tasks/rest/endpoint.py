@@ -33,8 +33,8 @@ def endpoint(
 ) -> Callable[[Handler], View]:
     """Makes a view of `handler(request, caller, query, [task_id])`, which may raise `TaskError`.
 
-    `methods` are those that it takes, None for any. `parameters` are those that the query may
-    have; `query` has those that have a value.
+    `methods` are the allowed ones, None for any. `parameters` are the allowed query parameters;
+    `query` has those with a value.
     """
 
     def decorate(handler: Handler) -> View:

@@ -1,8 +1,8 @@
 """A task's changes as server-sent events.
 
-Under ASGI the stream stays open until the final event. Under WSGI an open stream would hold one of
-few workers, so each request is answered with what is new and ends; a client that comes back, as
-`EventSource` does by itself, sees the same events.
+Under ASGI the stream stays open until the final event. Under WSGI, where an open stream would
+occupy one of few workers, each request is answered with the new events and ends; a client that
+reconnects, as `EventSource` does, sees the same events.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ async def retry_task(
 class StartInfo:
     """The `info` of permission classes outside of GraphQL operations.
 
-    One that asks for more than this refuses, by its AttributeError: the task is not started.
+    A class that reads another attribute refuses the start by its AttributeError.
     """
 
     context: RequestContext

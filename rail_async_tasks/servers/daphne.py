@@ -51,7 +51,7 @@ def host_in_reactor(application: Application) -> Application:
 def drain_with_reactor() -> bool:
     """Makes a running reactor drain at its end; returns False if none runs.
 
-    For an application that is not ours: which of its requests are open is not known.
+    For an application that is not ours, whose open requests are not known.
     """
     from twisted.internet import reactor
 
@@ -179,7 +179,7 @@ class ReactorHost:
     async def _end_connections(self, deadline: float) -> None:
         """Lets requests end until then, cancels the others, and waits for their end.
 
-        Of a response that is still being sent when the reactor ends, the process may die.
+        The process may exit while a response is still being sent.
         """
         now = asyncio.get_running_loop().time()
         requests = {task for task, kind in self._open.items() if kind == "http"}

@@ -1,6 +1,6 @@
 """Notices that a server ends, whatever ends it: a signal, a request limit, a reload, its own code.
 
-ASGI's lifespan ends last, when all connections have closed; an open stream would hold it up for
+ASGI's lifespan ends last, when all connections have closed; an open stream would delay it for
 ever. So the drain begins with the method in which a server closes its listeners. The modules beside
 this one know which method that is.
 """

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from rail_async_tasks.forks import after_fork
-
-PACKAGE = Path(__file__).parents[2] / "rail_async_tasks"
 
 _ran_in: list[int] = []
 after_fork(lambda: _ran_in.append(os.getpid()))
@@ -33,9 +30,3 @@ def test_a_callback_does_not_run_in_the_parent() -> None:
         os._exit(0)
     os.waitpid(child, 0)
     assert _ran_in == []
-
-
-def test_every_fork_hook_of_the_package_is_registered_here() -> None:
-    """`after_fork` is the one spelling: `register_at_fork` stands in one module."""
-    users = [path.name for path in PACKAGE.rglob("*.py") if "register_at_fork" in path.read_text()]
-    assert users == ["forks.py"]

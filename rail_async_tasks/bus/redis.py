@@ -17,7 +17,7 @@ from rail_async_tasks.bus.outbox import Parcel
 from rail_async_tasks.bus.publisher import Publisher
 from rail_async_tasks.bus.redis_connection import Connector
 from rail_async_tasks.bus.wire import decode, event_of
-from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.ledger.port import LoopReads
 from rail_async_tasks.snapshot import TaskSnapshot, topics
 
 # The topic of cancel requests: the process that runs the execution re-reads its row at once.
@@ -45,7 +45,7 @@ class RedisBus(MemoryBus):
         self._id = uuid4()
         self._exchange: _Exchange | None = None
 
-    def start(self, ledger: Ledger, on_cancel: Callable[[UUID], None]) -> None:
+    def start(self, ledger: LoopReads, on_cancel: Callable[[UUID], None]) -> None:
         self._exchange = _Exchange(self, self._connector, self._prefix, self._id, on_cancel)
         self._exchange.begin(ledger)
 
@@ -119,7 +119,7 @@ class _Exchange:
             joined=self._follower.joined,
         )
 
-    def begin(self, ledger: Ledger) -> None:
+    def begin(self, ledger: LoopReads) -> None:
         runs: list[tuple[str, Coroutine[Any, Any, None]]] = [
             ("publisher", self.publisher.run()),
             ("listener", self.listener.run()),

@@ -32,7 +32,7 @@ from rail_async_tasks.ledger.records import (
     Settled,
 )
 from rail_async_tasks.ledger.rows import find_unfinished, snapshot_of, snapshot_rows
-from rail_async_tasks.ledger.writer import AGAIN
+from rail_async_tasks.ledger.writer_port import AGAIN
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import WAITING, Status, settle
@@ -72,18 +72,18 @@ class Batch(ABC):
 
     @property
     def in_transactions(self) -> bool:
-        """Whether one kind of change takes several statements, and so a transaction."""
+        """Returns whether one kind of change takes several statements, and so a transaction."""
         return self._audited or self.by_row
 
     @property
     def remote(self) -> bool:
-        """Whether an answer can be lost on its way from the database."""
+        """Returns whether an answer can be lost on its way from the database."""
         return self._connection.vendor != "sqlite"
 
     @property
     @abstractmethod
     def skips_locked(self) -> bool:
-        """Whether the database can leave out rows that another transaction has locked."""
+        """Returns whether the database can leave out rows that another transaction has locked."""
 
     def _transaction(self, cursor: Any) -> AbstractContextManager[None]:
         """A transaction, where one kind of change takes one."""
@@ -225,7 +225,7 @@ class Batch(ABC):
 
 
 def _found(outcome: Outcome, row: TaskExecution | None) -> Any:
-    """What became of an outcome, by the row as it stands."""
+    """Returns the result of an outcome that changed no row, by the row as it stands."""
     if row is None or row.token != outcome.token:
         return None
     if row.status == Status.RUNNING:

@@ -1,4 +1,4 @@
-"""Tells errors of one row, which the row's author must mend, from errors of the database."""
+"""Separates errors of one row, which its author must mend, from errors of the database."""
 
 from __future__ import annotations
 

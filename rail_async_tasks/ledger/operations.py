@@ -13,7 +13,7 @@ import msgspec
 
 from rail_async_tasks.ledger.port import ClaimPlan
 from rail_async_tasks.ledger.records import NewExecution, Outcome, Progress, Recovery
-from rail_async_tasks.ledger.writer import ONCE
+from rail_async_tasks.ledger.writer_port import ONCE
 
 
 class Create(msgspec.Struct, gc=False):

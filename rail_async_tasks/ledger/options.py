@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerOptions:
-    """How a ledger writes and reads. Durations are seconds.
+    """Switches and limits of a ledger. Durations are seconds.
 
     Args:
         audit: each change of state also stores an audit row, in the same transaction.

@@ -95,7 +95,7 @@ class Congestion(Protocol):
 
     @property
     def congested(self) -> bool:
-        """Whether more has been accepted than is written in good time."""
+        """Returns whether more has been accepted than is written in good time."""
         ...
 
     async def relieved(self) -> None:
@@ -131,7 +131,7 @@ class CallerTransaction(Protocol):
     """The database transaction that the caller may be in."""
 
     def in_transaction(self) -> bool:
-        """Whether this thread is inside the caller's database transaction."""
+        """Returns whether this thread is inside the caller's database transaction."""
         ...
 
     def create_here(self, new: NewExecution) -> Created:
@@ -148,7 +148,7 @@ class Reads(Protocol):
 
     @property
     def blocking(self) -> bool:
-        """Whether methods in the caller's thread do I/O, and so must not run on an event loop."""
+        """Returns whether methods in the caller's thread do I/O: not for an event loop."""
         ...
 
     def get(self, execution_id: UUID) -> TaskSnapshot | None:
@@ -271,7 +271,7 @@ class Ledger(
     Deletions,
     Protocol,
 ):
-    """What one process holds. The methods below return ports that a ledger may lack."""
+    """All ports of one process's ledger. The methods below return ports that it may lack."""
 
     def writers(self) -> Writers | None:
         """The threads that write; None where a change is made in the call."""

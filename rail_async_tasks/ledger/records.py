@@ -1,4 +1,4 @@
-"""What goes into a ledger and what comes out: requests, claims, outcomes, pages."""
+"""The records that go into a ledger and come out: requests, claims, outcomes, pages."""
 
 from __future__ import annotations
 
@@ -21,21 +21,17 @@ class RowLocked(OperationalError):
         super().__init__("Another transaction holds the task's row or its unique key.")
 
 
-# The holder of what runs inline, in its caller's thread and transaction. It has no lease, so what a
-# process that died leaves behind is taken for an orphan only after `INLINE_SECONDS`.
+# The holder of executions that run inline, in their caller's thread and transaction. It has no
+# lease, so that an execution counts as an orphan only this many seconds after its start.
 INLINE_HOLDER = UUID(int=1)
-
-
 INLINE_SECONDS = 86400.0
-
 
 # A time that was stored with the ledger's clock, and is further ahead of it than this, was stored
 # while the clock was ahead. Processes on one SQLite file may differ by a little.
 TOLERANCE = timedelta(seconds=60)
 
-
-# Nothing in a pending row says whether it waits for a delay or for a time of day. It is taken for a
-# delay where the clock was ahead by more than this; else it begins late, by no more than this.
+# In a pending row a delay and a time of day look alike. It counts as a delay where the clock was
+# ahead by more than this; otherwise the task begins late, by no more than this.
 LONGEST_DELAY_LATE = timedelta(days=1)
 
 
@@ -56,7 +52,7 @@ class NewExecution(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     parent_id: UUID | None = None
     unique_key: str | None = None
     rerun_on_crash: bool = True
-    # Who caused it, for the audit: a user's id, or what did it by itself.
+    # The cause, for the audit: a user's id, or the name of a part of the package.
     actor: str | None = None
     delay: float | None = None
     run_after: datetime | None = None
@@ -65,7 +61,7 @@ class NewExecution(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Created(msgspec.Struct, frozen=True, gc=False):
-    """What `create` did. `existing` is the unfinished execution that has the same unique key."""
+    """The result of `create`. `existing` is the unfinished execution with the same unique key."""
 
     at: datetime
     run_after: datetime | None = None
@@ -73,21 +69,22 @@ class Created(msgspec.Struct, frozen=True, gc=False):
 
 
 class Claimed(msgspec.Struct, frozen=True, gc=False):
-    """An execution that is this runtime's to attempt."""
+    """An execution that this runtime has claimed."""
 
     snapshot: TaskSnapshot
     arguments: str
     token: UUID
-    # Lost with as many processes as it may be: it runs while no other such one does.
+    # Lost with as many processes as allowed: it runs while no other suspect does.
     suspect: bool = False
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """How an attempt ended, to be written under its token.
+    """The end of an attempt, to be written under its token.
 
-    `status` is where it wants to go; a cancel that was asked for may turn it (`states.settle`).
-    `retried` is 1 when the edge consumes a retry. `delay` (seconds) is the wait before the next
-    attempt, `ttl` (seconds) the time before a final row expires. `result` is JSON text.
+    `status` is the intended state; a cancel that was asked for may change it (`states.settle`).
+    `retried` is 1 when the edge consumes a retry, 0 when the attempt is handed back. `delay`
+    (seconds) is the wait before the next attempt, `ttl` (seconds) the time before a final row
+    expires. `result` is JSON text.
     """
 
     id: UUID
@@ -102,12 +99,12 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     retried: int = 0
     delay: float | None = None
     ttl: float | None = None
-    # How long (seconds) the failure callback is this process's to make, if it failed for good.
+    # The seconds for which this process reserves the failure callback, if it failed for good.
     callback: float | None = None
 
 
 class Settled(msgspec.Struct, frozen=True, gc=False):
-    """What an accepted outcome made of the row."""
+    """The row after an accepted outcome."""
 
     status: Status
     seq: int
@@ -118,7 +115,7 @@ class Settled(msgspec.Struct, frozen=True, gc=False):
 
 
 class Progress(msgspec.Struct, frozen=True, gc=False):
-    """Progress to be kept with the row. A later one, or the outcome, supersedes it."""
+    """Progress to be stored with the row. Later progress, or the outcome, supersedes it."""
 
     id: UUID
     token: UUID
@@ -128,10 +125,10 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
 
 
 class QueueClaim(msgspec.Struct, frozen=True, gc=False):
-    """One look for due rows: at most `limit` of `queue` whose task is in `names`.
+    """A claim of due rows of one queue: at most `limit`, whose task is in `names`.
 
-    Those that have been lost with `crashes` processes or more are left out; a `suspect` lane has
-    those alone.
+    Rows that were lost with `crashes` processes or more are left out; with `suspect` only they are
+    claimed.
     """
 
     queue: str
@@ -139,13 +136,13 @@ class QueueClaim(msgspec.Struct, frozen=True, gc=False):
     limit: int
     crashes: int = 2**31 - 1
     suspect: bool = False
-    # Where more wait than there are slots: how many of each owner run here already. Owners who have
-    # fewer go first, within a priority; "" is nobody.
+    # Where more wait than there are slots: the number of each owner's running attempts here. Within
+    # a priority, owners with fewer go first; "" stands for tasks without an owner.
     running: dict[str, int] | None = None
 
 
 class ClaimResult(msgspec.Struct, frozen=True, gc=False):
-    """What a claim brought: the rows, and seconds until the next delayed row is due, if any."""
+    """The claimed rows, and the seconds until the next delayed row is due, if there is one."""
 
     claimed: list[Claimed]
     next_due: float | None
@@ -166,8 +163,10 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Disposal(msgspec.Struct, frozen=True, kw_only=True):
-    """Which executions may be deleted: expired ones and, with an `age`, those that ended so many
-    seconds ago or earlier. `statuses` narrows both. An unfinished one is never among them.
+    """A choice of executions to delete: expired ones and, with an `age`, older ones.
+
+    `age` is in seconds since the end. `statuses` narrows both. An unfinished execution is never
+    chosen.
     """
 
     age: float | None = None
@@ -175,9 +174,9 @@ class Disposal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recovery(msgspec.Struct, frozen=True):
-    """What becomes of executions whose holder is dead. `ttl` is of those that end, in seconds.
+    """How executions of a dead holder are freed.
 
-    `callback` is as in `Outcome`.
+    `ttl` (seconds) is for those that end; `callback` is as in `Outcome`.
     """
 
     holder: UUID
@@ -187,7 +186,7 @@ class Recovery(msgspec.Struct, frozen=True):
 
 
 class Held(msgspec.Struct, frozen=True):
-    """A running row that a runtime holds, as the database has it."""
+    """A running row that a runtime holds, as it is stored."""
 
     id: UUID
     token: UUID
@@ -211,16 +210,16 @@ class WriterState(msgspec.Struct, frozen=True):
 
 
 class Cancelled(msgspec.Struct, frozen=True):
-    """The row after a cancel, and whether the cancel changed it (a final row it does not)."""
+    """The row after a cancel, and whether the cancel changed it: it changes no final row."""
 
     snapshot: TaskSnapshot
     changed: bool
 
 
 class Dispatch(msgspec.Struct, frozen=True, gc=False):
-    """A waiting execution that is to be carried to a worker, for the `number`-th time.
+    """A waiting execution that is sent to a worker, for the `number`-th time.
 
-    `overdue`: it was carried before, and no worker has taken it in the time that it had.
+    `overdue`: it was sent before, and no worker has claimed it in time.
     """
 
     id: UUID
@@ -232,10 +231,10 @@ class Dispatch(msgspec.Struct, frozen=True, gc=False):
 
 
 class DeliveryClaim(msgspec.Struct, frozen=True, kw_only=True):
-    """A claim of executions that a broker has brought: those whose tasks are known here.
+    """A claim of executions that a broker has delivered, whose tasks are known here.
 
-    Those that were lost with `crashes` processes or more are suspects: one is claimed at a time, if
-    any `suspects` may be.
+    Executions that were lost with `crashes` processes or more are suspects: with `suspects` one of
+    them is claimed, else none.
     """
 
     ids: Collection[UUID]
@@ -246,10 +245,10 @@ class DeliveryClaim(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeliveryClaimResult(msgspec.Struct, frozen=True):
-    """What was claimed, and the suspects that must wait until no other one runs here.
+    """The claimed executions, and the suspects that must wait until no other one runs here.
 
-    `locked`: another transaction holds these, and they still wait. Look again: it may cancel them,
-    or claim them, or leave them as they are.
+    `locked`: another transaction holds these, and they still wait. The caller looks again: that
+    transaction may cancel them, or claim them, or leave them as they are.
     """
 
     claimed: list[Claimed]

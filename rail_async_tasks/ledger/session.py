@@ -14,7 +14,7 @@ from rail_async_tasks.db_connections import DriverCursor, dedicated_connection, 
 from rail_async_tasks.ledger.batch import Batch
 from rail_async_tasks.ledger.locks import is_lock_refusal
 from rail_async_tasks.ledger.operations import Change, Claim, Create, Keep, Read, Recover, Settle
-from rail_async_tasks.ledger.writer import AGAIN
+from rail_async_tasks.ledger.writer_port import AGAIN
 from rail_async_tasks.safe_logging import get_logger
 
 logger = get_logger("rail_async_tasks.ledger")
@@ -40,7 +40,7 @@ class WriterSession:
         self.may_have_committed = False
 
     def is_transient(self, error: Exception) -> bool:
-        """Whether the database may accept the same batch later."""
+        """Returns whether the database may accept the same batch later."""
         # Django maps lost connections, locks, deadlocks and serialization failures to these two;
         # on SQLite also errors that no retry mends, such as a table that is not there.
         if not isinstance(error, OperationalError | InterfaceError):

@@ -1,4 +1,4 @@
-"""Snapshots from what a ledger has written: pure, no read."""
+"""Builds snapshots from records that a ledger has written. Pure, without a read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rail_async_tasks.states import Status
 
 
 def as_created(new: NewExecution, created: Created) -> TaskSnapshot:
-    """The execution at its creation: pending, whatever happened in the same commit."""
+    """Returns the execution at its creation: pending, even where the commit also claimed it."""
     return TaskSnapshot(
         id=new.id,
         name=new.name,
@@ -28,7 +28,7 @@ def as_created(new: NewExecution, created: Created) -> TaskSnapshot:
 
 
 def as_settled(before: TaskSnapshot, outcome: Outcome, settled: Settled) -> TaskSnapshot:
-    """The execution after an accepted outcome, as a reader of the row would find it."""
+    """Returns the execution after an accepted outcome, as a reader of the row would find it."""
     status = settled.status
     cancelled = status is Status.CANCELLED
     return msgspec.structs.replace(

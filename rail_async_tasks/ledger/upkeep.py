@@ -145,7 +145,7 @@ class Leases(Protocol):
 
     @property
     def one_writer(self) -> bool:
-        """Whether the database lets one process write at a time, and others wait."""
+        """Returns whether the database lets one process write at a time, and others wait."""
         ...
 
     def begin(self, runtime_id: UUID, names: Collection[str], seconds: float) -> None:

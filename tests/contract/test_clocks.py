@@ -211,7 +211,7 @@ async def test_how_much_of_a_lease_is_left(kit: Kit) -> None:
 
 
 class Holder:
-    """What a lease tells its runtime."""
+    """The runtime that a lease calls."""
 
     def __init__(self) -> None:
         self.fenced_count = 0

@@ -24,7 +24,7 @@ def ids(claimed: list[Claimed]) -> list[UUID]:
 
 
 async def test_create_is_idempotent_by_id(kit: Kit) -> None:
-    """Sent twice it is one row, and both are told the same."""
+    """Sent twice it is one row, and both answers are the same."""
     for new in (new_execution(delay=60.0), claimed_at_birth()):
         first = await kit.create(new)
         was = await kit.get(new.id)
@@ -179,7 +179,7 @@ async def test_two_claims_never_share_a_row(kit: Kit) -> None:
 
 
 async def test_a_delayed_row_is_claimed_when_it_is_due(kit: Kit) -> None:
-    """Until then it is not, and the claim says how long that takes."""
+    """Until then it is not, and the claim returns how long that takes."""
     later = await kit.waiting(delay=3600.0)
     due = await kit.claim()
     assert due.claimed == []
@@ -221,7 +221,7 @@ async def test_a_retry_waits_for_its_delay(kit: Kit) -> None:
 
 
 async def test_claim_by_id_takes_a_row_before_its_time(kit: Kit) -> None:
-    """What runs inline does not wait for its delay."""
+    """An inline attempt does not wait for its delay."""
     execution_id = await kit.waiting(delay=3600.0)
     runtime_id, token = new_id(), new_id()
     claimed = await kit.here(kit.ledger.claim_here, execution_id, runtime_id, token)

@@ -241,7 +241,7 @@ async def test_what_a_drain_sends_back_and_is_locked(kit: Kit) -> None:
 
 
 async def test_outcomes_of_locked_rows_wait_together(kit: Kit) -> None:
-    """Those of the others are stored; each is stored once, under its attempt."""
+    """Outcomes of other rows are stored; each is stored once, under its attempt."""
     claims = [await kit.running() for _ in range(6)]
     with rows_locked(*(it.snapshot.id for it in claims[:3])) as over:
         waits = [asyncio.ensure_future(kit.settle(it, Status.COMPLETED)) for it in claims[:3]]
@@ -401,7 +401,7 @@ async def test_a_schedule_that_is_set_back_while_its_row_is_locked(kit: Kit) -> 
 
 
 async def test_a_writers_connection_waits_as_before_afterwards(kit: Kit) -> None:
-    """What limits one transaction's waits for locks is not left behind on the connection."""
+    """The timeout of one transaction's waits for locks is not left on the connection."""
     assert isinstance(kit.ledger, OrmLedger)
     ledger, first = kit.ledger, new_execution(unique_key="k")
     name = "lock_timeout" if kit.kind == "postgres" else "innodb_lock_wait_timeout"

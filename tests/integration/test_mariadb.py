@@ -153,7 +153,7 @@ async def test_a_tick_is_had_once(store: str, configure: Configure, stack: Async
 async def test_the_answer_to_every_third_commit_is_lost(
     store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was written is found written: each task runs once, and has one outcome."""
+    """A lost answer's write is found: each task runs once, and has one outcome."""
     configure(audit_enabled=True)
     runs: Counter[int] = Counter()
     commits = 0

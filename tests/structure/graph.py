@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -54,8 +54,8 @@ def imported_names(tree: ast.AST) -> Iterator[tuple[int, str]]:
                 yield node.lineno, name
 
 
-def nearest(name: str, known: Mapping[str, Path]) -> str | None:
-    """Returns the longest prefix of `name` that is a module: what the import takes it from."""
+def nearest(name: str, known: Container[str]) -> str | None:
+    """Returns the longest dotted prefix of `name` that is known, or None."""
     while name and name not in known:
         name = name.rpartition(".")[0]
     return name or None

@@ -201,7 +201,7 @@ def test_a_body_that_returns_after_its_timeout_has_completed() -> None:
 
 @pytest.mark.django_db
 def test_a_delay_is_not_waited_for() -> None:
-    """The start says an hour; it runs now, and the row says when it did."""
+    """The start asks for an hour; it runs now, and the row has the time when it did."""
     snapshot = run(ADD, EnqueueOptions(delay=3600), n=1)
     assert (snapshot.status, snapshot.run_after) == ("completed", None)
 
@@ -281,7 +281,7 @@ async def _opens_one() -> None:
 def test_a_transaction_that_a_body_leaves_open_ends_with_the_body(
     database: Any, caplog: pytest.LogCaptureFixture, body: Any
 ) -> None:
-    """What it wrote is rolled back, with a WARNING; the caller goes on, and the row is stored."""
+    """Its writes are rolled back, with a WARNING; the caller goes on, and the row is stored."""
     snapshot = run(registry.register(define(body, name=f"inline.{body.__name__}")))
     assert f"Task {snapshot.name} ({snapshot.id}) ended in an open transaction" in caplog.text
     connection = transaction.get_connection()

@@ -16,7 +16,8 @@ from rail_async_tasks import safe_logging
 from rail_async_tasks.ledger import postponed
 from rail_async_tasks.ledger import writer as module
 from rail_async_tasks.ledger.records import RowLocked
-from rail_async_tasks.ledger.writer import AGAIN, Writer
+from rail_async_tasks.ledger.writer import Writer
+from rail_async_tasks.ledger.writer_port import AGAIN
 from tests.support.waiting import eventually
 
 

@@ -95,4 +95,5 @@ def _by(status: str, values: Mapping[Status, str]) -> str:
         return usual
     # One WHEN for each state: no two columns are so alike that it would be worth more.
     whens = " ".join(f"WHEN '{to}' THEN {it}" for to, it in others.items())
-    return f"CASE {status} {whens} ELSE {usual} END"
+    otherwise = "" if usual == "NULL" else f" ELSE {usual}"
+    return f"CASE {status} {whens}{otherwise} END"

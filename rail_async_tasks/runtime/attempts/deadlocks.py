@@ -59,7 +59,7 @@ class DeadlockBreaker:
         """Does what can be done for a body that has waited for so many seconds."""
         awaited, slots = wait.awaited, self._slots
         definition = self._registry.get(awaited.name)
-        if awaited.id in self._running.by_id or definition is None:
+        if self._state.draining or awaited.id in self._running.by_id or definition is None:
             return
         if not self._runs_here:
             if seconds >= self._report_after:

@@ -1,4 +1,4 @@
-"""The ledger in a database: the mark by which a failure callback is made at least once."""
+"""Reserved failure callbacks: by `callback_at` each is made at least once."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ DONE, FAIL, CANC, RET = Status.COMPLETED, Status.FAILED, Status.CANCELLED, Statu
 HOLD = 60.0
 
 
-async def mark_of(execution_id: UUID) -> datetime | None:
+async def reserved_until(execution_id: UUID) -> datetime | None:
     row = await TaskExecution.objects.aget(id=execution_id)
     return row.callback_at
 
 
-async def marked(kit: Kit, hold: float = HOLD) -> UUID:
-    """A row that has failed, whose call is due in so many seconds."""
+async def reserved(kit: Kit, hold: float = HOLD) -> UUID:
+    """A row that has failed, whose callback is overdue in so many seconds."""
     claimed = await kit.running()
     await kit.settle(claimed, FAIL, callback=hold, error="no", traceback="there")
     return claimed.snapshot.id
@@ -44,34 +44,34 @@ async def overdue(kit: Kit, limit: int = 100, besides: tuple[UUID, ...] = ()) ->
 
 
 @pytest.mark.parametrize("status", [DONE, FAIL, CANC, RET])
-async def test_an_outcome_marks_what_has_failed_for_good(kit: Kit, status: Status) -> None:
-    """For so many seconds from then; nothing else, and nothing where no callback is asked for."""
+async def test_an_outcome_reserves_the_callback_of_a_failure(kit: Kit, status: Status) -> None:
+    """For so many seconds from then; of no other state, and only if the outcome asks for it."""
     claimed = await kit.running()
     if status is CANC:
         await kit.cancel(claimed.snapshot.id)
     await kit.settle(claimed, FAIL if status is CANC else status, callback=HOLD)
-    mark = await mark_of(claimed.snapshot.id)
-    assert (mark is not None) == (status is FAIL)
-    if mark is not None:
+    until = await reserved_until(claimed.snapshot.id)
+    assert (until is not None) == (status is FAIL)
+    if until is not None:
         row = await kit.get(claimed.snapshot.id)
         assert row.completed_at is not None
-        assert abs(mark - row.completed_at - timedelta(seconds=HOLD)) < timedelta(seconds=0.01)
+        assert abs(until - row.completed_at - timedelta(seconds=HOLD)) < timedelta(seconds=0.01)
     silent = await kit.running()
     await kit.settle(silent, status)
-    assert await mark_of(silent.snapshot.id) is None
+    assert await reserved_until(silent.snapshot.id) is None
 
 
-async def test_inline_marks_too(kit: Kit) -> None:
-    """In the caller's transaction, by the same rule; and takes the mark away."""
+async def test_an_inline_outcome_reserves_too(kit: Kit) -> None:
+    """In the caller's transaction, by the same rule; and marks the callback as made."""
     claimed = await kit.running()
     await kit.here(kit.ledger.settle_here, outcome_of(claimed, FAIL, callback=HOLD))
-    assert await mark_of(claimed.snapshot.id) is not None
+    assert await reserved_until(claimed.snapshot.id) is not None
     await kit.here(kit.callbacks.made_here, claimed.snapshot.id)
-    assert await mark_of(claimed.snapshot.id) is None
+    assert await reserved_until(claimed.snapshot.id) is None
 
 
-async def test_recovery_marks_what_it_fails(kit: Kit) -> None:
-    """Not what is to run again, or was to be cancelled."""
+async def test_recovery_reserves_callbacks_of_failures(kit: Kit) -> None:
+    """Not of rows that are to run again, or that it cancels."""
     lost, again, cancelled = [await kit.running() for _ in range(3)]
     await TaskExecution.objects.filter(id=lost.snapshot.id).aupdate(crashes=2)
     await kit.cancel(cancelled.snapshot.id)
@@ -81,23 +81,22 @@ async def test_recovery_marks_what_it_fails(kit: Kit) -> None:
     assert {it.id: it.status for it in freed} == {
         lost.snapshot.id: FAIL, again.snapshot.id: RET, cancelled.snapshot.id: CANC,
     }  # fmt: skip
-    assert [await mark_of(it.snapshot.id) is not None for it in (lost, again, cancelled)] == [
-        True, False, False,
-    ]  # fmt: skip
+    untils = [await reserved_until(it.snapshot.id) for it in (lost, again, cancelled)]
+    assert [it is not None for it in untils] == [True, False, False]
 
 
-async def test_an_unknown_name_marks(kit: Kit) -> None:
-    """Who waits under it is failed, and somebody hears of it."""
+async def test_an_unknown_name_reserves_the_callback(kit: Kit) -> None:
+    """The row fails, and its callback is due."""
     execution_id = await kit.waiting()
     (failed,) = await kit.recoveries.fail_unknown(NAME, None, HOLD, 10)
     assert failed.id == execution_id
-    assert await mark_of(execution_id) is not None
+    assert await reserved_until(execution_id) is not None
 
 
-async def test_what_is_overdue_is_had_by_one(kit: Kit) -> None:
-    """Two processes that look at the same time share it: each call is one's, and then held."""
-    ids = {await marked(kit, -1.0) for _ in range(20)}
-    early = await marked(kit)
+async def test_one_process_takes_each_overdue_callback(kit: Kit) -> None:
+    """Two processes that take at the same time share the callbacks, and reserve them."""
+    ids = {await reserved(kit, -1.0) for _ in range(20)}
+    early = await reserved(kit)
     other = OrmLedger()
     other.start()
     try:
@@ -105,19 +104,19 @@ async def test_what_is_overdue_is_had_by_one(kit: Kit) -> None:
         found = await asyncio.gather(
             *(overdue(it, limit=7) for it in (kit, theirs, kit, theirs, kit, theirs))
         )
-        # PostgreSQL passes over what another has locked; then it comes to it in the next look.
+        # PostgreSQL skips rows that another process has locked; the next call takes them.
         found += [await overdue(kit), await overdue(theirs)]
     finally:
         await other.stop()
     assert sum(map(len, found)) == len(ids)
     assert set().union(*found) == ids
     assert early not in ids
-    assert all([(await mark_of(it) or datetime.min.replace(tzinfo=UTC)) > datetime.now(UTC)
+    assert all([(await reserved_until(it) or datetime.min.replace(tzinfo=UTC)) > datetime.now(UTC)
                 for it in ids])  # fmt: skip
 
 
-async def test_it_comes_with_what_the_call_tells(kit: Kit) -> None:
-    """The error and the traceback, also of a task that nobody may see any more."""
+async def test_an_overdue_callback_comes_with_its_error(kit: Kit) -> None:
+    """And with its traceback, also of an expired row, which reads hide."""
     claimed = await kit.running()
     await kit.settle(claimed, FAIL, callback=-1.0, error="no", traceback="there", ttl=-1.0)
     assert await kit.here(kit.ledger.get, claimed.snapshot.id) is None
@@ -126,8 +125,8 @@ async def test_it_comes_with_what_the_call_tells(kit: Kit) -> None:
 
 
 async def test_limit_and_besides(kit: Kit) -> None:
-    """At most so many, those that have waited longest; and not one's own."""
-    first, second, third = [await marked(kit, -30.0 + n) for n in range(3)]
+    """At most so many, the longest overdue first; and not the caller's own."""
+    first, second, third = [await reserved(kit, -30.0 + n) for n in range(3)]
     assert await overdue(kit, limit=1, besides=(first,)) == {second}
     assert await overdue(kit, besides=(first,)) == {third}
     assert await overdue(kit) == {first}
@@ -135,23 +134,23 @@ async def test_limit_and_besides(kit: Kit) -> None:
 
 
 async def test_keeping_pushes_ahead_and_revives_nothing(kit: Kit) -> None:
-    """A mark that was taken away stays so; a row that is gone does not mind."""
-    late, made, gone = [await marked(kit, -1.0) for _ in range(3)]
+    """A callback that was made stays so; a deleted row changes nothing."""
+    late, made, gone = [await reserved(kit, -1.0) for _ in range(3)]
     await kit.callbacks.made([made])
     await TaskExecution.objects.filter(id=gone).adelete()
     await kit.callbacks.keep([late, made, gone], HOLD)
     assert await overdue(kit) == set()
-    mark = await mark_of(late)
-    assert mark is not None
-    assert mark > datetime.now(UTC)
-    assert await mark_of(made) is None
+    until = await reserved_until(late)
+    assert until is not None
+    assert until > datetime.now(UTC)
+    assert await reserved_until(made) is None
     await kit.callbacks.made([late, made, gone])
-    assert await mark_of(late) is None
+    assert await reserved_until(late) is None
 
 
 @pytest.mark.parametrize("ledger_options", [LedgerOptions(callbacks=True)])
-async def test_a_marked_row_is_not_deleted_while_there_are_callbacks(kit: Kit) -> None:
-    """With callbacks switched off nobody will make the call: then it may go."""
+async def test_a_row_with_a_reserved_callback_is_not_deleted(kit: Kit) -> None:
+    """With callbacks switched off no process will make the call: then it may go."""
     claimed = await kit.running()
     await kit.settle(claimed, FAIL, callback=HOLD, ttl=-1.0)
     assert await kit.ledger.delete_expired(10) == 0
@@ -165,11 +164,11 @@ async def test_a_marked_row_is_not_deleted_while_there_are_callbacks(kit: Kit) -
         await without.stop()
 
 
-async def test_a_locked_row_holds_up_no_look(kit: Kit) -> None:
-    """On PostgreSQL it is passed over: the writer's thread must not wait for a stranger."""
+async def test_a_locked_row_holds_up_no_other(kit: Kit) -> None:
+    """It is skipped: the writer's thread must not wait for another transaction."""
     if kit.kind == "sqlite":
         return  # which locks no rows
-    first, second = await marked(kit, -2.0), await marked(kit, -1.0)
+    first, second = await reserved(kit, -2.0), await reserved(kit, -1.0)
     locked, over = threading.Event(), threading.Event()
 
     def hold() -> None:

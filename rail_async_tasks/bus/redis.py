@@ -70,8 +70,9 @@ class RedisBus(MemoryBus):
             self._touch(topic)
 
     def _touch(self, topic: str) -> None:
-        if self._exchange is not None:
-            self._exchange.listener.touch(topic)
+        exchange = self._exchange  # `stop` may come meanwhile, in another thread
+        if exchange is not None:
+            exchange.listener.touch(topic)
 
     @property
     def connected(self) -> bool:

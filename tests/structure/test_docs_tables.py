@@ -52,3 +52,25 @@ def test_how_it_works_names_every_backend() -> None:
     table = rows("docs/how-it-works.md", "Where what lives")
     line = next(text for names, text in table if "`backends/`" in names)
     assert set(quoted(line)) == set(BACKENDS)
+
+
+def test_files_that_docs_name_exist() -> None:
+    """A path in backquotes that begins with one of our folders, in the package or beside it."""
+    tops = [f"{room}/" for room in rooms() if (ROOT / PACKAGE_NAME / room).is_dir()]
+    starts = (
+        *tops,
+        "rail_async_tasks/",
+        "tests/",
+        "benchmarks/",
+        "example_project/",
+        "devservers/",
+    )
+    pages = [*(ROOT / "docs").rglob("*.md"), ROOT / "CONTRIBUTING.md", ROOT / "README.md"]
+    gone = {
+        f"{page.relative_to(ROOT)}: {name}"
+        for page in pages
+        for name in re.findall(XX, page.read_text())
+        if name.startswith(starts) and "/." not in name  # folders that a run makes begin with a dot
+        if not any((top / name).exists() for top in (ROOT, ROOT / PACKAGE_NAME))
+    }
+    assert gone == set()

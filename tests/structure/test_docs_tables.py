@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from rail_async_tasks.conf import BACKENDS
-from tests.structure.graph import ROOT, modules
+from tests.structure.graph import PACKAGES, ROOT, modules
 from tests.structure.layers import PACKAGE
 
 PACKAGE_NAME = "rail_async_tasks"
@@ -56,21 +56,14 @@ def test_how_it_works_names_every_backend() -> None:
 
 def test_files_that_docs_name_exist() -> None:
     """A path in backquotes that begins with one of our folders, in the package or beside it."""
-    tops = [f"{room}/" for room in rooms() if (ROOT / PACKAGE_NAME / room).is_dir()]
-    starts = (
-        *tops,
-        "rail_async_tasks/",
-        "tests/",
-        "benchmarks/",
-        "example_project/",
-        "devservers/",
-    )
+    ours = {f"{room}/" for room in rooms() if (ROOT / PACKAGE_NAME / room).is_dir()}
+    ours |= {f"{folder}/" for folder in PACKAGES}
     pages = [*(ROOT / "docs").rglob("*.md"), ROOT / "CONTRIBUTING.md", ROOT / "README.md"]
     gone = {
         f"{page.relative_to(ROOT)}: {name}"
         for page in pages
-        for name in re.findall(XX, page.read_text())
-        if name.startswith(starts) and "/." not in name  # folders that a run makes begin with a dot
+        for name in re.findall(r"`([\w./]+)(?:::\w+)?`", page.read_text())
+        if name.startswith(tuple(ours)) and "/." not in name  # a run makes folders with a dot
         if not any((top / name).exists() for top in (ROOT, ROOT / PACKAGE_NAME))
     }
     assert gone == set()

@@ -41,17 +41,33 @@ from tests.support.databases import (
 from tests.support.needs import unavailable
 from tests.support.timings import Timings
 
-# Folders whose tests start processes and wait for them. They go first: one that a test process took
-# last would run alone at the end.
+# The files that take longest, longest first, then folders whose tests start processes and wait.
+# They go first: one that a test process took last would run alone at the end.
+LONGEST = (
+    "unit/test_benchmarks.py",
+    "acceptance/test_servers.py",
+    "backends/test_suite.py",
+    "browser/test_demo_page.py",
+    "browser/test_distributed_demo.py",
+    "acceptance/test_scripts.py",
+    "acceptance/test_crash.py",
+    "acceptance/test_parity.py",
+)
 SLOW = ("acceptance", "backends", "browser", "clients", "faults")
 
 
-@pytest.hookimpl(trylast=True)  # after the shuffle, whose order holds within both halves
+@pytest.hookimpl(trylast=True)  # after the shuffle, whose order holds within each group
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the files that take longest first."""
     folder = Path(__file__).parent
+    longest = {folder / name: place for place, name in enumerate(LONGEST)}
     slow = {folder / name for name in SLOW}
-    items.sort(key=lambda item: item.path.parent not in slow)
+
+    def place(item: pytest.Item) -> int:
+        behind = len(longest) + (item.path.parent not in slow)
+        return longest.get(item.path, behind)
+
+    items.sort(key=place)
 
 
 @pytest.hookimpl(trylast=True)

@@ -62,18 +62,18 @@ def nearest(name: str, known: Container[str]) -> str | None:
 
 
 @cache
-def all_modules() -> dict[str, Path]:
-    return {name: path for package in PACKAGES for name, path in modules(package).items()}
+def all_modules(packages: tuple[str, ...] = PACKAGES) -> dict[str, Path]:
+    return {name: path for package in packages for name, path in modules(package).items()}
 
 
 @cache
-def import_graph() -> dict[str, dict[str, int]]:
-    """Returns, for each module, the modules that it imports, each with the first line that does.
+def import_graph(packages: tuple[str, ...] = PACKAGES) -> dict[str, dict[str, int]]:
+    """Returns the imports among the modules of these packages: target to first line, by module.
 
     A package is not counted as imported by its submodules: Python runs its `__init__` first, but
-    that is no line that anybody could take out.
+    no line of theirs asks for it.
     """
-    known = all_modules()
+    known = all_modules(packages)
     graph: dict[str, dict[str, int]] = {}
     for module, path in known.items():
         targets = graph.setdefault(module, {})

@@ -25,7 +25,7 @@ def snapshot(it: UUID, step: int) -> TaskSnapshot:
 
 
 class Rows:
-    """What the follower reads of a ledger, which is away for the first looks."""
+    """The follower's reads of a ledger that is away for the first looks."""
 
     def __init__(self, away: int, *rows: TaskSnapshot) -> None:
         self.away = away

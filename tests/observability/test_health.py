@@ -237,7 +237,7 @@ async def test_a_draining_process_takes_nothing_more(
     assert handle.id in host.current().attempts  # type: ignore[union-attr]
     assert answer(await web.get(READY)) == {"runtime": "draining"}
     assert (await web.get(LIVE)).json() == {"status": "ok"}
-    host.current().cancel(handle.id)  # type: ignore[union-attr]
+    await handle.acancel()
     await host.astop()
     assert answer(await web.get(READY)) == {"runtime": "draining"}
     assert (await web.get(LIVE)).status_code == 200

@@ -17,7 +17,6 @@ BEING_CUT = {
     "rail_async_tasks.conf.parser",
     "rail_async_tasks.definition",
     "rail_async_tasks.hosting.process",
-    "rail_async_tasks.runtime.runtime",
     "rail_async_tasks.runtime.upkeep.lease",
     "rail_async_tasks.service",
     "rail_async_tasks.testing.contracts",

@@ -20,8 +20,8 @@ PACKAGE: Final[dict[str, tuple[str, ...]]] = {
     ),
     "what a task is": (
         "access migrations models task_options",
-        "auth definition",
-        "registry",
+        "definition",
+        "auth registry",
         "queue_limits",
     ),
     "ports, and what is behind them": ("ledger", "bus"),
@@ -87,9 +87,6 @@ UPKEEP: Final = (
     "lease_thread reconciler scheduler",
     "upkeep",
 )
-
-# Still to come, by the work on the service. Empty at its end.
-COMING: Final[set[str]] = set()
 
 # Each folder whose modules have an order of their own.
 FOLDERS: Final[dict[str, tuple[str, ...]]] = {

@@ -17,7 +17,7 @@ POLL_SECONDS = 1.0
 
 
 class Due(ABC):
-    """What may be due, and when the next row is. On the runtime's loop.
+    """Rows that may be due, and the time of the next one. On the runtime's loop.
 
     Args:
         state: ends every wait once the runtime drains.
@@ -70,11 +70,11 @@ class Due(ABC):
     @property
     @abstractmethod
     def any_due(self) -> bool:
-        """Whether a row may be due that the dispatcher can do something about."""
+        """Returns whether a row may be due that the dispatcher can do something about."""
 
     @property
     def may_act(self) -> bool:
-        """Whether the dispatcher may act on due rows now."""
+        """Returns whether the dispatcher may act on due rows now."""
         return True
 
     async def until_needed(self) -> None:

@@ -1,4 +1,4 @@
-"""How the `sync` backend runs: every attempt at once, in the caller's thread and transaction."""
+"""Runs tasks for the `sync` backend: at once, in the caller's thread and transaction."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class InlineRun:
             policy=policy,
         )
         settled = self._ledger.settle_here(outcome)
-        if settled is None:  # somebody else has ended it: what they made of it holds
+        if settled is None:  # another process has ended it: its outcome holds
             self._announcer.dropped(progress.snapshot, seconds)
             snapshot = self._ledger.get(claimed.snapshot.id)
             assert snapshot is not None
@@ -134,7 +134,7 @@ class InlineRun:
             return outcomes.returned(value, policy)
         except _TimedOut:
             return outcomes.timed_out(policy)
-        except KeyboardInterrupt:  # somebody's Ctrl-C: this is their thread
+        except KeyboardInterrupt:  # Ctrl-C is for the caller: this is its thread
             raise
         except (asyncio.CancelledError, TaskCancelled, GeneratorExit) as error:
             return outcomes.raised(RuntimeError(f"The body raised {type(error).__name__}."), policy)

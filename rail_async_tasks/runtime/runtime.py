@@ -104,7 +104,7 @@ class Runtime:
 
     @property
     def alive(self) -> bool:
-        """Whether its loop runs and its host task has not ended."""
+        """Returns whether its loop runs and its host task has not ended."""
         host = self.state.host
         return not self.loop.is_closed() and host is not None and not host.done()
 
@@ -255,7 +255,7 @@ class Runtime:
 
     @property
     def blocked(self) -> int:
-        """How often something held the event loop for over a second."""
+        """Counts how often something held the event loop for over a second."""
         return self.services.watchdog.blocked
 
     def statistics(self) -> dict[str, int]:

@@ -67,12 +67,12 @@ class RuntimeState:
 
     @property
     def is_ending(self) -> bool:
-        """Whether the runtime is going away, by a drain or because its loop is shut down."""
+        """Returns whether the runtime goes away: by a drain, or because its loop is shut down."""
         return self.draining or (self.host is not None and self.host.cancelling() > 0)
 
     @property
     def is_cut_off(self) -> bool:
-        """Whether a server's loop is being shut down without the drain that it owes us.
+        """Returns whether a server's loop is being shut down without the drain that it owes us.
 
         The host may not have had its turn yet. A group that one of its own tasks has broken cancels
         the host too, and cuts nothing off.
@@ -84,7 +84,7 @@ class RuntimeState:
 
     @property
     def drops_outcomes(self) -> bool:
-        """Whether outcomes are no longer stored: others recover what ran here."""
+        """Returns whether outcomes are no longer stored: others recover what ran here."""
         return self.abandoned or self.is_cut_off
 
     def refusal(self) -> BackendUnavailable:

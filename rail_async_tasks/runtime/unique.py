@@ -19,7 +19,7 @@ def unique_key(
     tenant_id: str | None = None,
     owner_id: str | None = None,
 ) -> str | None:
-    """The key in the row: scoped by name, tenant and owner, so that nobody meets another's task.
+    """Returns the key in the row, scoped by name, tenant and owner.
 
     Of the key that was `given`, or of the arguments of a task that is declared `unique`.
     """

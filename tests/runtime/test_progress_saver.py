@@ -88,6 +88,22 @@ async def test_progress_after_a_save_is_saved_in_its_turn(
     assert written.writes == [10, 20]
 
 
+async def test_two_saves_are_half_a_second_apart(
+    clock: FakeClock, core: Core, written: Written
+) -> None:
+    """However many reports come in between."""
+    saver, attempt = ProgressSaver(ledger=written), attempt_of(core.claimed())
+    saver.keep(reports(attempt, 10))
+    await clock.advance(0.4)
+    saver.keep(reports(attempt, 20))
+    await clock.advance(0.2)
+    saver.keep(reports(attempt, 30))
+    await clock.advance(0.4)
+    assert written.writes == [20]
+    await clock.advance(0.2)
+    assert written.writes == [20, 30]
+
+
 async def test_an_attempt_that_has_ended_is_not_saved(
     clock: FakeClock, core: Core, written: Written
 ) -> None:

@@ -1,4 +1,4 @@
-"""One attempt: the body, run under its claim, and what came of it.
+"""One attempt: runs the body under its claim, and returns its outcome.
 
 A coroutine body is interrupted by its task's `cancel()`: once when that is asked for, once more
 half-way through the grace period. A cancelled scope would be delivered again at every step instead,
@@ -52,7 +52,7 @@ class Attempt:
     """Runs one claimed execution on the runtime's loop.
 
     `on_progress` is called with the snapshot after each progress event, `on_end` exactly once, with
-    the outcome to settle: when the body has ended, or when it has been given up. `is_ending` tells
+    the outcome to settle: when the body has ended, or when it has been given up. `state` shows
     whether the runtime is going away.
     """
 
@@ -123,7 +123,7 @@ class Attempt:
             return
         self._started_at = self._loop.time()
         if self._slow_after is not None:
-            self._timers.append(self._loop.call_later(self._slow_after, self._tell_slow))
+            self._timers.append(self._loop.call_later(self._slow_after, self._report_slow))
         if self.policy.timeout is not None:
             self._timers.append(
                 self._loop.call_later(self.policy.timeout, self.interrupt, Interruption.TIMEOUT)
@@ -186,7 +186,7 @@ class Attempt:
         if self._state.is_ending:  # the loop itself is being shut down: the end of `asyncio.run`
             return outcomes.handed_back(self.policy)
         return outcomes.raised(
-            RuntimeError("The body raised CancelledError, but nobody had cancelled the task."),
+            RuntimeError("The body raised CancelledError, but the task had not been cancelled."),
             self.policy,
         )
 
@@ -198,7 +198,7 @@ class Attempt:
     def interrupt(self, why: Interruption, grace: float | None = None) -> None:
         """Asks the body to end. The first reason stays; a body that has ended is left alone.
 
-        `grace` is how long it may take, in seconds, where that is not what the settings say.
+        `grace` is how long it may take, in seconds, in place of the setting's time.
         """
         if self.ended or self._interruption is not None:
             return
@@ -248,7 +248,7 @@ class Attempt:
         if self._started_at is not None:
             self.seconds = self._loop.time() - self._started_at
             if self._slow_after is not None and self.seconds > self._slow_after:
-                self._tell_slow()  # it held the loop, whose timer had no turn
+                self._report_slow()  # it held the loop, whose timer had no turn
         if self._reporter is not None:
             self._reporter.close()
         self._on_end(self, self._outcome(transition))
@@ -261,7 +261,7 @@ class Attempt:
     def _end_late(self) -> None:
         logger.warning("Task %s (%s), given up, has ended.", self.snapshot.name, self.snapshot.id)
 
-    def _tell_slow(self) -> None:
+    def _report_slow(self) -> None:
         assert self._started_at is not None
         self._slow_after = None
         self._on_slow(self.snapshot, self._loop.time() - self._started_at)
@@ -280,7 +280,7 @@ class Attempt:
         """The outcome in place of one that the database refused to store."""
         return self._outcome(outcomes.refused(error))
 
-    # --- what it says meanwhile ------------------------------------------------------------------
+    # --- progress --------------------------------------------------------------------------------
 
     def _progressed(self, percent: int, message: str | None) -> None:
         self.snapshot = msgspec.structs.replace(

@@ -109,7 +109,7 @@ class Attempts:
 
     @property
     def bodies_running(self) -> bool:
-        """Whether a body has neither ended nor been given up."""
+        """Returns whether a body has neither ended nor been given up."""
         return self._bodies.running
 
     def close(self) -> None:

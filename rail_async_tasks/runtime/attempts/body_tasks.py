@@ -38,7 +38,7 @@ class BodyTasks:
 
     @property
     def running(self) -> bool:
-        """Whether an attempt has neither ended nor been given up."""
+        """Returns whether an attempt has neither ended nor been given up."""
         return any(not attempt.ended for attempt in self._attempts.values())
 
     def _over(self, task: asyncio.Task[None]) -> None:

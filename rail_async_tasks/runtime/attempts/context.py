@@ -1,4 +1,4 @@
-"""What a body is given: `info.context.task`, `info.context.user`, `info.context.tenant_id`."""
+"""The `info` of a body: `info.context.task`, `info.context.user`, `info.context.tenant_id`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class TaskContext:
         self._cancelled = False
 
     def update_progress(self, percent: float, message: str | None = None) -> None:
-        """Tells watchers how far the task is. Never blocks.
+        """Reports to watchers how far the task is. Never blocks.
 
         Args:
             percent: 0 to 100; it may fall.
@@ -90,7 +90,7 @@ class TaskContext:
 
     @property
     def cancel_requested(self) -> bool:
-        """Whether this attempt has been asked to end: cancelled, timed out, or shut down."""
+        """Returns whether this attempt was asked to end: by a cancel, a timeout or a shutdown."""
         return self._cancelled
 
     def request_cancel(self) -> None:

@@ -1,10 +1,10 @@
-"""What a body leaves open, and how it is kept from the next body.
+"""Closes what a body leaves open on its connections, before the next body runs.
 
 No state of a connection outlives the body that used it. The connection is closed, and the next body
 gets a new wrapper; or, on PostgreSQL, where it is from a pool or is to last (`CONN_MAX_AGE`), its
 session is reset. So there is no list of things to look for, and a plain `SET`, of which the driver
-knows nothing, ends with the rest. What is looked for is an open transaction, to warn of it: its
-work is lost.
+knows nothing, ends with the rest. An open transaction alone is looked for, to warn of it: its work
+is lost.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What an attempt's end means for its execution: pure decisions, told as ledger outcomes."""
+"""Decides what an attempt's end means for its execution. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rail_async_tasks.text import MAX_ERROR_BYTES, clean, describe, format_trace
 
 
 class Interruption(Enum):
-    """Why an attempt was asked to end before its body had."""
+    """The reason why an attempt was asked to end before its body had."""
 
     CANCEL = auto()
     TIMEOUT = auto()
@@ -24,7 +24,7 @@ class Interruption(Enum):
 
 
 class AttemptPolicy(msgspec.Struct, frozen=True):
-    """What the transition depends on besides the body's end. `timeout` and `ttl` are seconds."""
+    """The rules by which an attempt ends. `timeout`, `ttl` and `callback` are seconds."""
 
     retry: RetryPolicy
     retry_count: int
@@ -37,7 +37,7 @@ class AttemptPolicy(msgspec.Struct, frozen=True):
 
 
 class Transition(msgspec.Struct, frozen=True):
-    """Where the execution goes; `Outcome` without the row's identity and progress."""
+    """The next state of the execution: `Outcome` without the row's identity and progress."""
 
     status: Status
     result: str | None = None
@@ -85,7 +85,7 @@ def returned(value: object, policy: AttemptPolicy) -> Transition:
 
 
 def raised(error: BaseException, policy: AttemptPolicy) -> Transition:
-    """The body raised, and nobody had asked it to end."""
+    """The body raised, and had not been asked to end."""
     text, code, trace = describe(error), ErrorCode.EXCEPTION, format_traceback(error)
     if isinstance(error, InvalidArguments):
         return Transition(Status.FAILED, error=text, error_code=ErrorCode.INVALID_ARGS)
@@ -108,7 +108,7 @@ def timed_out(policy: AttemptPolicy) -> Transition:
 
 
 def handed_back(policy: AttemptPolicy) -> Transition:
-    """The process went away in the middle: somebody else runs it, at no cost of a retry."""
+    """The process went away in the middle: another one runs it, at no cost of a retry."""
     if policy.rerun_on_crash:
         return Transition(Status.RETRYING)
     return Transition(
@@ -122,7 +122,7 @@ def lost(
     execution_id: UUID, token: UUID, *, rerun_on_crash: bool, ttl: float | None,
     callback: float | None,
 ) -> Outcome:  # fmt: skip
-    """What becomes of an attempt of which the process that holds it knows nothing any more."""
+    """Returns the outcome of an attempt that its own process does not know any more."""
     if rerun_on_crash:
         return Outcome(id=execution_id, token=token, status=Status.RETRYING, progress=0)
     return Outcome(
@@ -165,7 +165,7 @@ def as_outcome(
     progress_message: str | None,
     policy: AttemptPolicy,
 ) -> Outcome:
-    """The transition as the ledger takes it."""
+    """Returns the transition as the ledger takes it."""
     return Outcome(
         id=id,
         token=token,

@@ -34,7 +34,7 @@ class Running:
 
     @property
     def any_suspect(self) -> bool:
-        """Whether an execution runs here that was lost with as many processes as it may be."""
+        """Returns whether a crash suspect runs here: one that was lost as often as it may be."""
         return self._suspects > 0
 
     def by_owner(self, queue: str) -> dict[str, int]:

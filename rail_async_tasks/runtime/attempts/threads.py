@@ -129,7 +129,9 @@ class LoopThread:
             while not self._closing:
                 try:
                     self.loop.run_forever()
-                except BaseException:  # `SystemExit` of a callback, say; the runtime lives on it
+                except (
+                    BaseException
+                ):  # for example `SystemExit` of a callback; the runtime lives on it
                     logger.critical("The loop of the task runtime was interrupted", exc_info=True)
         finally:
             self.loop.close()

@@ -22,7 +22,7 @@ _ON_LOOP: Final = (
 
 
 class Loopable(Protocol[T_co]):
-    """What both `for` and `async for` take, as a QuerySet does."""
+    """An iterable for both `for` and `async for`, as a QuerySet is."""
 
     def __iter__(self) -> Iterator[T_co]: ...
     def __aiter__(self) -> AsyncIterator[T_co]: ...

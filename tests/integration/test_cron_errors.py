@@ -17,7 +17,7 @@ from rail_async_tasks import task
 from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.runtime.claims.local_dispatcher import ClaimsDue
-from rail_async_tasks.runtime.runtime import Runtime
+from rail_async_tasks.runtime.creations import Creations
 from rail_async_tasks.runtime.upkeep.cancels import CancelReader
 from rail_async_tasks.runtime.upkeep.cleanup import Cleaner
 from rail_async_tasks.runtime.upkeep.reconciler import Reconciler
@@ -97,7 +97,7 @@ async def test_a_schedule_that_can_not_start_its_task(
 
 
 class Wrong(Exception):
-    """What nobody expects."""
+    """An error of a kind that no code expects."""
 
 
 def _raise(*args: Any, **keywords: Any) -> Any:
@@ -137,7 +137,7 @@ async def test_any_error_of_a_schedule_is_its_own(
             current = asyncio.current_task
             breaks(Often, "after", lambda _: current().get_name() == "cron cron.bad")  # type: ignore[union-attr]
         case "arrived":
-            breaks(Runtime, "arrived", lambda args: args[1].name == "cron.bad")
+            breaks(Creations, "arrived", lambda args: args[1].name == "cron.bad")
     runtime = await host.aruntime()
     await eventually(lambda: len(lines(caplog, "cron.bad")) >= 2)
     await more("cron.well")

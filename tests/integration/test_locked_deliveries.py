@@ -1,4 +1,4 @@
-"""What a broker brings while another transaction holds its row: it waits, and is not dropped."""
+"""A delivery whose row another transaction holds: it waits, and is not dropped."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ _latest: WeakKeyDictionary[Mailbox, dict[UUID, tuple[int, int]]] = WeakKeyDictio
 
 
 async def read(mailbox: Mailbox, seconds: float = SOON) -> TaskSnapshot:
-    """What is new to a watcher, who passes over what it knows."""
+    """Returns the events that are new to a watcher, which passes over known ones."""
     latest = _latest.setdefault(mailbox, {})
     async with asyncio.timeout(seconds):
         while (seen := await anext(mailbox)).version <= latest.get(seen.id, (0, 0)):

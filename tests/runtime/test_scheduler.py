@@ -22,6 +22,7 @@ from rail_async_tasks.runtime.upkeep.persistence import PersistentCalls
 from rail_async_tasks.runtime.upkeep.scheduler import Scheduler, SchedulerTimings
 from rail_async_tasks.safe_logging import get_logger
 from tests.support.clock import START, FakeClock
+from tests.support.ledgers import new_execution
 
 MINUTE = timedelta(minutes=1)
 
@@ -188,10 +189,25 @@ async def test_a_tick_of_the_future_on_record_silences_no_schedule(
     run: Run, ledger: Shown, arrived: list[NewExecution], clock: FakeClock,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    """A clock that was ahead has taken it."""
+    """A clock that was ahead has taken it: it is set back at the start."""
     await ledger.schedule("tick0", clock.now() + timedelta(days=3650))
     run()
-    await clock.advance(61)
+    await clock.advance(1)
+    assert "has a tick on record that is later than its next one" in caplog.text
+    await clock.advance(60)
+    assert len(arrived) == 1
+
+
+async def test_a_tick_that_is_taken_too_early_meanwhile_is_set_back(
+    run: Run, ledger: Shown, arrived: list[NewExecution], clock: FakeClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """Another process has taken it while the clock was ahead."""
+    run()
+    await clock.advance(1)
+    early = clock.now() + timedelta(days=3650)
+    assert await ledger.tick("tick0", early, new_execution(name="tick0")) is not None
+    await clock.advance(60)
     assert len(arrived) == 1
     assert "has a tick on record that is later than its next one" in caplog.text
 

@@ -57,7 +57,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Target:
-    """What a metric should reach: a value of its own, or a ratio to what stands beside it."""
+    """The target of a metric: a value of its own, or a ratio to its neighbour's."""
 
     least: float
     of_ratio: bool = False
@@ -175,7 +175,7 @@ def _row(
 
 
 def summary(samples: Sequence[float]) -> dict[str, Any]:
-    """The median and the quartiles around it; the samples too, for whoever wants to look."""
+    """The median and the quartiles around it; the samples too, to look at."""
     if len(samples) == 1:
         low = high = samples[0]
     else:

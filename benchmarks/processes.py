@@ -45,7 +45,7 @@ async def at_work(count: int) -> None:
 
 
 def cpu_seconds(pids: Sequence[int]) -> float:
-    """What they have used so far, in user and kernel mode."""
+    """Returns the seconds that they have used so far, in user and kernel mode."""
     ticks = 0
     for pid in pids:
         after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -1,4 +1,4 @@
-"""What does it cost a web process to hear of progress in a worker, over Redis?"""
+"""The cost for a web process of progress events from a worker, over Redis."""
 
 from __future__ import annotations
 

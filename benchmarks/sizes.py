@@ -64,7 +64,7 @@ async def rows() -> None:
 
 
 async def jobs() -> None:
-    """What waits in Redis, with no worker to take it."""
+    """The size of a job that waits in Redis, without a worker."""
     from benchmarks.tasks import noop
     from rail_async_tasks.hosting import process as host
 
@@ -149,7 +149,7 @@ async def sockets() -> None:
 
 
 async def _watched(client: Any, pid: int, follow: str, watchers: int) -> tuple[float, float]:
-    """What the server uses (CPU seconds) while so many watch a task that reports, and before."""
+    """Returns the server's CPU seconds while so many watch a task that reports, and before."""
     from tests.support.client import subscribe
 
     async with AsyncExitStack() as stack:

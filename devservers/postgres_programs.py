@@ -1,4 +1,4 @@
-"""Which PostgreSQL there is on this machine, and the user and folder that it runs with."""
+"""The PostgreSQL programs of this machine, and the user and folder to run them with."""
 
 from __future__ import annotations
 

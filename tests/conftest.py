@@ -90,7 +90,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 @pytest.fixture(autouse=True)
 def no_runtime_is_left() -> Iterator[None]:
-    """Who has a runtime hosted in this process stops it: the next test would meet it."""
+    """Fails a test that leaves its runtime running: the next test would meet it."""
     yield
     host = sys.modules.get("rail_async_tasks.hosting.process")
     assert host is None or host.hosted() is None, "The test has left its runtime: host.stop()."
@@ -106,7 +106,7 @@ def loop_kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
-    """What anyio's plugin runs a coroutine test with."""
+    """Options of anyio's plugin for coroutine tests."""
     asked = "loop_kind" in request.fixturenames
     kind = request.getfixturevalue("loop_kind") if asked else "asyncio"
     return "asyncio", {"use_uvloop": kind == "uvloop"}
@@ -159,7 +159,7 @@ def redis_program() -> Path:
 
 @pytest.fixture(scope="session")
 def redis_server(redis_program: Path) -> Iterator[RedisServer]:
-    """One server for the whole run, which nobody stops. Its tests use channels of their own."""
+    """One server for the whole run. No test stops it; each uses channels of its own."""
     with running_redis() as server:
         yield server
 

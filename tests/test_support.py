@@ -96,7 +96,7 @@ async def test_the_loop_has_its_own_clock_again_afterwards() -> None:
 
 
 def test_a_clock_without_a_loop_jumps() -> None:
-    """What is decided by time alone needs no loop."""
+    """A decision by time alone needs no loop."""
     clock = FakeClock()
     clock.jump(90)
     assert clock.monotonic() == 90

@@ -19,7 +19,7 @@ from example_project.shop.actions import ACTIONS
 def index(request: HttpRequest) -> HttpResponse:
     """The page with a button per task."""
     if settings.DEMO_AUTO_LOGIN and not request.user.is_authenticated:
-        # For the demo alone: whoever comes is the user `demo`, so that the tasks have an owner and
+        # For the demo alone: every visitor is the user `demo`, so that the tasks have an owner and
         # the page works at once. A real site has a login page here.
         user, _ = get_user_model().objects.get_or_create(username="demo")
         login(request, user, backend="django.contrib.auth.backends.ModelBackend")

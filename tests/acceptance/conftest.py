@@ -28,7 +28,7 @@ def server(place: Place, server_loop: str) -> Iterator[Server]:
 
 @pytest.fixture
 async def person(place: Place, server: Server) -> AsyncIterator[Callable[[str], Client]]:
-    """Makes clients: somebody's by their name, an anonymous one by an empty name."""
+    """Makes clients: a user's by name, an anonymous one by an empty name."""
     made: list[Client] = []
 
     def make(name: str = "") -> Client:

@@ -50,7 +50,7 @@ OPERATIONS = {
 
 @dataclass(frozen=True)
 class Refused:
-    """What was said instead of a task."""
+    """An error in place of a task."""
 
     code: str
     message: str
@@ -72,7 +72,7 @@ class Edge:
         raise NotImplementedError
 
     def read(self, do: str, answer: Any) -> Any:
-        """What an answer says."""
+        """Returns the content of an answer."""
         raise NotImplementedError
 
     async def ask(self, do: str, **given: Any) -> Any:
@@ -126,7 +126,7 @@ class Http(Edge):
         return await self.operate(operation(do, given), accept)
 
     async def operate(self, payload: dict[str, Any], accept: str = "application/json") -> Any:
-        """What is answered to any operation; the JSON may have what JSON does not allow."""
+        """Returns the answer to any operation; its JSON may be invalid."""
         headers = {"accept": accept, "content-type": "application/json"}
         return await self._request("POST", "graphql/", content=json.dumps(payload), headers=headers)
 
@@ -215,7 +215,7 @@ EDGES: tuple[type[Edge], ...] = (Python, PythonThread, Http, Socket, Sse, Rest)
 
 
 def operation(do: str, given: dict[str, Any]) -> dict[str, Any]:
-    """What a GraphQL client sends."""
+    """Returns the operation that a GraphQL client sends."""
     if do != "start":
         return {"query": OPERATIONS[do], "variables": given}
     arguments = {name: value for name, value in given.items() if name != "task"}
@@ -225,7 +225,7 @@ def operation(do: str, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def said(do: str, results: list[dict[str, Any]]) -> Any:
-    """What the results of a GraphQL operation say."""
+    """Returns the content of a GraphQL operation's results."""
     if "errors" in results[-1]:
         [error] = results[-1]["errors"]
         return Refused(error["extensions"]["code"], error["message"])

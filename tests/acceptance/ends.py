@@ -1,4 +1,4 @@
-"""Streams that nobody ends, and what they and their tasks come to when the server stops."""
+"""Streams without an end of their own, and their end and their tasks' when the server stops."""
 
 from __future__ import annotations
 

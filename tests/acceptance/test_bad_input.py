@@ -144,7 +144,7 @@ LITERALS = [
 @by_graphql
 @pytest.mark.parametrize("call", LITERALS, ids=lambda it: it[:40])
 async def test_a_mutation_that_is_written_wrong(server: Server, kind: type[Any], call: str) -> None:
-    """It is told so, and nothing is started."""
+    """The answer says so, and nothing is started."""
     before = await rows()
     answer = await kind(server).operate({"query": f"mutation {{ it: {call} {{ taskId }} }}"})
     assert all(error["message"] for error in errors_of(answer))

@@ -68,7 +68,7 @@ class Pages:
         return self.browser.execute_script(script, *arguments)
 
     def report(self, name: str) -> Report:
-        """What a panel's client has seen: id, states, ends, watches, errors."""
+        """Returns what a panel's client has seen: id, states, ends, watches, errors."""
         found: Report = self.run("return report(arguments[0])", name)
         return found
 

@@ -63,7 +63,7 @@ async def until_final(ids: list[str], seconds: float) -> list[TaskExecution]:
 
 
 async def until_judging(since: float) -> None:
-    """A process takes nobody for dead before it has held a lease for one whole lease itself."""
+    """A process declares none dead before it has held a lease for one whole lease itself."""
     await asyncio.sleep(max(0.0, since + LEASE * 1.5 - time.monotonic()))
 
 

@@ -271,7 +271,7 @@ async def whole(edge: Edge, do: str, task_id: str) -> Any:
 async def test_ids_that_name_nothing_are_all_answered_alike(
     server: Server, people: People, kind: type[Edge]
 ) -> None:
-    """Byte for byte: somebody else's, a missing, an expired and a malformed one."""
+    """Byte for byte: another owner's, a missing, an expired and a malformed one."""
     theirs = Http(server, people.cookies["other"])
     foreign = (await theirs.ask("start", task="linger"))["id"]
     foreign_final = (await theirs.ask("start", task="fall"))["id"]
@@ -287,9 +287,9 @@ async def test_ids_that_name_nothing_are_all_answered_alike(
         for task_id in (foreign, foreign_final, expired, *malformed):
             assert (task_id, await whole(edge, do, task_id)) == (task_id, expected)
         anonymous = kind(server)
-        nobody = [await anonymous.send(do, id=it) for it in (foreign, MISSING, malformed[0])]
-        assert nobody == nobody[:1] * 3
-        assert anonymous.read(do, nobody[0]) == NOT_FOUND
+        refused = [await anonymous.send(do, id=it) for it in (foreign, MISSING, malformed[0])]
+        assert refused == refused[:1] * 3
+        assert anonymous.read(do, refused[0]) == NOT_FOUND
     listed = await edge.ask("list", limit=500)
     assert {foreign, foreign_final, expired}.isdisjoint(it["id"] for it in listed)
     assert (await theirs.ask("read", id=foreign))["cancel_requested"] is False
@@ -359,17 +359,17 @@ async def test_tasks_that_are_disabled_are_refused_everywhere(place: Place, peop
 async def test_nobody_is_refused_everywhere_where_a_name_is_asked_for(
     place: Place, people: People
 ) -> None:
-    """With `anonymous_access` "deny" whoever has no credential asks in vain, whatever they ask for.
+    """With `anonymous_access` "deny" every request without a credential is refused.
 
-    What Python code starts for nobody is its own to start, and nobody's to see.
+    Python code may start tasks without an owner; no client sees them.
     """
     with running_server(place.env, anonymous_access="deny") as server:
         unowned = await EDGES[0](server).ask("start", task="fall")
         assert unowned["owner_id"] is None
         for kind in EDGES[2:]:
-            nobody, somebody = kind(server), kind(server, people.cookies["other"])
-            answers = [await nobody.ask(do, id=unowned["id"]) for do in ONE_TASK]
-            answers += [await nobody.ask("list"), await nobody.ask("start", task="fall")]
+            anonymous, other = kind(server), kind(server, people.cookies["other"])
+            answers = [await anonymous.ask(do, id=unowned["id"]) for do in ONE_TASK]
+            answers += [await anonymous.ask("list"), await anonymous.ask("start", task="fall")]
             assert answers == [UNAUTHENTICATED] * 6
-            assert (await somebody.ask("start", task="fall"))["status"] == "pending"
-            assert [await somebody.ask(do, id=unowned["id"]) for do in ONE_TASK] == [NOT_FOUND] * 4
+            assert (await other.ask("start", task="fall"))["status"] == "pending"
+            assert [await other.ask(do, id=unowned["id"]) for do in ONE_TASK] == [NOT_FOUND] * 4

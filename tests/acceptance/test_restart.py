@@ -1,4 +1,4 @@
-"""A server that is told to stop, and the one that takes over."""
+"""A server that gets SIGTERM, and the one that takes over."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def test_sigterm_hands_running_tasks_to_the_next_server(
             last = await client.final(task_id)
             assert (last["status"], last["result"]) == ("completed", 2)
             assert (last["attempts"], last["retryCount"]) == (2, 0)
-    # Clients come back: nobody is told that a task's updates are over.
+    # Clients come back: no stream says that a task's updates are over.
     assert [code for code, _ in told[: len(sockets)]] == [1012] * len(sockets)
     assert [said for _, said in told[: len(sockets)] if "complete" in said] == []
     assert [said for said in told[len(sockets) :] if "complete" in said] == []

@@ -58,7 +58,7 @@ def rows(ids: list[str]) -> list[TaskExecution]:
 
 
 def states(ids: list[str]) -> list[tuple[str, int]]:
-    """What became of them in the process: status and attempts."""
+    """Returns the status and attempts that they reached in the process."""
     assert ids
     assert not TaskExecution.objects.filter(status="running").exists()
     assert not TaskRuntime.objects.filter(dead=False).exists()
@@ -72,7 +72,7 @@ def nothing_is_left(place: Place) -> None:
 
 
 def test_the_shell(place: Place) -> None:
-    """What runs when the shell ends is run to its end."""
+    """A task that runs when the shell ends is run to its end."""
     source = (
         "from tests.projects.acceptance.tasks import climb; print(climb.enqueue(steps=2, pause=.1))"
     )
@@ -83,7 +83,7 @@ def test_the_shell(place: Place) -> None:
 
 
 def test_a_command_that_starts_more_than_can_run(place: Place) -> None:
-    """What has not begun waits in the database; the next process runs it."""
+    """A task that has not begun waits in the database; the next process runs it."""
     ids = run(place, "-m", "django", "start_naps", "5", max_workers=1)
     assert states(ids) == [("completed", 1)] + [("pending", 0)] * 4
     run(place, "-m", "django", "shell", "-c", COMPLETE_ALL)
@@ -112,7 +112,7 @@ def test_a_body_that_outlasts_the_process(place: Place) -> None:
 
 
 def test_threads_are_there_until_the_last_body_has_ended(place: Place) -> None:
-    """Those of Django and of the standard library, too: the process ends after the drain."""
+    """Threads of Django and of the standard library too: the process ends after the drain."""
     ids = script(place, "print(late.enqueue(seconds=0.5).id)")
     assert states(ids) == [("completed", 1)]
     assert rows(ids)[0].result == 0

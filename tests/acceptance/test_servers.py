@@ -75,7 +75,7 @@ def client_of(server: Server, place: Place, stack: AsyncExitStack, name: str = "
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_its_command_is_documented(kind: Kind) -> None:
-    """What a reader copies is what is tested, but for the port and the names of modules."""
+    """The documented command is the tested one, but for the port and the names of modules."""
     page = (ROOT / "docs" / "servers.md").read_text().replace("root.", "tests.")
     page = page.replace("python manage.py", "django").replace("rail-tasks-daphne", kind.command[1])
     commands = [line.split() for line in re.findall(r"^\| .* \| `(.*)` \|$", page, re.MULTILINE)]
@@ -93,7 +93,7 @@ async def test_the_scenario(place: Place, kind: Kind, stack: AsyncExitStack) -> 
     """Tasks wait for the server, run there in every way, survive its end, and go on in the next."""
     waiting, delayed = await waits(), await waits(seconds=3)
     with running_server(place.env, kind=kind, drain_seconds=DRAIN_SECONDS) as server:
-        if kind.starts_with_server:  # nobody has asked it anything yet
+        if kind.starts_with_server:  # before any request
             await until_completed(waiting)
             await one_runtime_per_worker(server)
         ada = client_of(server, place, stack)
@@ -135,7 +135,7 @@ async def test_the_scenario(place: Place, kind: Kind, stack: AsyncExitStack) -> 
 
 
 async def waits(*, seconds: float = 0) -> str:
-    """A task that somebody has left behind, due in so many seconds."""
+    """Creates a row that is due in so many seconds, as if left behind."""
     now = timezone.now()
     row = await TaskExecution.objects.acreate(
         name="acceptance.climb",
@@ -266,7 +266,7 @@ async def runs_in_the_loop_of_the_server(ada: Client) -> None:
 
 
 async def stops(server: Server, ada: Client, ids: list[str], stack: AsyncExitStack) -> None:
-    """SIGTERM: it ends in time, and nobody is told that a task's updates are over."""
+    """SIGTERM: it ends in time, and no client hears of an end that did not come."""
     streams = server.kind.streams
     sockets, lines = await left_open(ada, ids, stack) if streams else ([], [])
     ends = asyncio.gather(*map(end_of_socket, sockets), *map(end_of_stream, lines))

@@ -1,4 +1,4 @@
-"""What a server does between the signal to stop and its end, where servers differ."""
+"""Servers between the signal to stop and their end, where they differ."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def test_running_tasks_get_their_time(serve: Serve, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["uvicorn", "daphne"])
 async def test_a_second_ctrl_c_ends_the_wait(serve: Serve, kind: str) -> None:
-    """What runs is handed back at once; a second SIGTERM changes nothing."""
+    """Running tasks are handed back at once; a second SIGTERM changes nothing."""
     client = serve(kind, drain_seconds=30)
     server = client.server
     ids = [await client.start(call) for call in ("survive", "surviveInThread")]
@@ -82,7 +82,7 @@ async def test_a_second_ctrl_c_ends_the_wait(serve: Serve, kind: str) -> None:
 
 
 async def test_daphne_answers_what_it_was_asked(serve: Serve) -> None:
-    """A request that is under way when the signal comes; later ones find nobody."""
+    """A request that is under way when the signal comes; later ones find no listener."""
     client = serve("daphne", drain_seconds=5)
     late = client.server.url.replace("/graphql/", "/plain/late")
     asked = asyncio.create_task(client.http.get(late))

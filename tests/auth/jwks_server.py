@@ -13,7 +13,7 @@ from devservers.process import free_port
 
 
 class JwksServer:
-    """What it answers may be changed at any time; `up()` and `down()` as often as wanted."""
+    """Its answers may change at any time; `up()` and `down()` as often as wanted."""
 
     def __init__(self) -> None:
         self.port = free_port()

@@ -87,7 +87,7 @@ async def test_none_is_anonymous_whatever_else_came_along(
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
     ("name", "logged"),
-    [("refuse", None), ("break", "ValueError"), ("nobody", "DoesNotExist"), ("stop", "raised")],
+    [("refuse", None), ("break", "ValueError"), ("stranger", "DoesNotExist"), ("stop", "raised")],
 )
 async def test_what_it_raises_refuses(
     api: Api,

@@ -195,7 +195,7 @@ def test_old_keys_serve_while_they_are_fetched_again(
 
 
 def test_keys_end_with_a_long_outage(provider: JwksServer, keys: KeySet, clock: Clock) -> None:
-    """What was withdrawn in the meantime must not stay good for ever."""
+    """A key that was withdrawn in the meantime must not stay valid for ever."""
     published(provider, "a")
     assert keys.find("a") is not None
     provider.down()

@@ -44,7 +44,7 @@ def log(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
 
 
 def parts(token: str) -> list[str]:
-    """What must not be seen anywhere: the token's pieces, but for too short ones."""
+    """Returns the token's pieces, which must not be seen anywhere; but for too short ones."""
     return [part for part in token.replace(",", ".").replace(" ", ".").split(".") if len(part) > 8]
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Iterator
+from contextlib import aclosing
 from typing import Any
 
 import jwt
 import pytest
 from django.contrib.auth.models import User
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.support.client import FINAL, FOLLOW, FOLLOW_MINE, Client, plain_http, subscribe
@@ -33,17 +33,9 @@ class Bearer(Client):
     """A user by a token alone: in the header over HTTP, in the payload over WebSocket."""
 
     def __init__(self, server: Server, token: str) -> None:
-        super().__init__(server)
+        super().__init__(server, payload={"authorization": f"Bearer {token}"})
         self.token = token
         self.http.headers["authorization"] = f"Bearer {token}"
-
-    @asynccontextmanager
-    async def socket(self) -> AsyncIterator[ClientConnection]:
-        async with connect(self.server.ws, subprotocols=["graphql-transport-ws"]) as ws:  # type: ignore[list-item]
-            payload = {"authorization": f"Bearer {self.token}"}
-            await ws.send(json.dumps({"type": "connection_init", "payload": payload}))
-            assert json.loads(await ws.recv()) == {"type": "connection_ack"}
-            yield ws
 
 
 async def token_of(name: str, **changes: Any) -> str:
@@ -52,7 +44,7 @@ async def token_of(name: str, **changes: Any) -> str:
 
 
 async def refusal(server: Server, token: str, **headers: str) -> tuple[Any, Any, Any]:
-    """What HTTP, SSE and WebSocket answer to a token."""
+    """Returns the answers of HTTP, SSE and WebSocket to a token."""
     answers: list[Any] = []
     async with plain_http(timeout=10, headers=headers) as http:
         for query, accept in (("{ tasks { id } }", "*/*"), (FOLLOW_MINE, "text/event-stream")):
@@ -100,7 +92,7 @@ async def test_a_socket_by_token_sees_its_owners_tasks(server: Server) -> None:
 
 
 async def test_a_token_and_a_session_are_the_same_person(server: Server, place: Place) -> None:
-    """What one of them starts the other one sees."""
+    """A task that one of them starts is visible to the other."""
     by_token = Bearer(server, await token_of("ada"))
     by_session = Client(server, place.cookies["ada"])
     task_id = await by_session.start("climb(steps: 1, pause: 0)")

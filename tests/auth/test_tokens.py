@@ -159,7 +159,7 @@ def test_another_claim_for_the_user(configure: Configure, ada: User) -> None:
     """It holds the primary key, as text or as a number; `sub` is then not looked at."""
     configure(jwt={**HS, "user_claim": "user_id"})
     for user_id in (ada.pk, str(ada.pk)):
-        assert authenticate_sync(request_with(good("somebody", user_id=user_id))) == ada
+        assert authenticate_sync(request_with(good("another", user_id=user_id))) == ada
     assert is_refused(good(str(ada.pk)))
 
 
@@ -175,7 +175,7 @@ def test_a_claim_of_a_wrong_type_never_gets_to_the_database(
 
 @ONE_DATABASE
 def test_the_user_is_looked_up_each_time(configure: Configure, ada: User) -> None:
-    """Who is deactivated is out at the next request, and the object is the request's own."""
+    """A deactivated user is out at the next request; each request has its own object."""
     configure(jwt=HS)
     token = good(str(ada.pk))
     first = authenticate_sync(request_with(token))

@@ -40,7 +40,7 @@ def world(
 
 @pytest.fixture
 async def ada(world: World) -> AsyncIterator[Client]:
-    """Somebody with a session at the world's first server."""
+    """A client with a session at the world's first server."""
     client = Client(world.servers[0], world.cookie)
     yield client
     await client.http.aclose()

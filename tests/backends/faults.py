@@ -1,4 +1,4 @@
-"""What the tests of outages share: a world with none of its processes, its rows, its watchers."""
+"""Parts of the tests of outages: a world without its processes, rows, watchers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from anyio.from_thread import start_blocking_portal
 from asgiref.sync import sync_to_async
-from django.core.management import call_command
 from django.utils import timezone
 
 from devservers.redis import RedisServer
@@ -21,7 +20,7 @@ from tests.backends.world import World
 from tests.services.proxy import running_proxy
 from tests.settings import database as database_config
 from tests.support.client import FINAL, Client, Event
-from tests.support.databases import default_database
+from tests.support.databases import default_database, migrated_copy
 from tests.support.places import logged_in
 from tests.support.waiting import eventually
 
@@ -49,19 +48,18 @@ def world_of(
     kind: Kind, redis_url: str, postgres_server: Any, django_db_blocker: Any, **task_settings: Any
 ) -> Iterator[World]:
     """A world of that kind in which nothing runs yet, on a database of its own, with a user."""
-    url = postgres_server.create_database(f"backends_{new_id().hex}")
+    url = migrated_copy(postgres_server, f"backends_{new_id().hex}")
     env = {"TEST_DATABASE": "postgres", "TEST_DATABASE_URL": url}
     with (
         django_db_blocker.unblock(),
         default_database(database_config("postgres", url)),
         ExitStack() as stack,
     ):
-        call_command("migrate", verbosity=0, interactive=False)
         yield World(kind, env, logged_in("ada"), redis_url, stack, **task_settings)
 
 
 @asynccontextmanager
-async def somebody(world: World, number: int) -> AsyncIterator[Client]:
+async def client_at(world: World, number: int) -> AsyncIterator[Client]:
     """The world's user at one of its web servers."""
     client = Client(world.servers[number], world.cookie)
     try:
@@ -78,11 +76,11 @@ class Silence:
         self.url = f"redis://127.0.0.1:{proxy.port}/0"
 
     def begin(self) -> None:
-        """What is connected hears nothing any more, nor does who connects."""
+        """Silences the connections that there are, and new ones."""
         self._portal.call(self._proxy.fall_dead)
 
     def end(self) -> None:
-        """Who connects now is served. The connections from before stay silent."""
+        """Serves new connections. The connections from before stay silent."""
         self._portal.call(self._proxy.live_again)
 
 
@@ -100,7 +98,7 @@ def silenceable(port: int) -> Iterator[Silence]:
 
 @sync_to_async
 def leave(name: str, count: int, **arguments: Any) -> list[str]:
-    """So many rows that are due and that nobody has sent."""
+    """Creates so many rows that are due and not sent."""
     now = timezone.now()
     made = TaskExecution.objects.bulk_create(
         TaskExecution(
@@ -168,7 +166,7 @@ def attempts(found: Sequence[TaskExecution]) -> Counter[tuple[int, int]]:
 
 
 async def everything(client: Client, task_id: str) -> list[Event]:
-    """All that a subscriber is told of a task, until the server says that there is no more."""
+    """Returns all events of a task, up to the end of its stream."""
     return [event async for event in client.by_socket(task_id)]
 
 

@@ -167,7 +167,7 @@ async def until_empty(redis: ArqRedis) -> None:
 
 
 async def _left_behind(name: str, queue: str = "default", **arguments: Any) -> TaskExecution:
-    """A row that nobody has sent yet."""
+    """Creates a row that is not sent yet."""
     now = timezone.now()
     return await TaskExecution.objects.acreate(
         id=new_id(), name=name, status="pending", queue=queue, created_at=now, updated_at=now,
@@ -182,7 +182,7 @@ async def _left_behind(name: str, queue: str = "default", **arguments: Any) -> T
 async def test_arqs_own_tools_read_the_queue(
     arq: Any, redis: ArqRedis, server: RedisServer
 ) -> None:
-    """What waits, what runs, and whether a worker is there; at the end nothing is left."""
+    """Waiting and running tasks, and workers; at the end nothing is left."""
     gated = Gated()
     handle = await gated.task.aenqueue(mark="x")
     await until_queued(redis, 1)
@@ -220,7 +220,7 @@ async def test_what_is_stored_is_json_of_an_id(arq: Any, redis: ArqRedis) -> Non
 async def test_a_later_dispatch_takes_the_place_of_the_one_before(
     arq: Any, redis: ArqRedis
 ) -> None:
-    """What waits for long is in the queue once, and does not go to its end."""
+    """A task that waits for long is in the queue once, and does not go to its end."""
     add = adds()
     first, second = await add.aenqueue(a=1, b=1), await add.aenqueue(a=2, b=2)
     await until_queued(redis, 2)
@@ -323,7 +323,7 @@ async def test_a_start_wakes_an_idle_worker(
 async def test_one_word_wakes_as_many_workers_as_it_takes(
     arq: Any, redis: ArqRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who takes what it has room for passes the word on."""
+    """A worker that fills its slots wakes the next one."""
     monkeypatch.setattr(worker, "CLAIM_INTERVAL", 3600.0)
     gated = Gated()
     async with working(concurrency=2), working(concurrency=2), working(concurrency=2):
@@ -411,7 +411,7 @@ async def test_what_is_forged_neither_runs_nor_is_unpickled(
         b"no-id": json.dumps({**whole, "a": ["os.system"]}).encode(),
         b"two": json.dumps({**whole, "a": [str(new_id())] * 2}).encode(),
         b"object": json.dumps({**whole, "a": [{"id": 1}]}).encode(),
-        b"nobody": json.dumps(whole).encode(),
+        b"unknown": json.dumps(whole).encode(),
         b"words": b"[1, 2",
         b"deep": b"[" * 100_000,
         b"long": json.dumps({**whole, "k": {"x": "y" * 5000}}).encode(),
@@ -470,7 +470,7 @@ async def test_what_redis_has_lost_is_sent_again(
 async def test_an_outage_ends_no_worker(
     arq: Any, server: RedisServer, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What runs goes on; what is started meanwhile waits; one warning, and one at its end.
+    """Running tasks go on; new ones wait; one warning, and one at its end.
 
     A server that is frozen takes connections and commands, and says nothing.
     """
@@ -550,7 +550,7 @@ async def test_a_burst_ends_when_nothing_waits(arq: Any, redis: ArqRedis) -> Non
 
 
 async def test_a_cancelled_task_leaves_the_queue(arq: Any, redis: ArqRedis) -> None:
-    """What waits is dropped by its turn, and what runs is asked to end."""
+    """A waiting task is dropped at its turn, and a running one is asked to end."""
     gated = Gated()
     runs = await gated.task.aenqueue(mark="runs")
     async with working(concurrency=1):
@@ -591,7 +591,7 @@ async def test_a_url_that_cannot_be_read_is_not_quoted(arq: Any) -> None:
     [
         ({"backend": "asyncio"}, (), 'task_settings["backend"] is "asyncio"'),
         ({"enabled": False}, (), "no tasks run"),
-        ({}, ("--queue", "nobody"), "a queue 'nobody'. Known are default, high, low"),
+        ({}, ("--queue", "unknown"), "a queue 'unknown'. Known are default, high, low"),
         ({}, ("--concurrency", "0"), "--concurrency is a number from 1, not 0"),
     ],
 )

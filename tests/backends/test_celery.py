@@ -20,7 +20,6 @@ from typing import Any, Self
 import msgspec
 import pytest
 from celery import Celery
-from django.core.management import call_command
 from django.utils import timezone
 
 from devservers.redis import RedisServer
@@ -34,7 +33,7 @@ from rail_async_tasks.workers.celery_redis import ByPriority
 from tests.backends.kinds import KINDS
 from tests.backends.world import Worker, World
 from tests.settings import database as database_config
-from tests.support.databases import default_database
+from tests.support.databases import default_database, migrated_copy
 from tests.support.waiting import eventually
 
 # Real workers: they take a minute or so.
@@ -109,7 +108,7 @@ def test_after_the_broker_has_lost_all(
 async def test_what_the_broker_has_lost(
     app: Celery, sender: backend.CeleryBackend, broker_server: RedisServer
 ) -> None:
-    """It is told apart from what waits there, and from what a worker has taken."""
+    """It is distinct from ids that wait there, and from ids that a worker has taken."""
     waits, taken, lost = (dispatch("celery-some") for _ in range(3))
     again = msgspec.structs.replace(waits, number=12)
     await sender.push([taken])
@@ -124,8 +123,8 @@ async def test_what_the_broker_has_lost(
 
 async def test_a_broker_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """A push raises at once; when it is back the next one arrives."""
-    with socket.create_server(("127.0.0.1", 0)) as nobody:
-        port = nobody.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
     with celery_app(broker_url=f"redis://127.0.0.1:{port}/0") as app:
         monkeypatch.setattr(backend, "find_app", lambda: app)
         it = backend.CeleryBackend()
@@ -237,14 +236,13 @@ def project(
     broker_server: RedisServer, postgres_server: Any, django_db_blocker: Any
 ) -> Iterator[World]:
     """A project that nothing runs of, yet."""
-    url = postgres_server.create_database("celery")
+    url = migrated_copy(postgres_server, "celery")
     env = {"TEST_DATABASE": "postgres", "TEST_DATABASE_URL": url}
     with (
         django_db_blocker.unblock(),
         default_database(database_config("postgres", url)),
         ExitStack() as stack,
     ):
-        call_command("migrate", verbosity=0, interactive=False)
         yield World(KIND, env, "", broker_server.url, stack, drain_seconds=DRAIN)
 
 
@@ -270,7 +268,7 @@ def work(project: World) -> Iterator[Start]:
 
 
 async def store(name: str, queue: str = "default", **columns: Any) -> TaskExecution:
-    """A row that waits; whoever lives sends it."""
+    """Creates a row that waits; any live process sends it."""
     now = timezone.now()
     return await TaskExecution.objects.acreate(
         id=new_id(), name=f"backends.{name}", status="pending", queue=queue, created_at=now,
@@ -303,7 +301,7 @@ async def handed_back(*rows: TaskExecution) -> None:
 @pytest.mark.postgres
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
 async def test_sigterm_in_each_pool(work: Start, pool: str) -> None:
-    """What runs is handed back after the drain, at no cost; what is short ends in peace."""
+    """Running tasks are handed back after the drain, at no cost; short ones end in time."""
     worker = await work(f"--pool={pool}", "--concurrency=2")
     names = ["linger"] if pool == "solo" else ["linger", "linger_in_thread"]
     rows = [await store(name) for name in names]
@@ -368,7 +366,7 @@ async def test_a_cold_shutdown_does_not_wait(project: World, work: Start, pool: 
 
 @pytest.mark.postgres
 async def test_processes_that_are_replaced(work: Start) -> None:
-    """Each takes its leave in order: nothing is lost, and nobody is silent."""
+    """Each ends in order: nothing is lost, and no runtime falls silent."""
     worker = await work("--pool=prefork", "--concurrency=1", "--max-tasks-per-child=2")
     rows = [await store("where") for _ in range(6)]
     for row in rows:
@@ -379,7 +377,7 @@ async def test_processes_that_are_replaced(work: Start) -> None:
 
 @pytest.mark.postgres
 async def test_flags_narrow_the_queues(work: Start) -> None:
-    """-Q, and the rest waits for somebody else."""
+    """-Q, and the rest waits for another worker."""
     narrow = await work("--pool=solo", "-Q", "low")
     other = await store("where", "high")
     await reaches(await store("where", "low"), status="completed")
@@ -459,7 +457,7 @@ class Proxy:
             writer.close()
 
     def fall_silent(self) -> None:
-        """Those that are open now; new ones go through."""
+        """Cuts the connections that are open now; new ones go through."""
         self._silent |= self._open
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

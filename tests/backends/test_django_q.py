@@ -1,4 +1,4 @@
-"""Django-Q: which cluster gets what, what a cluster is told, and what it must not run."""
+"""Django-Q: the choice of a cluster, its settings, and packages that it must not run."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_nobody_waits_for_redis_for_ever(
 
 
 def test_a_cluster_outlasts_its_broker(caplog: pytest.LogCaptureFixture) -> None:
-    """What fails is asked again, which is said once; what it brings then is taken."""
+    """A failed request is made again, which is logged once; its result is taken."""
     answers: Iterator[Any] = iter([ConnectionError("away"), OSError("away"), None, ["it"]])
 
     def dequeue() -> Any:
@@ -169,13 +169,13 @@ def lone(
 def test_what_is_forged_neither_runs_nor_is_unpickled(
     lone: World, broker_server: RedisServer, tmp_path: Path
 ) -> None:
-    """It is logged and dropped, and the cluster goes on. Then all its processes are told to end."""
+    """It is logged and dropped, and the cluster goes on. Then all its processes get SIGTERM."""
     mark = tmp_path / "bang"
     bomb = pickle.dumps(Bomb(mark))
     call = pickle.dumps(
         {"id": "1", "name": "1", "func": "pathlib.Path.touch", "args": (mark,), "kwargs": {}}
     )
-    foreign = [signed("somebody else's key", package) for package in (bomb, call)]
+    foreign = [signed("another key", package) for package in (bomb, call)]
     own = signed(
         django_settings.SECRET_KEY,
         pickle.dumps(

@@ -1,4 +1,4 @@
-"""Dramatiq: an actor for each queue, what a worker is told, and what it must not run."""
+"""Dramatiq: an actor for each queue, a worker's settings, and messages that it must not run."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ def set_broker(broker: dramatiq.Broker) -> Any:
 
 
 def queues(**queues: Any) -> override_settings:
-    """Those queues, besides the usual ones."""
+    """Declares these queues, besides the usual ones."""
     return override_settings(
         RAIL_DJANGO_GRAPHQL={"task_settings": {"backend": "dramatiq", "queues": queues}}
     )
 
 
 def test_each_queue_has_an_actor() -> None:
-    """What matters most goes first; what Dramatiq could do about a failure or a time, rows do."""
+    """The highest priority goes first; retries and delays are rows, not Dramatiq's."""
     broker = set_broker(StubBroker())
     with queues(rush={"priority": 7}):
         declare()
@@ -148,7 +148,7 @@ def test_a_redis_that_does_not_answer_is_a_lost_connection() -> None:
 
 
 def test_what_redis_does_not_have_is_told(broker_server: RedisServer) -> None:
-    """What waits and what is at a worker it has. Other brokers, and one with much in it, say no."""
+    """It knows waiting and taken messages. Other brokers, and a large one, cannot say."""
     broker_server.ask("FLUSHALL")
     broker = set_broker(RedisBroker(url=broker_server.url))
     sent = [
@@ -180,7 +180,7 @@ def lone(
 
 
 def put(server: RedisServer, queue: str, data: bytes, number: int) -> None:
-    """As whoever can write to Redis may."""
+    """Sends it as any client of Redis may."""
     server.ask("HSET", f"dramatiq:{queue}.msgs", f"forged-{number}", data)
     server.ask("RPUSH", f"dramatiq:{queue}", f"forged-{number}")
 
@@ -199,7 +199,7 @@ class Bomb:
 def test_what_is_forged_neither_runs_nor_is_unpickled(
     lone: World, broker_server: RedisServer, tmp_path: Path
 ) -> None:
-    """It is logged and dropped, and the worker goes on. Then all its processes are told to end."""
+    """It is logged and dropped, and the worker goes on. Then all its processes get SIGTERM."""
     mark = tmp_path / "bang"
     broker_server.ask("FLUSHALL")
 

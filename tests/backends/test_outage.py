@@ -1,4 +1,4 @@
-"""Redis goes away, with what it holds or without: no task is lost, no process ends, all is told."""
+"""Redis goes away, with what it holds or without: no task is lost, no process ends."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tests.backends.faults import (
     Silence,
     assert_told_well,
     attempts,
+    client_at,
     everything,
     forms,
     leave,
     rows,
     silenceable,
-    somebody,
     until_all,
     until_begun,
     until_still,
@@ -160,7 +160,7 @@ Does = Callable[[], Awaitable[None]]
 async def outlasts(world: World, size: Size, away: Does, back: Does) -> None:
     """Redis goes, under tasks that are watched, and comes back."""
     seconds = size.seconds
-    async with somebody(world, 0) as starter, somebody(world, 1) as watcher:
+    async with client_at(world, 0) as starter, client_at(world, 1) as watcher:
         # Half of them end before Redis is back; the rest when everything has found it again.
         longest = seconds + size.after
         steps = [int(it / PAUSE) for it in (max(seconds, 4.0), longest)]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from devservers.redis import RedisServer
-from tests.backends.faults import forms, rows, somebody, world_of
+from tests.backends.faults import client_at, forms, rows, world_of
 from tests.backends.kinds import Kind
 from tests.backends.world import World
 from tests.support.client import FINAL, FOLLOW_MINE, Event, subscribe
@@ -44,8 +44,8 @@ async def test_my_tasks_are_told_wherever_they_run(
 ) -> None:
     """Live: `myTaskUpdates` of one server shows what the other has started, in either worker."""
     async with (
-        somebody(world, 0) as starter,
-        somebody(world, 1) as watcher,
+        client_at(world, 0) as starter,
+        client_at(world, 1) as watcher,
         watcher.socket() as ws,
     ):
         await subscribe(ws, FOLLOW_MINE, {})

@@ -16,7 +16,7 @@ from tests.backends.kinds import Kind
 from tests.support.server import LoggedProcess, Server, children
 
 LEASE = 3.0
-# How a worker's command is told how many tasks it runs at once; Django-Q's settings say it.
+# The option of a worker's command for how many tasks run at once; Django-Q has a setting.
 SLOTS = {"arq": "--concurrency={}", "celery": "--concurrency={}", "dramatiq": "--threads={}"}
 
 
@@ -57,7 +57,7 @@ class Worker(LoggedProcess):
 
 
 class World:
-    """What a project of that kind has running."""
+    """A project's running processes."""
 
     def __init__(
         self, kind: Kind, env: dict[str, str], cookie: str, redis_url: str, stack: ExitStack,

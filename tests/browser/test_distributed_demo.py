@@ -134,7 +134,7 @@ def test_tasks_go_on_after_everything_was_killed(private_folder: Path) -> None:
 
 
 def _ask(demo: DistributedDemo, query: str) -> Any:
-    """What the server answers somebody who is not logged in."""
+    """Returns the server's answer to an anonymous client."""
     body, headers = json.dumps({"query": query}).encode(), {"Content-Type": "application/json"}
     request = urllib.request.Request(f"{demo.url}graphql/", body, headers)
     with urllib.request.urlopen(request, timeout=10) as answer:

@@ -39,6 +39,6 @@ def server(server_env: dict[str, str]) -> Iterator[Server]:
 
 
 def place_of(server: Server) -> dict[str, Any]:
-    """What a script needs to know of the server."""
+    """Returns what a script needs to know of the server."""
     token = jwt.encode({"sub": "1", "exp": int(time.time()) + 3600}, SECRET, "HS256")
     return {"url": server.url, "ws": server.ws, "token": token, "user": "1", "limit": LIMIT}

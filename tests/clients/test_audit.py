@@ -26,7 +26,7 @@ def audits(server: Server) -> Any:
 
 @pytest.mark.parametrize("audit", AUDITS.split())
 def test_an_audit(audits: Any, audit: str) -> None:
-    """Those that are optional too."""
+    """Optional ones too."""
     assert audits[audit]["reason"] is None, audits[audit]["name"]
 
 

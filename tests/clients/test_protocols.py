@@ -68,5 +68,5 @@ def test_a_case_of_a_client(server: Server, script: str, case: str) -> None:
 
 @pytest.mark.parametrize("script", CASES)
 def test_no_case_is_left_out(server: Server, script: str) -> None:
-    """What the script tries is what is listed here."""
+    """The script's cases are the ones that are listed here."""
     assert list(_outcomes(script, server)) == CASES[script]

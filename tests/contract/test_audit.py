@@ -132,7 +132,7 @@ async def test_cancel_of_what_waits(kit: Kit, before: Status) -> None:
 
 
 async def test_cancel_of_what_runs(kit: Kit) -> None:
-    """The request is an event, of whoever asked first; what comes of it is another."""
+    """The request is an event, of the first who asked; its outcome is another."""
     claimed = await kit.running()
     for actor in ("7", "8"):
         await kit.here(kit.ledger.cancel, claimed.snapshot.id, None, actor)

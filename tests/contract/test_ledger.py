@@ -86,7 +86,7 @@ async def test_a_foreign_token_changes_nothing(kit: Kit) -> None:
 
 
 async def test_a_foreign_outcome_is_answered_with_none(kit: Kit) -> None:
-    """Who is no longer the holder is told so, for good: the row had another's token."""
+    """A former holder's writes are refused for good: the row has another's token."""
     claimed = await kit.running()
     stranger = Claimed(claimed.snapshot, "{}", new_id())
     assert await kit.settle(stranger, DONE) is None

@@ -267,7 +267,7 @@ class Machine(RuleBasedStateMachine):
                 status = Status.RETRYING if row.crashes < MAX_CRASHES else Status.FAILED
             self._edge(row, "holder dead", status)
             row.crashes += 1
-            row.token = None  # whatever the lost attempt still says is nobody's
+            row.token = None  # later reports of the lost attempt have no holder
 
     # --- what always holds -----------------------------------------------------------------------
 
@@ -351,7 +351,7 @@ EDGES = (
     "create claim hand_back claim die claim die",
     "create claim cancel die",
 )
-# An attempt that goes on although its execution is somebody else's, or has ended.
+# An attempt that goes on although its execution has another holder, or has ended.
 STALE = (
     "create claim hand_back claim stale_succeed",
     "create claim die claim stale_fail",
@@ -410,7 +410,7 @@ MUTANTS: dict[str, tuple[tuple[str, ...], str, str]] = {
     "finish by id only": (ENDS, r" AND t\.token = r\.token AND .*'running'", ""),
     "finish by status only": (ENDS, r" AND t\.token = r\.token", ""),
     "finish by token only": (ENDS, r" AND \+?t\.status.*'running'", ""),
-    "rescue whoever's": (("recover",), r"(t?\.?runtime_id) = %s", r"(\1 = %s OR true)"),
+    "rescue any": (("recover",), r"(t?\.?runtime_id) = %s", r"(\1 = %s OR true)"),
     "forget a cancel": (("settle",), r"t\.cancel_requested AND", "false AND"),
     "count no crash": (("recover",), r"crashes = t\.crashes \+ 1, ", ""),
 }

@@ -26,6 +26,6 @@ def configure(settings: Any) -> Configure:
 
 @pytest.fixture
 async def running(database: object, configure: Configure) -> AsyncIterator[None]:
-    """What is started runs in the test's loop, until the test ends."""
+    """Tasks run in the test's loop, until the test ends."""
     yield
     await host.astop()

@@ -64,7 +64,7 @@ def ledger(level: str) -> OrmLedger:
 
 
 def elsewhere(do: Callable[[], Any]) -> Any:
-    """What it returns, in another thread and on its connection."""
+    """Returns its value, computed in another thread and on its connection."""
 
     def in_thread() -> Any:
         try:

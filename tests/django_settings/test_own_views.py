@@ -103,7 +103,7 @@ def tasks_settings(settings: Any) -> Callable[..., None]:
 
 @pytest.fixture
 def atomic_requests(database: object) -> Iterator[None]:
-    """What Django reads for each request."""
+    """Sets what Django reads for each request."""
     from django.db import connections
 
     connections.settings["default"]["ATOMIC_REQUESTS"] = True

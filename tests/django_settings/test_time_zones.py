@@ -132,7 +132,7 @@ async def test_a_users_time_zone_changes_no_stored_time(zones: str) -> None:
 
 
 async def test_a_tick_is_the_moment_that_it_is(zones: str) -> None:
-    """What a schedule keeps of its last tick is compared with the next one, in any zone."""
+    """A schedule's last tick is compared with the next one, in any zone."""
     await end_of(await note.aenqueue())  # the runtime is up, and its writers
     ledger = host.ledger()
     last = datetime(2030, 10, 27, 0, 30, tzinfo=UTC)

@@ -201,7 +201,7 @@ def assert_each_attempt_began_once(found: Iterable[Note]) -> None:
 
 
 async def until_judging(since: float, lease: float = LEASE) -> None:
-    """A process takes nobody for dead before it has held a lease for one whole lease itself."""
+    """A process declares none dead before it has held a lease for one whole lease itself."""
     await asyncio.sleep(max(0.0, since + lease * 1.4 + 0.3 - time.monotonic()))
 
 
@@ -209,7 +209,7 @@ async def until_judging(since: float, lease: float = LEASE) -> None:
 
 
 def cpu_seconds(pid: int) -> float:
-    """What a process has used so far."""
+    """Returns the CPU seconds that a process has used so far."""
     words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 

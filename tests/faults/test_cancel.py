@@ -24,7 +24,7 @@ TOLD = {
 
 
 async def asked(client: Client, task_id: str, after: float) -> str:
-    """What the mutation answers: the status that it sees, or the code of its refusal."""
+    """Returns the mutation's answer: the status that it sees, or the code of its refusal."""
     await asyncio.sleep(after)
     answer = (await client.post(CANCEL, id=task_id)).json()
     if "errors" in answer:
@@ -94,7 +94,7 @@ async def race(clients: list[Client], ws: Any, number: int, handicap: Handicap) 
 @forms("races", on("postgres", 100), on("postgres", 1000, long=True),
        on("sqlite", 1000, long=True))  # fmt: skip
 async def test_cancel_against_completion(database: Any, fleet: Fleet, races: int) -> None:
-    """Row, answer and stream agree each time, whoever comes first."""
+    """Row, answer and stream agree each time, whichever comes first."""
     servers = await fleet.serve_many(2, max_concurrency=4, max_workers=2, lease_seconds=15)
     clients = [fleet.client(server) for server in servers]
     outcomes: Counter[str] = Counter()

@@ -77,7 +77,7 @@ async def test_four_processes_claim_the_same_rows(database: Any, fleet: Fleet, r
             assert_each_attempt_began_once(begun)
             assert {(note.task, note.attempt) for note in begun} == {(it, 1) for it in ids}
             pids = {note.pid for note in begun}
-            assert len(pids) > 1, "one process did all of it: nobody competed"
+            assert len(pids) > 1, "one process did all of it, without a competitor"
             shares[arrival] += len(pids)
     for server in servers:
         assert "A claim failed" not in server.said()
@@ -195,7 +195,7 @@ async def test_a_unique_task_that_ends_while_many_start_it(
     late = [found[task_id].completed_at - at for task_id, at in asked]  # type: ignore[operator]
     # The times of a row are those of its transaction's begin.
     assert min(late) > timedelta(seconds=-1)
-    assert 1 < len(found) < len(asked), "nothing ended, or nobody met another's"
+    assert 1 < len(found) < len(asked), "nothing ended, or no start met another's"
     report("unique, ending", database=database.kind, starts=len(asked), rows=len(found))
 
 

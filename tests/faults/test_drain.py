@@ -33,7 +33,7 @@ FOLLOW_TIMEOUT = 30.0
 
 
 class Follower:
-    """Somebody who wants to see one task's end, and subscribes again until that has come.
+    """Watches one task, and subscribes again until its end has come.
 
     A socket that is closed between the end and its `complete` is no reason to come back.
     """

@@ -1,7 +1,7 @@
 """SIGSTOP past the lease: others finish the tasks, and nothing that the first process does counts.
 
 A process that is stopped in the middle of a write to a SQLite file keeps the file's one write lock
-for as long as it is stopped; nobody can do anything about that. Here it is stopped between writes.
+for as long as it is stopped; no process can change that. Here it is stopped between writes.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ CANCEL = "mutation($id: ID!) { cancelTask(id: $id) { status } }"
 
 
 def may_be_written() -> bool:
-    """Whether nobody has the write lock of the test's SQLite file."""
+    """Returns whether the write lock of the test's SQLite file is free."""
     path = connections.settings["default"]["NAME"]
     with closing(sqlite3.connect(path, timeout=0.2, isolation_level=None)) as other:
         try:
@@ -104,7 +104,7 @@ async def frozen(fleet: Fleet, server: Server, database: str, count: int) -> Cou
 
 
 async def late_cancel(client: Client, task_id: str) -> str:
-    """What a request for a cancel is answered, that waits until the process goes on."""
+    """Returns the answer to a cancel, which waits until the process goes on."""
     return await client.error_code(CANCEL, id=task_id)
 
 

@@ -58,7 +58,7 @@ async def killed(fleet: Fleet, doomed: Server, lease: float) -> list[float]:
         assert row.seq == 1 + 2 * row.attempts
         assert (str(row.id) in begun) is bool(lost)
     times = [begun[task_id] - killed_at for task_id in ids]
-    assert min(times) > lease * 0.5  # nobody is robbed of what may still run
+    assert min(times) > lease * 0.5  # no process loses a task that may still run
     assert max(times) < lease + RECOVERY
     assert taken < IN_ALL
     return times

@@ -129,7 +129,7 @@ def ends_of_each() -> Counter[Any]:
 
 @sync_to_async
 def story(row: TaskExecution) -> list[Any]:
-    """What the audit tells of it, for the message of a test that fails."""
+    """Returns the audit's events of it, for the message of a test that fails."""
     events = TaskEvent.objects.filter(execution_id=row.id).order_by("seq")
     return [str(row.id), *events.values_list("at", "from_status", "to_status", "reason", "actor")]
 
@@ -184,7 +184,7 @@ async def test_a_postgresql_that_is_restarted_again_and_again(
 ) -> None:
     """And is gone for longer than the lease; connections are cut at COMMIT meanwhile.
 
-    No row is stuck, none has two outcomes, nobody is charged a crash, and no process restarts.
+    No row is stuck, none has two outcomes, no task is charged a crash, and no process restarts.
     """
     cut, seconds = 0, size["restarts"] * sum(size["pauses"]) / 2 + size["gone"]
 
@@ -224,7 +224,7 @@ async def test_a_sqlite_file_that_is_held_locked(
     figures = await under(
         lambda: hold_locked(path, 3.0, 0.7, times), fleet, servers, count, 3.7 * times
     )
-    # Nobody else could write meanwhile: it was no reason to give anything up.
+    # No other process could write meanwhile: it was no reason to give anything up.
     assert figures["ran_again"] == 0
     assert figures["leases"] == len(servers)
     report("locked", **figures, times=times)

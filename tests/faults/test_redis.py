@@ -59,7 +59,7 @@ async def test_progress_crosses_processes(
 
 
 async def _connected(server: RedisServer, count: int) -> bool:
-    """Whether so many processes listen."""
+    """Returns whether so many processes listen."""
     return bool(server.ask("PUBSUB", "NUMSUB", "tasks:cancels")[1] == count)
 
 

@@ -16,7 +16,7 @@ async def asyncio_tasks(request: HttpRequest) -> JsonResponse:
 
 
 def _kind(task: asyncio.Task[Any]) -> str:
-    """Its name, where somebody has given it one, else its coroutine's."""
+    """Returns its name where it was given one, else its coroutine's."""
     name = task.get_name()
     given = not name.startswith("Task-")
     return name if given else getattr(task.get_coro(), "__qualname__", "a coroutine")

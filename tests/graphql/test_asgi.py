@@ -34,7 +34,7 @@ def handshake(path: str, root_path: str = "") -> dict[str, Any]:
 
 
 async def first_answer(scope: dict[str, Any]) -> Any:
-    """What the application says to the opening of a socket."""
+    """Returns the application's answer to the opening of a socket."""
     socket = ApplicationCommunicator(asgi.get_asgi_application(), scope)
     await socket.send_input({"type": "websocket.connect"})
     answer = await socket.receive_output()
@@ -73,7 +73,7 @@ class UrlsByLanguage:
 
 @pytest.mark.parametrize("served", ["/shop/graphql/", "/graphql/"], ids=["kept", "cut off"])
 async def test_sockets_are_served_below_a_forced_script_name(settings: Any, served: str) -> None:
-    """Whether the proxy in front keeps it in the path or not: HTTP is served in both cases."""
+    """The proxy in front may keep it in the path or not: HTTP is served in both cases."""
     settings.FORCE_SCRIPT_NAME = "/shop"
     assert (await over_http(served + "?query={__typename}"))["status"] == 200
     assert (await first_answer(handshake(served)))["type"] == "websocket.accept"

@@ -161,7 +161,7 @@ def test_the_schema_is_browsed(console: Console) -> None:
 
 
 def test_each_sample_is_a_valid_operation(console: Console) -> None:
-    """What the page offers works against the schema as it is."""
+    """The page's examples work against the schema as it is."""
     samples = Select(console.find("samples"))
     for index in range(len(samples.options)):
         samples.select_by_index(index)

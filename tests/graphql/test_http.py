@@ -219,7 +219,7 @@ class GateKeeper:
 async def test_a_projects_own_middleware_says_who_is_calling(
     api: Api, settings: Any, database: object
 ) -> None:
-    """What stands in `request.user` and `request.tenant_id` counts, however it got there."""
+    """The values of `request.user` and `request.tenant_id` count, however they got there."""
     await User.objects.acreate(username="grace")
     settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"{__name__}.GateKeeper"]
     client = AsyncClient()

@@ -249,7 +249,7 @@ async def test_an_oversized_frame_closes_the_socket() -> None:
 async def test_a_flood_closes_the_socket(
     monkeypatch: pytest.MonkeyPatch, frame: str, fits: int
 ) -> None:
-    """What waits for a busy handler is bounded, in frames and in bytes: past it 1008."""
+    """Frames that wait for a busy handler are bounded, in number and in bytes: past it 1008."""
     busy, free = asyncio.Event(), asyncio.Event()
 
     async def handle_message(self: Any, message: Any) -> None:
@@ -507,7 +507,7 @@ async def test_a_restart_closes_without_completing(
 async def test_a_client_that_leaves_in_the_middle_of_a_message_is_no_accident(
     watched: Watched, caplog: pytest.LogCaptureFixture, when: str
 ) -> None:
-    """What the server raises then is not logged as an error."""
+    """The server's exception is then not logged as an error."""
     gone = "connection_ack" if when == "acknowledging" else "next"
     failed = asyncio.Event()
     inbox: asyncio.Queue[Any] = asyncio.Queue()

@@ -1,4 +1,4 @@
-"""Who is let in: `max_pending`, `max_pending_per_owner`, `rate_limit`."""
+"""Admission: `max_pending`, `max_pending_per_owner`, `rate_limit`."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def test_a_crowd_at_once_gets_no_more_in(store: str, configure: Configure)
 async def test_room_comes_back(
     store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was cancelled makes place, at the next count."""
+    """A cancelled task makes place, at the next count."""
     configure(max_pending=1)
     noop = declared()
     first = await later(noop)

@@ -386,7 +386,7 @@ async def test_no_body_ends_the_process(
 async def test_a_body_that_raises_cancelled_error_by_itself_has_failed(
     configure: Configure,
 ) -> None:
-    """Nobody had cancelled it."""
+    """No cancel had been requested."""
 
     @task(name="t.pretends", max_retries=0)
     async def pretends() -> None:

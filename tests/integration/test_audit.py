@@ -98,7 +98,7 @@ async def test_who_cancels_is_told(store: str, configure: Configure) -> None:
 
 
 async def test_recovery_is_told(store: str, configure: Configure) -> None:
-    """What was lost with its process."""
+    """An attempt that was lost with its process."""
     configure(audit_enabled=True, lease_seconds=1.0)
     born = await start(declared(), delay=3600.0)
     await TaskRuntime.objects.acreate(
@@ -189,7 +189,7 @@ async def test_old_events_are_deleted(store: str, configure: Configure, timings:
 
 @pytest.mark.parametrize("backend", ["asyncio", "sync"])
 async def test_who_starts_is_told(store: str, configure: Configure, backend: str) -> None:
-    """The project's code, whoever the owner is; a user; a caller who did not say who they are."""
+    """The project's code, for any owner; a user; an anonymous caller."""
     configure(audit_enabled=True, backend=backend)
     noop = declared()
     by_code = await noop.using(owner="7").aenqueue()

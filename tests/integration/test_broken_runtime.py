@@ -45,6 +45,6 @@ async def test_the_log_says_how_a_runtime_broke(
     row = await TaskExecution.objects.aget(id=handle.id)
     assert (row.status in UNFINISHED, row.retry_count) == (True, 0)
     runtimes = TaskRuntime.objects.filter(id=runtime.id)
-    assert [it.dead async for it in runtimes] == [True]  # nobody waits for its lease
+    assert [it.dead async for it in runtimes] == [True]  # no process waits for its lease
     assert isinstance(runtime.state.host.exception(), BaseExceptionGroup)  # type: ignore[union-attr]
     await row.adelete()

@@ -30,7 +30,7 @@ pytestmark = [on_databases, pytest.mark.usefixtures("ends_cleanly")]
 
 
 class ListBroker(BrokerBackend):
-    """Its broker is a list; it delivers when it is told to, or at once."""
+    """Its broker is a list; it delivers on request, or at once."""
 
     name = "tests.integration.test_broker.ListBroker"
 
@@ -46,7 +46,7 @@ class ListBroker(BrokerBackend):
         if self.hangs:
             await asyncio.sleep(3600)
         if self.down:
-            raise ConnectionError("nobody is there")
+            raise ConnectionError("no broker is there")
         self.sent += dispatches
         if self.delivers:
             for dispatch in dispatches:
@@ -96,7 +96,7 @@ async def until_rows(count: int, **conditions: Any) -> None:
 
 
 async def test_an_execution_is_sent_claimed_and_run(store: str, broker: ListBroker) -> None:
-    """The broker is told its id and queue; a dispatched row says since when and by whom."""
+    """The broker gets its id and queue; a dispatched row has the time and the sender."""
     broker.delivers = False
     handle = await adds().aenqueue(a=1, b=2)
     await eventually(lambda: broker.sent)
@@ -144,7 +144,7 @@ async def test_a_delivery_that_comes_twice_runs_once(store: str, broker: ListBro
 async def test_what_is_no_id_is_dropped(
     store: str, broker: ListBroker, forged: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whoever can write to the broker can name a task that waits, and nothing else."""
+    """A message can name a task that waits, and do nothing else."""
     await final(await adds().aenqueue(a=1, b=1))
     caplog.clear()
     await broker.deliver(forged)
@@ -172,7 +172,7 @@ async def test_retries_and_delays_come_from_the_ledger(store: str, broker: ListB
 
 
 async def test_cancels(store: str, broker: ListBroker) -> None:
-    """What waits never runs, though it is under way; what runs is asked to end."""
+    """A waiting task never runs, though it is under way; a running one is asked to end."""
     broker.delivers = False
     began = asyncio.Event()
 
@@ -219,7 +219,7 @@ async def test_a_broker_that_is_away(
 async def test_a_push_that_raises_the_worst(
     store: str, broker: ListBroker, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
-    """Neither the loop nor the sender ends by it: the push is tried again."""
+    """Neither the loop nor the dispatcher ends by it: the push is tried again."""
     push, failures = broker.push, [error, error]
 
     async def fail_twice(dispatches: Sequence[Dispatch]) -> None:

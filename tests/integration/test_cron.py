@@ -114,7 +114,7 @@ async def test_what_was_missed_while_all_were_down(
         return len(await service.alist(SYSTEM, status="completed"))
 
     deadline = time.monotonic() + (10 if catch_up else 1)
-    while await found() < 1 and time.monotonic() < deadline:  # noqa: ASYNC110 (a row tells nobody)
+    while await found() < 1 and time.monotonic() < deadline:  # noqa: ASYNC110 (a row sends no signal)
         await asyncio.sleep(0.05)
     await runtimes.aclose()
     assert await found() == (1 if catch_up else 0)
@@ -138,7 +138,7 @@ def test_ticks_are_in_the_projects_time_zone(settings: Any) -> None:
 def test_a_wrong_expression_is_an_error_of_the_checks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Which say what one looks like; nothing else is held up by it."""
+    """They say what a good one looks like; nothing else is held up by it."""
     with pytest.raises(errors.ConfigurationError, match="five fields"):
         Schedule("every monday")
 
@@ -151,7 +151,7 @@ def test_a_wrong_expression_is_an_error_of_the_checks(
 
 @on_databases
 async def test_a_unique_task_has_one_tick_unfinished(store: str, runtimes: AsyncExitStack) -> None:
-    """The next ones find it, as whoever enqueues it does."""
+    """Later ticks find it, like any other start of it."""
     go = asyncio.Event()
 
     @task(name="cron.unique", cron="* * * * *", unique=True)

@@ -1,4 +1,4 @@
-"""What the project hears of tasks that have failed for good."""
+"""The failure callback: how a project hears of tasks that have failed for good."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ def call_back(configure: Configure, function: Any, **task_settings: Any) -> None
 
 
 async def make_overdue() -> None:
-    """As if the time had passed for which the calls are somebody's."""
+    """Lets the time pass for which a process holds its calls."""
     past = datetime.now(UTC) - timedelta(seconds=1)
     await TaskExecution.objects.filter(callback_at__isnull=False).aupdate(callback_at=past)
 
@@ -254,7 +254,7 @@ async def test_it_may_use_the_orm_and_start_tasks(
 async def test_what_there_is_no_room_for_stays_marked(
     store: str, configure: Configure, timings: Timings
 ) -> None:
-    """And is made when it is overdue, by whoever has room; each once."""
+    """And is made when it is overdue, by a process with room; each once."""
     timings.set("callbacks", most_waiting=3)
     timings.set("callbacks", page=2)
     timings.set("reconciler", interval=0.02)
@@ -275,7 +275,7 @@ async def test_what_there_is_no_room_for_stays_marked(
 
 
 async def test_rows_in_memory_all_wait(configure: Configure, store: str, timings: Timings) -> None:
-    """They have no mark by which somebody could find them."""
+    """They have no mark by which another process could find them."""
     if store != "memory":
         return
     timings.set("callbacks", most_waiting=3)
@@ -330,7 +330,7 @@ async def test_what_the_end_of_the_process_cuts_short_is_made_by_another(
     caplog: pytest.LogCaptureFixture,
     function: Any,
 ) -> None:
-    """Those in the middle and those that had not begun: they stay marked, and nothing waits."""
+    """Calls in the middle and calls that had not begun stay marked, and nothing waits."""
     timings.set("callbacks", at_once=2)
     timings.set("reconciler", interval=0.02)
     call_back(configure, function)

@@ -22,7 +22,7 @@ VALUES = list(CORNERS)
 
 
 def changed(found: Any) -> list[Any]:
-    """What came back as something else."""
+    """Returns the values that came back as something else."""
     assert isinstance(found, list)
     assert len(found) == len(VALUES)
     return [(value, it) for value, it in zip(VALUES, found, strict=True) if not same(value, it)]

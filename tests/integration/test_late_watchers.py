@@ -1,4 +1,4 @@
-"""What a watcher of all of an owner's tasks sees of those that ended before it joined: nothing."""
+"""A watcher of all of an owner's tasks sees none that ended before it joined."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def bus(request: pytest.FixtureRequest, configure: Configure) -> str:
 
 @pytest.fixture
 def looks(timings: Timings) -> None:
-    """The sweeper looks all the time."""
+    """The reconciler reads all the time."""
     timings.set("reconciler", interval=0.01)
     timings.set("reconciler", watched_every=1)
 
@@ -75,7 +75,7 @@ class Look:
 
 @asynccontextmanager
 async def watcher(viewer: Viewer = ADA) -> AsyncIterator[list[TaskSnapshot]]:
-    """What a watcher sees who has joined: it has seen the task that waits for it."""
+    """Yields what a watcher sees; it has joined, as it has seen the task that waits for it."""
     seen: list[TaskSnapshot] = []
 
     async def read() -> None:

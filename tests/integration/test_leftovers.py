@@ -1,4 +1,4 @@
-"""What a body leaves behind in its task, on the loop or in its thread harms no other body."""
+"""Things that a body leaves in its task, on the loop or in its thread harm no other body."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def thread_count() -> int:
 
 
 class Used:
-    """What this process holds: attempts, asyncio tasks, objects in memory."""
+    """Returns what this process holds: attempts, asyncio tasks, objects in memory."""
 
     def __init__(self) -> None:
         gc.collect()

@@ -30,7 +30,7 @@ LIMIT = 100
 
 
 class Crowd:
-    """Who is in a body now, and how many there were at most."""
+    """Counts of bodies that run now, and at most."""
 
     def __init__(self) -> None:
         self.now: Counter[str] = Counter()
@@ -114,7 +114,7 @@ async def test_memory_and_connections_return_to_where_they_were(
     @task(name="l.light")
     async def light(text: str) -> str:
         crowd.enter()
-        await TaskExecution.objects.filter(name="nobody's").aexists() if crowd.done % 50 == 0 else 0
+        await TaskExecution.objects.filter(name="none").aexists() if crowd.done % 50 == 0 else 0
         crowd.leave()
         return text
 

@@ -313,7 +313,7 @@ async def test_a_waiting_row_that_a_new_row_refers_to_is_claimed(store: str) -> 
 
 
 async def test_the_clean_up_leaves_a_locked_row_to_its_next_round(store: str) -> None:
-    """What else has expired is deleted; tasks start and end meanwhile."""
+    """Other expired rows are deleted; tasks start and end meanwhile."""
     add = adds()
     handles = [await add.aenqueue(a=number) for number in range(3)]
     for handle in handles:

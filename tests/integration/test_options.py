@@ -29,7 +29,7 @@ async def numbers(count: int) -> AsyncIterator[int]:
 
 
 async def seen_of(handle: Any) -> list[TaskSnapshot]:
-    """All that a watcher is told."""
+    """Returns all that a watcher receives."""
     async with asyncio.timeout(20), aclosing(service.watch(SYSTEM, handle.id)) as snapshots:
         return [snapshot async for snapshot in snapshots]
 

@@ -1,4 +1,4 @@
-"""What a project plugs in and its mistakes: logging, signals, observers. Tasks run all the same."""
+"""Mistakes in a project's logging, signals and observers: tasks run all the same."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ runs: Counter[str] = Counter()
 
 @pytest.fixture
 async def plug(anyio_backend: Any) -> AsyncIterator[ExitStack]:
-    """What is plugged in is taken out before the runtime is stopped."""
+    """Takes the hooks out before the runtime is stopped."""
     with ExitStack() as stack:
         runs.clear()
         yield stack
@@ -75,7 +75,7 @@ def request_id(record: logging.LogRecord) -> bool:
 
 
 class Raising(logging.Handler):
-    """Whose `emit` does not guard itself."""
+    """A handler whose `emit` does not guard itself."""
 
     def emit(self, record: logging.LogRecord) -> None:
         raise OSError("the collector is away")

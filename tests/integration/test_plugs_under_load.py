@@ -54,7 +54,7 @@ def threads() -> int:
 
 
 def memory() -> float:
-    """What this process has in memory, in MiB."""
+    """Returns this process's memory, in MiB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 

@@ -1,4 +1,4 @@
-"""What nobody runs: orphans, rows that their holder does not know, names that nobody knows."""
+"""Tasks that no process runs: orphans, rows unknown to their holder, unknown names."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def orphan(noop: Task, *, known: bool = True, **columns: Any) -> Any:
 
 @pytest.mark.parametrize("known", [True, False])
 async def test_an_orphan_runs_again(store: str, configure: Configure, known: bool) -> None:
-    """Once its holder has been silent for a lease, or where nobody of that id is known."""
+    """Once its holder has been silent for a lease, or where no such runtime is known."""
     configure(lease_seconds=LEASE)
     snapshot = await final(await orphan(declared(), known=known))
     assert (snapshot.status, snapshot.result, snapshot.attempts) == ("completed", "done", 2)
@@ -122,7 +122,7 @@ async def test_two_recoverers_count_one_crash(
 async def test_a_runtime_that_is_taken_for_dead_goes_on_under_a_new_id(
     store: str, configure: Configure, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What runs is cancelled and handed back, at no cost; it runs again, here."""
+    """Running tasks are cancelled and handed back, at no cost; they run again, here."""
     configure(lease_seconds=LEASE)
     started: list[int] = []
 
@@ -193,7 +193,7 @@ async def test_a_claim_that_outlasts_its_lease_starts_nothing(
 async def test_a_row_that_its_holder_does_not_know_is_handed_back(
     store: str, configure: Configure, timings: Timings
 ) -> None:
-    """At the second look; it is nobody's crash."""
+    """At the second look; it counts as no crash."""
     timings.set("reconciler", interval=0.05)
     noop = declared()
     await final(await noop.aenqueue())
@@ -286,7 +286,7 @@ async def test_who_blocks_the_loop_is_named(
 async def test_the_late_end_of_a_lost_attempt_is_not_accepted(
     store: str, configure: Configure, rerun: bool
 ) -> None:
-    """Also where it came to the same status by itself: its failure is told once."""
+    """Also where it came to the same status by itself: its failure is reported once."""
     noop = declared(rerun_on_crash=rerun)
     await final(await noop.aenqueue())
     runtime = host.current()
@@ -375,7 +375,7 @@ async def test_a_read_that_fails_holds_nothing_up(store: str, configure: Configu
 
 
 async def test_a_stopped_runtime_leaves_no_lease(store: str, configure: Configure) -> None:
-    """Nobody waits for it to be found out."""
+    """No process waits until it is found."""
     await final(await declared().aenqueue())
     await host.astop()
     assert await TaskRuntime.objects.filter(dead=False).acount() == 0

@@ -1,6 +1,6 @@
 """The bus between processes: what others hear, what they do not, and what befalls it.
 
-`far` is the bus of another process. No sweeper looks for it: what its watchers see came by Redis.
+`far` is the bus of another process. No reconciler reads for it: watchers see what came by Redis.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ _latest: WeakKeyDictionary[Mailbox, dict[UUID, tuple[int, int]]] = WeakKeyDictio
 
 
 async def read(mailbox: Mailbox, seconds: float = SOON) -> TaskSnapshot:
-    """What is new to a watcher, who passes over what it knows."""
+    """Returns the events that are new to a watcher, which passes over known ones."""
     latest = _latest.setdefault(mailbox, {})
     async with asyncio.timeout(seconds):
         while (seen := await anext(mailbox)).version <= latest.get(seen.id, (0, 0)):

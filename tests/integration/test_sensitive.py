@@ -57,7 +57,7 @@ async def test_the_row_does_not_have_the_secret(
 
 
 async def test_keys_are_changed_without_loss(store: str, configure: Configure) -> None:
-    """What an old key sealed is opened while that is listed; a retry seals with the newest."""
+    """Arguments that an old key sealed open while it is listed; a retry uses the newest."""
     configure(encryption_keys=[OLD])
     login = declared()
     before = await login.aenqueue(user="ada", password=SECRET)

@@ -1,4 +1,4 @@
-"""What ends a server without a signal: a request limit, its own event. Streams and tasks drain."""
+"""A server that ends without a signal, by a request limit or its own event, drains."""
 
 from __future__ import annotations
 

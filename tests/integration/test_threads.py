@@ -71,7 +71,7 @@ def test_many_threads_share_one_runtime(configure: Configure) -> None:
         barrier.wait(TIMEOUT)
         handles = [shared.enqueue(number=which * 10 + number) for number in range(10)]
         results.extend(handle.result(TIMEOUT) for handle in handles)
-        connections.close_all()  # this thread's, as whoever uses the ORM in a thread must
+        connections.close_all()  # this thread's, as every thread must that uses the ORM
 
     threads = [threading.Thread(target=enqueue_some, args=(which,)) for which in range(8)]
     for thread in threads:

@@ -28,7 +28,7 @@ seen: list[Any] = []
 
 
 def _look(group: str) -> int:
-    """What the body finds of the work of the transaction that started it."""
+    """Returns how much of the starting transaction's work the body finds."""
     found = Group.objects.filter(name=group).count()
     seen.append(found)
     return found
@@ -81,7 +81,7 @@ def test_what_commits_starts(begin: Callable[[], TaskSnapshot]) -> None:
     with transaction.atomic():
         snapshot = begin()
         assert snapshot.status == "pending"
-        if connection.vendor == "postgresql":  # SQLite lets nobody else write meanwhile
+        if connection.vendor == "postgresql":  # SQLite has one writer at a time
             # A later task that is not in a transaction runs meanwhile; this one does not.
             with ThreadPoolExecutor(1) as pool:
                 assert pool.submit(_in_thread, lambda: result(start(ALOOK))).result(10) == 0
@@ -107,7 +107,7 @@ def test_what_rolls_back_never_was(begin: Callable[[], TaskSnapshot]) -> None:
 
 
 def test_a_savepoint_that_rolls_back_takes_its_tasks_only() -> None:
-    """Those of the outer transaction start."""
+    """Tasks of the outer transaction start."""
     with transaction.atomic():
         outer = start()
         with rolled_back():

@@ -67,7 +67,7 @@ async def test_a_body_waits_in_a_thread_for_a_child_that_uses_the_orm(
 async def test_def_bodies_that_hold_all_threads_wait_for_def_children(
     configure: Configure, depth: int
 ) -> None:
-    """Children run beside `max_workers`, and so do theirs. Those that nobody waits for do not."""
+    """Children run beside `max_workers`, and so do theirs. Tasks without a waiter do not."""
     configure(max_workers=2)
     meeting = Meeting(2)
     running, most, lock = 0, 0, threading.Lock()
@@ -171,7 +171,7 @@ async def test_async_bodies_that_hold_all_slots_wait_for_children(
 
 @in_memory
 async def test_a_wait_for_a_task_that_is_not_due_begins_nothing(configure: Configure) -> None:
-    """Its time comes first, whoever waits for it."""
+    """Its time comes first, also with a waiter."""
     configure(max_concurrency=1)
     begun = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""What a subscriber sees, whenever it joins."""
+"""The events that a subscriber sees, whenever it joins."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ async def _gated(n: int) -> int:
 def _read_and_write(n: int) -> None:
     with transaction.atomic():
         assert User.objects.filter(username=str(n)).count() == 0
-        time.sleep(0.005)  # somebody else writes meanwhile
+        time.sleep(0.005)  # another process writes meanwhile
         User.objects.create(username=str(n))
 
 
@@ -185,13 +185,13 @@ def _terminate_writers(admin: psycopg.Connection[Any]) -> int:
 
 
 @on_sqlite
-@pytest.mark.parametrize("patience", [30.0, 0.1], ids=["patient", "impatient"])
+@pytest.mark.parametrize("timeout", [30.0, 0.1], ids=["long", "short"])
 async def test_a_file_that_is_locked_for_three_seconds(
-    database: Any, monkeypatch: pytest.MonkeyPatch, patience: float
+    database: Any, monkeypatch: pytest.MonkeyPatch, timeout: float
 ) -> None:
     """By another program: writes wait, also where SQLite says that the file is locked."""
     options = connections.settings["default"]["OPTIONS"]
-    monkeypatch.setitem(options, "timeout", patience)
+    monkeypatch.setitem(options, "timeout", timeout)
     path = connections.settings["default"]["NAME"]
     locked, over = threading.Event(), threading.Event()
 
@@ -199,7 +199,7 @@ async def test_a_file_that_is_locked_for_three_seconds(
         with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             locked.set()
-            over.wait(3 if patience > 1 else 1)
+            over.wait(3 if timeout > 1 else 1)
             other.execute("ROLLBACK")
 
     # Some are running before the lock comes and are settled under it.
@@ -272,7 +272,7 @@ class LosingAnswers:
 
 
 async def test_every_third_answer_is_lost(database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was committed is found by re-reading: no row twice, no body twice, no outcome lost."""
+    """Commits are found by re-reading: no row twice, no body twice, no outcome lost."""
     losing = LosingAnswers(monkeypatch, every=3, times=15)
     rows = await under_load(lambda: None, count=200)
     assert losing.lost.total() >= 3
@@ -346,7 +346,7 @@ async def test_an_interface_error_is_a_lost_connection_too(
     assert (await _finished(snapshot)).result == 1
 
 
-# --- rows that somebody else has locked -----------------------------------------------------------
+# --- rows that another transaction has locked ----------------------------------------------------
 
 
 @on_postgres
@@ -375,6 +375,8 @@ async def test_progress_on_a_locked_row_is_left_out(database: Any) -> None:
     await _until_running(held)
     runtime = host.current()
     assert runtime is not None
+    # The row is running from its commit on; the attempt, from the answer to that.
+    await eventually(lambda: held.id in runtime.attempts)
     attempt = runtime.attempts[held.id]
     with psycopg.connect(database.url) as other:
         other.execute(
@@ -392,14 +394,14 @@ async def test_progress_on_a_locked_row_is_left_out(database: Any) -> None:
     assert (await _finished(held)).result == 0
 
 
-# --- patience -------------------------------------------------------------------------------------
+# --- timeouts -------------------------------------------------------------------------------------
 
 
 @on_sqlite
 async def test_a_caller_is_answered_in_time_and_the_row_is_not_lost(
     database: Any, timings: Timings
 ) -> None:
-    """Who waits too long for a locked file is told so; what was written meanwhile runs."""
+    """A start that waits too long for a locked file is refused; what was written meanwhile runs."""
     timings.set("creations", timeout=1.5)
     path = connections.settings["default"]["NAME"]
     assert (await _finished(await start(COUNT, 0))).result == 0
@@ -486,7 +488,7 @@ async def test_a_database_that_is_read_only_for_a_while(database: Any) -> None:
     await asyncio.to_thread(read_only, on=True)
     try:
         go.set()
-        await asyncio.sleep(2.5)  # several tries, and two looks for rows that nobody knows
+        await asyncio.sleep(2.5)  # several tries, and two looks for rows that no attempt holds
     finally:
         await asyncio.to_thread(read_only, on=False)
         await sync_to_async(close_old)()  # this thread's own was ended, too

@@ -35,7 +35,7 @@ def row(status: str = "completed", *, days: float = 0, expired: bool = False) ->
 
 
 def run(*arguments: str, **options: Any) -> str:
-    """What it prints."""
+    """Returns its output."""
     out = io.StringIO()
     call_command("cleanup_tasks", *arguments, stdout=out, **options)
     return out.getvalue().strip()
@@ -90,7 +90,7 @@ def test_only_some_statuses() -> None:
 
 
 def test_a_dry_run_only_counts() -> None:
-    """What would go stays; what is old and has expired counts once."""
+    """Nothing is deleted; a row that is old and has expired counts once."""
     row(days=8, expired=True)
     row(days=8)
     before = left()

@@ -106,7 +106,7 @@ async def test_disabled_tasks_do_not_take_the_site_down(
 
 
 def answer(response: Any) -> dict[str, str]:
-    """What is wrong, of an answer that says so."""
+    """Returns the reasons that an answer gives."""
     assert response.status_code == 503
     body = response.json()
     assert body.pop("status") == "unavailable"

@@ -138,7 +138,7 @@ async def test_slow_and_handed_back_attempts_are_counted(configure: Configure) -
 @on_databases
 @pytest.mark.usefixtures("ends_cleanly")
 async def test_writers_and_the_bus_are_seen(configure: Configure, store: str) -> None:
-    """What waits for its commit, what was written, and how many watch."""
+    """Writes that wait for their commit, writes that were made, and watchers."""
     configure(metrics_enabled=True)
 
     @task(name="m.one")
@@ -164,7 +164,7 @@ async def test_writers_and_the_bus_are_seen(configure: Configure, store: str) ->
 @in_memory
 @pytest.mark.usefixtures("ends_cleanly")
 async def test_nobody_can_make_up_series(configure: Configure) -> None:
-    """What is no declared task, or no known queue, is counted as `(other)`."""
+    """Undeclared tasks and unknown queues are counted as `(other)`."""
     configure(metrics_enabled=True)
 
     @task(name="m.known")
@@ -310,7 +310,7 @@ def test_staff_and_whoever_has_the_right_may_see_them(
 def test_a_bearer_is_let_in_by_the_same_rule(
     configure: Configure, flags: dict[str, Any], status: int
 ) -> None:
-    """What a scraper has is a token. A bad one is refused, whatever session it comes with."""
+    """A scraper has a token. A bad one is refused, whatever session it comes with."""
     key = "only for tests, and more than 32 bytes"
     configure(metrics_enabled=True, jwt={"key": key, "algorithms": ["HS256"]})
     client = person(**flags)

@@ -1,4 +1,4 @@
-"""What the REST tests ask for: people, tasks in some state, requests whose answers are checked."""
+"""Clients, tasks in some state, and requests whose answers are checked."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rail_async_tasks.hosting import process as host
 from tests.rest import shelf
 from tests.rest.spec import conform
 from tests.support.places import place
+from tests.support.waiting import TIMEOUT
 
 __all__ = ["place"]
 
@@ -23,7 +24,6 @@ Configure = Callable[..., None]
 
 ROOT = "/api/v1/tasks/"
 MISSING = "01890a5d-ac96-774b-bcce-b302099a8057"
-PATIENCE = 20.0
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ async def world(database: object, configure: Configure, anyio_backend: Any) -> A
 
 
 @pytest.fixture
-async def nobody(world: None) -> Rest:
+async def anonymous(world: None) -> Rest:
     """Without a credential."""
     return Rest()
 
@@ -111,7 +111,7 @@ async def finished(task: Any, owner: Rest | None = None, **arguments: Any) -> st
 
 
 async def end_of(task_id: str) -> None:
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         async for snapshot in service.watch(SYSTEM, task_id):
             if snapshot.is_final:
                 return
@@ -120,7 +120,7 @@ async def end_of(task_id: str) -> None:
 async def waiting(owner: Rest | None = None) -> str:
     """A task that runs until the gate is opened. Returns its id."""
     task_id = await start(shelf.wait, owner)
-    await asyncio.wait_for(shelf.gate.started.wait(), PATIENCE)
+    await asyncio.wait_for(shelf.gate.started.wait(), TIMEOUT)
     return task_id
 
 

@@ -20,9 +20,9 @@ from rail_async_tasks.hosting import process as host
 from rail_async_tasks.hosting import server
 from rail_async_tasks.rest import events
 from tests.rest import shelf
-from tests.rest.conftest import PATIENCE, ROOT, Rest, code_of, end_of, finished, start, waiting
+from tests.rest.conftest import ROOT, Rest, code_of, end_of, finished, start, waiting
 from tests.rest.spec import check_task
-from tests.support.waiting import eventually
+from tests.support.waiting import TIMEOUT, eventually
 
 pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
@@ -36,12 +36,12 @@ class Stream:
 
     async def next(self) -> dict[str, Any]:
         """The next event's task, or an empty one for a comment."""
-        chunk = await asyncio.wait_for(anext(self.chunks), PATIENCE)
+        chunk = await asyncio.wait_for(anext(self.chunks), TIMEOUT)
         return decoded(chunk)
 
     async def rest(self) -> list[dict[str, Any]]:
         """All that comes, to the end."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             return [decoded(chunk) async for chunk in self.chunks]
 
 
@@ -232,16 +232,16 @@ async def test_a_client_that_leaves_ends_its_watch(
     task_id = await waiting()
     stream = await open_stream(task_id)
     if turns is None:
-        start = await stream.receive_output(PATIENCE)
+        start = await stream.receive_output(TIMEOUT)
         assert start["status"] == 200
-        assert decoded((await stream.receive_output(PATIENCE))["body"])["id"] == task_id
-        assert decoded((await stream.receive_output(PATIENCE))["body"]) == {}
+        assert decoded((await stream.receive_output(TIMEOUT))["body"])["id"] == task_id
+        assert decoded((await stream.receive_output(TIMEOUT))["body"]) == {}
         assert subscribers() == 1
     else:
         for _ in range(turns):
             await asyncio.sleep(0)
     await stream.send_input({"type": "http.disconnect"})
-    await stream.wait(PATIENCE)
+    await stream.wait(TIMEOUT)
     await none_is_subscribed()
     shelf.gate.go.set()
     await end_of(task_id)

@@ -74,7 +74,7 @@ def test_the_document_is_valid() -> None:
 
 
 def test_the_document_has_every_operation_with_its_statuses() -> None:
-    """What a client may build on."""
+    """The parts of the document that a client may build on."""
     found = {
         f"{method} {url}": sorted(map(int, operation["responses"]))
         for url, operations in document()["paths"].items()

@@ -31,10 +31,11 @@ def plain_http(**options: Any) -> httpx.AsyncClient:
 
 
 class Client:
-    """Somebody with a session, or nobody in particular."""
+    """A client with a session's cookie, or anonymous. `payload` goes into `connection_init`."""
 
-    def __init__(self, server: Server, cookie: str = "") -> None:
+    def __init__(self, server: Server, cookie: str = "", *, payload: Any = None) -> None:
         self.server = server
+        self.payload = payload
         self.headers = {"cookie": cookie} if cookie else {}
         # Servers close idle connections after 5 s: a request must not meet that moment.
         limits = httpx.Limits(max_connections=100, keepalive_expiry=2)
@@ -132,7 +133,7 @@ class Client:
             body = {"query": query, "variables": variables}
             opening = self.http.stream("POST", self.server.url, json=body, headers=headers)
         async with opening as response:
-            assert response.headers["content-type"].startswith("text/event-stream")
+            assert response.headers["content-type"] == "text/event-stream"
             yield _events(response)
 
     async def by_socket(self, task_id: str) -> AsyncIterator[Event]:
@@ -154,7 +155,8 @@ class Client:
             subprotocols=["graphql-transport-ws"],  # type: ignore[list-item]
             additional_headers=self.headers,
         ) as ws:
-            await ws.send(json.dumps({"type": "connection_init"}))
+            payload = {} if self.payload is None else {"payload": self.payload}
+            await ws.send(json.dumps({"type": "connection_init", **payload}))
             assert json.loads(await ws.recv()) == {"type": "connection_ack"}
             yield ws
 

@@ -91,5 +91,5 @@ class Database:
 
     @property
     def env(self) -> dict[str, str]:
-        """What makes `tests.settings` use it in another process."""
+        """Returns the environment that makes `tests.settings` use it in another process."""
         return {"TEST_DATABASE": self.kind, "TEST_DATABASE_URL": self.url}

@@ -49,7 +49,7 @@ values: st.SearchStrategy[Any] = st.recursive(
 
 
 def same(left: Any, right: Any) -> bool:
-    """Whether two JSON values are equal and of the same types, all the way down."""
+    """Returns whether two JSON values are equal and of the same types, all the way down."""
     if type(left) is not type(right):
         return False
     if isinstance(left, list):

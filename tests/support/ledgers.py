@@ -152,7 +152,7 @@ def outcome_of(claimed: Claimed, status: Status, **fields: Any) -> Outcome:
 
 
 async def answer(submit: Callable[[Callable[[Any], None]], None]) -> Any:
-    """What `done` is called with; an error is raised."""
+    """Returns what `done` is called with; raises it if it is an error."""
     waiter: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     submit(waiter.set_result)
     result = await asyncio.wait_for(waiter, 20)

@@ -10,7 +10,7 @@ from rail_async_tasks.snapshot import TaskSnapshot
 
 @dataclass
 class Recorder:
-    """Remembers all that it is told, as (event, status, other values)."""
+    """Records all calls, as (event, status, other values)."""
 
     seen: list[tuple[Any, ...]] = field(default_factory=list)
 
@@ -31,7 +31,7 @@ class Recorder:
 
     @property
     def events(self) -> list[tuple[str, str]]:
-        """What was told, and the status that came with it."""
+        """Returns the events, each with its status."""
         return [(it[0], str(it[1])) for it in self.seen]
 
     def last(self, event: str) -> tuple[Any, ...]:

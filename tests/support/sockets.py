@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Any
 
 from asgiref.testing import ApplicationCommunicator
@@ -13,14 +14,22 @@ from rail_async_tasks.asgi import get_asgi_application
 
 # Seconds for an answer, which takes milliseconds: a loaded machine may take longer.
 WAIT = 10
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Socket:
-    """A client."""
+    """A client of an ASGI application, by default the package's. `scope` is laid over its scope."""
 
-    def __init__(self, protocols: tuple[str, ...] = ("graphql-transport-ws",), **headers: str):
+    def __init__(
+        self,
+        protocols: tuple[str, ...] = ("graphql-transport-ws",),
+        *,
+        application: Any = None,
+        scope: Mapping[str, Any] = NOTHING,
+        **headers: str,
+    ) -> None:
         self.app = ApplicationCommunicator(
-            get_asgi_application(),
+            application or get_asgi_application(),
             {
                 "type": "websocket",
                 "path": "/graphql/",
@@ -30,6 +39,7 @@ class Socket:
                     for name, value in headers.items()
                 ],
                 "subprotocols": list(protocols),
+                **scope,
             },
         )
 
@@ -59,7 +69,8 @@ class Socket:
 
     async def ready(self, payload: Any = None) -> None:
         await self.open()
-        await self.send({"type": "connection_init", "payload": payload})
+        given = {} if payload is None else {"payload": payload}
+        await self.send({"type": "connection_init", **given})
         assert await self.receive() == {"type": "connection_ack"}
 
     async def subscribe(self, query: str, id_: str = "1", **variables: Any) -> None:

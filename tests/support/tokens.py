@@ -211,7 +211,7 @@ ISSUER = "it is by another issuer"
 IMMATURE = "it is not valid yet"
 MALFORMED = "it is malformed"
 NO_PK = "its claim is no primary key"
-NOBODY = "its user does not exist"
+NO_USER = "its user does not exist"
 WHY = {
     "alg none": ALGORITHM, "alg none for RSA": ALGORITHM, "alg None": ALGORITHM,
     "alg missing": ALGORITHM, "alg null": ALGORITHM, "alg a list": ALGORITHM,
@@ -231,10 +231,10 @@ WHY = {
     "garbage": MALFORMED, "three pieces of garbage": MALFORMED, "other characters": FORM,
     "two tokens": FORM, "a list of tokens": FORM, "empty": FORM,
     "payload a list": MALFORMED, "payload deep": MALFORMED,
-    "deactivated user": "its user is not active", "deleted user": NOBODY,
+    "deactivated user": "its user is not active", "deleted user": NO_USER,
     "no user claim": "it lacks the claim that names the user",
     "user null": NO_PK, "user true": NO_PK, "user a float": NO_PK, "user a list": NO_PK,
     "user an object": NO_PK, "user a name": NO_PK, "user empty": NO_PK,
-    "user huge": NOBODY, "user a huge number": NOBODY, "user negative": NOBODY,
+    "user huge": NO_USER, "user a huge number": NO_USER, "user negative": NO_USER,
     "user with NUL": NO_PK, "user a surrogate": NO_PK, "user written otherwise": NO_PK,
 }  # fmt: skip

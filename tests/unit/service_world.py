@@ -14,7 +14,7 @@ from rail_async_tasks.registry import registry
 from rail_async_tasks.service import EnqueueOptions
 from rail_async_tasks.snapshot import TaskSnapshot
 
-ADA, GRACE, NOBODY = Viewer("1"), Viewer("2"), Viewer()
+ADA, GRACE, ANONYMOUS = Viewer("1"), Viewer("2"), Viewer()
 AUDITOR = Viewer("3", sees_all=True)
 
 

@@ -1,4 +1,4 @@
-"""Who may see and change which task, as tables."""
+"""Access to tasks, as tables: who may see and change them."""
 
 from __future__ import annotations
 

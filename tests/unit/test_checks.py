@@ -138,7 +138,7 @@ def test_nothing_is_wrong_without_settings() -> None:
 
 
 def test_right_paths_are_silent(shop: types.ModuleType) -> None:
-    """What imports and fits is not commented on."""
+    """Paths that import and fit are not reported."""
     tasks = {
         "backend": "checked_shop.Backend",
         "celery_app": "checked_shop.celery",
@@ -213,7 +213,7 @@ def test_a_schema_that_can_be_built_is_silent() -> None:
 
 
 def test_one_mistake_of_an_extension_is_one_error() -> None:
-    """What another check reports, the building of the schema does not repeat."""
+    """The check of the schema does not repeat another check's reports."""
     for path in ("no_such_shop.Query", f"{SHOP}.not_a_type", 3):
         with override_settings(
             RAIL_DJANGO_GRAPHQL={"schema_settings": {"query_extensions": [path]}}
@@ -636,7 +636,7 @@ def test_rows_in_memory_need_no_database(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 def test_checks_read_the_settings_anew() -> None:
-    """What use has cached does not hide what the settings say now."""
+    """Cached settings do not hide the present ones."""
     conf.get_settings()
     with override_settings(RAIL_DJANGO_GRAPHQL={"task_settings": {"x": 1}}):
         assert [message.id for message in checks.check_settings(None)] == ["rail_async_tasks.E002"]

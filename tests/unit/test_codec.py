@@ -674,7 +674,7 @@ def test_a_lazy_type_that_does_not_exist_fails_when_resolved() -> None:
 
 
 def test_a_custom_scalar_writes_and_reads_itself() -> None:
-    """What `strawberry.scalar` made has its own JSON form."""
+    """A type made by `strawberry.scalar` has its own JSON form."""
     with pytest.warns(DeprecationWarning, match="scalar_map"):
         Pair: Any = strawberry.scalar(
             NewType("Pair", tuple),

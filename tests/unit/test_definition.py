@@ -82,7 +82,7 @@ def test_an_origin_says_where_a_task_is_written() -> None:
 
 
 def test_a_definition_and_its_options_are_frozen() -> None:
-    """What was declared does not change while tasks run."""
+    """Declarations do not change while tasks run."""
     task = define(report)
 
     with pytest.raises(AttributeError):
@@ -235,13 +235,13 @@ class CallableObject:
     ],
 )
 def test_what_is_not_a_plain_function_fails(function: Any, message: str) -> None:
-    """Generators, partials, callable objects, methods and classes are told apart and refused."""
+    """Generators, partials, callable objects, methods and classes are recognised and refused."""
     with pytest.raises(TaskDeclarationError, match=message):
         define(function)
 
 
 def test_a_decorator_that_hides_a_coroutine_function_fails() -> None:
-    """It would run in a thread and return a coroutine that nobody awaits."""
+    """It would run in a thread and return a coroutine that is never awaited."""
 
     def plain(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
@@ -508,7 +508,7 @@ def test_registering_from_many_threads_loses_nothing() -> None:
 
 
 def test_resolving_reports_every_open_annotation_at_once() -> None:
-    """What could not be told at import is told before the first use, all of it."""
+    """Errors that an import cannot show are raised before the first use, all at once."""
     registry = Registry()
 
     def one(a: "Nowhere") -> None: ...  # type: ignore[name-defined]  # noqa: F821

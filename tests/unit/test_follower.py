@@ -11,7 +11,7 @@ from uuid import UUID
 from rail_async_tasks.bus.follower import Follower
 from rail_async_tasks.bus.wire import event_of
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.ledger.port import LoopReads
 from rail_async_tasks.snapshot import TaskSnapshot, owner_topic, task_topic
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -25,7 +25,7 @@ def snapshot(it: UUID, step: int) -> TaskSnapshot:
 
 
 class Rows:
-    """What the follower reads of a ledger, which is away for the first looks."""
+    """The follower's reads of a ledger that is away for the first looks."""
 
     def __init__(self, away: int, *rows: TaskSnapshot) -> None:
         self.away = away
@@ -58,7 +58,7 @@ async def followed(rows: Rows, count: int, act: Any) -> list[TaskSnapshot]:
 
     follower = Follower(deliver)
     act(follower)
-    running = asyncio.create_task(follower.run(cast(Ledger, rows)))
+    running = asyncio.create_task(follower.run(cast(LoopReads, rows)))
     try:
         await asyncio.wait_for(enough, 10)
     finally:

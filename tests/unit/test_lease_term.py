@@ -1,4 +1,4 @@
-"""What a lease is worth, by the clock."""
+"""The validity of a lease, by the clock."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_a_lease_is_given_up_before_others_may_take_it() -> None:
 
 
 def test_others_are_judged_after_one_whole_lease_without_a_gap() -> None:
-    """Not at the start, and not soon after an outage in which nobody could renew."""
+    """Not at the start, and not soon after an outage in which no process could renew."""
     term = LeaseTerm(10)
     assert not term.may_judge(100)
     for at in range(100, 111, 2):

@@ -64,7 +64,7 @@ class FakeLeases:
 
 
 class Holder:
-    """Remembers what it is told."""
+    """Records its calls."""
 
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
@@ -164,7 +164,7 @@ def test_a_thread_that_an_error_ends_says_so(
     keep: Callable[..., LeaseThread],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """What runs is handed back first; the row is left to lapse, as bodies may still run."""
+    """Running tasks are handed back first; the row is left to lapse, as bodies may still run."""
 
     def lag() -> float:
         if leases.renewals:
@@ -185,7 +185,7 @@ def test_a_thread_that_an_error_ends_says_so(
 def test_a_stop_ends_the_row(
     leases: FakeLeases, holder: Holder, keep: Callable[..., LeaseThread]
 ) -> None:
-    """Nobody waits for a process that has said goodbye."""
+    """No process waits for one that has ended in order."""
     lease = keep()
     leases.wait_for(1)
     lease.stop()

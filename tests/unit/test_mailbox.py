@@ -60,7 +60,7 @@ async def test_a_cancelled_reader_loses_nothing() -> None:
 
 
 async def test_closing_twice_and_putting_after_it() -> None:
-    """What comes before the reader has ended is still read."""
+    """Events that come before the reader has ended are still read."""
     mailbox = Mailbox()
     mailbox.close()
     mailbox.close()

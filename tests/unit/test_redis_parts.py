@@ -1,4 +1,4 @@
-"""What the Redis bus is made of, without a server: the outbox and the events."""
+"""Parts of the Redis bus, without a server: the outbox and the events."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_of_what_is_too_much_an_end_is_the_last_to_go() -> None:
 
 
 def test_ends_are_taken_first_and_no_more_than_asked() -> None:
-    """What is left stays."""
+    """The rest stays."""
     box, end, others = Outbox(), new_id(), [new_id() for _ in range(3)]
     for it in others:
         box.put(parcel(it))

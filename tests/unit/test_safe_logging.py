@@ -40,7 +40,7 @@ class Records(logging.Handler):
 
 
 class Raising(logging.Handler):
-    """Whose `emit` does not guard itself, as the standard library's do."""
+    """A handler whose `emit` does not guard itself, unlike the standard library's."""
 
     def __init__(self, error: type[BaseException]) -> None:
         super().__init__()

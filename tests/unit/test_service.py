@@ -25,10 +25,10 @@ from rail_async_tasks.service import EnqueueOptions
 from tests.unit.conftest import Configure
 from tests.unit.service_world import (
     ADA,
+    ANONYMOUS,
     AUDITOR,
     ECHO,
     GRACE,
-    NOBODY,
     ONLY,
     WAIT,
     finished,
@@ -196,13 +196,13 @@ async def test_what_may_not_be_seen_is_not_found_byte_for_byte() -> None:
 async def test_a_task_without_an_owner_is_for_who_knows_its_id(in_memory: Configure) -> None:
     """Seen and changed, but never listed; unless anonymous access is denied."""
     it = await start()
-    assert (await service.aget(NOBODY, it.id)).id == it.id
-    assert await service.alist(NOBODY) == []
+    assert (await service.aget(ANONYMOUS, it.id)).id == it.id
+    assert await service.alist(ANONYMOUS) == []
     assert await service.alist(ADA) == []
     assert [found.id for found in await service.alist(AUDITOR)] == [it.id]
     in_memory(anonymous_access="deny")
     with pytest.raises(TaskNotFound):
-        await service.aget(NOBODY, it.id)
+        await service.aget(ANONYMOUS, it.id)
 
 
 async def test_who_sees_all_may_not_change_all() -> None:
@@ -232,7 +232,7 @@ async def test_lists_are_the_viewers_own_newest_first() -> None:
 )
 async def test_lists_that_cannot_be(asked: dict[str, Any]) -> None:
     """Refused, for those too who have nothing to list."""
-    for viewer in (ADA, NOBODY):
+    for viewer in (ADA, ANONYMOUS):
         with pytest.raises(InvalidArguments):
             await service.alist(viewer, **asked)
 

@@ -39,7 +39,7 @@ def test_a_thread_is_reused() -> None:
 
 
 def test_calls_at_once_get_a_thread_each() -> None:
-    """Without a limit nobody waits: here all wait for each other."""
+    """Without a limit no body waits: here all wait for each other."""
     threads = DaemonThreads("test-pool")
     barrier = threading.Barrier(8)
     calls = [threads.submit(barrier.wait, 5) for _ in range(8)]
@@ -84,7 +84,7 @@ def test_errors_and_arguments_pass_through() -> None:
 
 
 def test_a_call_that_was_cancelled_in_line_is_not_made() -> None:
-    """What waits behind it is."""
+    """Calls that wait behind it are."""
     threads = DaemonThreads("test-pool", limit=1)
     go = threading.Event()
     first: Future[bool] = threads.submit(go.wait, 5)
@@ -345,7 +345,7 @@ async def test_a_transaction_that_a_seat_leaves_is_rolled_back(
 
 
 async def test_a_body_that_waits_inside_a_call_does_not_hold_up_the_lane() -> None:
-    """What waits behind its call goes on elsewhere, in order."""
+    """Calls that wait behind its call go on elsewhere, in order."""
     lane = OrmThread(3)
     one, other = lane.enter("one"), lane.enter("other")
     go, entered = threading.Event(), asyncio.Event()

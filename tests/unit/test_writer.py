@@ -1,4 +1,4 @@
-"""The group-commit writer, with a session that does as it is told."""
+"""The group-commit writer, with a session that the test controls."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ async def gathered(writer: Writer, session: FakeSession, ops: Sequence[Op]) -> l
 async def test_what_gathers_is_written_together_in_order(
     writer: Writer, session: FakeSession, loop_kind: str
 ) -> None:
-    """While one batch is at the database the next one gathers; each is told its own result."""
+    """While one batch is at the database the next one gathers; each gets its own result."""
     ops = [Op(n) for n in range(10)]
     assert await gathered(writer, session, ops) == [list(range(10))]
     assert [op.told for op in ops] == [[f"wrote {n}"] for n in range(10)]
@@ -160,7 +160,7 @@ async def test_an_operation_alone_has_a_batch_of_its_own(
 async def test_a_transient_failure_repeats_the_whole_batch(
     writer: Writer, session: FakeSession, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """On a fresh connection, until it goes through; nobody is told in between."""
+    """On a fresh connection, until it goes through; no result comes in between."""
     ops = [Op(n) for n in range(3)]
     session.failures[0, 1, 2] = [(Lost(), False)] * 5
     with caplog.at_level(logging.WARNING):
@@ -186,7 +186,7 @@ async def test_what_is_submitted_meanwhile_waits_in_line(
 async def test_a_bad_operation_fails_alone(
     writer: Writer, session: FakeSession, guilty: set[int]
 ) -> None:
-    """The batch is split until it is found; all others are written, and each is told once."""
+    """The batch is split until it is found; all others are written, and each is answered once."""
     ops = [Op(n, bad=n in guilty) for n in range(9)]
     await gathered(writer, session, ops)
     for n, op in enumerate(ops):
@@ -221,7 +221,7 @@ async def test_who_waits_too_long_is_told(writer: Writer, session: FakeSession) 
 
 
 async def test_the_limit_is_for_a_database_that_fails(writer: Writer, session: FakeSession) -> None:
-    """What can be written is written, however late."""
+    """Everything that can be written is written, however late."""
     overdue = Op("overdue", give_up_at=time.monotonic() - 1)
     await gathered(writer, session, [overdue])
     assert overdue.told == ["wrote overdue"]
@@ -313,7 +313,7 @@ async def until_offered(session: FakeSession, name: Any, times: int) -> None:
 
 
 async def test_a_locked_operation_holds_up_no_other(writer: Writer, session: FakeSession) -> None:
-    """Those beside it and those after it are written; it is, once the lock is gone."""
+    """Operations beside it and after it are written; it follows, once the lock is gone."""
     session.locked = {"locked"}
     locked, beside = Op("locked"), Op("beside")
     await gathered_but_locked(writer, session, [locked, beside])
@@ -483,7 +483,7 @@ async def test_whatever_a_session_raises_is_the_operations_error(
 
 
 class DyingSession(FakeSession):
-    """Whose failure is one that the writer does not expect."""
+    """Fails in a way that the writer does not expect."""
 
     def is_transient(self, error: Exception) -> bool:
         raise SystemExit("the driver's own")
@@ -493,7 +493,7 @@ class DyingSession(FakeSession):
 async def test_an_error_that_ends_the_thread_is_reported(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, split: bool
 ) -> None:
-    """To all that wait, each once, to later ones and to whoever started the writer."""
+    """To all that wait, each once, to later ones and to the writer's owner."""
     session: FakeSession = DyingSession()
     if split:  # some of the batch have their results when it happens
         session.failures["a", "b"] = [(Bad(), False)]

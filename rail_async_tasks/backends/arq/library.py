@@ -1,4 +1,7 @@
-"""The only module that imports arq, and connects its client. Import it by `backend.library`."""
+"""The parts of arq that the backend uses. The only module that imports arq.
+
+`backend.library` imports it, and names the extra where arq is missing.
+"""
 
 from __future__ import annotations
 

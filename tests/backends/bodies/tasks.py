@@ -1,4 +1,4 @@
-"""What the tests of backends run: in every kind of body, with every kind of argument."""
+"""Tasks of the tests of backends: every kind of body and of argument."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class Unspeakable(Exception):
     """Raises when it is asked what it says."""
 
     def __str__(self) -> str:
-        raise RuntimeError("ask somebody else")
+        raise RuntimeError("ask another one")
 
     __repr__ = __str__
 

@@ -26,7 +26,7 @@ async def climb(info: Any, steps: int, pause: float, label: str = "") -> dict[st
 
 @task_mutation(name="acceptance.linger")
 async def linger(info: Any) -> None:
-    """Run until somebody ends it."""
+    """Run until it is cancelled."""
     info.context.task.update_progress(1, "lingering")
     await asyncio.Event().wait()
 

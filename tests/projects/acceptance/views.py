@@ -19,7 +19,7 @@ from tests.projects.acceptance.tasks import climb
 
 
 def start_climb(request: HttpRequest) -> HttpResponse:
-    """Start a task that belongs to nobody."""
+    """Start a task without an owner."""
     handle = climb.enqueue(steps=2, pause=0.05, label="from a view")
     return JsonResponse({"id": str(handle.id), "status": handle.status})
 

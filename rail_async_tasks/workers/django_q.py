@@ -72,11 +72,11 @@ def _note_the_stop(sentinel: Any) -> None:
 def _outlast_outages(sentinel: Any) -> None:
     """Keep the process that reads the broker alive: Django-Q ends it 10 s after a failure."""
     broker = sentinel.broker
-    if not isinstance(broker.dequeue, _Patient):
-        broker.dequeue = _Patient(broker.dequeue)
+    if not isinstance(broker.dequeue, _SteadyDequeue):
+        broker.dequeue = _SteadyDequeue(broker.dequeue)
 
 
-class _Patient:
+class _SteadyDequeue:
     """A broker's `dequeue` that finds nothing while the broker is away."""
 
     def __init__(self, dequeue: Callable[[], Any]) -> None:

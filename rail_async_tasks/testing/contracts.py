@@ -136,7 +136,7 @@ class BackendContract:
 
     def test_a_failure(self) -> None:
         """Says why; a `Fail` is not tried again."""
-        with pytest.raises(TaskFailed, match="as it was told") as failed:
+        with pytest.raises(TaskFailed, match="on purpose") as failed:
             tasks.fall.enqueue().result(self.patience)
         assert failed.value.error_code == "exception"
         row = self.ends(tasks.give_up.enqueue())

@@ -57,7 +57,7 @@ def in_a_thread(info: Any) -> dict[str, Any]:
 
 @task(name="contract.fall", max_retries=0)
 async def fall() -> None:
-    raise ValueError("as it was told")
+    raise ValueError("on purpose")
 
 
 @task(name="contract.give_up", max_retries=3)

@@ -1,4 +1,4 @@
-"""TaskHandle: a task that was started from Python, to ask after and to wait for."""
+"""TaskHandle: a task that was started from Python, to read again and to wait for."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger = get_logger("rail_async_tasks")
 
 
 class TaskHandle:
-    """A started task, with the state that it was in when it was last looked at."""
+    """A started task, with its state when it was last read."""
 
     __slots__ = ("_snapshot",)
 
@@ -33,19 +33,19 @@ class TaskHandle:
 
     @property
     def status(self) -> str:
-        """The state, as last seen: `refresh()` looks again."""
+        """The state when it was last read; `refresh()` reads it again."""
         return str(self._snapshot.status)
 
     @property
     def snapshot(self) -> TaskSnapshot:
-        """The whole task, as last seen."""
+        """The whole task when it was last read."""
         return self._snapshot
 
     def __repr__(self) -> str:
         return f"<TaskHandle {self._snapshot.name} {self.id} {self.status}>"
 
     def refresh(self) -> Self:
-        """Look at the task again. Raises `TaskNotFound` once it has expired."""
+        """Read the task again. Raises `TaskNotFound` once it has expired."""
         from rail_async_tasks import service
 
         self._snapshot = service.get(SYSTEM, self.id)
@@ -73,7 +73,7 @@ class TaskHandle:
         return self
 
     def result(self, timeout: float | None = None) -> Any:
-        """What the task returned; waits for it, `timeout` seconds at most.
+        """Wait for the task, `timeout` seconds at most; returns its result.
 
         Raises `TaskFailed` or `TaskCancelled` where it ended so, `TimeoutError` where it has not
         ended in time, and `RuntimeError` on an event loop, which it would block.

@@ -66,7 +66,7 @@ def task_id_of(topic: str) -> UUID | None:
 
 def owner_topic(owner_id: str, tenant_id: str | None) -> str:
     """Returns the bus topic of all changes of one user's executions, within a tenant."""
-    # The owner comes last: a tenant id cannot then be made to look like somebody else's topic.
+    # The owner comes last, so that no tenant id can imitate another user's topic.
     return f"owner:{len(tenant_id) if tenant_id is not None else '-'}:{tenant_id or ''}:{owner_id}"
 
 

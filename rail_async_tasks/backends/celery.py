@@ -172,7 +172,7 @@ def content_problems(accept_content: Iterable[str]) -> list[str]:
     """Returns messages about the formats that an app's workers read."""
     accepted = prepare_accept_content(accept_content)
     found = [
-        f"The Celery app's workers read {name}: whoever can write to the broker runs code in them."
+        f"The Celery app's workers read {name}: anyone with access to the broker runs code in them."
         for name in sorted(accepted & _UNSAFE)
     ]
     if _JSON not in accepted:

@@ -48,8 +48,8 @@ _NO_BROKER_HINT: Final = (
 )
 _WRONG_ENCODER: Final = "Dramatiq's encoder is {}, and tasks travel as JSON only."
 _WRONG_ENCODER_HINT: Final = (
-    "Remove DRAMATIQ_ENCODER, or the call of dramatiq.set_encoder: with pickle, whoever can write"
-    " to the broker can run code in every worker."
+    "Remove DRAMATIQ_ENCODER, or the call of dramatiq.set_encoder: with pickle, anyone with"
+    " access to the broker can run code in every worker."
 )
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from rail_async_tasks.bus.failures import bus_backoff
 from rail_async_tasks.bus.wire import Event, applied
-from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.ledger.port import LoopReads
 from rail_async_tasks.snapshot import TaskSnapshot, owner_of, task_id_of
 from rail_async_tasks.text import describe
 
@@ -73,7 +73,7 @@ class Follower:
                 self._known.popitem(last=False)
         self._deliver(snapshot)
 
-    async def run(self, ledger: Ledger) -> None:
+    async def run(self, ledger: LoopReads) -> None:
         """Reads the wanted rows, one query at a time, until it is cancelled."""
         backoff = bus_backoff("Reading changed rows failed")
         while True:
@@ -87,7 +87,7 @@ class Follower:
                     await asyncio.sleep(backoff.failed(describe(error)))
                 await asyncio.sleep(PAUSE)
 
-    async def _read(self, ledger: Ledger) -> None:
+    async def _read(self, ledger: LoopReads) -> None:
         ids = list(self._wanted)[:PAGE]
         events = {execution_id: self._wanted.pop(execution_id) for execution_id in ids}
         owners, self._owners = self._owners, set()

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from uuid import UUID
 
 from rail_async_tasks.bus.mailbox import Mailbox
-from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.ledger.port import LoopReads
 from rail_async_tasks.snapshot import TaskSnapshot, task_topic, topics
 
 # Subscribers that get a snapshot in one turn of the publishing loop. A thousand take about 0.7 ms.
@@ -24,7 +24,7 @@ class MemoryBus:
         self._lock = threading.Lock()
         self.published_count = 0
 
-    def start(self, ledger: Ledger, on_cancel: Callable[[UUID], None]) -> None:
+    def start(self, ledger: LoopReads, on_cancel: Callable[[UUID], None]) -> None:
         """Does nothing: there are no other processes."""
 
     async def stop(self) -> None:

@@ -8,7 +8,7 @@ from typing import Protocol
 from uuid import UUID
 
 from rail_async_tasks.bus.mailbox import Mailbox
-from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.ledger.port import LoopReads
 from rail_async_tasks.snapshot import TaskSnapshot
 
 
@@ -20,7 +20,7 @@ class Bus(Protocol):
     execution that it has not read yet it gets the latest.
     """
 
-    def start(self, ledger: Ledger, on_cancel: Callable[[UUID], None]) -> None:
+    def start(self, ledger: LoopReads, on_cancel: Callable[[UUID], None]) -> None:
         """Begins to exchange events with other processes, on the running loop of a runtime.
 
         `ledger` is read to follow their events. `on_cancel` is called on the loop when another

@@ -17,7 +17,7 @@ from rail_async_tasks.bus.outbox import Parcel
 from rail_async_tasks.bus.publisher import Publisher
 from rail_async_tasks.bus.redis_connection import Connector
 from rail_async_tasks.bus.wire import decode, event_of
-from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.ledger.port import LoopReads
 from rail_async_tasks.snapshot import TaskSnapshot, topics
 
 # The topic of cancel requests: the process that runs the execution re-reads its row at once.
@@ -45,7 +45,7 @@ class RedisBus(MemoryBus):
         self._id = uuid4()
         self._exchange: _Exchange | None = None
 
-    def start(self, ledger: Ledger, on_cancel: Callable[[UUID], None]) -> None:
+    def start(self, ledger: LoopReads, on_cancel: Callable[[UUID], None]) -> None:
         self._exchange = _Exchange(self, self._connector, self._prefix, self._id, on_cancel)
         self._exchange.begin(ledger)
 
@@ -70,8 +70,9 @@ class RedisBus(MemoryBus):
             self._touch(topic)
 
     def _touch(self, topic: str) -> None:
-        if self._exchange is not None:
-            self._exchange.listener.touch(topic)
+        exchange = self._exchange  # `stop` may come meanwhile, in another thread
+        if exchange is not None:
+            exchange.listener.touch(topic)
 
     @property
     def connected(self) -> bool:
@@ -119,7 +120,7 @@ class _Exchange:
             joined=self._follower.joined,
         )
 
-    def begin(self, ledger: Ledger) -> None:
+    def begin(self, ledger: LoopReads) -> None:
         runs: list[tuple[str, Coroutine[Any, Any, None]]] = [
             ("publisher", self.publisher.run()),
             ("listener", self.listener.run()),

@@ -1,4 +1,4 @@
-"""What ends a process: signals, a timer after the drain, and the interpreter's own end."""
+"""The ends of a process: signals, a timer after the drain, and the interpreter's own end."""
 
 from __future__ import annotations
 

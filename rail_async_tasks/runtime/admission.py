@@ -20,7 +20,7 @@ from django.db import DatabaseError
 from rail_async_tasks.conf import RateLimit, TaskSettings
 from rail_async_tasks.errors import BackendUnavailable, QueueFull, RateLimited
 from rail_async_tasks.ids import MAX_AHEAD, first_id_at, time_of
-from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.ledger.port import Counts
 from rail_async_tasks.safe_logging import get_logger
 
 logger = get_logger("rail_async_tasks.runtime")
@@ -83,7 +83,7 @@ class _Count:
 class Admission:
     """What one process knows about the crowd in front of one ledger. Thread-safe."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Counts) -> None:
         self._ledger = ledger
         self._lock = threading.Lock()
         self._counts: OrderedDict[str | None, _Count] = OrderedDict()

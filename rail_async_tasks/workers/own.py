@@ -1,4 +1,4 @@
-"""The runtime in a worker process that is ours, or a backend's author's, from start to end."""
+"""Hosts the runtime in a worker process of ours, or of a backend's author."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
 
-from rail_async_tasks.hosting import process as host
-from rail_async_tasks.hosting import server
+from rail_async_tasks.hosting import process, server
 from rail_async_tasks.hosting.exit import exit_in_time
 
 
 @asynccontextmanager
 async def worker_process() -> AsyncIterator[asyncio.Event]:
-    """Hosts the runtime on the running loop, for a worker whose `main` is the block.
+    """Host the runtime on the running loop, for a worker whose `main` is the block.
 
-    Yields an event that SIGTERM and Ctrl-C set. At the block's end what `adeliver` still runs gets
-    `drain_seconds`, then is handed back; a process that hangs is ended two seconds later. Leave the
-    block soon after the event, and take nothing more from the broker.
+    Yields an event that SIGTERM and Ctrl-C set. Leave the block soon after the event, and take
+    nothing more from the broker. At the block's end running deliveries get `drain_seconds`, then
+    are handed back; a process that hangs is ended two seconds later.
     """
     stopped = asyncio.Event()
-    with told_by_signals(stopped):
+    with stopped_by_signals(stopped):
         await server.startup()
         try:
             yield stopped
@@ -33,8 +32,8 @@ async def worker_process() -> AsyncIterator[asyncio.Event]:
 
 
 @contextmanager
-def told_by_signals(stopped: asyncio.Event) -> Iterator[None]:
-    """SIGTERM and Ctrl-C begin the drain. Another Ctrl-C is from a person who does not wait."""
+def stopped_by_signals(stopped: asyncio.Event) -> Iterator[None]:
+    """Set the event at SIGTERM and Ctrl-C. Another Ctrl-C hands running tasks back at once."""
     loop = asyncio.get_running_loop()
     interrupted = False
 
@@ -44,12 +43,12 @@ def told_by_signals(stopped: asyncio.Event) -> Iterator[None]:
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(stopped.set)
             if interrupted and number == signal.SIGINT:
-                loop.call_soon_threadsafe(host.hurry)
+                loop.call_soon_threadsafe(process.hurry)
         interrupted |= number == signal.SIGINT
 
     try:
         before = {it: signal.signal(it, handle) for it in (signal.SIGTERM, signal.SIGINT)}
-    except ValueError:  # not the main thread: whoever runs it there ends it
+    except ValueError:  # not the main thread: its caller ends it
         before = {}
     try:
         yield

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from anyio.from_thread import start_blocking_portal
 from asgiref.sync import sync_to_async
-from django.core.management import call_command
 from django.utils import timezone
 
 from devservers.redis import RedisServer
@@ -21,7 +20,7 @@ from tests.backends.world import World
 from tests.services.proxy import running_proxy
 from tests.settings import database as database_config
 from tests.support.client import FINAL, Client, Event
-from tests.support.databases import default_database
+from tests.support.databases import default_database, migrated_copy
 from tests.support.places import logged_in
 from tests.support.waiting import eventually
 
@@ -49,14 +48,13 @@ def world_of(
     kind: Kind, redis_url: str, postgres_server: Any, django_db_blocker: Any, **task_settings: Any
 ) -> Iterator[World]:
     """A world of that kind in which nothing runs yet, on a database of its own, with a user."""
-    url = postgres_server.create_database(f"backends_{new_id().hex}")
+    url = migrated_copy(postgres_server, f"backends_{new_id().hex}")
     env = {"TEST_DATABASE": "postgres", "TEST_DATABASE_URL": url}
     with (
         django_db_blocker.unblock(),
         default_database(database_config("postgres", url)),
         ExitStack() as stack,
     ):
-        call_command("migrate", verbosity=0, interactive=False)
         yield World(kind, env, logged_in("ada"), redis_url, stack, **task_settings)
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
-from django.core.management import call_command
 from django.utils import timezone
 
 from devservers.redis import RedisServer
@@ -17,7 +16,7 @@ from rail_async_tasks.models import TaskExecution
 from tests.backends.kinds import Kind
 from tests.backends.world import Worker, World
 from tests.settings import database as database_config
-from tests.support.databases import default_database
+from tests.support.databases import default_database, migrated_copy
 from tests.support.waiting import wait_for
 
 # For a worker to boot, on a machine that has other things to do (seconds).
@@ -29,13 +28,12 @@ def lone_world(
     kind: Kind, broker_server: RedisServer, postgres_server: Any, django_db_blocker: Any, **env: str
 ) -> Iterator[World]:
     """A world of that kind in which nothing runs yet, on a database of its own."""
-    url = postgres_server.create_database("lone")
+    url = migrated_copy(postgres_server, "lone")
     with (
         django_db_blocker.unblock(),
         default_database(database_config("postgres", url)),
         ExitStack() as stack,
     ):
-        call_command("migrate", verbosity=0, interactive=False)
         database = {"TEST_DATABASE": "postgres", "TEST_DATABASE_URL": url}
         world = World(kind, database, "", broker_server.url, stack)
         world.env.update(env)

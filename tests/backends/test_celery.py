@@ -20,7 +20,6 @@ from typing import Any, Self
 import msgspec
 import pytest
 from celery import Celery
-from django.core.management import call_command
 from django.utils import timezone
 
 from devservers.redis import RedisServer
@@ -34,7 +33,7 @@ from rail_async_tasks.workers.celery_redis import ByPriority
 from tests.backends.kinds import KINDS
 from tests.backends.world import Worker, World
 from tests.settings import database as database_config
-from tests.support.databases import default_database
+from tests.support.databases import default_database, migrated_copy
 from tests.support.waiting import eventually
 
 # Real workers: they take a minute or so.
@@ -237,14 +236,13 @@ def project(
     broker_server: RedisServer, postgres_server: Any, django_db_blocker: Any
 ) -> Iterator[World]:
     """A project that nothing runs of, yet."""
-    url = postgres_server.create_database("celery")
+    url = migrated_copy(postgres_server, "celery")
     env = {"TEST_DATABASE": "postgres", "TEST_DATABASE_URL": url}
     with (
         django_db_blocker.unblock(),
         default_database(database_config("postgres", url)),
         ExitStack() as stack,
     ):
-        call_command("migrate", verbosity=0, interactive=False)
         yield World(KIND, env, "", broker_server.url, stack, drain_seconds=DRAIN)
 
 

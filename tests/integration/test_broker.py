@@ -219,7 +219,7 @@ async def test_a_broker_that_is_away(
 async def test_a_push_that_raises_the_worst(
     store: str, broker: ListBroker, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
-    """Neither the loop nor the sender ends by it: the push is tried again."""
+    """Neither the loop nor the dispatcher ends by it: the push is tried again."""
     push, failures = broker.push, [error, error]
 
     async def fail_twice(dispatches: Sequence[Dispatch]) -> None:

@@ -13,12 +13,11 @@ import pytest
 from cryptography.fernet import Fernet
 from django.test import AsyncClient
 
-from rail_async_tasks import backoff as trouble
 from rail_async_tasks import task
 from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.runtime.claims.local_dispatcher import ClaimsDue
-from rail_async_tasks.runtime.runtime import Runtime
+from rail_async_tasks.runtime.creations import Creations
 from rail_async_tasks.runtime.upkeep.cancels import CancelReader
 from rail_async_tasks.runtime.upkeep.cleanup import Cleaner
 from rail_async_tasks.runtime.upkeep.reconciler import Reconciler
@@ -48,11 +47,9 @@ class Often(EveryHalfSecond):
 
 
 @pytest.fixture(autouse=True)
-async def quick(monkeypatch: pytest.MonkeyPatch, timings: Timings) -> AsyncIterator[None]:
+async def quick(timings: Timings) -> AsyncIterator[None]:
     """Schedules tick all the time, and nothing waits for long after a failure."""
-    timings.set("scheduler", ticks_of=Often)
-    timings.set("scheduler", failure_pause=0.02)
-    monkeypatch.setattr(trouble, "LONGEST", 0.02)
+    timings.set("scheduler", ticks_of=Often, failure_pause=0.02)
     runs.clear()
     yield
     await host.astop()
@@ -140,7 +137,7 @@ async def test_any_error_of_a_schedule_is_its_own(
             current = asyncio.current_task
             breaks(Often, "after", lambda _: current().get_name() == "cron cron.bad")  # type: ignore[union-attr]
         case "arrived":
-            breaks(Runtime, "arrived", lambda args: args[1].name == "cron.bad")
+            breaks(Creations, "arrived", lambda args: args[1].name == "cron.bad")
     runtime = await host.aruntime()
     await eventually(lambda: len(lines(caplog, "cron.bad")) >= 2)
     await more("cron.well")

@@ -36,7 +36,7 @@ def bus(request: pytest.FixtureRequest, configure: Configure) -> str:
 
 @pytest.fixture
 def looks(timings: Timings) -> None:
-    """The sweeper looks all the time."""
+    """The reconciler reads all the time."""
     timings.set("reconciler", interval=0.01)
     timings.set("reconciler", watched_every=1)
 

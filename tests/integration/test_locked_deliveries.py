@@ -183,7 +183,7 @@ async def test_what_is_brought_while_a_claim_of_it_is_on_its_way(
         claims.update(wanted.ids)
         if len(deliveries) < 3:
             deliveries.append(broker.deliver(str(handle.id)))
-            await asyncio.sleep(0.01)  # it is on its way to the inbox
+            await asyncio.sleep(0.01)  # it is on its way to the deliveries
         return brought
 
     monkeypatch.setattr(OrmDispatches, "claim", joined)

@@ -1,6 +1,6 @@
 """The bus between processes: what others hear, what they do not, and what befalls it.
 
-`far` is the bus of another process. No sweeper looks for it: what its watchers see came by Redis.
+`far` is the bus of another process. No reconciler reads for it: watchers see what came by Redis.
 """
 
 from __future__ import annotations

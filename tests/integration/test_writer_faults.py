@@ -375,6 +375,8 @@ async def test_progress_on_a_locked_row_is_left_out(database: Any) -> None:
     await _until_running(held)
     runtime = host.current()
     assert runtime is not None
+    # The row is running from its commit on; the attempt, from the answer to that.
+    await eventually(lambda: held.id in runtime.attempts)
     attempt = runtime.attempts[held.id]
     with psycopg.connect(database.url) as other:
         other.execute(

@@ -16,11 +16,10 @@ from rail_async_tasks.ledger.records import (
     Held,
     Outcome,
     Recovery,
-    Settled,
 )
 from rail_async_tasks.ledger.upkeep import Dispatches, Leases, Recoveries
 from rail_async_tasks.snapshot import TaskSnapshot
-from rail_async_tasks.states import WAITING, Status
+from rail_async_tasks.states import WAITING
 from tests.support.clock import FakeClock
 
 
@@ -269,8 +268,3 @@ class Outcomes:
         self.seen.append(outcome)
         assert callable(done)
         done(None)
-
-
-def accepted(status: Status, at: FakeClock) -> Settled:
-    """What an accepted outcome makes of a row."""
-    return Settled(status, 3, at.now(), None, None, False)

@@ -137,7 +137,7 @@ async def test_a_round_that_fails_is_no_end(
 
 @pytest.mark.parametrize("busy", ["pause", "hanging batch", "full batches"])
 async def test_a_stop_ends_it_at_once(clock: FakeClock, busy: str) -> None:
-    """Whatever the database does."""
+    """Also while the database does not answer."""
     deletions = Deletions(lambda limit: limit)
     deletions.hangs = busy == "hanging batch"
     cleaner = Cleaner(deletions=deletions)

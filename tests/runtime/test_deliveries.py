@@ -157,6 +157,7 @@ async def test_a_suspect_waits_for_the_one_that_runs(
     deliveries.ended(new_id(), new_id())  # of another task
     await clock.settle()
     assert started.ids == [rows[0].id]
+    assert len(dispatches.claims) == 1  # no statement for nothing
     suspects.running = False
     deliveries.ended(rows[0].id, started.claims[0].token)
     await clock.settle()

@@ -207,10 +207,10 @@ async def test_owners_get_what_changed_since_the_last_read(
     )
     old, recent, mine = (new_execution(owner_id="7") for _ in range(3))
     ledger.create_here(old)
-    clock.jump(100)
-    await watched.read_owners()  # there are no watchers yet
-    clock.jump(2)
+    clock.jump(98)
     ledger.create_here(recent)
+    clock.jump(2)
+    await watched.read_owners()  # there are no watchers yet
     async with bus.subscribe(owner_topic("7", None)) as mailbox:
         clock.jump(3)
         ledger.create_here(mine)

@@ -88,9 +88,6 @@ UPKEEP: Final = (
     "upkeep",
 )
 
-# Still to come, by the work on the service. Empty at its end.
-COMING: Final[set[str]] = set()
-
 # Each folder whose modules have an order of their own.
 FOLDERS: Final[dict[str, tuple[str, ...]]] = {
     "": tuple(floor for floors in PACKAGE.values() for floor in floors),

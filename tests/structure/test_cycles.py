@@ -9,7 +9,7 @@ import pytest
 
 from tests.structure import graph as graphs
 
-# Still being untangled. Empty at the end.
+# Still being untangled. Empty in the end.
 BEING_UNTANGLED = {"benchmarks.databases", "benchmarks.harness"}
 
 

@@ -6,7 +6,7 @@ import re
 
 from rail_async_tasks.conf import BACKENDS
 from tests.structure.graph import ROOT, modules
-from tests.structure.layers import COMING, PACKAGE
+from tests.structure.layers import PACKAGE
 
 PACKAGE_NAME = "rail_async_tasks"
 
@@ -44,7 +44,7 @@ def test_how_it_works_shows_every_room() -> None:
     table = rows("docs/how-it-works.md", "Where what lives")
     shown = [name.removesuffix("/").removesuffix(".py") for row in table for name in quoted(row[0])]
     assert len(shown) == len(set(shown))
-    assert set(shown) - COMING == rooms() - COMING
+    assert set(shown) == rooms()
 
 
 def test_how_it_works_names_every_backend() -> None:

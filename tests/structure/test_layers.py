@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from tests.structure import graph as graphs
-from tests.structure.layers import COMING, FOLDERS, floors
+from tests.structure.layers import FOLDERS, floors
 
 NAME = "rail_async_tasks"
 
@@ -47,7 +47,7 @@ def test_every_module_has_its_floor(folder: str) -> None:
         if (name := within(folder, module)) and (name != "__init__" or name in levels)
     }
     assert {name for name in inside if graphs.nearest(name, levels) is None} == set()
-    assert {name for name in levels if name not in inside} <= COMING
+    assert {name for name in levels if name not in inside} == set()
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

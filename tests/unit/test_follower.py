@@ -11,7 +11,7 @@ from uuid import UUID
 from rail_async_tasks.bus.follower import Follower
 from rail_async_tasks.bus.wire import event_of
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.ledger.port import LoopReads
 from rail_async_tasks.snapshot import TaskSnapshot, owner_topic, task_topic
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -58,7 +58,7 @@ async def followed(rows: Rows, count: int, act: Any) -> list[TaskSnapshot]:
 
     follower = Follower(deliver)
     act(follower)
-    running = asyncio.create_task(follower.run(cast(Ledger, rows)))
+    running = asyncio.create_task(follower.run(cast(LoopReads, rows)))
     try:
         await asyncio.wait_for(enough, 10)
     finally:

@@ -1,6 +1,6 @@
-"""What is used of arq, and of redis-py beneath it. The only module that imports arq.
+"""The parts of arq that the backend uses. The only module that imports arq.
 
-Whoever imports it says what is missing when it can't be: see `backend.library`.
+`backend.library` imports it, and names the extra where arq is missing.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from rail_async_tasks.states import FINAL
 
 
 class OrmDeletions(OrmPart):
-    """See `port.Deletions`."""
+    """See `upkeep.Deletions`."""
 
     async def delete_expired(self, limit: int) -> int:
         # By the writer, so that it never competes with one (on SQLite for the one write lock).

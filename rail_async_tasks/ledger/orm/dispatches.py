@@ -74,7 +74,7 @@ class OrmDispatches(OrmPart):
             under_way = due.filter(dispatched_at__isnull=False).order_by()[:window].count()
             overdue = self._first(late, limit)
             chosen = overdue + self._first(fresh, min(limit - len(overdue), window - under_way))
-            # Of those that are locked: others may have sent them since they were read.
+            # Where rows cannot be locked, some may have been claimed since they were read.
             mine = self._waiting().filter(id__in=[row.id for row in chosen])
             mine.update(**values_of(DISPATCH, moment_of(at), backend=backend))
         return [

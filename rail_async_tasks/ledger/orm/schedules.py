@@ -11,7 +11,7 @@ from rail_async_tasks.models import TaskSchedule
 
 
 class OrmSchedules(OrmInserts):
-    """See `port.Schedules`. A tick creates its execution in its own transaction."""
+    """See `upkeep.Schedules`. A tick creates its execution in its own transaction."""
 
     async def schedule(self, name: str, since: datetime) -> None:
         fresh = [TaskSchedule(name=name, last_tick=unambiguous(since, self.alias))]

@@ -15,7 +15,7 @@ from rail_async_tasks.errors import TaskError
 from rail_async_tasks.queue_limits import QueueLimits, queue_limits
 from rail_async_tasks.registry import registry
 
-# How workers of the others are started.
+# The commands that start the workers of other backends.
 _COMMANDS: Final = {
     "celery": "celery -A root.celery worker",
     "dramatiq": "manage.py rundramatiq",
@@ -40,7 +40,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--queue", action="append", metavar="Q",
             help="Serve this queue only. May be given several times. Default: every queue of the"
-            " settings and of the tasks; that with the highest priority comes first.",
+            " settings and of the tasks; the one with the highest priority comes first.",
         )  # fmt: skip
         parser.add_argument(
             "--concurrency", type=int, metavar="N",

@@ -15,20 +15,20 @@ from rail_async_tasks.ledger.records import Dispatch
 class Broker(Protocol):
     """Carries the ids of executions to worker processes, and nothing else. The rows are the truth.
 
-    It may lose them, bring them twice or late: a worker claims the row before it runs anything, and
-    what does not arrive is sent again.
+    It may lose, double or delay them: a worker claims the row before it runs anything, and an id
+    that does not arrive is sent again.
     """
 
     @property
     def name(self) -> str:
-        """As the rows tell it: that of the `backend` setting."""
+        """The value of the `backend` setting, as rows and log lines have it."""
         ...
 
     async def push(self, dispatches: Sequence[Dispatch]) -> None:
-        """Hands them to the broker. Called on the runtime's loop, which it must not block.
+        """Hands ids to the broker. Called on the runtime's loop, which it must not block.
 
         Raises:
-            Exception: the broker has not taken all of them; they are sent again, in a while.
+            Exception: the broker has not taken all of them; they are sent again later.
         """
         ...
 
@@ -39,16 +39,17 @@ class Broker(Protocol):
 
 @runtime_checkable
 class Inventory(Protocol):
-    """What a broker may do besides: tell what it has. Then what it has lost is sent again at once,
-    and not when it has been under way for too long.
+    """The ability of some brokers to say which ids they have.
+
+    Lost ids are then sent again within seconds, and not only once they are overdue.
     """
 
     async def missing(self, dispatches: Sequence[Dispatch]) -> Sequence[Dispatch]:
-        """Those of the dispatches that it does not have, neither waiting nor at a worker.
+        """Returns the dispatches that it does not have, neither waiting nor at a worker.
 
-        Called on the runtime's loop every few seconds, with what has been under way for a while.
+        Called on the loop every few seconds, with dispatches that were sent some seconds ago.
 
         Raises:
-            Exception: it can't tell now; it is asked again.
+            Exception: the broker can't answer now; it is asked again later.
         """
         ...

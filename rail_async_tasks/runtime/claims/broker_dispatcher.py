@@ -3,7 +3,7 @@
 It stands in the local dispatcher's place. Every process of a project sends, web and worker alike:
 rows are sent also when the process that stored them is gone. A row has the time when it was sent.
 It is sent again only when it has been under way for so long that it must have been lost, or when a
-broker that can tell (see `broker.Inventory`) does not have it.
+broker that can answer that (see `broker.Inventory`) does not have it.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class BrokerDispatcher:
     """Sends due executions to the broker.
 
     Args:
-        max_concurrency: half of a queue's window: at most so many rows are under way, twice.
+        max_concurrency: a queue's window, the most rows under way, is twice as large.
         page: dispatches of one push.
     """
 

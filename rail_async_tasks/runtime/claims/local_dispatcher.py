@@ -113,7 +113,6 @@ class LocalDispatcher:
             except Exception as error:
                 pause = self._backoff.failed(describe(error), error, expected=not is_of_row(error))
                 await self._due.sleep(pause)
-                self._slots.expect_all()
             await asyncio.sleep(0)  # a claim in memory never waits by itself
             await self._due.until_needed()
         self._due.end()

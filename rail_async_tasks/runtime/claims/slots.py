@@ -105,7 +105,7 @@ class Slots:
 
     @property
     def worth_a_claim(self) -> bool:
-        """Whether a row may be waiting that could start now."""
+        """True if a row may be waiting that could start now."""
         if not self._unknown and not self._expected:
             return False
         return any(self.room(*line) > 0 for line in self._unknown | self._expected.keys())

@@ -1,4 +1,4 @@
-"""Schedules: when a task with `cron` is due. The only module that knows cronsim.
+"""Schedules: the ticks of a cron expression. The only module that imports cronsim.
 
 cronsim computes with local times that have no zone; this module maps each to the moments at which a
 clock in the project's zone shows it. Where the clocks are put forward that is no moment, where they
@@ -38,7 +38,7 @@ class Schedule:
         self.after(datetime.now(UTC))
 
     def after(self, moment: datetime) -> datetime | None:
-        """The first tick after that aware time, in UTC; None if there is none to come."""
+        """Returns the first tick after that aware time, in UTC; None if there is none to come."""
         zone = timezone.get_default_timezone()
         # Local times that have passed already, but come again, are ticks to come.
         start = _local(moment, zone) - _repeated(moment, moment + DAY, zone)
@@ -52,7 +52,7 @@ class Schedule:
         return found
 
     def latest(self, moment: datetime) -> datetime | None:
-        """The last tick before that aware time, in UTC."""
+        """Returns the last tick before that aware time, in UTC."""
         zone = timezone.get_default_timezone()
         start = _local(moment, zone) + _repeated(moment - DAY, moment, zone)
         found: datetime | None = None
@@ -64,7 +64,7 @@ class Schedule:
         return found
 
     def _ticks(self, start: datetime, *, reverse: bool = False) -> CronSim:
-        """The local times that the expression names, from `start` on, which is not among them."""
+        """Returns the local times of the expression after `start`, or before it in reverse."""
         try:
             from cronsim import CronSim, CronSimError
         except ImportError as error:
@@ -80,7 +80,7 @@ class Schedule:
             ) from error
 
     def _moments(self, local: datetime, zone: tzinfo) -> list[datetime]:
-        """When to run for that local time, in order: at one moment, as a rule."""
+        """Returns the moments of a tick at that local time, in order: one, as a rule."""
         first, second = (
             local.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1)
         )  # fmt: skip
@@ -94,11 +94,11 @@ class Schedule:
 
 
 def _local(moment: datetime, zone: tzinfo) -> datetime:
-    """What a clock in the zone shows then, without the zone."""
+    """Returns the local time in the zone at that moment, without the zone."""
     return moment.astimezone(zone).replace(tzinfo=None, fold=0)
 
 
 def _repeated(since: datetime, until: datetime, zone: tzinfo) -> timedelta:
-    """How much local time comes twice because the clocks are put back between the two moments."""
+    """Returns how much local time comes twice, as clocks are put back between the moments."""
     passed = _local(until, zone) - _local(since, zone)
     return max(until - since - passed, timedelta(0))

@@ -9,18 +9,17 @@ from importlib.util import find_spec
 
 from rail_async_tasks.backends.arq.backend import library, url
 from rail_async_tasks.conf import get_settings
-from rail_async_tasks.hosting import process as host
-from rail_async_tasks.hosting import server
+from rail_async_tasks.hosting import process, server
 from rail_async_tasks.queue_limits import QueueLimits
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.workers.arq.worker import TaskWorker
-from rail_async_tasks.workers.own import told_by_signals
+from rail_async_tasks.workers.own import stopped_by_signals
 
 logger = get_logger("rail_async_tasks.backends")
 
 
 def serve(queues: Sequence[QueueLimits], *, concurrency: int, burst: bool) -> None:
-    """Runs a worker in this thread until a signal ends it; with `burst`, until nothing waits.
+    """Run a worker in this thread until a signal ends it; with `burst`, until nothing waits.
 
     Raises:
         ConfigurationError: the URL of Redis can't be read.
@@ -38,7 +37,7 @@ async def aserve(queues: Sequence[QueueLimits], *, concurrency: int, burst: bool
     """`serve`, on the running loop."""
     client = library().connect(url())
     stopped = asyncio.Event()
-    with told_by_signals(stopped):
+    with stopped_by_signals(stopped):
         await server.startup()
         settings = get_settings()
         worker = TaskWorker(
@@ -68,9 +67,9 @@ async def aserve(queues: Sequence[QueueLimits], *, concurrency: int, burst: bool
 
 
 def _free_threads() -> int:
-    runtime = host.current()
+    runtime = process.current()
     return 0 if runtime is None else runtime.slots.room("", in_thread=True)
 
 
 async def _send_waiting(queues: Sequence[str]) -> bool:
-    return await (await host.aruntime()).send_waiting(queues)
+    return await (await process.aruntime()).send_waiting(queues)

@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
                 quick=options.quick,
                 repeats=options.repeats,
                 only=options.only,
-                tell=lambda line: print(line, file=sys.stderr, flush=True),
+                log=lambda line: print(line, file=sys.stderr, flush=True),
             )
             if not rows:
                 continue

@@ -81,14 +81,14 @@ def run(
     quick: bool = False,
     repeats: int | None = None,
     only: str = "",
-    tell: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> list[dict[str, Any]]:
     """Measures the cases (those whose label contains `only`). Returns a row of results for each."""
     rows = []
     for case in question.cases:
         if only not in case.label or (quick and case.quick is None):
             continue
-        tell(f"{question.name}: {case.label}")
+        log(f"{question.name}: {case.label}")
         parameters = {**case.parameters, **((case.quick or {}) if quick else {})}
         sample = partial(_sample, case, parameters, databases)
         pairs = [
@@ -97,7 +97,7 @@ def run(
         ]
         rows.append(_row(case, parameters, pairs))
         for name, metric in rows[-1]["metrics"].items():
-            tell(f"  {name}: {metric['here']['median']:.0f}, {metric['beside']['median']:.0f}")
+            log(f"  {name}: {metric['here']['median']:.0f}, {metric['beside']['median']:.0f}")
     return rows
 
 

@@ -15,7 +15,7 @@ START_TIMEOUT = 60.0  # seconds for workers to be there, on a busy machine
 
 @contextmanager
 def running(command: Sequence[str], count: int) -> Iterator[list[int]]:
-    """So many processes that run the same; gives their ids. Told to end, and waited for."""
+    """So many processes that run the same; yields their ids. Ends them and waits."""
     started = [
         subprocess.Popen([sys.executable, *command], stdin=subprocess.DEVNULL) for _ in range(count)
     ]

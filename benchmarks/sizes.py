@@ -60,7 +60,7 @@ async def rows() -> None:
             cursor.execute("SELECT pg_total_relation_size(%s)", [table])
             return int(cursor.fetchone()[0])
 
-    tell("bytes of a finished row, with its indexes", await asyncio.to_thread(size) / ROWS)
+    show("bytes of a finished row, with its indexes", await asyncio.to_thread(size) / ROWS)
 
 
 async def jobs() -> None:
@@ -72,9 +72,9 @@ async def jobs() -> None:
         await noop.aenqueue()
     await asyncio.sleep(2)
     held = int(_redis("ZCARD", "arq:queue:default"))
-    tell("ids that arq holds, of 5,000 that wait", held)
+    show("ids that arq holds, of 5,000 that wait", held)
     used = sum(int(_redis("MEMORY", "USAGE", key)) for key in _redis("KEYS", "*"))
-    tell("bytes of an id in Redis", used / held)
+    show("bytes of an id in Redis", used / held)
     await host.astop()
 
 
@@ -92,9 +92,9 @@ async def topics() -> None:
         for _ in range(TOPICS):
             await stack.enter_async_context(host.bus().subscribe(task_topic(uuid4())))
         await asyncio.sleep(2)
-        tell("bytes of a watched task in Redis", (_memory() - before) / TOPICS)
-        tell("bytes of a watcher in its process", (_resident(os.getpid()) - resident) / TOPICS)
-        tell("connections of a web process to Redis, 10,000 watchers", len(_clients()))
+        show("bytes of a watched task in Redis", (_memory() - before) / TOPICS)
+        show("bytes of a watcher in its process", (_resident(os.getpid()) - resident) / TOPICS)
+        show("connections of a web process to Redis, 10,000 watchers", len(_clients()))
     await host.astop()
 
 
@@ -109,8 +109,8 @@ async def connections() -> None:
         for _ in range(500):
             await noop.aenqueue()
         await asyncio.sleep(2)
-        tell("connections of a web process and an arq worker to Redis", len(_clients()))
-        tell("connections of both to PostgreSQL", await asyncio.to_thread(_to_postgres))
+        show("connections of a web process and an arq worker to Redis", len(_clients()))
+        show("connections of both to PostgreSQL", await asyncio.to_thread(_to_postgres))
     await host.astop()
 
 
@@ -134,15 +134,15 @@ async def sockets() -> None:
                     await stack.enter_async_context(client.socket()), follow, {"id": idle}
                 )
             await asyncio.sleep(1)
-            tell(
+            show(
                 "bytes of a WebSocket with a subscription",
                 (_resident(server.pid) - before) / SOCKETS,
             )
         (one, _), (many, start) = [
             await _watched(client, server.pid, follow, count) for count in (1, WATCHERS)
         ]
-        tell("CPU µs of an event to a WebSocket", (many - one) / ((WATCHERS - 1) * UPDATES) * 1e6)
-        tell("CPU µs of a WebSocket's first subscription", start / WATCHERS * 1e6)
+        show("CPU µs of an event to a WebSocket", (many - one) / ((WATCHERS - 1) * UPDATES) * 1e6)
+        show("CPU µs of a WebSocket's first subscription", start / WATCHERS * 1e6)
         await client.http.aclose()
     finally:
         server.stop()
@@ -170,7 +170,7 @@ async def _watched(client: Any, pid: int, follow: str, watchers: int) -> tuple[f
         return cpu_seconds([pid]) - before, before - begun
 
 
-def tell(what: str, number: float) -> None:
+def show(what: str, number: float) -> None:
     print(f"{what:<60} {number:>12,.0f}", flush=True)
 
 

@@ -24,7 +24,7 @@ def index(request: HttpRequest) -> HttpResponse:
         user, _ = get_user_model().objects.get_or_create(username="demo")
         login(request, user, backend="django.contrib.auth.backends.ModelBackend")
     actions = [action.as_json() for action in ACTIONS]
-    # With one process there is nothing to tell apart.
+    # With one process the page shows no names of processes.
     context = {"actions": actions, "distributed": bool(settings.REDIS_URL)}
     return render(request, "shop/index.html", context)
 

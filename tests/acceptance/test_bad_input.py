@@ -156,8 +156,8 @@ async def test_integers_beyond_64_bits_pass_through_json(server: Server, kind: t
     """Such an argument of type JSON comes back as it was, from every edge."""
     big = [2**70, -(2**63) - 1, 2**64, 2**53 + 1]
     answer = await kind(server).operate({"query": TAKE, "variables": {"data": big}})
-    told = answer[2] if isinstance(answer, tuple) else answer[0]
-    body = json.loads(told)
+    content = answer[2] if isinstance(answer, tuple) else answer[0]
+    body = json.loads(content)
     data = body["data"] if "data" in body else body["payload"]["data"]
     task_id = data["it"]["taskId"]
     last = await kind(server).until(task_id, status="completed")

@@ -93,9 +93,9 @@ async def test_a_worker_that_is_replaced_drains(
             with suppress(httpx.TransportError):
                 await ada.http.get(place_of(ada, "/tasks/health/live"))
             await asyncio.wait({ends}, timeout=0.01)
-        told = await ends
-        assert {code for code, _ in told[: len(sockets)]} == {1012}
-        assert [said for said in told[len(sockets) :] if "complete" in said] == []
+        ended = await ends
+        assert {code for code, _ in ended[: len(sockets)]} == {1012}
+        assert [said for said in ended[len(sockets) :] if "complete" in said] == []
         await until_completed(*ids)  # by the next worker
         for task_id in ids:
             row = await TaskExecution.objects.aget(id=task_id)
@@ -170,9 +170,9 @@ async def test_a_server_without_lifespan(place: Place, kind: Kind, stack: AsyncE
         ends = asyncio.gather(*map(end_of_socket, sockets), end_of_stream(lines))
         server.terminate()
         assert await asyncio.to_thread(server.wait, TIMEOUT) in kind.exit_codes
-        told = await ends
-        assert [code for code, _ in told[:-1]] == [1012] * len(sockets)
-        assert "complete" not in told[-1]
+        ended = await ends
+        assert [code for code, _ in ended[:-1]] == [1012] * len(sockets)
+        assert "complete" not in ended[-1]
         assert server.alarms() == []
     await handed_back(ids)
     assert (await TaskExecution.objects.aget(id=short)).status == "completed"

@@ -144,7 +144,7 @@ async def scenario(edge: Edge, owner: str) -> dict[str, Any]:
     ]
 
     said["cancel of what runs"] = names.said(await edge.ask("cancel", id=runs))
-    said["watch of what was told to end"] = names.plain((await edge.ask("watch", id=runs))[-1])
+    said["watch of what was asked to end"] = names.plain((await edge.ask("watch", id=runs))[-1])
     await edge.until(again, status="running", progress=1)
     said["cancel of the retry"] = names.said(await edge.ask("cancel", id=again))
     await edge.until(again, status="cancelled")
@@ -188,7 +188,7 @@ EXPECTED = {
     "cancel of what is cancelled": "ALREADY_FINAL",
     "retry": ("pending", 0, None),
     "cancel of what runs": ("running", 1, "lingering"),
-    "watch of what was told to end": ("cancelled", 1, "lingering"),
+    "watch of what was asked to end": ("cancelled", 1, "lingering"),
     "the end of what was watched": ("completed", 100, "step 3"),
     "cancel of what has completed": "ALREADY_FINAL",
     "what has failed": ("failed", 0, None),
@@ -201,27 +201,33 @@ async def test_every_edge_tells_the_same_story(server: Server, people: People) -
     for kind in EDGES:
         edge = kind(server, people.cookies[kind.__name__])
         stories[kind.__name__] = await scenario(edge, people.keys[kind.__name__])
-    told = stories["Http"]
+    story_of_http = stories["Http"]
     for step, wanted in EXPECTED.items():
-        answer = told[step]
+        answer = story_of_http[step]
         if isinstance(answer, Refused):
             assert (step, answer.code) == (step, wanted)
         else:
             found = (answer["status"], answer["progress"], answer["progress_message"])
             assert (step, found) == (step, wanted)
-    assert told["retry"]["parent_id"] == "waits"
-    assert told["the end of what was watched"]["result"] == {"steps": 3, "label": "é\n"}
-    assert told["what has failed"]["error"] == "the data makes no sense"
-    assert [[it["id"] for it in page] for page in told["lists"]] == [
+    assert story_of_http["retry"]["parent_id"] == "waits"
+    assert story_of_http["the end of what was watched"]["result"] == {"steps": 3, "label": "é\n"}
+    assert story_of_http["what has failed"]["error"] == "the data makes no sense"
+    assert [[it["id"] for it in page] for page in story_of_http["lists"]] == [
         ["again"], ["waits"], ["again", "waits"], ["runs"], [], ["runs"]
     ]  # fmt: skip
-    assert [it["id"] for it in told["everything"]] == ["falls", "climbs", "again", "waits", "runs"]
+    assert [it["id"] for it in story_of_http["everything"]] == [
+        "falls",
+        "climbs",
+        "again",
+        "waits",
+        "runs",
+    ]
     for name, story in stories.items():
-        for step, answer in told.items():
+        for step, answer in story_of_http.items():
             assert (name, step, _without_steps(story[step])) == (
                 name, step, _without_steps(answer)
             )  # fmt: skip
-        assert list(story) == list(told)
+        assert list(story) == list(story_of_http)
 
 
 def _without_steps(answer: Any) -> Any:

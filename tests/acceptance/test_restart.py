@@ -40,7 +40,7 @@ async def test_sigterm_hands_running_tasks_to_the_next_server(
         sockets, streams = await left_open(client, ids, stack)
         ends = asyncio.gather(*map(end_of_socket, sockets), *map(end_of_stream, streams))
         await stop(server)
-        told = await ends
+        endings = await ends
     await handed_back(ids)
     assert (await TaskExecution.objects.aget(id=short)).status == "completed"
     with running_server(place.env, loop=server_loop, drain_seconds=DRAIN_SECONDS) as server:
@@ -51,9 +51,9 @@ async def test_sigterm_hands_running_tasks_to_the_next_server(
             assert (last["status"], last["result"]) == ("completed", 2)
             assert (last["attempts"], last["retryCount"]) == (2, 0)
     # Clients come back: no stream says that a task's updates are over.
-    assert [code for code, _ in told[: len(sockets)]] == [1012] * len(sockets)
-    assert [said for _, said in told[: len(sockets)] if "complete" in said] == []
-    assert [said for said in told[len(sockets) :] if "complete" in said] == []
+    assert [code for code, _ in endings[: len(sockets)]] == [1012] * len(sockets)
+    assert [said for _, said in endings[: len(sockets)] if "complete" in said] == []
+    assert [said for said in endings[len(sockets) :] if "complete" in said] == []
 
 
 async def stop(server: Server) -> None:

@@ -276,10 +276,10 @@ async def stops(server: Server, ada: Client, ids: list[str], stack: AsyncExitSta
     assert time.monotonic() - began < DRAIN_SECONDS + END_SECONDS
     assert exit_code in server.kind.exit_codes
     assert server.alarms() == []
-    told = await ends
-    assert [code for code, _ in told[: len(sockets)]] == [1012] * len(sockets)
-    assert [said for _, said in told[: len(sockets)] if "complete" in said] == []
-    assert [said for said in told[len(sockets) :] if "complete" in said] == []
+    endings = await ends
+    assert [code for code, _ in endings[: len(sockets)]] == [1012] * len(sockets)
+    assert [said for _, said in endings[: len(sockets)] if "complete" in said] == []
+    assert [said for said in endings[len(sockets) :] if "complete" in said] == []
 
 
 async def reloads(server: Server, ada: Client, ids: list[str], stack: AsyncExitStack) -> None:
@@ -288,9 +288,9 @@ async def reloads(server: Server, ada: Client, ids: list[str], stack: AsyncExitS
     if server.kind.streams:
         sockets, lines = await left_open(ada, ids, stack)
         ends = [*map(end_of_socket, sockets), *map(end_of_stream, lines)]
-    told = asyncio.gather(*ends, return_exceptions=True)
+    endings = asyncio.gather(*ends, return_exceptions=True)
     await asyncio.to_thread(server.reload)
-    for said in await told:
+    for said in await endings:
         if isinstance(said, BaseException):
             assert isinstance(said, httpx.TransportError)  # cut off in the middle
         else:

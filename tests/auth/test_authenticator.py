@@ -1,4 +1,4 @@
-"""The `authenticator` setting: a project's own way of telling who is calling."""
+"""The `authenticator` setting: a project's own authentication."""
 
 from __future__ import annotations
 

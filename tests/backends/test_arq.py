@@ -522,9 +522,9 @@ async def test_a_redis_that_refuses_says_so_in_a_line(
         finally:
             server.ask("CONFIG", "SET", "maxmemory", "0")
         assert (await final(waits)).result == 3
-    told = [it.getMessage() for it in caplog.records if "does not take tasks" in it.getMessage()]
-    assert told
-    assert all("maxmemory" in it and "redis.call" not in it and len(it) < 300 for it in told)
+    message = [it.getMessage() for it in caplog.records if "does not take tasks" in it.getMessage()]
+    assert message
+    assert all("maxmemory" in it and "redis.call" not in it and len(it) < 300 for it in message)
     assert "redis.call" not in "".join(it.getMessage() for it in caplog.records)
 
 
@@ -587,7 +587,7 @@ async def test_a_url_that_cannot_be_read_is_not_quoted(arq: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "arguments", "told"),
+    ("settings", "arguments", "message"),
     [
         ({"backend": "asyncio"}, (), 'task_settings["backend"] is "asyncio"'),
         ({"enabled": False}, (), "no tasks run"),
@@ -596,7 +596,7 @@ async def test_a_url_that_cannot_be_read_is_not_quoted(arq: Any) -> None:
     ],
 )
 async def test_what_the_command_refuses(
-    arq: Callable[..., None], configure: Configure, settings: Any, arguments: Any, told: str
+    arq: Callable[..., None], configure: Configure, settings: Any, arguments: Any, message: str
 ) -> None:  # fmt: skip
     """With a word on what to do."""
     if "backend" in settings:
@@ -605,7 +605,7 @@ async def test_what_the_command_refuses(
         arq(**settings)
     with pytest.raises(CommandError) as caught:
         await asyncio.to_thread(call_command, "task_worker", *arguments)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 async def test_the_row_says_where_it_was_sent(arq: Any, redis: ArqRedis) -> None:

@@ -70,11 +70,11 @@ def test_what_does_not_work_is_an_error_of_the_checks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("clusters", "told"),
+    ("clusters", "named"),
     [({}, ["high, low"]), ({"high": {}}, ["low"]), ({"high": {}, "low": {}}, [])],
 )
 def test_queues_that_share_a_cluster_are_told_of(
-    monkeypatch: pytest.MonkeyPatch, clusters: dict[str, Any], told: list[str]
+    monkeypatch: pytest.MonkeyPatch, clusters: dict[str, Any], named: list[str]
 ) -> None:
     """Their priorities do nothing there; a cluster of its own is what helps."""
     declared = Registry()
@@ -83,7 +83,7 @@ def test_queues_that_share_a_cluster_are_told_of(
     monkeypatch.setattr(django_q, "registry", declared)
     with override_settings(Q_CLUSTER={"name": "default", "ALT_CLUSTERS": clusters}):
         found = [it for it in DjangoQBackend().check() if it.id == "rail_async_tasks.W008"]
-    assert [it.msg.partition("queues ")[2].partition(" have")[0] for it in found] == told
+    assert [it.msg.partition("queues ")[2].partition(" have")[0] for it in found] == named
 
 
 async def _work() -> None:

@@ -136,7 +136,7 @@ def test_nobody_waits_for_redis_for_ever() -> None:
 
 
 def test_a_redis_that_does_not_answer_is_a_lost_connection() -> None:
-    """Dramatiq connects anew then, and tells once more what it has done."""
+    """Dramatiq connects anew then, and acknowledges once more."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         broker = set_broker(RedisBroker(host="127.0.0.1", port=port, socket_timeout=0.1))

@@ -166,8 +166,8 @@ async def outlasts(world: World, size: Size, away: Does, back: Does) -> None:
         steps = [int(it / PAUSE) for it in (max(seconds, 4.0), longest)]
         calls = [f"climb(steps: {steps[n % 2]}, pause: {PAUSE})" for n in range(slots(world.kind))]
         ids = [await starter.start(call) for call in calls]
-        told = [everything(watcher, ids[n % len(ids)]) for n in range(WATCHERS)]
-        watching = [asyncio.ensure_future(it) for it in told]
+        streams = [everything(watcher, ids[n % len(ids)]) for n in range(WATCHERS)]
+        watching = [asyncio.ensure_future(it) for it in streams]
         await until_begun(ids, 30)
         processes = world.processes()
 

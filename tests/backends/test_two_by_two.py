@@ -70,13 +70,13 @@ async def test_my_tasks_are_told_wherever_they_run(
 
     found = await rows(ids)
     late = [(ends[str(it.id)] - it.completed_at).total_seconds() for it in found if it.completed_at]
-    told = [float(len(events)) for events in seen.values()]
-    report(f"two by two {world.kind.name}", late=spread(late), events=spread(told))
+    counts = [float(len(events)) for events in seen.values()]
+    report(f"two by two {world.kind.name}", late=spread(late), events=spread(counts))
     for events in seen.values():
         versions = [(it["seq"], it["step"]) for it in events]
         assert versions == sorted(set(versions))
         assert [it["status"] for it in events if it["status"] in FINAL] == ["completed"]
-    assert min(told) >= STEPS - 2
+    assert min(counts) >= STEPS - 2
     assert sorted(late)[size // 2] < 0.5
     assert {it.attempts for it in found} == {1}
     ran = {it.result for it in found}

@@ -78,7 +78,7 @@ def test_both_workers_run_tasks_and_a_killed_one_is_replaced(browser: Chrome, fo
         assert "was killed by SIGKILL" in demo.output
         assert victim not in after.values()
         page.screenshot("demo-distributed")
-        # Who may not see a task is not told where it ran.
+        # A user who may not see a task does not see where it ran.
         assert _ask(demo, f'{{ whereItRan(ids: ["{row_id}"]) {{ pid }} }}') == {"whereItRan": []}
         assert page.complaints() == []
 

@@ -23,7 +23,7 @@ ON_SQL = ["sqlite", ON_POSTGRES, ON_MARIADB]
 def ledger_kind(
     request: pytest.FixtureRequest, django_db_blocker: Any, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[str]:
-    """Which ledger the test runs on; `default` is its database meanwhile.
+    """Yields the kind of ledger that the test runs on; `default` is its database.
 
     `portable` is the ledger of other databases, on SQLite.
     """

@@ -169,7 +169,7 @@ async def test_unknown_name(kit: Kit) -> None:
 
 
 async def test_tick(kit: Kit) -> None:
-    """What runs by itself."""
+    """An attempt that runs by itself."""
     at = datetime.now(UTC)
     await kit.ledger.schedule("s", at - timedelta(hours=1))
     new = new_execution(actor="cron")

@@ -57,7 +57,7 @@ async def bus(request: pytest.FixtureRequest, anyio_backend: Any) -> AsyncIterat
 
 
 async def test_a_subscriber_hears_of_its_topic_only(bus: Bus, loop_kind: str) -> None:
-    """What was published there after it came, in order."""
+    """Events that were published there after it joined, in order."""
     mine, other = new_id(), new_id()
     bus.publish(snapshot(mine, 1))
     async with bus.subscribe(task_topic(mine)) as mailbox:
@@ -94,7 +94,7 @@ async def test_each_subscriber_gets_its_own_copy(bus: Bus) -> None:
 
 
 async def test_a_slow_reader_gets_the_latest(bus: Bus) -> None:
-    """What it has not read is replaced by what is newer, and never grows beyond one per task."""
+    """Unread events are replaced by newer ones, and never grow beyond one per task."""
     it = new_id()
     async with bus.subscribe(task_topic(it)) as mailbox:
         for step in range(1000):

@@ -214,7 +214,7 @@ async def test_without_use_tz_times_are_still_right(
 
 @on_sqlite
 async def test_times_sort_as_text_on_sqlite(kit: Kit) -> None:
-    """What Python wrote in microseconds and SQLite in milliseconds compares as the times do."""
+    """Microseconds of Python and milliseconds of SQLite compare as the times do."""
     now = datetime.now(UTC).replace(microsecond=0)
     for microseconds in (0, 1, 999, 1000, 999_999):
         new = new_execution(run_after=now - timedelta(hours=1, microseconds=microseconds))

@@ -42,7 +42,7 @@ NAME = "machine"
 
 @dataclass
 class Row:
-    """What the model knows of an execution."""
+    """The model's state of an execution."""
 
     status: Status = Status.PENDING
     seq: int = 1

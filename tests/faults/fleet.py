@@ -46,7 +46,7 @@ def forms(names: str, *params: Any) -> Any:
 
 
 class Fleet:
-    """Starts servers. Each gets the lease of `LEASE` and a drain of 1 s, unless told otherwise."""
+    """Starts servers. Each gets the lease of `LEASE` and a drain of 1 s, unless it has others."""
 
     latest: ClassVar[list[Server]] = []  # of the test that runs
 

@@ -17,7 +17,7 @@ CANCEL = "mutation($id: ID!) { cancelTask(id: $id) { status cancelRequested seq 
 RACERS = 10
 BODIES = ("race", "race", "raceOn", "raceInThread")
 # What a row, a query and a stream's last event must agree on.
-TOLD = {
+SHOWN = {
     "status": "status", "progress": "progress", "result": "result", "errorCode": "error_code",
     "cancelRequested": "cancel_requested", "attempts": "attempts", "seq": "seq",
 }  # fmt: skip
@@ -73,9 +73,9 @@ async def race(clients: list[Client], ws: Any, number: int, handicap: Handicap) 
     [row] = await rows([task_id])
     query = f"query($id: ID!) {{ task(id: $id) {{ {FIELDS} }} }}"
     read = (await there.ask(query, id=task_id))["task"]
-    for told in (events[-1], read):
-        assert {key: told[key] for key in TOLD} == {
-            key: getattr(row, column) for key, column in TOLD.items()
+    for shown in (events[-1], read):
+        assert {key: shown[key] for key in SHOWN} == {
+            key: getattr(row, column) for key, column in SHOWN.items()
         }
     assert [event["status"] in FINAL for event in events] == [False] * (len(events) - 1) + [True]
     versions = [(event["seq"], event["step"]) for event in events]

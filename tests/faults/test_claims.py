@@ -47,7 +47,7 @@ def due(arrival: str, at: datetime, number: int) -> datetime | None:
 
 @sync_to_async
 def appear(arrival: str) -> list[str]:
-    """So many rows wait, there all at once, with no event that tells of them."""
+    """So many rows wait, there all at once, without an event of them."""
     at = datetime.now(UTC)
     made = [
         TaskExecution(

@@ -188,5 +188,5 @@ async def test_the_end_of_a_task_is_complete_also_while_its_process_ends(
 
     context = RequestContext(request=RequestFactory().get("/"), response=HttpResponse())
     monkeypatch.setattr(hosted_server, "is_going_away", lambda: True)
-    told = [event async for event in without_farewell(stream(), context)]
-    assert len(told) == 1 + ended
+    received = [event async for event in without_farewell(stream(), context)]
+    assert len(received) == 1 + ended

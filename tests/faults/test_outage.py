@@ -122,7 +122,7 @@ def _rows() -> list[TaskExecution]:
 
 @sync_to_async
 def ends_of_each() -> Counter[Any]:
-    """How often each task has come to an end, as the audit tells."""
+    """How often each task has come to an end, according to the audit."""
     ends = TaskEvent.objects.filter(to_status__in=sorted(FINAL))
     return Counter(ends.values_list("execution_id", flat=True))
 

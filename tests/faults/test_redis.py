@@ -19,7 +19,7 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.redis
 
 CANCEL = "mutation($id: ID!) { cancelTask(id: $id) { status cancelRequested } }"
-# A task of 6 s tells at most ten times a second. By looks at its row, which come every two seconds,
+# A task of 6 s reports at most ten times a second. By reads of its row, every two seconds,
 # a watcher would see three or four versions.
 SECONDS, AT_LEAST = 6.0, 9
 

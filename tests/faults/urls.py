@@ -1,4 +1,4 @@
-"""The URLs of the servers that the fault tests start: one more, which tells what a loop has."""
+"""The URLs of the servers that the fault tests start: one more, which counts a loop's tasks."""
 
 from __future__ import annotations
 

@@ -443,7 +443,7 @@ async def test_the_wait_for_a_retry_holds_no_slot(configure: Configure) -> None:
 
 # --- what a body finds ----------------------------------------------------------------------------
 
-told: contextvars.ContextVar[str] = contextvars.ContextVar("told", default="nothing")
+secret: contextvars.ContextVar[str] = contextvars.ContextVar("secret", default="nothing")
 
 
 @pytest.mark.parametrize("kind", ["coroutine", "thread"])
@@ -451,8 +451,8 @@ async def test_context_variables_do_not_leak(configure: Configure, kind: str) ->
     """Neither from the caller into the task nor from one task into another."""
 
     def look_and_tell() -> str:
-        found = told.get()
-        told.set("a secret of a task")
+        found = secret.get()
+        secret.set("a secret of a task")
         return found
 
     @task(name="t.context")
@@ -463,11 +463,11 @@ async def test_context_variables_do_not_leak(configure: Configure, kind: str) ->
     def in_thread() -> str:
         return look_and_tell()
 
-    told.set("a secret of the caller")
+    secret.set("a secret of the caller")
     for _ in range(6):
         handle = await (in_coroutine if kind == "coroutine" else in_thread).aenqueue()
         assert (await final(handle)).result == "nothing"
-    assert told.get() == "a secret of the caller"
+    assert secret.get() == "a secret of the caller"
 
 
 @on_databases

@@ -37,7 +37,7 @@ def declared(**options: Any) -> Task:
     return noop
 
 
-async def told(task_id: Any) -> list[tuple[Any, ...]]:
+async def events_of(task_id: Any) -> list[tuple[Any, ...]]:
     events = TaskEvent.objects.filter(execution_id=task_id).order_by("seq", "id")
     return [(it.seq, it.from_status, it.to_status, it.reason, it.actor) async for it in events]
 
@@ -61,7 +61,7 @@ async def test_a_life_is_told_edge_by_edge(store: str, configure: Configure) -> 
     runtime = host.current()
     assert runtime is not None
     mine = f"runtime:{runtime.id}"
-    assert await told(born.id) == [
+    assert await events_of(born.id) == [
         (1, None, "pending", "created", "7"),
         (2, "pending", "running", "claimed", mine),
         (3, "running", "retrying", "retrying", "runtime"),
@@ -73,7 +73,7 @@ async def test_a_life_is_told_edge_by_edge(store: str, configure: Configure) -> 
         "audit.noop", "7", "blue", 2,
     )  # fmt: skip
     again = await service.aretry(ADA, born.id)
-    assert (await told(again.id))[0] == (1, None, "pending", "created", "7")
+    assert (await events_of(again.id))[0] == (1, None, "pending", "created", "7")
 
 
 async def test_who_cancels_is_told(store: str, configure: Configure) -> None:
@@ -86,12 +86,12 @@ async def test_who_cancels_is_told(store: str, configure: Configure) -> None:
 
     waiting = await start(declared(), owner_id="7", tenant_id="blue", delay=3600.0)
     await service.acancel(ADA, waiting.id)
-    assert (await told(waiting.id))[1:] == [(2, "pending", "cancelled", "cancelled", "7")]
+    assert (await events_of(waiting.id))[1:] == [(2, "pending", "cancelled", "cancelled", "7")]
     handle = await linger.aenqueue()
     await eventually(lambda: host.current().attempts)  # type: ignore[union-attr]
     await service.acancel(SYSTEM, handle.id)
     await final(handle)
-    assert [it[1:] for it in await told(handle.id)][2:] == [
+    assert [it[1:] for it in await events_of(handle.id)][2:] == [
         ("running", "running", "cancel_requested", "system"),
         ("running", "cancelled", "cancelled", "runtime"),
     ]
@@ -109,7 +109,7 @@ async def test_recovery_is_told(store: str, configure: Configure) -> None:
         status="running", runtime_id=gone, token=new_id(), attempts=1, seq=2, run_after=None
     )
     await ended(born.id)
-    assert (3, "running", "retrying", "worker_lost", "recovery") in await told(born.id)
+    assert (3, "running", "retrying", "worker_lost", "recovery") in await events_of(born.id)
 
 
 async def test_events_come_and_go_with_their_change(store: str, configure: Configure) -> None:
@@ -126,7 +126,7 @@ async def test_events_come_and_go_with_their_change(store: str, configure: Confi
     await sync_to_async(roll_back)()
     assert await TaskEvent.objects.acount() == 0
     handle = await noop.aenqueue()
-    assert [it[3] for it in await told(handle.id)] == ["created", "claimed", "completed"]
+    assert [it[3] for it in await events_of(handle.id)] == ["created", "claimed", "completed"]
 
 
 @pytest.mark.parametrize("what", ["create", "settle"])
@@ -160,7 +160,7 @@ async def test_a_lost_answer_is_told_once(
     handle = await declared().aenqueue()
     await final(handle)
     assert lost == [what]
-    assert [it[3] for it in await told(handle.id)] == ["created", "claimed", "completed"]
+    assert [it[3] for it in await events_of(handle.id)] == ["created", "claimed", "completed"]
 
 
 async def test_without_an_audit_there_is_none(store: str, configure: Configure) -> None:
@@ -197,7 +197,7 @@ async def test_who_starts_is_told(store: str, configure: Configure, backend: str
     by_nobody = await start(noop, anonymous=True)
     for it, actor in ((by_code, "system"), (by_user, "7"), (by_nobody, "anonymous")):
         await ended(it.id)
-        life = await told(it.id)
+        life = await events_of(it.id)
         assert life[0] == (1, None, "pending", "created", actor)
         assert [line[3] for line in life] == ["created", "claimed", "completed"]
 
@@ -214,12 +214,12 @@ async def test_who_retries_is_told(store: str, configure: Configure) -> None:
     ):
         again = await service.aretry(viewer, born.id)
         assert again.owner_id == "7"
-        assert (await told(again.id))[0][4] == actor
+        assert (await events_of(again.id))[0][4] == actor
         await ended(again.id)
     nobodys = await start(declared_too(), anonymous=True)
     await ended(nobodys.id)
     again = await service.aretry(Viewer(), nobodys.id)
-    assert (await told(again.id))[0][4] == "anonymous"
+    assert (await events_of(again.id))[0][4] == "anonymous"
     await ended(again.id)
 
 
@@ -246,10 +246,10 @@ async def test_a_creation_in_the_callers_transaction(
         return handle
 
     gone = await sync_to_async(create)(roll_back=True)
-    assert await told(gone.id) == []
+    assert await events_of(gone.id) == []
     kept = await sync_to_async(create)(roll_back=False)
     await ended(kept.id)
-    assert [it[3] for it in await told(kept.id)] == ["created", "claimed", "completed"]
+    assert [it[3] for it in await events_of(kept.id)] == ["created", "claimed", "completed"]
 
 
 async def test_every_third_answer_is_lost_and_each_change_is_told_once(
@@ -276,7 +276,7 @@ async def test_every_third_answer_is_lost_and_each_change_is_told_once(
         await ended(it.id)
     assert lost >= 3
     async for row in TaskExecution.objects.all():
-        life = await told(row.id)
+        life = await events_of(row.id)
         assert [line[0] for line in life] == list(range(1, row.seq + 1)), life
         assert life[-1][2] == row.status
         assert [line[3] for line in life].count("claimed") == row.attempts

@@ -174,11 +174,11 @@ async def test_ticks_are_the_ledgers(
 ) -> None:
     """A process whose own clock is wrong takes no tick before its time, nor misses one."""
     runtime = await run(runtimes)
-    told = await runtime.ledger.now()
+    by_ledger = await runtime.ledger.now()
     monkeypatch.setattr(type(runtime.ledger), "now", lambda ledger: ahead())
 
     async def ahead() -> datetime:
-        return told + timedelta(hours=1)
+        return by_ledger + timedelta(hours=1)
 
     assert abs(await runtime.services.upkeep.scheduler.clock.now() - await ahead()) < timedelta(
         seconds=1

@@ -101,7 +101,7 @@ class Wrong(Exception):
 
 
 def _raise(*args: Any, **keywords: Any) -> Any:
-    raise Wrong("as it was told")
+    raise Wrong("on purpose")
 
 
 @in_memory
@@ -143,7 +143,7 @@ async def test_any_error_of_a_schedule_is_its_own(
     await more("cron.well")
     assert runtime.alive
     assert runtime.failing_schedules == ["cron.bad"]
-    assert "as it was told" in lines(caplog, "cron.bad")[0]
+    assert "on purpose" in lines(caplog, "cron.bad")[0]
     broken = False
     await more("cron.bad")
     await eventually(lambda: runtime.failing_schedules == [])
@@ -212,6 +212,6 @@ async def test_a_look_that_fails_keeps_none_of_the_others(
     await host.aruntime()
     await eventually(lambda: asked >= 20, timeout=TIMEOUT)
     failed = "Reading watched tasks from the database failed"
-    told = [it for it in caplog.records if failed in it.getMessage()]
-    assert len(told) == 1
-    assert "as it was told" in told[0].getMessage()
+    logged = [it for it in caplog.records if failed in it.getMessage()]
+    assert len(logged) == 1
+    assert "on purpose" in logged[0].getMessage()

@@ -135,8 +135,8 @@ async def test_whatever_the_reason(store: str, configure: Configure) -> None:
     async def bad() -> object:
         return object()
 
-    @task(name="callback.told")
-    async def told() -> None:
+    @task(name="callback.raised")
+    async def raised() -> None:
         raise Fail("out of paper")
 
     @task(name="callback.flaky", max_retries=1)
@@ -144,11 +144,11 @@ async def test_whatever_the_reason(store: str, configure: Configure) -> None:
         if info.context.task.attempt == 1:
             raise ValueError("once")
 
-    for it in (slow, bad, told, flaky):
+    for it in (slow, bad, raised, flaky):
         await final(await it.aenqueue())
     await eventually(lambda: len(calls) >= 3)
     names = Counter(it["task_name"] for it in calls)
-    assert names == Counter(["callback.slow", "callback.bad", "callback.told"])
+    assert names == Counter(["callback.slow", "callback.bad", "callback.raised"])
     assert {it["error"] for it in calls} >= {"out of paper"}
 
 

@@ -232,17 +232,17 @@ async def test_it_may_use_the_orm_and_start_tasks(
     backend: str,
 ) -> None:
     """From a thread and from the loop."""
-    told: list[str] = []
+    seen: list[str] = []
 
     @task(name="callback.notify")
     async def notify(text: str) -> None:
-        told.append(text)
+        seen.append(text)
 
     monkeypatch.setattr(sys.modules[__name__], "started", [notify])
     call_back(configure, function, backend=backend)
     handle = await failing(max_retries=0).aenqueue(n=3)
-    await eventually(lambda: told)
-    assert told == ["no sense in 3"]
+    await eventually(lambda: seen)
+    assert seen == ["no sense in 3"]
     await no_mark_is_left()
     assert await Group.objects.filter(name=str(handle.id)).acount() == 1
 
@@ -435,12 +435,12 @@ async def test_a_lost_worker_an_unknown_name_and_wrong_arguments(
     await runtime.recoverer.fail_unknown("callback.renamed")
     await eventually(lambda: len(calls) == 3)
     await no_mark_is_left()
-    told = {it["taskId"]: it for it in calls}
+    seen = {it["taskId"]: it for it in calls}
     ended = {str(it.id): it async for it in rows.all()}
-    assert {ended[key].error_code for key in told} == {
+    assert {ended[key].error_code for key in seen} == {
         "worker_lost", "unknown_task", "invalid_args",
     }  # fmt: skip
-    for key, keywords in told.items():
+    for key, keywords in seen.items():
         assert keywords["error"] == ended[key].error
         assert keywords["traceback"] == ""
 

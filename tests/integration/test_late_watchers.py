@@ -119,7 +119,7 @@ async def test_a_late_watcher_sees_nothing_that_has_ended(
 async def test_what_begins_and_ends_after_the_join_is_seen_without_a_word(
     configure: Configure, looks: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By reading again alone: no event tells of it."""
+    """By reading again alone: no event comes of it."""
     configure(emit_subscriptions=False)
     echo = declared()
     await host.aruntime()

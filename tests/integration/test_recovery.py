@@ -276,10 +276,10 @@ async def test_who_blocks_the_loop_is_named(
     assert runtime is not None
     assert runtime.statistics()["blocked"] == 1
     await asyncio.to_thread(safe_logging.flush, 10)
-    told = [it.getMessage() for it in caplog.records if "has been blocked" in it.getMessage()]
-    assert len(told) == 1
-    assert f"the task recovery.blocker ({handle.id})" in told[0]
-    assert "time.sleep(seconds)" in told[0]
+    lines = [it.getMessage() for it in caplog.records if "has been blocked" in it.getMessage()]
+    assert len(lines) == 1
+    assert f"the task recovery.blocker ({handle.id})" in lines[0]
+    assert "time.sleep(seconds)" in lines[0]
 
 
 @pytest.mark.parametrize("rerun", [True, False])

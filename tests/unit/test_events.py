@@ -44,7 +44,7 @@ def test_the_topics_of_an_owned_execution() -> None:
 
 
 def test_a_topic_tells_its_execution() -> None:
-    """And an owner's topic tells none."""
+    """And an owner's topic has none."""
     it = new_id()
     assert task_id_of(task_topic(it)) == it
     assert task_id_of(owner_topic("7", None)) is None

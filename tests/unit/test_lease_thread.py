@@ -67,26 +67,26 @@ class Holder:
     """Records its calls."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[Any, ...]] = []
+        self.calls: list[tuple[Any, ...]] = []
         self.ended = threading.Event()
 
     def is_writing(self, seconds: float) -> bool:
         return True
 
     def leased(self, runtime_id: UUID) -> None:
-        self.told.append(("leased", runtime_id))
+        self.calls.append(("leased", runtime_id))
 
     def fenced(self, runtime_id: UUID) -> None:
-        self.told.append(("fenced", runtime_id))
+        self.calls.append(("fenced", runtime_id))
 
     def lease_ended(self) -> None:
-        self.told.append(("ended",))
+        self.calls.append(("ended",))
         self.ended.set()
 
     def orphans(self, holders: frozenset[UUID]) -> None: ...
 
     def broke(self, part: str, error: BaseException) -> None:
-        self.told.append(("broke", part, error))
+        self.calls.append(("broke", part, error))
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_whatever_a_renewal_raises_it_goes_on(
     leases.failures = [error]
     keep()
     leases.wait_for(2)
-    assert [it[0] for it in holder.told] == ["leased"]
+    assert [it[0] for it in holder.calls] == ["leased"]
 
 
 def test_a_handler_that_blocks_costs_no_lease(
@@ -151,7 +151,7 @@ def test_a_handler_that_blocks_costs_no_lease(
         leases.failures = [ValueError("the connection is lost")]
         assert entered.wait(10)
         leases.wait_for(leases.renewals + 3)
-        assert [it[0] for it in holder.told] == ["leased"]
+        assert [it[0] for it in holder.calls] == ["leased"]
     finally:
         go.set()
         safe_logging.flush(10)
@@ -174,8 +174,8 @@ def test_a_thread_that_an_error_ends_says_so(
     keep(lag=lag)
     assert holder.ended.wait(10)
     keep_id = leases.begun[0]
-    assert holder.told[:3] == [("leased", keep_id), ("fenced", keep_id), ("ended",)]
-    [(_, part, error)] = holder.told[3:]
+    assert holder.calls[:3] == [("leased", keep_id), ("fenced", keep_id), ("ended",)]
+    [(_, part, error)] = holder.calls[3:]
     assert (part, str(error)) == ("rail-tasks-lease", "worn out")
     assert leases.ended == []
     safe_logging.flush(10)
@@ -191,4 +191,4 @@ def test_a_stop_ends_the_row(
     lease.stop()
     assert holder.ended.wait(10)
     assert leases.ended == leases.begun
-    assert [it[0] for it in holder.told] == ["leased", "ended"]
+    assert [it[0] for it in holder.calls] == ["leased", "ended"]

@@ -30,7 +30,7 @@ def me() -> threading.Thread:
 
 
 def test_a_thread_is_reused() -> None:
-    """One call after the other runs in one thread, which is a daemon with a telling name."""
+    """One call after the other runs in one thread, which is a daemon with a name of its own."""
     threads = DaemonThreads("test-pool")
     used = {threads.submit(me).result(5) for _ in range(5)}
     threads.shutdown()

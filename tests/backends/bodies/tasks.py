@@ -36,7 +36,7 @@ async def echo(
     price: Decimal, key: uuid.UUID, colour: Colour, point: Point, points: list[Point],
     nothing: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Tell what has arrived, each with its type."""
+    """Return the arguments, each with its type."""
     values = {name: it for name, it in locals().items() if name != "info"}
     return {name: f"{type(it).__name__}: {it!r}" for name, it in values.items()}
 
@@ -49,7 +49,7 @@ async def add(a: int, b: int) -> int:
 
 @task_mutation(name="backends.groups", max_retries=0)
 def groups(info: Any, name: str) -> dict[str, Any]:
-    """Use the ORM in a thread, and say who has asked for it."""
+    """Use the ORM in a thread; return the user too."""
     Group.objects.create(name=name)
     user = info.context.user
     return {"found": Group.objects.filter(name=name).count(), "user": user.get_username()}
@@ -65,7 +65,7 @@ async def climb(info: Any, steps: int, pause: float) -> int:
 
 @task_mutation(name="backends.roam", max_retries=0)
 async def roam(info: Any, steps: int, pause: float) -> int:
-    """Tell of each step; say in which process."""
+    """Report each step; return the process id."""
     for step in range(steps):
         info.context.task.update_progress(100 * step // steps)
         await asyncio.sleep(pause)
@@ -74,7 +74,7 @@ async def roam(info: Any, steps: int, pause: float) -> int:
 
 @task_mutation(name="backends.linger", max_retries=0)
 async def linger(info: Any) -> int:
-    """Not end in the first attempt; say in which process in the next."""
+    """Run for ever in the first attempt; return the process id in the next."""
     if info.context.task.attempt > 1:
         return os.getpid()
     await asyncio.sleep(3600)

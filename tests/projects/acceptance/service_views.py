@@ -100,5 +100,5 @@ def _answer(given: TaskSnapshot | list[TaskSnapshot]) -> HttpResponse:
 
 
 def _refusal(error: TaskError) -> HttpResponse:
-    told = {"error": {"code": error.code, "message": error.message}}
-    return HttpResponse(msgspec.json.encode(told), status=400)
+    answer = {"error": {"code": error.code, "message": error.message}}
+    return HttpResponse(msgspec.json.encode(answer), status=400)

@@ -14,6 +14,7 @@ from typing import Self
 
 import psycopg
 
+from benchmarks.environment import ROOT, child_environment
 from devservers.postgres import PostgresServer, running_postgres
 from devservers.redis import running_redis
 
@@ -121,8 +122,6 @@ def _environment(kind: str, url: str) -> dict[str, str]:
 
 
 def _migrate(kind: str, url: str) -> None:
-    from benchmarks.harness import ROOT, child_environment
-
     subprocess.run(
         [sys.executable, "-m", "django", "migrate", "--verbosity", "0", "--skip-checks"],
         cwd=ROOT,

@@ -8,7 +8,6 @@ minute meets both; their ratio is taken pair by pair.
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -16,12 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from benchmarks.databases import Databases
+from benchmarks.environment import ROOT, child_environment
 
-ROOT = Path(__file__).parents[1]
 # Seconds that one sample may take; past them it hangs, and the run ends with an error.
 TOO_LONG = 120
 
@@ -138,16 +136,6 @@ def _sample(
         )
     metrics: Metrics = json.loads(child.stdout.splitlines()[-1])
     return metrics
-
-
-def child_environment(*more: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment and more, for one that is to start quickly."""
-    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "benchmarks.settings"}
-    # Where it is set, every start would compile all packages anew.
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    for part in more:
-        environment |= part
-    return environment
 
 
 def _row(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.databases import Databases
-from benchmarks.harness import ROOT, child_environment
+from benchmarks.environment import ROOT, child_environment
 from benchmarks.processes import at_work, cpu_seconds, task_workers
 
 ROWS = 5_000

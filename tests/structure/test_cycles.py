@@ -9,9 +9,6 @@ import pytest
 
 from tests.structure import graph as graphs
 
-# Still being untangled. Empty in the end.
-BEING_UNTANGLED = {"benchmarks.databases", "benchmarks.harness"}
-
 
 def described(graph: dict[str, dict[str, int]], knot: list[str]) -> str:
     """Returns a knot's shortest cycle as lines of `file:line imports module`."""
@@ -27,7 +24,7 @@ def described(graph: dict[str, dict[str, int]], knot: list[str]) -> str:
 def test_no_module_imports_itself_through_others() -> None:
     """Imports inside functions and under TYPE_CHECKING count: a reader follows them as well."""
     graph = graphs.import_graph()
-    cycles = [described(graph, knot) for knot in graphs.knots(graph) if set(knot) - BEING_UNTANGLED]
+    cycles = [described(graph, knot) for knot in graphs.knots(graph)]
     assert not cycles, "\n\n".join(cycles)
 
 

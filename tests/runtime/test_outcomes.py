@@ -134,7 +134,7 @@ def test_a_timeout(fields: dict[str, Any], status: Status, delay: float | None) 
 
 
 def test_a_hand_back_costs_no_retry() -> None:
-    """Somebody else runs it, at once, even after the last retry."""
+    """Another process runs it, at once, even after the last retry."""
     it = outcomes.interrupted(Interruption.HAND_BACK, policy(retry_count=3))
     assert it == Transition(Status.RETRYING)
     assert it.retried == 0

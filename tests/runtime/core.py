@@ -154,12 +154,13 @@ class Core:
             on_stored=lambda *ids: self.stored.append(ids), **options,
         )  # fmt: skip
 
-    def attempts(self) -> Attempts:
+    def attempts(self, settlements: Settlements | None = None) -> Attempts:
         return Attempts(
             state=self.state, settings=self.settings, registry=self.registry,
             running=self.running, slots=self.slots, due=self.due, announcer=self.announcer,
-            settlements=self.settlements(), progress=ProgressSaver(ledger=self.ledger),
-            waits=self.waits, outstanding=self.outstanding,
+            settlements=settlements or self.settlements(),
+            progress=ProgressSaver(ledger=self.ledger), waits=self.waits,
+            outstanding=self.outstanding,
         )  # fmt: skip
 
     def creations(self, **options: Any) -> Creations:

@@ -93,10 +93,9 @@ async def test_two_saves_are_half_a_second_apart(
 ) -> None:
     """However many reports come in between."""
     saver, attempt = ProgressSaver(ledger=written), attempt_of(core.claimed())
-    saver.keep(reports(attempt, 10))
-    await clock.advance(0.4)
-    saver.keep(reports(attempt, 20))
-    await clock.advance(0.2)
+    for percent in (10, 15, 20):
+        saver.keep(reports(attempt, percent))
+        await clock.advance(0.2)
     saver.keep(reports(attempt, 30))
     await clock.advance(0.4)
     assert written.writes == [20]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import random
 import shutil
 import signal
 import socket
@@ -12,15 +14,20 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
 HOST = "127.0.0.1"
 KEEPER = Path(__file__).with_name("keeper.py")
 ROOT = Path(__file__).resolve().parents[1]
 LAST_LINES = 15
+# Below the range from which the system takes ports for outgoing connections, as one could
+# take a port before its server starts.
+PORTS = range(20_000, 32_000)
+_reservations: list[IO[str]] = []  # locked files, until this process ends
 
 
 class ServerFailed(RuntimeError):
@@ -28,10 +35,21 @@ class ServerFailed(RuntimeError):
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """Return a free TCP port of 127.0.0.1, which no other call returns while this process lives.
+
+    Raises ServerFailed where all are taken.
+    """
+    folder = Path(tempfile.gettempdir(), f"rail-async-tasks-ports-{os.getuid()}")
+    folder.mkdir(exist_ok=True)
+    for port in random.sample(PORTS, len(PORTS)):
+        reservation = (folder / str(port)).open("w")
+        with suppress(OSError), socket.socket() as probe:
+            fcntl.flock(reservation, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            probe.bind((HOST, port))
+            _reservations.append(reservation)
+            return port
+        reservation.close()
+    raise ServerFailed(f"No port from {PORTS[0]} to {PORTS[-1]} is free.")
 
 
 def accepts(port: int) -> bool:

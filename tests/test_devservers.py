@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from devservers.process import ROOT, Lifeline, Process, ServerFailed
+from devservers import process
+from devservers.process import ROOT, Lifeline, Process, ServerFailed, free_port
 from tests.support.waiting import wait_for
 
 STARTS_A_SERVER = """
@@ -116,3 +117,30 @@ def test_a_program_that_does_not_exist_is_reported(folder: Path) -> None:
     server = Process("a server", ["no-such-program"], folder / "log")
     with pytest.raises(ServerFailed, match=r"(?s)a server cannot be started.*no-such-program"):
         server.start()
+
+
+RESERVES_PORTS = """
+import sys
+from devservers import process
+
+process.PORTS = range(int(sys.argv[1]), int(sys.argv[2]))
+print(*(process.free_port() for _ in range(3)), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_two_processes_get_no_port_in_common(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither of them listens yet: a look at the port alone would give both the same one."""
+    first = free_port()
+    ports = range(first + 1, first + 6)
+    command = [sys.executable, "-c", RESERVES_PORTS, str(ports[0]), str(ports[-1] + 1)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) as other:
+        assert other.stdout is not None
+        theirs = {int(port) for port in other.stdout.readline().split()}
+        assert len(theirs) == 3
+        monkeypatch.setattr(process, "PORTS", sorted(theirs))
+        with pytest.raises(ServerFailed, match="No port from"):
+            free_port()
+        other.communicate("")
+    assert free_port() in theirs

@@ -317,7 +317,7 @@ WORDS = {
     "nul": "result.text: has a NUL character",
     "a key with nul": "NUL",
     "half a pair": "result[0]: has an unpaired surrogate",
-    "a key with half a pair": "surrogate pair",
+    "a key with half a pair": "unpaired surrogate",
     "a cycle": "contains itself",
     "nesting": "nested",
     "many digits": "too many digits",

@@ -92,6 +92,10 @@ class Backoff:
             self._log_failure(error, cause, expected=expected)
         return self.pause
 
+    def begin(self) -> None:
+        """Begin with the shortest pause again: the next failure is another operation's."""
+        self._in_a_row = 0
+
     def recovered(self) -> None:
         """End the failures in a row, if there are any. Logs it where a failure was logged."""
         if self.failing_since is None:

@@ -10,8 +10,7 @@ write does not wait. Each submitted operation is written or reported as failed, 
 * An operation that another transaction's lock holds up waits apart (`postponed.py`); meanwhile the
   thread writes all others.
 
-Any error outside of that ends the thread, a vital one (see `vital`): it reports every operation as
-failed, and informs the runtime.
+Another error ends the vital thread: it fails all operations, and calls the runtime's `on_fault`.
 """
 
 from __future__ import annotations
@@ -188,6 +187,7 @@ class Writer:
 
     def _write(self, session: Session, batch: list[Any]) -> None:
         settled = True  # no COMMIT of this batch is in doubt
+        self._backoff.begin()  # batches before it may have failed without a wait
         while True:
             try:
                 results = session.execute(batch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -26,7 +27,13 @@ from rail_async_tasks.runtime.attempts.context import ExecutionContext, Info, Ta
 from rail_async_tasks.runtime.attempts.leftovers import as_found
 from rail_async_tasks.runtime.attempts.options import policy_for
 from rail_async_tasks.runtime.attempts.outcomes import AttemptPolicy, Transition
-from rail_async_tasks.runtime.failures import call_here, find_callback, hold_of, log_failure
+from rail_async_tasks.runtime.failures import (
+    Callback,
+    call_here,
+    find_callback,
+    hold_of,
+    log_failure,
+)
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
 from rail_async_tasks.text import MAX_MESSAGE_BYTES, clean
@@ -41,8 +48,9 @@ class InlineRun:
         self._settings = settings
         self._registry = registry
         self._ledger = ledger
-        self._announcer = announcer_for(settings, bus, self._failed)
-        self._callback = find_callback(settings)
+        self._announcer = announcer_for(
+            settings, bus, partial(_failed, ledger, find_callback(settings))
+        )
         self._runtime_id = INLINE_HOLDER
 
     def create(self, new: NewExecution) -> TaskSnapshot:
@@ -95,18 +103,6 @@ class InlineRun:
         snapshot = as_settled(progress.snapshot, outcome, settled)
         self._announcer.settled(snapshot, seconds, outcome.traceback)
         return snapshot
-
-    def _failed(self, snapshot: TaskSnapshot, traceback: str | None) -> None:
-        self._ledger.on_commit(lambda: self._call_back(snapshot, traceback))
-
-    def _call_back(self, snapshot: TaskSnapshot, traceback: str | None) -> None:
-        if self._callback is None:
-            log_failure(snapshot)
-            return
-        call_here(self._callback, snapshot, traceback)
-        callbacks = self._ledger.callbacks()
-        if callbacks is not None:
-            callbacks.made_here(snapshot.id)
 
     def _body(
         self,
@@ -173,6 +169,23 @@ class InlineRun:
     @property
     def progress_interval(self) -> float:
         return self._settings.progress_interval_seconds
+
+
+def _failed(
+    ledger: Ledger, callback: Callback | None, snapshot: TaskSnapshot, traceback: str | None
+) -> None:
+    """Logs a failure or calls the project's callback, after the caller's transaction."""
+
+    def call_back() -> None:
+        if callback is None:
+            log_failure(snapshot)
+            return
+        call_here(callback, snapshot, traceback)
+        callbacks = ledger.callbacks()
+        if callbacks is not None:
+            callbacks.made_here(snapshot.id)
+
+    ledger.on_commit(call_back)
 
 
 class _TimedOut(Exception):

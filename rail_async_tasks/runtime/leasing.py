@@ -63,12 +63,14 @@ class Leasing:
         if leases is None:
             self._state.holding = True
             return
-        self.lease = Lease(
+        lease = Lease(
             leases=leases, holder=self, call_loop=self._loop.call_soon_threadsafe, lag=self._lag,
             names=self._names, seconds=self._seconds,
         )  # fmt: skip
-        self._thread = LeaseThread(self.lease)
-        self._thread.start()
+        thread = LeaseThread(lease)
+        thread.start()
+        # A thread that could not start has no lease to end.
+        self.lease, self._thread = lease, thread
 
     def check(self) -> None:
         """Gives a lease up that could not be renewed in time, whatever its thread waits for."""

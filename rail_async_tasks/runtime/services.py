@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, suppress
+from functools import partial
+from types import TracebackType
 from uuid import UUID
 
 from rail_async_tasks.bus.port import Bus
@@ -172,29 +174,28 @@ class Services:
     # --- start and end ---------------------------------------------------------------------------
 
     def open(self, stack: AsyncExitStack) -> None:
-        """Starts threads and connections. The stack ends each part, the last one first.
+        """Starts threads and connections, and gives the stack what ends them, last step first.
 
-        A part is pushed before it starts: one that starts by half must end too.
+        All steps are taken, also where a start fails half-way.
         """
-        ledger, timings = self._ledger, self._timings.end
+        ledger, timings, writers = self._ledger, self._timings.end, self._ledger.writers()
         stack.callback(self.attempts.close)
         stack.callback(self.watchdog.stop)
-        self.watchdog.start()
-        stack.push_async_callback(self._bus.stop)
-        if self.announcer.emits:
-            self._bus.start(ledger, self.upkeep.cancel_announced)
-        stack.push_async_callback(self._close_broker)
+        _await_at_end(stack, self._bus.stop)
+        _await_at_end(stack, self._close_broker)
         # The lease outlasts the last write.
-        stack.push_async_callback(self.leasing.end, timings.flush_timeout)
-        stack.push_async_callback(ledger.stop)
-        stack.push_async_callback(self.callbacks.ended, timings.callback_timeout)
-        stack.push_async_callback(self.ending.flush)
-        ledger.start(self._broke)
-        writers = ledger.writers()
+        _await_at_end(stack, partial(self.leasing.end, timings.flush_timeout))
+        _await_at_end(stack, ledger.stop)
+        _await_at_end(stack, partial(self.callbacks.ended, timings.callback_timeout))
+        _await_at_end(stack, self.ending.flush)
         if writers is not None:
             stack.callback(writers.give_up_locked)
-        stack.push_async_callback(self.waits.close, timings.flush_timeout)
+        _await_at_end(stack, partial(self.waits.close, timings.flush_timeout))
         stack.callback(self.progress.save)
+        ledger.start(self._broke)
+        if self.announcer.emits:
+            self._bus.start(ledger, self.upkeep.cancel_announced)
+        self.watchdog.start()
         self.leasing.start()
 
     async def _close_broker(self) -> None:
@@ -217,3 +218,18 @@ class Services:
 
     async def _look_at_wait(self, wait: Wait, seconds: float) -> None:
         await self.deadlocks.look(wait, seconds)
+
+
+def _await_at_end(stack: AsyncExitStack, step: Callable[[], Awaitable[None]]) -> None:
+    """Has the stack await a step of the end, unless a step before it was cancelled.
+
+    The loop cancels a step that takes too long: it ends, and no later step may hold it up.
+    """
+
+    async def take(
+        kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if not isinstance(error, asyncio.CancelledError):
+            await step()
+
+    stack.push_async_exit(take)

@@ -124,6 +124,7 @@ class ListBroker:
     name = "list"
 
     def __init__(self) -> None:
+        self.closed = 0
         self.sent: list[Dispatch] = []
         self.error: BaseException | None = None
         self.pushes = 0
@@ -134,7 +135,8 @@ class ListBroker:
             raise self.error
         self.sent += dispatches
 
-    async def aclose(self) -> None: ...
+    async def aclose(self) -> None:
+        self.closed += 1
 
 
 class ListInventory(ListBroker):

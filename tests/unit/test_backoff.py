@@ -57,6 +57,15 @@ def test_a_recovery_makes_pauses_short_again(clock: Clock) -> None:
     assert it.failures == 6
 
 
+def test_another_operation_begins_with_the_shortest_pause(clock: Clock) -> None:
+    """It fails as the one before did, whose failures are not over; but it has not waited yet."""
+    it = backoff(clock)
+    since = [it.failed("x") for _ in range(5)] and it.failing_since
+    it.begin()
+    assert it.failed("x") == SHORTEST
+    assert it.failing_since == since
+
+
 def test_a_pause_is_spread_over_its_upper_half(clock: Clock) -> None:
     """A fleet does not come back all at once."""
     asked = []

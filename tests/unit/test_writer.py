@@ -17,7 +17,7 @@ from rail_async_tasks.ledger import postponed
 from rail_async_tasks.ledger import writer as module
 from rail_async_tasks.ledger.records import RowLocked
 from rail_async_tasks.ledger.writer import Writer
-from rail_async_tasks.ledger.writer_port import AGAIN
+from rail_async_tasks.ledger.writer_port import AGAIN, ONCE
 from tests.support.waiting import eventually
 
 
@@ -172,6 +172,30 @@ async def test_a_transient_failure_repeats_the_whole_batch(
     warnings = [record.getMessage() for record in caplog.records]
     assert len(warnings) == 2  # once when it begins, once when it is over
     assert "works again" in warnings[1]
+
+
+async def test_a_batch_waits_no_longer_for_failures_before_it(
+    session: FakeSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reads that are tried once fail without a pause; the write after them has the shortest."""
+    pauses: list[float] = []
+    monkeypatch.setattr(module, "FIRST_BACKOFF", 0.001)
+    monkeypatch.setattr(module.time, "sleep", pauses.append)
+    writer = Writer("test-writer", lambda: session)
+    writer.start(asyncio.get_running_loop())
+    for name in range(8):
+        session.failures[name,] = [(Lost("away"), False)]
+        read = Op(name, give_up_at=ONCE, alone=True)
+        writer.submit(read)
+        await eventually(lambda read=read: read.results)
+    session.failures["write",] = [(Lost("away"), False)]
+    write = Op("write")
+    writer.submit(write)
+    await eventually(lambda: write.results)
+    assert write.results == ["wrote write"]
+    assert len(pauses) == 1
+    assert pauses[0] <= 0.001
+    await writer.stop()
 
 
 async def test_what_is_submitted_meanwhile_waits_in_line(

@@ -161,11 +161,7 @@ class BrokerDispatcher:
             try:
                 await awaited(self._send_due, f"The backend {self._broker.name}")
             except _NotTaken as failure:
-                error = failure.__cause__ or failure
-                timed_out = isinstance(error, TimeoutError)
-                await self._stall(self._push_backoff.failed(
-                    "it does not answer" if timed_out else describe(error), error
-                ))  # fmt: skip
+                await self._stall(self._not_taken(failure))
             except Exception as error:
                 await self._stall(
                     self._backoff.failed(describe(error), error, expected=not is_of_row(error))
@@ -176,6 +172,13 @@ class BrokerDispatcher:
                 self._backoff.recovered()
             await self._due.until_needed()
         self._due.end()
+
+    def _not_taken(self, failure: _NotTaken) -> float:
+        """Logs that the broker did not take a push; returns the pause in seconds."""
+        error = failure.__cause__ or failure
+        timed_out = isinstance(error, TimeoutError)
+        reason = "it does not answer" if timed_out else describe(error)
+        return self._push_backoff.failed(reason, error)
 
     async def _stall(self, seconds: float) -> None:
         self._due.stall()

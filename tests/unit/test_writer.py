@@ -180,6 +180,7 @@ async def test_a_batch_waits_no_longer_for_failures_before_it(
     """Reads that are tried once fail without a pause; the write after them has the shortest."""
     pauses: list[float] = []
     monkeypatch.setattr(module, "FIRST_BACKOFF", 0.001)
+    monkeypatch.setattr(module, "MAX_BACKOFF", 2.0)
     monkeypatch.setattr(module.time, "sleep", pauses.append)
     writer = Writer("test-writer", lambda: session)
     writer.start(asyncio.get_running_loop())

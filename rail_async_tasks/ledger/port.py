@@ -1,6 +1,7 @@
 """The ledger port: reads and changes of executions, as small protocols. More are in `upkeep`.
 
-A service takes the smallest protocol that it uses; only the hosting room holds a whole `Ledger`.
+A service takes the smallest protocols that it uses. Modules that build services, or that need one
+of the ports that a ledger may lack, take a whole `Ledger`.
 
 A ledger must hold these rules, and `tests/contract/test_ledger.py` holds every ledger to them:
 

@@ -130,17 +130,17 @@ class LocalDispatcher:
             running=self._running_by_owner,
         )
         try:
-            due = await self._ledger.claim(plan)
+            result = await self._ledger.claim(plan)
         except BaseException:
             slots.learn(None)
             raise
         self.claims += 1
         self._backoff.recovered()
         slots.learn(plan)
-        for claimed in due.claimed:
+        for claimed in result.claimed:
             try:
                 self._start(claimed, plan.runtime_id)
             except Exception:  # its neighbours start all the same
                 logger.exception("Task %s was claimed and did not start", claimed.snapshot.id)
-        if due.next_due is not None:
-            self._due.due_in(max(due.next_due, 0.0))
+        if result.next_due is not None:
+            self._due.due_in(max(result.next_due, 0.0))

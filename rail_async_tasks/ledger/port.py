@@ -1,7 +1,7 @@
 """The ledger port: reads and changes of executions, as small protocols. More are in `upkeep`.
 
-A service takes the smallest protocols that it uses. Modules that build services, or that need one
-of the ports that a ledger may lack, take a whole `Ledger`.
+A service of the runtime takes the smallest protocols that it uses. A whole `Ledger` is for modules
+that build services or pass it on, and for those that ask it for ports that it may lack.
 
 A ledger must hold these rules, and `tests/contract/test_ledger.py` holds every ledger to them:
 

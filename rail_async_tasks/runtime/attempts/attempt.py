@@ -167,8 +167,8 @@ class Attempt:
 
     async def _in_thread(self, call: Callable[[], Any]) -> Any:
         # A cancel of this task, such as by a loop that is shut down, ends only the wait. Without
-        # the shield it would also drop a call that no thread has begun yet. The thread has run
-        # other bodies: this one is in the attempt's own context.
+        # the shield it would also drop a call that no thread has begun yet.
+        # The thread has run other bodies: this one is in the attempt's own context.
         run = partial(contextvars.copy_context().run, _carried, call)
         future = self._threads.submit(leaving_nothing, run, self)
         return await asyncio.shield(asyncio.wrap_future(future))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Protocol
 from uuid import UUID
 
 import msgspec
 
 from rail_async_tasks.backoff import Backoff
 from rail_async_tasks.ledger.errors import is_of_row
-from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.ledger.port import Claims, Congestion
 from rail_async_tasks.ledger.records import Claimed
 from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.claims.slots import Slots
@@ -67,6 +68,10 @@ class ClaimsDue(Due):
         return self._state.holding
 
 
+class DispatcherLedger(Claims, Congestion, Protocol):
+    """The ports of the ledger that the local dispatcher uses."""
+
+
 class LocalDispatcher:
     """Claims due executions for this process and starts them.
 
@@ -80,7 +85,7 @@ class LocalDispatcher:
     def __init__(
         self,
         *,
-        ledger: Ledger,
+        ledger: DispatcherLedger,
         registry: Registry,
         slots: Slots,
         state: RuntimeState,

@@ -9,8 +9,8 @@
     running                     raise, time out  token mine, otherwise                  failed
     running                     hand back        token mine, task may run again         retrying
     running                     hand back        token mine, otherwise                  failed
-    running                     give up, cancel  token mine, cancel asked for           cancelled
-    running                     recover          holder dead, task may run again        retrying
+    running                     any but succeed  token mine, cancel asked for           cancelled
+    running                     recover          holder dead, may rerun, crashes left   retrying
     running                     recover          holder dead, otherwise                 failed
     pending, retrying           cancel           -                                      cancelled
     pending, retrying           fail unknown     no live process knows its name         failed

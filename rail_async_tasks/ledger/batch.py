@@ -166,7 +166,8 @@ class Batch(ABC):
             with self._transaction(cursor):
                 rows = self._claim(cursor, op, part)
                 if not rows and part.running is not None and self.skips_locked:
-                    # All whose turn it is may be locked: the first of the others then.
+                    # All rows of the owners whose turn it is may be locked: then this part claims
+                    # the first rows of any owner.
                     rows = self._claim(cursor, op, msgspec.structs.replace(part, running=None))
                 if self._audited:
                     self.record(cursor, audit.of_claims(rows, plan.runtime_id))

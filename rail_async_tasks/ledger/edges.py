@@ -85,7 +85,7 @@ def _given(*names: str) -> dict[str, Value]:
 
 # --- into `pending` and `running` -----------------------------------------------------------------
 
-# An INSERT. Columns that it does not name are NULL. The request has no holder and no token.
+# An INSERT. Columns that it does not name are NULL. The request has None as holder and token.
 CREATE: Final = Edge(
     "create",
     _given(
@@ -144,7 +144,7 @@ COMPLETE: Final = Edge(
 )
 
 FAIL: Final = Edge(
-    "fail", {**_SETTLE, "callback_at": Later("callback"), "status": Fixed(Status.FAILED)}
+    "fail", {**_SETTLE, "callback_at": Later("callback_hold"), "status": Fixed(Status.FAILED)}
 )
 
 # Any outcome but success, where a cancel was asked for.
@@ -206,7 +206,7 @@ FAIL_LOST: Final = Edge(
     {
         **_LOSE,
         "error": Fixed(LOST), "error_code": Fixed(ErrorCode.WORKER_LOST),
-        "callback_at": Later("callback"),
+        "callback_at": Later("callback_hold"),
         "status": Fixed(Status.FAILED),
     },
 )  # fmt: skip
@@ -246,7 +246,7 @@ FAIL_UNKNOWN: Final = Edge(
     {
         **_END,
         "error": Given("error"), "error_code": Fixed(ErrorCode.UNKNOWN_TASK),
-        "dispatched_at": NULL, "callback_at": Later("callback"),
+        "dispatched_at": NULL, "callback_at": Later("callback_hold"),
         "status": Fixed(Status.FAILED),
     },
 )  # fmt: skip

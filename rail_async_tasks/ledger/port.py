@@ -1,6 +1,7 @@
 """The ledger port: reads and changes of executions, as small protocols. More are in `upkeep`.
 
-A service takes the smallest protocol that it uses; only the hosting room holds a whole `Ledger`.
+A service of the runtime takes the smallest protocols that it uses. A whole `Ledger` is for modules
+that build services or pass it on, and for those that ask it for ports that it may lack.
 
 A ledger must hold these rules, and `tests/contract/test_ledger.py` holds every ledger to them:
 

@@ -100,7 +100,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     delay: float | None = None
     ttl: float | None = None
     # The seconds for which this process reserves the failure callback, if it failed for good.
-    callback: float | None = None
+    callback_hold: float | None = None
 
 
 class Settled(msgspec.Struct, frozen=True, gc=False):
@@ -127,8 +127,8 @@ class Progress(msgspec.Struct, frozen=True, gc=False):
 class QueueClaim(msgspec.Struct, frozen=True, gc=False):
     """A claim of due rows of one queue: at most `limit`, whose task is in `names`.
 
-    Rows that were lost with `crashes` processes or more are left out; with `suspect` only they are
-    claimed.
+    A row that was lost with `crashes` processes or more is a suspect. The claim leaves suspects
+    out; with `suspect` it takes only suspects.
     """
 
     queue: str
@@ -176,13 +176,13 @@ class Disposal(msgspec.Struct, frozen=True, kw_only=True):
 class Recovery(msgspec.Struct, frozen=True):
     """How executions of a dead holder are freed.
 
-    `ttl` (seconds) is for those that end; `callback` is as in `Outcome`.
+    `ttl` (seconds) is for those that end; `callback_hold` is as in `Outcome`.
     """
 
     holder: UUID
     max_crashes: int
     ttl: float | None
-    callback: float | None = None
+    callback_hold: float | None = None
 
 
 class Held(msgspec.Struct, frozen=True):

@@ -35,8 +35,8 @@ class Clock(Protocol):
     async def correct_times(self, ttl: float | None, hold: float) -> int:
         """Corrects times that were stored while the clock was ahead; returns of how many rows.
 
-        What such a row waits for is put off for as long as was meant, from now on. `ttl` is how
-        long finished rows are kept, `hold` the longest reservation of a failure callback. Seconds.
+        Such a row then waits its intended time again, counted from now. `ttl` is how long finished
+        rows are kept, `hold` the longest reservation of a failure callback. Seconds.
         """
         ...
 
@@ -109,9 +109,9 @@ class Dispatches(Protocol):
     async def send(self, queue: str, backend: str, window: int, limit: int) -> list[Dispatch]:
         """Marks due executions of a queue as sent, and returns them, by priority.
 
-        Leaves out what another transaction has locked, for a later call.
-        At most `limit`; of those that were not sent before, as many as leave no more than `window`
-        of the queue under way. Before them come those that have been under way for too long.
+        Returns at most `limit` rows. Overdue dispatches come first. New rows follow while fewer
+        than `window` rows of the queue are under way. Leaves out rows that another transaction has
+        locked, for a later call.
         """
         ...
 
@@ -124,7 +124,8 @@ class Dispatches(Protocol):
     ) -> list[Dispatch]:
         """Returns what was sent to that backend so many seconds ago or earlier, and still waits.
 
-        What was sent oftener, some times longer ago. In the order of their ids, from `after` on.
+        The limit doubles with each earlier dispatch, up to a bound. Rows are ordered by id and
+        begin after `after`.
         """
         ...
 
@@ -171,7 +172,7 @@ class Leases(Protocol):
         """
         ...
 
-    def orphaned(self) -> set[UUID]:
+    def dead_holders(self) -> set[UUID]:
         """Returns the holders of running executions that are no live runtimes."""
         ...
 
@@ -208,7 +209,7 @@ class Recoveries(Protocol):
         ...
 
     async def fail_unknown(
-        self, name: str, ttl: float | None, callback: float | None, limit: int
+        self, name: str, ttl: float | None, callback_hold: float | None, limit: int
     ) -> list[TaskSnapshot]:
         """Fails at most so many executions that wait under this name; returns them.
 

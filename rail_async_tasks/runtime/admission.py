@@ -128,7 +128,8 @@ class Admission:
             with self._lock:
                 if key in self._counts:
                     count = self._counts[key]
-                    # Too many for a second at the worst: too few would let a crowd past the limit.
+                    # This count may be too high for a second. A count that is too low would let
+                    # many callers past the limit.
                     count.waiting = waiting + count.added
                     count.known = True
 
@@ -174,9 +175,13 @@ class Admission:
             return ahead
 
     def check_rate(self, limits: Limits, rate: RateLimit, ahead: frozenset[UUID]) -> None:
-        """Raises `RateLimited` while the start that would make place is within the period.
+        """Checks that fewer starts than `rate.count` lie within the last `rate.period` seconds.
 
-        `BackendUnavailable` where the database fails.
+        `ahead` are the owner's starts that are being stored: they count too.
+
+        Raises:
+            RateLimited: one more start would exceed the rate.
+            BackendUnavailable: the database fails.
         """
         now = time.time()
         left = rate.count - len(ahead)

@@ -43,7 +43,7 @@ class Due(ABC):
 
     @abstractmethod
     def slot_freed(self) -> None:
-        """An attempt has ended here."""
+        """Wakes the dispatcher if it can use the slot of an attempt that has ended here."""
 
     def due_in(self, seconds: float) -> None:
         """A row comes due in so many seconds."""

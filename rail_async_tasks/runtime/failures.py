@@ -22,7 +22,8 @@ Callback = Callable[..., Any]
 # A call that has neither returned nor been renewed for so long (seconds) died with its process:
 # another process may make it.
 HOLD: Final = 60.0
-# The same of a call in the caller's thread: it comes after the transaction, and nothing renews it.
+# A call in the caller's thread gets this longer time: it starts after the transaction, and nothing
+# renews its reservation.
 INLINE_HOLD: Final = 3600.0
 
 

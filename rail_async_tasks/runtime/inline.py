@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 import msgspec
@@ -17,9 +17,10 @@ from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.errors import TaskCancelled
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.ledger.port import CallerTransaction, InlineAttempts, Reads
 from rail_async_tasks.ledger.records import INLINE_HOLDER, Claimed, NewExecution, Progress
 from rail_async_tasks.ledger.snapshots import as_created, as_settled
+from rail_async_tasks.ledger.upkeep import Callbacks
 from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.announce import announcer_for
 from rail_async_tasks.runtime.attempts import outcomes
@@ -39,11 +40,19 @@ from rail_async_tasks.states import Status
 from rail_async_tasks.text import MAX_MESSAGE_BYTES, clean
 
 
+class InlineLedger(CallerTransaction, InlineAttempts, Reads, Protocol):
+    """The ports of the ledger that an inline run uses."""
+
+    def callbacks(self) -> Callbacks | None:
+        """See `port.Ledger`."""
+        ...
+
+
 class InlineRun:
     """Runs executions in the calling thread, which must have no running event loop."""
 
     def __init__(
-        self, settings: TaskSettings, registry: Registry, ledger: Ledger, bus: Bus
+        self, settings: TaskSettings, registry: Registry, ledger: InlineLedger, bus: Bus
     ) -> None:
         self._settings = settings
         self._registry = registry
@@ -172,7 +181,7 @@ class InlineRun:
 
 
 def _failed(
-    ledger: Ledger, callback: Callback | None, snapshot: TaskSnapshot, traceback: str | None
+    ledger: InlineLedger, callback: Callback | None, snapshot: TaskSnapshot, traceback: str | None
 ) -> None:
     """Logs a failure or calls the project's callback, after the caller's transaction."""
 

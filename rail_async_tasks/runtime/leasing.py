@@ -107,6 +107,6 @@ class Leasing:
         self._state.holding = False
         self._ended.set()
 
-    def orphans(self, holders: frozenset[UUID]) -> None:
+    def dead_holders(self, holders: frozenset[UUID]) -> None:
         assert self._recoverer is not None, "a ledger with leases has recoveries"
         self._recoverer.recover(holders)

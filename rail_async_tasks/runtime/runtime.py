@@ -120,7 +120,7 @@ class Runtime:
         ending = asyncio.Event()
         try:
             async with anyio.create_task_group() as group:
-                self.state.services = group.cancel_scope
+                self.state.scope = group.cancel_scope
                 for name, loop in self.services.loops():
                     group.start_soon(supervise, name, loop, ending)
                 group.start_soon(self._raise_if_broken)
@@ -143,7 +143,11 @@ class Runtime:
         await self._broken
 
     def _end_services(self) -> None:
-        """Ends the loops; also when the runtime's loop is shut down under it."""
+        """Ends the services' loops, after `stop` or an error, or as the event loop is shut down.
+
+        Without `stop` running bodies are handed back. Under a server whose loop is shut down
+        without a drain they are abandoned instead: their outcomes are not stored.
+        """
         state = self.state
         state.abandoned = state.is_cut_off
         state.draining = True  # nothing may start any more

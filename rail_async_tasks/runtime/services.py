@@ -214,7 +214,7 @@ class Services:
 
     def _delivery_ended(self, execution_id: UUID, token: UUID) -> None:
         assert self.deliveries is not None
-        self.deliveries.ended(execution_id, token)
+        self.deliveries.settled(execution_id, token)
 
     async def _look_at_wait(self, wait: Wait, seconds: float) -> None:
         await self.deadlocks.look(wait, seconds)

@@ -12,7 +12,10 @@ from rail_async_tasks.ids import new_id
 
 
 class RuntimeState:
-    """Shared by the services of one runtime, which read it; `Runtime` and the lease change it."""
+    """Shared by the services of one runtime, which read it.
+
+    `Runtime`, `Leasing`, `Ending` and `hosting.server` change it.
+    """
 
     __slots__ = (
         "abandoned",
@@ -22,20 +25,21 @@ class RuntimeState:
         "holding",
         "host",
         "id",
-        "services",
+        "scope",
         "under_server",
     )
 
     def __init__(self) -> None:
-        # Changes when the lease is lost: a dead id never comes back.
+        # The id of the current lease. Changes when the next lease begins: until then it is the id
+        # of the lease that was lost. A dead id never comes back.
         self.id: UUID = new_id()
         # Executions may be held under `id`.
         self.holding = False
         # Nothing new is taken any more.
         self.draining = False
-        # The loop is a server's, which drains the runtime before it ends. If it does not, something
-        # that runs in it has ended the process: what ran is lost with it, and counts as a crash for
-        # each.
+        # The loop is a server's, which drains the runtime before it shuts the loop down. If the
+        # loop is shut down without a drain, no more outcomes are stored: other processes recover
+        # the executions that ran here, and each of them counts a crash.
         self.under_server = False
         # The error that has ended one of our threads or the start; None while all is well.
         self.fault: BaseException | None = None
@@ -45,7 +49,7 @@ class RuntimeState:
         self.fences = 0
         # The task that hosts the services, and the scope that it runs them in.
         self.host: asyncio.Task[None] | None = None
-        self.services: anyio.CancelScope | None = None
+        self.scope: anyio.CancelScope | None = None
 
     def leased(self, runtime_id: UUID) -> None:
         """Begins to hold executions under this id."""
@@ -79,7 +83,7 @@ class RuntimeState:
         """
         if not self.under_server or self.draining:
             return False
-        broken = self.services is not None and self.services.cancel_called
+        broken = self.scope is not None and self.scope.cancel_called
         return self.host is not None and self.host.cancelling() > 0 and not broken
 
     @property

@@ -50,7 +50,7 @@ async def acancel(viewer: Viewer, task_id: str | UUID) -> TaskSnapshot:
     deadline = time.monotonic() + LOCK_TIMEOUT
     tries = 0
     while True:
-        # The thread may be shared by many: the wait for a lock is here.
+        # Many calls may share the thread, so the wait for a lock is on the event loop.
         try:
             return await on_ledger(lambda ledger: _cancel(ledger, viewer, task_id, wait=False))
         except RowLocked as error:
@@ -79,7 +79,8 @@ def _cancel(
     if not cancelled.changed:
         raise AlreadyFinal
     after = cancelled.snapshot
-    # Not less progress than a read has shown; looked up before the attempt is asked to end.
+    # The answer must not show less progress than an earlier read: it is looked up before the
+    # attempt is asked to end.
     fresh = freshest(after)
     ledger.on_commit(lambda: _announce_cancel(after, settings))
     if fresh is after:

@@ -34,7 +34,7 @@ async def reserved_until(execution_id: UUID) -> datetime | None:
 async def reserved(kit: Kit, hold: float = HOLD) -> UUID:
     """A row that has failed, whose callback is overdue in so many seconds."""
     claimed = await kit.running()
-    await kit.settle(claimed, FAIL, callback=hold, error="no", traceback="there")
+    await kit.settle(claimed, FAIL, callback_hold=hold, error="no", traceback="there")
     return claimed.snapshot.id
 
 
@@ -49,7 +49,7 @@ async def test_an_outcome_reserves_the_callback_of_a_failure(kit: Kit, status: S
     claimed = await kit.running()
     if status is CANC:
         await kit.cancel(claimed.snapshot.id)
-    await kit.settle(claimed, FAIL if status is CANC else status, callback=HOLD)
+    await kit.settle(claimed, FAIL if status is CANC else status, callback_hold=HOLD)
     until = await reserved_until(claimed.snapshot.id)
     assert (until is not None) == (status is FAIL)
     if until is not None:
@@ -64,7 +64,7 @@ async def test_an_outcome_reserves_the_callback_of_a_failure(kit: Kit, status: S
 async def test_an_inline_outcome_reserves_too(kit: Kit) -> None:
     """In the caller's transaction, by the same rule; and marks the callback as made."""
     claimed = await kit.running()
-    await kit.here(kit.ledger.settle_here, outcome_of(claimed, FAIL, callback=HOLD))
+    await kit.here(kit.ledger.settle_here, outcome_of(claimed, FAIL, callback_hold=HOLD))
     assert await reserved_until(claimed.snapshot.id) is not None
     await kit.here(kit.callbacks.made_here, claimed.snapshot.id)
     assert await reserved_until(claimed.snapshot.id) is None
@@ -118,7 +118,7 @@ async def test_one_process_takes_each_overdue_callback(kit: Kit) -> None:
 async def test_an_overdue_callback_comes_with_its_error(kit: Kit) -> None:
     """And with its traceback, also of an expired row, which reads hide."""
     claimed = await kit.running()
-    await kit.settle(claimed, FAIL, callback=-1.0, error="no", traceback="there", ttl=-1.0)
+    await kit.settle(claimed, FAIL, callback_hold=-1.0, error="no", traceback="there", ttl=-1.0)
     assert await kit.here(kit.ledger.get, claimed.snapshot.id) is None
     ((snapshot, traceback),) = await kit.callbacks.take_overdue(HOLD, 10, ())
     assert (snapshot.id, snapshot.error, traceback) == (claimed.snapshot.id, "no", "there")
@@ -152,7 +152,7 @@ async def test_keeping_pushes_ahead_and_revives_nothing(kit: Kit) -> None:
 async def test_a_row_with_a_reserved_callback_is_not_deleted(kit: Kit) -> None:
     """With callbacks switched off no process will make the call: then it may go."""
     claimed = await kit.running()
-    await kit.settle(claimed, FAIL, callback=HOLD, ttl=-1.0)
+    await kit.settle(claimed, FAIL, callback_hold=HOLD, ttl=-1.0)
     assert await kit.ledger.delete_expired(10) == 0
     assert await kit.here(kit.ledger.count_disposable, Disposal(age=0.0)) == 0
     assert await kit.here(kit.ledger.dispose, Disposal(age=0.0), 10) == 0

@@ -147,7 +147,7 @@ async def test_starts_from_the_future_do_not_count(kit: Kit) -> None:
 async def test_a_failure_callback(kit: Kit) -> None:
     """Is reserved for the process that failed the task no longer than it may be."""
     claimed = await kit.running()
-    await kit.settle(claimed, Status.FAILED, callback=60.0)
+    await kit.settle(claimed, Status.FAILED, callback_hold=60.0)
     await written_ahead(kit, claimed.snapshot.id, YEARS)
     assert await corrected(kit) == 1
     row = await TaskExecution.objects.aget(id=claimed.snapshot.id)
@@ -227,7 +227,7 @@ class Holder:
 
     def lease_ended(self) -> None: ...
 
-    def orphans(self, holders: frozenset[UUID]) -> None: ...
+    def dead_holders(self, holders: frozenset[UUID]) -> None: ...
 
     def broke(self, part: str, error: BaseException) -> None: ...
 

@@ -217,7 +217,7 @@ def settles(status: Status, *, here: bool, **fields: Any) -> Act:
     values: dict[str, Any] = {
         "progress": 44, "progress_message": "new", "result": '"new"', "error": "new",
         "error_code": "exception", "traceback": "new", "retried": 1, "delay": 600.0,
-        "ttl": 7200.0, "callback": 5400.0,
+        "ttl": 7200.0, "callback_hold": 5400.0,
     } | fields  # fmt: skip
 
     async def act(kit: Kit, row: UUID) -> Fields:
@@ -234,7 +234,7 @@ def settles(status: Status, *, here: bool, **fields: Any) -> Act:
 
 @on_all
 @pytest.mark.parametrize("here", [False, True])
-@pytest.mark.parametrize("fields", [{}, {"ttl": None, "callback": None, "delay": 0.0}])
+@pytest.mark.parametrize("fields", [{}, {"ttl": None, "callback_hold": None, "delay": 0.0}])
 @pytest.mark.parametrize(
     ("status", "cancel_requested", "edge"),
     [
@@ -311,7 +311,7 @@ async def test_a_cancel_of_a_running_row(kit: Kit) -> None:
 
 
 @on_sql
-@pytest.mark.parametrize("seconds", [{"ttl": 7200.0, "callback": 5400.0}, {"ttl": None}])
+@pytest.mark.parametrize("seconds", [{"ttl": 7200.0, "callback_hold": 5400.0}, {"ttl": None}])
 @pytest.mark.parametrize(
     ("edge", "fields"),
     [
@@ -329,19 +329,19 @@ async def test_recovery(
 
     async def act(kit: Kit, row: UUID) -> Fields:
         assert len(await kit.recoveries.recover(recovery, 5)) == 1
-        return {"ttl": recovery.ttl, "callback": recovery.callback}
+        return {"ttl": recovery.ttl, "callback_hold": recovery.callback_hold}
 
     await takes(kit, edge, await old_row(kit, Status.RUNNING, **fields), act)
 
 
 @on_sql
-@pytest.mark.parametrize("seconds", [{"ttl": 7200.0, "callback": 5400.0}, {"ttl": None}])
+@pytest.mark.parametrize("seconds", [{"ttl": 7200.0, "callback_hold": 5400.0}, {"ttl": None}])
 async def test_an_unknown_name(kit: Kit, seconds: dict[str, Any]) -> None:
     """The row fails."""
-    given = {"callback": None} | seconds
+    given = {"callback_hold": None} | seconds
 
     async def act(kit: Kit, row: UUID) -> Fields:
-        (failed,) = await kit.recoveries.fail_unknown(NAME, given["ttl"], given["callback"], 5)
+        (failed,) = await kit.recoveries.fail_unknown(NAME, given["ttl"], given["callback_hold"], 5)
         return given | {"error": failed.error}
 
     row = await old_row(kit, Status.PENDING, run_after=datetime.now(UTC) + HOUR)

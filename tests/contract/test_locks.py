@@ -281,7 +281,7 @@ async def test_what_a_dead_process_held_and_is_locked_is_freed_later(kit: Kit) -
         assert [it.id for it in freed] == [first, third]
         assert await kit.recoveries.recover(recovery, 10) == []
         leases = OrmLeases("default")
-        assert await kit.here(leases.orphaned) == {holder}
+        assert await kit.here(leases.dead_holders) == {holder}
         await kit.here(leases.reset)
     assert [it.id for it in await kit.recoveries.recover(recovery, 10)] == [second]
 
@@ -320,7 +320,7 @@ async def test_callbacks_of_locked_rows(kit: Kit) -> None:
     """Their marks are taken away later, and moved on with the next time."""
     claims = [await kit.running() for _ in range(2)]
     for it in claims:
-        await kit.settle(it, Status.FAILED, callback=5.0)
+        await kit.settle(it, Status.FAILED, callback_hold=5.0)
     held, free = (it.snapshot.id for it in claims)
     marks = {it: (await stored(it)).callback_at for it in (held, free)}
     with rows_locked(held):

@@ -176,7 +176,7 @@ async def test_a_holder_that_is_dead(kit: Kit, others: list[Kit]) -> None:
     for new in rows.values():
         await kit.create(new)
     await kit.cancel(rows["cancelled"].id)
-    recovery = Recovery(holder, max_crashes=3, ttl=60.0, callback=60.0)
+    recovery = Recovery(holder, max_crashes=3, ttl=60.0, callback_hold=60.0)
     freed = await asyncio.gather(*(it.ledger.recoveries().recover(recovery, 10) for it in others))
     assert sum(map(len, freed)) == 3
     now = {name: await TaskExecution.objects.aget(id=new.id) for name, new in rows.items()}

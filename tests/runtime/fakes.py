@@ -210,7 +210,7 @@ class MemoryLeases(Leases):
             row.dead = True
         return len(lapsed)
 
-    def orphaned(self) -> set[UUID]:
+    def dead_holders(self) -> set[UUID]:
         return {it for it in self.holders if it not in self.rows or self.rows[it].dead}
 
     def forget(self) -> None:
@@ -253,7 +253,7 @@ class MemoryRecoveries(Recoveries):
         return {name for name, rows in self.unknown.items() if rows and name not in known}
 
     async def fail_unknown(
-        self, name: str, ttl: float | None, callback: float | None, limit: int
+        self, name: str, ttl: float | None, callback_hold: float | None, limit: int
     ) -> list[TaskSnapshot]:
         rows = self.unknown.get(name, [])
         page, self.unknown[name] = rows[:limit], rows[limit:]

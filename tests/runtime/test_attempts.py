@@ -233,3 +233,24 @@ async def test_owners_and_suspects_are_counted_while_they_run(
     await clock.advance(6)
     assert not core.running.any_suspect
     assert core.running.by_owner("default") == {}
+
+
+async def test_an_attempt_that_cannot_be_made_gives_its_slot_back(
+    clock: FakeClock, core: Core, attempts: Attempts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error is the caller's to log; the next execution finds the slot free."""
+    core.task(body)
+
+    def broken(*args: object) -> None:
+        raise RuntimeError("no policy")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rail_async_tasks.runtime.attempts.attempts.policy_for", broken)
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="no policy"):
+                start(core, attempts)
+    assert (core.slots.running, core.slots.room("default", False)) == (0, 2)
+    assert core.running.by_id == {}
+    execution_id = start(core, attempts)
+    await clock.settle()
+    assert core.status(execution_id) == "completed"

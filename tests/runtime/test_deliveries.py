@@ -61,7 +61,7 @@ async def test_an_id_is_claimed_and_its_caller_waits_for_the_outcome(
     assert started.ids == [new.id]
     assert started.held_by == [state.id]
     assert not delivery.done()
-    deliveries.ended(new.id, started.claims[0].token)
+    deliveries.settled(new.id, started.claims[0].token)
     assert await delivery is True
 
 
@@ -104,7 +104,7 @@ async def test_an_id_that_comes_twice_runs_once(
     assert await deliveries.attempt(new.id) is False
     assert len(started.claims) == 1
     assert deliveries.dropped == 2
-    deliveries.ended(new.id, started.claims[0].token)
+    deliveries.settled(new.id, started.claims[0].token)
     assert await first is True
 
 
@@ -116,7 +116,7 @@ async def test_the_end_of_another_attempt_does_not_end_a_delivery(
     ledger.create_here(new)
     delivery = asyncio.create_task(deliveries.attempt(new.id))
     await clock.settle()
-    deliveries.ended(new.id, new_id())
+    deliveries.settled(new.id, new_id())
     await clock.settle()
     assert not delivery.done()
 
@@ -154,12 +154,12 @@ async def test_a_suspect_waits_for_the_one_that_runs(
     await clock.settle()
     assert started.ids == [rows[0].id]
     suspects.running = True
-    deliveries.ended(new_id(), new_id())  # of another task
+    deliveries.settled(new_id(), new_id())  # of another task
     await clock.settle()
     assert started.ids == [rows[0].id]
     assert len(dispatches.claims) == 1  # no statement for nothing
     suspects.running = False
-    deliveries.ended(rows[0].id, started.claims[0].token)
+    deliveries.settled(rows[0].id, started.claims[0].token)
     await clock.settle()
     assert started.ids == [new.id for new in rows]
     assert not tasks[1].done()
@@ -248,4 +248,4 @@ async def test_a_cancelled_caller_cancels_nothing(
     delivery.cancel()
     await clock.settle()
     assert slots.running == 1
-    deliveries.ended(new.id, started.claims[0].token)
+    deliveries.settled(new.id, started.claims[0].token)

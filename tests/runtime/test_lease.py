@@ -23,7 +23,7 @@ class Holder:
     def __init__(self) -> None:
         self.id: UUID | None = None
         self.fenced_ids: list[UUID] = []
-        self.orphaned: list[frozenset[UUID]] = []
+        self.reported: list[frozenset[UUID]] = []
         self.ended = 0
         self.faults: list[BaseException] = []
         self.writes = True
@@ -40,8 +40,8 @@ class Holder:
     def lease_ended(self) -> None:
         self.ended += 1
 
-    def orphans(self, holders: frozenset[UUID]) -> None:
-        self.orphaned.append(holders)
+    def dead_holders(self, holders: frozenset[UUID]) -> None:
+        self.reported.append(holders)
 
     def broke(self, part: str, error: BaseException) -> None:
         self.faults.append(error)
@@ -181,10 +181,10 @@ def test_silent_processes_are_condemned_after_a_whole_lease(
     lease.beat()
     beats(lease, clock, 10)
     assert not leases.rows[silent].dead
-    assert holder.orphaned == []
+    assert holder.reported == []
     beats(lease, clock, 2)
     assert leases.rows[silent].dead
-    assert holder.orphaned == [frozenset({silent})]
+    assert holder.reported == [frozenset({silent})]
 
 
 def test_after_an_outage_no_process_is_condemned_for_a_lease(

@@ -160,9 +160,9 @@ def test_an_outcome_is_the_transition_with_the_rows_identity() -> None:
     """Every field of it arrives."""
     it = Transition(Status.RETRYING, "r", "e", ErrorCode.TIMEOUT, "t", 1, 2.5)
     where = {"id": new_id(), "token": new_id(), "progress": 5, "progress_message": "m"}
-    agreed = policy(ttl=9.0, callback=60.0)
+    agreed = policy(ttl=9.0, callback_hold=60.0)
     assert outcomes.as_outcome(it, **where, policy=agreed) == Outcome(  # type: ignore[arg-type]
-        **msgspec.structs.asdict(it), **where, ttl=9.0, callback=60.0
+        **msgspec.structs.asdict(it), **where, ttl=9.0, callback_hold=60.0
     )
 
 

@@ -76,7 +76,7 @@ async def recoverer(
     )  # fmt: skip
     return Recoverer(
         recoveries=recoveries, state=state, due=due, announcer=announcer, settle=outcomes.settle,
-        max_crashes=3, ttl=60.0, callback=30.0, page=2,
+        max_crashes=3, ttl=60.0, callback_hold=30.0, page=2,
     )  # fmt: skip
 
 
@@ -103,7 +103,7 @@ async def test_executions_of_a_dead_process_are_freed_page_by_page(
     assert published.snapshots == rows
     assert due.any_due
     assert recoverer.recovered == 5
-    assert {(it.holder, it.max_crashes, it.ttl, it.callback) for it in recoveries.freed} == {
+    assert {(it.holder, it.max_crashes, it.ttl, it.callback_hold) for it in recoveries.freed} == {
         (holder, 3, 60.0, 30.0)
     }
 

@@ -94,6 +94,6 @@ async def test_a_broken_service_cuts_nothing_off(cancelled_host: asyncio.Task[No
     """The group of services cancels its host too: outcomes are stored."""
     state = RuntimeState()
     state.host, state.under_server = cancelled_host, True
-    state.services = anyio.CancelScope()
-    state.services.cancel()
+    state.scope = anyio.CancelScope()
+    state.scope.cancel()
     assert not state.is_cut_off

@@ -51,7 +51,7 @@ class FakeLeases:
     def condemn(self) -> int:
         return 0
 
-    def orphaned(self) -> set[UUID]:
+    def dead_holders(self) -> set[UUID]:
         return set()
 
     def forget(self) -> None: ...
@@ -83,7 +83,7 @@ class Holder:
         self.calls.append(("ended",))
         self.ended.set()
 
-    def orphans(self, holders: frozenset[UUID]) -> None: ...
+    def dead_holders(self, holders: frozenset[UUID]) -> None: ...
 
     def broke(self, part: str, error: BaseException) -> None:
         self.calls.append(("broke", part, error))

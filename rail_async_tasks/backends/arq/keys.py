@@ -33,7 +33,7 @@ def queue_key(queue: str) -> str:
 
 
 def wake_key(queue: str) -> str:
-    """Returns the key of the list that holds a token while the queue has jobs to claim."""
+    """Returns the key of the list that holds a token while its queue has jobs for a Redis claim."""
     return f"rail-async-tasks:wake:{queue}"
 
 

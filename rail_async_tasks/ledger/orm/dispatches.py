@@ -39,7 +39,7 @@ _COLUMNS = ("id", "name", "queue", "priority", "dispatches")
 
 
 class OrmDispatches(OrmPart):
-    """See `upkeep.Dispatches`. Outcomes of running attempts do not wait for `send`."""
+    """See `upkeep.Dispatches`. `send` and `under_way` run in the writer that has less to do."""
 
     async def send(self, queue: str, backend: str, window: int, limit: int) -> list[Dispatch]:
         return await self._threads.run_aside(lambda: self._send(queue, backend, window, limit))
@@ -58,7 +58,9 @@ class OrmDispatches(OrmPart):
         return await self._threads.run(lambda: self._release(execution_ids))
 
     async def claim(self, delivery: DeliveryClaim) -> DeliveryClaimResult:
-        token = new_id()  # the same at every try: what an unanswered one has claimed is found by it
+        # The same token at every try: a try without an answer may have claimed rows, and the next
+        # try finds them by the token.
+        token = new_id()
         return await self._threads.run(lambda: self._claim(delivery, token))
 
     # --- in the writer's thread ------------------------------------------------------------------
@@ -138,7 +140,7 @@ class OrmDispatches(OrmPart):
             claimed = self._claimed(wanted, token)
             locked: set[UUID] = set()
             if len(rows) < len(wanted.ids):
-                # What still waits, by a read that takes no lock, and was left out: it is locked.
+                # Rows that a read without locks shows as due, and were skipped, are locked.
                 left = due.exclude(id__in=[row.id for row in rows])
                 locked = set(left.values_list("id", flat=True))
             self._record(lambda: audit.of_claims(claimed, wanted.runtime_id))

@@ -71,7 +71,7 @@ class OrmLeases:
             return 0
         return update_unlocked(silent, dead=True).rows
 
-    def orphaned(self) -> set[UUID]:
+    def dead_holders(self) -> set[UUID]:
         held = TaskExecution.objects.using(self._alias).filter(status=Status.RUNNING).order_by()
         long_ago = now(self._alias) - timedelta(seconds=INLINE_SECONDS)
         held = held.exclude(runtime_id=INLINE_HOLDER, started_at__gt=long_ago)

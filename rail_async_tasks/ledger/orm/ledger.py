@@ -1,8 +1,9 @@
 """The ledger in the project's database: the parts put together.
 
-Two writer threads: one for creations and claims, one for outcomes and progress, each with a
-connection of its own (one for all on SQLite). Calls of the service run in the caller's thread, on
-the caller's connection and in its transaction.
+Two writer threads, each with a connection of its own; one for all on SQLite. `intake` writes
+creations and claims by queue. `outcomes` writes all else: outcomes, progress, claims of deliveries,
+recoveries. Calls of the service run in the caller's thread, on the caller's connection and in its
+transaction.
 """
 
 from __future__ import annotations

@@ -59,12 +59,12 @@ class OrmRecoveries(OrmPart):
         return names.difference(*alive.values_list("names", flat=True))
 
     async def fail_unknown(
-        self, name: str, ttl: float | None, callback: float | None, limit: int
+        self, name: str, ttl: float | None, callback_hold: float | None, limit: int
     ) -> list[TaskSnapshot]:
-        return await self._threads.run(lambda: self._fail_unknown(name, ttl, callback, limit))
+        return await self._threads.run(lambda: self._fail_unknown(name, ttl, callback_hold, limit))
 
     def _fail_unknown(
-        self, name: str, ttl: float | None, callback: float | None, limit: int
+        self, name: str, ttl: float | None, callback_hold: float | None, limit: int
     ) -> list[TaskSnapshot]:
         waiting = self._rows().filter(name=name, status__in=sorted(WAITING)).order_by("id")
         error = f"No process knows a task of the name {name!r}."
@@ -73,7 +73,7 @@ class OrmRecoveries(OrmPart):
             for execution_id in list(unlocked(waiting).values_list("id", flat=True)[:limit]):
                 at = database_moment(self.alias)
                 changed = waiting.filter(id=execution_id).update(
-                    **values_of(FAIL_UNKNOWN, at, error=error, ttl=ttl, callback=callback)
+                    **values_of(FAIL_UNKNOWN, at, error=error, ttl=ttl, callback_hold=callback_hold)
                 )
                 found = read_many(self.alias, [execution_id]) if changed else []
                 self._record(partial(audit.of_unknown, found))

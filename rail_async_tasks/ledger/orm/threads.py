@@ -20,9 +20,10 @@ T = TypeVar("T")
 
 
 class WriterThreads:
-    """Two writers: one for creations and claims, one for outcomes and progress; one on SQLite.
+    """Two writers, each with a connection of its own; one for all on SQLite. See `upkeep.Writers`.
 
-    See `upkeep.Writers`. Each writer has a connection of its own.
+    `intake` writes creations and claims by queue. `outcomes` writes all else, claims of deliveries
+    too. Calls by `run_aside` go to the one that has less to do.
     """
 
     def __init__(self, alias: str, *, audited: bool = False) -> None:

@@ -40,7 +40,7 @@ def _end(table: Table, row: TaskExecution, outcome: Outcome) -> Settled | None:
         retried=outcome.retried,
         delay=outcome.delay,
         ttl=outcome.ttl,
-        callback=outcome.callback,
+        callback_hold=outcome.callback_hold,
     )
     if not table.as_seen(row).update(**values):
         return None

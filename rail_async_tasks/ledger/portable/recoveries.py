@@ -30,5 +30,7 @@ def _free(table: Table, row: TaskExecution, recovery: Recovery) -> bool:
         status = Status.RETRYING
     else:
         status = Status.FAILED
-    values = values_of(RECOVER[status], table.moment, ttl=recovery.ttl, callback=recovery.callback)
+    values = values_of(
+        RECOVER[status], table.moment, ttl=recovery.ttl, callback_hold=recovery.callback_hold
+    )
     return bool(table.as_seen(row).update(**values))

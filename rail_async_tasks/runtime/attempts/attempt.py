@@ -1,10 +1,10 @@
 """One attempt: runs the body under its claim, and returns its outcome.
 
-A coroutine body is interrupted by its task's `cancel()`: once when that is asked for, once more
-half-way through the grace period. A cancelled scope would be delivered again at every step instead,
-so that a body which swallows it would take the whole CPU. A `def` body can only be asked. A body
-that has not ended after the grace period is given up: its row is settled without it, its slot is
-replaced and counted as leaked, and whatever it still does is fenced off by the token.
+A coroutine body is interrupted by its task's `cancel()`: at once, and again half-way through the
+grace period. anyio's cancel scopes are not used: they cancel again at every step of the loop, and a
+body that swallows the cancel would take the whole CPU. A `def` body can only be asked. A body that
+has not ended after the grace period is given up: its row is settled without it, its slot is
+replaced and counted as leaked, and its later writes are refused, as its token is no longer valid.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from rail_async_tasks.states import Status
 logger = get_logger("rail_async_tasks.runtime")
 
 
-# A body that is handed back and has not ended may run elsewhere after so many seconds.
+# An execution that is handed back while its body still runs is due again after so many seconds.
 LATE_HAND_BACK = 5.0
 
 
@@ -53,7 +53,7 @@ class Attempt:
 
     `on_progress` is called with the snapshot after each progress event, `on_end` exactly once, with
     the outcome to settle: when the body has ended, or when it has been given up. `state` shows
-    whether the runtime is going away.
+    whether the runtime is ending.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class Attempt:
             return self._cancelled(error)
         except BaseException as error:
             if self._interruption is not None:
-                # Its last words while it was being ended: the interruption is the reason.
+                # An error that the body raised after it was interrupted: the interruption counts.
                 return outcomes.interrupted(self._interruption, self.policy)
             return outcomes.raised(error, self.policy)
         return outcomes.returned(value, self.policy)
@@ -166,7 +166,8 @@ class Attempt:
         )
 
     async def _in_thread(self, call: Callable[[], Any]) -> Any:
-        # Shielded from the attempt's own cancel: a thread has none, and its end must be seen.
+        # A cancel of this task, such as by a loop that is shut down, ends only the wait. Without
+        # the shield it would also drop a call that no thread has begun yet.
         # The thread has run other bodies: this one is in the attempt's own context.
         run = partial(contextvars.copy_context().run, _carried, call)
         future = self._threads.submit(leaving_nothing, run, self)
@@ -206,7 +207,7 @@ class Attempt:
         if grace is not None:
             self._grace = grace
         if self._context is not None:
-            self._context.request_cancel()
+            self._context.request_end()
         if self.definition.is_coroutine:
             self._cancel_body()
             self._timers.append(self._loop.call_later(self._grace / 2, self._cancel_body))
@@ -237,7 +238,8 @@ class Attempt:
         self.given_up = True
         transition = outcomes.interrupted(self._interruption, self.policy)
         if transition.status is Status.RETRYING and self._interruption is Interruption.HAND_BACK:
-            # Not to run elsewhere while this body still does: the process is about to end.
+            # This body still runs. The delay lets it end, or end with a process that shuts down,
+            # before the next attempt begins. After a lost lease the two may overlap.
             transition = msgspec.structs.replace(transition, delay=LATE_HAND_BACK)
         self._end(transition)
 

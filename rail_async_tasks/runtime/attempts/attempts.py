@@ -76,26 +76,34 @@ class Attempts:
         self.begin(claimed, definition, held_by)
 
     def begin(self, claimed: Claimed, definition: TaskDefinition, held_by: UUID | None) -> None:
-        """Runs an execution in a slot that was taken for it."""
+        """Runs an execution in a slot that was taken for it.
+
+        The slot is freed when the attempt ends, or here if the attempt can't be made.
+        """
         settings, state = self._settings, self._state
-        attempt = Attempt(
-            claimed,
-            definition,
-            policy_for(claimed.snapshot, definition, settings, self._callback_hold),
-            loop=self._loop,
-            threads=self._threads,
-            progress_interval=settings.progress_interval_seconds,
-            grace=settings.cancel_grace_seconds,
-            on_progress=self._progressed,
-            on_end=self._ended,
-            state=state,
-        )
+        try:
+            attempt = Attempt(
+                claimed,
+                definition,
+                policy_for(claimed.snapshot, definition, settings, self._callback_hold),
+                loop=self._loop,
+                threads=self._threads,
+                progress_interval=settings.progress_interval_seconds,
+                grace=settings.cancel_grace_seconds,
+                on_progress=self._progressed,
+                on_end=self._ended,
+                state=state,
+            )
+        except BaseException:  # `upkeep.unknown` hands the row back
+            self._free_slot(claimed.snapshot.queue, definition)
+            raise
         if settings.slow_task_threshold_seconds is not None:
             attempt.watch(settings.slow_task_threshold_seconds, self._announcer.slow)
         self._running.add(attempt)
         self._announcer.started(claimed.snapshot)
         if state.draining or held_by != state.id or not state.holding:
-            # Claimed in the last moment, or under a lease that is over: before its first step.
+            # The claim came during the drain or under a lost lease: hand the attempt back before
+            # its first step.
             attempt.interrupt(Interruption.HAND_BACK)
             attempt.end_unstarted()
             return
@@ -126,9 +134,12 @@ class Attempts:
         if attempt.given_up:
             self._slots.leaked += 1
         self._progress.forget(attempt.snapshot.id)
-        self._slots.release(attempt.snapshot.queue, not attempt.definition.is_coroutine)
-        self._due.slot_freed()
+        self._free_slot(attempt.snapshot.queue, attempt.definition)
         self._settlements.settle(attempt, outcome)
+
+    def _free_slot(self, queue: str, definition: TaskDefinition) -> None:
+        self._slots.release(queue, not definition.is_coroutine)
+        self._due.slot_freed()
 
     def _over(self, attempt: Attempt) -> None:
         """The attempt's task is done: nothing of its body runs on this loop any more."""

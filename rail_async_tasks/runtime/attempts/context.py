@@ -20,7 +20,7 @@ T = TypeVar("T")
 class TaskContext:
     """The running task, as its body sees it. Usable from a coroutine and from a thread."""
 
-    __slots__ = ("_cancelled", "_report", "attempt", "id", "name", "queue")
+    __slots__ = ("_end_requested", "_report", "attempt", "id", "name", "queue")
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class TaskContext:
         self.attempt = attempt  # 1 for the first
         self.queue = queue
         self._report = report
-        self._cancelled = False
+        self._end_requested = False
 
     def update_progress(self, percent: float, message: str | None = None) -> None:
         """Reports to watchers how far the task is. Never blocks.
@@ -90,12 +90,15 @@ class TaskContext:
 
     @property
     def cancel_requested(self) -> bool:
-        """Returns whether this attempt was asked to end: by a cancel, a timeout or a shutdown."""
-        return self._cancelled
+        """Returns whether this attempt was asked to end, for whatever reason.
 
-    def request_cancel(self) -> None:
-        """For the runtime: sets `cancel_requested`."""
-        self._cancelled = True
+        By a cancel, a timeout, a shutdown of its process, or a lost lease.
+        """
+        return self._end_requested
+
+    def request_end(self) -> None:
+        """For the runtime: sets `cancel_requested`, whatever the reason."""
+        self._end_requested = True
 
     def raise_if_cancelled(self) -> None:
         """For `def` tasks, which nothing can interrupt: ends the attempt if that was asked for.
@@ -103,7 +106,7 @@ class TaskContext:
         Raises:
             TaskCancelled: it was.
         """
-        if self._cancelled:
+        if self._end_requested:
             raise TaskCancelled
 
 

@@ -7,9 +7,12 @@ queue's own `concurrency` is a promise about its tasks and is not exceeded.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.ledger.port import InlineAttempts, LoopReads, Reads
 from rail_async_tasks.ledger.records import Claimed, DeliveryClaim
+from rail_async_tasks.ledger.upkeep import Clock, Dispatches
 from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.attempts.attempts import Attempts
 from rail_async_tasks.runtime.attempts.running import Running
@@ -20,6 +23,14 @@ from rail_async_tasks.runtime.state import RuntimeState
 from rail_async_tasks.safe_logging import get_logger
 
 logger = get_logger("rail_async_tasks.runtime")
+
+
+class WaitLedger(Reads, LoopReads, InlineAttempts, Clock, Protocol):
+    """The ports of the ledger that the deadlock breaker uses."""
+
+    def dispatches(self) -> Dispatches | None:
+        """See `port.Ledger`."""
+        ...
 
 
 class DeadlockBreaker:
@@ -34,7 +45,7 @@ class DeadlockBreaker:
         self,
         *,
         state: RuntimeState,
-        ledger: Ledger,
+        ledger: WaitLedger,
         registry: Registry,
         running: Running,
         slots: Slots,

@@ -59,11 +59,12 @@ def policy_for(
     snapshot: TaskSnapshot,
     definition: TaskDefinition,
     settings: TaskSettings,
-    callback: float | None,
+    callback_hold: float | None,
 ) -> AttemptPolicy:
     """Returns the rules by which the attempt that `snapshot` shows ends.
 
-    `callback` is for how many seconds this process may make the failure callback, if there is one.
+    `callback_hold` is for how many seconds this process may make the failure callback, if there is
+    one.
     """
     options = resolve_options(definition, settings)
     return AttemptPolicy(
@@ -74,7 +75,7 @@ def policy_for(
         timeout=options.timeout,
         ttl=settings.result_ttl_seconds,
         max_result_bytes=settings.max_result_bytes,
-        callback=callback,
+        callback_hold=callback_hold,
     )
 
 

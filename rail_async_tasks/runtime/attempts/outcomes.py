@@ -20,11 +20,11 @@ class Interruption(Enum):
 
     CANCEL = auto()
     TIMEOUT = auto()
-    HAND_BACK = auto()  # the process is going away
+    HAND_BACK = auto()  # the process shuts down, or its lease is lost
 
 
 class AttemptPolicy(msgspec.Struct, frozen=True):
-    """The rules by which an attempt ends. `timeout`, `ttl` and `callback` are seconds."""
+    """The rules by which an attempt ends. `timeout`, `ttl` and `callback_hold` are seconds."""
 
     retry: RetryPolicy
     retry_count: int
@@ -33,7 +33,7 @@ class AttemptPolicy(msgspec.Struct, frozen=True):
     timeout: float | None
     ttl: float | None
     max_result_bytes: int
-    callback: float | None = None
+    callback_hold: float | None = None
 
 
 class Transition(msgspec.Struct, frozen=True):
@@ -108,19 +108,22 @@ def timed_out(policy: AttemptPolicy) -> Transition:
 
 
 def handed_back(policy: AttemptPolicy) -> Transition:
-    """The process went away in the middle: another one runs it, at no cost of a retry."""
+    """Returns the end of an attempt that was handed back: it runs again, at no cost of a retry.
+
+    Its process shuts down, or has lost its lease.
+    """
     if policy.rerun_on_crash:
         return Transition(Status.RETRYING)
     return Transition(
         Status.FAILED,
-        error="The process that ran it shut down, and the task may not run twice.",
+        error="The process that ran it shut down or lost its lease. The task may not run twice.",
         error_code=ErrorCode.WORKER_LOST,
     )
 
 
 def lost(
     execution_id: UUID, token: UUID, *, rerun_on_crash: bool, ttl: float | None,
-    callback: float | None,
+    callback_hold: float | None,
 ) -> Outcome:  # fmt: skip
     """Returns the outcome of an attempt that its own process does not know any more."""
     if rerun_on_crash:
@@ -128,7 +131,7 @@ def lost(
     return Outcome(
         id=execution_id, token=token, status=Status.FAILED, progress=0,
         error="The process that ran it has lost sight of it, and the task may not run twice.",
-        error_code=ErrorCode.WORKER_LOST, ttl=ttl, callback=callback,
+        error_code=ErrorCode.WORKER_LOST, ttl=ttl, callback_hold=callback_hold,
     )  # fmt: skip
 
 
@@ -179,7 +182,7 @@ def as_outcome(
         retried=transition.retried,
         delay=transition.delay,
         ttl=policy.ttl,
-        callback=policy.callback,
+        callback_hold=policy.callback_hold,
     )
 
 

@@ -1,4 +1,4 @@
-"""The attempts of this process whose outcome is not stored yet."""
+"""Attempts of this process whose outcome is not stored yet, those that have ended included."""
 
 from __future__ import annotations
 
@@ -14,19 +14,22 @@ from rail_async_tasks.runtime.attempts.outcomes import Interruption
 
 
 class Running:
-    """Attempts by execution id. On the runtime's loop."""
+    """Attempts whose outcome is not stored yet, by execution id. On the runtime's loop.
+
+    An attempt that has ended stays until the ledger has stored its outcome.
+    """
 
     def __init__(self) -> None:
         self.by_id: dict[UUID, Attempt] = {}
         self._suspects = 0
 
     def add(self, attempt: Attempt) -> None:
-        """An attempt begins."""
+        """Adds an attempt that begins."""
         self.by_id[attempt.snapshot.id] = attempt
         self._suspects += attempt.suspect
 
     def remove(self, attempt: Attempt) -> None:
-        """The attempt's outcome is stored, or never will be."""
+        """Removes an attempt whose outcome is stored, or never will be."""
         execution_id = attempt.snapshot.id
         if self.by_id.get(execution_id) is attempt:  # else it was claimed again already
             del self.by_id[execution_id]

@@ -36,8 +36,8 @@ logger = get_logger("rail_async_tasks.runtime")
 PAGE = 250
 # Under way in a queue at least. What is more waits in the ledger, which knows priorities.
 LEAST_WINDOW = 100
-# After so many attempts have ended here, the windows are filled up of those queues of which some
-# rows were sent in the last so many seconds.
+# After `REFILL` attempts have ended here, the dispatcher refills each queue to which it has sent
+# rows in the last `RECENT_SECONDS`.
 REFILL = 25
 RECENT_SECONDS = 2.0
 
@@ -70,7 +70,7 @@ class SendsDue(Due):
         self._wake.set()
 
     def slot_freed(self) -> None:
-        """Where the window was full, there is room in it."""
+        """Counts an ended attempt; every `REFILL` of them has recently used queues refilled."""
         self._ended += 1
         if self._ended >= REFILL:
             self._ended = 0
@@ -79,7 +79,7 @@ class SendsDue(Due):
             self._wake.set()
 
     def sent(self, queue: str) -> None:
-        """Some rows of the queue were sent now."""
+        """Notes that rows of the queue were sent now."""
         self._sent_at[queue] = self._loop.time()
 
     def expect_all(self) -> None:
@@ -188,9 +188,9 @@ class BrokerDispatcher:
         if self._unsent:
             await self._unsend([])
         # A claim of nothing clears `run_after` of rows that have come due.
-        due = await self._ledger.claim(_NoClaim(self._state.id))
-        if due.next_due is not None:
-            self._due.due_in(max(due.next_due, 0.0))
+        result = await self._ledger.claim(_NoClaim(self._state.id))
+        if result.next_due is not None:
+            self._due.due_in(max(result.next_due, 0.0))
         if self._lost is not None:
             await self._send_again(await self._lost.find())
         for queue in self._slots.by_priority(self._due.queues):

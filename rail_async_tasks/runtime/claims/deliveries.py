@@ -77,14 +77,14 @@ class Deliveries:
         return await asyncio.shield(end)
 
     def notice(self) -> None:
-        """A lease has begun, or the process ends."""
+        """Goes on after a lease has begun; at the drain, also looks at locked ids at once."""
         self._changed.set()
         if self._state.draining:
             for execution_id in [*self._locked]:
                 self._look_again(execution_id)
 
-    def ended(self, execution_id: UUID, token: UUID) -> None:
-        """The attempt's outcome is stored, or will never be."""
+    def settled(self, execution_id: UUID, token: UUID) -> None:
+        """Answers the caller of `attempt`: the outcome is stored, or never will be."""
         end = self._ends.pop((execution_id, token), None)
         if end is not None:
             _resolve([end], True)
@@ -164,9 +164,9 @@ class Deliveries:
         self._ends[claimed.snapshot.id, claimed.token] = end
         try:
             self._start_attempt(claimed, held_by)
-        except Exception:  # its neighbours start all the same; it is handed back later
+        except Exception:  # its neighbours start all the same; `upkeep.unknown` hands it back
             logger.exception("Task %s was claimed and did not start", claimed.snapshot.id)
-            self.ended(claimed.snapshot.id, claimed.token)
+            self.settled(claimed.snapshot.id, claimed.token)
 
     async def _refuse(self, arrived: dict[UUID, list[asyncio.Future[bool]]]) -> None:
         """Releases them to other processes, as this one is ending."""

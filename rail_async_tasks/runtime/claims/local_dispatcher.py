@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Protocol
 from uuid import UUID
 
 import msgspec
 
 from rail_async_tasks.backoff import Backoff
 from rail_async_tasks.ledger.errors import is_of_row
-from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.ledger.port import Claims, Congestion
 from rail_async_tasks.ledger.records import Claimed
 from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.claims.slots import Slots
@@ -67,6 +68,10 @@ class ClaimsDue(Due):
         return self._state.holding
 
 
+class DispatcherLedger(Claims, Congestion, Protocol):
+    """The ports of the ledger that the local dispatcher uses."""
+
+
 class LocalDispatcher:
     """Claims due executions for this process and starts them.
 
@@ -80,7 +85,7 @@ class LocalDispatcher:
     def __init__(
         self,
         *,
-        ledger: Ledger,
+        ledger: DispatcherLedger,
         registry: Registry,
         slots: Slots,
         state: RuntimeState,
@@ -130,17 +135,17 @@ class LocalDispatcher:
             running=self._running_by_owner,
         )
         try:
-            due = await self._ledger.claim(plan)
+            result = await self._ledger.claim(plan)
         except BaseException:
             slots.learn(None)
             raise
         self.claims += 1
         self._backoff.recovered()
         slots.learn(plan)
-        for claimed in due.claimed:
+        for claimed in result.claimed:
             try:
                 self._start(claimed, plan.runtime_id)
             except Exception:  # its neighbours start all the same
                 logger.exception("Task %s was claimed and did not start", claimed.snapshot.id)
-        if due.next_due is not None:
-            self._due.due_in(max(due.next_due, 0.0))
+        if result.next_due is not None:
+            self._due.due_in(max(result.next_due, 0.0))

@@ -83,8 +83,8 @@ class Plan:
             yield from self._part(
                 line, QueueClaim(queue, names, limit, self._crashes, running=running)
             )
-            # A part that came back full may have left some, unless all that wait are in it. One in
-            # which owners took turns may have left some of an owner who has many.
+            # A full part may leave rows behind, unless it was known how many wait and all were
+            # taken. A fair part may leave rows of a busy owner behind even if it is not full.
             if limit == wanted or self._count < (limit if running is None else 1):
                 self.emptied.add(line)
             elif self._count == limit:

@@ -1,4 +1,4 @@
-"""Slots: limits of what runs at once in this process, and the plan of the next claim. Pure."""
+"""Slots: counts attempts against this process's limits, and plans the next claim. No I/O."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Slots:
         self._expected: Counter[Line] = Counter()
         # Lines in which others may have left some; at the start, all of them.
         self._unknown = {line for queue in self._limits for line in _lines(queue)}
-        # The same, as the claim in flight set out with it.
+        # The expected rows that the claim in flight was planned with, and its unknown lines.
         self._planned: Counter[Line] = Counter()
         self._looked_at: set[Line] = set()
         # Lines in which the last claim has left some waiting: owners take turns there.

@@ -1,7 +1,13 @@
 """The lease: proves that this process lives, and notices when others take it for dead.
 
 It is renewed while the event loop ticks and the writers write: a process that does neither must not
-keep its tasks. A lease that can't be renewed is given up before others may take its tasks.
+keep its tasks. A lease that can't be renewed is given up before others may take its rows. Its
+bodies are then asked to end, and may still be ending when others take the rows.
+
+* Lapsed: the time in the lease's row has passed without a renewal. Others may condemn it.
+* Condemned, dead: its row is marked dead, by another process or at its end. That is final.
+* Lost: its own process no longer counts on it: it was condemned, or could not be renewed in time.
+* Fenced: the process has acted on the loss: it claims nothing, and hands back what ran under it.
 """
 
 from __future__ import annotations
@@ -21,10 +27,11 @@ from rail_async_tasks.text import describe
 
 logger = get_logger("rail_async_tasks.runtime")
 
-# A lease that has less left by the ledger's clock than by ours, by this share of it, shows that the
-# ledger's clock was set ahead. Less is no danger to a process that renews in time.
+# By the ledger's clock a lease may have less left than by its holder's clock. If the difference is
+# more than this share of the lease, the ledger's clock was set ahead. A smaller step is harmless: a
+# process that renews in time keeps its lease.
 CLOCK_SHARE = 0.3
-# A renewal fails by itself where the loop or a writer has been stuck for this share of the lease.
+# The lease is not renewed while the loop or a writer has been stuck for this share of it.
 STUCK_SHARE = 1 / 3
 # The rows of dead runtimes are deleted this often, in seconds.
 FORGET_EVERY_SECONDS = 3600.0
@@ -42,15 +49,15 @@ class Leaseholder(Protocol):
         ...
 
     def fenced(self, runtime_id: UUID) -> None:
-        """The lease under this id is over: attempts that run under it must end."""
+        """The lease under this id is lost: attempts that run under it must end."""
         ...
 
     def lease_ended(self) -> None:
         """The lease has ended for good, after `LeaseThread.stop` or an error."""
         ...
 
-    def orphans(self, holders: frozenset[UUID]) -> None:
-        """Executions are running in the name of these runtimes, which are dead."""
+    def dead_holders(self, holders: frozenset[UUID]) -> None:
+        """These runtimes are dead, and executions are still running in their name."""
         ...
 
     def broke(self, part: str, error: BaseException) -> None:
@@ -130,7 +137,10 @@ class Lease:
     # --- in the lease's thread -------------------------------------------------------------------
 
     def beat(self) -> None:
-        """Renews the lease or begins a new one, then looks for other leases that have lapsed.
+        """Renews the lease or begins a new one, then condemns leases that have lapsed.
+
+        Does neither while the loop or a writer is stuck. Logs errors of the database; the next beat
+        tries again.
 
         Raises:
             LoopClosed: there is no loop any more that could be notified.
@@ -167,7 +177,8 @@ class Lease:
         """Ends the lease for good. `fault` is the error that has ended its thread, if one has."""
         try:
             if fault is not None:
-                # What runs is handed back; others take it over only when the row has lapsed.
+                # What runs here is handed back. The row is not marked dead: others recover the
+                # executions that are left only after it has lapsed.
                 self.fence("its thread has ended by an error")
         except LoopClosed:
             logger.debug("The lease's loop is closed")
@@ -201,9 +212,10 @@ class Lease:
                 self._term.renewed(sent_at)
 
     def _notice_clock(self, current: UUID) -> None:
-        """Judges no other runtime for one lease after the ledger's clock was set ahead.
+        """Has no runtime condemned for one lease after the ledger's clock was set ahead.
 
-        Then this process's own lease, too, has less left by that clock than since its last renewal.
+        It notices the step by this process's own lease, which then has less left by the ledger's
+        clock than by this process's clock.
         """
         with self._lock:
             if not self._term.may_judge(self.clock()):
@@ -227,9 +239,9 @@ class Lease:
         silent = self._leases.condemn()
         if silent:
             logger.warning("%d processes have been silent for longer than their lease", silent)
-        holders = self._leases.orphaned()
+        holders = self._leases.dead_holders()
         if holders:
-            self._notify(self._holder.orphans, frozenset(holders))
+            self._notify(self._holder.dead_holders, frozenset(holders))
         if self.clock() >= self._forget_at:
             self._forget_at = self.clock() + FORGET_EVERY_SECONDS
             self._leases.forget()

@@ -12,7 +12,8 @@ from rail_async_tasks.runtime.upkeep.cancels import PAUSE_SECONDS
 from rail_async_tasks.runtime.upkeep.steps import Step
 from rail_async_tasks.runtime.upkeep.watched import OVERLAP_SECONDS
 
-# Seconds between two rounds. A cancel that another process asks for is found within this time.
+# Seconds between two rounds. Each round reads the cancels that other processes have asked for, so
+# one whose announcement was lost is found after this time and the round's own duration.
 INTERVAL_SECONDS = 1.0
 
 

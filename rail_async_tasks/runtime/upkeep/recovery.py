@@ -37,8 +37,8 @@ class Recoverer:
         settle: stores the outcome of an attempt that is unknown here.
         max_crashes: executions that were lost with so many processes fail.
         ttl: for so long (seconds) executions that end are kept; None: for good.
-        callback: how long (seconds) a failure callback is reserved for this process, if there are
-            any.
+        callback_hold: how long (seconds) a failure callback is reserved for this process; None
+            where there is none.
         page: executions of one statement.
     """
 
@@ -52,7 +52,7 @@ class Recoverer:
         settle: Settle,
         max_crashes: int,
         ttl: float | None,
-        callback: float | None,
+        callback_hold: float | None,
         page: int = PAGE,
     ) -> None:
         self._recoveries = recoveries
@@ -62,7 +62,7 @@ class Recoverer:
         self._settle = settle
         self._max_crashes = max_crashes
         self._ttl = ttl
-        self._callback = callback
+        self._callback_hold = callback_hold
         self._page = page
         self._recovering: dict[UUID, asyncio.Task[None]] = {}  # by dead holder
         self.recovered = 0  # executions in all
@@ -85,7 +85,7 @@ class Recoverer:
         logger.error("Task %s is held here and unknown; it is handed back", held.id)
         outcome = outcomes.lost(
             held.id, held.token,
-            rerun_on_crash=held.rerun_on_crash, ttl=self._ttl, callback=self._callback,
+            rerun_on_crash=held.rerun_on_crash, ttl=self._ttl, callback_hold=self._callback_hold,
         )  # fmt: skip
         self._settle(outcome, self._disowned)
 
@@ -95,7 +95,7 @@ class Recoverer:
     async def fail_unknown(self, name: str) -> None:
         """Fails executions that wait under a name that no process knows."""
         while failed := await self._recoveries.fail_unknown(
-            name, self._ttl, self._callback, self._page
+            name, self._ttl, self._callback_hold, self._page
         ):
             logger.error("%d tasks failed: no process knows the name %s", len(failed), name)
             for snapshot in failed:
@@ -103,7 +103,7 @@ class Recoverer:
 
     async def _recover(self, holder: UUID) -> None:
         """Frees what a dead runtime held, page by page."""
-        recovery = Recovery(holder, self._max_crashes, self._ttl, self._callback)
+        recovery = Recovery(holder, self._max_crashes, self._ttl, self._callback_hold)
         count = 0
         try:
             while freed := await self._recoveries.recover(recovery, self._page):

@@ -20,8 +20,8 @@ from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.errors import ConfigurationError, TaskError
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.ledger.records import Created, NewExecution
+from rail_async_tasks.ledger.upkeep import Clock, Schedules
 from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.attempts.options import resolve_options
 from rail_async_tasks.runtime.unique import unique_key
@@ -65,6 +65,10 @@ class SchedulerTimings(msgspec.Struct, frozen=True, kw_only=True):
     read_clock_every: float = READ_EVERY_SECONDS
 
 
+class SchedulerLedger(Clock, Schedules, Protocol):
+    """The ports of the ledger that the scheduler uses."""
+
+
 class Scheduler:
     """One loop per scheduled task.
 
@@ -76,7 +80,7 @@ class Scheduler:
     def __init__(
         self,
         *,
-        ledger: Ledger,
+        ledger: SchedulerLedger,
         registry: Registry,
         settings: TaskSettings,
         arrived: Callable[[NewExecution, Created], None],

@@ -55,7 +55,8 @@ class Upkeep:
         check_lease: Callable[[], None],
         timings: RuntimeTimings,
     ) -> None:
-        every, ids = timings.reconciler, running.by_id.keys()
+        every = timings.reconciler
+        ids = running.by_id.keys()  # a live view: always the ids of the moment
         ttl, recoveries = settings.result_ttl_seconds, ledger.recoveries()
         # None where rows are in this process's memory.
         self.recoverer: Recoverer | None = None
@@ -65,7 +66,7 @@ class Upkeep:
             self.recoverer = Recoverer(
                 recoveries=recoveries, state=state, due=due, announcer=announcer,
                 settle=settlements.settle_unknown, max_crashes=settings.max_crashes, ttl=ttl,
-                callback=hold_of(settings, timings.callbacks.hold),
+                callback_hold=hold_of(settings, timings.callbacks.hold),
             )  # fmt: skip
             self._cancels = CancelReader(
                 recoveries=recoveries, state=state, running=ids, cancel=running.cancel,
@@ -125,6 +126,6 @@ class Upkeep:
                 service.stop()
 
     def cancel_announced(self, execution_id: UUID) -> None:
-        """Another process has announced a cancel, which the row shows."""
+        """Has cancels read soon: another process has announced one, which the row shows."""
         if self._cancels is not None:
             self._cancels.announced(execution_id)

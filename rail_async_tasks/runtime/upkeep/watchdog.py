@@ -15,8 +15,9 @@ from rail_async_tasks.vital import make_vital
 
 logger = get_logger("rail_async_tasks.runtime")
 
-# How often the loop is asked for a sign of life, and how late it may be with it, in seconds: less
-# by a tick than the second that is promised, as a look may come just before the block is over.
+# The loop is asked for a sign of life every `TICK_SECONDS`, and counts as blocked without one for
+# `BLOCKED_SECONDS`. A block of one second must be logged: the bound is shorter by one tick, as the
+# last look may come that long before the block ends.
 TICK_SECONDS = 0.1
 BLOCKED_SECONDS = 0.9
 

@@ -1,4 +1,4 @@
-"""The queues of one worker in Redis: claims, ends, leases, wake-ups and health.
+"""The queues of one worker in Redis: Redis claims and leases, ends, wake-ups and health.
 
 Written under arq's keys, so that arq's tools read what goes on.
 """
@@ -24,7 +24,7 @@ from rail_async_tasks.queue_limits import QueueLimits
 
 
 class Claims(msgspec.Struct, frozen=True):
-    """The answer to a claim.
+    """The answer to a Redis claim.
 
     Attributes:
         now: Redis's clock, in milliseconds.
@@ -43,7 +43,7 @@ class WorkerQueues:
     """Redis's side of the queues that a worker serves, the most important first.
 
     Args:
-        lease: seconds after which a claimed job comes due again unless it is renewed.
+        lease: the Redis lease: seconds after which a claimed job comes due again unless renewed.
     """
 
     def __init__(self, client: ArqRedis, queues: Sequence[QueueLimits], *, lease: float) -> None:
@@ -87,7 +87,7 @@ class WorkerQueues:
         return Claims(now, due_in / 1000, passed_over, jobs)
 
     async def renew(self, held: Iterable[tuple[int, str]]) -> None:
-        """Renew the leases of the jobs that run here: the numbers of their queues, and ids."""
+        """Renew the Redis leases of jobs that run here: the numbers of their queues, and ids."""
         words = [word for queue, job_id in held for word in (queue + 1, _raw(job_id))]
         if words:
             await self._redis.eval(RENEW, len(self._keys), *self._keys, self._lease, *words)

@@ -1,4 +1,4 @@
-"""arq's worker for queues of ids: claims many in one call, and wakes up when a queue has jobs.
+"""arq's worker for queues of ids: one Redis claim takes many; it wakes up when a queue has jobs.
 
 A job is an id: the row decides whether it runs, how often and for how long, and has its outcome. So
 nothing is lost with a job, and a job that comes twice does no harm.
@@ -34,7 +34,7 @@ from rail_async_tasks.workers.delivery import adeliver
 
 logger = get_logger("rail_async_tasks.backends")
 
-# All in seconds. The longest time between two claims, should a wake-up be lost.
+# All in seconds. The longest time between two Redis claims, should a wake-up be lost.
 CLAIM_INTERVAL: Final = 5.0
 # One wait for a wake-up; shorter than the client's own timeout for an answer.
 WAKE_UP_TIMEOUT: Final = 2.0
@@ -58,7 +58,7 @@ class TaskWorker(Worker):
         concurrency: the same for all queues together.
         threads: the same for `def` tasks.
         free_threads: returns how many threads of the runtime are free, and not held for good.
-        lease: seconds after which a job comes due again whose worker is gone.
+        lease: the Redis lease: seconds after which a job comes due again whose worker is gone.
         look: sends all that waits, and returns whether it could send everything; for `burst`.
         burst: `main` returns when nothing waits.
     """
@@ -196,7 +196,7 @@ class TaskWorker(Worker):
     # --- jobs ------------------------------------------------------------------------------------
 
     def _begin(self, queue: int, job_id: str, payload: bytes, now: int) -> None:
-        if job_id in self._held:  # its lease had ended: this loop was blocked for longer
+        if job_id in self._held:  # its Redis lease had ended: this loop was blocked for longer
             return
         job = decoded(payload)
         if job is None or job[0] not in self.functions:
@@ -230,7 +230,7 @@ class TaskWorker(Worker):
     # --- beside the claims -----------------------------------------------------------------------
 
     async def _listen(self) -> None:
-        """Wait for wake-ups of queues with room here; one makes the next claim come at once."""
+        """Wait for wake-ups of queues with room here; one brings the next Redis claim at once."""
         while True:
             self._room.clear()
             numbers = [number for number, room in enumerate(self._rooms()) if room > 0]
@@ -241,19 +241,19 @@ class TaskWorker(Worker):
                 await _wait_for(self._room, STEP_BACK)
             try:
                 found = await self._queues.wait(numbers, WAKE_UP_TIMEOUT)
-            except Exception:  # noqa: BLE001 (the claims log it)
+            except Exception:  # noqa: BLE001 (the Redis claims log it)
                 await asyncio.sleep(self._backoff.pause)
                 continue
             if found:
                 self._changed.set()
 
     async def _renew(self) -> None:
-        """Renew the leases of running jobs, so that they do not come due for other workers."""
+        """Renew the Redis leases of running jobs, so that none comes due for other workers."""
         while True:
             await asyncio.sleep(self._renewals)
             try:
                 await self._queues.renew(self._held)
-            except Exception as error:  # noqa: BLE001 (the row has a lease of its own)
+            except Exception as error:  # noqa: BLE001 (the row's holder has a lease of its own)
                 logger.debug("Jobs could not be renewed: %s", error)
 
     async def record_health(self) -> None:

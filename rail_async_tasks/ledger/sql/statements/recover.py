@@ -24,7 +24,7 @@ def postgresql(dialect: Dialect) -> str:
     columns = ", ".join(f"t.{column}" for column in SNAPSHOT)
     return f"""
             WITH lost AS (
-                SELECT t.id, {_SETTLED} AS settled, %s::float8 AS ttl, %s::float8 AS callback
+                SELECT t.id, {_SETTLED} AS settled, %s::float8 AS ttl, %s::float8 AS callback_hold
                 FROM {TABLE} AS t
                 WHERE t.status = 'running' AND t.runtime_id = %s
                 ORDER BY t.id LIMIT %s FOR NO KEY UPDATE SKIP LOCKED)
@@ -34,7 +34,7 @@ def postgresql(dialect: Dialect) -> str:
 
 
 def postgresql_parameters(recovery: Recovery, limit: int, clock: str | None) -> list[Any]:
-    return [recovery.max_crashes, recovery.ttl, recovery.callback, recovery.holder, limit]
+    return [recovery.max_crashes, recovery.ttl, recovery.callback_hold, recovery.holder, limit]
 
 
 def sqlite(dialect: Dialect) -> str:
@@ -44,7 +44,7 @@ def sqlite(dialect: Dialect) -> str:
             UPDATE {TABLE} AS t SET {_sets(dialect)}
             FROM (
                 SELECT id AS lost_id, {_SETTLED} AS settled,
-                    %s AS ttl, %s AS callback, %s AS now
+                    %s AS ttl, %s AS callback_hold, %s AS now
                 FROM {TABLE} AS t
                 WHERE status = 'running' AND runtime_id = %s ORDER BY id LIMIT %s) AS lost
             WHERE t.id = lost.lost_id
@@ -53,5 +53,6 @@ def sqlite(dialect: Dialect) -> str:
 
 def sqlite_parameters(recovery: Recovery, limit: int, clock: str | None) -> list[Any]:
     return [
-        recovery.max_crashes, recovery.ttl, recovery.callback, clock, recovery.holder.hex, limit,
+        recovery.max_crashes, recovery.ttl, recovery.callback_hold, clock, recovery.holder.hex,
+        limit,
     ]  # fmt: skip

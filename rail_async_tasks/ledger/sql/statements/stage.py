@@ -11,7 +11,10 @@ from rail_async_tasks.ledger.sql.sets import set_of, values_of
 
 
 def postgresql(dialect: Dialect) -> str:
-    """Returns the UPDATE, which leaves out locked rows. By id, and for the planner few."""
+    """Returns the UPDATE.
+
+    It skips locked rows, joins by id, and makes the planner expect few rows.
+    """
     return f"""
                 WITH come AS (
                     SELECT id FROM {TABLE} WHERE run_after <= {dialect.now()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import time
@@ -77,13 +76,8 @@ async def test_a_second_ctrl_c_ends_the_wait(serve: Serve, kind: str) -> None:
         await asyncio.sleep(0.5)  # it would be about to end by then
         assert server.exit_code is None
         assert await TaskExecution.objects.filter(status="running").acount() == len(ids)
-    # Two signals are one where a busy machine has not run the process in between.
-    began = time.monotonic()
-    while server.exit_code is None and time.monotonic() - began < TIMEOUT:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(server.pid, signal.SIGINT)
-        await asyncio.sleep(0.5)
-    assert server.exit_code in server.kind.exit_codes
+    os.kill(server.pid, signal.SIGINT)
+    assert await ends(server) < 3
     await handed_back(ids)
 
 

@@ -7,7 +7,7 @@ from functools import cache
 from importlib import import_module
 
 from rail_async_tasks.backends.broker import BrokerBackend
-from rail_async_tasks.backends.port import Backend
+from rail_async_tasks.backends.port import Backend, port_problem
 from rail_async_tasks.conf import (
     IN_PROCESS_BACKENDS,
     TaskSettings,
@@ -35,8 +35,8 @@ def get_backend(settings: TaskSettings) -> Backend:
     """Returns the backend of the setting `backend`: one of ours, or of a dotted path to a class.
 
     Raises:
-        ConfigurationError: its package is not installed, the path can't be imported, or the class
-            raises when it is called.
+        ConfigurationError: its package is not installed, the path can't be imported, the class
+            raises when it is called, or it lacks an attribute of the port.
     """
     return _backend(settings.backend)
 
@@ -72,11 +72,14 @@ def _backend(name: str) -> Backend:
         return getattr(import_module(module), attribute)()  # type: ignore[no-any-return]
     found = import_from_setting(name, "backend")
     try:
-        return found()  # type: ignore[no-any-return]
+        backend: Backend = found()
     except Exception as error:
         raise ConfigurationError(
             f'task_settings["backend"]: "{name}" cannot be made: {type(error).__name__}: {error}'
         ) from error
+    if (problem := port_problem(backend)) is not None:
+        raise ConfigurationError(f'task_settings["backend"]: "{name}" {" ".join(problem)}')
+    return backend
 
 
 # Threads and connections of a backend do not survive a fork.

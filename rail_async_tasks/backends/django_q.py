@@ -7,7 +7,7 @@ cluster, but for those that are named like one of its `ALT_CLUSTERS`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -31,8 +31,8 @@ except ImportError as error:
         ' pip install "rail_async_tasks[django-q]".'
     ) from error
 
-# The function that a package names: see that module.
-EXECUTE: Final = "rail_async_tasks.workers.django_q.execute"
+# The function that a package names. Clusters of other releases import it by this path.
+EXECUTE: Final = f"{__name__}.execute"
 # The rows decide about failures and long runs; Django-Q does nothing about them.
 _OPTIONS: Final[dict[str, Any]] = {
     "timeout": -1,
@@ -109,6 +109,26 @@ class DjangoQBackend(ThreadedBrokerBackend):
             # Django-Q would make one for each task, with a connection of its own.
             self._brokers[key] = get_broker(cluster)
         return self._brokers[key]
+
+
+# Runs an id. The worker's side sets it.
+_run: Callable[[Any], None] | None = None
+
+
+def run_with(run: Callable[[Any], None]) -> None:
+    """Has `execute` call this function with the id of a package. For the worker's side."""
+    global _run
+    _run = run
+
+
+def execute(*arguments: Any, **options: Any) -> None:
+    """Run the next attempt of the execution whose id is the argument. In a worker process."""
+    if _run is None:
+        raise ConfigurationError(
+            f'A package of the backend "django_q" came to a process whose backend is'
+            f' "{get_settings().backend}". Set task_settings["backend"] to "django_q" there.'
+        )
+    _run(arguments[0] if len(arguments) == 1 and not options else (arguments, options))
 
 
 def cluster_of(queue: str) -> str:

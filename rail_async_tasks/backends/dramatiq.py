@@ -120,6 +120,24 @@ def is_name(queue: str) -> bool:
     return _QUEUE.fullmatch(queue) is not None
 
 
+def _declare_queue(broker: dramatiq.Broker, queue: str) -> None:
+    broker.declare_queue(queue)
+
+
+# Prepares a queue for an id.
+_declare: Callable[[dramatiq.Broker, str], object] = _declare_queue
+
+
+def declare_with(declare: Callable[[dramatiq.Broker, str], object]) -> None:
+    """Has `send` declare each queue by this function. For the worker's side.
+
+    A worker takes messages from every queue that its broker declares. So the queue needs its actor
+    too, also where the settings and tasks do not name the queue any more.
+    """
+    global _declare
+    _declare = declare
+
+
 def send(broker: dramatiq.Broker, dispatch: Dispatch) -> None:
     """Send one id to the actor of its queue.
 
@@ -129,7 +147,7 @@ def send(broker: dramatiq.Broker, dispatch: Dispatch) -> None:
     queue = dispatch.queue
     if not is_name(queue):
         raise ValueError(f"Dramatiq takes no queue named {queue!r}.")
-    broker.declare_queue(queue)
+    _declare(broker, queue)
     broker.enqueue(
         dramatiq.Message(
             queue_name=queue, actor_name=f"{ACTOR}.{queue}", args=(str(dispatch.id),),

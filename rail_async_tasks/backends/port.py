@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -34,3 +34,20 @@ class Backend(Protocol):
     inline: bool
     own_thread: bool
     capabilities: Capabilities
+
+
+_ATTRIBUTES: Final = ("inline", "own_thread", "capabilities")
+_REMEDY: Final = (
+    "Inherit from BrokerBackend (rail_async_tasks.backends.broker) if workers run the tasks, else"
+    " from AsyncioBackend (rail_async_tasks.backends.in_process). The methods asubmit, submit,"
+    " arrived and cancel are no longer called; remove them."
+)
+
+
+def port_problem(backend: object) -> tuple[str, str] | None:
+    """Returns what a backend, or its class, lacks of the port, and the remedy; None if nothing."""
+    missing = [name for name in _ATTRIBUTES if not hasattr(backend, name)]
+    if not missing:
+        return None
+    needed = ", ".join(_ATTRIBUTES)
+    return f"lacks {', '.join(missing)}: a backend has the attributes {needed}.", _REMEDY

@@ -11,7 +11,6 @@ from django.core.checks import CheckMessage, Error, Warning
 
 from rail_async_tasks import backends, conf
 from rail_async_tasks.backends.broker import BrokerBackend, ThreadedBrokerBackend
-from rail_async_tasks.backends.port import Capabilities
 from rail_async_tasks.checks.settings import APP, DOTTED_KEYS, import_problems
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.registry import registry
@@ -25,9 +24,9 @@ def check_backend(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Che
         try:
             broker = backends.find_broker(settings)
         except ConfigurationError as error:
-            place, (is_right, expected) = 'task_settings["backend"]', DOTTED_KEYS["backend"]
+            place, problem_of = 'task_settings["backend"]', DOTTED_KEYS["backend"]
             if "." not in settings.backend or any(
-                import_problems(settings.backend, place, "E013", is_right, expected)
+                import_problems(settings.backend, place, "E013", problem_of)
             ):
                 return []
             hint = "The class is called without arguments, and must not connect to anything yet."
@@ -56,7 +55,7 @@ def check_capabilities(app_configs: Sequence[AppConfig] | None, **_: Any) -> lis
     # The right ones, whatever else is wrong: one mistake does not hide another.
     settings = conf.TaskSettings(**conf.read().task_values)
     with contextlib.suppress(ConfigurationError):
-        can = getattr(backends.get_backend(settings), "capabilities", Capabilities())
+        can = backends.get_backend(settings).capabilities
         for name, queue in settings.queues.items():
             usual = conf.DEFAULT_QUEUES.get(name, conf.QueueSettings())
             place = f'task_settings["queues"]["{name}"]'

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from django.apps import AppConfig
 from django.core.checks import CheckMessage, Error, Warning
 from strawberry.types import has_object_definition
 
 from rail_async_tasks import conf
+from rail_async_tasks.backends.port import port_problem
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.redis_address import RedisAddress
 
@@ -40,10 +41,10 @@ def check_dotted_paths(app_configs: Sequence[AppConfig] | None, **_: Any) -> lis
     """Imports the objects of dotted paths and checks their types (E012, E013)."""
     parsed = conf.read()
     found = extension_problems(parsed)
-    for key, (is_right, expected) in DOTTED_KEYS.items():
+    for key, problem_of in DOTTED_KEYS.items():
         value = parsed.task_values.get(key)
         if value is not None and "." in value:  # a backend may be a bare name
-            found += import_problems(value, f'task_settings["{key}"]', "E013", is_right, expected)
+            found += import_problems(value, f'task_settings["{key}"]', "E013", problem_of)
     return found
 
 
@@ -53,31 +54,41 @@ def extension_problems(parsed: conf.Parsed) -> list[CheckMessage]:
         problem
         for key, paths in parsed.extensions.items()
         for path in paths
-        for problem in import_problems(
-            path, f'schema_settings["{key}"]', "E012", has_object_definition,
-            "a Strawberry type (a class under @strawberry.type)",
-        )
-    ]  # fmt: skip
+        for problem in import_problems(path, f'schema_settings["{key}"]', "E012", _EXTENSION)
+    ]
 
 
-# The attributes of a backend. See `backends.port.Backend`.
-_PORT: Final = ("inline", "own_thread", "capabilities")
+# Returns what is wrong with the object of a dotted path, and the remedy; None if it is right.
+ProblemOf: TypeAlias = Callable[[Any], tuple[str, str] | None]
 
-# The kind of object that each dotted path must name: its test, and its name in messages.
-DOTTED_KEYS: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {
-    "backend": (
-        lambda value: isinstance(value, type) and all(hasattr(value, name) for name in _PORT),
-        "a backend class",
-    ),
-    "celery_app": (lambda value: hasattr(value, "send_task"), "a Celery app"),
-    "failure_callback": (callable, "callable"),
-    "tenant_resolver": (callable, "callable"),
-    "authenticator": (callable, "callable"),
+
+def _must_be(expected: str, is_right: Callable[[Any], bool]) -> ProblemOf:
+    def problem_of(value: Any) -> tuple[str, str] | None:
+        if is_right(value):
+            return None
+        message = f"is not {expected} but {type(value).__name__}."
+        return message, f"Name {expected} there, or remove it."
+
+    return problem_of
+
+
+_CLASS: Final = _must_be("a backend class", lambda value: isinstance(value, type))
+_EXTENSION: Final = _must_be(
+    "a Strawberry type (a class under @strawberry.type)", has_object_definition
+)
+_CALLABLE: Final = _must_be("callable", callable)
+
+DOTTED_KEYS: Final[dict[str, ProblemOf]] = {
+    "backend": lambda value: _CLASS(value) or port_problem(value),
+    "celery_app": _must_be("a Celery app", lambda value: hasattr(value, "send_task")),
+    "failure_callback": _CALLABLE,
+    "tenant_resolver": _CALLABLE,
+    "authenticator": _CALLABLE,
 }
 
 
 def import_problems(
-    path: str, place: str, number: str, is_right: Callable[[Any], bool], expected: str
+    path: str, place: str, number: str, problem_of: ProblemOf
 ) -> Iterator[CheckMessage]:
     """Yields the error `number` if the dotted path at `place` cannot be used."""
     check_id = f"{APP}.{number}"
@@ -88,9 +99,9 @@ def import_problems(
         hint = f'Check the spelling, and that "from {module} import {name}" works.'
         yield Error(str(error), hint=hint, id=check_id)
         return
-    if not is_right(value):
-        message = f'{place}: "{path}" is not {expected} but {type(value).__name__}.'
-        yield Error(message, hint=f"Name {expected} there, or remove it.", id=check_id)
+    if (problem := problem_of(value)) is not None:
+        message, hint = problem
+        yield Error(f'{place}: "{path}" {message}', hint=hint, id=check_id)
 
 
 def check_packages(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:

@@ -89,15 +89,14 @@ def admission() -> Admission:
 
 
 def make_ledger() -> Ledger:
-    """Make another ledger, as the settings have it."""
-    settings = get_settings()
-    if not settings.track_in_database:
+    """Make another ledger, of the kind that the settings name."""
+    if not get_settings().track_in_database:
         return MemoryLedger()
     from rail_async_tasks.ledger.orm.ledger import (
         OrmLedger,  # models exist only once the apps are loaded
     )
 
-    return OrmLedger(options=LedgerOptions.of(settings))
+    return OrmLedger(options=lambda: LedgerOptions.of(get_settings()))
 
 
 def bus() -> Bus:

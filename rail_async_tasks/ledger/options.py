@@ -1,9 +1,10 @@
-"""Options of a ledger that the project's settings decide, read once when the ledger is built."""
+"""Options of a ledger that the project's settings decide, read for each operation."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from rail_async_tasks.conf.model import TaskSettings
@@ -36,3 +37,7 @@ class LedgerOptions:
     def of(cls, settings: TaskSettings) -> LedgerOptions:
         """The options that these settings ask for."""
         return cls(audit=settings.audit_enabled, callbacks=settings.on_failure == "callback")
+
+
+# Returns the options of now: settings may change while a ledger is in use, as in a project's tests.
+ReadOptions: TypeAlias = Callable[[], LedgerOptions]

@@ -89,9 +89,11 @@ def _cancel(
 
 
 def _announce_cancel(snapshot: TaskSnapshot, settings: TaskSettings) -> None:
-    announcer_for(settings, process.bus()).changed(snapshot)
-    if not snapshot.is_final:
-        submission_for(get_backend(settings)).cancel(snapshot.id)
+    try:
+        announcer_for(settings, process.bus()).changed(snapshot)
+    finally:  # a bus or an observer that cannot be made must not keep the body running
+        if not snapshot.is_final:
+            submission_for(get_backend(settings)).cancel(snapshot.id)
 
 
 async def aretry(

@@ -7,18 +7,19 @@ from importlib import import_module
 from typing import Final
 
 from rail_async_tasks.backends import find_broker
+from rail_async_tasks.backends.broker import BrokerBackend
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.safe_logging import get_logger
 
 logger = get_logger("rail_async_tasks.backends")
 
-# By the name of the backend: the module that has a framework's workers run our tasks. arq needs
+# By the module of the backend: the module that has a framework's workers run our tasks. arq needs
 # none: its worker is a command of ours.
 _MODULES: Final = {
-    "celery": "rail_async_tasks.workers.celery",
-    "dramatiq": "rail_async_tasks.workers.dramatiq",
-    "django_q": "rail_async_tasks.workers.django_q",
+    "rail_async_tasks.backends.celery": "rail_async_tasks.workers.celery",
+    "rail_async_tasks.backends.dramatiq": "rail_async_tasks.workers.dramatiq",
+    "rail_async_tasks.backends.django_q": "rail_async_tasks.workers.django_q",
 }
 
 
@@ -30,8 +31,14 @@ def declare() -> None:
     # The system checks report wrong settings and missing packages.
     with contextlib.suppress(ConfigurationError):
         broker = find_broker(get_settings())
-        if broker is not None and broker.name in _MODULES:
+        if broker is not None and (module := _module_for(broker)) is not None:
             try:
-                import_module(_MODULES[broker.name]).declare()
+                import_module(module).declare()
             except Exception:  # a worker finds it too, at its first task
                 logger.exception("Workers of the backend %s can't be set up", broker.name)
+
+
+def _module_for(broker: BrokerBackend) -> str | None:
+    """Returns the workers' module of the backend or, for a project's subclass, of its base."""
+    bases = (it.__module__ for it in type(broker).__mro__)
+    return next((_MODULES[base] for base in bases if base in _MODULES), None)

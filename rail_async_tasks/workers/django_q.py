@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from django.apps import apps
 
-from rail_async_tasks.backends.django_q import EXECUTE
+from rail_async_tasks.backends.django_q import EXECUTE, run_with
 from rail_async_tasks.backoff import Backoff
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.text import describe
@@ -29,13 +29,9 @@ _LOOK_INTERVAL: Final = 0.2
 
 def declare() -> None:
     """Hook into Django-Q's workers, if it is installed."""
+    run_with(foreign.run)
     if apps.is_installed("django_q"):
         _hook_into_workers()
-
-
-def execute(*arguments: Any, **options: Any) -> None:
-    """Run the next attempt of the execution whose id is the argument. In a worker process."""
-    foreign.run(arguments[0] if len(arguments) == 1 and not options else (arguments, options))
 
 
 # 1 once the cluster is to stop. Shared by the cluster's processes, which are forked from the one

@@ -11,7 +11,14 @@ from typing import Any, Final
 import dramatiq
 from dramatiq.middleware import MiddlewareError
 
-from rail_async_tasks.backends.dramatiq import ACTOR, find_broker, is_name, queues, require_json
+from rail_async_tasks.backends.dramatiq import (
+    ACTOR,
+    declare_with,
+    find_broker,
+    is_name,
+    queues,
+    require_json,
+)
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.hosting.exit import chain_signals
@@ -29,7 +36,8 @@ _OPTIONS: Final[dict[str, Any]] = {
 
 
 def declare() -> None:
-    """Declare an actor for each queue of the settings and the tasks."""
+    """Declare an actor for each queue of the settings and the tasks; for others at the first id."""
+    declare_with(actor_of)
     broker = find_broker()
     if broker is not None:
         for queue in queues():

@@ -53,7 +53,9 @@ async def kit(
     ledger_kind: str, ledger_options: LedgerOptions, anyio_backend: Any
 ) -> AsyncIterator[Kit]:
     """A started ledger with no rows in it."""
-    ledger = MemoryLedger() if ledger_kind == "memory" else OrmLedger(options=ledger_options)
+    ledger = (
+        MemoryLedger() if ledger_kind == "memory" else OrmLedger(options=lambda: ledger_options)
+    )
     ledger.start()
     yield Kit(ledger_kind, ledger)
     await ledger.stop()

@@ -231,7 +231,7 @@ def test_a_rollback_of_the_callers_takes_the_events_along(
     ledger_options: LedgerOptions, ledger_kind: str
 ) -> None:
     """Of each edge that is made in the caller's transaction."""
-    ledger, kept = OrmLedger(options=ledger_options), new_execution()
+    ledger, kept = OrmLedger(options=lambda: ledger_options), new_execution()
     ledger.create_here(kept)
     running = new_execution()
     ledger.create_here(running)
@@ -346,7 +346,7 @@ def test_switched_off_it_costs_the_caller_no_statement(
     ledger_options: LedgerOptions, ledger_kind: str
 ) -> None:
     """Of what is written in a thread that is not a writer's."""
-    ledger = OrmLedger(options=ledger_options)
+    ledger = OrmLedger(options=lambda: ledger_options)
     with CaptureQueriesContext(connection) as queries:
         for new in (new_execution(), new_execution()):
             ledger.create_here(new)

@@ -76,6 +76,19 @@ async def test_a_life_is_told_edge_by_edge(store: str, configure: Configure) -> 
     assert (await events_of(again.id))[0] == (1, None, "pending", "created", "7")
 
 
+async def test_a_change_of_the_settings_counts_at_once(store: str, configure: Configure) -> None:
+    """Under a runtime that lives on, and for a task that runs inline beside it, as in tests."""
+    noop = declared()
+    stored = []
+    for settings in ({}, {"audit_enabled": True}, {"audit_enabled": True, "backend": "sync"}, {}):
+        configure(**settings)
+        born = await start(noop)
+        await ended(born.id)
+        stored.append([to for _, _, to, _, _ in await events_of(born.id)])
+    life = ["pending", "running", "completed"]
+    assert stored == [[], life, life, []]
+
+
 async def test_who_cancels_is_told(store: str, configure: Configure) -> None:
     """Of what waits, and of what runs: there the request is one event, its effect another."""
     configure(audit_enabled=True)

@@ -23,6 +23,7 @@ from rail_async_tasks import asgi, backends, checks, conf
 from rail_async_tasks.backends.broker import BrokerBackend, ThreadedBrokerBackend
 from rail_async_tasks.conf import problems as problem_ids
 from rail_async_tasks.definition import define
+from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.registry import Registry
 
@@ -253,8 +254,19 @@ def test_a_path_that_is_of_no_use_is_an_error(shop: types.ModuleType, key: str, 
 
 
 def test_a_class_that_is_no_backend_is_an_error(shop: types.ModuleType) -> None:
-    """It is said at start, not at the first task."""
-    assert found(checks.check_dotted_paths, {"backend": "checked_shop.Shelf"}) == ["E013"]
+    """It is said at start, and again where it is used: with what it lacks, and the remedy."""
+    setting = {"backend": "checked_shop.Shelf"}
+    (message,) = messages(checks.check_dotted_paths, setting)
+    assert message.id == "rail_async_tasks.E013"
+    assert found(checks.check_backend, setting) == []
+    with (
+        override_settings(RAIL_DJANGO_GRAPHQL={"task_settings": setting}),
+        pytest.raises(ConfigurationError) as error,
+    ):
+        backends.get_backend(conf.get_settings())
+    assert str(error.value) == f"{message.msg} {message.hint}"
+    words = ("lacks inline, own_thread, capabilities", "BrokerBackend", "AsyncioBackend", "asubmit")
+    assert [word in str(error.value) for word in words] == [True] * 4
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from rail_async_tasks import service
 from rail_async_tasks.access import SYSTEM, Viewer
 from rail_async_tasks.errors import (
     AlreadyFinal,
+    ConfigurationError,
     InvalidArguments,
     NotFinal,
     TaskError,
@@ -268,6 +269,24 @@ async def test_cancel_of_a_task_that_runs() -> None:
     end = await finished(it)
     assert (end.status, end.error, end.error_code) == ("cancelled", None, "cancelled")
     assert gate.info.context.task.cancel_requested
+
+
+@pytest.mark.parametrize("place", ["hosting.process.bus", "service.change.announcer_for"])
+async def test_a_cancel_reaches_its_task_without_bus_and_observers(
+    monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Either may fail to be made, for example for want of a package; watchers re-read the row."""
+    it = await start()
+    await started()
+
+    def fails(*_: Any) -> Any:
+        raise ConfigurationError("a package is missing")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(f"rail_async_tasks.{place}", fails)
+        with pytest.raises(ConfigurationError):
+            await service.acancel(ADA, it.id)
+    assert (await finished(it)).status == "cancelled"
 
 
 async def test_retry_is_a_new_task_with_a_parent() -> None:

@@ -1,4 +1,4 @@
-"""How executions of each backend are submitted, and what workers look up by name."""
+"""How executions of each backend are submitted."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.utils.module_loading import import_string
 
 from rail_async_tasks.backends.broker import BrokerBackend
-from rail_async_tasks.backends.django_q import EXECUTE
 from rail_async_tasks.backends.in_process import AsyncioBackend, SyncBackend, ThreadBackend
 from rail_async_tasks.backends.port import Backend
 from rail_async_tasks.hosting import process
@@ -56,8 +54,3 @@ def test_a_cancel_without_a_runtime_does_nothing() -> None:
     """No body runs in this process."""
     assert process.current() is None
     submission_for(AsyncioBackend()).cancel(new_id())
-
-
-def test_django_q_finds_the_function_that_its_packages_name() -> None:
-    """The path is a string on the sender's side, and the function on the worker's."""
-    assert import_string(EXECUTE).__module__ == "rail_async_tasks.workers.django_q"

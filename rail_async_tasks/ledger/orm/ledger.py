@@ -15,7 +15,7 @@ from django.db import router
 
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.operations import Claim, Create, Keep, Settle
-from rail_async_tasks.ledger.options import LedgerOptions
+from rail_async_tasks.ledger.options import LedgerOptions, ReadOptions
 from rail_async_tasks.ledger.orm.callbacks import OrmCallbacks
 from rail_async_tasks.ledger.orm.cancel import OrmCancels
 from rail_async_tasks.ledger.orm.deletions import OrmAuditLog, OrmDeletions
@@ -45,10 +45,9 @@ class OrmLedger(
 ):
     """Executions as rows of `TaskExecution`. See `port.Ledger`."""
 
-    def __init__(self, alias: str | None = None, *, options: LedgerOptions | None = None) -> None:
+    def __init__(self, alias: str | None = None, *, options: ReadOptions = LedgerOptions) -> None:
         alias = alias or router.db_for_write(TaskExecution)
-        options = options or LedgerOptions()
-        threads = WriterThreads(alias, audited=options.audit)
+        threads = WriterThreads(alias, options=options)
         super().__init__(alias, options=options, threads=threads)
         self.intake, self.outcomes = threads.intake, threads.outcomes
 
@@ -89,19 +88,19 @@ class OrmLedger(
         return self._threads
 
     def dispatches(self) -> OrmDispatches:
-        return OrmDispatches(self.alias, options=self._options, threads=self._threads)
+        return OrmDispatches(self.alias, options=self._read_options, threads=self._threads)
 
     def leases(self) -> OrmLeases:
         return OrmLeases(self.alias)
 
     def recoveries(self) -> OrmRecoveries:
-        return OrmRecoveries(self.alias, options=self._options, threads=self._threads)
+        return OrmRecoveries(self.alias, options=self._read_options, threads=self._threads)
 
     def callbacks(self) -> OrmCallbacks:
-        return OrmCallbacks(self.alias, options=self._options, threads=self._threads)
+        return OrmCallbacks(self.alias, options=self._read_options, threads=self._threads)
 
     def audit_log(self) -> OrmAuditLog:
-        return OrmAuditLog(self.alias, options=self._options, threads=self._threads)
+        return OrmAuditLog(self.alias, options=self._read_options, threads=self._threads)
 
 
 def _ignore(result: object) -> None:

@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 
 from rail_async_tasks.ledger import audit
 from rail_async_tasks.ledger.batch import Batch
-from rail_async_tasks.ledger.options import LedgerOptions
+from rail_async_tasks.ledger.options import LedgerOptions, ReadOptions
 from rail_async_tasks.ledger.orm.threads import WriterThreads
 from rail_async_tasks.ledger.vendors import batch_on
 from rail_async_tasks.models import TaskExecution
@@ -22,10 +22,14 @@ class OrmPart:
     on the caller's connection and in its transaction.
     """
 
-    def __init__(self, alias: str, *, options: LedgerOptions, threads: WriterThreads) -> None:
+    def __init__(self, alias: str, *, options: ReadOptions, threads: WriterThreads) -> None:
         self.alias = alias
-        self._options = options
+        self._read_options = options
         self._threads = threads
+
+    @property
+    def _options(self) -> LedgerOptions:
+        return self._read_options()
 
     def _rows(self) -> QuerySet[TaskExecution]:
         return TaskExecution.objects.using(self.alias)

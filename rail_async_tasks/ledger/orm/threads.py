@@ -8,9 +8,12 @@ from functools import partial
 from typing import Any, TypeVar
 
 from django.db import OperationalError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
+from rail_async_tasks.ledger.batch import Batch
 from rail_async_tasks.ledger.locks import delay_after, is_lock_refusal, without_waiting
 from rail_async_tasks.ledger.operations import Change, Read
+from rail_async_tasks.ledger.options import ReadOptions
 from rail_async_tasks.ledger.records import OnFault, WriterState
 from rail_async_tasks.ledger.session import WriterSession
 from rail_async_tasks.ledger.vendors import batch_on
@@ -26,9 +29,13 @@ class WriterThreads:
     too. Calls by `run_aside` go to the one that has less to do.
     """
 
-    def __init__(self, alias: str, *, audited: bool = False) -> None:
+    def __init__(self, alias: str, *, options: ReadOptions) -> None:
         self._alias = alias
-        open_session = partial(WriterSession, alias, partial(batch_on, audited=audited))
+
+        def batch(connection: BaseDatabaseWrapper) -> Batch:
+            return batch_on(connection, audited=options().audit)
+
+        open_session = partial(WriterSession, alias, batch)
         self.intake = Writer("rail-tasks-intake", open_session)
         # SQLite lets one write at a time: a second thread would only wait for the first, asleep.
         self.outcomes = self.intake

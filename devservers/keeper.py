@@ -81,6 +81,9 @@ def keep(log: str, stop_signal: signal.Signals, user: str, folder: str, command:
 
 
 if __name__ == "__main__":
+    # A shell has background jobs ignore Ctrl-C, and programs inherit that. A handler, which they do
+    # not inherit, gives them the default again.
+    signal.signal(signal.SIGINT, lambda *_: None)
     _, log, signal_name, user, folder, *command = sys.argv
     code = keep(log, signal.Signals[signal_name], user, folder, command)
     with suppress(BrokenPipeError):

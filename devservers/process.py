@@ -18,7 +18,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
 
 HOST = "127.0.0.1"
 KEEPER = Path(__file__).with_name("keeper.py")
@@ -27,7 +26,7 @@ LAST_LINES = 15
 # Below the range from which the system takes ports for outgoing connections, as one could
 # take a port before its server starts.
 PORTS = range(20_000, 32_000)
-_reservations: list[IO[str]] = []  # locked files, until this process ends
+_reservations: list[int] = []  # descriptors of locked files, until this process ends
 
 
 class ServerFailed(RuntimeError):
@@ -42,13 +41,13 @@ def free_port() -> int:
     folder = Path(tempfile.gettempdir(), f"rail-async-tasks-ports-{os.getuid()}")
     folder.mkdir(exist_ok=True)
     for port in random.sample(PORTS, len(PORTS)):
-        reservation = (folder / str(port)).open("w")
+        reservation = os.open(folder / str(port), os.O_WRONLY | os.O_CREAT)
         with suppress(OSError), socket.socket() as probe:
             fcntl.flock(reservation, fcntl.LOCK_EX | fcntl.LOCK_NB)
             probe.bind((HOST, port))
             _reservations.append(reservation)
             return port
-        reservation.close()
+        os.close(reservation)
     raise ServerFailed(f"No port from {PORTS[0]} to {PORTS[-1]} is free.")
 
 

@@ -144,3 +144,16 @@ def test_two_processes_get_no_port_in_common(monkeypatch: pytest.MonkeyPatch) ->
             free_port()
         other.communicate("")
     assert free_port() in theirs
+
+
+def test_a_server_hears_ctrl_c_also_in_a_background_job(folder: Path) -> None:
+    """A shell starts background jobs with SIGINT ignored, which programs inherit."""
+    server = Process("a server", ["sleep", "600"], folder / "log")
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        server.start()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    os.kill(server.pid, signal.SIGINT)
+    assert server.wait(20) == -signal.SIGINT
+    server.let_go()

@@ -129,9 +129,15 @@ async def test_memory_and_connections_return_to_where_they_were(
 
     before_all = open_connections(store)
     await run(600)  # connections, caches and workers are made
-    warm, connections_warm = used(), open_connections(store)
-    await run(count)
-    assert used() - warm < count // 2  # a snapshot alone is several blocks
+    connections_warm = open_connections(store)
+    growths = []
+    while not growths or (growths[-1] >= count // 2 and len(growths) < 3):
+        before = used()
+        await run(count)
+        growths.append(used() - before)
+    # A leak grows in each round; a cache, or a thread of an earlier test, in one. A snapshot alone
+    # is several blocks.
+    assert growths[-1] < count // 2, growths
     assert open_connections(store) <= connections_warm
     assert connections_warm - before_all <= 8
     await asyncio.wait_for(host.astop(), 20)

@@ -9,13 +9,14 @@ export PYTHON
 # Where it is set, every start would compile all packages anew: seconds each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help env demo demo-distributed test test-long test-matrix test-celery57 bench schema lint types wheel lock clean
+.PHONY: help env demo demo-distributed test durations test-long test-matrix test-celery57 bench schema lint types wheel lock clean
 
 help:
 	@echo "make demo         serve the example project on a free port"
 	@echo "make demo-distributed"
 	@echo "                  the same with workers: PostgreSQL, Redis, a web server, two workers"
 	@echo "make test         every test but the long ones; ARGS='-k name'"
+	@echo "make durations    the same, and where the time went: the slowest 25 tests, seconds per folder"
 	@echo "make test-long    the long tests"
 	@echo "make test-matrix  the suite on every supported Python and Django that is here"
 	@echo "make test-celery57"
@@ -32,15 +33,18 @@ env:
 	@scripts/set-up-env .venv
 
 demo: env
-	@.venv/bin/python -m example_project.demo $(ARGS)
+	@.venv/bin/python -m devservers.demo $(ARGS)
 
 demo-distributed: env
-	@.venv/bin/python -m example_project.distributed $(ARGS)
+	@.venv/bin/python -m devservers.distributed $(ARGS)
 
 test: env
 	@scripts/set-up-browser
 	@scripts/set-up-node
 	.venv/bin/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+durations:
+	@$(MAKE) --no-print-directory test ARGS="--durations=25 $(ARGS)"
 
 test-long: env
 	@scripts/set-up-browser

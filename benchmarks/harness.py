@@ -8,7 +8,6 @@ minute meets both; their ratio is taken pair by pair.
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -16,12 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from benchmarks.databases import Databases
+from benchmarks.environment import ROOT, child_environment
 
-ROOT = Path(__file__).parents[1]
 # Seconds that one sample may take; past them it hangs, and the run ends with an error.
 TOO_LONG = 120
 
@@ -57,7 +55,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Target:
-    """What a metric should reach: a value of its own, or a ratio to what stands beside it."""
+    """The target of a metric: a value of its own, or a ratio to its neighbour's."""
 
     least: float
     of_ratio: bool = False
@@ -81,14 +79,14 @@ def run(
     quick: bool = False,
     repeats: int | None = None,
     only: str = "",
-    tell: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> list[dict[str, Any]]:
     """Measures the cases (those whose label contains `only`). Returns a row of results for each."""
     rows = []
     for case in question.cases:
         if only not in case.label or (quick and case.quick is None):
             continue
-        tell(f"{question.name}: {case.label}")
+        log(f"{question.name}: {case.label}")
         parameters = {**case.parameters, **((case.quick or {}) if quick else {})}
         sample = partial(_sample, case, parameters, databases)
         pairs = [
@@ -97,7 +95,7 @@ def run(
         ]
         rows.append(_row(case, parameters, pairs))
         for name, metric in rows[-1]["metrics"].items():
-            tell(f"  {name}: {metric['here']['median']:.0f}, {metric['beside']['median']:.0f}")
+            log(f"  {name}: {metric['here']['median']:.0f}, {metric['beside']['median']:.0f}")
     return rows
 
 
@@ -140,16 +138,6 @@ def _sample(
     return metrics
 
 
-def child_environment(*more: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment and more, for one that is to start quickly."""
-    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "benchmarks.settings"}
-    # Where it is set, every start would compile all packages anew.
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    for part in more:
-        environment |= part
-    return environment
-
-
 def _row(
     case: Case, parameters: Mapping[str, Any], pairs: Sequence[tuple[Metrics, Metrics]]
 ) -> dict[str, Any]:
@@ -175,7 +163,7 @@ def _row(
 
 
 def summary(samples: Sequence[float]) -> dict[str, Any]:
-    """The median and the quartiles around it; the samples too, for whoever wants to look."""
+    """The median and the quartiles around it; the samples too, to look at."""
     if len(samples) == 1:
         low = high = samples[0]
     else:

@@ -15,7 +15,7 @@ START_TIMEOUT = 60.0  # seconds for workers to be there, on a busy machine
 
 @contextmanager
 def running(command: Sequence[str], count: int) -> Iterator[list[int]]:
-    """So many processes that run the same; gives their ids. Told to end, and waited for."""
+    """So many processes that run the same; yields their ids. Ends them and waits."""
     started = [
         subprocess.Popen([sys.executable, *command], stdin=subprocess.DEVNULL) for _ in range(count)
     ]
@@ -45,7 +45,7 @@ async def at_work(count: int) -> None:
 
 
 def cpu_seconds(pids: Sequence[int]) -> float:
-    """What they have used so far, in user and kernel mode."""
+    """Returns the seconds that they have used so far, in user and kernel mode."""
     ticks = 0
     for pid in pids:
         after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

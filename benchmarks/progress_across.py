@@ -1,4 +1,4 @@
-"""What does it cost a web process to hear of progress in a worker, over Redis?"""
+"""The cost for a web process of progress events from a worker, over Redis."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def ours(count: int, tasks: int) -> dict[str, float]:
     from benchmarks.tasks import tick
     from rail_async_tasks import service
     from rail_async_tasks.access import SYSTEM
-    from rail_async_tasks.runtime import host
+    from rail_async_tasks.hosting import process as host
 
     seen = 0
     with task_workers(1):

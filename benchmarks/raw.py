@@ -95,7 +95,7 @@ class Raw:
         ]  # fmt: skip
 
     def outcomes(self, rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-        """What `finish_many` takes for these rows."""
+        """Returns the parameters of `finish_many` for these rows."""
         now, expiry = self._time(), self._time(timedelta(days=1))
         return [("null", now, expiry, now, row[0], row[15]) for row in rows]
 

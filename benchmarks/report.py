@@ -22,7 +22,7 @@ HEADINGS = ("case", "measure", "here (quartiles)", "beside (quartiles)", "ratio"
 
 
 def result(question: Question, rows: list[dict[str, Any]], postgres: str | None) -> dict[str, Any]:
-    """What is kept of one run of a question."""
+    """Returns what is kept of one run of a question."""
     return {
         "question": question.name,
         "title": question.title,

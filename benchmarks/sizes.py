@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.databases import Databases
-from benchmarks.harness import ROOT, child_environment
+from benchmarks.environment import ROOT, child_environment
 from benchmarks.processes import at_work, cpu_seconds, task_workers
 
 ROWS = 5_000
@@ -45,8 +45,8 @@ async def rows() -> None:
     from django.db import connection
 
     from benchmarks.tasks import noop, settled
+    from rail_async_tasks.hosting import process as host
     from rail_async_tasks.models import TaskExecution
-    from rail_async_tasks.runtime import host
 
     table = TaskExecution._meta.db_table
     for _ in range(ROWS):
@@ -60,21 +60,21 @@ async def rows() -> None:
             cursor.execute("SELECT pg_total_relation_size(%s)", [table])
             return int(cursor.fetchone()[0])
 
-    tell("bytes of a finished row, with its indexes", await asyncio.to_thread(size) / ROWS)
+    show("bytes of a finished row, with its indexes", await asyncio.to_thread(size) / ROWS)
 
 
 async def jobs() -> None:
-    """What waits in Redis, with no worker to take it."""
+    """The size of a job that waits in Redis, without a worker."""
     from benchmarks.tasks import noop
-    from rail_async_tasks.runtime import host
+    from rail_async_tasks.hosting import process as host
 
     for _ in range(ROWS):
         await noop.aenqueue()
     await asyncio.sleep(2)
     held = int(_redis("ZCARD", "arq:queue:default"))
-    tell("ids that arq holds, of 5,000 that wait", held)
+    show("ids that arq holds, of 5,000 that wait", held)
     used = sum(int(_redis("MEMORY", "USAGE", key)) for key in _redis("KEYS", "*"))
-    tell("bytes of an id in Redis", used / held)
+    show("bytes of an id in Redis", used / held)
     await host.astop()
 
 
@@ -82,8 +82,8 @@ async def topics() -> None:
     """Watched tasks, each a channel of Redis."""
     from uuid import uuid4
 
-    from rail_async_tasks.events import task_topic
-    from rail_async_tasks.runtime import host
+    from rail_async_tasks.hosting import process as host
+    from rail_async_tasks.snapshot import task_topic
 
     await host.aruntime()
     await asyncio.sleep(0.5)
@@ -92,16 +92,16 @@ async def topics() -> None:
         for _ in range(TOPICS):
             await stack.enter_async_context(host.bus().subscribe(task_topic(uuid4())))
         await asyncio.sleep(2)
-        tell("bytes of a watched task in Redis", (_memory() - before) / TOPICS)
-        tell("bytes of a watcher in its process", (_resident(os.getpid()) - resident) / TOPICS)
-        tell("connections of a web process to Redis, 10,000 watchers", len(_clients()))
+        show("bytes of a watched task in Redis", (_memory() - before) / TOPICS)
+        show("bytes of a watcher in its process", (_resident(os.getpid()) - resident) / TOPICS)
+        show("connections of a web process to Redis, 10,000 watchers", len(_clients()))
     await host.astop()
 
 
 async def connections() -> None:
     """Of a web process and a worker."""
     from benchmarks.tasks import noop
-    from rail_async_tasks.runtime import host
+    from rail_async_tasks.hosting import process as host
 
     with task_workers(1):
         await host.aruntime()
@@ -109,15 +109,15 @@ async def connections() -> None:
         for _ in range(500):
             await noop.aenqueue()
         await asyncio.sleep(2)
-        tell("connections of a web process and an arq worker to Redis", len(_clients()))
-        tell("connections of both to PostgreSQL", await asyncio.to_thread(_to_postgres))
+        show("connections of a web process and an arq worker to Redis", len(_clients()))
+        show("connections of both to PostgreSQL", await asyncio.to_thread(_to_postgres))
     await host.astop()
 
 
 async def sockets() -> None:
     """A WebSocket with a subscription in uvicorn: its memory, and what an event to it costs."""
-    from tests.acceptance.client import Client, subscribe
-    from tests.acceptance.server import Server
+    from tests.support.client import Client, subscribe
+    from tests.support.server import Server
 
     follow = "subscription($id: ID!) { taskProgress(taskId: $id) { id progress status } }"
     environment = {name: os.environ[name] for name in ("TEST_DATABASE", "TEST_DATABASE_URL")}
@@ -134,23 +134,23 @@ async def sockets() -> None:
                     await stack.enter_async_context(client.socket()), follow, {"id": idle}
                 )
             await asyncio.sleep(1)
-            tell(
+            show(
                 "bytes of a WebSocket with a subscription",
                 (_resident(server.pid) - before) / SOCKETS,
             )
         (one, _), (many, start) = [
             await _watched(client, server.pid, follow, count) for count in (1, WATCHERS)
         ]
-        tell("CPU µs of an event to a WebSocket", (many - one) / ((WATCHERS - 1) * UPDATES) * 1e6)
-        tell("CPU µs of a WebSocket's first subscription", start / WATCHERS * 1e6)
+        show("CPU µs of an event to a WebSocket", (many - one) / ((WATCHERS - 1) * UPDATES) * 1e6)
+        show("CPU µs of a WebSocket's first subscription", start / WATCHERS * 1e6)
         await client.http.aclose()
     finally:
         server.stop()
 
 
 async def _watched(client: Any, pid: int, follow: str, watchers: int) -> tuple[float, float]:
-    """What the server uses (CPU seconds) while so many watch a task that reports, and before."""
-    from tests.acceptance.client import subscribe
+    """Returns the server's CPU seconds while so many watch a task that reports, and before."""
+    from tests.support.client import subscribe
 
     async with AsyncExitStack() as stack:
         streams = [await stack.enter_async_context(client.socket()) for _ in range(watchers)]
@@ -170,7 +170,7 @@ async def _watched(client: Any, pid: int, follow: str, watchers: int) -> tuple[f
         return cpu_seconds([pid]) - before, before - begun
 
 
-def tell(what: str, number: float) -> None:
+def show(what: str, number: float) -> None:
     print(f"{what:<60} {number:>12,.0f}", flush=True)
 
 

@@ -7,11 +7,11 @@ import time
 from typing import Any
 
 from rail_async_tasks import task
-from rail_async_tasks.runtime import host
+from rail_async_tasks.hosting import process as host
 
 
 class Tally:
-    """Counts bodies that ran, and tells when all that are expected have."""
+    """Counts bodies that ran, and signals when all expected ones have."""
 
     def __init__(self) -> None:
         self.count = 0

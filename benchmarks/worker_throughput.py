@@ -17,8 +17,8 @@ WORKER = ("-m", "arq", "benchmarks.bare_arq.WorkerSettings")
 async def ours(count: int, workers: int) -> dict[str, float]:
     """Until every row is completed."""
     from benchmarks.tasks import noop
+    from rail_async_tasks.hosting import process as host
     from rail_async_tasks.models import TaskExecution
-    from rail_async_tasks.runtime import host
 
     with task_workers(workers) as pids:
         await host.aruntime()

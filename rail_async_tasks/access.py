@@ -1,8 +1,8 @@
-"""Who may see and change which task: one rule, pure, for every edge.
+"""The rule of access to tasks: pure, one for every edge.
 
 A task is its owner's, within its tenant. Superusers, and staff with the right, see every task. A
-task without an owner is whoever's knows its id, unless `anonymous_access` is `"deny"`; it is never
-listed.
+task without an owner is open to every caller who knows its id, unless `anonymous_access` is
+`"deny"`; it is never listed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CHANGE_PERMISSION = "rail_async_tasks.change_taskexecution"
 
 
 class Owned(Protocol):
-    """What the rule looks at: a snapshot or a row."""
+    """A snapshot or a row, as far as the rule reads it."""
 
     @property
     def owner_id(self) -> str | None: ...
@@ -36,7 +36,7 @@ class Owned(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Somebody who asks. `user_id` is None for who did not say who they are."""
+    """The user who asks. `user_id` is None for an anonymous one."""
 
     user_id: str | None = None
     tenant_id: str | None = None
@@ -49,7 +49,7 @@ class Viewer:
 
     @classmethod
     def for_user(cls, user: Any, tenant_id: str | None = None) -> Viewer:
-        """The viewer that a user (or `AnonymousUser`, or None) is. Queries the rights of staff."""
+        """Returns the viewer of a user, `AnonymousUser` or None. Queries the rights of staff."""
         user_id = user_id_of(user)
         if user_id is None:
             return cls(tenant_id=tenant_id)
@@ -69,7 +69,7 @@ class Viewer:
         return await sync_to_async(contained(cls.for_user))(user, tenant_id)
 
 
-# What Python code of the project acts as: a task's handle, a command.
+# The viewer of the project's own Python code: a task's handle, a command.
 SYSTEM = Viewer(sees_all=True, changes_all=True)
 
 
@@ -78,7 +78,7 @@ _ASKED: Final = ("is_active", "is_staff", "is_superuser", "is_authenticated", "p
 
 @cache
 def is_plain(kind: type) -> bool:
-    """Whether users of this class answer at once: by fields, constants and Django's properties.
+    """Returns whether users of this class never block: fields, constants, Django's properties.
 
     A property of the project's may query or block, which an event loop must not.
     """
@@ -94,27 +94,27 @@ def _is_of_django(attribute: Any) -> bool:
 
 
 def _may_have_rights(user: Any) -> bool:
-    """Whether asking for permissions can change the answer. Custom users may lack the flags."""
+    """Returns whether permissions can change the result. Custom users may lack the flags."""
     return bool(getattr(user, "is_active", False)) and bool(
         getattr(user, "is_superuser", False) or getattr(user, "is_staff", False)
     )
 
 
 def user_id_of(user: Any) -> str | None:
-    """The id that a task keeps of its owner; None for nobody and `AnonymousUser`."""
+    """Returns the id of a task's owner; None for None and `AnonymousUser`."""
     if user is None or not getattr(user, "is_authenticated", False) or user.pk is None:
         return None
     return str(user.pk)
 
 
 def find_user(user_id: str) -> Any | None:
-    """Return the user with this id, read anew; None if there is none. Does I/O.
+    """Reads the user with this id from the database; returns None if there is none.
 
     The inverse of `user_id_of`: `str(user.pk)` is the id, to the letter. `"007"` is not user 7, nor
     is `"Ann"` the user "ann" where a database ignores case.
 
     Raises:
-        ValueError: the text can't be a primary key of the user model. It is a service's name, say.
+        ValueError: the text can't be a primary key of the user model, for example a service's name.
     """
     from django.contrib.auth import get_user_model
 
@@ -132,7 +132,7 @@ def find_user(user_id: str) -> Any | None:
 
 
 def may_see(viewer: Viewer, task: Owned, anonymous_access: str) -> bool:
-    """Whether `viewer` may read `task`, whose id they know."""
+    """Returns whether `viewer` may read `task`, whose id they know."""
     if viewer.sees_all:
         return True
     if task.owner_id is None:
@@ -141,7 +141,7 @@ def may_see(viewer: Viewer, task: Owned, anonymous_access: str) -> bool:
 
 
 def may_change(viewer: Viewer, task: Owned, anonymous_access: str) -> bool:
-    """Whether `viewer` may cancel or retry `task`. Nobody changes what they may not see."""
+    """Returns whether `viewer` may cancel or retry `task`, which they may see."""
     if viewer.changes_all:
         return True
     if task.owner_id is None:
@@ -150,7 +150,7 @@ def may_change(viewer: Viewer, task: Owned, anonymous_access: str) -> bool:
 
 
 def may_list(viewer: Viewer, task: Owned) -> bool:
-    """Whether `task` shows up where `viewer` did not ask for it by its id."""
+    """Returns whether `task` is in the lists of `viewer`."""
     return viewer.sees_all or _owns(viewer, task)
 
 
@@ -163,7 +163,7 @@ def _owns(viewer: Viewer, task: Owned) -> bool:
 
 
 async def atenant_of(request: Any) -> str | None:
-    """The tenant that a request speaks for: by the `tenant_resolver` setting, else its `tenant_id`.
+    """Returns a request's tenant, by the `tenant_resolver` setting, else its `tenant_id`.
 
     A plain function runs in a thread, as it may query the database.
     """
@@ -182,5 +182,5 @@ def tenant_of(request: Any) -> str | None:
 
 
 def as_id(value: Any) -> str | None:
-    """The text by which a tenant is kept, whatever type its id has."""
+    """Returns a tenant's id as text, whatever its type."""
     return None if value is None else str(value)

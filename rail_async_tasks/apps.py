@@ -15,20 +15,21 @@ class RailAsyncTasksConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from rail_async_tasks import backends, checks, observability, servers
+        from rail_async_tasks import backends, checks, observability, servers, workers
         from rail_async_tasks.conf import read
-        from rail_async_tasks.definition import autodiscover
-        from rail_async_tasks.runtime import brokers
+        from rail_async_tasks.hosting.interpreter import drain_at_the_end
+        from rail_async_tasks.registry import autodiscover
         from rail_async_tasks.servers import first_request
 
         checks.register_checks()
         observability.register()
-        brokers.register(backends.find_broker)
+        drain_at_the_end()
         autodiscover()
         for path in chain(*read().extensions.values()):
             # Their modules declare tasks too. One that can't be imported is the checks' to report.
             with contextlib.suppress(Exception):
                 import_string(path)
         backends.declare()
+        workers.declare()
         servers.watch()
         first_request.expect()

@@ -23,14 +23,14 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-# Where GraphQL is found when the project's URLs do not say it.
+# The path of GraphQL where the project's URLs have none.
 DEFAULT_PATH = "/graphql/"
 # A key of a lifespan scope. `lifespan` adds itself to the list there, and starts nothing.
 PROBE = "rail_async_tasks.probe"
 
 
 def get_asgi_application() -> Application:
-    """The application for `root/asgi.py`. Sets Django up, as Django's own function does."""
+    """Returns the application for `root/asgi.py`. Sets Django up, as Django's own does."""
     django_application = get_django_application()
 
     # These need apps that are loaded.
@@ -48,7 +48,7 @@ def get_asgi_application() -> Application:
     )
     application = _start_with_requests(application)
     if "daphne.server" in sys.modules:
-        # It serves us, or is merely installed: then its reactor never runs.
+        # It serves us; or it is only installed, and its reactor never runs.
         from rail_async_tasks.servers.daphne import host_in_reactor
 
         return host_in_reactor(application)
@@ -56,7 +56,7 @@ def get_asgi_application() -> Application:
 
 
 def _start_with_requests(application: Application) -> Application:
-    """Has the first request, of whatever kind, start the runtime where the server has not."""
+    """Starts the runtime with the first request of any kind, if the server has not."""
     from rail_async_tasks.servers import first_request
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,7 +68,7 @@ def _start_with_requests(application: Application) -> Application:
 
 
 def _only_at_graphql(application: Application) -> Application:
-    """Serve sockets where the HTTP view is mounted, under whichever prefix; refuse all others."""
+    """Serves sockets at the path of the HTTP view, under any prefix; refuses all others."""
 
     async def route(scope: Scope, receive: Receive, send: Send) -> None:
         if _is_graphql(scope):
@@ -83,11 +83,11 @@ def _is_graphql(scope: Scope) -> bool:
     from django.urls import Resolver404, resolve
     from django.utils import translation
 
-    from rail_async_tasks.graphql.context import handshake_request
+    from rail_async_tasks.auth.context import handshake_request
     from rail_async_tasks.graphql.views import TaskGraphQLView
 
-    # The path as Django has it over HTTP: without `root_path` or FORCE_SCRIPT_NAME, where the
-    # server or a proxy has left that in.
+    # The path as Django has it over HTTP: without `root_path` or FORCE_SCRIPT_NAME, which the
+    # server or a proxy may have left in.
     path = handshake_request(dict(scope)).path_info
     if path == DEFAULT_PATH:
         return True
@@ -103,7 +103,7 @@ def _is_graphql(scope: Scope) -> bool:
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    """Turn a handshake down; the server answers it with 403."""
+    """Refuses a handshake; the server answers it with 403."""
     # The query string stays out of the log: some clients put a token there.
     logger.warning(
         "WebSocket refused: no URL pattern serves GraphQL at %.200r (root_path %.200r,"
@@ -115,21 +115,21 @@ async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
-    """Start the runtime in the server's loop, and end it there.
+    """Starts the runtime in the server's loop, and ends it there.
 
     For a router of the project's own: `ProtocolTypeRouter({..., "lifespan": lifespan})`.
     """
     from rail_async_tasks import servers
-    from rail_async_tasks.runtime import host
+    from rail_async_tasks.hosting import server
 
     if (probe := scope.get(PROBE)) is not None:
         probe.append(lifespan)
         return
     await receive()  # lifespan.startup
     try:
-        await host.startup()
+        await server.startup()
         servers.watch()
-        host.drain_on_signal()
+        server.drain_on_signal()
     except Exception as error:
         logger.exception("The task runtime could not start.")
         await send({"type": "lifespan.startup.failed", "message": _reason(error)})
@@ -138,7 +138,7 @@ async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
 
     await receive()  # lifespan.shutdown
     try:
-        await host.shutdown()
+        await server.shutdown()
     except Exception as error:
         logger.exception("The task runtime did not shut down cleanly.")
         await send({"type": "lifespan.shutdown.failed", "message": _reason(error)})

@@ -15,9 +15,10 @@ from uuid import UUID
 import msgspec
 
 from rail_async_tasks.access import as_id, user_id_of
-from rail_async_tasks.definition import TaskDefinition, define, registry
+from rail_async_tasks.definition import TaskDefinition, define
 from rail_async_tasks.errors import InvalidArguments
 from rail_async_tasks.handle import TaskHandle
+from rail_async_tasks.registry import registry
 
 if TYPE_CHECKING:
     from strawberry.permission import BasePermission
@@ -28,7 +29,7 @@ Function = Callable[..., Any]
 
 
 class TaskKeywords(TypedDict, total=False):
-    """The options of a declaration beside its name. What is left out is up to the settings."""
+    """The options of a declaration beside its name. The settings hold for those left out."""
 
     queue: str
     priority: int
@@ -46,14 +47,14 @@ class TaskKeywords(TypedDict, total=False):
 
 
 class ScheduledKeywords(TaskKeywords, total=False):
-    """The options of a task that may run by itself."""
+    """The options of a task that may run on a schedule."""
 
     cron: str
     catch_up: bool
 
 
 class UsingKeywords(TypedDict, total=False):
-    """What one start may say about itself."""
+    """The options of one start."""
 
     queue: str | None
     priority: int | None
@@ -65,7 +66,7 @@ class UsingKeywords(TypedDict, total=False):
 
 
 class Task:
-    """A declared task: what its decorator leaves in the module in the function's place."""
+    """A declared task. The decorator puts it in the function's place."""
 
     def __init__(self, definition: TaskDefinition) -> None:
         self.definition = definition
@@ -94,7 +95,7 @@ class Task:
         return await self.using().aenqueue(**arguments)
 
     def using(self, **keywords: Unpack[UsingKeywords]) -> BoundTask:
-        """The task with something said about the next start.
+        """Returns a copy of the task with options for its next start.
 
         `queue` and `priority` in place of the declared ones; `run_after` (an aware datetime) or
         `delay` (seconds or a timedelta): not before then; `unique_key`: one unfinished task per
@@ -104,13 +105,13 @@ class Task:
 
 
 class BoundTask(msgspec.Struct, frozen=True):
-    """A task and what one start of it says about itself."""
+    """A task with options for its next start."""
 
     definition: TaskDefinition
     keywords: UsingKeywords
 
     def using(self, **keywords: Unpack[UsingKeywords]) -> BoundTask:
-        """The same with more said; what was said before stays unless it is said anew."""
+        """Returns a copy with these options too; earlier ones stay unless they are given again."""
         return BoundTask(self.definition, {**self.keywords, **_known(keywords)})
 
     def enqueue(self, **arguments: Any) -> TaskHandle:
@@ -145,7 +146,7 @@ def _options(keywords: UsingKeywords) -> EnqueueOptions:
 
 
 def _known(keywords: UsingKeywords) -> UsingKeywords:
-    """The keywords, none of which is misspelt: a lost `owner` would make a task public."""
+    """Returns the keywords. Raises for a misspelt one: a lost `owner` would make a task public."""
     for name in keywords:
         if name not in UsingKeywords.__annotations__:
             close = difflib.get_close_matches(name, UsingKeywords.__annotations__, n=1)
@@ -156,7 +157,7 @@ def _known(keywords: UsingKeywords) -> UsingKeywords:
 
 
 def _owner_id(owner: Any) -> str | None:
-    """The id of a user object or a primary key by itself; None for nobody and `AnonymousUser`."""
+    """Returns the id of a user or of a primary key; None for None and `AnonymousUser`."""
     if isinstance(owner, (str, int, UUID)) and not isinstance(owner, bool) and owner != "":
         return str(owner)
     if owner is None or getattr(owner, "is_anonymous", False) is True:
@@ -164,7 +165,7 @@ def _owner_id(owner: Any) -> str | None:
     found = user_id_of(owner)
     if found is None:
         raise InvalidArguments(
-            f"owner is a saved user or their primary key, not {type(owner).__name__}."
+            f"owner must be a saved user or their primary key, not {type(owner).__name__}."
         )
     return found
 

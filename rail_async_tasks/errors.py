@@ -1,10 +1,9 @@
-"""Every exception that a user of the package can meet, and the two that a task raises on purpose.
+"""The package's exceptions, and the two that a task raises on purpose.
 
 `TaskError` and its subclasses are refusals: each has a `code` that GraphQL and REST pass on, a
-public `message` and `extensions` that go next to the code. They are safe to show to
-whoever sent the request.
+public `message` and `extensions` beside the code. They are safe to show to clients.
 
-`Retry` and `Fail` are not errors of the package but words that a task's body says to the runtime.
+`Retry` and `Fail` are not errors of the package: a task's body raises them for the runtime.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ MAX_DELAY = 100 * 365 * 86400.0
 class TaskError(Exception):
     """Base of every error of the package.
 
-    `code` is what GraphQL's `extensions.code` and REST's `error.code` say; `extensions` holds it
+    `code` is GraphQL's `extensions.code` and REST's `error.code`; `extensions` holds it
     and the keys beside it, in camel case, JSON values only. graphql-core copies a dict of that name
     into the error of a resolver, so any GraphQL schema passes the code on.
     """
@@ -59,15 +58,15 @@ class TaskError(Exception):
 
     @property
     def message(self) -> str:
-        """The public message: `str(exc)`, where a subclass does not say otherwise."""
+        """The public message: `str(exc)`, unless a subclass overrides it."""
         return str(self)
 
 
 class TaskNotFound(TaskError):
     """No such task for this caller.
 
-    A foreign, missing, expired and malformed id must not be told apart, so this takes no message:
-    every instance reads the same, byte for byte.
+    Clients must not distinguish a foreign, missing, expired and malformed id. So it takes no
+    message: every instance reads the same, byte for byte.
     """
 
     code = "NOT_FOUND"
@@ -120,7 +119,7 @@ class TooMany(TaskError):
     """More at once than one of `task_settings["limits"]` allows; the message names the limit."""
 
     code = "TOO_MANY"
-    default_message = "There are too many of these at once."
+    default_message = "A limit per client is reached."
 
 
 class InvalidArguments(TaskError):
@@ -159,11 +158,11 @@ class BackendUnavailable(TaskError):
 
 
 class ConfigurationError(TaskError):
-    """Something wrong in the settings was used; the message lists every mistake.
+    """A wrong setting was used; the message lists every mistake.
 
     Raised by use only, never by importing settings, URLs, schema or tasks. `str(exc)` is for the
-    developer (logs, the shell); `message`, which the edges show, does not tell a client how the
-    server is set up.
+    developer (logs, the shell); `message`, which the edges show, hides the server's
+    set-up from clients.
     """
 
     code = "BACKEND_UNAVAILABLE"
@@ -176,14 +175,14 @@ class ConfigurationError(TaskError):
 
 
 class TaskDeclarationError(TaskError):
-    """A `@task` or `@task_mutation` that cannot work; raised while its module is imported."""
+    """A wrong `@task` or `@task_mutation`; raised while its module is imported."""
 
     code = "TASK_ERROR"
     default_message = "The task is declared wrongly."
 
 
 class ResultError(TaskError):
-    """What a body returned cannot be kept; the attempt fails for good, the body has run.
+    """A body's result cannot be stored; the task fails without a retry, as its body has run.
 
     `error_code` is the row's: `result_not_serializable` or `result_too_large`.
     """
@@ -222,8 +221,8 @@ class TaskCancelled(TaskError):
 
 
 def is_delay(seconds: object) -> TypeGuard[float]:
-    """Whether these are seconds that may be waited: a number from 0 to `MAX_DELAY`."""
-    # The comparison is false for NaN too; a bool is a number that nobody meant.
+    """Returns whether the value is a delay in seconds: a number from 0 to `MAX_DELAY`."""
+    # The comparison is false for NaN too; a bool is a mistake, not a number.
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         return False
     return 0 <= seconds <= MAX_DELAY
@@ -251,7 +250,7 @@ class Retry(Exception):
 class Fail(Exception):
     """Raised by a body: this task has failed for good, retries or not.
 
-    The message becomes the task's `error`, so it must be fit for whoever may see the task.
+    The message becomes the task's `error`, so it must be fit for every user who may see the task.
     """
 
     def __init__(self, message: str = "The task failed.") -> None:

@@ -1,4 +1,4 @@
-"""TaskHandle: a task that was started from Python, to ask after and to wait for."""
+"""TaskHandle: a task that was started from Python, to read again and to wait for."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from asgiref.sync import async_to_sync
 
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.errors import BackendUnavailable, TaskCancelled, TaskFailed
-from rail_async_tasks.events import TaskSnapshot
-from rail_async_tasks.runtime.waits import waiting_for
+from rail_async_tasks.runtime.attempts.waits import waiting_for
 from rail_async_tasks.safe_logging import get_logger
+from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
 
 logger = get_logger("rail_async_tasks")
 
 
 class TaskHandle:
-    """A started task, with the state that it was in when it was last looked at."""
+    """A started task, with its state when it was last read."""
 
     __slots__ = ("_snapshot",)
 
@@ -33,19 +33,19 @@ class TaskHandle:
 
     @property
     def status(self) -> str:
-        """The state, as last seen: `refresh()` looks again."""
+        """The state when it was last read; `refresh()` reads it again."""
         return str(self._snapshot.status)
 
     @property
     def snapshot(self) -> TaskSnapshot:
-        """The whole task, as last seen."""
+        """The whole task when it was last read."""
         return self._snapshot
 
     def __repr__(self) -> str:
         return f"<TaskHandle {self._snapshot.name} {self.id} {self.status}>"
 
     def refresh(self) -> Self:
-        """Look at the task again. Raises `TaskNotFound` once it has expired."""
+        """Read the task again. Raises `TaskNotFound` once it has expired."""
         from rail_async_tasks import service
 
         self._snapshot = service.get(SYSTEM, self.id)
@@ -73,7 +73,7 @@ class TaskHandle:
         return self
 
     def result(self, timeout: float | None = None) -> Any:
-        """What the task returned; waits for it, `timeout` seconds at most.
+        """Wait for the task, `timeout` seconds at most; returns its result.
 
         Raises `TaskFailed` or `TaskCancelled` where it ended so, `TimeoutError` where it has not
         ended in time, and `RuntimeError` on an event loop, which it would block.
@@ -96,7 +96,7 @@ class TaskHandle:
         return self._outcome()
 
     def _warn_in_transaction(self) -> None:
-        from rail_async_tasks.runtime import host
+        from rail_async_tasks.hosting import process as host
 
         if host.ledger().in_transaction():
             logger.warning(

@@ -1,4 +1,4 @@
-"""`tasks/health/live` and `tasks/health/ready`: for probes, which have no credential."""
+"""The probes `tasks/health/live` and `tasks/health/ready`, without authentication."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from django.views.decorators.http import require_safe
 
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import ConfigurationError
+from rail_async_tasks.hosting import process as host
+from rail_async_tasks.hosting import server
 from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.own_views import own_view
-from rail_async_tasks.runtime import host
 from rail_async_tasks.safe_logging import get_logger
 
 logger = get_logger("rail_async_tasks.health")
 
-# What the runtime's loop, and the database, get to answer, in seconds.
-LOOP_PATIENCE: Final = 1.0
-DATABASE_PATIENCE: Final = 2.0
+# For the answers of the runtime's loop and of the database, in seconds.
+LOOP_TIMEOUT: Final = 1.0
+DATABASE_TIMEOUT: Final = 2.0
 DATABASE_GIVEN_UP: Final = 10.0
 
 OK: Final = "ok"
@@ -34,7 +35,7 @@ NO_LIFESPAN: Final = "the server has sent no ASGI lifespan: see its log"
 @own_view
 @require_safe
 async def live(request: HttpRequest) -> HttpResponse:
-    """200 while this process can go on; 503 where only a restart will help. Reads no database."""
+    """Returns 503 if only a restart helps, else 200. Reads no database."""
     found = {"runtime": await _loop()}
     if found["runtime"] == OK:
         return JsonResponse({"status": "ok"})
@@ -44,10 +45,10 @@ async def live(request: HttpRequest) -> HttpResponse:
 @own_view
 @require_safe
 async def ready(request: HttpRequest) -> HttpResponse:
-    """200 while this process may be sent work; else 503, which names what is wrong.
+    """Returns 200 while this process can take work; else 503 with the reason.
 
-    What needs mending while requests are served is a warning, and the answer stays 200: a schedule
-    that fails does so in every process.
+    Problems that do not stop the work are warnings, and the status stays 200: a schedule that fails
+    does so in every process.
     """
     try:
         get_settings()
@@ -74,22 +75,22 @@ def _unavailable(found: dict[str, str]) -> HttpResponse:
 
 
 async def _loop() -> str:
-    """Whether the runtime's loop turns. Where none was started (WSGI, `sync`) nothing can hang."""
+    """Checks that the runtime's loop runs. Without one (WSGI, `sync`) nothing can hang."""
     runtime = host.hosted()
     if runtime is None or runtime.loop is asyncio.get_running_loop():
-        # It has ended by itself: an error in it, which the log has. Not by a drain, after which
+        # It has ended by an error, which is in the log. Not by a drain, after which
         # there is none.
         return OK if runtime is None or runtime.alive else "ended"
     if not runtime.alive:
         return "ended"
     turned: Future[str] = Future()
     host.call_soon(runtime, lambda: turned.set_result(OK))
-    return await _in_time(turned, LOOP_PATIENCE)
+    return await _in_time(turned, LOOP_TIMEOUT)
 
 
 def _runtime() -> str:
-    """Whether it takes work. One that has not been started yet is when the first work comes."""
-    if host.is_going_away():
+    """Checks that the runtime takes work. One that is not started yet starts with the first."""
+    if server.is_going_away():
         return "draining"
     runtime = host.hosted()
     if runtime is None:
@@ -100,9 +101,9 @@ def _runtime() -> str:
 
 
 def _warnings() -> dict[str, str]:
-    """What is to be mended although work is done."""
+    """Returns problems that do not stop the work."""
     found: dict[str, str] = {}
-    if not host.is_announced():
+    if not server.is_announced():
         found["lifespan"] = NO_LIFESPAN
     runtime = host.current()
     if runtime is not None and (failing := runtime.failing_schedules):
@@ -111,17 +112,18 @@ def _warnings() -> dict[str, str]:
 
 
 def _writer(ledger: Ledger) -> str:
-    """Whether changes are written, and in good time."""
-    states = ledger.writers()
+    """Checks that the writer writes, and in time."""
+    writers = ledger.writers()
+    states = () if writers is None else writers.states()
     if any(state.failing_for is not None for state in states):
         return "failing"
     return "behind" if any(state.congested for state in states) else OK
 
 
 class _Database:
-    """Asks the database in a thread, once for all who want to know meanwhile.
+    """Queries the database in a thread, once for all probes that wait meanwhile.
 
-    A thread that hangs is given up after a while: the database may be back, and it not know.
+    A thread that hangs is abandoned after a while: the database may be back without its notice.
     """
 
     def __init__(self) -> None:
@@ -132,7 +134,7 @@ class _Database:
     async def answers(self, ledger: Ledger) -> str:
         if not ledger.blocking:
             return OK
-        return await _in_time(self._ask(ledger), DATABASE_PATIENCE)
+        return await _in_time(self._ask(ledger), DATABASE_TIMEOUT)
 
     def _ask(self, ledger: Ledger) -> Future[str]:
         with self._lock:
@@ -151,33 +153,33 @@ class _Database:
 
 
 def _ping(ledger: Ledger, asked: Future[str]) -> None:
-    """In a thread that ends with it, and a connection too: a lasting one might be long gone."""
+    """Runs in a thread and on a connection of its own, which end with it."""
     answer = "failing"
     try:
         ledger.ping()
         answer = OK
     except Exception as error:  # noqa: BLE001 (whatever the driver raises)
-        # The text may tell of hosts and users: it is for the log alone.
+        # The text may name hosts and users: it is for the log alone.
         logger.warning("Not ready: the database fails: %s", error)
     finally:
         connections.close_all()
         asked.set_result(answer)
 
 
-async def _in_time(asked: Future[str], patience: float) -> str:
-    """What the other thread answers, or that it has not. Who waits may go away."""
+async def _in_time(asked: Future[str], timeout: float) -> str:
+    """Returns the other thread's answer, or that there is none. The caller may be cancelled."""
     loop = asyncio.get_running_loop()
     answered = asyncio.Event()
 
-    def tell(_: Future[str]) -> None:
+    def signal(_: Future[str]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop of a WSGI request, closed meanwhile
             loop.call_soon_threadsafe(answered.set)
 
-    asked.add_done_callback(tell)
+    asked.add_done_callback(signal)
     try:
-        await asyncio.wait_for(answered.wait(), patience)
+        await asyncio.wait_for(answered.wait(), timeout)
     except TimeoutError:
-        return f"no answer in {patience:g} s"
+        return f"no answer in {timeout:g} s"
     return asked.result()
 
 

@@ -1,8 +1,8 @@
-"""Calling code that the project plugs in, so that no exception of it ends a thread or a loop.
+"""Calls code of the project, so that no exception of it ends a thread or a loop.
 
-An event loop does not survive `SystemExit`; a future takes no `StopIteration` (its
-waiter would wait for ever); a stray `CancelledError` ends whatever awaits the call. From
-here they come out as a `RuntimeError` that names the function. `KeyboardInterrupt` passes in the
+An event loop does not survive `SystemExit`; a future accepts no `StopIteration` (its
+waiter would wait for ever); a stray `CancelledError` ends the task that awaits the call. They
+become a `RuntimeError` that names the function. `KeyboardInterrupt` passes in the
 main thread, where a person sends it.
 """
 
@@ -22,12 +22,12 @@ T = TypeVar("T")
 
 
 def is_async(function: Any) -> bool:
-    """Whether its calls are to be awaited: those of a coroutine function, or of such an object."""
+    """Returns whether calls are to be awaited: of a coroutine function or such an object."""
     return iscoroutinefunction(function) or iscoroutinefunction(type(function).__call__)
 
 
 def asks_to_end(error: BaseException) -> bool:
-    """Whether the error is a person's Ctrl-C. Other threads than the main one never get that."""
+    """Returns whether the error is a Ctrl-C, which only the main thread gets."""
     return (
         isinstance(error, KeyboardInterrupt)
         and threading.current_thread() is threading.main_thread()
@@ -35,16 +35,16 @@ def asks_to_end(error: BaseException) -> bool:
 
 
 def as_error(error: BaseException, what: str = "Code of the project") -> Exception:
-    """The error if a future and a loop can take it, else a `RuntimeError` that it has caused."""
+    """Returns the error if futures and loops accept it, else a `RuntimeError` caused by it."""
     if isinstance(error, Exception) and not isinstance(error, StopIteration | StopAsyncIteration):
         return error
-    told = RuntimeError(f"{what} raised {type(error).__name__}.")
-    told.__cause__ = error
-    return told
+    replaced = RuntimeError(f"{what} raised {type(error).__name__}.")
+    replaced.__cause__ = error
+    return replaced
 
 
 def contained(function: Callable[P, T]) -> Callable[P, T]:
-    """The function, raising only what a future takes and a loop survives. For threads."""
+    """Wraps a function for threads: it raises only what futures accept and loops survive."""
 
     @wraps(function, updated=())  # an instance has attributes of its own
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -53,16 +53,16 @@ def contained(function: Callable[P, T]) -> Callable[P, T]:
         except BaseException as error:
             if asks_to_end(error):
                 raise
-            told = as_error(error, _name_of(function))
-            if told is error:
+            raised = as_error(error, _name_of(function))
+            if raised is error:
                 raise
-            raise told from error
+            raise raised from error
 
     return call
 
 
 async def awaited(call: Callable[[], Awaitable[T]], what: str) -> T:
-    """Await what `call` returns. A cancel of the current task passes; a stray one does not."""
+    """Awaits what `call` returns. A cancel of the current task passes; a stray one does not."""
     try:
         return await call()
     except (SystemExit, StopIteration) as error:
@@ -77,7 +77,7 @@ async def awaited(call: Callable[[], Awaitable[T]], what: str) -> T:
 async def acall(
     function: Callable[..., Any], *args: Any, in_thread: Callable[..., Any] = sync_to_async
 ) -> Any:
-    """Call a function of the project from a loop: on it if the function is async, else in a thread.
+    """Calls a function of the project on the loop if it is async, else in a thread.
 
     `in_thread` makes a plain function awaitable. Plain functions may query the database and block.
     """

@@ -13,6 +13,8 @@ import threading
 import time
 from uuid import UUID
 
+from rail_async_tasks.forks import after_fork
+
 _lock = threading.Lock()
 _last = 0
 _random: list[int] = []
@@ -22,24 +24,23 @@ MAX_AHEAD = 300.0
 _MAX_STAMPS_AHEAD = int(MAX_AHEAD * 1000) << 12
 
 # `os.urandom` gives up the interpreter lock, which a busy process gets back after milliseconds:
-# it is asked for this many ids' worth at a time. Still the system's generator: nobody can guess.
+# it is asked for this many ids' worth at a time. Ids stay as hard to guess as the system's.
 _POOL = 512
 
 
 def _forget_random() -> None:
-    """A forked child must not draw what its parent draws."""
+    """Empties the pool in a forked child, which would else draw its parent's numbers."""
     _random.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_random)
+after_fork(_forget_random)
 
 
 def new_id() -> UUID:
-    """A fresh UUIDv7, greater than every id that this process made before.
+    """Returns a new UUIDv7, greater than every id that this process made before.
 
-    But for those that it made while its clock was ahead by more than `MAX_AHEAD` seconds: ids would
-    else be ahead, and order and rate limits with them, as long as the process lives.
+    Ids that it made while its clock was ahead by more than `MAX_AHEAD` seconds are excepted: else
+    all later ids would be ahead too, and order and rate limits with them.
     """
     global _last
     milliseconds, nanoseconds = divmod(time.time_ns(), 1_000_000)
@@ -58,17 +59,17 @@ def new_id() -> UUID:
 
 
 def first_id_at(seconds: float) -> UUID:
-    """The lowest id of that moment (seconds since 1970): those made later are higher."""
+    """Returns the lowest id of that moment (seconds since 1970)."""
     return UUID(int=max(int(seconds * 1000), 0) << 80)
 
 
 def time_of(execution_id: UUID) -> float:
-    """When the id was made, in seconds since 1970, to the millisecond."""
+    """Returns the time of the id's creation in seconds since 1970, to the millisecond."""
     return (execution_id.int >> 80) / 1000
 
 
 def parse_id(text: str | UUID) -> UUID | None:
-    """The id that `text` spells in the canonical form, or None: a malformed id names no task."""
+    """Returns the id that `text` spells in canonical form, or None for a malformed one."""
     if isinstance(text, UUID):
         return text
     try:

@@ -1,6 +1,6 @@
-"""TaskExecution: one request to run a task, and the only truth about it.
+"""The tables: executions, the processes that run them, schedules, the audit.
 
-Users read it with the ORM and the admin. Only the ledger writes it: each change is one
+Users read them with the ORM and the admin. Only the ledger writes them: each change is one
 compare-and-set, which `save()` is not.
 """
 
@@ -19,6 +19,8 @@ from rail_async_tasks.states import FINAL, WAITING, Status
 
 
 class TaskExecution(models.Model):
+    """One request to run a task, and the only source of truth about it."""
+
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     name = models.CharField(max_length=255)
     status = models.CharField(max_length=16, choices=[(s.value, s.value) for s in Status])
@@ -97,24 +99,24 @@ class TaskExecution(models.Model):
                 name="rat_fair",
                 condition=Q(status__in=sorted(WAITING), run_after__isnull=True),
             ),
-            # The stager: rows whose time has not come.
+            # Staging: rows whose time has not come.
             models.Index(
                 fields=("run_after",), name="rat_delayed", condition=Q(run_after__isnull=False)
             ),
-            # What is on its way to a worker: how many in a queue, and which for too long.
+            # Rows on their way to a worker: how many of a queue, and which for too long.
             models.Index(
                 fields=("queue", "dispatched_at"),
                 name="rat_dispatched",
                 condition=Q(dispatched_at__isnull=False),
             ),
-            # What a process holds: cancels asked for elsewhere, recovery.
+            # The rows that a process holds: for cancels requested elsewhere, and for recovery.
             models.Index(fields=("runtime_id",), name="rat_held", condition=Q(status="running")),
             models.Index(
                 fields=("callback_at",),
                 name="rat_callback",
                 condition=Q(callback_at__isnull=False),
             ),
-            # What has been lost with a process waits for a turn of its own.
+            # Rows that were lost with a process are claimed one at a time.
             models.Index(
                 fields=("queue",),
                 name="rat_suspect",
@@ -200,7 +202,7 @@ class TaskRuntime(models.Model):
 
 
 class TaskSchedule(models.Model):
-    """How far a task with `cron` has come: each tick is had by one process."""
+    """The last tick of a task with `cron`; each tick starts it in one process."""
 
     name = models.CharField(primary_key=True, max_length=255)
     last_tick = models.DateTimeField()
@@ -213,7 +215,7 @@ class TaskSchedule(models.Model):
 
 
 class TaskEvent(models.Model):
-    """One change of an execution's state, kept where `audit_enabled` is on; it outlives it."""
+    """One change of an execution's state, stored where `audit_enabled` is on; outlives its row."""
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     execution_id = models.UUIDField()
@@ -235,7 +237,7 @@ class TaskEvent(models.Model):
         ordering = ("-id",)
         indexes = (models.Index(fields=("at",), name="rat_event_at"),)
         constraints = (
-            # A batch that is repeated after an ambiguous COMMIT says nothing twice.
+            # A batch that is repeated after an ambiguous COMMIT stores no event twice.
             models.UniqueConstraint(
                 fields=("execution_id", "seq", "reason"), name="rat_event_once"
             ),

@@ -1,4 +1,4 @@
-"""Where a task is declared, and by which run of its module: a reload declares it again."""
+"""The place of a task's declaration, and the run of its module: a reload declares it again."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Origin:
 
     @classmethod
     def of(cls, function: Callable[..., Any]) -> Origin:
-        """The origin of a function that is being declared now, in this thread."""
+        """Returns the origin of a function that is being declared now, in this thread."""
         code: CodeType = inspect.unwrap(function).__code__
         return cls(
             function.__module__, function.__qualname__, code.co_filename, code.co_firstlineno,
@@ -43,7 +43,7 @@ class Origin:
         return f"{self.module}.{self.qualname} ({self.file}:{self.line})"
 
     def replaces(self, earlier: Origin) -> bool:
-        """Whether this is the earlier declaration, executed again: its module was reloaded.
+        """Returns whether this is the earlier declaration, executed again by a reload.
 
         Also where a script declares what is then imported under the module's own name.
         """
@@ -56,12 +56,12 @@ class Origin:
         return self.is_copy_of(earlier) and not _MAIN.isdisjoint((self.module, earlier.module))
 
     def _is_of_another_file_than(self, other: Origin) -> bool:
-        """Whether two modules of one name were loaded from two files. A prompt has no file."""
+        """Returns whether two modules of one name were loaded from two files. A prompt has none."""
         files = [Path(it.file).resolve() for it in (self, other)]
         return files[0] != files[1] and all(it.is_file() for it in files)
 
     def is_copy_of(self, other: Origin) -> bool:
-        """Whether both come from one place in one file, imported under two names."""
+        """Returns whether both come from one place in one file, imported under two names."""
         return (
             self.module != other.module
             and (self.qualname, self.line) == (other.qualname, other.line)
@@ -70,7 +70,7 @@ class Origin:
 
 
 def _running() -> tuple[str, weakref.ref[CodeType]] | tuple[None, None]:
-    """The innermost module that is being executed in this thread, by name and code."""
+    """Returns the innermost module that is being executed in this thread, by name and code."""
     frame = inspect.currentframe()
     while frame is not None:
         code = frame.f_code

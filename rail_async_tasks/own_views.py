@@ -1,4 +1,4 @@
-"""`own_view`, the decorator of every view of the package.
+"""Shared by all views of the package: `own_view`, the decorator, and `arelease_connections`.
 
 The views decide who may call them, by the same rules as over WebSocket, where Django's middleware
 does not run. Rules that a project sets for all of its pages do not apply to them.
@@ -11,7 +11,8 @@ from functools import wraps
 from http import HTTPStatus
 from typing import Any, Final
 
-from asgiref.sync import iscoroutinefunction
+from asgiref.sync import iscoroutinefunction, sync_to_async
+from django.db import connections
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_cache_control, patch_vary_headers
 
@@ -30,7 +31,7 @@ class _EveryAlias(set[str]):
 
 
 def own_view(view: View, *, same_for_all: bool = False) -> View:
-    """Mark a view of the package. Goes outermost: a URL pattern names the returned function.
+    """Marks a view of the package. Goes outermost: a URL pattern names the returned function.
 
     - No cache stores its answers: neither Django's per-site cache, nor a proxy, nor a browser.
       With `same_for_all` a success depends on no caller, and the view sets `Cache-Control`.
@@ -42,7 +43,7 @@ def own_view(view: View, *, same_for_all: bool = False) -> View:
       check the token themselves.
     """
 
-    def sealed(response: HttpResponseBase) -> HttpResponseBase:
+    def uncached(response: HttpResponseBase) -> HttpResponseBase:
         if not same_for_all or response.status_code >= HTTPStatus.BAD_REQUEST:
             patch_cache_control(response, no_store=True, private=True)
             patch_vary_headers(response, CREDENTIALS)
@@ -52,20 +53,34 @@ def own_view(view: View, *, same_for_all: bool = False) -> View:
 
         @wraps(view)
         async def async_view(*args: Any, **kwargs: Any) -> HttpResponseBase:
-            return sealed(await view(*args, **kwargs))
+            return uncached(await view(*args, **kwargs))
 
         marked: Any = async_view
     else:
 
         @wraps(view)
         def sync_view(*args: Any, **kwargs: Any) -> HttpResponseBase:
-            return sealed(view(*args, **kwargs))
+            return uncached(view(*args, **kwargs))
 
         marked = sync_view
-    # What `csrf_exempt`, `login_not_required` and `non_atomic_requests` set; the last one takes the
-    # databases one by one.
+    # The attributes of `csrf_exempt`, `login_not_required` and `non_atomic_requests`; the last one
+    # takes the databases one by one.
     marked.csrf_exempt = True
     marked.login_required = False
     marked._non_atomic_requests = _EveryAlias()  # noqa: SLF001
     found: View = marked
     return found
+
+
+async def arelease_connections() -> None:
+    """Closes the database connections of a request whose stream may stay open for hours.
+
+    Django closes them when the request ends. A connection in a transaction stays open.
+    """
+    await sync_to_async(_close_idle_connections)()
+
+
+def _close_idle_connections() -> None:
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close()

@@ -2,7 +2,7 @@
 
 Handlers, filters and formatters are the project's code. A filter that raises does so out of the
 logging call, and one such warning would end the thread that only wanted to report a lost
-connection. What can't be logged is reported on stderr, once per logger and type of error.
+connection. A record that can't be logged is reported on stderr, once per logger and type of error.
 
 Vital threads (see `vital`) hand their records to a thread of their own kind, which lives while
 there are records: a handler that blocks for seconds, or that holds its lock meanwhile, must not
@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import os
 import sys
 import threading
 import time
@@ -29,6 +28,7 @@ from typing import Any, Final
 
 from django.db import connections
 
+from rail_async_tasks.forks import after_fork
 from rail_async_tasks.hooks import asks_to_end
 from rail_async_tasks.vital import is_vital
 
@@ -95,7 +95,7 @@ class SafeLogger(logging.LoggerAdapter[logging.Logger]):
 
 
 def get_logger(name: str) -> SafeLogger:
-    """The logger of that name, behind the guard. In place of `logging.getLogger`."""
+    """Returns the logger of that name, behind the guard. Replaces `logging.getLogger`."""
     return SafeLogger(logging.getLogger(name), {})
 
 
@@ -109,7 +109,7 @@ def _is_on_loop() -> bool:
 
 @contextmanager
 def _idle_handlers(logger: logging.Logger) -> Iterator[bool]:
-    """Hold the locks of the logger's handlers; yields False if one is held by another thread."""
+    """Holds the locks of the logger's handlers; yields False if another thread has one."""
     with ExitStack() as held:
         for handler in _handlers_of(logger):
             if handler.lock is None:
@@ -123,7 +123,7 @@ def _idle_handlers(logger: logging.Logger) -> Iterator[bool]:
 
 
 def _handlers_of(logger: logging.Logger) -> Iterator[logging.Handler]:
-    """The handlers that a record of the logger reaches."""
+    """Yields the handlers that a record of the logger reaches."""
     at: logging.Logger | None = logger
     while at is not None:
         yield from at.handlers
@@ -148,7 +148,7 @@ class _Background:
         self._thread: threading.Thread | None = None
 
     def put(self, logger: logging.Logger, record: logging.LogRecord, *, from_loop: bool) -> None:
-        """Never waits. When full, drops the oldest record."""
+        """Adds a record and never waits. When full, drops the oldest one."""
         with self._lock:
             if len(self._records) == MOST_WAITING:
                 self.from_loops -= self._records[0].from_loop
@@ -179,7 +179,7 @@ class _Background:
             connections.close_all()  # a handler may have stored its records by the ORM
 
     def flush(self, seconds: float) -> None:
-        """Return once the records are handled, or after that time."""
+        """Returns once the records are handled, or after that time."""
         with self._lock:
             thread = self._thread
         if thread is not None:
@@ -190,16 +190,16 @@ _background = _Background()
 
 
 def flush(seconds: float) -> None:
-    """Wait at most so long for the records of vital threads to be handled."""
+    """Waits until the records of vital threads are handled, at most `seconds`."""
     _background.flush(seconds)
 
 
 def shut_down(seconds: float) -> None:
-    """`logging.shutdown()` at the end of a process, in so many seconds, whatever a handler does."""
+    """Runs `logging.shutdown()` in at most `seconds`, whatever a handler does."""
     deadline = time.monotonic() + seconds
     flush(seconds)
     ending = threading.Thread(target=logging.shutdown, name="rail-tasks-log-end", daemon=True)
-    with suppress(RuntimeError):  # there is no thread to be had
+    with suppress(RuntimeError):  # no thread can start
         ending.start()
         ending.join(max(deadline - time.monotonic(), 0.0))
 
@@ -208,7 +208,7 @@ _reported: set[tuple[str, type[BaseException]]] = set()
 
 
 def _report(name: str, error: BaseException) -> None:
-    """Say on stderr, the last place that is left, that a record is lost."""
+    """Reports a lost record on stderr, the last place that is left."""
     if (name, type(error)) in _reported:
         return
     _reported.add((name, type(error)))
@@ -221,10 +221,9 @@ def _report(name: str, error: BaseException) -> None:
 
 
 def _start_afresh() -> None:
-    """Threads do not survive a fork, and a lock may have been held at it."""
+    """Replaces thread and lock in a forked child: the parent may have held the lock."""
     global _background
     _background = _Background()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_afresh)
+after_fork(_start_afresh)

@@ -2,19 +2,23 @@
 
     from                        event            guard                                  to
     -                           create           -                                      pending
+    -                           create claimed   a slot is free here                    running
     pending, retrying           claim            due, name known, no cancel asked for   running
     running                     succeed          token mine                             completed
     running                     raise, time out  token mine, retries left, retryable    retrying
     running                     raise, time out  token mine, otherwise                  failed
     running                     hand back        token mine, task may run again         retrying
     running                     hand back        token mine, otherwise                  failed
-    running                     give up, cancel  token mine, cancel asked for           cancelled
+    running                     any but succeed  token mine, cancel asked for           cancelled
+    running                     recover          holder dead, may rerun, crashes left   retrying
+    running                     recover          holder dead, otherwise                 failed
     pending, retrying           cancel           -                                      cancelled
+    pending, retrying           fail unknown     no live process knows its name         failed
     running                     cancel           -                                      (flag only)
     completed, failed, cancelled                 no edge leaves a final state
 
-Where a cancel has been asked for, every edge out of `running` but success leads to `cancelled`.
-Each edge is one UPDATE whose WHERE is the guard, with `seq = seq + 1` in the same statement.
+With a cancel asked for, every edge out of `running` but success leads to `cancelled`. Each edge is
+one statement whose WHERE is the guard and that adds 1 to `seq`; `ledger.edges` has its columns.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ from typing import Final
 
 
 class Status(StrEnum):
-    """An execution's state, spelt as users see it."""
+    """An execution's state; the value is its public spelling."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -40,7 +44,7 @@ UNFINISHED: Final = WAITING | {Status.RUNNING}
 
 
 class ErrorCode(StrEnum):
-    """Why an execution did not complete."""
+    """The reason that an execution did not complete."""
 
     EXCEPTION = "exception"
     TIMEOUT = "timeout"
@@ -53,7 +57,7 @@ class ErrorCode(StrEnum):
 
 
 def settle(intended: Status, *, cancel_requested: bool) -> Status:
-    """The state that an attempt's outcome leads to.
+    """Returns the state that an attempt's outcome leads to.
 
     `intended` is what the attempt asks for: completed, failed, cancelled or retrying. The SQL
     ledgers write the same rule as a CASE; the contract suite holds both to it.

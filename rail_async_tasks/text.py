@@ -1,4 +1,4 @@
-"""Text that comes from anywhere and must fit anywhere: error messages, progress messages."""
+"""Makes error and progress messages fit for every database and every JSON reader."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def is_storable(text: str) -> bool:
-    """Whether every database takes it: it has no NUL and no half of a surrogate pair."""
+    """Returns whether every database stores the text: no NUL, no unpaired surrogate."""
     return _UNSTORABLE.search(text) is None
 
 
 def clean(text: str, max_bytes: int) -> str:
-    """`text` as every database and every JSON reader takes it, cut to `max_bytes` of UTF-8.
+    """Returns `text` fit for every database and JSON reader, cut to `max_bytes` of UTF-8.
 
-    NUL characters (which PostgreSQL refuses) and lone surrogates (which UTF-8 has no form for) are
-    replaced; a cut text ends in an ellipsis.
+    Replaces NUL, which PostgreSQL refuses, and unpaired surrogates, which UTF-8 lacks. A cut text
+    ends in an ellipsis.
     """
     # The method of `str` itself: what an exception's `__str__` returns may be a subclass.
     raw = str.replace(text, "\0", "\ufffd").encode("utf-8", "replace")
@@ -31,7 +31,7 @@ def clean(text: str, max_bytes: int) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """`str(error)`, or the name of its type where that is empty or itself raises."""
+    """Returns `str(error)`, or the name of its type if that is empty or itself raises."""
     try:
         text = str(error)
     except Exception:
@@ -40,7 +40,7 @@ def describe(error: BaseException) -> str:
 
 
 def format_traceback(error: BaseException) -> str:
-    """The traceback as text. Its end, where the error is, survives a cut."""
+    """Returns the traceback as text. A cut keeps its end, where the error is."""
     try:
         text = "".join(traceback.format_exception(error))
     except Exception:

@@ -1,4 +1,4 @@
-"""What the package serves over HTTP: `path("", include("rail_async_tasks.urls"))`."""
+"""The URLs of the package: `path("", include("rail_async_tasks.urls"))`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Threads of ours that must never wait for code of the project: writers, lease, watchdog.
+"""Marks threads that must never wait for the project's code: writers, lease, watchdog.
 
 While one of them waits, nothing is stored or the lease runs out. So a call in one of them that
 would wait for the runtime is refused, and their log records are handled in another thread.
@@ -13,17 +13,17 @@ _thread: Final = threading.local()
 
 
 def make_vital() -> None:
-    """Mark the calling thread, for as long as it lives."""
+    """Marks the calling thread, for as long as it lives."""
     _thread.is_vital = True
 
 
 def is_vital() -> bool:
-    """Whether the calling thread is marked."""
+    """Returns whether the calling thread is marked."""
     return getattr(_thread, "is_vital", False)
 
 
 def refuse_if_vital(what: str) -> None:
-    """Refuse `what`, a call that waits for the runtime, in a thread that the runtime waits for.
+    """Raises in a vital thread: `what` would wait for the runtime, which waits for the thread.
 
     Raises:
         RuntimeError: the calling thread is a vital one.

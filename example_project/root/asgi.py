@@ -1,4 +1,4 @@
-"""What an ASGI server is given: pages, GraphQL over HTTP and WebSocket, and the task runtime."""
+"""The ASGI application: pages, GraphQL over HTTP and WebSocket, and the task runtime."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class Action:
     mutation: str
 
     def as_json(self) -> dict[str, Any]:
-        """What the page's script needs to know."""
+        """Return what the page's script needs to know."""
         source = inspect.getsource(self.task.definition.function)
         data = asdict(self) | {"task": self.task.name, "source": python_html(source)}
         return data | {"line": inspect.getsourcelines(self.task.definition.function)[1]}

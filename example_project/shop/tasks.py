@@ -26,7 +26,7 @@ from rail_async_tasks import Fail, task_mutation
 
 @strawberry.enum
 class Chart(Enum):
-    """What `draw_chart` can draw."""
+    """The charts of `draw_chart`."""
 
     AIRPORT_MAP = "airport-map"
     FUEL_ECONOMY = "fuel-economy"

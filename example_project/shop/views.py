@@ -19,12 +19,12 @@ from example_project.shop.actions import ACTIONS
 def index(request: HttpRequest) -> HttpResponse:
     """The page with a button per task."""
     if settings.DEMO_AUTO_LOGIN and not request.user.is_authenticated:
-        # For the demo alone: whoever comes is the user `demo`, so that the tasks have an owner and
+        # For the demo alone: every visitor is the user `demo`, so that the tasks have an owner and
         # the page works at once. A real site has a login page here.
         user, _ = get_user_model().objects.get_or_create(username="demo")
         login(request, user, backend="django.contrib.auth.backends.ModelBackend")
     actions = [action.as_json() for action in ACTIONS]
-    # With one process there is nothing to tell apart.
+    # With one process the page shows no names of processes.
     context = {"actions": actions, "distributed": bool(settings.REDIS_URL)}
     return render(request, "shop/index.html", context)
 

@@ -1,4 +1,4 @@
-"""Which process ran what: read from the audit, which `make demo-distributed` has switched on.
+"""The process that ran each task, from the audit that `make demo-distributed` switches on.
 
 The row of a finished task no longer says who held it. The audit does: the claim of each attempt is
 noted with the process that made it, in the transaction of the claim itself. So this is right after
@@ -29,7 +29,7 @@ class Whereabouts:
 
 
 async def where_they_ran(user: Any, ids: Sequence[UUID]) -> list[Whereabouts]:
-    """What is known of those of the tasks that the user may see; of `MOST` at once."""
+    """Return the known places of tasks that the user may see; of `MOST` tasks at once."""
     claims = TaskEvent.objects.filter(
         execution_id__in=ids[:MOST], reason="claimed", actor__startswith="runtime:"
     )

@@ -1,1 +1,1 @@
-"""Who is calling: the one way from a credential to a user, for every edge."""
+"""Authenticates callers: from a credential to a user, the same way for every edge."""

@@ -1,4 +1,4 @@
-"""The project's own way of telling who is calling: the `authenticator` setting."""
+"""The project's own authentication: the `authenticator` setting."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ _PLACE = 'task_settings["authenticator"]'
 
 
 def ask(path: str, subject: Any) -> Any | None:
-    """The user that the function at `path` finds in `subject`: a request, or a socket's payload.
+    """Returns the user that the function at `path` finds in a request or a socket's payload.
 
-    `AnonymousUser` where it says None. None where the caller is to be refused: it raised
-    `Unauthenticated`, or went wrong, which is logged. Raises `ConfigurationError`.
+    Returns `AnonymousUser` where the function returns None. Returns None where the caller is to be
+    refused: the function raised `Unauthenticated`, or another error, which is logged. Raises
+    `ConfigurationError`.
     """
     function = import_from_setting(path, _PLACE)
     if is_async(function):
@@ -33,7 +34,7 @@ def ask(path: str, subject: Any) -> Any | None:
 
 
 async def aask(path: str, subject: Any, in_thread: Callable[..., Any]) -> Any | None:
-    """`ask()` for async code; `in_thread` makes a function awaitable that uses the database."""
+    """`ask()` for async code; `in_thread` runs a function that uses the database in a thread."""
     function = import_from_setting(path, _PLACE)
     if not is_async(function):
         return await in_thread(_outcome)(path, function, subject)
@@ -49,7 +50,7 @@ async def aask(path: str, subject: Any, in_thread: Callable[..., Any]) -> Any | 
 def _outcome(path: str, function: Callable[[Any], Any], subject: Any) -> Any | None:
     from django.contrib.auth.models import AnonymousUser
 
-    # Caught here: not every exception gets out of a thread (StopIteration does not).
+    # Caught here: some exceptions, such as StopIteration, do not leave a thread.
     try:
         user = function(subject)
         if user is None:
@@ -66,7 +67,7 @@ def _outcome(path: str, function: Callable[[Any], Any], subject: Any) -> Any | N
 
 def _refused(path: str, error: BaseException) -> Any | None:
     if not isinstance(error, Unauthenticated):
-        # Where it happened, without the exception's text, which may quote the credential.
+        # The traceback without the exception's text, which may quote the credential.
         logger.error(
             "%s %s raised %s:\n%s",
             _PLACE, path, type(error).__name__, "".join(traceback.format_tb(error.__traceback__)),

@@ -1,4 +1,4 @@
-"""The bearer token that came along with a request or a socket: found, and not yet believed."""
+"""Finds the bearer token of a request or a socket; verifies nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ONE_BEARER: Final = re.compile(r"\s*bearer +([A-Za-z0-9._~+/=-]+)\s*", re.IGNOR
 
 
 class Bearer:
-    """A bearer as it was sent. Its repr shows nothing of it, and so no log or error page does.
+    """A bearer as it was sent. Its repr hides it from logs and error pages.
 
     `token` is None where it cannot be one: empty, too long, of other characters, or sent twice.
     """
@@ -32,9 +32,9 @@ class Bearer:
 
 
 def bearer_of(request: Any, connection_params: Mapping[str, Any] | None = None) -> Bearer | None:
-    """The bearer in the `Authorization` header, or in the payload that opened a WebSocket.
+    """Returns the bearer of the `Authorization` header, or of the payload of a WebSocket.
 
-    None where there is none; other schemes of the header are somebody else's. Where both places
+    None where there is none; other schemes of the header are not ours. Where both places
     have one, it must be the same.
     """
     in_header = _in_header(_authorization(request))
@@ -49,7 +49,7 @@ def _in_header(value: str | None) -> Bearer | None:
 
 
 def _in_payload(params: Mapping[str, Any]) -> Bearer | None:
-    """Here nothing but a bearer has any business: all else is a credential gone wrong."""
+    """Returns the payload's bearer; any other value there is a bad credential."""
     given = [value for name, value in params.items() if name.lower() == "authorization"]
     if not given:
         return None
@@ -62,7 +62,7 @@ def _parsed(value: str) -> Bearer:
 
 
 def _authorization(request: Any) -> str | None:
-    """The header of a Django request, or of a Channels consumer or its request."""
+    """Returns the header of a Django request, or of a Channels consumer or its request."""
     if isinstance(request, HttpRequest):
         value: str | None = request.META.get("HTTP_AUTHORIZATION")
         return value
@@ -75,7 +75,7 @@ def _authorization(request: Any) -> str | None:
 
 
 def scope_of(request: Any) -> Mapping[str, Any]:
-    """The ASGI scope behind what a view calls its request; empty where there is none."""
+    """Returns the ASGI scope of a view's request, or an empty one."""
     source = request if hasattr(request, "scope") else getattr(request, "consumer", None)
     scope: Mapping[str, Any] = getattr(source, "scope", {})
     return scope

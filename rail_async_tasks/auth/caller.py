@@ -1,4 +1,4 @@
-"""The caller of a request or a socket: the user behind the credential, and what they may see."""
+"""The caller of a request or a socket: a user and their rights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rail_async_tasks.hooks import contained
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The user behind a request (`AnonymousUser` for nobody) and what they may see."""
+    """The user of a request (`AnonymousUser` without credential) and their rights."""
 
     user: Any
     viewer: Viewer
@@ -32,30 +32,30 @@ class Caller:
 
 
 async def acaller(user: Any, request: Any) -> Caller:
-    """The caller that `user` is, in the tenant for which `request` speaks."""
+    """Returns the caller: `user`, in the tenant of `request`."""
     tenant_id = None if request is None else await atenant_of(request)
     return Caller(user, await Viewer.afor_user(user, tenant_id))
 
 
 def refuse_anonymous(caller: Caller) -> None:
-    """Raise `Unauthenticated` where nothing may be asked without a user."""
+    """Raises `Unauthenticated` for an anonymous caller where `anonymous_access` is `deny`."""
     if caller.viewer.is_anonymous and get_settings().anonymous_access == "deny":
         raise Unauthenticated
 
 
 async def authenticate(request: Any, connection_params: Mapping[str, Any] | None = None) -> Any:
-    """The user whose credential came along, `AnonymousUser` without one. The only way in.
+    """Returns the user of the credential, `AnonymousUser` without one. The only way in.
 
     `connection_params` is the payload by which a client opened a WebSocket, and `request` then its
-    handshake. A bearer token goes before the session (`request.user`), also where it is bad: it is
-    never overlooked. The `authenticator` setting takes the place of both.
+    handshake. A bearer token precedes the session (`request.user`); a bad one is refused, never
+    ignored. The `authenticator` setting replaces both.
 
     Raises:
-        Unauthenticated: the credential is bad. It reads the same whatever is wrong with it.
+        Unauthenticated: the credential is bad. The message is the same for every reason.
         ConfigurationError: the settings are wrong, or PyJWT is not installed.
     """
     is_socket = connection_params is not None
-    # A socket has no end of a request, at which Django would let go of connections.
+    # A socket has no end of a request, at which Django would close connections.
     in_thread = database_sync_to_async if is_socket else sync_to_async
     path = get_settings().authenticator
     user: Any
@@ -67,7 +67,7 @@ async def authenticate(request: Any, connection_params: Mapping[str, Any] | None
     else:
         user = _session_user(request)
         if isinstance(user, LazyObject):
-            # Not `request.auser()`: a middleware of the project may have put in a user of its own.
+            # Not `request.auser()`: a middleware of the project may have set another user.
             await in_thread(contained(_load))(user)
     if user is None:
         raise Unauthenticated
@@ -92,7 +92,7 @@ def authenticate_sync(request: Any) -> Any:
 
 
 def _session_user(request: Any) -> Any:
-    """Who the session's cookie says it is, as the middleware found out; it may be lazy."""
+    """Returns the session's user, which the middleware has set; it may be lazy."""
     from django.contrib.auth.models import AnonymousUser
 
     user = getattr(request, "user", None)

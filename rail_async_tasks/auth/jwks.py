@@ -1,7 +1,7 @@
-"""Keys that an identity provider publishes at a URL (JWKS, RFC 7517), fetched and kept.
+"""Fetches and caches the keys that an identity provider publishes (JWKS, RFC 7517).
 
-Fetching happens in a thread of its own, one at a time, so no event loop waits for the network. It
-is asked for seldom: whoever makes up key ids cannot make us hammer the provider.
+A thread fetches, one at a time, so that no event loop waits for the network. Made-up key ids cause
+at most one fetch a minute.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import logging
 import threading
 import time
 import urllib.request
@@ -19,22 +20,23 @@ from typing import Any, Final
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
+from rail_async_tasks.backoff import Backoff
 from rail_async_tasks.safe_logging import get_logger
 
 logger = get_logger("rail_async_tasks.auth")
 
-# All in seconds. Keys are fetched again when they are older than this, while they go on serving.
+# All in seconds. Keys older than this are fetched again, and are used meanwhile.
 FRESH: Final = 300.0
-# A provider may be away for so long before what is known of its keys no longer counts.
+# Keys older than this are not used: the provider has been away for too long.
 STALE: Final = 3600.0
-# An unknown key id may be one of a key that is new: it is looked for, at most once in this time.
+# An unknown key id may be that of a new key: keys are fetched for it once in this time at most.
 UNKNOWN_EVERY: Final = 60.0
-# The pause after a fetch that failed, where there are no keys at all or they have become old.
+# After a failed fetch, where there are no keys or they are old.
 RETRY_AFTER: Final = 5.0
-# For connecting and for each read; for a whole answer; and for whoever waits for it.
+# For connecting and for each read; for a whole answer; and for the callers that wait for it.
 READ_TIMEOUT: Final = 5.0
 ANSWER_TIMEOUT: Final = 8.0
-PATIENCE: Final = 10.0
+WAIT_TIMEOUT: Final = 10.0
 # A provider has a handful of keys, of 2 KiB at most with their certificates.
 MAX_BYTES: Final = 512 * 1024
 
@@ -45,7 +47,7 @@ Keys = Mapping[str, Jwk]
 
 
 class Unusable(Exception):
-    """The answer holds no keys; the message says why."""
+    """The answer has no usable keys; the message says why."""
 
 
 class KeySet:
@@ -67,21 +69,26 @@ class KeySet:
         self._failed_at = float("-inf")
         self._asked_for_unknown_at = float("-inf")
         self._fetching: Future[None] | None = None
+        self._backoff = Backoff(
+            'task_settings["jwt"]["jwks_url"]: the keys cannot be fetched',
+            "Bearer tokens that need them are refused",
+            log=logger, level=logging.ERROR, clock=clock,
+        )  # fmt: skip
 
     def find(self, kid: str) -> Jwk | None:
-        """The key of that id; None where there is none, or none can be had."""
+        """Returns the key of that id; None if there is none or the provider is away."""
         fetching = self._fetch_that_may_help(kid)
         if fetching is not None:
             with suppress(TimeoutError):
-                fetching.result(PATIENCE)
+                fetching.result(WAIT_TIMEOUT)
         return self._known(kid)
 
     async def afind(self, kid: str) -> Jwk | None:
-        """`find()` that lets the event loop go on."""
+        """`find()` for event loops."""
         fetching = self._fetch_that_may_help(kid)
         if fetching is not None:
             with suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.wrap_future(fetching), PATIENCE)
+                await asyncio.wait_for(asyncio.wrap_future(fetching), WAIT_TIMEOUT)
         return self._known(kid)
 
     def _known(self, kid: str) -> Jwk | None:
@@ -92,7 +99,7 @@ class KeySet:
         return self._clock() - self._loaded_at
 
     def _fetch_that_may_help(self, kid: str) -> Future[None] | None:
-        """What has to be waited for before the answer is known."""
+        """Starts a fetch if one is due; returns it if the caller has to wait for it."""
         with self._lock:
             age = self._age()
             if age > STALE:
@@ -111,10 +118,10 @@ class KeySet:
         return self._clock() - self._failed_at >= RETRY_AFTER
 
     def _fetch_again(self) -> Future[None] | None:
-        """Start fetching, unless somebody has."""
+        """Starts a fetch, unless one is under way, and returns it."""
         if self._fetching is None:
             done: Future[None] = Future()
-            done.set_running_or_notify_cancel()  # one who no longer waits must not cancel it
+            done.set_running_or_notify_cancel()  # a caller that no longer waits must not cancel it
             thread = threading.Thread(
                 target=self._run, args=(done,), name="rail_async_tasks-jwks", daemon=True
             )
@@ -129,11 +136,9 @@ class KeySet:
         try:
             keys = self._fetch(self._url)
         except Exception as error:  # noqa: BLE001 - sockets, TLS, HTTP, JSON: the network's answer
-            logger.error(  # noqa: TRY400 - the reason is all there is to say
-                'task_settings["jwt"]["jwks_url"]: the keys cannot be fetched (%s). Bearer tokens '
-                "that need them are refused.",
-                _reason(error),
-            )
+            self._backoff.failed(_reason(error))
+        else:
+            self._backoff.recovered()
         with self._lock:
             if keys is None:
                 self._failed_at = self._clock()
@@ -144,7 +149,7 @@ class KeySet:
 
 
 def fetch_keys(url: str) -> Keys:
-    """The keys published at `url`, which is https, or http on this machine. Follows no redirect.
+    """Returns the keys at `url`: https, or http on this machine. Follows no redirect.
 
     Raises `Unusable`, or whatever the network brings.
     """
@@ -167,7 +172,7 @@ def fetch_keys(url: str) -> Keys:
 
 
 def _body(response: http.client.HTTPResponse) -> bytes:
-    """The whole answer, within its size and time: a server may send a byte every four seconds."""
+    """Reads the answer within a size and a time: a server may send a byte every 4 s."""
     deadline = time.monotonic() + ANSWER_TIMEOUT
     body = b""
     while chunk := response.read1(65_536):
@@ -180,7 +185,7 @@ def _body(response: http.client.HTTPResponse) -> bytes:
 
 
 def keys_in(body: bytes) -> Keys:
-    """The signature keys with an id in a JWKS. Secrets (`oct`) are no keys to publish.
+    """Returns the signature keys of a JWKS by id. Skips secrets (`oct`), which are not public.
 
     Raises `Unusable` where there are none.
     """

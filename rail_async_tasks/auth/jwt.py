@@ -1,7 +1,7 @@
-"""Verifying bearer tokens: JSON Web Tokens (RFC 7519), by PyJWT, as the `jwt` setting says.
+"""Verifies bearer tokens: JSON Web Tokens (RFC 7519), by PyJWT and the `jwt` setting.
 
-An algorithm is one of the setting's list, and goes with keys that were prepared for it alone: what
-a token says of itself selects among them and widens nothing (RFC 8725).
+An algorithm is one of the setting's list, and each key is prepared for its algorithms alone: a
+token's header selects among them and adds none (RFC 8725).
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ _WORDS: Final = {
 
 
 class BadToken(Exception):
-    """Why a token is refused, for the log: words of ours, with nothing of the token in them."""
+    """A refused token. The message is for the log and quotes nothing of the token."""
 
 
 class Head(NamedTuple):
-    """What an unverified token says about how it is signed; `algorithm` is one of ours."""
+    """The header of an unverified token; `algorithm` is one of the settings'."""
 
     kid: str | None
     algorithm: str
 
 
 class _Hmac(HMACAlgorithm):
-    """HMAC by a key of the settings, which have measured it: 32 bytes or more for every hash."""
+    """HMAC with a key of at least 32 bytes for every hash, which the settings have checked."""
 
     def check_key_length(self, key: Any) -> str | None:
         return None
@@ -72,7 +72,7 @@ class _Secret(jwt.PyJWK):
 
 
 class Verifier:
-    """Tells by one `jwt` setting which tokens to believe.
+    """Verifies tokens by one `jwt` setting.
 
     Raises `ConfigurationError` where a key cannot be read or is of none of the algorithms.
     """
@@ -94,7 +94,7 @@ class Verifier:
             self._one_key = _prepared(settings.key, settings.algorithms, '["key"]')
 
     def claim(self, bearer: Bearer) -> object:
-        """What the `user_claim` of a good token says. Raises `BadToken`."""
+        """Returns the `user_claim` of a good token. Raises `BadToken`."""
         head = self._head(bearer)
         published = None
         if self._published is not None and head.kid is not None:
@@ -102,7 +102,7 @@ class Verifier:
         return self._verified(bearer, head, published)
 
     async def aclaim(self, bearer: Bearer) -> object:
-        """`claim()`; keys that have to be fetched do not hold the event loop."""
+        """`claim()` for event loops: they go on while keys are fetched."""
         head = self._head(bearer)
         published = None
         if self._published is not None and head.kid is not None:
@@ -130,7 +130,7 @@ class Verifier:
             leeway=settings.leeway,
             options={
                 "require": ["exp"],
-                # Who the user is, and of what type, is decided by the claim that says it.
+                # `load_user` checks the claim and its type.
                 "verify_sub": False,
                 "enforce_minimum_key_length": True,
             },
@@ -140,7 +140,7 @@ class Verifier:
         return claims[settings.user_claim]
 
     def _key(self, head: Head, published: Jwk | None) -> Any:
-        """The key that a token with this head must be signed by."""
+        """Returns the key that a token with this header must be signed by."""
         if self._published is not None:
             if published is None:
                 raise BadToken("its key id is missing or unknown, or the keys cannot be fetched")
@@ -157,7 +157,7 @@ class Verifier:
 
 
 def _guarded(function: Any, *args: Any, **kwargs: Any) -> Any:
-    """The function's result. Whatever it raises over a stranger's token becomes `BadToken`.
+    """Returns the function's result; turns any error over a stranger's token into `BadToken`.
 
     Only the kind of the exception is kept: its text may quote the token.
     """
@@ -169,7 +169,7 @@ def _guarded(function: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def _prepared(key: str | bytes, algorithms: tuple[str, ...], place: str) -> Mapping[str, Any]:
-    """The key for each of the algorithms that it is made for."""
+    """Returns the prepared key for each of the algorithms that it fits."""
     prepared: dict[str, Any] = {}
     raw = key.encode() if isinstance(key, str) else key
     for name in algorithms:
@@ -191,7 +191,7 @@ _current: tuple[JwtSettings, Verifier] | None = None
 
 
 def verifier_of(settings: JwtSettings) -> Verifier:
-    """The verifier of the settings as they stand, with the keys that it has fetched."""
+    """Returns the verifier of the current settings, with its cached keys."""
     global _current
     if _current is None or _current[0] is not settings:
         _current = (settings, Verifier(settings))

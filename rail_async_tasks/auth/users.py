@@ -1,4 +1,4 @@
-"""From a bearer token to its user, who is looked up anew each time and must be active."""
+"""Finds the user of a bearer token, by a query each time; the user must be active."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ logger = get_logger("rail_async_tasks.auth")
 
 
 def user_of(bearer: Bearer) -> Any | None:
-    """The user; None where the token is to be refused, whatever is wrong with it."""
+    """Returns the user, or None for any token that is to be refused."""
     settings = get_settings().jwt
     if settings is None:
         return _refused('task_settings["jwt"] does not say how to verify it')
@@ -29,7 +29,7 @@ def user_of(bearer: Bearer) -> Any | None:
 
 
 async def auser_of(bearer: Bearer, in_thread: Callable[..., Any]) -> Any | None:
-    """`user_of()` for async code; `in_thread` makes a function awaitable that uses the database."""
+    """`user_of()` for async code; `in_thread` runs a function that uses the database."""
     settings = get_settings().jwt
     if settings is None:
         return _refused('task_settings["jwt"] does not say how to verify it')
@@ -43,9 +43,9 @@ async def auser_of(bearer: Bearer, in_thread: Callable[..., Any]) -> Any | None:
 
 
 def load_user(claim: object) -> Any | None:
-    """The active user whose primary key the claim is: as a whole number, or as `str(pk)` has it.
+    """Returns the active user whose primary key is the claim: an int, or `str(pk)`.
 
-    Nearly right is wrong: where `"007"` or `" 7"` is somebody's name elsewhere, 7 is not who it is.
+    The claim must be exact: the identity provider's `"007"` or `" 7"` may be another user than 7.
     """
     if isinstance(claim, bool) or not isinstance(claim, int | str):
         return _refused("its claim is no primary key")

@@ -1,4 +1,4 @@
-"""What every backend has whose tasks run in worker processes: arq, Celery, Dramatiq, Django-Q.
+"""Base of the backends whose tasks run in worker processes: arq, Celery, Dramatiq, Django-Q.
 
 A process stores executions and sends their ids; a worker gets an id, claims the row and runs it in
 the same runtime as everywhere else. A broker needs to carry ids only, and may lose or double them.
@@ -13,28 +13,22 @@ from typing import Any, ClassVar
 
 from django.core.checks import CheckMessage
 
-from rail_async_tasks.backends.in_process import InProcessBackend
 from rail_async_tasks.backends.port import Capabilities
-from rail_async_tasks.ids import parse_id
-from rail_async_tasks.ledger.port import Dispatch
-from rail_async_tasks.runtime import host
-from rail_async_tasks.runtime.inbox import Inbox
-from rail_async_tasks.runtime.runtime import Runtime
-from rail_async_tasks.runtime.threads import DaemonThreads
-from rail_async_tasks.safe_logging import get_logger
-
-logger = get_logger("rail_async_tasks.backends")
+from rail_async_tasks.ledger.records import Dispatch
+from rail_async_tasks.runtime.attempts.threads import DaemonThreads
 
 
-class BrokerBackend(InProcessBackend):
-    """Base of the backends that send ids to workers. A subclass says how to `push`.
+class BrokerBackend:
+    """Base of the backends that send ids to workers. A subclass writes `push`.
 
-    `name` is what the `backend` setting has, for rows and logs to tell: the dotted path of the
-    class, where it says nothing else. See `port.Backend` for the rest, and
-    `docs/backends/writing-one.md` for how to write one.
+    `name` is stored in rows and logged: the value of the `backend` setting, which is the dotted
+    path of the class unless the class sets another one. See `port.Backend` for the other
+    attributes, and `docs/backends/writing-one.md` for how to write a backend.
     """
 
     name: ClassVar[str] = ""
+    inline = False
+    own_thread = False
     capabilities = Capabilities(priority=False, queue_priority=False, queue_concurrency=False)
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -43,21 +37,18 @@ class BrokerBackend(InProcessBackend):
             cls.name = f"{cls.__module__}.{cls.__qualname__}"
 
     async def push(self, dispatches: Sequence[Dispatch]) -> None:
-        """Hands the ids to the broker, to be delivered to one worker each. See `brokers.Broker`."""
+        """Hand the ids to the broker, each to be delivered to one worker. See `Broker`."""
         raise NotImplementedError(f"{type(self).__name__}.push")
 
     def declare(self) -> None:
-        """Called once the apps are ready and tasks known: makes what workers look up by name.
-
-        Nothing may be connected to here: it is called in every process of the project.
-        """
+        """Called in every process once the apps are ready and tasks known. Must not connect."""
 
     def check(self) -> Iterable[CheckMessage]:
-        """What the project has set up in a way that this can't work with, for the system checks."""
+        """Yield, for the system checks, each part of the project's setup that cannot work."""
         return ()
 
     async def aclose(self) -> None:
-        """Gives connections back; nothing, where there are none."""
+        """Give connections back, if there are any."""
 
 
 class ThreadedBrokerBackend(BrokerBackend):
@@ -78,7 +69,7 @@ class ThreadedBrokerBackend(BrokerBackend):
         """`aclose`, in that thread; its connections to databases are given back in any case."""
 
     async def aclose(self) -> None:
-        # Nobody waits for it: it may still wait for the broker. The next runtime has another.
+        # Not awaited: the thread may still wait for the broker. The next runtime has another one.
         threads, self._threads, self._pushing = self._threads, self._one_thread(), None
         threads.submit(self.disconnect_here)
         threads.shutdown()
@@ -89,62 +80,3 @@ class ThreadedBrokerBackend(BrokerBackend):
             raise TimeoutError(f"The client of {self.name} still waits for its broker.")
         self._pushing = self._threads.submit(self.push_here, dispatches)
         await asyncio.wrap_future(self._pushing)
-
-
-# --- in a worker ---------------------------------------------------------------------------------
-
-
-def deliver(execution_id: Any) -> None:
-    """Runs the next attempt of an execution that a broker has brought; returns at its end.
-
-    For a worker's own thread or process: the attempt runs on the runtime's loop, which is started
-    by the first one. What is no id, or is not this worker's to run, is logged and dropped. Raises
-    nothing that a broker would retry: the row says what comes next.
-    """
-    runtime = host.runtime_in_thread()
-    inbox = _inbox(runtime)
-    parsed = _checked(execution_id)
-    if inbox is not None and parsed is not None:
-        host.from_thread(runtime, inbox.attempt(parsed))
-
-
-async def adeliver(execution_id: Any) -> None:
-    """`deliver` on the loop of a worker that is async itself, which hosts the runtime."""
-    runtime = await host.aruntime()
-    inbox = _inbox(runtime)
-    parsed = _checked(execution_id)
-    if inbox is not None and parsed is not None:
-        await host.across(runtime, inbox.attempt(parsed))
-
-
-def begin_drain() -> None:
-    """A worker is told to stop: what runs in it gets `drain_seconds`. Returns at once.
-
-    From any thread, and from a signal handler. `deliver` then returns when an attempt has ended or
-    is handed back; what is brought later is left to others.
-    """
-    global _drain
-    runtime = host.current()
-    if runtime is not None and not runtime.draining:
-        _drain = asyncio.run_coroutine_threadsafe(runtime.drain(), runtime.loop)
-
-
-_drain: Future[None] | None = None  # kept, or it might be collected on its way
-
-
-def _checked(execution_id: Any) -> Any:
-    parsed = parse_id(execution_id) if isinstance(execution_id, str) else None
-    if parsed is None:
-        # Whoever may write to the broker may write anything; an id is all that is taken from it.
-        logger.warning("A broker has brought %.80r, which is no task's id; it is dropped",
-                       execution_id)  # fmt: skip
-    return parsed
-
-
-def _inbox(runtime: Runtime) -> Inbox | None:
-    if runtime.inbox is None:
-        logger.error(
-            'A broker has brought a task to a process whose setting "backend" names no broker;'
-            " it is left to others."
-        )
-    return runtime.inbox

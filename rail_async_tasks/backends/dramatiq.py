@@ -1,7 +1,6 @@
-"""The `dramatiq` backend: Dramatiq's workers run the tasks. The only module that knows Dramatiq.
+"""The `dramatiq` backend: sends ids to the actors of our queues, in Dramatiq's workers.
 
-Each queue has an actor of its own, which takes the id of an execution and nothing else. They are
-declared on the broker that the project has set, by `django-dramatiq` or `dramatiq.set_broker`.
+The broker is the one that the project has set, by `django-dramatiq` or `dramatiq.set_broker`.
 """
 
 from __future__ import annotations
@@ -13,21 +12,18 @@ from typing import Any, Final
 
 from django.core.checks import CheckMessage, Error
 
-from rail_async_tasks.backends import pools
 from rail_async_tasks.backends.broker import ThreadedBrokerBackend
 from rail_async_tasks.backends.port import Capabilities
 from rail_async_tasks.conf import get_settings
-from rail_async_tasks.definition import registry
 from rail_async_tasks.errors import ConfigurationError
-from rail_async_tasks.ledger.port import Dispatch
-from rail_async_tasks.runtime.process import chain_signals
-from rail_async_tasks.runtime.runtime import queue_limits
+from rail_async_tasks.ledger.records import Dispatch
+from rail_async_tasks.queue_limits import queue_limits
+from rail_async_tasks.registry import registry
 from rail_async_tasks.safe_logging import get_logger
 
 try:
     import dramatiq
     from dramatiq.errors import ConnectionClosed
-    from dramatiq.middleware import MiddlewareError
 except ImportError as error:
     raise ConfigurationError(
         'The backend "dramatiq" needs dramatiq, which cannot be imported. Install it:'
@@ -36,20 +32,13 @@ except ImportError as error:
 
 logger = get_logger("rail_async_tasks.backends")
 
-# That of a queue is named so, a dot, and the queue.
+# The name of a queue's actor begins so; a dot and the queue follow.
 ACTOR: Final = "rail_async_tasks.execute"
-# What Dramatiq takes as a queue's name; the last two are names that it gives itself.
+# Names that Dramatiq takes for queues; it gives names with the last two endings itself.
 _QUEUE: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9._-]*(?<!\.DQ)(?<!\.XQ)")
-# The rows say what is tried again, when, and for how long it may run.
-_OPTIONS: Final[dict[str, Any]] = {
-    "max_retries": 0,
-    "time_limit": float("inf"),
-    "max_age": None,
-    "notify_shutdown": False,
-}
-# Messages that are looked through for what was lost, at most.
+# The most messages that are searched for what was lost.
 MOST_LOOKED_AT: Final = 5000
-# Redis answers within this time (seconds), or it is asked again over a new connection.
+# A Redis that does not answer within this time (seconds) is asked again over a new connection.
 _SOCKET_TIMEOUT: Final = 4.0
 
 _NO_BROKER: Final = "No Dramatiq broker is set by the time that Django's apps are ready."
@@ -59,8 +48,8 @@ _NO_BROKER_HINT: Final = (
 )
 _WRONG_ENCODER: Final = "Dramatiq's encoder is {}, and tasks travel as JSON only."
 _WRONG_ENCODER_HINT: Final = (
-    "Remove DRAMATIQ_ENCODER, or the call of dramatiq.set_encoder: with pickle, whoever can write"
-    " to the broker can run code in every worker."
+    "Remove DRAMATIQ_ENCODER, or the call of dramatiq.set_encoder: with pickle, anyone with"
+    " access to the broker can run code in every worker."
 )
 
 
@@ -71,22 +60,20 @@ class DramatiqBackend(ThreadedBrokerBackend):
     capabilities = Capabilities(priority=False, queue_concurrency=False)
 
     def declare(self) -> None:
-        broker = _broker()
-        if broker is None:  # a worker would serve none of our queues, and not say so
+        broker = find_broker()
+        if broker is None:  # a worker would serve none of our queues, and log nothing
             logger.warning("%s %s", _NO_BROKER, _NO_BROKER_HINT)
-            return
-        for queue in queues():
-            if _QUEUE.fullmatch(queue):
-                actor_of(broker, queue)
+        else:
+            bound_waits(broker)
 
     def check(self) -> Iterable[CheckMessage]:
-        if _broker() is None:
+        if find_broker() is None:
             yield Error(_NO_BROKER, hint=_NO_BROKER_HINT, id="rail_async_tasks.E019")
         if (encoder := _other_encoder()) is not None:
             yield Error(_WRONG_ENCODER.format(encoder), hint=_WRONG_ENCODER_HINT,
                         id="rail_async_tasks.E019")  # fmt: skip
         for queue in queues():
-            if not _QUEUE.fullmatch(queue):
+            if not is_name(queue):
                 yield Error(
                     f"Dramatiq takes no queue named {queue!r}.",
                     hint="Use letters, digits, dots, dashes and underscores, a letter first.",
@@ -94,92 +81,83 @@ class DramatiqBackend(ThreadedBrokerBackend):
                 )
 
     def push_here(self, dispatches: Sequence[Dispatch]) -> None:
-        broker = _broker()
+        broker = find_broker()
         if broker is None:
             raise ConfigurationError(f"{_NO_BROKER} {_NO_BROKER_HINT}")
-        _require_json()
+        require_json()
+        bound_waits(broker)
         for dispatch in dispatches:
-            actor_of(broker, dispatch.queue).send(str(dispatch.id))
+            send(broker, dispatch)
 
     async def missing(self, dispatches: Sequence[Dispatch]) -> Sequence[Dispatch]:
-        """Those that Redis does not have, at a worker or waiting. Of other brokers: none."""
+        """Returns the dispatches that a Redis has neither waiting nor at a worker."""
         return await asyncio.wrap_future(self._threads.submit(not_on_redis, dispatches))
 
 
 def not_on_redis(dispatches: Sequence[Dispatch]) -> Sequence[Dispatch]:
-    """Those of which Redis has no message. It keeps one until a worker is done with it.
+    """Returns the dispatches of which Redis has no message. It keeps one until a worker is done.
 
-    Blocks. Of no other broker, and of a Redis with much in it, anything is said.
+    Returns () for other brokers, and where more than `MOST_LOOKED_AT` messages wait. Blocks.
     """
-    broker = _broker()
+    broker = find_broker()
     client, namespace = (getattr(broker, name, None) for name in ("client", "namespace"))
     if client is None or namespace is None:
         return ()
     keys = [f"{namespace}:{queue}.msgs" for queue in sorted({it.queue for it in dispatches})]
-    if sum(client.hlen(key) for key in keys) > MOST_LOOKED_AT:  # the project's own, it may be
+    if sum(client.hlen(key) for key in keys) > MOST_LOOKED_AT:  # perhaps the project's own
         return ()
     held = b"\n".join(it for key in keys for it in client.hvals(key))
     return [it for it in dispatches if f'"{it.id}"'.encode() not in held]
 
 
 def queues() -> Iterator[str]:
-    """The queues of the settings and of the declared tasks."""
+    """Returns the queues of the settings and of the declared tasks."""
     return (limits.name for limits in queue_limits(get_settings(), registry))
 
 
-def actor_of(broker: dramatiq.Broker, queue: str) -> dramatiq.Actor[Any, None]:
-    """The actor that takes ids from a queue, declared on the broker when it is first asked for.
+def is_name(queue: str) -> bool:
+    """Returns whether Dramatiq takes a queue of that name."""
+    return _QUEUE.fullmatch(queue) is not None
+
+
+def _declare_queue(broker: dramatiq.Broker, queue: str) -> None:
+    broker.declare_queue(queue)
+
+
+# Prepares a queue for an id.
+_declare: Callable[[dramatiq.Broker, str], object] = _declare_queue
+
+
+def declare_with(declare: Callable[[dramatiq.Broker, str], object]) -> None:
+    """Has `send` declare each queue by this function. For the worker's side.
+
+    A worker takes messages from every queue that its broker declares. So the queue needs its actor
+    too, also where the settings and tasks do not name the queue any more.
+    """
+    global _declare
+    _declare = declare
+
+
+def send(broker: dramatiq.Broker, dispatch: Dispatch) -> None:
+    """Send one id to the actor of its queue.
 
     Raises:
         ValueError: Dramatiq takes no queue of that name.
     """
-    name = f"{ACTOR}.{queue}"
-    if (known := broker.actors.get(name)) is not None:
-        return known
-    if not any(isinstance(it, _Hooks) for it in broker.middleware):
-        broker.add_middleware(_Hooks())
-        _bound_waits(broker)
-    options = {key: it for key, it in _OPTIONS.items() if key in broker.actor_options}
-    limits = {it.name: it.priority for it in queue_limits(get_settings(), registry)}
-    declare: Callable[..., dramatiq.Actor[Any, None]] = dramatiq.actor(
-        actor_name=name,
-        queue_name=queue,
-        priority=-limits.get(queue, 0),  # of what a worker has fetched, the lowest goes first
-        broker=broker,
-        **options,
-    )
-    return declare(execute)
+    queue = dispatch.queue
+    if not is_name(queue):
+        raise ValueError(f"Dramatiq takes no queue named {queue!r}.")
+    _declare(broker, queue)
+    broker.enqueue(
+        dramatiq.Message(
+            queue_name=queue, actor_name=f"{ACTOR}.{queue}", args=(str(dispatch.id),),
+            kwargs={}, options={},
+        )
+    )  # fmt: skip
 
 
-def execute(*arguments: Any, **options: Any) -> None:
-    """What a worker's thread runs: the next attempt of the execution whose id is the argument."""
-    pools.run(arguments[0] if len(arguments) == 1 and not options else (arguments, options))
-
-
-class _Hooks(dramatiq.Middleware):
-    """What happens in a worker besides."""
-
-    def before_worker_boot(self, broker: Any, worker: Any) -> None:
-        try:
-            _require_json()
-        except ConfigurationError as error:  # of another kind it would be logged, and forgotten
-            raise MiddlewareError(str(error)) from error
-
-    def after_worker_boot(self, broker: Any, worker: Any) -> None:
-        pools.start_soon()
-        chain_signals(_drain_and_go_on)  # Dramatiq looks once a second whether it has been told
-
-    def before_worker_shutdown(self, broker: Any, worker: Any) -> None:
-        pools.begin_to_end()
-
-
-def _drain_and_go_on(again: bool, go_on: Callable[[], object]) -> None:
-    pools.begin_to_end()
-    go_on()
-
-
-def _broker() -> dramatiq.Broker | None:
-    """The one that is set. Dramatiq's own way to ask makes one up, on this machine."""
+def find_broker() -> dramatiq.Broker | None:
+    """Returns the broker that is set. Dramatiq's `get_broker` would make one, on this machine."""
     return dramatiq.broker.global_broker
 
 
@@ -190,13 +168,17 @@ def _other_encoder() -> str | None:
     return type(encoder).__name__
 
 
-def _require_json() -> None:
+def require_json() -> None:
+    """Raises ConfigurationError if messages are not encoded as JSON: a pickle can run code."""
     if (encoder := _other_encoder()) is not None:
         raise ConfigurationError(f"{_WRONG_ENCODER.format(encoder)} {_WRONG_ENCODER_HINT}")
 
 
-def _bound_waits(broker: dramatiq.Broker) -> None:
-    """Gives Redis's connections a time limit, where the project has set none."""
+def bound_waits(broker: dramatiq.Broker) -> None:
+    """Give connections to Redis a timeout, where the project has set none. Once per broker."""
+    if hasattr(broker, "rail_async_tasks"):
+        return
+    broker.rail_async_tasks = True  # type: ignore[attr-defined]
     pool = getattr(getattr(broker, "client", None), "connection_pool", None)
     if pool is not None:
         for name in ("socket_timeout", "socket_connect_timeout"):
@@ -207,7 +189,10 @@ def _bound_waits(broker: dramatiq.Broker) -> None:
 
 
 def _lost_with_time(script: Callable[..., Any]) -> Callable[..., Any]:
-    """For Dramatiq a connection that does not answer is no lost one: it forgets what it asked."""
+    """Returns the script with timeouts raised as `ConnectionClosed`.
+
+    Dramatiq does not take a timeout for a lost connection, and forgets what it has asked for.
+    """
 
     def run(*args: Any, **options: Any) -> Any:
         try:

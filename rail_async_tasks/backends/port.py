@@ -1,24 +1,20 @@
-"""The backend port."""
+"""The backend port: where the executions of a project run, and what can be promised of that."""
 
 from __future__ import annotations
 
-from typing import Protocol
-from uuid import UUID
+from typing import Final, Protocol
 
 import msgspec
 
-from rail_async_tasks.events import TaskSnapshot
-from rail_async_tasks.ledger.port import Created, NewExecution
-
 
 class Capabilities(msgspec.Struct, frozen=True):
-    """What a backend can do. A declaration or setting that asks for more is an error of the checks.
+    """The wishes that a backend fulfils. The system checks refuse what goes beyond them.
 
     Attributes:
-        priority: of what waits in a queue, that with the higher priority starts first.
-        queue_priority: of the queues, that with the higher priority comes first.
+        priority: within a queue, waiting tasks of a higher priority start first.
+        queue_priority: queues of a higher priority come first.
         queue_concurrency: `queues[...]["concurrency"]` is kept.
-        cancel_running: a body that runs is told of a cancel; otherwise it runs to its end.
+        cancel_running: a cancel reaches a running body; otherwise the body runs to its end.
     """
 
     priority: bool = True
@@ -28,31 +24,30 @@ class Capabilities(msgspec.Struct, frozen=True):
 
 
 class Backend(Protocol):
-    """Sees to it that an execution runs. It carries ids; the row is the truth.
+    """Says where executions run. A backend of worker processes is a `BrokerBackend` besides.
 
-    `inline` says that `submit` runs the execution to its end, in the caller's transaction if there
-    is one; otherwise the service writes the row of a caller in a transaction, and calls `arrived`
-    after the commit.
+    Attributes:
+        inline: a start runs the execution to its end, in the caller's thread and transaction.
+        own_thread: this process's runtime lives in a loop thread of its own, also under a server.
     """
 
     inline: bool
+    own_thread: bool
     capabilities: Capabilities
 
-    async def asubmit(self, new: NewExecution) -> TaskSnapshot:
-        """Stores the execution and returns it as it stands at its creation.
 
-        With a unique key that an unfinished execution has, that one is returned instead.
-        """
-        ...
+_ATTRIBUTES: Final = ("inline", "own_thread", "capabilities")
+_REMEDY: Final = (
+    "Inherit from BrokerBackend (rail_async_tasks.backends.broker) if workers run the tasks, else"
+    " from AsyncioBackend (rail_async_tasks.backends.in_process). The methods asubmit, submit,"
+    " arrived and cancel are no longer called; remove them."
+)
 
-    def submit(self, new: NewExecution) -> TaskSnapshot:
-        """`asubmit` for a thread that has no running event loop."""
-        ...
 
-    def arrived(self, new: NewExecution, created: Created) -> None:
-        """The caller's transaction, which has inserted the row, is committed. In any thread."""
-        ...
-
-    def cancel(self, execution_id: UUID) -> None:
-        """Tells whoever runs it that a cancel has been asked for; the row says so already."""
-        ...
+def port_problem(backend: object) -> tuple[str, str] | None:
+    """Returns what a backend, or its class, lacks of the port, and the remedy; None if nothing."""
+    missing = [name for name in _ATTRIBUTES if not hasattr(backend, name)]
+    if not missing:
+        return None
+    needed = ", ".join(_ATTRIBUTES)
+    return f"lacks {', '.join(missing)}: a backend has the attributes {needed}.", _REMEDY

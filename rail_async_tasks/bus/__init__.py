@@ -1,1 +1,1 @@
-"""How watchers hear that something changed. A bus may lose messages: the ledger stays the truth."""
+"""Carries changes of executions to watchers. It may lose messages: the ledger has the truth."""

@@ -1,4 +1,4 @@
-"""Hears what other processes tell, on one connection for every topic that is watched here."""
+"""Receives the events of other processes, on one connection for all topics watched here."""
 
 from __future__ import annotations
 
@@ -9,46 +9,55 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from rail_async_tasks.bus.link import Command, Describe, Link, Open
-from rail_async_tasks.bus.trouble import Trouble
+from rail_async_tasks.bus.connection import Command, Connection, Describe, Open
+from rail_async_tasks.bus.failures import bus_backoff
 
-# A silent server is asked for a sign of life this often; one that gives none for so long is gone.
-# Together they are how long a connection that is dead on one side only goes unnoticed, in seconds.
+# All in seconds. Between two pings, and without any answer before the connection counts as dead:
+# a connection that is dead on the other side only is noticed after their sum.
 PING_EVERY = 2.5
-SILENCE = 5.0
-# What a connection gets to be made, in seconds.
-PATIENCE = 3.0
+SILENCE_TIMEOUT = 5.0
+CONNECT_TIMEOUT = 3.0
 # Topics in one command.
 CHUNK = 500
-# After so many messages in a row others get a turn on the loop.
+# Messages in a row, after which other tasks of the loop get a turn.
 TURN = 100
-# Between two changes of what is heard, in seconds: a crowd that joins is one command.
+# Between two changes of the subscriptions, in seconds: a crowd that joins is one command.
 PAUSE = 0.005
 
 
 class Listener:
-    """On one event loop, told from any thread whose topics have changed."""
+    """Runs on one event loop; `touch` may be called from any thread."""
 
     def __init__(
         self,
-        open_link: Open,
+        open_connection: Open,
         describe: Describe,
         channel: Callable[[str], str],
         *,
         always: str,
         watched: Callable[[], list[str]],
         is_watched: Callable[[str], bool],
-        heard: Callable[[str, Any], None],
+        received: Callable[[str, Any], None],
         joined: Callable[[str], None],
     ) -> None:
-        """`always` is a topic that is heard even where nobody watches anything."""
-        self._open = open_link
+        """
+        Args:
+            open_connection: opens a connection.
+            describe: returns an error's text for the log.
+            channel: returns the channel of a topic.
+            always: a topic that is received without a watcher, too.
+            watched: returns the topics that have watchers here.
+            is_watched: returns whether a topic has one.
+            received: is called with the topic and the data of each event.
+            joined: is called once the subscription to a topic has begun.
+        """
+        self._open = open_connection
         self._describe = describe
         self._channel = channel
         self._always = always
         self._watched = watched
         self._is_watched = is_watched
-        self._heard = heard
+        self._received = received
         self._joined = joined
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
@@ -56,34 +65,34 @@ class Listener:
         self._changed = asyncio.Event()
         self._subscribed: set[str] = set()
         self.connected = False
-        self.trouble = Trouble("Redis tells no news")
+        self.backoff = bus_backoff("Listening to Redis failed")
         self.connections_count = 0
-        self.strange_count = 0  # answers that were none
+        self.strange_count = 0  # answers that this protocol does not have
 
     def touch(self, topic: str) -> None:
-        """Watchers of the topic have come or gone. From any thread."""
+        """Notes that watchers of the topic came or went. From any thread."""
         with self._lock:
             is_first = not self._touched
             self._touched.add(topic)
         if is_first:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens
+            with contextlib.suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._changed.set)
 
     async def run(self) -> None:
-        """Listens, and goes on after any failure. Ends by being cancelled."""
+        """Receives events until it is cancelled. Connects again after any failure."""
         while True:
             try:
                 await self._listen()
             except Exception as error:  # noqa: BLE001 (whatever the driver raises)
                 self.connected = False
-                await asyncio.sleep(self.trouble.failed(self._describe(error)))
+                await asyncio.sleep(self.backoff.failed(self._describe(error)))
             finally:
                 self.connected = False
 
     async def _listen(self) -> None:
-        """One connection, to its end."""
-        async with asyncio.timeout(PATIENCE):
-            link = await self._open()
+        """Connects, subscribes, and receives events until the connection fails."""
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            connection = await self._open()
         try:
             self.connections_count += 1
             self._subscribed = set()
@@ -91,28 +100,28 @@ class Listener:
                 self._touched.clear()
             wanted = [self._always, *self._watched()]
             self._subscribed.update(wanted)
-            await link.send(list(self._commands("SUBSCRIBE", wanted)))
-            await _first_to_fail(self._hear(link), self._keep(link))
+            await connection.send(list(self._commands("SUBSCRIBE", wanted)))
+            await _first_to_fail(self._receive(connection), self._maintain(connection))
         finally:
-            await link.close()
+            await connection.close()
 
-    async def _hear(self, link: Link) -> None:
+    async def _receive(self, connection: Connection) -> None:
         for number in itertools.count(1):
-            async with asyncio.timeout(SILENCE):
-                answer = await link.receive()
-            self._answered(answer)
+            async with asyncio.timeout(SILENCE_TIMEOUT):
+                answer = await connection.receive()
+            self._handle(answer)
             if number % TURN == 0:
                 await asyncio.sleep(0)
 
-    def _answered(self, answer: Any) -> None:
+    def _handle(self, answer: Any) -> None:
         match answer:
             case [b"message", bytes(channel), data]:
-                self._heard(self._topic(channel), data)
+                self._received(self._topic(channel), data)
             case [b"subscribe", bytes(channel), _]:
                 topic = self._topic(channel)
                 if topic == self._always:
                     self.connected = True
-                    self.trouble.over()
+                    self.backoff.recovered()
                 else:
                     self._joined(topic)
             case [b"unsubscribe", _, _] | [b"pong", _] | b"PONG":
@@ -120,8 +129,8 @@ class Listener:
             case _:
                 self.strange_count += 1
 
-    async def _keep(self, link: Link) -> None:
-        """Pings, and subscribes as watchers come and go."""
+    async def _maintain(self, connection: Connection) -> None:
+        """Sends pings, and subscribes and unsubscribes as watchers come and go."""
         ping_at = self._loop.time() + PING_EVERY
         while True:
             with contextlib.suppress(TimeoutError):
@@ -129,17 +138,17 @@ class Listener:
                     await self._changed.wait()
             if self._changed.is_set():
                 self._changed.clear()
-                await self._send(link, list(self._changes()))
+                await self._send(connection, list(self._changes()))
                 await asyncio.sleep(PAUSE)
             if self._loop.time() >= ping_at:
-                await self._send(link, [("PING",)])
+                await self._send(connection, [("PING",)])
                 ping_at = self._loop.time() + PING_EVERY
 
-    async def _send(self, link: Link, commands: list[Command]) -> None:
+    async def _send(self, connection: Connection, commands: list[Command]) -> None:
         if commands:
-            # A full buffer is no reason to wait for ever.
-            async with asyncio.timeout(SILENCE):
-                await link.send(commands)
+            # The buffer of a dead connection may stay full.
+            async with asyncio.timeout(SILENCE_TIMEOUT):
+                await connection.send(commands)
 
     def _changes(self) -> Iterator[Command]:
         with self._lock:
@@ -161,7 +170,7 @@ class Listener:
 
 
 async def _first_to_fail(*coroutines: Any) -> None:
-    """Runs these until one of them raises, which is raised; none of them is left behind."""
+    """Runs coroutines until one raises; raises that, with all others cancelled."""
     tasks = [asyncio.ensure_future(it) for it in coroutines]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)

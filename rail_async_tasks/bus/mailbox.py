@@ -6,7 +6,7 @@ import asyncio
 import threading
 from uuid import UUID
 
-from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.snapshot import TaskSnapshot
 
 
 class Mailbox:
@@ -28,7 +28,7 @@ class Mailbox:
         self.superseded_count = 0
 
     def put(self, snapshot: TaskSnapshot) -> None:
-        """Leaves a snapshot. One that is not newer than an unread one changes nothing."""
+        """Stores a snapshot, unless an unread one of the same execution is as new."""
         with self._lock:
             unread = self._unread.get(snapshot.id)
             if unread is not None:
@@ -43,7 +43,7 @@ class Mailbox:
         self._wake_soon()
 
     def close(self) -> None:
-        """Ends the iteration once what is unread has been read."""
+        """Ends the iteration after the unread snapshots."""
         with self._lock:
             self._closed = True
             if self._woken:
@@ -57,7 +57,7 @@ class Mailbox:
             return
         try:
             self._loop.call_soon_threadsafe(self._wake)
-        except RuntimeError:  # the reader's loop is closed: nobody will read this
+        except RuntimeError:  # the reader's loop is closed
             self._closed = True
 
     def _wake(self) -> None:

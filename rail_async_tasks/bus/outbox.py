@@ -1,4 +1,4 @@
-"""What is to be sent to other processes: the latest of each execution, and a bounded number."""
+"""The events that wait to be sent to other processes: the latest one of each execution."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import threading
 from itertools import islice
 from typing import NamedTuple
 
-from rail_async_tasks.bus.wire import News
+from rail_async_tasks.bus.wire import Event
 
-# Executions that news wait of; about 5 MB. More can wait only while the server is away.
+# Executions with a waiting event; about 5 MB. So many wait only while the server is away.
 CAPACITY = 10_000
 
 
 class Parcel(NamedTuple):
-    """News, and who they are for."""
+    """An event and its topics."""
 
-    news: News
+    event: Event
     topics: tuple[str, ...]
     is_final: bool
 
 
 class Outbox:
-    """Filled from any thread, emptied by one. Of what is too much an end is the last to go."""
+    """Filled from any thread, emptied by one. When full, it drops the oldest progress first."""
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
@@ -32,11 +32,11 @@ class Outbox:
         self.dropped_count = 0
 
     def put(self, parcel: Parcel) -> None:
-        """Leaves a parcel. One that is not newer than a waiting one changes nothing."""
-        key = parcel.news.id.int  # a UUID hashes slowly
+        """Stores a parcel, unless a waiting one of the same execution is as new."""
+        key = parcel.event.id.int  # a UUID hashes slowly
         with self._lock:
             waiting = self._ends.get(key) or self._others.get(key)
-            if waiting is not None and waiting.news.version >= parcel.news.version:
+            if waiting is not None and waiting.event.version >= parcel.event.version:
                 return
             if parcel.is_final:
                 self._others.pop(key, None)
@@ -49,7 +49,7 @@ class Outbox:
                 self.dropped_count += 1
 
     def take(self, most: int) -> list[Parcel]:
-        """At most so many, the ends first; they are not here any more."""
+        """Removes and returns at most so many parcels, the ends first."""
         taken: list[Parcel] = []
         with self._lock:
             for crowd in (self._ends, self._others):

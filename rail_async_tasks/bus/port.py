@@ -1,4 +1,4 @@
-"""The bus port."""
+"""The port of the bus."""
 
 from __future__ import annotations
 
@@ -8,44 +8,48 @@ from typing import Protocol
 from uuid import UUID
 
 from rail_async_tasks.bus.mailbox import Mailbox
-from rail_async_tasks.events import TaskSnapshot
-from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.ledger.port import LoopReads
+from rail_async_tasks.snapshot import TaskSnapshot
 
 
 class Bus(Protocol):
-    """Carries snapshots from whoever changed an execution to whoever watches it.
+    """Carries snapshots from the code that changed an execution to its watchers.
 
     `publish` is a plain call that never blocks, never raises and may be made from any thread. A
     subscriber gets what was published after `subscribe` was entered; of several snapshots of one
     execution that it has not read yet it gets the latest.
     """
 
-    def start(self, ledger: Ledger, on_cancel: Callable[[UUID], None]) -> None:
-        """A runtime lives from now on, in the running loop: begins to hear of other processes.
+    def start(self, ledger: LoopReads, on_cancel: Callable[[UUID], None]) -> None:
+        """Begins to exchange events with other processes, on the running loop of a runtime.
 
-        Their news are followed by reading `ledger`. `on_cancel` is called on the loop when another
-        process says that it has asked for an execution's cancel; whether it has, the row tells.
+        `ledger` is read to follow their events. `on_cancel` is called on the loop when another
+        process has published a cancel request; its row has to confirm it.
         """
         ...
 
     async def stop(self) -> None:
-        """The runtime ends: tells others what they have not been told, for a moment at most."""
+        """Sends the waiting events, for a moment at most, and ends what `start` began."""
         ...
 
-    def publish(self, snapshot: TaskSnapshot) -> None: ...
+    def publish(self, snapshot: TaskSnapshot) -> None:
+        """Sends a changed execution to its watchers, in this process and in others."""
+        ...
 
     def deliver(self, snapshot: TaskSnapshot) -> None:
-        """`publish` to the subscribers in this process alone: others read the row themselves."""
+        """Sends a snapshot to the watchers in this process alone."""
         ...
 
-    def subscribe(self, topic: str) -> AbstractAsyncContextManager[Mailbox]: ...
+    def subscribe(self, topic: str) -> AbstractAsyncContextManager[Mailbox]:
+        """Returns a context manager that yields the subscriber's mailbox."""
+        ...
 
     def watched(self) -> list[str]:
-        """The topics that somebody in this process listens to."""
+        """Returns the topics that have subscribers in this process."""
         ...
 
     def end(self, execution_id: UUID) -> None:
-        """Ends the subscriptions to one execution: there is nothing more to hear of it."""
+        """Ends the subscriptions to an execution whose row is gone."""
         ...
 
     def close_mailboxes(self) -> None:
@@ -54,7 +58,9 @@ class Bus(Protocol):
 
     @property
     def connected(self) -> bool:
-        """Whether what is published now gets to other processes, where there are any."""
+        """True if an event that is published now reaches the other processes, if there are any."""
         ...
 
-    def statistics(self) -> dict[str, int]: ...
+    def statistics(self) -> dict[str, int]:
+        """Returns counts since the start of the process, for metrics and tests."""
+        ...

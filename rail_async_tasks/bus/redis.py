@@ -1,48 +1,36 @@
-"""The bus between processes, over Redis or Valkey. The only module that knows redis-py."""
+"""The bus between processes, over Redis or Valkey."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 from uuid import UUID, uuid4
 
 from rail_async_tasks.bus.follower import Follower
-from rail_async_tasks.bus.link import Command
 from rail_async_tasks.bus.listener import Listener
 from rail_async_tasks.bus.mailbox import Mailbox
 from rail_async_tasks.bus.memory import MemoryBus
 from rail_async_tasks.bus.outbox import Parcel
 from rail_async_tasks.bus.publisher import Publisher
-from rail_async_tasks.bus.wire import decode, news_of
-from rail_async_tasks.errors import ConfigurationError
-from rail_async_tasks.events import TaskSnapshot, topics
-from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.bus.redis_connection import Connector
+from rail_async_tasks.bus.wire import decode, event_of
+from rail_async_tasks.ledger.port import LoopReads
+from rail_async_tasks.snapshot import TaskSnapshot, topics
 
-if TYPE_CHECKING:
-    from redis.asyncio.connection import AbstractConnection
-
-# The topic of cancels: whoever runs the execution looks at its row at once.
+# The topic of cancel requests: the process that runs the execution re-reads its row at once.
 CANCELS = "cancels"
-# What a server gets to take a connection, in seconds.
-CONNECT_PATIENCE = 2.0
-# What news that wait get to be sent at the end of the process, in seconds.
-FLUSH_PATIENCE = 0.3
-
-# Connections that are open. A forked child has copies that it must not finalize: asyncio would
-# take the parent's sockets out of the parent's selector.
-_open_connections: set[AbstractConnection] = set()
+# For sending the waiting events at the end of the process, in seconds.
+FLUSH_TIMEOUT = 0.3
 
 
 class RedisBus(MemoryBus):
-    """See `port.Bus`. Watchers here hear of what happens here without Redis, as in `MemoryBus`.
+    """See `port.Bus`. Within this process it works without Redis, as `MemoryBus`.
 
-    It lives between `start` and `stop`, on the runtime's loop; before and after, nothing leaves
-    this process. It has two connections, whatever the number of watchers.
+    It exchanges events with other processes between `start` and `stop`, on the runtime's loop. It
+    has two connections, whatever the number of watchers.
     """
 
     def __init__(self, url: str, prefix: str) -> None:
@@ -52,25 +40,25 @@ class RedisBus(MemoryBus):
             ConfigurationError: redis-py is not installed, or can't read the URL.
         """
         super().__init__()
-        self._server = _Server(url)
+        self._connector = Connector(url)
         self._prefix = prefix
         self._id = uuid4()
-        self._life: _Life | None = None
+        self._exchange: _Exchange | None = None
 
-    def start(self, ledger: Ledger, on_cancel: Callable[[UUID], None]) -> None:
-        self._life = _Life(self, self._server, self._prefix, self._id, on_cancel)
-        self._life.begin(ledger)
+    def start(self, ledger: LoopReads, on_cancel: Callable[[UUID], None]) -> None:
+        self._exchange = _Exchange(self, self._connector, self._prefix, self._id, on_cancel)
+        self._exchange.begin(ledger)
 
     async def stop(self) -> None:
-        life, self._life = self._life, None
-        if life is not None:
-            await life.end()
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            await exchange.end()
 
     def publish(self, snapshot: TaskSnapshot) -> None:
         super().publish(snapshot)
-        life = self._life
-        if life is not None:
-            life.tell(snapshot)
+        exchange = self._exchange
+        if exchange is not None:
+            exchange.send(snapshot)
 
     @asynccontextmanager
     async def subscribe(self, topic: str) -> AsyncIterator[Mailbox]:
@@ -82,27 +70,30 @@ class RedisBus(MemoryBus):
             self._touch(topic)
 
     def _touch(self, topic: str) -> None:
-        if self._life is not None:
-            self._life.listener.touch(topic)
+        exchange = self._exchange  # `stop` may come meanwhile, in another thread
+        if exchange is not None:
+            exchange.listener.touch(topic)
 
     @property
     def connected(self) -> bool:
-        """Also true where no runtime lives in this process: there is nothing to be connected."""
-        life = self._life
-        return life is None or (life.listener.connected and not life.publisher.trouble.lasts)
+        """Also true in a process without a runtime, which has nothing to connect."""
+        exchange = self._exchange
+        return exchange is None or (
+            exchange.listener.connected and not exchange.publisher.backoff.failing
+        )
 
     def statistics(self) -> dict[str, int]:
-        life = self._life
-        return super().statistics() | ({} if life is None else life.statistics())
+        exchange = self._exchange
+        return super().statistics() | ({} if exchange is None else exchange.statistics())
 
 
-class _Life:
-    """What the bus is made of while a runtime lives; on the runtime's loop."""
+class _Exchange:
+    """Publisher, listener and follower, while a runtime lives; on the runtime's loop."""
 
     def __init__(
         self,
         bus: RedisBus,
-        server: _Server,
+        connector: Connector,
         prefix: str,
         sender: UUID,
         on_cancel: Callable[[UUID], None],
@@ -110,26 +101,26 @@ class _Life:
         self._sender = sender
         self._on_cancel = on_cancel
         self._tasks: list[asyncio.Task[None]] = []
-        self.heard_count = 0
+        self.received_count = 0
         self.malformed_count = 0
 
         def channel(topic: str) -> str:
             return f"{prefix}:{topic}"
 
-        self.publisher = Publisher(server.open, server.describe, channel)
+        self.publisher = Publisher(connector.open, connector.describe, channel)
         self._follower = Follower(bus.deliver)
         self.listener = Listener(
-            server.open,
-            server.describe,
+            connector.open,
+            connector.describe,
             channel,
             always=CANCELS,
             watched=bus.watched,
             is_watched=bus.is_watched,
-            heard=self._heard,
+            received=self._received,
             joined=self._follower.joined,
         )
 
-    def begin(self, ledger: Ledger) -> None:
+    def begin(self, ledger: LoopReads) -> None:
         runs: list[tuple[str, Coroutine[Any, Any, None]]] = [
             ("publisher", self.publisher.run()),
             ("listener", self.listener.run()),
@@ -143,30 +134,30 @@ class _Life:
         ]
 
     async def end(self) -> None:
-        """Sends what waits, if the server is there, and closes both connections."""
-        await self.publisher.flush(FLUSH_PATIENCE)
+        """Sends the waiting events if the server is there, and closes both connections."""
+        await self.publisher.flush(FLUSH_TIMEOUT)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.sleep(0)  # transports close in the loop's next turn
 
-    def tell(self, snapshot: TaskSnapshot) -> None:
-        """Has others hear of a snapshot. From any thread."""
+    def send(self, snapshot: TaskSnapshot) -> None:
+        """Queues a snapshot for the other processes. From any thread."""
         addressed = topics(snapshot)
         if snapshot.cancel_requested and not snapshot.is_final:
             addressed = (*addressed, CANCELS)
-        self.publisher.put(Parcel(news_of(snapshot, self._sender), addressed, snapshot.is_final))
+        self.publisher.put(Parcel(event_of(snapshot, self._sender), addressed, snapshot.is_final))
 
-    def _heard(self, topic: str, data: Any) -> None:
-        news = decode(data)
-        if news is None:
+    def _received(self, topic: str, data: Any) -> None:
+        event = decode(data)
+        if event is None:
             self.malformed_count += 1
-        elif news.by != self._sender:
-            self.heard_count += 1
+        elif event.by != self._sender:
+            self.received_count += 1
             if topic == CANCELS:
-                self._on_cancel(news.id)
+                self._on_cancel(event.id)
             else:
-                self._follower.heard(news)
+                self._follower.received(event)
 
     def statistics(self) -> dict[str, int]:
         publisher, listener = self.publisher, self.listener
@@ -174,95 +165,9 @@ class _Life:
             "sent": publisher.sent_count,
             "waiting": publisher.waiting,
             "dropped": publisher.dropped_count,
-            "heard": self.heard_count,
+            "heard": self.received_count,
             "malformed": self.malformed_count + listener.strange_count,
             "reread": self._follower.read_count,
             "connections": listener.connections_count,
-            "failures": publisher.trouble.count + listener.trouble.count,
+            "failures": publisher.backoff.failures + listener.backoff.failures,
         }
-
-
-class _Server:
-    """Opens connections to the server of a URL. The URL may hold a password: nothing shows it."""
-
-    def __init__(self, url: str) -> None:
-        try:
-            from redis.asyncio.connection import Connection, parse_url
-        except ImportError as error:
-            raise ConfigurationError(
-                'The redis bus needs the package redis: pip install "rail_async_tasks[redis]".'
-            ) from error
-        try:
-            # Not by a pool, which newer ones use for notices that this protocol does not have.
-            options: dict[str, Any] = dict(cast(Any, parse_url(url)))
-            options.pop("max_connections", None)
-            kind = options.pop("connection_class", Connection)
-            # What answers are read as, and how long is waited for them, is decided here; a channel
-            # belongs to no database.
-            patience = min(
-                options.get("socket_connect_timeout") or CONNECT_PATIENCE, CONNECT_PATIENCE
-            )
-            options.update(
-                db=0, decode_responses=False, encoding="utf-8", protocol=2, health_check_interval=0,
-                retry_on_timeout=False, socket_timeout=None, socket_connect_timeout=patience,
-            )  # fmt: skip
-            self._make: Callable[[], Any] = partial(kind, **options)
-            self._make()  # what it does not take it refuses here
-        except Exception as error:  # noqa: BLE001 (a ValueError, a TypeError, its own errors)
-            # Without the words of the error: they may quote the URL.
-            raise ConfigurationError(
-                'task_settings["redis_url"] can\'t be read by redis-py'
-                f" ({type(error).__name__}); see its parse_url for what it takes."
-            ) from None
-        self._secrets = [
-            str(secret) for key in ("password", "ssl_password") if (secret := options.get(key))
-        ]
-
-    async def open(self) -> _Link:
-        connection = self._make()
-        link = _Link(connection)
-        try:
-            await connection.connect()
-        except BaseException:
-            await link.close()
-            raise
-        return link
-
-    def describe(self, error: BaseException) -> str:
-        text = str(error) or type(error).__name__
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
-
-
-class _Link:
-    """See `link.Link`."""
-
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
-        _open_connections.add(connection)
-
-    async def send(self, commands: Sequence[Command]) -> None:
-        self._must_be_open()
-        packed = self._connection.pack_commands(commands)
-        await self._connection.send_packed_command(packed, check_health=False)
-
-    async def receive(self) -> Any:
-        self._must_be_open()
-        return await self._connection.read_response()
-
-    async def is_fresh(self) -> bool:
-        try:
-            return not await self._connection.can_read_destructive()
-        except Exception:  # noqa: BLE001 (whatever the driver raises)
-            return False
-
-    def _must_be_open(self) -> None:
-        """redis-py would connect anew, behind our back."""
-        if not self._connection.is_connected:
-            raise ConnectionResetError("The connection was closed")
-
-    async def close(self) -> None:
-        _open_connections.discard(self._connection)
-        with contextlib.suppress(Exception):
-            await self._connection.disconnect(nowait=True)  # does not wait, cancelled or not

@@ -1,4 +1,4 @@
-"""What a process tells others of an execution: how far it has come, and nothing of its content."""
+"""The events between processes: an execution's version and progress, without its content."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from uuid import UUID
 
 import msgspec
 
-from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.text import MAX_MESSAGE_BYTES, is_storable
 
-# No news are longer than this in bytes; in JSON a character of a text may take six.
+# The longest event in bytes; in JSON a character of a text may take six.
 MAX_BYTES: Final = 6 * MAX_MESSAGE_BYTES + 1024
 
 
-class News(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """One execution's version, with the progress that belongs to it.
 
-    Where `step` is 0 the state has changed: to what, the row says. `v` is that of this format.
+    A `step` of 0 means that the state has changed; the row has the new one.
     """
 
-    v: Annotated[int, msgspec.Meta(ge=1, le=1)]
-    by: UUID  # the sender: a process knows its own news
+    v: Annotated[int, msgspec.Meta(ge=1, le=1)]  # of this format
+    by: UUID  # the sender, which ignores its own events
     id: UUID
     seq: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
     step: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] = 0
@@ -35,15 +35,15 @@ class News(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=Tr
 
 VERSION: Final = 1
 
-_decoder: Final = msgspec.json.Decoder(News)
+_decoder: Final = msgspec.json.Decoder(Event)
 _encoder: Final = msgspec.json.Encoder()
 
 
-def news_of(snapshot: TaskSnapshot, sender: UUID) -> News:
-    """What others hear of a snapshot."""
+def event_of(snapshot: TaskSnapshot, sender: UUID) -> Event:
+    """Returns the event that announces a snapshot."""
     if snapshot.step == 0:
-        return News(v=VERSION, by=sender, id=snapshot.id, seq=snapshot.seq)
-    return News(
+        return Event(v=VERSION, by=sender, id=snapshot.id, seq=snapshot.seq)
+    return Event(
         v=VERSION,
         by=sender,
         id=snapshot.id,
@@ -54,28 +54,28 @@ def news_of(snapshot: TaskSnapshot, sender: UUID) -> News:
     )
 
 
-def encode(news: News) -> bytes:
-    """The news as JSON."""
-    return _encoder.encode(news)
+def encode(event: Event) -> bytes:
+    """Returns the event as JSON."""
+    return _encoder.encode(event)
 
 
-def decode(data: Any) -> News | None:
-    """The news; None for what is none, or of another format, or too long."""
+def decode(data: Any) -> Event | None:
+    """Returns the event; None for data of another format, or too long."""
     if not isinstance(data, bytes) or len(data) > MAX_BYTES:
         return None
     try:
-        news = _decoder.decode(data)
+        event = _decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    if news.message is not None and not is_storable(news.message):
+    if event.message is not None and not is_storable(event.message):
         return None
-    return news
+    return event
 
 
-def applied(snapshot: TaskSnapshot, news: News) -> TaskSnapshot | None:
-    """The snapshot with newer progress of the same state; None where the news are no such thing."""
-    if news.seq != snapshot.seq or news.step <= snapshot.step or snapshot.is_final:
+def applied(snapshot: TaskSnapshot, event: Event) -> TaskSnapshot | None:
+    """Returns the snapshot with the event's progress; None unless it is newer and of its state."""
+    if event.seq != snapshot.seq or event.step <= snapshot.step or snapshot.is_final:
         return None
     return msgspec.structs.replace(
-        snapshot, step=news.step, progress=news.progress, progress_message=news.message
+        snapshot, step=event.step, progress=event.progress, progress_message=event.message
     )

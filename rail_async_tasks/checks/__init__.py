@@ -1,7 +1,7 @@
-"""The system checks: everything that is wrong with the set-up, at once, with what to do about it.
+"""The system checks: every problem of the set-up at once, with its remedy.
 
-They read the settings without refusing them, so they run and report whatever else is wrong. Ids
-are stable; what is silenced by id stays silenced.
+They read the settings without refusing wrong ones, so that one problem hides no other. Ids are
+stable, so that a silenced check stays silenced.
 
     id     what
     E001   `RAIL_DJANGO_GRAPHQL` or a section of it is not a dict

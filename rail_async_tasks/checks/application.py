@@ -1,4 +1,4 @@
-"""Whether the project's ASGI application starts the runtime with the server (W012)."""
+"""Checks that the project's ASGI application starts the runtime with the server (W012)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HINT = (
 
 
 def check_application(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """Asks the application that ASGI_APPLICATION names (W012)."""
+    """Warns if the application that ASGI_APPLICATION names does not reach ours (W012)."""
     values = read().task_values
     if values.get("enabled") is False or values.get("backend") == "sync":
         return []
@@ -50,7 +50,7 @@ def _warning(message: str) -> CheckMessage:
 
 
 def _reaches_lifespan(application: Any) -> bool:
-    """Sends it a lifespan that starts nothing, neither here nor in applications around ours."""
+    """Sends a lifespan that starts nothing, neither here nor in applications around ours."""
     reached: list[Any] = []
 
     async def receive() -> Any:
@@ -60,7 +60,7 @@ def _reaches_lifespan(application: Any) -> bool:
         pass
 
     scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}, PROBE: reached}
-    with contextlib.suppress(Exception):  # its end, too, or that it does not know lifespan
+    with contextlib.suppress(Exception):  # it may end, or not know lifespan
         call = application(scope, receive, send)
         try:
             call.send(None)

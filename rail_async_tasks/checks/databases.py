@@ -1,4 +1,4 @@
-"""What the database is that keeps the tasks (E016, W005, W006)."""
+"""Checks the database of the tasks (E016, W005, W006)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def check_databases(
     databases: Iterable[str] | None = None,
     **_: Any,
 ) -> list[CheckMessage]:
-    """The database that keeps the tasks, where Django was asked to look at it."""
+    """Checks the database of the tasks, if Django was asked to check it."""
     alias = ledger_alias()
     if alias not in (databases or ()):
         return []
@@ -49,7 +49,7 @@ def check_databases(
 
 
 def ledger_alias() -> str:
-    """The database that keeps the tasks."""
+    """Returns the alias of the database of the tasks."""
     try:
         model = apps.get_model(APP, "TaskExecution")
     except LookupError:  # the app is not installed; its checks may still be called
@@ -71,7 +71,7 @@ def _check_sqlite(connection: BaseDatabaseWrapper) -> list[CheckMessage]:
 
 
 def _journal_mode(connection: BaseDatabaseWrapper) -> str | None:
-    """SQLite's journal mode; None where the database cannot be asked, which Django itself says."""
+    """Returns SQLite's journal mode; None where Django itself reports the database."""
     was_open = connection.connection is not None
     try:
         with connection.cursor() as cursor:

@@ -1,4 +1,4 @@
-"""What the Django project and its tasks must have (E008, E017, E018, E023, W002, W004, W007)."""
+"""Checks the project and its tasks (E008, E017, E018, E023, W002, W004, W007)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from django.db import connections, router
 from rail_async_tasks import conf
 from rail_async_tasks.checks.databases import ledger_alias
 from rail_async_tasks.checks.settings import APP
-from rail_async_tasks.definition import registry
 from rail_async_tasks.errors import ConfigurationError, TaskDeclarationError
-from rail_async_tasks.runtime.schedule import Schedule
+from rail_async_tasks.registry import registry
+from rail_async_tasks.runtime.upkeep.cron import Schedule
 
 
 def check_project(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """What the Django project must have (E023, W002, W004, W007)."""
+    """Checks the Django project (E023, W002, W004, W007)."""
     found: list[CheckMessage] = []
     for app in ("channels", "strawberry_django"):
         if not apps.is_installed(app):
@@ -60,7 +60,7 @@ def _several_databases() -> list[CheckMessage]:
 
 
 def check_tasks(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """What declared tasks need of the settings (E008), and their schedules (E017)."""
+    """Checks the settings that declared tasks need (E008), and their schedules (E017)."""
     found: list[CheckMessage] = []
     try:
         registry.resolve()

@@ -1,4 +1,4 @@
-"""Whether the settings make a GraphQL schema (E021)."""
+"""Checks that the settings make a GraphQL schema (E021)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from django.core.checks import CheckMessage, Error
 
 from rail_async_tasks import conf
 from rail_async_tasks.checks.settings import APP, extension_problems
-from rail_async_tasks.definition import registry
 from rail_async_tasks.errors import ConfigurationError, TaskDeclarationError
+from rail_async_tasks.registry import registry
 
 HINT = (
     "Until then every request to /graphql/ is answered with 503. Rename a type or a field by "
@@ -22,9 +22,9 @@ HINT = (
 
 
 def check_schema(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """Build the schema, as the first request would, and report what keeps it from being built.
+    """Builds the schema, as the first request would, and reports its error.
 
-    That takes some hundredths of a second, and `runserver` serves the schema that is built here.
+    It takes some hundredths of a second; `runserver` then serves this schema.
     """
     # Only here: a process that runs no checks need not load the schema's modules.
     from rail_async_tasks.graphql.schema import get_schema

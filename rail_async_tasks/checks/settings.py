@@ -1,21 +1,23 @@
-"""What the settings say, and what they name (E001 to E013, E015)."""
+"""Checks the settings and the objects that they name (E001 to E013, E015)."""
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from django.apps import AppConfig
 from django.core.checks import CheckMessage, Error, Warning
 from strawberry.types import has_object_definition
 
 from rail_async_tasks import conf
+from rail_async_tasks.backends.port import port_problem
 from rail_async_tasks.errors import ConfigurationError
+from rail_async_tasks.redis_address import RedisAddress
 
 APP: Final = "rail_async_tasks"
 
-# Value of the setting: the extra that installs what it needs, and the packages that it brings.
+# Value of the setting: the extra to install, and the packages that it brings.
 _BACKENDS: Final = {
     "arq": ("arq", ("arq",)),
     "celery": ("celery", ("celery",)),
@@ -26,7 +28,7 @@ _BUSES: Final = {"redis": ("redis", ("redis",))}
 
 
 def check_settings(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """Every mistake in the settings themselves (E001 to E011, W001, W002)."""
+    """Reports every mistake in the settings themselves (E001 to E011, W001, W002)."""
     return [
         (Error if problem.level == "error" else Warning)(
             problem.message, hint=problem.hint, id=problem.id
@@ -36,49 +38,59 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Ch
 
 
 def check_dotted_paths(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """What dotted paths name must import and be of use (E012, E013)."""
+    """Imports the objects of dotted paths and checks their types (E012, E013)."""
     parsed = conf.read()
     found = extension_problems(parsed)
-    for key, (is_right, expected) in DOTTED_KEYS.items():
+    for key, problem_of in DOTTED_KEYS.items():
         value = parsed.task_values.get(key)
         if value is not None and "." in value:  # a backend may be a bare name
-            found += import_problems(value, f'task_settings["{key}"]', "E013", is_right, expected)
+            found += import_problems(value, f'task_settings["{key}"]', "E013", problem_of)
     return found
 
 
 def extension_problems(parsed: conf.Parsed) -> list[CheckMessage]:
-    """The extensions of the schema that cannot be imported, or are no types (E012)."""
+    """Returns a problem per extension that cannot be imported, or is no type (E012)."""
     return [
         problem
         for key, paths in parsed.extensions.items()
         for path in paths
-        for problem in import_problems(
-            path, f'schema_settings["{key}"]', "E012", has_object_definition,
-            "a Strawberry type (a class under @strawberry.type)",
-        )
-    ]  # fmt: skip
+        for problem in import_problems(path, f'schema_settings["{key}"]', "E012", _EXTENSION)
+    ]
 
 
-# What the service and these checks use of a backend.
-_PORT: Final = ("inline", "capabilities", "asubmit", "submit", "arrived", "cancel")
+# Returns what is wrong with the object of a dotted path, and the remedy; None if it is right.
+ProblemOf: TypeAlias = Callable[[Any], tuple[str, str] | None]
 
-# What each dotted path must name: whether a value is that, and what it is called.
-DOTTED_KEYS: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {
-    "backend": (
-        lambda value: isinstance(value, type) and all(hasattr(value, name) for name in _PORT),
-        "a backend class",
-    ),
-    "celery_app": (lambda value: hasattr(value, "send_task"), "a Celery app"),
-    "failure_callback": (callable, "callable"),
-    "tenant_resolver": (callable, "callable"),
-    "authenticator": (callable, "callable"),
+
+def _must_be(expected: str, is_right: Callable[[Any], bool]) -> ProblemOf:
+    def problem_of(value: Any) -> tuple[str, str] | None:
+        if is_right(value):
+            return None
+        message = f"is not {expected} but {type(value).__name__}."
+        return message, f"Name {expected} there, or remove it."
+
+    return problem_of
+
+
+_CLASS: Final = _must_be("a backend class", lambda value: isinstance(value, type))
+_EXTENSION: Final = _must_be(
+    "a Strawberry type (a class under @strawberry.type)", has_object_definition
+)
+_CALLABLE: Final = _must_be("callable", callable)
+
+DOTTED_KEYS: Final[dict[str, ProblemOf]] = {
+    "backend": lambda value: _CLASS(value) or port_problem(value),
+    "celery_app": _must_be("a Celery app", lambda value: hasattr(value, "send_task")),
+    "failure_callback": _CALLABLE,
+    "tenant_resolver": _CALLABLE,
+    "authenticator": _CALLABLE,
 }
 
 
 def import_problems(
-    path: str, place: str, number: str, is_right: Callable[[Any], bool], expected: str
+    path: str, place: str, number: str, problem_of: ProblemOf
 ) -> Iterator[CheckMessage]:
-    """What keeps the dotted path at `place` from being of use: the error `number`, or nothing."""
+    """Yields the error `number` if the dotted path at `place` cannot be used."""
     check_id = f"{APP}.{number}"
     try:
         value = conf.import_from_setting(path, place)
@@ -87,13 +99,13 @@ def import_problems(
         hint = f'Check the spelling, and that "from {module} import {name}" works.'
         yield Error(str(error), hint=hint, id=check_id)
         return
-    if not is_right(value):
-        message = f'{place}: "{path}" is not {expected} but {type(value).__name__}.'
-        yield Error(message, hint=f"Name {expected} there, or remove it.", id=check_id)
+    if (problem := problem_of(value)) is not None:
+        message, hint = problem
+        yield Error(f'{place}: "{path}" {message}', hint=hint, id=check_id)
 
 
 def check_packages(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """A setting whose Python package is missing (E015)."""
+    """Reports settings whose Python package is missing (E015)."""
     found: list[CheckMessage] = []
     for place, extra, packages in _needed(conf.read()):
         missing = [package for package in packages if not _is_installed(package)]
@@ -105,7 +117,7 @@ def check_packages(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Ch
 
 
 def _needed(parsed: conf.Parsed) -> Iterator[tuple[str, str, Iterable[str]]]:
-    """What the settings use: the place, the extra that installs it, the packages it needs."""
+    """Yields a setting's place, the extra that installs its packages, and the packages."""
     values = parsed.task_values
     for key, known in (("backend", _BACKENDS), ("bus", _BUSES)):
         if (needed := known.get(values.get(key, ""))) is not None:
@@ -120,16 +132,14 @@ def _needed(parsed: conf.Parsed) -> Iterator[tuple[str, str, Iterable[str]]]:
 
 
 def check_redis_url(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """What has the look of a Redis URL and is of no use to redis-py (E006)."""
+    """Reports a `redis_url` that redis-py cannot read (E006)."""
     values = conf.read().task_values
     url = values.get("redis_url")
     used = values.get("bus") == "redis" or values.get("backend") == "arq"
     if not used or not isinstance(url, str) or not _is_installed("redis"):
         return []
-    from rail_async_tasks.bus.redis import RedisBus
-
     try:
-        RedisBus(url, "")
+        RedisAddress(url)
     except ConfigurationError as error:
         hint = 'Write "redis://:password@host:6379/0", and options as redis-py names them.'
         return [Error(str(error), hint=hint, id=f"{APP}.E006")]
@@ -137,7 +147,7 @@ def check_redis_url(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[C
 
 
 def check_jwt_keys(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """Keys that have the look of one and cannot be read (E010)."""
+    """Reports keys of `jwt` that cannot be read (E010)."""
     jwt = conf.read().task_values.get("jwt")
     if jwt is None or not (_is_installed("jwt") and _is_installed("cryptography")):
         return []

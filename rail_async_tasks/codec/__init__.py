@@ -1,4 +1,4 @@
-"""Values to JSON and back: a task's arguments by its annotations, its result by its nature."""
+"""Converts arguments (by annotations) and results (by their types) to JSON and back."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Reads annotations: which converter a parameter's or a field's type stands for.
+"""Chooses the converter of a parameter or a field by its annotation.
 
 Python's own types are read directly, the fields of Strawberry inputs through Strawberry, which
-knows about `auto`, generics and lazy types. What has no JSON form raises `Unsupported`, whose text
-says what to write instead; a name that nothing defines yet raises `Pending`.
+resolves `auto`, generics and lazy types. A type without a JSON form raises `Unsupported`, whose
+text names an alternative; a name that is not defined yet raises `Pending`.
 """
 
 from __future__ import annotations
@@ -10,31 +10,25 @@ from __future__ import annotations
 import collections.abc
 import dataclasses
 import inspect
-import sys
 from collections.abc import Mapping
 from enum import Enum, Flag
-from importlib.util import resolve_name
 from types import NoneType, UnionType
-from typing import Annotated, Any, Final, ForwardRef, Literal, NewType, Union, get_args, get_origin
+from typing import Any, Final, Literal, Union, get_args, get_origin
 
 from strawberry import UNSET
-from strawberry.types.arguments import StrawberryArgumentAnnotation
 from strawberry.types.base import (
     StrawberryList,
     StrawberryMaybe,
-    StrawberryObjectDefinition,
     StrawberryOptional,
     get_object_definition,
 )
 from strawberry.types.enum import StrawberryEnumDefinition
-from strawberry.types.field import UNRESOLVED
-from strawberry.types.lazy_type import LazyType, StrawberryLazyReference
 from strawberry.types.maybe import Maybe
-from strawberry.utils.typing import eval_type
 
 from rail_async_tasks.codec import converters, scalars
 from rail_async_tasks.codec.converters import Converter, Field
-from rail_async_tasks.codec.scalars import SCALARS
+from rail_async_tasks.codec.field_annotations import field_annotations
+from rail_async_tasks.codec.references import Pending, Unsupported, unwrap
 
 SUPPORTED: Final = (
     "supported are str, int, float, bool, ID, UUID, datetime, date, time, timedelta, Decimal, "
@@ -57,19 +51,11 @@ _INSTEAD: Final[Mapping[object, str]] = {
 }
 
 
-class Unsupported(Exception):
-    """An annotation with no JSON form; the message says which, why, and what to write instead."""
-
-
-class Pending(Exception):
-    """A forward reference that cannot be resolved yet; the message says which."""
-
-
 class Builder:
     """Makes the converters of one signature.
 
-    `may_import` says whether a `strawberry.lazy` module may be imported for its type: not while
-    the task's own module is being imported, for which the reference was made lazy.
+    `may_import` allows the import of the module of a `strawberry.lazy` type: not while the task's
+    own module is being imported, for which the reference was made lazy.
     """
 
     def __init__(self, *, may_import: bool) -> None:
@@ -81,8 +67,8 @@ class Builder:
     def field(
         self, name: str, annotation: Any, namespace: Mapping[str, Any], *, has_default: bool
     ) -> Field:
-        """The converter of a parameter or a field, the only places where `Maybe` may stand."""
-        annotation = self._unwrap(annotation, namespace)
+        """Returns the converter of a parameter or field, the only places that allow `Maybe`."""
+        annotation = unwrap(annotation, namespace, may_import=self.may_import)
         if isinstance(annotation, StrawberryMaybe):
             inner = annotation.of_type
         elif get_origin(annotation) is Maybe:
@@ -94,7 +80,7 @@ class Builder:
         return Field(name, to_json, from_json, None, False, not has_default)
 
     def converter(self, annotation: Any, namespace: Mapping[str, Any]) -> Converter:
-        annotation = self._unwrap(annotation, namespace)
+        annotation = unwrap(annotation, namespace, may_import=self.may_import)
         if (scalar := scalars.scalar(annotation)) is not None:
             return scalar
         if isinstance(annotation, StrawberryOptional) and not isinstance(
@@ -118,40 +104,15 @@ class Builder:
             return self._structure(annotation)
         raise Unsupported(_why_not(annotation))
 
-    def _unwrap(self, annotation: Any, namespace: Mapping[str, Any]) -> Any:
-        """Peel off what says nothing about the value: quotes, `Annotated`, `NewType`, aliases."""
-        while True:
-            if isinstance(annotation, ForwardRef):
-                annotation = annotation.__forward_arg__
-            if isinstance(annotation, str):
-                annotation = _evaluate(annotation, namespace)
-            elif isinstance(annotation, LazyType):
-                annotation = self._load(annotation)
-            elif get_origin(annotation) is Annotated:
-                annotation = _annotated(annotation)
-            elif isinstance(annotation, NewType) and annotation not in SCALARS:
-                annotation = annotation.__supertype__
-            elif hasattr(annotation, "__value__") and not isinstance(annotation, type):
-                annotation = annotation.__value__  # type X = ..., of Python 3.12
-            else:
-                return annotation
-
-    def _load(self, lazy: LazyType[Any, Any]) -> Any:
-        module = resolve_name(lazy.module, lazy.package)
-        if not self.may_import and lazy.type_name not in vars(sys.modules.get(module, object)):
-            raise Pending(f"{lazy.type_name!r} of {module!r} is not there yet")
-        try:
-            return lazy.resolve_type()
-        except (ImportError, KeyError) as error:
-            raise Pending(f"{lazy.type_name!r} cannot be loaded from {module!r}") from error
-
     def _generic(self, annotation: Any, origin: Any, namespace: Mapping[str, Any]) -> Converter:
         arguments = get_args(annotation)
         if origin in (Union, UnionType):
             return self._union(annotation, arguments, namespace)
         if origin is Literal:
             if not all(type(choice) in (str, int, bool, NoneType) for choice in arguments):
-                raise Unsupported(f"{_shown(annotation)} has a choice that JSON lacks")
+                raise Unsupported(
+                    f"{_shown(annotation)} has a choice that is not a string, int, bool or None"
+                )
             return scalars.literal(arguments)
         if origin in _LISTS:
             return converters.sequence(
@@ -168,7 +129,7 @@ class Builder:
             )
         if origin in _DICTS:
             key, item = arguments or (str, Any)
-            if self._unwrap(key, namespace) is not str:
+            if unwrap(key, namespace, may_import=self.may_import) is not str:
                 raise Unsupported(
                     f"{_shown(annotation)} has keys of another type than str; use dict[str, X], or "
                     "a list of objects"
@@ -200,7 +161,7 @@ class Builder:
         try:
             fields.extend(self._fields(cls))
         except (Pending, Unsupported):
-            # A later look at this type must fail in the same way, not find it half read.
+            # A later read of this type must fail in the same way, not find it half done.
             del self._structures[cls]
             raise
         finally:
@@ -208,11 +169,7 @@ class Builder:
         return structure
 
     def _fields(self, cls: type) -> list[Field]:
-        definition = get_object_definition(cls)
-        if definition is None:
-            annotations = _dataclass_annotations(cls)
-        else:
-            annotations = _input_annotations(cls, definition)
+        annotations = field_annotations(cls)
         accepted = inspect.signature(cls).parameters
         for parameter in accepted.values():
             if parameter.name not in annotations and parameter.default is parameter.empty:
@@ -232,59 +189,6 @@ class Builder:
             except Pending as pending:
                 raise Pending(f"field {cls.__name__}.{name}: {pending}") from None
         return fields
-
-
-Annotations = dict[str, tuple[Any, Mapping[str, Any]]]
-
-
-def _dataclass_annotations(cls: type) -> Annotations:
-    """Field names to annotations, each with the names of the module that wrote it."""
-    homes: dict[str, Mapping[str, Any]] = {}
-    for base in reversed(cls.__mro__):
-        module = vars(sys.modules.get(base.__module__, object))
-        homes.update(dict.fromkeys(vars(base).get("__annotations__", ()), module))
-    return {
-        field.name: (field.type, homes.get(field.name, {})) for field in dataclasses.fields(cls)
-    }
-
-
-def _input_annotations(cls: type, definition: StrawberryObjectDefinition) -> Annotations:
-    if not definition.is_input:
-        raise Unsupported(f"{cls.__name__} is an output type; use a @strawberry.input")
-    if definition.origin is not cls:
-        raise Unsupported(f"{cls.__name__} inherits from an input; decorate it as one itself")
-    if definition.from_input is not None or not dataclasses.is_dataclass(cls):
-        raise Unsupported(f"{cls.__name__} builds its own values; use a plain @strawberry.input")
-    annotations: Annotations = {}
-    for field in definition.fields:
-        resolved = field.resolve_type(type_definition=definition)
-        if resolved is UNRESOLVED:
-            raise Pending(f"the type of {cls.__name__}.{field.python_name} is not defined")
-        annotations[field.python_name] = (resolved, {})
-    return annotations
-
-
-def _evaluate(text: str, namespace: Mapping[str, Any]) -> Any:
-    try:
-        # Strawberry's reading of strings knows `Annotated["In", strawberry.lazy("module")]`. It
-        # adds names to the namespace, hence the copy.
-        return eval_type(ForwardRef(text), dict(namespace))
-    except NameError as error:
-        raise Pending(f"{error}; import it where the annotation can see it") from error
-    except AttributeError as error:
-        raise Pending(str(error)) from error
-    except (SyntaxError, TypeError) as error:
-        raise Unsupported(f"{text!r} is not a type ({error})") from error
-
-
-def _annotated(annotation: Any) -> Any:
-    inner, *metadata = get_args(annotation)
-    for item in metadata:
-        if isinstance(item, StrawberryLazyReference) and isinstance(inner, ForwardRef):
-            return item.resolve_forward_ref(inner)
-        if isinstance(item, StrawberryArgumentAnnotation) and item.graphql_type is not None:
-            return item.graphql_type
-    return inner
 
 
 def _shown(annotation: Any) -> str:

@@ -1,6 +1,6 @@
-"""The argument codec: a function's signature as a pair of functions, values to JSON and back.
+"""Encodes and decodes the arguments of a task, by the signature of its function.
 
-An enqueue writes `codec.encode(values)` into the row, and whichever process runs the task calls the
+An enqueue stores `codec.encode(values)` in the row; the process that runs the task calls the
 function with `codec.decode(raw)`.
 """
 
@@ -15,9 +15,10 @@ from typing import Any, Final
 import msgspec
 from strawberry import UNSET
 
-from rail_async_tasks.codec.annotations import Builder, Pending, Unsupported
+from rail_async_tasks.codec.annotations import Builder
 from rail_async_tasks.codec.converters import Field
 from rail_async_tasks.codec.json_values import Mismatch, dumps, require_shallow
+from rail_async_tasks.codec.references import Pending, Unsupported
 from rail_async_tasks.errors import InvalidArguments, TaskDeclarationError
 
 MISSING: Final = dataclasses.MISSING
@@ -39,11 +40,11 @@ class Parameter:
 
 
 class ArgumentsCodec:
-    """The arguments of one function: everything after `(root, info, …)`, `(info, …)` or neither.
+    """Codec of a function's arguments, without a leading `(root, info)` or `(info)`.
 
-    `task` is the name that errors use. Raises `TaskDeclarationError` for a signature or an
-    annotation that cannot be carried as JSON; annotations that name something not defined yet are
-    looked at again by `resolve()`, or at the first use.
+    `task` is the name for error messages. Raises `TaskDeclarationError` for a signature or an
+    annotation that has no JSON form. `resolve()`, or the first use, reads the annotations again
+    whose names were not defined yet.
     """
 
     def __init__(self, function: Callable[..., Any], *, task: str) -> None:
@@ -58,12 +59,12 @@ class ArgumentsCodec:
         self._build(final=False)
 
     def resolve(self) -> None:
-        """Read the annotations that were not defined at first. Raises `TaskDeclarationError`."""
+        """Reads annotations that were not defined before. Raises `TaskDeclarationError`."""
         if self._fields is None:
             self._build(final=True)
 
     def encode(self, values: Mapping[str, Any]) -> bytes:
-        """A JSON object, canonical: compact, keys sorted, without what is left out or `UNSET`.
+        """Returns canonical JSON: compact, keys sorted, without omitted or `UNSET` arguments.
 
         Raises `InvalidArguments` that names the argument, or the place inside it.
         """
@@ -94,7 +95,7 @@ class ArgumentsCodec:
             raise InvalidArguments("The arguments are nested too deeply.") from None
 
     def decode(self, raw: bytes | str) -> dict[str, Any]:
-        """What `encode` wrote, as real Python values; what was left out is not there.
+        """Returns the Python values of what `encode` wrote; omitted arguments are absent.
 
         Raises `InvalidArguments` if it does not fit the signature, which may have changed since.
         """
@@ -159,7 +160,7 @@ class ArgumentsCodec:
     def _split(
         self, signature: inspect.Signature
     ) -> tuple[list[inspect.Parameter], list[inspect.Parameter]]:
-        """The leading root and info, whatever their annotations, and the arguments proper."""
+        """Splits the parameters into leading root and info, and the arguments."""
         parameters = list(signature.parameters.values())
         names = [parameter.name for parameter in parameters]
         if names[:1] == ["info"]:

@@ -1,4 +1,4 @@
-"""Pairs of functions that take a Python value to JSON builtins and back, and how they are combined.
+"""Converters: pairs of functions, a value to JSON builtins and back; and their combinations.
 
 `to_json` takes a value that a caller passed and is strict: no str becomes an int, no bool a number.
 `from_json` takes what was read from the row and gives a real value of the type again. Both raise
@@ -18,14 +18,14 @@ Conversion = Callable[[Any], Any]
 
 
 class Converter(NamedTuple):
-    """Both directions for one type."""
+    """The two directions of one type."""
 
     to_json: Conversion
     from_json: Conversion
 
 
 class Field(NamedTuple):
-    """One parameter or one field of an object. `absent`, and `UNSET`, mean "left out"."""
+    """One parameter or field of an object. The values `absent` and `UNSET` are omitted."""
 
     name: str
     to_json: Conversion
@@ -48,7 +48,7 @@ def optional(inner: Converter) -> Converter:
 
 
 def maybe(inner: Converter) -> Converter:
-    """`strawberry.Maybe`: `Some` around a value that was given."""
+    """Returns the converter of `strawberry.Maybe`, which has a given value in `Some`."""
     to_inner, from_inner = inner
 
     def to_json(value: Any) -> Any:
@@ -60,7 +60,7 @@ def maybe(inner: Converter) -> Converter:
 
 
 def sequence(item: Converter, build: type[list[Any] | tuple[Any, ...]]) -> Converter:
-    """A list or a tuple is taken; `build` is what the task gets back."""
+    """Returns a converter that accepts lists and tuples; `build` makes the decoded value."""
 
     def each(values: Sequence[Any], convert: Conversion) -> list[Any]:
         done: list[Any] = []
@@ -113,7 +113,7 @@ def mapping(item: Converter) -> Converter:
 
 
 def _fields_of(value: dict[str, Any], fields: Sequence[Field]) -> dict[str, Any]:
-    """The fields that a JSON object has, converted."""
+    """Returns the converted fields of a JSON object."""
     done: dict[str, Any] = {}
     for field in fields:
         if field.name not in value:
@@ -131,7 +131,7 @@ def _fields_of(value: dict[str, Any], fields: Sequence[Field]) -> dict[str, Any]
 
 
 def structure(cls: type, fields: Sequence[Field]) -> Converter:
-    """A dataclass or Strawberry input; `fields` may still grow after this (recursive types)."""
+    """Returns the converter of a dataclass or input; `fields` may grow later (recursion)."""
     name = cls.__name__
 
     def to_json(value: Any) -> dict[str, Any]:

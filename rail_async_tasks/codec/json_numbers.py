@@ -1,4 +1,4 @@
-"""JSON numbers in a form that every database keeps: equal, and an int or a float as before.
+"""Writes JSON numbers so that every database keeps their value and their type.
 
 PostgreSQL's `jsonb` has one kind of number, a decimal with its places. It keeps `100.0` apart from
 `100`, but makes `1e22` a whole number, and it has no negative zero.

@@ -1,7 +1,7 @@
-"""JSON as it is kept: what has a JSON form, what a database can hold, and where a value breaks off.
+"""Python values as JSON that every database can store; errors name the place in the value.
 
-Walks values by hand because a serializer is too kind: it writes NaN as `null`, bytes as base64 and
-int keys as strings, and a database then refuses a NUL that JSON allows. Every refusal names the
+Walks values by hand because serializers are too lenient: they write NaN as `null`, bytes as base64
+and int keys as strings, and a database then refuses a NUL that JSON allows. Every refusal names the
 path to the value, `rows[2].price`, and never the value, which may be secret.
 """
 
@@ -39,7 +39,7 @@ _encode_as_given: Final = msgspec.json.Encoder().encode
 
 
 class Mismatch(Exception):
-    """A value that does not fit. `path` grows from the inside out while this is on its way up."""
+    """A value that has no JSON form. Each level that it passes adds to `path`."""
 
     def __init__(self, reason: str, path: str = "") -> None:
         super().__init__(reason)
@@ -51,22 +51,22 @@ class Mismatch(Exception):
 
 
 def kind(value: object) -> str:
-    """How a message calls a value: by its type, `None` by itself."""
+    """Returns a value's name in messages: its type, or `None`."""
     return "None" if value is None else type(value).__name__
 
 
 def key_step(key: str) -> str:
-    """A key as a step of a path: `.name`, or `['odd name']`."""
+    """Returns a key as a step of a path: `.name`, or `['odd name']`."""
     return f".{key}" if key.isidentifier() else f"[{key[:40]!r}]"
 
 
 def dumps(value: Any) -> bytes:
-    """Canonical JSON of builtins: compact, keys sorted. Raises `Mismatch`, `RecursionError`."""
+    """Returns canonical JSON of builtins. Raises `Mismatch`, `RecursionError`."""
     return _storable(value, _encode_sorted)
 
 
 def encode_result(value: Any) -> bytes:
-    """The JSON of what a body returned. Raises `ResultError` for what has no JSON form.
+    """Returns the JSON of a body's result. Raises `ResultError` if it has no JSON form.
 
     Beside JSON's own types: tuples and mappings; dataclasses, Strawberry objects (without private
     and resolved fields) and msgspec structs, as objects under their Python names; UUIDs and
@@ -84,7 +84,7 @@ def encode_result(value: Any) -> bytes:
 
 
 def plain(value: Any, convert: Callable[[Any], Any], depth: int = MAX_DEPTH) -> Any:
-    """`value` as JSON builtins; `convert` gives a plainer form of anything else, or refuses it."""
+    """Returns `value` as JSON builtins; `convert` simplifies or refuses other types."""
     value_type = type(value)
     if value_type in _AS_IS:
         return value
@@ -106,12 +106,12 @@ def plain(value: Any, convert: Callable[[Any], Any], depth: int = MAX_DEPTH) -> 
 
 
 def no_json_form(value: Any) -> Any:
-    """The `convert` of a place that takes JSON values only."""
+    """Raises `Mismatch`: the `convert` of places that accept JSON values only."""
     raise Mismatch(f"{kind(value)} is not a JSON value")
 
 
 def require_shallow(value: Any, depth: int = MAX_DEPTH) -> None:
-    """Raise `Mismatch` where builtins are nested too deeply."""
+    """Raises `Mismatch` where builtins are nested too deeply."""
     if isinstance(value, (dict, list)):
         _require_level(depth)
         for item in value.values() if isinstance(value, dict) else value:
@@ -156,7 +156,7 @@ def _plain_dict(value: dict[Any, Any], convert: Callable[[Any], Any], depth: int
 
 
 def _all_scalars(values: Collection[Any]) -> bool:
-    """Whether nothing in there needs a closer look: mostly one pass in C over the types."""
+    """Returns whether all items are scalars: mostly one pass in C over their types."""
     types = set(map(type, values))
     if types <= _AS_IS:
         return True
@@ -173,7 +173,7 @@ def _with_plain_keys(value: dict[Any, Any]) -> dict[str, Any]:
 
 
 def _natural(value: Any) -> Any:
-    """The plainer form of what a body may return beside JSON."""
+    """Returns a simpler form of a type that a body may return beside JSON's."""
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, UUID):
@@ -201,7 +201,7 @@ def _natural(value: Any) -> Any:
 
 
 def _field_names(value: Any) -> tuple[str, ...] | None:
-    """The names of the fields that stand for an object, or None if it has no such form."""
+    """Returns the names of an object's fields, or None if it has none to convert."""
     if isinstance(value, type):
         return None
     if isinstance(value, msgspec.Struct):
@@ -229,7 +229,7 @@ def _advice(value: Any) -> str:
 def _storable(value: Any, encode: Callable[[Any], bytes]) -> bytes:
     try:
         raw = encode(value)
-    except ValueError:  # half a surrogate pair, or an integer past Python's limit of digits
+    except ValueError:  # an unpaired surrogate, or an integer past Python's limit of digits
         _refuse_unstorable(value)
         raise
     # The encoder escapes a NUL; the same bytes after a backslash of the text itself are innocent.
@@ -239,12 +239,12 @@ def _storable(value: Any, encode: Callable[[Any], bytes]) -> bytes:
 
 
 def _refuse_unstorable(value: Any) -> None:
-    """Raise `Mismatch` at the string or number in `value` that JSON or a database cannot hold."""
+    """Raises `Mismatch` at the string or number that JSON or a database cannot store."""
     if isinstance(value, str):
         if "\0" in value:
             raise Mismatch("has a NUL character, which databases refuse")
         if not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
-            raise Mismatch("has half of a surrogate pair, which is not valid Unicode")
+            raise Mismatch("has an unpaired surrogate, which is not valid Unicode")
     elif isinstance(value, int):
         try:
             str(value)

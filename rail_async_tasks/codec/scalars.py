@@ -1,4 +1,4 @@
-"""The types that are one JSON value each: scalars, Strawberry's custom scalars, enums, literals."""
+"""Converters of types with one JSON value: scalars, custom scalars, enums, literals."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ SCALARS: Final[Mapping[object, Converter]] = {
 
 
 def scalar(annotation: Any) -> Converter | None:
-    """The converter of a type that is a JSON value by itself, or None if it is not such a type."""
+    """Returns the converter of a scalar type, or None if it is no scalar."""
     try:
         known = SCALARS.get(annotation)
     except TypeError:  # not hashable, so not a type
@@ -164,7 +164,7 @@ def scalar(annotation: Any) -> Converter | None:
 
 
 def _custom_scalar(definition: ScalarDefinition) -> Converter:
-    """A scalar made by `strawberry.scalar`, which writes and reads its own JSON form."""
+    """Returns the converter of a `strawberry.scalar`, which serializes and parses itself."""
     as_json = _JSON_VALUE.to_json
     serialize = definition.serialize or (lambda value: value)
     parse = definition.parse_value or (lambda value: value)
@@ -186,7 +186,7 @@ def _custom_scalar(definition: ScalarDefinition) -> Converter:
 
 
 def enumeration(enum: type[Enum]) -> Converter:
-    """By name: the value need not have a JSON form."""
+    """Returns an enum's converter, by name: its values need no JSON form."""
     members = enum.__members__
 
     def to_json(value: Any) -> str:
@@ -204,7 +204,7 @@ def enumeration(enum: type[Enum]) -> Converter:
 
 
 def literal(choices: Sequence[Any]) -> Converter:
-    """`typing.Literal`; types count, so that `True` is not `1`."""
+    """Returns the converter of a `Literal`, which compares types too: `True` is not `1`."""
     allowed = frozenset((type(choice), choice) for choice in choices)
 
     def check(value: Any) -> Any:

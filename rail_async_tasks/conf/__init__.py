@@ -1,7 +1,7 @@
 """The settings: `RAIL_DJANGO_GRAPHQL["task_settings"]` and `["schema_settings"]`, read once.
 
-Use reads them by `get_settings()`, which refuses wrong ones. The system checks read them by
-`read()`, which never raises and knows everything that is wrong.
+The package reads them by `get_settings()`, which refuses wrong ones. The system checks use
+`read()`, which never raises and returns every problem.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ __all__ = [
 
 
 def get_settings() -> TaskSettings:
-    """The task settings, the same object until Django's settings change.
+    """Returns the task settings, the same object until Django's settings change.
 
     Raises `ConfigurationError`, which lists every error, where one of them is wrong.
     """
@@ -75,7 +75,7 @@ def get_settings() -> TaskSettings:
 
 
 def get_schema_settings() -> SchemaSettings:
-    """The schema settings; as `get_settings`, but refuses only where these are wrong."""
+    """Returns the schema settings; raises as `get_settings`, for these alone."""
     parsed = _parsed()
     if parsed.schema is None:
         raise ConfigurationError(_listing(parsed.errors))
@@ -88,15 +88,15 @@ def read() -> Parsed:
 
 
 def validate() -> list[SettingProblem]:
-    """Everything that is wrong with the settings as they stand now."""
+    """Returns every problem of the current settings."""
     return [*name_problems(dir(django_settings)), *read().problems]
 
 
 def import_from_setting(path: str, place: str) -> Any:
-    """What the dotted path `path` names, which stands at `place` in the settings.
+    """Imports the object that the dotted path of the setting `place` names.
 
-    Raises `ConfigurationError` with the original error as its cause, whatever that was: an import
-    runs other people's code.
+    Raises `ConfigurationError` with the original error as its cause, of any type: an import
+    runs the project's code.
     """
     try:
         return import_string(path)

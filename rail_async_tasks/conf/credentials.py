@@ -31,7 +31,7 @@ _NEW_FERNET: Final = (
 
 
 def encryption_keys(value: Any, place: Place, report: Report) -> Any:
-    """Fernet keys, newest first: URL-safe base64 of 32 bytes each."""
+    """Parses Fernet keys, newest first: URL-safe base64 of 32 bytes each."""
     if not isinstance(value, list | tuple):
         report.error(
             ids.WRONG_TYPE,
@@ -63,7 +63,7 @@ def encryption_keys(value: Any, place: Place, report: Report) -> Any:
 
 
 def jwt(value: Any, place: Place, report: Report) -> Any:
-    """How bearer tokens are verified; every mistake in it is reported."""
+    """Parses `jwt`, and reports every mistake in it."""
     if not isinstance(value, Mapping):
         report.error(
             ids.WRONG_TYPE,
@@ -100,9 +100,9 @@ def jwt(value: Any, place: Place, report: Report) -> Any:
 
 
 def _algorithms(raw: Mapping[Any, Any], place: Place, report: Report) -> tuple[str, ...]:
-    """The algorithms that tokens may be signed with: known, and of one family.
+    """Returns the algorithms that tokens may be signed with: known, and of one family.
 
-    A list of both families would let whoever knows the public key sign with it as HMAC secret.
+    With both families, a client could sign with the public key as HMAC secret.
     """
     where = place / "algorithms"
     value = raw.get("algorithms")
@@ -134,7 +134,7 @@ def _algorithms(raw: Mapping[Any, Any], place: Place, report: Report) -> tuple[s
 
 
 def _source(raw: Mapping[Any, Any], place: Place, report: Report) -> str | None:
-    """Which of the three ways to name keys is used."""
+    """Returns the one of `key`, `keys` and `jwks_url` that is set."""
     given = [name for name in _SOURCES if raw.get(name) is not None]
     if len(given) == 1:
         return given[0]
@@ -232,12 +232,12 @@ def _jwks_url(value: Any, hmac: bool, place: Place, report: Report) -> None:
             ids.BAD_JWT,
             place,
             "would fetch keys without TLS",
-            "Use https: whoever can change that answer can sign tokens.",
+            "Use https: an attacker who changes that answer can sign tokens.",
         )
 
 
 def _names(value: Any, place: Place, report: Report) -> str | tuple[str, ...] | None:
-    """An audience or issuer: one name, several, or None for "not looked at"."""
+    """Returns one audience or issuer, several, or None for no check."""
     if value is None or (isinstance(value, str) and value):
         return value
     if isinstance(value, list | tuple) and value and all(isinstance(v, str) and v for v in value):

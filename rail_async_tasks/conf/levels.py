@@ -1,4 +1,4 @@
-"""Where in `RAIL_DJANGO_GRAPHQL` each key belongs, and keys that stand somewhere else. Pure."""
+"""Finds keys of `RAIL_DJANGO_GRAPHQL` that are in the wrong section. Pure."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _TO_TASKS: Final = _homes(
     (_names(TaskSettings), '["task_settings"]'),
 )
 
-# For `task_settings`: what to do about a key that belongs somewhere else.
+# For `task_settings`: the remedy for a key that belongs to another section.
 STRAY_TASK_KEYS: Final[Mapping[str, str]] = {
     **_homes(
         (_names(JwtSettings), '["task_settings"]["jwt"]'),
@@ -58,7 +58,7 @@ STRAY_TASK_KEYS: Final[Mapping[str, str]] = {
 
 
 def name_problems(names: Collection[str]) -> list[SettingProblem]:
-    """Settings of Django that look like a misspelt `RAIL_DJANGO_GRAPHQL`, where it is missing."""
+    """Returns a problem per Django setting that looks like a misspelt RAIL_DJANGO_GRAPHQL."""
     report = Report()
     if SETTING not in names:
         for name in names:
@@ -69,12 +69,12 @@ def name_problems(names: Collection[str]) -> list[SettingProblem]:
 
 
 def check_root(raw: Collection[Any], report: Report) -> None:
-    """The keys of `RAIL_DJANGO_GRAPHQL` itself."""
+    """Reports wrong keys of `RAIL_DJANGO_GRAPHQL` itself."""
     _check(raw, SECTIONS, Place(SETTING), {**_TO_TASKS, **_TO_SCHEMA}, report)
 
 
 def check_schema(raw: Collection[Any], report: Report) -> None:
-    """The keys of `schema_settings`."""
+    """Reports wrong keys of `schema_settings`."""
     _check(raw, EXTENSIONS, SCHEMA, {**_TO_TASKS, **_TO_ROOT}, report)
 
 
@@ -85,7 +85,7 @@ def _check(
     elsewhere: Mapping[str, str],
     report: Report,
 ) -> None:
-    """Report what is not read at `place` and would be read, or was meant to be, elsewhere.
+    """Reports keys at `place` that belong to another section.
 
     An extension outside its section, or misspelt in it, is an error: its fields are missing from
     the schema, and no other package has a use for it. The rest may belong to another package: a

@@ -1,4 +1,4 @@
-"""The rule for `limits`: what one client may have at once."""
+"""The rule for `limits`, the limits of one client."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _RULES: Final[Mapping[str, Rule]] = {
 
 
 def limits(value: Any, place: Place, report: Report) -> Any:
-    """The limits merged over the defaults, key by key."""
+    """Returns the limits, merged over the defaults key by key."""
     if not isinstance(value, Mapping):
         hint = 'Write {"subscriptions_per_socket": 100}, or {} for the defaults.'
         report.error(ids.WRONG_TYPE, place, f"must be a dict, not {shown(value)}", hint)

@@ -19,7 +19,7 @@ BUSES: Final = ("memory", "redis")
 
 @dataclass(frozen=True, slots=True)
 class QueueSettings:
-    """A queue's options; an empty one is what a queue gets that only a declaration names.
+    """A queue's options. A queue that only a declaration names has the defaults.
 
     `priority`: higher first. `concurrency`: at most so many at once per process, `None`: no limit
     but `max_concurrency`.
@@ -48,7 +48,7 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JwtSettings:
-    """How bearer tokens are verified. Exactly one of `key`, `jwks_url` and `keys` is set."""
+    """Options of bearer tokens. Exactly one of `key`, `jwks_url` and `keys` is set."""
 
     key: str | bytes | None = field(default=None, repr=False)
     jwks_url: str | None = None
@@ -62,7 +62,7 @@ class JwtSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitSettings:
-    """What one client may have at once. `None`: no limit."""
+    """Limits per client. `None`: no limit."""
 
     subscriptions_per_socket: int | None = 100
 
@@ -119,7 +119,7 @@ class TaskSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchemaSettings:
-    """What `RAIL_DJANGO_GRAPHQL["schema_settings"]` says to this package: dotted paths of types."""
+    """`RAIL_DJANGO_GRAPHQL["schema_settings"]`, as far as this package reads it."""
 
     query_extensions: tuple[str, ...] = ()
     mutation_extensions: tuple[str, ...] = ()

@@ -1,10 +1,9 @@
-"""From what the user wrote to typed settings and a complete list of what is wrong. Pure."""
+"""Parses the settings as written into typed ones and a complete list of problems. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, Final, TypeGuard
 
 from rail_async_tasks.conf import problems as ids
@@ -21,9 +20,6 @@ from rail_async_tasks.conf.levels import (
 from rail_async_tasks.conf.limits import limits
 from rail_async_tasks.conf.model import (
     BUSES,
-    DEFAULT_QUEUES,
-    IN_PROCESS_BACKENDS,
-    QueueSettings,
     SchemaSettings,
     TaskSettings,
 )
@@ -31,11 +27,11 @@ from rail_async_tasks.conf.problems import (
     Place,
     Report,
     SettingProblem,
-    did_you_mean,
     shown,
 )
+from rail_async_tasks.conf.queues import queues
+from rail_async_tasks.conf.relations import check_relations
 from rail_async_tasks.conf.rules import (
-    MAX_INT,
     MAX_QUEUE_NAME,
     Rule,
     backend,
@@ -51,47 +47,6 @@ from rail_async_tasks.conf.rules import (
     whole,
     word,
 )
-
-
-def queues(value: Any, place: Place, report: Report) -> Any:
-    """The queues merged over the three that always exist, option by option."""
-    merged = dict(DEFAULT_QUEUES)
-    if not isinstance(value, Mapping):
-        report.error(
-            ids.WRONG_TYPE,
-            place,
-            f"must be a dict, not {shown(value)}",
-            'Write {"reports": {"priority": 5, "concurrency": 2}}.',
-        )
-        return merged
-    for name, options in value.items():
-        where = place / name
-        word(MAX_QUEUE_NAME)(name, where, report)
-        if not isinstance(options, Mapping):
-            report.error(
-                ids.WRONG_TYPE,
-                where,
-                f"must be a dict, not {shown(options)}",
-                'Write {"priority": 5, "concurrency": 2}, or {} for the defaults.',
-            )
-            options = {}
-        known_keys(options, _QUEUE_OPTIONS, where, report)
-        base = merged.get(name, QueueSettings())
-        given = {
-            option: rule(options[option], where / option, report)
-            for option, rule in _QUEUE_OPTIONS.items()
-            if option in options
-        }
-        merged[name] = QueueSettings(
-            given.get("priority", base.priority), given.get("concurrency", base.concurrency)
-        )
-    return MappingProxyType(merged)
-
-
-_QUEUE_OPTIONS: Final[Mapping[str, Rule]] = {
-    "priority": whole(low=-MAX_INT),
-    "concurrency": or_none(whole(low=1), "no limit but max_concurrency"),
-}
 
 _RULES: Final[Mapping[str, Rule]] = {
     "enabled": flag,
@@ -143,10 +98,10 @@ _RULES: Final[Mapping[str, Rule]] = {
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """All that was read.
+    """The result of parsing.
 
     `tasks` and `schema` are None where their part has an error. `task_values` and `extensions`
-    hold what is right even then, so that the checks can look at that too.
+    hold the valid values even then, so that the checks can use them.
     """
 
     tasks: TaskSettings | None
@@ -204,7 +159,7 @@ def _has_errors(report: Report) -> bool:
 
 
 def _task_values(raw: object, report: Report) -> dict[str, Any]:
-    """The right ones among the given values, typed, by key."""
+    """Returns the valid values, typed, by key."""
     if not _is_section(raw, TASKS, report):
         return {}
     known_keys(raw, _RULES, TASKS, report, STRAY_TASK_KEYS)
@@ -221,81 +176,12 @@ def _task_values(raw: object, report: Report) -> dict[str, Any]:
                 values[key] = value
     if "bus" not in raw and values.get("redis_url") is not None:
         values["bus"] = "redis"
-    _check_relations(values, wrong, report)
+    check_relations(values, wrong, report)
     return values
 
 
-def _check_relations(values: Mapping[str, Any], wrong: set[str], report: Report) -> None:
-    """What must hold between keys; a key that is wrong itself takes part in no relation."""
-    defaults = TaskSettings()
-
-    def known(*keys: str) -> bool:
-        return wrong.isdisjoint(keys)
-
-    def get(key: str) -> Any:
-        return values.get(key, getattr(defaults, key))
-
-    def needs(key: str, value: str, other: str, example: str) -> None:
-        if known(key, other) and get(key) == value and get(other) is None:
-            report.error(
-                ids.NEEDS_ANOTHER,
-                TASKS / key,
-                f'is "{value}", which needs {other}',
-                f'Set {TASKS / other}, for example to "{example}".',
-            )
-
-    needs("backend", "arq", "redis_url", "redis://localhost:6379/0")
-    needs("bus", "redis", "redis_url", "redis://localhost:6379/0")
-    needs("backend", "celery", "celery_app", "root.celery.app")
-    needs("on_failure", "callback", "failure_callback", "shop.tasks.notify")
-
-    if known("queues", "default_queue") and get("default_queue") not in get("queues"):
-        report.error(
-            ids.UNKNOWN_DEFAULT_QUEUE,
-            TASKS / "default_queue",
-            f"is not one of the queues: {shown(get('default_queue'))}",
-            did_you_mean(get("default_queue"), get("queues"), "The queues are")
-            + f" Or add it to {TASKS / 'queues'}.",
-        )
-    if (
-        known("track_in_database", "backend")
-        and not get("track_in_database")
-        and get("backend") not in IN_PROCESS_BACKENDS
-    ):
-        report.error(
-            ids.CONTRADICTION,
-            TASKS / "track_in_database",
-            f'is False, but the backend "{get("backend")}" runs tasks in other processes, which '
-            "know them from the database",
-            f"Set it to True, or use one of the backends {', '.join(IN_PROCESS_BACKENDS)}.",
-        )
-    if known("retry_delay", "retry_max_delay") and get("retry_max_delay") < get("retry_delay"):
-        report.warning(
-            ids.WITHOUT_EFFECT,
-            TASKS / "retry_delay",
-            f"is {get('retry_delay'):g}, but retry_max_delay cuts it to {get('retry_max_delay'):g}",
-            "Lower retry_delay, or raise retry_max_delay.",
-        )
-    if known("failure_callback", "on_failure") and (
-        get("failure_callback") is not None and get("on_failure") == "log"
-    ):
-        report.warning(
-            ids.WITHOUT_EFFECT,
-            TASKS / "failure_callback",
-            'is never called, because on_failure is "log"',
-            f'Set {TASKS / "on_failure"} to "callback".',
-        )
-    if known("authenticator", "jwt") and None not in (get("authenticator"), get("jwt")):
-        report.warning(
-            ids.WITHOUT_EFFECT,
-            TASKS / "jwt",
-            "is not looked at, because authenticator replaces it",
-            "Keep one of the two.",
-        )
-
-
 def _extensions(raw: object, report: Report) -> dict[str, tuple[str, ...]]:
-    """The well-formed dotted paths, by key. Unknown keys belong to other packages."""
+    """Returns the well-formed dotted paths by key. Unknown keys belong to other packages."""
     if not _is_section(raw, SCHEMA, report):
         return {}
     check_schema(raw, report)

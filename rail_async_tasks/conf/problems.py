@@ -1,4 +1,4 @@
-"""What is wrong with the settings: one problem, and the report that collects all of them."""
+"""Problems of the settings, and the report that collects them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class SettingProblem:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where in the settings something stands."""
+    """A key's place in the settings."""
 
     section: str
     parts: tuple[object, ...] = ()
@@ -78,7 +78,7 @@ class Report:
 
 
 def shown(value: object) -> str:
-    """A value for a message: its `repr`, cut where it is long."""
+    """Returns a value for a message: its `repr`, cut to a bounded length."""
     try:
         return _repr.repr(value)
     except ValueError:  # an int with more digits than Python writes
@@ -90,7 +90,7 @@ def _text(part: object) -> str:
 
 
 def nearest(word: object, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The known word that was probably meant; case and `-` for `_` do not count."""
+    """Returns the known word that was probably meant; ignores case, and `-` for `_`."""
     by_spelling = {name.lower(): name for name in known}
     spelt = _text(word).lower().replace("-", "_")
     found = difflib.get_close_matches(spelt, by_spelling, n=1, cutoff=cutoff)
@@ -98,7 +98,7 @@ def nearest(word: object, known: Iterable[str], cutoff: float = 0.6) -> str | No
 
 
 def did_you_mean(word: object, known: Iterable[str], what: str) -> str:
-    """The hint for an unknown word: the nearest known one, or all of them."""
+    """Returns the hint for an unknown word: the nearest known one, or all of them."""
     names = list(known)
     meant = nearest(word, names)
     if meant is not None:

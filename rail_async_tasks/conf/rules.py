@@ -1,4 +1,4 @@
-"""One rule per kind of value: takes what the user wrote, gives the typed value or reports why not.
+"""Rules, one per kind of value: each returns the typed value or reports a problem.
 
 What a rule returns after it has reported a problem is never used.
 """
@@ -18,7 +18,7 @@ from rail_async_tasks.conf.problems import Place, Report, did_you_mean, shown
 
 Rule = Callable[[Any, Place, Report], Any]
 
-# What fits an `integer` column in every database.
+# The largest number of an `integer` column in every database.
 MAX_INT: Final = 2**31 - 1
 # A century: past it, dates computed from a duration overflow.
 MAX_SECONDS: Final = 100 * 365 * 86_400
@@ -31,7 +31,7 @@ _WORD = re.compile(r"[^\s\x00-\x1f\x7f]+")
 
 
 def flag(value: Any, place: Place, report: Report) -> Any:
-    """A bool, and nothing that merely is true or false."""
+    """Accepts a bool, no other truthy or falsy value."""
     if not isinstance(value, bool):
         report.error(
             ids.WRONG_TYPE,
@@ -43,7 +43,7 @@ def flag(value: Any, place: Place, report: Report) -> Any:
 
 
 def whole(low: int = 0, high: int = MAX_INT) -> Rule:
-    """An int from `low` to `high`."""
+    """Returns a rule for an int from `low` to `high`."""
 
     def rule(value: Any, place: Place, report: Report) -> Any:
         if isinstance(value, bool) or not isinstance(value, int):
@@ -68,7 +68,7 @@ def whole(low: int = 0, high: int = MAX_INT) -> Rule:
 def number(
     low: float = 0, high: float = MAX_SECONDS, *, above: bool = False, unit: str = "seconds"
 ) -> Rule:
-    """An int or float from `low` (`above`: not `low` itself) to `high`, given back as float."""
+    """Returns a rule for a float from `low` (`above`: not `low` itself) to `high`."""
     start, end = ("more than", "and at most") if above else ("from", "to")
     allowed = f"{start} {low:g} {end} {high:,.12g}"
 
@@ -104,7 +104,7 @@ def number(
 
 
 def or_none(rule: Rule, meaning: str) -> Rule:
-    """What `rule` takes, or None; `meaning` says in the hint what None does."""
+    """Returns a rule that accepts None, too; `meaning` explains None in the hint."""
 
     def optional(value: Any, place: Place, report: Report) -> Any:
         if value is None:
@@ -121,7 +121,7 @@ def or_none(rule: Rule, meaning: str) -> Rule:
 
 
 def one_of(*words: str) -> Rule:
-    """One of these words, exactly."""
+    """Returns a rule for one of these words, exactly."""
 
     def rule(value: Any, place: Place, report: Report) -> Any:
         if value not in words:
@@ -138,7 +138,7 @@ def one_of(*words: str) -> Rule:
 
 
 def dotted_path(value: Any, place: Place, report: Report) -> Any:
-    """A dotted path, by its syntax only: whether it imports is looked at by the checks."""
+    """Accepts a dotted path by its syntax; the system checks import it."""
     if not isinstance(value, str):
         report.error(
             ids.WRONG_TYPE,
@@ -155,13 +155,13 @@ def dotted_path(value: Any, place: Place, report: Report) -> Any:
 
 
 def is_dotted_path(text: str) -> bool:
-    """Whether `text` is two Python names or more, joined by dots."""
+    """Returns whether `text` is two or more Python names, joined by dots."""
     parts = text.split(".")
     return len(parts) > 1 and all(p.isidentifier() and not keyword.iskeyword(p) for p in parts)
 
 
 def backend(value: Any, place: Place, report: Report) -> Any:
-    """A backend's name, or the dotted path of a backend class."""
+    """Accepts a backend's name, or the dotted path of a backend class."""
     if isinstance(value, str) and (value in BACKENDS or is_dotted_path(value)):
         return value
     hint = did_you_mean(value, BACKENDS, "Use the dotted path of a backend class, or one of")
@@ -170,7 +170,7 @@ def backend(value: Any, place: Place, report: Report) -> Any:
 
 
 def word(limit: int) -> Rule:
-    """Text without blanks and control characters, 1 to `limit` characters."""
+    """Returns a rule for 1 to `limit` characters without blanks or control characters."""
 
     def rule(value: Any, place: Place, report: Report) -> Any:
         if not isinstance(value, str):
@@ -188,7 +188,7 @@ def word(limit: int) -> Rule:
 
 
 def rate(value: Any, place: Place, report: Report) -> Any:
-    """Text such as "100/m"."""
+    """Parses text such as "100/m"."""
     found = _RATE.fullmatch(value) if isinstance(value, str) else None
     if found is None or not 0 < int(found[1][:20]) <= MAX_INT:
         report.error(
@@ -202,7 +202,7 @@ def rate(value: Any, place: Place, report: Report) -> Any:
 
 
 def redis_url(value: Any, place: Place, report: Report) -> Any:
-    """A Redis URL. It may hold a password, so no message shows it."""
+    """Accepts a Redis URL. No message shows it, as it may hold a password."""
     hint = 'Write "redis://host:6379/0", "rediss://..." for TLS or "unix://path".'
     if not isinstance(value, str):
         report.error(ids.WRONG_TYPE, place, f"must be a URL, not {type(value).__name__}", hint)
@@ -215,7 +215,7 @@ def redis_url(value: Any, place: Place, report: Report) -> Any:
 
 
 def dotted_paths(value: Any, place: Place, report: Report) -> Any:
-    """A list of dotted paths, given back as a tuple of those that are well formed."""
+    """Returns the well-formed ones of a list of dotted paths, as a tuple."""
     if not isinstance(value, list | tuple):
         hint = f"Write a list: [{value!r}]." if isinstance(value, str) else "Write a list of text."
         report.error(ids.WRONG_TYPE, place, f"must be a list, not {shown(value)}", hint)
@@ -236,7 +236,7 @@ def known_keys(
     report: Report,
     elsewhere: Mapping[str, str] | None = None,
 ) -> None:
-    """Reports every key of `raw` that is not known; `elsewhere`: where a known stray belongs."""
+    """Reports unknown keys of `raw`; `elsewhere` maps known strays to their section."""
     names = list(known)
     for key in raw:
         if key in names:

@@ -1,1 +1,1 @@
-"""The GraphQL edge: mutations made of tasks, queries, subscriptions, and what serves them."""
+"""The GraphQL edge: mutations of tasks, queries, subscriptions, and their views."""

@@ -1,6 +1,6 @@
-"""Content negotiation: which of our media types an `Accept` header prefers. Pure.
+"""Content negotiation: chooses a media type by an `Accept` header. Pure.
 
-RFC 9110, section 12.5.1, with its notion of a tie: neither order nor a specific range is a wish.
+By RFC 9110, section 12.5.1: neither the order of ranges nor a specific range is a preference.
 
 Django's `HttpRequest.get_preferred_type()` answers another question: it reads a specific range as a
 preference (`text/event-stream, */*` would be events), takes `q=0` for a range that is not there
@@ -40,7 +40,7 @@ class MediaRange:
     quality: float = 1.0
 
     def fit(self, media_type: str) -> int | None:
-        """How closely the range describes a media type; None where it does not."""
+        """Returns how closely the range fits a media type; None where it does not."""
         main, _, sub = media_type.partition("/")
         if (self.main, self.sub) == (main, sub):
             return _NAMED
@@ -57,7 +57,7 @@ class Accept:
         self.ranges = tuple(_ranges(header or "")) if given else (MediaRange("*", "*"),)
 
     def best(self, *offered: str) -> str | None:
-        """The offered media type with the highest quality; None where none is acceptable.
+        """Returns the offered media type with the highest quality; None where none is acceptable.
 
         The first offered one wins a tie.
         """
@@ -65,11 +65,11 @@ class Accept:
         return max(acceptable, key=self.quality, default=None)
 
     def quality(self, media_type: str) -> float:
-        """The quality that the most specific fitting range gives; 0 where none fits."""
+        """Returns the quality of the most specific range that fits; 0 where none fits."""
         return self._best_fit(media_type)[1]
 
     def names(self, media_type: str) -> bool:
-        """Whether a range closer than `*/*` accepts this media type."""
+        """Returns whether a range closer than `*/*` accepts this media type."""
         fit, quality = self._best_fit(media_type)
         return fit > _ANYTHING and quality > 0
 
@@ -90,7 +90,7 @@ def _ranges(header: str) -> Iterator[MediaRange]:
         pairs = (parameter.partition("=") for parameter in rest if parameter)
         parameters = {name.strip().lower(): value.strip() for name, _, value in pairs}
         quality = parameters.get("q", "1")
-        # What follows the quality is an extension of older clients, to be ignored.
+        # Older clients send extensions after the quality, which are ignored.
         of_type = set(takewhile(lambda name: name != "q", parameters))
         # Every answer is UTF-8, as JSON and event streams are.
         if not of_type - {"charset"}:

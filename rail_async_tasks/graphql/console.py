@@ -1,4 +1,4 @@
-"""The console: a page to try queries on, which fetches nothing from anywhere else.
+"""The console: a page to try queries on, which loads nothing from other hosts.
 
 Its three files are served as they are, by the package itself and by relative URLs: no template
 engine, static file set-up or inline code is needed, so it works under every server, URL prefix and
@@ -23,7 +23,7 @@ _ASSETS = {
 
 
 def console_page() -> HttpResponse:
-    """The page itself; it loads the two assets that stand beside it."""
+    """Returns the page, which loads the two assets below."""
     response = HttpResponse(_read("console.html"), content_type="text/html; charset=utf-8")
     response["Vary"] = "Accept"
     return response
@@ -37,7 +37,7 @@ def _etag(request: HttpRequest, name: str) -> str | None:
 @require_safe
 @condition(etag_func=_etag)
 def console_asset(request: HttpRequest, name: str) -> HttpResponse:
-    """The page's style sheet and script."""
+    """Serves the page's style sheet and script."""
     if name not in _ASSETS:
         raise Http404
     response = HttpResponse(_read(name), content_type=_ASSETS[name])

@@ -1,8 +1,8 @@
 """GraphQL over WebSocket (graphql-transport-ws), for clients that may be broken or hostile.
 
-Strawberry's consumer speaks the protocol. This one sees to it that a socket is either served or
-closed: whatever a client sends, a handler that dies takes its socket along, what waits to be
-handled is bounded, and a connection that ends is cleaned up however it ended.
+Strawberry's consumer speaks the protocol. This one ensures that a socket is either served or
+closed: a handler that dies closes its socket, waiting frames are bounded, and every connection is
+cleaned up at its end.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from strawberry.schema.base import BaseSchema
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.types.unset import UNSET
 
+from rail_async_tasks.auth.context import RequestContext, handshake_request
 from rail_async_tasks.errors import TaskError, Unauthenticated
-from rail_async_tasks.graphql.context import RequestContext, handshake_request
 from rail_async_tasks.graphql.frames import (
     MAX_FRAME_BYTES,
-    Inbox,
+    FrameQueue,
     TransportHandler,
     byte_length,
     decode_json,
 )
 from rail_async_tasks.graphql.handshake import handshake_problem
 from rail_async_tasks.graphql.schema import get_schema
-from rail_async_tasks.runtime import host
+from rail_async_tasks.hosting import server
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.servers import first_request
 
 logger = get_logger("rail_async_tasks.graphql")
 
-# A GraphQL client says connection_init at once; whoever does not is none.
+# A GraphQL client sends connection_init at once.
 INIT_TIMEOUT: Final = timedelta(seconds=10)
-# How long the clean-up of a closed connection may take before it is cancelled.
+# For the clean-up of a closed connection, after which it is cancelled.
 CLEAN_UP_SECONDS: Final = 5.0
 
 # Close codes: RFC 6455, section 7.4.1, and the registry that it opens (1012).
@@ -58,15 +58,15 @@ _open: WeakSet[TaskGraphQLConsumer] = WeakSet()
 
 
 async def close_all_for_restart() -> None:
-    """Sends every client of this process elsewhere."""
+    """Closes every socket of this process, so that clients reconnect to another one."""
     await asyncio.gather(*(consumer.close_for_restart() for consumer in list(_open)))
 
 
-host.on_drain(close_all_for_restart)
+server.on_drain(close_all_for_restart)
 
 
 class SocketAdapter(ChannelsWebSocketAdapter):
-    """Tells the handler that the client has gone in the one way that it understands."""
+    """Signals a closed socket to the handler in the one way that it understands."""
 
     async def send_json(self, message: Mapping[str, object]) -> None:
         try:
@@ -91,8 +91,8 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
             # Its limit counts a cancel among the subscriptions; the handler of ours has one.
             max_subscriptions_per_connection=None,
         )
-        self._inbox = Inbox()
-        self.message_queue = self._inbox  # type: ignore[assignment]
+        self._frames = FrameQueue()
+        self.message_queue = self._frames  # type: ignore[assignment]
         self._closed = False
         # The handshake ends with `connection_ack`; until then a close refuses the client.
         self._acknowledged = False
@@ -129,7 +129,7 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
         except Exception:
             logger.exception("The handler of a WebSocket died.")
         finally:
-            # However the handler ended, nobody is left to serve this socket.
+            # However the handler ended, this socket is no longer served.
             await self.close(INTERNAL_ERROR)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
@@ -137,7 +137,7 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
             return
         if byte_length(text_data or "") > MAX_FRAME_BYTES:
             await self.close(TOO_BIG, f"A message has {MAX_FRAME_BYTES} bytes at most")
-        elif not self._inbox.offer(text_data):
+        elif not self._frames.offer(text_data):
             await self.close(POLICY_VIOLATION, "Too many messages at once")
 
     async def disconnect(self, code: int) -> None:
@@ -145,8 +145,8 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
         await self._end_handler()
 
     async def _end_handler(self) -> None:
-        """Let the handler end every operation; past its time it is cancelled."""
-        self._inbox.end()
+        """Lets the handler end every operation; cancels it after a timeout."""
+        self._frames.end()
         task = self.run_task
         if task is None:
             return
@@ -156,20 +156,20 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
             with suppress(asyncio.CancelledError):
                 await task
 
-    # What goes out
+    # Outgoing frames
 
     async def send(self, text_data: Any = None, bytes_data: Any = None, close: Any = False) -> None:
-        # What operations have to say after the close is for nobody; above all not `complete`,
-        # which would tell the client that its task's updates are over.
+        # Drops the frames of operations after the close; above all `complete`, by which the client
+        # would believe that its task's updates are over.
         if not self._closed:
             await super().send(text_data, bytes_data, close)
 
     async def close(self, code: int | bool | None = None, reason: str | None = None) -> None:
-        """Close, once, and let the handler end. Frames that come or go later are dropped."""
+        """Closes once, and lets the handler end. Drops later frames."""
         if self._closed:
             return
         self._closed = True
-        self._inbox.end()
+        self._frames.end()
         if not self._acknowledged and code != SERVICE_RESTART:
             # The line holds nothing of the client's credential.
             logger.warning(
@@ -183,10 +183,10 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
             await super().close(code=code, reason=reason)
 
     async def close_for_restart(self) -> None:
-        """Close so that the client comes back: 1012, without completing its subscriptions."""
+        """Closes with 1012, without completing subscriptions, so that the client reconnects."""
         await self.close(SERVICE_RESTART, "Service restart")
 
-    # What Strawberry asks
+    # Hooks of Strawberry
 
     async def get_context(
         self, request: GraphQLWSConsumer[Any, Any], response: GraphQLWSConsumer[Any, Any]

@@ -1,59 +1,18 @@
-"""Who is calling: what `info.context` holds, and the way from a request or a socket to a viewer."""
+"""The caller of a GraphQL operation, from whatever a schema has in `info.context`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from django.core.handlers.asgi import ASGIRequest
-from strawberry.django.context import StrawberryDjangoContext
-
 from rail_async_tasks.auth.caller import Caller, acaller, authenticate, refuse_anonymous
+from rail_async_tasks.auth.context import RequestContext
 
 if TYPE_CHECKING:
     from strawberry.types import Info
 
 
-@dataclass
-class RequestContext(StrawberryDjangoContext):
-    """`info.context`, the same over HTTP, SSE and WebSocket.
-
-    `user` is loaded, so that permission classes and resolvers that are not async may use it; so is
-    `request.user`. Over a WebSocket `request` is the handshake, `response` is None, and
-    `connection_params` is what the client sent when it initialised the connection.
-    """
-
-    user: Any = None
-    connection_params: dict[str, Any] | None = field(default=None, repr=False)
-    # The operation ends by itself (a query, a mutation), or has ended: a subscription whose task
-    # is final. Otherwise an ending stream only means that this process is going away.
-    ended: bool = field(default=False, repr=False)
-    _caller: Caller | None = field(default=None, repr=False)
-
-    async def authenticate(self) -> None:
-        """Find out who is calling. To be awaited before the first operation.
-
-        Raises `Unauthenticated` for a bad credential, and `ConfigurationError`.
-        """
-        user = await authenticate(self.request, self.connection_params)
-
-        async def auser() -> Any:
-            return user
-
-        self.user = self.request.user = user
-        # Django's own looks into the session, where somebody else may be logged in.
-        self.request.auser = auser
-
-    async def caller(self) -> Caller:
-        """The user with what they may see, looked up at the first question."""
-        if self._caller is None:
-            self._caller = await acaller(self.user, self.request)
-        return self._caller
-
-
 async def caller_of(info: Info[Any, Any]) -> Caller:
-    """The caller of the operation; also in a schema that is served by other views than ours.
+    """Returns the caller of the operation, also where another view serves the schema.
 
     Raises `Unauthenticated` for a bad credential, and for none where one is asked for.
     """
@@ -71,15 +30,3 @@ async def _caller_of(context: Any) -> Caller:
         request = getattr(context, "request", None)
         params = getattr(context, "connection_params", None)
     return await acaller(await authenticate(request, params), request)
-
-
-def handshake_request(scope: dict[str, Any]) -> ASGIRequest:
-    """A WebSocket's handshake as the Django request that it is, with what the middleware found.
-
-    So permissions, tenant resolvers and resolvers read one kind of object over every transport.
-    """
-    request = ASGIRequest({**scope, "type": "http", "method": "GET"}, BytesIO())
-    for name in ("user", "session", "tenant_id"):
-        if name in scope:
-            setattr(request, name, scope[name])
-    return request

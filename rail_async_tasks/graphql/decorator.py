@@ -14,11 +14,12 @@ from strawberry.types.unset import UNSET
 
 from rail_async_tasks.codec import MISSING
 from rail_async_tasks.declare import Function, Task, TaskKeywords
-from rail_async_tasks.definition import TaskDefinition, define, registry
+from rail_async_tasks.definition import TaskDefinition, define
 from rail_async_tasks.graphql.context import caller_of
 from rail_async_tasks.graphql.errors import refusals_with_codes
 from rail_async_tasks.graphql.permissions import ask_in_threads
 from rail_async_tasks.graphql.types import TaskMutationPayload
+from rail_async_tasks.registry import registry
 
 if TYPE_CHECKING:
     from strawberry.types import Info
@@ -37,7 +38,7 @@ class MutationTask(Task):
 
 
 class ArgumentsResolver(StrawberryResolver[Any]):
-    """Shows Strawberry a task's arguments. It is never called: the field's `get_result()` is."""
+    """Declares a task's arguments to Strawberry. Never called: the field has `get_result()`."""
 
     def __init__(self, definition: TaskDefinition) -> None:
         super().__init__(definition.function)
@@ -45,7 +46,7 @@ class ArgumentsResolver(StrawberryResolver[Any]):
 
     @cached_property
     def signature(self) -> inspect.Signature:
-        """The function's arguments without the leading root and info, which need no types."""
+        """Returns the signature without the leading root and info, which need no types."""
         return Signature(
             [
                 Parameter(
@@ -64,7 +65,7 @@ class ArgumentsResolver(StrawberryResolver[Any]):
 
 
 class MutationField(StrawberryField):
-    """The mutation of one task: starts it, and answers before it has run."""
+    """The mutation of one task: starts it and answers at once."""
 
     def __init__(self, definition: TaskDefinition | None = None, **keywords: Any) -> None:
         if definition is not None:
@@ -77,12 +78,12 @@ class MutationField(StrawberryField):
                 **keywords,
             }
         super().__init__(**keywords)
-        if definition is not None:  # else a copy, whose permissions are asked like that already
+        if definition is not None:  # a copy has its permissions wrapped already
             ask_in_threads(self)
         self.definition = definition
 
     def __copy__(self) -> Self:
-        # Strawberry's copy passes on what it knows, which already holds all made of the definition.
+        # Strawberry copies the attributes that it knows, which were made from the definition.
         copied = super().__copy__()
         copied.definition = self.definition
         return copied

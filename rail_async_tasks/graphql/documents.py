@@ -1,4 +1,4 @@
-"""What a GraphQL document asks for, read before it is executed."""
+"""Reads the operation of a GraphQL document before it is executed."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from strawberry.types.graphql import OperationType
 
 
 def operation_type(query: str | None, operation_name: str | None = None) -> OperationType | None:
-    """Whether the operation is a query, a mutation or a subscription.
+    """Returns whether the operation is a query, a mutation or a subscription.
 
     None for a document that has no such operation, has several and no name that chooses one, or
-    cannot be parsed; its execution says so.
+    cannot be parsed; its execution reports that.
     """
     try:
         operation = get_operation_ast(parse(query or "", no_location=True), operation_name)

@@ -1,4 +1,4 @@
-"""What a GraphQL client is told when something goes wrong, and what only the log is told."""
+"""Errors for GraphQL clients; details of accidents go to the log alone."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _CLIENT_MISTAKES = (MissingQueryError, CannotGetOperationTypeError, InvalidOpera
 
 
 def graphql_error(error: TaskError) -> GraphQLError:
-    """The GraphQL form of a refusal: its public message, and its code in the extensions."""
+    """Returns a refusal as a GraphQL error: public message, code in the extensions."""
     return GraphQLError(error.message, extensions=dict(error.extensions), original_error=error)
 
 
 @contextmanager
 def refusals_with_codes() -> Iterator[None]:
-    """Turn a refusal into a `GraphQLError` with its code and its public message.
+    """Turns a refusal into a `GraphQLError` with its code and its public message.
 
     Each resolver of ours uses it, so that codes come with the fields whichever schema class, view
     or consumer serves them. `process()` does the same for the project's resolvers.
@@ -46,11 +46,10 @@ def refusals_with_codes() -> Iterator[None]:
 
 
 def process(error: GraphQLError, context: ExecutionContext | None) -> None:
-    """Make one error of a result fit for the client, in place, and log it if it is ours.
+    """Makes one error of a result fit for the client, in place; logs it if it is ours.
 
-    A refusal (`TaskError`) is an answer, and a bad query the client's own mistake: the log is no
-    place for them. An exception that nobody meant for the client is logged and, unless `DEBUG` is
-    on, told without its text.
+    Refusals (`TaskError`) and bad queries are not logged. Any other exception is logged, and the
+    client gets its text with `DEBUG` only.
     """
     refusal = _refusal_in(error)
     if refusal is not None:
@@ -68,12 +67,12 @@ def process(error: GraphQLError, context: ExecutionContext | None) -> None:
 
 
 def unknown_operation(error: CannotGetOperationTypeError) -> str:
-    """Why no operation of a document was executed, for the client."""
+    """Returns the client's message where no operation of a document was executed."""
     return WHICH_OPERATION if error.operation_name is None else error.as_http_error_reason()
 
 
 def is_request_error(result: ExecutionResult) -> bool:
-    """Whether nothing was executed: the document or its variables were refused.
+    """Returns whether the document or its variables were refused before execution.
 
     An error that a field has raised has a path, also where it nulled the whole data.
     """
@@ -81,7 +80,7 @@ def is_request_error(result: ExecutionResult) -> bool:
 
 
 def is_accident(error: GraphQLError) -> bool:
-    """Whether the server is at fault, and not the request."""
+    """Returns whether the server is at fault, not the request."""
     return _refusal_in(error) is None and _is_an_accident(error)
 
 
@@ -93,7 +92,7 @@ def _refusal_in(error: GraphQLError) -> TaskError | None:
 
 
 def _is_an_accident(error: GraphQLError) -> bool:
-    """Whether the error is an exception out of a resolver, not one that speaks of the request.
+    """Returns whether the error is a resolver's exception, not a fault of the request.
 
     The coercion of arguments also keeps its cause, but such an error has nodes and no path.
     """

@@ -1,4 +1,4 @@
-"""What comes in over a WebSocket, before it is believed: bounded, decoded, checked."""
+"""Incoming frames of a WebSocket: bounded, decoded and checked before use."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
 from strawberry.subscriptions.protocols.graphql_transport_ws.types import SubscribeMessage
 from strawberry.types.graphql import OperationType
 
+from rail_async_tasks.auth.context import RequestContext
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import TooMany
-from rail_async_tasks.graphql.context import RequestContext
 from rail_async_tasks.graphql.documents import operation_type
 from rail_async_tasks.graphql.errors import graphql_error
 
 # A frame is one operation: a query of a few KiB, and the variables with the arguments of a task,
 # which are 64 KiB at most by default.
 MAX_FRAME_BYTES: Final = 256 * 1024
-# What may wait for the handler, which takes a frame in microseconds: only a flood gets here.
+# Frames that wait for the handler, which takes microseconds for each: only a flood gets here.
 MAX_WAITING_FRAMES: Final = 128
 MAX_WAITING_BYTES: Final = 1024 * 1024
 
 
 def byte_length(text: str) -> int:
-    """The size of a text frame on the wire."""
+    """Returns the size of a text frame on the wire, in bytes."""
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def decode_json(data: str | bytes) -> object:
-    """`json.loads` for input that may be anything: every refusal is a `JSONDecodeError`."""
+    """`json.loads` for untrusted input: every refusal is a `JSONDecodeError`."""
     try:
         return json.loads(data)
     except json.JSONDecodeError:
@@ -43,8 +43,8 @@ def decode_json(data: str | bytes) -> object:
         raise json.JSONDecodeError(str(error), "", 0) from error
 
 
-class Inbox:
-    """The frames that wait for a connection's handler. It takes the place of an endless queue."""
+class FrameQueue:
+    """A bounded queue of frames for a connection's handler."""
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[MessageQueueData] = asyncio.Queue()
@@ -52,7 +52,7 @@ class Inbox:
         self._ended = False
 
     def offer(self, text: str | None) -> bool:
-        """Add a frame (None: one that is not text). False where it finds no room."""
+        """Adds a frame (None: not text). Returns False if the queue is full."""
         size = byte_length(text or "")
         if self._queue.qsize() >= MAX_WAITING_FRAMES or self._bytes + size > MAX_WAITING_BYTES:
             return False
@@ -63,7 +63,7 @@ class Inbox:
         return True
 
     def end(self) -> None:
-        """Let the handler finish; what still waits is dropped."""
+        """Ends the handler's iteration, and drops the waiting frames."""
         if self._ended:
             return
         self._ended = True
@@ -72,14 +72,14 @@ class Inbox:
         self._queue.put_nowait({"message": None, "disconnected": True})
 
     async def get(self) -> MessageQueueData:
-        """The next frame, or the end."""
+        """Returns the next frame, or the end."""
         item = await self._queue.get()
         self._bytes -= byte_length(item["message"] or "")
         return item
 
 
 def frame_problem(frame: object) -> str | None:
-    """What is wrong with the shape of a decoded frame, by the graphql-transport-ws protocol."""
+    """Returns a protocol problem (graphql-transport-ws) of a decoded frame, or None."""
     if not isinstance(frame, dict):
         return "A message must be a JSON object"
     kind = frame.get("type")
@@ -115,7 +115,7 @@ def _optional_object_problem(frame: dict[str, Any], key: str, kind: str) -> str 
 
 
 class TransportHandler(BaseGraphQLTransportWSHandler[RequestContext, None]):
-    """Strawberry's handler of the protocol, behind a check of what it is given."""
+    """Strawberry's handler of the protocol; checks each frame first."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -141,7 +141,7 @@ class TransportHandler(BaseGraphQLTransportWSHandler[RequestContext, None]):
         await super().handle_subscribe(message)
 
     def _refusal(self, message: SubscribeMessage) -> TooMany | None:
-        """Why there is no room for this operation; else it is counted.
+        """Counts the operation, or returns the reason that it is one too many.
 
         Queries and mutations are counted apart, so that a client that follows as many tasks as it
         may can still cancel one.
@@ -166,13 +166,13 @@ class TransportHandler(BaseGraphQLTransportWSHandler[RequestContext, None]):
         return None
 
     async def handle_task_exception(self, error: Exception) -> None:
-        # That a client has left in the middle of a message is no accident.
+        # A client that left in the middle of a message is not an error.
         if not isinstance(error, WebSocketDisconnected):
             await super().handle_task_exception(error)
 
     @staticmethod
     def _get_pre_execution_close_reason(error: Any) -> str | None:
-        """None: a query that cannot be parsed is an error of its operation alone.
+        """Returns None: an unparsable query is an error of its operation alone.
 
         Strawberry closes the socket for it, and with that ends everything else that runs there.
         """

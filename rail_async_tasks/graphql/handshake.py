@@ -1,4 +1,4 @@
-"""Which WebSocket handshakes are accepted: a page of somewhere else must not use our cookies.
+"""Refuses WebSocket handshakes of foreign pages, which would use our cookies.
 
 Browsers do not apply their same-origin rule to WebSockets, so the server has to.
 """
@@ -20,7 +20,7 @@ _LOCAL: Final = [".localhost", "127.0.0.1", "[::1]"]
 
 
 def handshake_problem(request: HttpRequest) -> str | None:
-    """Why this handshake is refused; None where it is welcome.
+    """Returns the reason to refuse a handshake, or None.
 
     Without a Host or an Origin header it was not sent by a browser's page.
     """
@@ -40,7 +40,7 @@ def handshake_problem(request: HttpRequest) -> str | None:
 
 
 def origin_is_trusted(origin: str) -> bool:
-    """Whether the project's settings name the origin: one of its own hosts, or a trusted one."""
+    """Returns whether the origin is one of ALLOWED_HOSTS or of CSRF_TRUSTED_ORIGINS."""
     try:
         parts = urlsplit(origin)
         hostname = parts.hostname

@@ -8,9 +8,9 @@ import strawberry
 from strawberry.types import Info
 
 from rail_async_tasks import service
+from rail_async_tasks.auth.permissions import check_permissions
 from rail_async_tasks.graphql.context import caller_of
 from rail_async_tasks.graphql.errors import refusals_with_codes
-from rail_async_tasks.graphql.permissions import check_permissions
 from rail_async_tasks.graphql.types import TaskExecution, TaskMutationPayload
 
 

@@ -1,49 +1,15 @@
-"""A task's permission classes: asked by its mutation's field, and by us at a retry."""
+"""The permission classes of the fields of tasks' mutations."""
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
-
-from strawberry.permission import BasePermission, PermissionExtension
+from strawberry.permission import PermissionExtension
 from strawberry.types.field import StrawberryField
 
-from rail_async_tasks.definition import TaskDefinition
-from rail_async_tasks.hooks import acall
-
-
-class Asked(BasePermission):
-    """A permission of the project's, asked in a thread where it is not async.
-
-    So it may query (`user.has_perm()` does) and block without holding the event loop.
-    """
-
-    def __init__(self, permission: BasePermission) -> None:
-        self._permission = permission
-
-    async def has_permission(self, source: Any, info: Any, **kwargs: Any) -> bool:
-        """What the project's permission answers."""
-        ask = partial(self._permission.has_permission, source, info, **kwargs)
-        return await acall(ask)  # type: ignore[no-any-return]
-
-    def on_unauthorized(self) -> None:
-        """Raise what the project's permission raises."""
-        self._permission.on_unauthorized()
+from rail_async_tasks.auth.permissions import ThreadedPermission
 
 
 def ask_in_threads(field: StrawberryField) -> None:
-    """Have the permissions of a field that has just been made asked as `Asked` does."""
+    """Make the permissions of a new field `ThreadedPermission`s."""
     for extension in field.extensions:
         if isinstance(extension, PermissionExtension):
-            extension.permissions = [Asked(permission) for permission in extension.permissions]
-
-
-async def check_permissions(info: Any, definition: TaskDefinition, values: dict[str, Any]) -> None:
-    """Ask the classes as the field of the task's mutation does. `values` are the arguments.
-
-    Raises what the first class that refuses raises.
-    """
-    for permission_class in definition.options.permission_classes:
-        permission = Asked(permission_class())
-        if not await permission.has_permission(None, info, **values):
-            permission.on_unauthorized()
+            extension.permissions = [ThreadedPermission(it) for it in extension.permissions]

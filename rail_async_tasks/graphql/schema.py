@@ -43,12 +43,12 @@ class TaskSchema(strawberry.Schema):
 
 @cache
 def get_schema() -> TaskSchema:
-    """The schema by the settings, built at first use. Raises `ConfigurationError`."""
+    """Returns the schema of the settings, built at first use. Raises `ConfigurationError`."""
     return build_schema()
 
 
 def build_schema() -> TaskSchema:
-    """A new schema by the settings.
+    """Builds a schema by the settings.
 
     Raises `ConfigurationError`, with a line for each clash of fields, where the extensions make no
     schema: one cannot be imported, is no type, or does not go with the others.
@@ -88,7 +88,7 @@ def _imported(path: str, setting: str) -> type:
 
 
 def _clashes(root: str, types: tuple[type, ...]) -> Iterator[str]:
-    """The fields of one name. Merging would let one of them win without a word."""
+    """Returns fields with one name, which a merge would silently reduce to one."""
     graphql_name = NameConverter().get_graphql_name
     owners: dict[str, type] = {}
     for type_ in types:

@@ -1,4 +1,4 @@
-"""GraphQL over server-sent events: how an event is written, and how a stream ends."""
+"""GraphQL over server-sent events: the format of an event, and the end of a stream."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any, cast
 
-from asgiref.sync import sync_to_async
 from strawberry.http.streaming import SSETransport
 
-from rail_async_tasks.graphql.context import RequestContext
-from rail_async_tasks.ledger.connections import release_connections
-from rail_async_tasks.runtime import host
+from rail_async_tasks.auth.context import RequestContext
+from rail_async_tasks.hosting import server
+from rail_async_tasks.own_views import arelease_connections
 
 
 class EventStream(SSETransport):
@@ -30,14 +29,14 @@ class EventStream(SSETransport):
 async def without_farewell(
     stream: AsyncIterator[Any], context: RequestContext | None
 ) -> AsyncIterator[Any]:
-    """The events, but for a `complete` that only says that this process is going away."""
+    """Yields the events, without a `complete` that only means that this process ends."""
     released = False
     async with aclosing(cast("AsyncGenerator[Any, None]", stream)) as events:
         async for event in events:
             ended = context is not None and context.ended
-            if host.is_going_away() and not ended and str(event).startswith("event: complete"):
+            if server.is_going_away() and not ended and str(event).startswith("event: complete"):
                 return
             if not released and str(event).startswith("event: next"):
-                released = True  # the row has been read: what follows comes over the bus
-                await sync_to_async(release_connections)()
+                released = True  # the row has been read; changes come over the bus
+                await arelease_connections()
             yield event

@@ -9,7 +9,8 @@ import strawberry
 from strawberry.types import Info
 
 from rail_async_tasks import service
-from rail_async_tasks.graphql.context import RequestContext, caller_of
+from rail_async_tasks.auth.context import RequestContext
+from rail_async_tasks.graphql.context import caller_of
 from rail_async_tasks.graphql.errors import refusals_with_codes
 from rail_async_tasks.graphql.types import TaskExecution
 
@@ -17,7 +18,7 @@ from rail_async_tasks.graphql.types import TaskExecution
 async def follow_task(info: Info, task_id: strawberry.ID) -> AsyncGenerator[TaskExecution, None]:
     with refusals_with_codes():
         caller = await caller_of(info)
-        # Closing says goodbye to the bus now, not when the garbage collector finds the generator.
+        # Unsubscribes from the bus now, not when the garbage collector finds the generator.
         async with aclosing(service.watch(caller.viewer, task_id)) as snapshots:
             async for snapshot in snapshots:
                 if snapshot.is_final and isinstance(info.context, RequestContext):

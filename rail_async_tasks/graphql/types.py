@@ -8,7 +8,7 @@ from typing import cast
 import strawberry
 from strawberry.scalars import JSON
 
-from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
 
 
@@ -48,7 +48,7 @@ class TaskExecution:
 
     @classmethod
     def of(cls, snapshot: TaskSnapshot) -> TaskExecution:
-        """The GraphQL object for a snapshot."""
+        """Returns the GraphQL object of a snapshot."""
         return cls(
             id=strawberry.ID(str(snapshot.id)),
             name=snapshot.name,
@@ -90,7 +90,7 @@ class TaskMutationPayload:
 
     @classmethod
     def of(cls, snapshot: TaskSnapshot) -> TaskMutationPayload:
-        """The payload for a task just created.
+        """Returns the payload of a new task.
 
         A task may already hold a slot when its creation is answered; what was created is still a
         pending one.

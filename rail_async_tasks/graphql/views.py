@@ -25,11 +25,11 @@ from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL
 from strawberry.types import ExecutionResult, SubscriptionExecutionResult
 from strawberry.types.graphql import OperationType
 
+from rail_async_tasks.auth.context import RequestContext
 from rail_async_tasks.errors import TaskError, Unauthenticated
 from rail_async_tasks.graphql import errors as client_errors
 from rail_async_tasks.graphql.accept import EVENT_STREAM, GRAPHQL_RESPONSE, HTML, JSON, Accept
 from rail_async_tasks.graphql.console import console_page
-from rail_async_tasks.graphql.context import RequestContext
 from rail_async_tasks.graphql.documents import operation_type
 from rail_async_tasks.graphql.errors import INTERNAL_ERROR
 from rail_async_tasks.graphql.frames import decode_json
@@ -53,7 +53,7 @@ NOT_ACCEPTABLE = (
 
 
 class EventsOnly(HTTPException):
-    """A subscription whose answer was to be one JSON object."""
+    """A subscription was requested without accepting an event stream."""
 
     def __init__(self) -> None:
         super().__init__(406, EVENTS_ONLY)
@@ -85,7 +85,7 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
     # The base class writes `self` for the class.
     @classonlymethod
     def as_view(cls, **initkwargs: Any) -> Callable[..., Any]:  # noqa: N805
-        """The view for a URL pattern.
+        """Returns the view for a URL pattern.
 
         It asks for no CSRF token: a change comes by POST with a JSON body only, which a foreign
         page cannot send without the browser asking us first.
@@ -96,7 +96,7 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
         self, request: HttpRequest, *args: Any, **kwargs: Any
     ) -> HttpResponseBase:
         self.accept = Accept(request.headers.get("accept"))
-        # Under WSGI an open stream would hold one of few workers.
+        # Under WSGI an open stream would occupy one of few workers.
         streams = [EVENT_STREAM] if isinstance(request, ASGIRequest) else []
         self.media_type = self.accept.best(JSON, GRAPHQL_RESPONSE, *streams)
         response = await self._answer(request)
@@ -131,7 +131,7 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
         return context
 
     def should_render_graphql_ide(self, request: BaseRequestProtocol) -> bool:
-        """Only a browser gets a page; a client that takes anything meant to send a query."""
+        """Returns whether a browser asks: a client that accepts anything meant to send a query."""
         return (
             request.method == "GET"
             and "query" not in request.query_params
@@ -148,7 +148,7 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
         self, request: AsyncHTTPRequestAdapter
     ) -> GraphQLRequestData | list[GraphQLRequestData]:
         if self.media_type is None:
-            # Refused before anything is executed: a mutation must not run unheard.
+            # Refused before the execution: a mutation must not run without an answer.
             if self.accept.names(EVENT_STREAM):
                 raise HTTPException(501, NO_STREAMS)
             raise HTTPException(406, NOT_ACCEPTABLE)
@@ -189,7 +189,7 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
         try:
             return await super().execute_operation(*arguments)
         except EventsOnly:
-            # JSON is what the client likes best; for a subscription there are only events.
+            # The client prefers JSON, but accepts events, the only format of a subscription.
             if not self.accept.names(EVENT_STREAM):
                 raise
             assert isinstance(request_data, GraphQLRequestData)
@@ -205,7 +205,7 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
         root_value: None,
         request_data: GraphQLRequestData,
     ) -> ExecutionResult:
-        """What is answered by one JSON object, which a subscription is not."""
+        """Executes a query or mutation, which one JSON object answers."""
         method = request_adapter.method
         try:
             return await self.schema.execute(
@@ -230,7 +230,7 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
     async def process_result(
         self, request: HttpRequest, result: ExecutionResult
     ) -> GraphQLHTTPResponse:
-        """The result as JSON; refused as a whole, it has no data and a status of its own.
+        """Returns the result as JSON; a refused request has no data and its own status.
 
         That is what application/graphql-response+json means. Clients of application/json read
         the errors of a 200.
@@ -262,12 +262,12 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
         headers: Mapping[str, str],
     ) -> HttpResponseBase:
         if not isinstance(request, ASGIRequest):
-            # It would hold one of few workers to the task's end, and send all events then.
+            # It would occupy one of few workers until the task's end, and send all events then.
             raise HTTPException(501, NO_STREAMS)
         response = await super().create_streaming_response(
             request, lambda: without_farewell(stream(), self.context), sub_response, headers
         )
-        # GZipMiddleware leaves alone what says how it is encoded; it would hold events back.
+        # GZipMiddleware, which would buffer events, skips responses with a Content-Encoding.
         response["Content-Encoding"] = "identity"
         return response
 

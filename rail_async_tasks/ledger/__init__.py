@@ -1,1 +1,1 @@
-"""Where executions are kept: the port, and its implementations."""
+"""The ledger: its ports, and their implementations in a database and in memory."""

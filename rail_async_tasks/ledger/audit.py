@@ -1,4 +1,4 @@
-"""Audit rows: what each change of state was, and who caused it. Pure; the ledger stores them."""
+"""Audit rows: each change of state, and its cause. Pure; the ledger stores them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from uuid import UUID
 
 import msgspec
 
-from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.port import Claimed, Created, NewExecution, Outcome, Settled
+from rail_async_tasks.ledger.records import Claimed, Created, NewExecution, Outcome, Settled
+from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
 
 
@@ -35,12 +35,12 @@ def _event(
 
 
 def process(runtime_id: UUID | None) -> str:
-    """How a runtime is called as the one who caused a change."""
+    """Returns the name of a runtime as the actor of a change."""
     return "runtime" if runtime_id is None else f"runtime:{runtime_id}"
 
 
 def of_creations(made: Iterable[tuple[NewExecution, Created]]) -> Iterator[Event]:
-    """Creations, and the claims that some of them are at the same time."""
+    """Yields creations, and the claims that some of them are at the same time."""
     for new, created in made:
         if created.existing is not None:
             continue
@@ -51,6 +51,7 @@ def of_creations(made: Iterable[tuple[NewExecution, Created]]) -> Iterator[Event
 
 
 def of_claims(claimed: Iterable[Claimed], runtime_id: UUID) -> Iterator[Event]:
+    """Yields claims by a runtime."""
     for it in claimed:
         snapshot = it.snapshot
         before = Status.PENDING if snapshot.attempts == 1 else Status.RETRYING
@@ -59,6 +60,7 @@ def of_claims(claimed: Iterable[Claimed], runtime_id: UUID) -> Iterator[Event]:
 
 
 def of_outcomes(ended: Iterable[tuple[Outcome, Settled | None]]) -> Iterator[Event]:
+    """Yields the ends of attempts; none for an outcome that changed no row."""
     for outcome, settled in ended:
         if settled is None:
             continue
@@ -73,19 +75,21 @@ def of_outcomes(ended: Iterable[tuple[Outcome, Settled | None]]) -> Iterator[Eve
 
 
 def of_recoveries(freed: Iterable[TaskSnapshot]) -> Iterator[Event]:
+    """Yields executions that were freed from a dead holder."""
     for snapshot in freed:
         reason = "worker_lost"
         yield _event(snapshot.id, snapshot.seq, Status.RUNNING, snapshot.status, "recovery", reason)
 
 
 def of_unknown(failed: Iterable[TaskSnapshot]) -> Iterator[Event]:
+    """Yields executions that failed because no process knows their task."""
     for snapshot in failed:
         before = Status.RETRYING if snapshot.attempts else Status.PENDING
         yield _event(snapshot.id, snapshot.seq, before, snapshot.status, "runtime", "unknown_task")
 
 
 def of_cancel(snapshot: TaskSnapshot, actor: str | None) -> Event:
-    """The row after a cancel that changed it."""
+    """Returns the event of a cancel that changed the row, from the row after it."""
     if snapshot.status == Status.RUNNING:
         before, reason = Status.RUNNING, "cancel_requested"
     else:

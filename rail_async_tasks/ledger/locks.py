@@ -1,6 +1,6 @@
-"""Locks that another transaction holds: how the package changes rows without waiting for them.
+"""Changes rows without waiting for locks that another transaction holds.
 
-A thread that writes for a whole process must not wait for a transaction of one caller. So it skips
+A thread that writes for a whole process must not wait for one caller's transaction. So it skips
 locked rows, or lets a statement fail that would wait, and looks again later. A skipped row is "not
 now", never "gone".
 """
@@ -17,20 +17,20 @@ from django.db.models import Model, QuerySet
 
 M = TypeVar("M", bound=Model)
 
-# Seconds before the next look at what is locked: after the first look, and the most.
+# Seconds before the next look at a locked row: after the first look, and at most.
 FIRST_DELAY = 0.01
 MAX_DELAY = 0.5
 
 
 def delay_after(looks: int) -> float:
-    """Seconds to wait after so many looks at something locked: each wait is twice the last."""
+    """Returns the seconds to wait after so many looks at a locked row: each wait doubles."""
     return float(min(FIRST_DELAY * 2.0 ** min(looks - 1, 20), MAX_DELAY))
 
 
 def unlocked(rows: QuerySet[M], *, to_delete: bool = False) -> QuerySet[M]:
-    """Locks the rows except those locked by another transaction. In a transaction.
+    """Returns the rows, locked, except those locked by another transaction.
 
-    A database that can't skip locked rows returns all of them, and locks none.
+    In a transaction. A database that can't skip locked rows returns all of them, and locks none.
     """
     features = connections[rows.db].features
     if not features.has_select_for_update_skip_locked:
@@ -41,7 +41,7 @@ def unlocked(rows: QuerySet[M], *, to_delete: bool = False) -> QuerySet[M]:
 
 
 class Changed(NamedTuple):
-    """How many rows an update changed, and the ids of those that were left out as locked."""
+    """The number of rows that an update changed, and the ids of locked rows that it left out."""
 
     rows: int
     locked: set[Any]
@@ -92,7 +92,7 @@ POSTGRESQL_NO_WAIT = "SET LOCAL lock_timeout = 1"
 
 
 def is_lock_refusal(error: Exception) -> bool:
-    """Whether a statement failed only because another transaction holds a lock that it needs."""
+    """Returns whether a statement failed only because another transaction holds a lock."""
     cause = error.__cause__
     state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
     return state == "55P03" or error.args[:1] in ((1205,), (3572,))  # MySQL's numbers

@@ -1,10 +1,10 @@
 """Operations that wait for another transaction's lock, outside the writer's thread.
 
 A session never waits for a lock. It answers `AGAIN`, and the operation is offered again after a
-delay that doubles; meanwhile the thread writes all others. Of the operations with one unique key
-the first is offered, and the others wait behind it.
+delay that doubles; meanwhile the thread writes all others. Among operations with the same unique
+key, only the first is offered; the others wait behind it.
 
-On the writer's event loop.
+Runs on the writer's event loop.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any
 import msgspec
 
 from rail_async_tasks.ledger.locks import FIRST_DELAY, delay_after
-from rail_async_tasks.ledger.port import RowLocked
+from rail_async_tasks.ledger.records import RowLocked
 
-# An operation that is alone in its transaction costs the writer a few milliseconds each time.
-# Each one that waits adds so many seconds to the delay of all: a fifth of the thread's time.
+# An operation that is alone in its transaction costs the writer a few milliseconds per offer.
+# Each waiting one adds so many seconds to the delay of all: a fifth of the thread's time.
 SHARE = 0.01
 
 
@@ -32,11 +32,11 @@ class _Waiting(msgspec.Struct, eq=False):
 
 
 class Postponed:
-    """Offers operations again, later and later.
+    """Offers operations again, with a delay that doubles.
 
     Args:
         offer: hands an operation to the writer's thread.
-        report: reports operations as failed: those whose time is over.
+        report: reports operations as failed whose time is over.
     """
 
     def __init__(
@@ -55,16 +55,16 @@ class Postponed:
         self._abandoned = False
 
     def __len__(self) -> int:
-        """How many operations wait; they are no backlog of the writer."""
+        """Returns the number of waiting operations; they are no backlog of the writer."""
         return len(self._waiting) + self._behind
 
     @property
     def active(self) -> bool:
-        """Whether `reported` must be called for each operation that is over."""
+        """Returns whether `reported` must be called for each operation that is over."""
         return bool(self._waiting or self._in_doubt)
 
     def joins(self, operation: Any) -> bool:
-        """Whether the operation waits behind another one with its unique key, unoffered."""
+        """Returns whether the operation waits behind another one with its unique key, unoffered."""
         first = self._by_key.get(operation.key) if operation.key is not None else None
         if first is None or first.operation is operation:
             return False
@@ -73,9 +73,9 @@ class Postponed:
         return True
 
     def add(self, operations: Sequence[Any], *, certain: bool) -> None:
-        """The session has answered `AGAIN` to these.
+        """Postpones operations to which the session has answered `AGAIN`.
 
-        `certain`: no earlier COMMIT is in doubt, so that they may be given up.
+        `certain`: no earlier COMMIT is in doubt, so that they may be reported as failed.
         """
         overdue = []
         for operation in operations:
@@ -123,7 +123,7 @@ class Postponed:
         return dropped
 
     def reported(self, operation: Any, *, failed: bool) -> None:
-        """The operation is over: those behind it are offered."""
+        """Offers the operations behind one that is over."""
         self._in_doubt.discard(id(operation))
         waiting = self._waiting.pop(id(operation), None)
         if waiting is None:

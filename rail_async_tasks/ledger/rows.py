@@ -1,4 +1,4 @@
-"""Reading executions: rows of `TaskExecution` as snapshots."""
+"""Reads rows of `TaskExecution` as snapshots, and the ledger's clock, through Django's ORM."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from django.db.models import DateTimeField, Expression, Q, QuerySet, Value
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.models import TaskExecution
+from rail_async_tasks.snapshot import TaskSnapshot
 
 
 @overload
@@ -20,7 +20,7 @@ def in_utc(value: datetime, zone: tzinfo = UTC) -> datetime: ...
 @overload
 def in_utc(value: None, zone: tzinfo = UTC) -> None: ...
 def in_utc(value: datetime | None, zone: tzinfo = UTC) -> datetime | None:
-    """A model's time as an aware one in UTC, also where the project has USE_TZ off.
+    """Returns a model's time as an aware one in UTC, also where USE_TZ is off.
 
     `zone` is the database's TIME_ZONE, for a naive time that the ORM has not converted.
     """
@@ -32,15 +32,15 @@ def in_utc(value: datetime | None, zone: tzinfo = UTC) -> datetime | None:
 
 
 def storable(at: datetime) -> datetime:
-    """An aware time as the project's models hold it: a local one where USE_TZ is off."""
+    """Returns an aware time as the project's models hold it: local where USE_TZ is off."""
     # Not in the current time zone: a request may have activated its user's.
     return at if settings.USE_TZ else timezone.make_naive(at, timezone.get_default_timezone())
 
 
 def unambiguous(at: datetime, alias: str) -> datetime:
-    """An aware time as a column holds it that only this package reads: never as a local one.
+    """Returns an aware time for a column that only this package reads: never a local one.
 
-    Where clocks are put back an hour of local times comes twice, and compares wrongly.
+    Where clocks are put back, an hour of local times comes twice, and compares wrongly.
     """
     if settings.USE_TZ or connections[alias].vendor == "postgresql":
         return at
@@ -48,7 +48,7 @@ def unambiguous(at: datetime, alias: str) -> datetime:
 
 
 def snapshot_of(row: TaskExecution) -> TaskSnapshot:
-    """The row as it stands."""
+    """Returns the row as a snapshot."""
     return TaskSnapshot(
         id=row.id,
         name=row.name,
@@ -79,7 +79,7 @@ def snapshot_of(row: TaskExecution) -> TaskSnapshot:
 
 
 def snapshot_rows(alias: str) -> QuerySet[TaskExecution]:
-    """All rows, without the columns that no snapshot shows."""
+    """Returns all rows, without the columns that no snapshot shows."""
     return TaskExecution.objects.using(alias).defer("arguments", "traceback")
 
 
@@ -91,7 +91,7 @@ class UtcNow(Now):
 
 
 def now(alias: str) -> Expression:
-    """The ledger's clock: the database's own; on SQLite, which has none, Python's."""
+    """Returns the ledger's clock: the database's own; on SQLite, which has none, Python's."""
     connection = connections[alias]
     if connection.vendor == "sqlite":
         return Value(timezone.now(), output_field=DateTimeField())
@@ -104,7 +104,7 @@ def now(alias: str) -> Expression:
 
 
 def clock(alias: str) -> datetime:
-    """What the ledger's clock says, in UTC. A query of its own."""
+    """Returns the time of the ledger's clock, in UTC, by a query of its own."""
     connection = connections[alias]
     query = TaskExecution.objects.using(alias).query
     expression = now(alias).resolve_expression(query)
@@ -118,11 +118,11 @@ def clock(alias: str) -> datetime:
 
 
 def unexpired(alias: str) -> Q:
-    """What reads may still see: an expired row is hidden at once and deleted later."""
+    """Returns the filter of unexpired rows: an expired one is hidden at once, deleted later."""
     return Q(expires_at__isnull=True) | Q(expires_at__gt=now(alias))
 
 
 def find_unfinished(alias: str, unique_key: str | None) -> TaskSnapshot | None:
-    """The unfinished execution that has the key; every final edge clears it."""
+    """Returns the unfinished execution that has the key; every final edge clears it."""
     row = snapshot_rows(alias).filter(unique_key=unique_key).first()
     return None if row is None else snapshot_of(row)

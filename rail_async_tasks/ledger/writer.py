@@ -1,18 +1,16 @@
 """The group-commit writer: a thread with one lasting connection that writes what comes in batches.
 
-While a batch is at the database the next one gathers, so the batch grows with the load and a lone
-write waits for nobody. What was submitted is written or reported as failed, never dropped:
+While the database writes a batch the next one gathers, so the batch grows with the load, and a lone
+write does not wait. Each submitted operation is written or reported as failed, never dropped:
 
 * A transient failure (a locked database, a lost connection) repeats the whole batch, on a fresh
-  connection, until it goes through. Whether the lost COMMIT took effect is for the session to find
-  out: its statements must be idempotent. Who waits for an operation may set it a limit.
-* Any other failure splits the batch in halves, down to the one operation that is guilty, which
-  alone is given the error.
-* An operation that another transaction's lock holds up waits apart (`postponed.py`); the thread
-  writes for all others meanwhile.
+  connection, until it goes through. The session finds out whether a lost COMMIT took effect: its
+  statements must be idempotent. The caller of an operation may set a limit.
+* Any other failure splits the batch in halves: in the end only the guilty operation gets the error.
+* An operation that another transaction's lock holds up waits apart (`postponed.py`); meanwhile the
+  thread writes all others.
 
-An error outside of that ends the thread: every operation is reported as failed then, and the
-runtime is informed. The thread is a vital one (see `vital`).
+Another error ends the vital thread: it fails all operations, and calls the runtime's `on_fault`.
 """
 
 from __future__ import annotations
@@ -21,16 +19,19 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import Any, Final, Protocol
+from collections.abc import Callable
+from typing import Any
 
 from django.db import InterfaceError
 
+from rail_async_tasks.backoff import Backoff
 from rail_async_tasks.hooks import as_error
-from rail_async_tasks.ledger.port import OnFault, WriterState
 from rail_async_tasks.ledger.postponed import Postponed
+from rail_async_tasks.ledger.records import OnFault, WriterState
+from rail_async_tasks.ledger.waiters import Waiters
+from rail_async_tasks.ledger.writer_port import AGAIN, ONCE, Operation, Session
 from rail_async_tasks.safe_logging import get_logger
+from rail_async_tasks.text import describe
 from rail_async_tasks.vital import make_vital
 
 logger = get_logger("rail_async_tasks.ledger")
@@ -38,71 +39,16 @@ logger = get_logger("rail_async_tasks.ledger")
 # A statement's cost grows faster than its rows much beyond this, and neighbours wait for it.
 MAX_BATCH = 500
 # Past this backlog creation and claims wait: about a second's work for either database.
-HIGH_WATER = 4000
-LOW_WATER = 2000
-FIRST_BACKOFF = 0.05
-MAX_BACKOFF = 2.0
-
-
-# The result of an operation that another transaction's lock holds up: nothing was written of it.
-AGAIN: Final = object()
-
-
-# When an operation is given up that is not to be tried again.
-ONCE = float("-inf")
-
-
-class Operation(Protocol):
-    """One thing to write. `done` is called on the loop, with the result or the error."""
-
-    @property
-    def done(self) -> Callable[[Any], None]: ...
-
-    @property
-    def alone(self) -> bool:
-        """Whether it must have a transaction of its own."""
-        ...
-
-    @property
-    def give_up_at(self) -> float | None:
-        """When (by `time.monotonic`) it is reported as failed, if it surely was not written."""
-        ...
-
-    @property
-    def key(self) -> str | None:
-        """Its unique key: while one operation waits for it, the others wait behind that one."""
-        ...
-
-
-class Session(Protocol):
-    """A connection that the writer's thread owns."""
-
-    def execute(self, batch: Sequence[Any]) -> list[Any]:
-        """Writes the batch in one transaction; a result for each operation, in their order.
-
-        Never waits for a lock that another transaction may hold for long: `AGAIN` is the result
-        of an operation that would.
-        """
-        ...
-
-    def is_transient(self, error: Exception) -> bool: ...
-
-    @property
-    def may_have_committed(self) -> bool:
-        """Whether the `execute` that failed had sent its COMMIT."""
-        ...
-
-    def reset(self) -> None:
-        """Drops the connection; the next `execute` opens one."""
-        ...
+HIGH_WATER, LOW_WATER = 4000, 2000
+# Seconds before a failed batch is repeated.
+FIRST_BACKOFF, MAX_BACKOFF = 0.05, 2.0
 
 
 class Writer:
     """Runs a session in a daemon thread and reports to one event loop."""
 
     def __init__(self, name: str, open_session: Callable[[], Session]) -> None:
-        self._name = name
-        self._open_session = open_session
+        self._name, self._open_session = name, open_session
         # None ends the thread. A SimpleQueue wakes its reader for a tenth of what an Event costs.
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -113,17 +59,17 @@ class Writer:
         self._unreported: list[Any] = []  # of the batch that is being written; of the thread
         self._pending = 0  # submitted and not yet reported; touched on the loop only
         self._postponed = Postponed(self._queue.put, self._deliver)
-        self._relief: list[asyncio.Future[None]] = []
-        self._idle: list[asyncio.Future[None]] = []
-        self.batches = 0
-        self.written = 0
-        self.failing_since: float | None = None
+        self._relief, self._idle = Waiters(), Waiters()
+        self.batches = self.written = 0
+        self._backoff = Backoff(
+            f"{name} cannot write", "It tries again until it works", log=logger,
+            recovery=f"{name} works again", shortest=FIRST_BACKOFF, longest=MAX_BACKOFF,
+        )  # fmt: skip
 
     def start(self, loop: asyncio.AbstractEventLoop, on_fault: OnFault | None = None) -> None:
         """Starts the thread. `on_fault` is called on the loop if an error ends it."""
         thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-        self._loop, self._on_fault = loop, on_fault
-        self._closed = False
+        self._loop, self._on_fault, self._closed = loop, on_fault, False
         self._postponed = Postponed(self._queue.put, self._deliver)
         thread.start()
         self._ended = asyncio.Event()
@@ -150,10 +96,16 @@ class Writer:
 
     @property
     def congested(self) -> bool:
+        """Returns whether the backlog is past the high-water mark."""
         return self._backlog >= HIGH_WATER
 
+    @property
+    def failing_since(self) -> float | None:
+        """The monotonic time of the first failure in a row; None while it works."""
+        return self._backoff.failing_since
+
     def state(self) -> WriterState:
-        """How it does. In any thread."""
+        """Returns the thread's state. May be called in any thread."""
         failing_since = self.failing_since
         return WriterState(
             name=self._name,
@@ -166,18 +118,13 @@ class Writer:
 
     async def relieved(self) -> None:
         """Returns once the backlog has fallen to the low-water mark."""
-        if not self.congested:
-            return
-        waiter = asyncio.get_running_loop().create_future()
-        self._relief.append(waiter)
-        await waiter
+        if self.congested:
+            await self._relief.wait()
 
     async def flushed(self) -> None:
         """Returns once all that was submitted so far, and meanwhile, has been reported."""
         if self._pending:
-            waiter = asyncio.get_running_loop().create_future()
-            self._idle.append(waiter)
-            await waiter
+            await self._idle.wait()
 
     def give_up_locked(self) -> None:
         """Reports the operations with a limit that locks hold up, now and later, as failed."""
@@ -217,7 +164,7 @@ class Writer:
         self._call_loop(self._over, fault)
 
     def _take(self) -> list[Any]:
-        """What has gathered, at least one operation; empty when the thread is to end."""
+        """Returns the next batch, at least one operation; empty when the thread is to end."""
         first = self._kept or self._queue.get()
         self._kept = None
         if first is None:
@@ -239,32 +186,26 @@ class Writer:
         return batch
 
     def _write(self, session: Session, batch: list[Any]) -> None:
-        backoff = FIRST_BACKOFF
         settled = True  # no COMMIT of this batch is in doubt
+        self._backoff.begin()  # batches before it may have failed without a wait
         while True:
             try:
                 results = session.execute(batch)
             except BaseException as raised:  # a database backend or a router of the project's
                 error = as_error(raised, "The database's driver")
                 if session.is_transient(error):
-                    if self.failing_since is None:
-                        self.failing_since = time.monotonic()
-                        logger.warning("%s: %s; will retry until it works", self._name, error)
+                    pause = self._backoff.failed(describe(error))
                     settled = settled and not session.may_have_committed
                     _reset(session)
                     batch = self._without_overdue(batch, error, certain=settled)
                     if not batch:
                         return
-                    time.sleep(backoff)
-                    backoff = min(backoff * 2, MAX_BACKOFF)
+                    time.sleep(pause)
                     continue
                 _reset(session)  # it may be the connection's own state that the database minds
                 self._split(session, batch, error)
                 return
-            if self.failing_since is not None:
-                seconds = time.monotonic() - self.failing_since
-                logger.warning("%s: works again after %.1f s", self._name, seconds)
-                self.failing_since = None
+            self._backoff.recovered()
             self.batches += 1
             pairs = list(zip(batch, results, strict=True))
             again = [operation for operation, result in pairs if result is AGAIN]
@@ -310,9 +251,8 @@ class Writer:
         try:
             self._loop.call_soon_threadsafe(callback, *args)
         except RuntimeError:
-            # The loop was closed under a running writer (a script that ended in the middle of a
-            # write). The rows are safe; there is nobody left to tell.
-            logger.debug("%s: the loop is closed, a result stays untold", self._name)
+            # A script closed its loop in the middle of a write: the rows are safe.
+            logger.debug("%s: the loop is closed, a result is not reported", self._name)
 
     # --- on the loop -----------------------------------------------------------------------------
 
@@ -321,15 +261,14 @@ class Writer:
         self._relieve()
 
     def _over(self, fault: BaseException | None) -> None:
-        """The thread has ended: in order, or by an error."""
+        """Reports the end of the thread: in order, or by an error."""
         assert self._ended is not None
         if fault is not None:
             self._closed = True
             left = [*self._postponed.drop(), *self._unreported, self._kept]
             self._unreported, self._kept = [], None
-            with suppress(queue.Empty):
-                while True:
-                    left.append(self._queue.get_nowait())
+            while not self._queue.empty():
+                left.append(self._queue.get_nowait())
             error = InterfaceError(f"{self._name} has ended by an error: {fault!r:.200}")
             self._deliver([(operation, error) for operation in left if operation is not None])
         self._ended.set()
@@ -347,22 +286,15 @@ class Writer:
                 logger.exception("%s: a callback failed", self._name)
         self._relieve()
         if self._idle and not self._pending:
-            _release(self._idle)
+            self._idle.release()
 
     def _relieve(self) -> None:
         if self._relief and self._backlog <= LOW_WATER:
-            _release(self._relief)
+            self._relief.release()
 
 
 def _reset(session: Session) -> None:
     try:
         session.reset()
-    except Exception:
+    except Exception:  # it was lost anyway
         logger.debug("A connection could not be closed", exc_info=True)
-
-
-def _release(waiters: list[asyncio.Future[None]]) -> None:
-    for waiter in waiters:
-        if not waiter.done():
-            waiter.set_result(None)
-    waiters.clear()

@@ -1,1 +1,1 @@
-"""What an operator does from the shell."""
+"""Commands for operators."""

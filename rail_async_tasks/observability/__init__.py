@@ -1,4 +1,4 @@
-"""What operators see of the tasks: log lines and metrics, both observers of the runtime."""
+"""Log lines and metrics for operators; both are observers of the runtime."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from rail_async_tasks.runtime import observers
 
 
 def register() -> None:
-    """Has the runtime tell logs and metrics what it does; called when the app is ready."""
+    """Registers the observers for logs and metrics; called when the app is ready."""
     observers.register(observe_by_logs)
     observers.register(observe_by_metrics)
 
 
 def observe_by_metrics(settings: TaskSettings) -> observers.Observer | None:
-    """The observer that counts, where `metrics_enabled` asks for it."""
+    """Returns the metrics' observer if `metrics_enabled` is on."""
     if not settings.metrics_enabled:
         return None
     # The package behind it is optional, so this is the one place that leads to it at start.

@@ -1,4 +1,4 @@
-"""`tasks/metrics`: the metrics page, for staff and for whoever has the right to see all tasks."""
+"""`tasks/metrics`: the metrics page, for staff and for users who may see all tasks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ logger = get_logger("rail_async_tasks.metrics")
 @own_view
 @require_safe
 async def metrics(request: HttpRequest) -> HttpResponse:
-    """200 and the page; 404 where metrics are off, 401 for nobody, 403 for who may not see it."""
+    """Returns the page; 404 where metrics are off, 401 for anonymous callers, 403 for others."""
     try:
         if not get_settings().metrics_enabled:
             return _refusal(404, "NOT_FOUND", "There are no metrics: metrics_enabled is off.")
@@ -48,7 +48,7 @@ async def metrics(request: HttpRequest) -> HttpResponse:
 
 
 def may_see_metrics(user: Any) -> bool:
-    """Whether the user is staff, or has the right to see every task. May query."""
+    """Returns whether the user is staff, or may see every task. May query."""
     if not getattr(user, "is_active", False):
         return False
     if getattr(user, "is_staff", False) or getattr(user, "is_superuser", False):

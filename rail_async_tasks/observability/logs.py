@@ -1,7 +1,6 @@
 """Log lines about tasks: started, ended, slow. Names and ids, never arguments or results.
 
-A task's name is printable and without spaces (`definition.py` sees to it) and an id is an id, so no
-line can be forged by either.
+No line can be forged by a task's name, which `definition` keeps printable and without spaces.
 """
 
 from __future__ import annotations
@@ -10,14 +9,14 @@ import logging
 from typing import Any
 
 from rail_async_tasks.conf import TaskSettings
-from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.safe_logging import get_logger
+from rail_async_tasks.snapshot import TaskSnapshot
 
 logger = get_logger("rail_async_tasks.tasks")
 
 
 class LogObserver:
-    """See `observers.Observer`. Each line has its facts as attributes of its record too."""
+    """See `observers.Observer`. The record of each line has its facts as attributes."""
 
     def __init__(self, *, starts: bool, ends: bool, slow_after: float | None) -> None:
         self._starts = starts
@@ -25,7 +24,7 @@ class LogObserver:
         self._slow_after = slow_after
 
     def enqueued(self, snapshot: TaskSnapshot) -> None:
-        """Is not told: `started` follows, or the list of waiting tasks has it."""
+        """Logs nothing: `started` follows, or the list of waiting tasks has it."""
 
     def started(self, snapshot: TaskSnapshot) -> None:
         if self._starts and logger.isEnabledFor(logging.INFO):
@@ -42,7 +41,7 @@ class LogObserver:
         )  # fmt: skip
 
     def ended(self, snapshot: TaskSnapshot, seconds: float | None, traceback: str | None) -> None:
-        # How long a slow one took in the end is told in any case: its warning came before that.
+        # The duration of a slow one is always logged: its warning came before the end.
         slow = self._slow_after is not None and seconds is not None and seconds > self._slow_after
         if not (self._ends or slow) or not logger.isEnabledFor(logging.INFO):
             return
@@ -60,7 +59,7 @@ class LogObserver:
         )  # fmt: skip
 
     def dropped(self, snapshot: TaskSnapshot, seconds: float) -> None:
-        """Is not told: the runtime itself warns of it."""
+        """Logs nothing: the runtime itself warns of it."""
 
 
 # How a line reads where the status alone would not.
@@ -80,7 +79,7 @@ def _facts(snapshot: TaskSnapshot, seconds: float | None = None) -> dict[str, An
 
 
 def observe_by_logs(settings: TaskSettings) -> LogObserver | None:
-    """The observer that writes the lines that the settings ask for."""
+    """Returns an observer that writes the lines that the settings ask for."""
     slow_after = settings.slow_task_threshold_seconds
     if not (settings.log_task_start or settings.log_task_complete or slow_after is not None):
         return None

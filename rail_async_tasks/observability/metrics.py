@@ -1,8 +1,8 @@
 """Prometheus metrics of this process: what it enqueues and runs, by task and queue.
 
-They live in a registry of their own, so a project's own metrics are neither shown nor disturbed,
-and a module that is reloaded registers nothing twice. Labels are names of declared tasks and known
-queues, everything else is `(other)`: nobody can make up series by naming things.
+They have a registry of their own, so that the page lacks the project's own metrics, and a reloaded
+module registers nothing twice. Labels are names of declared tasks and known
+queues, everything else is `(other)`: clients cannot add series by inventing names.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from rail_async_tasks.conf import get_settings
-from rail_async_tasks.definition import registry
 from rail_async_tasks.errors import ConfigurationError
-from rail_async_tasks.events import TaskSnapshot
-from rail_async_tasks.runtime import host
+from rail_async_tasks.forks import after_fork
+from rail_async_tasks.hosting import process as host
+from rail_async_tasks.registry import registry
+from rail_async_tasks.snapshot import TaskSnapshot
 
 try:
     import prometheus_client as prometheus
@@ -41,7 +42,7 @@ BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600
 
 
 class _Series(NamedTuple):
-    """What is counted of one task in one queue."""
+    """The counters of one task in one queue."""
 
     enqueued: prometheus.Counter
     started: prometheus.Counter
@@ -157,10 +158,10 @@ class Metrics:
     # --- the page --------------------------------------------------------------------------------
 
     def page(self, accept: str) -> tuple[bytes, str]:
-        """The metrics as text and its content type, in the format that `accept` prefers.
+        """Returns the metrics as text and its content type, in the format that `accept` prefers.
 
         With `PROMETHEUS_MULTIPROC_DIR` set it is the sum over all processes that share the folder,
-        without what only this process could tell of itself.
+        without the values that only this process has.
         """
         encode, content_type = prometheus.exposition.choose_encoder(accept)
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
@@ -171,14 +172,14 @@ class Metrics:
 
 
 def labels_of(name: str, queue: str) -> tuple[str, str]:
-    """The labels of a task in a queue, both known ones."""
+    """Returns the labels of a task in a queue; unknown names become `(other)`."""
     known = registry.get(name) is not None
     queues = get_settings().queues.keys() | registry.queues() | {get_settings().default_queue}
     return (name if known else OTHER, queue if queue in queues else OTHER)
 
 
 class _OursOfAll:
-    """What all processes have counted, without the metrics of the project itself."""
+    """Collects the metrics of all processes, without those of the project itself."""
 
     def collect(self) -> Iterator[Metric]:
         everything = multiprocess.MultiProcessCollector(None)  # type: ignore[no-untyped-call]
@@ -188,7 +189,7 @@ class _OursOfAll:
 
 
 class _Now:
-    """What is read off the runtime when somebody looks, and costs nothing until then."""
+    """Collects values of the runtime when the page is requested."""
 
     def collect(self) -> Iterable[Metric]:
         running = GaugeMetricFamily(f"{PREFIX}_running", "Bodies that run now.", labels=LABELS)
@@ -219,7 +220,7 @@ class _Now:
         yield from _of_bus()
 
     def describe(self) -> Iterable[Metric]:
-        return ()  # nothing is to be read before somebody looks
+        return ()  # values are read at the first request of the page
 
 
 def _of_writers() -> Iterator[Metric]:
@@ -236,7 +237,8 @@ def _of_writers() -> Iterator[Metric]:
     written = CounterMetricFamily(
         f"{PREFIX}_writer_changes", "Changes in those batches.", labels=labels
     )
-    for writer in host.ledger().writers():
+    writers = host.ledger().writers()
+    for writer in () if writers is None else writers.states():
         backlog.add_metric((writer.name,), writer.backlog)
         failing.add_metric((writer.name,), writer.failing_for or 0)
         batches.add_metric((writer.name,), writer.batches)
@@ -258,7 +260,7 @@ _metrics: Metrics | None = None
 
 
 def get_metrics() -> Metrics:
-    """The metrics of this process."""
+    """Returns the metrics of this process."""
     global _metrics
     with _lock:
         if _metrics is None:
@@ -267,11 +269,10 @@ def get_metrics() -> Metrics:
 
 
 def _start_afresh() -> None:
-    """A forked child counts from 0, and not with locks that its parent may have held."""
+    """Starts at 0 in a forked child, with a lock of its own: the parent may have held its lock."""
     global _lock, _metrics
     _lock = threading.Lock()
     _metrics = None
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_afresh)
+after_fork(_start_afresh)

@@ -1,4 +1,4 @@
-"""The CSRF check, for those requests only that a page of another site could have caused."""
+"""Checks CSRF tokens of the requests that a page of another site could cause."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rail_async_tasks.rest.refusals import CsrfFailed
 
 
 class _Check(CsrfViewMiddleware):
-    """Django's own check; its refusal is the reason, not a page."""
+    """Django's own check; returns the reason of a refusal, not a page."""
 
     def _reject(self, request: HttpRequest, reason: str) -> Any:
         return reason
@@ -27,20 +27,20 @@ def _no_response(request: HttpRequest) -> HttpResponse:
 
 
 async def check_csrf(request: HttpRequest, user: Any) -> None:
-    """Raise `CsrfFailed` where the caller's credential calls for a token and none is valid."""
+    """Raises `CsrfFailed` where the credential needs a token and none is valid."""
     # In a thread: with CSRF_USE_SESSIONS it reads the session from the database.
     await sync_to_async(contained(_check))(request, user)
 
 
 def needs_token(request: HttpRequest, user: Any) -> bool:
-    """Whether a browser may have added the credential by itself, whoever's page it shows."""
+    """Returns whether a browser may have added the credential by itself, from any site."""
     if user_id_of(user) is None:
         return False
     if bearer_of(request) is not None:
         return False  # no browser sends it by itself, and no form can
     if get_settings().authenticator is None:
         return True
-    # Its credential may be a header such as an API key; what browsers keep is these two.
+    # A credential may be a header such as an API key; browsers keep these two only.
     return any(request.headers.get(name) for name in ("Cookie", "Authorization"))
 
 

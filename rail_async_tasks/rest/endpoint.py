@@ -1,4 +1,4 @@
-"""What every REST view has around it: methods, who is calling, CSRF, and refusals as JSON."""
+"""The frame of every REST view: methods, authentication, CSRF, errors as JSON."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rail_async_tasks.rest.refusals import MethodNotAllowed, refused
 READ: Final = ("GET", "HEAD")
 CHANGE: Final = ("POST",)
 
-# Where the tasks are, under whichever prefix the project mounts them.
+# The path of the tasks below the prefix of the project's URLs.
 ROOT: Final = "api/v1/tasks/"
 
 Handler = Callable[..., Awaitable[HttpResponseBase]]
@@ -31,10 +31,10 @@ View = Callable[..., Any]  # async; Django's types know only of views that are n
 def endpoint(
     methods: tuple[str, ...] | None, parameters: Mapping[str, Any] | None = None
 ) -> Callable[[Handler], View]:
-    """Make a view of `handler(request, caller, query, [task_id])`, which may raise `TaskError`.
+    """Makes a view of `handler(request, caller, query, [task_id])`, which may raise `TaskError`.
 
-    `methods` are those that it takes, None for any. `parameters` are those that the query may
-    have; `query` has those that have a value.
+    `methods` are the allowed ones, None for any. `parameters` are the allowed query parameters;
+    `query` has those with a value.
     """
 
     def decorate(handler: Handler) -> View:
@@ -67,7 +67,7 @@ def _check_method(request: HttpRequest, methods: tuple[str, ...] | None) -> None
 
 
 async def _caller(request: HttpRequest) -> Caller:
-    """Who is calling. Raises `Unauthenticated`."""
+    """Returns the caller. Raises `Unauthenticated`."""
     user = await authenticate(request)
     request.user = user  # loaded, for permission classes and tenant resolvers
     caller = await acaller(user, request)
@@ -76,13 +76,13 @@ async def _caller(request: HttpRequest) -> Caller:
 
 
 def root_url(request: HttpRequest, root: str = ROOT) -> str:
-    """The URL of the list, as this request reached it: a project may mount us anywhere."""
+    """Returns the URL of the list below the prefix of this request."""
     path = public_path(request)
     return escape_uri_path(path[: path.rindex(root)] + root)
 
 
 def public_path(request: HttpRequest) -> str:
-    """The path as the client sees it.
+    """Returns the path as the client sees it.
 
     Under ASGI `request.path` lacks a FORCE_SCRIPT_NAME that a proxy has cut off the path.
     """

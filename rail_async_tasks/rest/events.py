@@ -1,8 +1,8 @@
 """A task's changes as server-sent events.
 
-Under ASGI the stream stays open until the final event. Under WSGI an open stream would hold one of
-few workers, so each request is answered with what is new and ends; a client that comes back, as
-`EventSource` does by itself, sees the same events.
+Under ASGI the stream stays open until the final event. Under WSGI, where an open stream would
+occupy one of few workers, each request is answered with the new events and ends; a client that
+reconnects, as `EventSource` does, sees the same events.
 """
 
 from __future__ import annotations
@@ -12,26 +12,25 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from typing import Final
 
-from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
 from rail_async_tasks import service
 from rail_async_tasks.access import Viewer
-from rail_async_tasks.events import TaskSnapshot
-from rail_async_tasks.ledger.connections import release_connections
+from rail_async_tasks.own_views import arelease_connections
 from rail_async_tasks.rest.parameters import last_version
 from rail_async_tasks.rest.render import render_task
+from rail_async_tasks.snapshot import TaskSnapshot
 
-# Below the 30 and 60 seconds after which proxies close what is silent.
+# Below the 30 and 60 seconds after which proxies close silent connections.
 KEEP_ALIVE_SECONDS: Final = 15.0
 KEEP_ALIVE: Final = b": keep-alive\n\n"
 
 MEDIA_TYPE: Final = "text/event-stream"
 HEADERS: Final = {
-    "X-Accel-Buffering": "no",  # nginx would hold events back
-    # GZipMiddleware leaves alone what says how it is encoded; it would hold events back too.
+    "X-Accel-Buffering": "no",  # nginx would buffer events
+    # GZipMiddleware, which would buffer events, skips responses with a Content-Encoding.
     "Content-Encoding": "identity",
 }
 
@@ -40,16 +39,16 @@ Snapshots = AsyncGenerator[TaskSnapshot, None]
 
 
 async def events_response(request: HttpRequest, viewer: Viewer, task_id: str) -> HttpResponseBase:
-    """The stream. Raises what `service.watch` raises, while there can still be a status."""
+    """Returns the stream. Raises as `service.watch`, before a status is sent."""
     seen = last_version(request)
     if not isinstance(request, ASGIRequest) or request.method == "HEAD":
         snapshot = await service.aget(viewer, task_id)
-        content = render_event(snapshot) if _is_news(snapshot, seen) else b""
+        content = render_event(snapshot) if _is_new(snapshot, seen) else b""
         return HttpResponse(content, content_type=MEDIA_TYPE, headers=HEADERS)
     snapshots = service.watch(viewer, task_id)
     try:
         first = await anext(snapshots)
-        await sync_to_async(release_connections)()
+        await arelease_connections()
     except BaseException:
         await snapshots.aclose()
         raise
@@ -59,22 +58,22 @@ async def events_response(request: HttpRequest, viewer: Viewer, task_id: str) ->
 
 
 def render_event(snapshot: TaskSnapshot) -> bytes:
-    """One event; its id is the version that `Last-Event-ID` brings back."""
+    """Returns one event; its id is the version that `Last-Event-ID` brings back."""
     head = f"event: task\nid: {snapshot.seq}.{snapshot.step}\ndata: "
     return head.encode() + render_task(snapshot) + b"\n\n"
 
 
-def _is_news(snapshot: TaskSnapshot, seen: Version) -> bool:
-    """Whether to send it. The final one always: whoever asks must get to know of the end."""
+def _is_new(snapshot: TaskSnapshot, seen: Version) -> bool:
+    """Returns whether to send it. The final one always: a client must learn of the end."""
     return snapshot.is_final or snapshot.version > seen
 
 
 async def _chunks(
     first: TaskSnapshot, snapshots: Snapshots, seen: Version
 ) -> AsyncGenerator[bytes, None]:
-    """Events, and a comment after each pause. A drain ends it too, without a final event."""
+    """Yields events, and a comment after each pause. A drain ends it without a final event."""
     async with aclosing(snapshots):
-        if _is_news(first, seen):
+        if _is_new(first, seen):
             yield render_event(first)
         following: asyncio.Task[TaskSnapshot | None] | None = None
         try:
@@ -87,7 +86,7 @@ async def _chunks(
                 snapshot = following.result()
                 if snapshot is None:
                     return
-                if _is_news(snapshot, seen):
+                if _is_new(snapshot, seen):
                     yield render_event(snapshot)
         finally:
             if following is not None and not following.done():
@@ -97,5 +96,5 @@ async def _chunks(
 
 
 async def _next(snapshots: Snapshots) -> TaskSnapshot | None:
-    """The next one; None at the end."""
+    """Returns the next snapshot; None at the end."""
     return await anext(snapshots, None)

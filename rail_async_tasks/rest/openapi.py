@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made of the tables that the views themselves work by."""
+"""Builds the OpenAPI 3.1 document from the tables that the views use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rail_async_tasks.rest.refusals import ANSWERS, MethodNotAllowed, refused
 from rail_async_tasks.rest.render import FIELDS
 from rail_async_tasks.rest.routes import ROUTES, Route
 
-# Of the API, not of the package: it changes when a client would have to.
+# Of the API, not of the package: it changes with incompatible changes.
 VERSION: Final = "1"
 PATH: Final = "api/v1/openapi.json"
 MAX_AGE: Final = 3600  # seconds
@@ -39,7 +39,7 @@ def _ref(name: str) -> Json:
 
 
 def document(prefix: str = "") -> Json:
-    """The document of an API that is mounted at `prefix`, a path without its last slash."""
+    """Returns the document of an API at `prefix`, a path without its last slash."""
     return {
         "openapi": "3.1.0",
         "info": {"title": "Tasks", "version": VERSION},
@@ -78,7 +78,7 @@ def _parameters(route: Route) -> list[Json]:
         {"name": name, "in": "query", "schema": schema} for name, schema in route.parameters.items()
     ]
     if "task_id" in route.path:
-        # Not said to be a UUID: whatever else stands here is answered like a task that is not.
+        # Without the format UUID: any other text is answered like a missing task.
         found.append({"name": "id", "in": "path", "required": True, "schema": {"type": "string"}})
     if route.answer == "events":
         last = {"type": "string", "pattern": r"^\d+\.\d+$"}
@@ -170,7 +170,7 @@ def _etag(request: HttpRequest, **_: Any) -> str:
 @partial(own_view, same_for_all=True)
 @condition(etag_func=_etag)
 async def openapi(request: HttpRequest, **_: Any) -> HttpResponse:
-    """The document, for anybody: it tells what the API is, and nothing of what is in it."""
+    """Serves the document without authentication: it has no data of tasks."""
     if request.method not in READ:
         return refused(MethodNotAllowed(READ))
     response = HttpResponse(_encoded(_prefix(request)), content_type="application/json")

@@ -1,4 +1,4 @@
-"""What a request says beside its URL: query parameters, the body, the last event seen."""
+"""Reads query parameters, bodies and `Last-Event-ID` of requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rail_async_tasks.text import clean
 
 PAGE_SIZE: Final = 50
 
-# What the list takes: each parameter's JSON Schema.
+# The list's parameters, each with its JSON Schema.
 LIST_PARAMETERS: Final[dict[str, dict[str, Any]]] = {
     "status": {"type": "string", "enum": [status.value for status in Status]},
     "name": {"type": "string"},
@@ -38,7 +38,7 @@ _VERSION: Final = re.compile(r"([0-9]{1,15})\.([0-9]{1,15})", re.ASCII)
 
 
 def read_parameters(query: QueryDict, known: Mapping[str, Any]) -> dict[str, str]:
-    """The parameters that have a value; an empty one is as good as none.
+    """Returns the parameters that are not empty.
 
     Raises `InvalidArguments`, which names the parameter that is unknown, given twice, or no text.
     """
@@ -61,16 +61,16 @@ def read_parameters(query: QueryDict, known: Mapping[str, Any]) -> dict[str, str
 
 
 def read_limit(text: str | None) -> int:
-    """How many tasks a page has. Raises `InvalidArguments`."""
+    """Returns the number of tasks on a page. Raises `InvalidArguments`."""
     if text is None:
         return PAGE_SIZE
     if _LIMIT.fullmatch(text) is None or int(text) > MAX_PAGE:
-        raise InvalidArguments(f"limit is a number from 1 to {MAX_PAGE}.")
+        raise InvalidArguments(f"limit must be a number from 1 to {MAX_PAGE}.")
     return int(text)
 
 
 def refuse_body(request: HttpRequest) -> None:
-    """Raise `InvalidArguments` for a body that asks for something: no POST here takes any.
+    """Raises `InvalidArguments` for a body with content: no POST here takes arguments.
 
     Clients that cannot send a POST without a body send an empty object or form; a form may have
     the CSRF token.
@@ -93,6 +93,6 @@ def _asks_for_something(request: HttpRequest) -> bool:
 
 
 def last_version(request: HttpRequest) -> tuple[int, int]:
-    """The version in `Last-Event-ID`, which a client sends that comes back; else the lowest."""
+    """Returns the version in `Last-Event-ID` of a reconnecting client, else the lowest."""
     match = _VERSION.fullmatch(request.headers.get("Last-Event-ID", "").strip())
     return (0, 0) if match is None else (int(match[1]), int(match[2]))

@@ -1,4 +1,4 @@
-"""What a client is told when it is refused: one table from codes to statuses, one form."""
+"""Error responses of REST: one table from codes to statuses, one format."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class Forbidden(TaskError):
 
 
 class CsrfFailed(TaskError):
-    """A session's POST came without proof that one of our own pages sent it."""
+    """A session's POST has no valid CSRF token."""
 
     code = "CSRF_FAILED"
     default_message = "The CSRF check failed."
 
 
 class MethodNotAllowed(TaskError):
-    """The URL exists, and does not take this method; `allowed` are those that it takes."""
+    """The URL has no such method; `allowed` are its methods."""
 
     code = "METHOD_NOT_ALLOWED"
 
@@ -49,7 +49,7 @@ class MethodNotAllowed(TaskError):
 
 
 class InternalError(TaskError):
-    """An accident on our side, whose details are the log's."""
+    """An unexpected error; only the log has its details."""
 
     code = "INTERNAL_ERROR"
     default_message = "Internal server error."
@@ -57,14 +57,14 @@ class InternalError(TaskError):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How a code is answered. `retry_after` (seconds) is for refusals that do not say it."""
+    """The response to a code. `retry_after` (seconds) is for errors without their own."""
 
     status: int
     when: str
     retry_after: int | None = None
 
 
-# The one table of codes. A refusal whose code is missing here is an accident.
+# The one table of codes. A refusal with another code is answered as an unexpected error.
 ANSWERS: Final[dict[str, Answer]] = {
     "INVALID_ARGUMENT": Answer(400, "A parameter or the body is wrong; the message names it."),
     "UNAUTHENTICATED": Answer(401, "The credential is bad, or is missing where one is needed."),
@@ -76,14 +76,14 @@ ANSWERS: Final[dict[str, Answer]] = {
     "NOT_FINAL": Answer(409, "The task has not ended, so it cannot be run again."),
     "QUEUE_FULL": Answer(429, "Too many tasks are waiting; nothing was stored.", 1),
     "RATE_LIMITED": Answer(429, "The owner starts too many tasks; nothing was stored.", 1),
-    "INTERNAL_ERROR": Answer(500, "An accident, which the server's log explains."),
+    "INTERNAL_ERROR": Answer(500, "An unexpected error; the server's log has the details."),
     "TASKS_DISABLED": Answer(503, "Tasks are switched off.", 60),
     "BACKEND_UNAVAILABLE": Answer(503, "The database or the task backend does not answer.", 5),
 }
 
 
 def refused(error: Exception) -> HttpResponse:
-    """The response to an exception that ended a request."""
+    """Returns the response to an exception that ended a request."""
     refusal = _refusal(error)
     answer = ANSWERS[refusal.code]
     response = json_response(
@@ -101,7 +101,7 @@ def refused(error: Exception) -> HttpResponse:
 
 
 def json_response(body: bytes, status: int = 200) -> HttpResponse:
-    """An answer in JSON."""
+    """Returns a JSON response."""
     response = HttpResponse(body, content_type="application/json", status=status)
     # A result may hold anything, HTML too.
     response["X-Content-Type-Options"] = "nosniff"
@@ -109,7 +109,7 @@ def json_response(body: bytes, status: int = 200) -> HttpResponse:
 
 
 def _refusal(error: Exception) -> TaskError:
-    """What of an exception may be told."""
+    """Returns the public part of an exception."""
     if isinstance(error, TaskError) and error.code in ANSWERS:
         if isinstance(error, ConfigurationError):
             logger.error("%s", error)

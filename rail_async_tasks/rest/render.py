@@ -1,4 +1,4 @@
-"""A task as REST shows it: JSON from a snapshot, and what that JSON looks like."""
+"""Renders snapshots as REST's JSON, and describes its schema."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import ErrorCode, Status
 
 Schema = dict[str, Any]
@@ -58,12 +58,12 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 def render_task(snapshot: TaskSnapshot) -> bytes:
-    """The task as JSON in UTF-8, on one line. Times are RFC 3339, in UTC with a `Z`."""
+    """Returns the task as JSON in UTF-8, on one line. Times are RFC 3339, in UTC with a `Z`."""
     return _encode(_fields(snapshot))
 
 
 def render_page(snapshots: list[TaskSnapshot], following: UUID | None) -> bytes:
-    """A page of a list; `following` is what `after` takes for the next one."""
+    """Returns a page of a list; `following` is the `after` of the next page."""
     return _encode({"results": [_fields(snapshot) for snapshot in snapshots], "next": following})
 
 

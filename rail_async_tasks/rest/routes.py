@@ -1,4 +1,4 @@
-"""The REST API as one table: what is served where, and what each operation answers."""
+"""The REST API as one table: paths, operations, responses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rail_async_tasks.rest import views
 from rail_async_tasks.rest.endpoint import ROOT
 from rail_async_tasks.rest.parameters import LIST_PARAMETERS
 
-# What any operation may be answered.
+# The error codes of every operation.
 _ALWAYS: Final = (
     "INVALID_ARGUMENT",
     "UNAUTHENTICATED",
@@ -24,7 +24,7 @@ _ALWAYS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One operation. `path` is relative to the list's; `answer` names what success carries."""
+    """One operation. `path` is relative to the list's; `answer` names the response's schema."""
 
     name: str
     path: str
@@ -38,7 +38,7 @@ class Route:
 
     @property
     def all_codes(self) -> tuple[str, ...]:
-        """Every code that the operation may be refused with."""
+        """Returns every error code of the operation."""
         return (*_ALWAYS, *self.codes)
 
 
@@ -93,7 +93,7 @@ ROUTES: Final = (
 
 
 def task_urls() -> list[URLPattern]:
-    """The URL patterns of the table.
+    """Returns the URL patterns of the table.
 
     Each URL works without its last slash too: Django's redirect to the one that has it would turn
     a POST into a GET.
@@ -106,6 +106,6 @@ def task_urls() -> list[URLPattern]:
             path((ROOT + route.path).removesuffix("/"), route.view),
         )
     ]
-    # In words that Django can reverse: one pattern that it cannot breaks every `reverse()`.
+    # A pattern that Django can reverse: one that it cannot breaks every `reverse()`.
     everything_else = re_path(rf"^{ROOT}[\s\S]*\Z", views.no_such_url)
     return [*patterns, everything_else]

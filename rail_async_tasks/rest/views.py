@@ -10,9 +10,9 @@ from django.http.response import HttpResponseBase
 
 from rail_async_tasks import service
 from rail_async_tasks.auth.caller import Caller
+from rail_async_tasks.auth.context import RequestContext
+from rail_async_tasks.auth.permissions import check_permissions
 from rail_async_tasks.errors import TaskNotFound
-from rail_async_tasks.graphql.context import RequestContext
-from rail_async_tasks.graphql.permissions import check_permissions
 from rail_async_tasks.rest.endpoint import CHANGE, READ, endpoint, root_url
 from rail_async_tasks.rest.events import events_response
 from rail_async_tasks.rest.parameters import LIST_PARAMETERS, read_limit
@@ -24,7 +24,7 @@ Query = dict[str, str]
 
 @endpoint(READ, LIST_PARAMETERS)
 async def many_tasks(request: HttpRequest, caller: Caller, query: Query) -> HttpResponse:
-    """The caller's tasks, newest first, and the cursor of the page after this one."""
+    """Returns the caller's tasks, newest first, and the cursor of the next page."""
     limit = read_limit(query.pop("limit", None))
     read = partial(service.alist, caller.viewer)
     found = await read(**query, limit=min(limit + 1, service.MAX_PAGE))
@@ -39,7 +39,7 @@ async def many_tasks(request: HttpRequest, caller: Caller, query: Query) -> Http
 async def one_task(
     request: HttpRequest, caller: Caller, query: Query, task_id: str
 ) -> HttpResponse:
-    """The task as it stands."""
+    """Returns the task."""
     return json_response(render_task(await service.aget(caller.viewer, task_id)))
 
 
@@ -47,7 +47,7 @@ async def one_task(
 async def cancel_task(
     request: HttpRequest, caller: Caller, query: Query, task_id: str
 ) -> HttpResponse:
-    """Asks an unfinished task to end; answers with the task as it stands then."""
+    """Requests the cancel of an unfinished task; returns the task afterwards."""
     return json_response(render_task(await service.acancel(caller.viewer, task_id)))
 
 
@@ -55,7 +55,7 @@ async def cancel_task(
 async def retry_task(
     request: HttpRequest, caller: Caller, query: Query, task_id: str
 ) -> HttpResponse:
-    """Runs a finished task again; answers with the new task, and where it is."""
+    """Runs a finished task again; returns the new task and its URL."""
     info = StartInfo(RequestContext(request=request, response=HttpResponse(), user=caller.user))
     permit = partial(check_permissions, info)
     snapshot = await service.aretry(caller.viewer, task_id, permit=permit)
@@ -66,9 +66,9 @@ async def retry_task(
 
 @dataclass(frozen=True, slots=True)
 class StartInfo:
-    """What a permission class gets for `info` where no GraphQL operation is under way.
+    """The `info` of permission classes outside of GraphQL operations.
 
-    One that asks for more than this refuses, by its AttributeError: the task is not started.
+    A class that reads another attribute refuses the start by its AttributeError.
     """
 
     context: RequestContext
@@ -80,11 +80,11 @@ class StartInfo:
 async def task_events(
     request: HttpRequest, caller: Caller, query: Query, task_id: str
 ) -> HttpResponseBase:
-    """The task as it stands, then its changes, as server-sent events."""
+    """Returns the task, then its changes, as server-sent events."""
     return await events_response(request, caller.viewer, task_id)
 
 
 @endpoint(None)
 async def no_such_url(request: HttpRequest, caller: Caller, query: Query) -> HttpResponse:
-    """Everything else below the list: an id with a slash in it is no id either."""
+    """Answers 404 for other URLs below the list, such as ids with a slash."""
     raise TaskNotFound

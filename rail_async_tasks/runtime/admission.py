@@ -20,7 +20,7 @@ from django.db import DatabaseError
 from rail_async_tasks.conf import RateLimit, TaskSettings
 from rail_async_tasks.errors import BackendUnavailable, QueueFull, RateLimited
 from rail_async_tasks.ids import MAX_AHEAD, first_id_at, time_of
-from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.ledger.port import Counts
 from rail_async_tasks.safe_logging import get_logger
 
 logger = get_logger("rail_async_tasks.runtime")
@@ -35,7 +35,7 @@ EVERYBODY: Final = None
 
 
 class Limits(msgspec.Struct, frozen=True, gc=False):
-    """What holds for one creation. `waiting`: a key (an owner's id, `EVERYBODY`) and its limit."""
+    """The limits on one creation. `waiting`: a key (an owner's id, `EVERYBODY`) and its limit."""
 
     owner_id: str | None
     waiting: tuple[tuple[str | None, int], ...] = ()
@@ -47,8 +47,8 @@ def limits_for(
 ) -> Limits | None:
     """The limits on a creation, or None where it has none.
 
-    A rate is for callers: an owner, or everybody who did not say who they are (`anonymous`)
-    together; what the project's code starts on its own behalf has none. Under a backend that runs
+    A rate is for callers: each owner, or all callers without a name (`anonymous`) together. The
+    project's own code, which starts tasks on its own behalf, has none. Under a backend that runs
     `inline` nothing waits.
     """
     waiting: list[tuple[str | None, int]] = []
@@ -61,7 +61,7 @@ def limits_for(
 
 
 class _Count:
-    """How many executions wait, and how many are on their way in, as far as this process knows."""
+    """Counts of executions that wait or are on their way in, as this process knows them."""
 
     __slots__ = ("added", "counted_at", "entering", "known", "waiting")
 
@@ -81,9 +81,9 @@ class _Count:
 
 
 class Admission:
-    """What one process knows about the crowd in front of one ledger. Thread-safe."""
+    """Counts of waiting executions, cached per process. Thread-safe."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Counts) -> None:
         self._ledger = ledger
         self._lock = threading.Lock()
         self._counts: OrderedDict[str | None, _Count] = OrderedDict()
@@ -102,7 +102,7 @@ class Admission:
                     count.add()
 
     def needs_ledger(self, limits: Limits) -> bool:
-        """Whether a check will read the ledger, which must not block an event loop."""
+        """Returns whether a check will read the ledger, which must not block an event loop."""
         if limits.rate is not None:
             return True
         now = time.monotonic()
@@ -128,12 +128,13 @@ class Admission:
             with self._lock:
                 if key in self._counts:
                     count = self._counts[key]
-                    # Too many for a second at the worst: too few would let a crowd past the limit.
+                    # This count may be too high for a second. A count that is too low would let
+                    # many callers past the limit.
                     count.waiting = waiting + count.added
                     count.known = True
 
     def _is_due(self, key: str | None) -> bool:
-        """Whether to count. The first caller does; the others take what is known by then."""
+        """Returns whether the caller is to count; other callers take the last count meanwhile."""
         count = self._counts.get(key)
         now = time.monotonic()
         if count is not None and count.is_fresh(now):
@@ -174,9 +175,13 @@ class Admission:
             return ahead
 
     def check_rate(self, limits: Limits, rate: RateLimit, ahead: frozenset[UUID]) -> None:
-        """Raises `RateLimited` while the start that would make place is within the period.
+        """Checks that fewer starts than `rate.count` lie within the last `rate.period` seconds.
 
-        `BackendUnavailable` where the database does not say.
+        `ahead` are the owner's starts that are being stored: they count too.
+
+        Raises:
+            RateLimited: one more start would exceed the rate.
+            BackendUnavailable: the database fails.
         """
         now = time.time()
         left = rate.count - len(ahead)
@@ -218,7 +223,7 @@ class Entry:
         self.closed = False
 
     def check(self) -> None:
-        """Reads the ledger where `Admission.needs_ledger` says so; `let_in` does where it does not.
+        """The check that may read the ledger: see `Admission.needs_ledger`.
 
         Raises:
             QueueFull, RateLimited: it must not be created.
@@ -230,7 +235,7 @@ class Entry:
             self._admission.check_rate(limits, limits.rate, ahead)
 
     def let_in(self) -> None:
-        """The check of what needs no ledger.
+        """The check without the ledger, where `Admission.needs_ledger` is false.
 
         Raises:
             QueueFull: it must not be created.

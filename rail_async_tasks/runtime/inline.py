@@ -1,10 +1,11 @@
-"""How the `sync` backend runs: every attempt at once, in the caller's thread and transaction."""
+"""Runs tasks for the `sync` backend: at once, in the caller's thread and transaction."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 from uuid import UUID
 
 import msgspec
@@ -13,35 +14,52 @@ from django.db import transaction
 
 from rail_async_tasks.bus.port import Bus
 from rail_async_tasks.conf import TaskSettings
-from rail_async_tasks.definition import Registry, TaskDefinition
+from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.errors import TaskCancelled
-from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.port import INLINE_HOLDER, Claimed, Ledger, NewExecution, Progress
-from rail_async_tasks.runtime import verdict as verdicts
-from rail_async_tasks.runtime.context import ExecutionContext, Info, TaskContext, load_user
-from rail_async_tasks.runtime.effective import effective, terms
-from rail_async_tasks.runtime.failures import call_here, find_callback, log_failure
-from rail_async_tasks.runtime.leftovers import as_found
-from rail_async_tasks.runtime.observers import observers_for
-from rail_async_tasks.runtime.runtime import as_created, as_settled
-from rail_async_tasks.runtime.verdict import Terms, Verdict
+from rail_async_tasks.ledger.port import CallerTransaction, InlineAttempts, Reads
+from rail_async_tasks.ledger.records import INLINE_HOLDER, Claimed, NewExecution, Progress
+from rail_async_tasks.ledger.snapshots import as_created, as_settled
+from rail_async_tasks.ledger.upkeep import Callbacks
+from rail_async_tasks.registry import Registry
+from rail_async_tasks.runtime.announce import announcer_for
+from rail_async_tasks.runtime.attempts import outcomes
+from rail_async_tasks.runtime.attempts.context import ExecutionContext, Info, TaskContext, load_user
+from rail_async_tasks.runtime.attempts.leftovers import as_found
+from rail_async_tasks.runtime.attempts.options import policy_for
+from rail_async_tasks.runtime.attempts.outcomes import AttemptPolicy, Transition
+from rail_async_tasks.runtime.failures import (
+    Callback,
+    call_here,
+    find_callback,
+    hold_of,
+    log_failure,
+)
+from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
 from rail_async_tasks.text import MAX_MESSAGE_BYTES, clean
+
+
+class InlineLedger(CallerTransaction, InlineAttempts, Reads, Protocol):
+    """The ports of the ledger that an inline run uses."""
+
+    def callbacks(self) -> Callbacks | None:
+        """See `port.Ledger`."""
+        ...
 
 
 class InlineRun:
     """Runs executions in the calling thread, which must have no running event loop."""
 
     def __init__(
-        self, settings: TaskSettings, registry: Registry, ledger: Ledger, bus: Bus
+        self, settings: TaskSettings, registry: Registry, ledger: InlineLedger, bus: Bus
     ) -> None:
         self._settings = settings
         self._registry = registry
         self._ledger = ledger
-        self._bus = bus
-        self._observers = observers_for(settings)
-        self._callback = find_callback(settings)
+        self._announcer = announcer_for(
+            settings, bus, partial(_failed, ledger, find_callback(settings))
+        )
         self._runtime_id = INLINE_HOLDER
 
     def create(self, new: NewExecution) -> TaskSnapshot:
@@ -50,8 +68,7 @@ class InlineRun:
         if created.existing is not None:
             return created.existing
         snapshot = as_created(new, created)
-        self._publish(snapshot)
-        self._observers.enqueued(snapshot)
+        self._announcer.enqueued(snapshot)
         return self.run(new.id)
 
     def run(self, execution_id: UUID) -> TaskSnapshot:
@@ -69,48 +86,40 @@ class InlineRun:
     def _attempt(self, claimed: Claimed) -> TaskSnapshot:
         definition = self._registry.get(claimed.snapshot.name)
         assert definition is not None, "it was enqueued by its definition"
-        self._publish(claimed.snapshot)
-        self._observers.started(claimed.snapshot)
-        options = effective(definition, self._settings)
-        agreed = terms(claimed.snapshot, definition, options, self._settings)
+        self._announcer.started(claimed.snapshot)
+        policy = policy_for(claimed.snapshot, definition, self._settings, hold_of(self._settings))
         progress = _Progress(self, claimed)
         began = time.monotonic()
-        verdict = self._body(claimed, definition, agreed, progress)
+        transition = self._body(claimed, definition, policy, progress)
         seconds = time.monotonic() - began
         slow_after = self._settings.slow_task_threshold_seconds
         if slow_after is not None and seconds > slow_after:
-            self._observers.slow(progress.snapshot, seconds)
-        outcome = verdicts.outcome(
-            verdict,
+            self._announcer.slow(progress.snapshot, seconds)
+        outcome = outcomes.as_outcome(
+            transition,
             id=claimed.snapshot.id,
             token=claimed.token,
             progress=progress.snapshot.progress,
             progress_message=progress.snapshot.progress_message,
-            terms=agreed,
+            policy=policy,
         )
         settled = self._ledger.settle_here(outcome)
-        if settled is None:  # somebody else has ended it: what they made of it holds
-            self._observers.dropped(progress.snapshot, seconds)
+        if settled is None:  # another process has ended it: its outcome holds
+            self._announcer.dropped(progress.snapshot, seconds)
             snapshot = self._ledger.get(claimed.snapshot.id)
             assert snapshot is not None
             return snapshot
         snapshot = as_settled(progress.snapshot, outcome, settled)
-        self._publish(snapshot)
-        self._observers.ended(snapshot, seconds, outcome.traceback)
-        if snapshot.status == Status.FAILED:
-            self._ledger.on_commit(lambda: self._failed(snapshot, outcome.traceback))
+        self._announcer.settled(snapshot, seconds, outcome.traceback)
         return snapshot
 
-    def _failed(self, snapshot: TaskSnapshot, traceback: str | None) -> None:
-        if self._callback is None:
-            log_failure(snapshot)
-            return
-        call_here(self._callback, snapshot, traceback)
-        self._ledger.callback_made_here(snapshot.id)
-
     def _body(
-        self, claimed: Claimed, definition: TaskDefinition, agreed: Terms, progress: _Progress
-    ) -> Verdict:
+        self,
+        claimed: Claimed,
+        definition: TaskDefinition,
+        policy: AttemptPolicy,
+        progress: _Progress,
+    ) -> Transition:
         try:
             arguments = definition.decode(claimed.arguments)
             leading: tuple[Any, ...] = ()
@@ -126,16 +135,16 @@ class InlineRun:
                 info = Info(ExecutionContext(task, user, claimed.snapshot.tenant_id))
                 leading = (None, info) if definition.takes_root else (info,)
             who = f"Task {claimed.snapshot.name} ({claimed.snapshot.id})"
-            value = self._call(definition, leading, arguments, agreed.timeout, who)
-            return verdicts.returned(value, agreed)
+            value = self._call(definition, leading, arguments, policy.timeout, who)
+            return outcomes.returned(value, policy)
         except _TimedOut:
-            return verdicts.timed_out(agreed)
-        except KeyboardInterrupt:  # somebody's Ctrl-C: this is their thread
+            return outcomes.timed_out(policy)
+        except KeyboardInterrupt:  # Ctrl-C is for the caller: this is its thread
             raise
         except (asyncio.CancelledError, TaskCancelled, GeneratorExit) as error:
-            return verdicts.raised(RuntimeError(f"The body raised {type(error).__name__}."), agreed)
+            return outcomes.raised(RuntimeError(f"The body raised {type(error).__name__}."), policy)
         except BaseException as error:
-            return verdicts.raised(error, agreed)
+            return outcomes.raised(error, policy)
 
     def _call(
         self,
@@ -153,7 +162,7 @@ class InlineRun:
             return _call(definition, leading, arguments, timeout)
 
     def progressed(self, claimed: Claimed, snapshot: TaskSnapshot) -> None:
-        self._publish(snapshot)
+        self._announcer.progressed(snapshot)
         if asyncio._get_running_loop() is not None:
             return  # an `async def` body: the row gets the last of it with the outcome
         self._ledger.progress_here(
@@ -170,9 +179,22 @@ class InlineRun:
     def progress_interval(self) -> float:
         return self._settings.progress_interval_seconds
 
-    def _publish(self, snapshot: TaskSnapshot) -> None:
-        if self._settings.emit_subscriptions:
-            self._bus.publish(snapshot)
+
+def _failed(
+    ledger: InlineLedger, callback: Callback | None, snapshot: TaskSnapshot, traceback: str | None
+) -> None:
+    """Logs a failure or calls the project's callback, after the caller's transaction."""
+
+    def call_back() -> None:
+        if callback is None:
+            log_failure(snapshot)
+            return
+        call_here(callback, snapshot, traceback)
+        callbacks = ledger.callbacks()
+        if callbacks is not None:
+            callbacks.made_here(snapshot.id)
+
+    ledger.on_commit(call_back)
 
 
 class _TimedOut(Exception):

@@ -1,20 +1,20 @@
-"""The one seam by which logs, metrics and callbacks see what becomes of executions.
+"""Observers: logs, metrics and traces of what becomes of executions.
 
-Whoever wants to see registers a factory when the app is ready: it is asked, with the settings, for
-an observer, and answers None where the settings want none of it. The runtime, the `sync` backend
-and the service tell all observers. What an observer raises is logged and hurts nobody.
+An app registers a factory when it is ready. The factory is called with the settings, and returns an
+observer, or None where the settings ask for none. `announce.Announcer` calls all observers. An
+observer's error is logged, and stops neither the task nor the other observers.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from typing import Protocol, TypeAlias
 
 from rail_async_tasks.conf import TaskSettings
-from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.forks import after_fork
 from rail_async_tasks.hooks import asks_to_end
 from rail_async_tasks.safe_logging import get_logger
+from rail_async_tasks.snapshot import TaskSnapshot
 
 logger = get_logger("rail_async_tasks.observers")
 
@@ -36,8 +36,8 @@ class Observer(Protocol):
     def slow(self, snapshot: TaskSnapshot, seconds: float) -> None:
         """The attempt takes longer than `slow_task_threshold_seconds`; once for each attempt.
 
-        Told when the threshold is passed or, where no loop can tell (`sync`, a body that blocks
-        the loop), at the attempt's end.
+        Called when the threshold is passed or, where no timer runs (`sync`, a body that blocks the
+        loop), at the attempt's end.
         """
 
     def ended(self, snapshot: TaskSnapshot, seconds: float | None, traceback: str | None) -> None:
@@ -45,11 +45,11 @@ class Observer(Protocol):
 
         `seconds` is how long the body took; None for an execution that has come to its end without
         an attempt here: cancelled while it waited, lost with another process, of a name that
-        nobody knows. `traceback` is that of the body's exception.
+        no process knows. `traceback` is that of the body's exception.
         """
 
     def dropped(self, snapshot: TaskSnapshot, seconds: float) -> None:
-        """The attempt's outcome was not stored: somebody else had ended or taken the execution.
+        """The attempt's outcome was not stored: the execution was ended or taken elsewhere.
 
         `snapshot` is as this attempt knew it, still running.
         """
@@ -143,5 +143,4 @@ def _forget() -> None:
     _known = None
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+after_fork(_forget)

@@ -1,95 +1,34 @@
-"""The runtime: starts what is new, claims what is due, runs it: a task of its own for each."""
+"""The runtime of a process: builds its services, runs them on one loop, and ends them in order."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import contextvars
-from collections import Counter
 from collections.abc import Sequence
-from functools import partial
-from typing import Any
 from uuid import UUID
 
 import anyio
-import msgspec
-from anyio.abc import TaskGroup
 
 from rail_async_tasks.bus.port import Bus
 from rail_async_tasks.conf import TaskSettings
-from rail_async_tasks.definition import Registry, TaskDefinition
-from rail_async_tasks.errors import BackendUnavailable
-from rail_async_tasks.events import TaskSnapshot
-from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.port import (
-    Claimed,
-    Created,
-    Held,
-    Ledger,
-    NewExecution,
-    Outcome,
-    Progress,
-    Recovery,
-    RowLocked,
-    Settled,
-)
-from rail_async_tasks.runtime import verdict as verdicts
+from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.admission import Admission
-from rail_async_tasks.runtime.attempt import Attempt
-from rail_async_tasks.runtime.body_tasks import BodyTasks
-from rail_async_tasks.runtime.brokers import Broker
-from rail_async_tasks.runtime.cleanup import Cleaner
-from rail_async_tasks.runtime.cron import Cron
-from rail_async_tasks.runtime.dispatcher import Dispatcher
-from rail_async_tasks.runtime.effective import effective, terms
-from rail_async_tasks.runtime.failures import FailureCallbacks, hold_of
-from rail_async_tasks.runtime.inbox import Inbox
-from rail_async_tasks.runtime.lanes import OrmLanes
-from rail_async_tasks.runtime.lease import Lease
-from rail_async_tasks.runtime.observers import observers_for
-from rail_async_tasks.runtime.sender import Sender
-from rail_async_tasks.runtime.slots import QueueLimits, Slots
-from rail_async_tasks.runtime.supervision import is_of_row, supervise
-from rail_async_tasks.runtime.sweeper import Sweeper
-from rail_async_tasks.runtime.threads import DaemonThreads
-from rail_async_tasks.runtime.verdict import Interruption, Terms
-from rail_async_tasks.runtime.waits import Waits
-from rail_async_tasks.runtime.watchdog import Watchdog
+from rail_async_tasks.runtime.attempts.attempt import Attempt
+from rail_async_tasks.runtime.attempts.outcomes import Interruption
+from rail_async_tasks.runtime.claims.broker import Broker
+from rail_async_tasks.runtime.claims.broker_dispatcher import BrokerDispatcher
+from rail_async_tasks.runtime.services import Services
+from rail_async_tasks.runtime.timings import RuntimeTimings
+from rail_async_tasks.runtime.upkeep.supervision import supervise
 from rail_async_tasks.safe_logging import get_logger
-from rail_async_tasks.states import Status
 
 logger = get_logger("rail_async_tasks.runtime")
 
-# Progress reaches the row at most this often (seconds): two writes a second for a task.
-SAVE_INTERVAL = 0.5
-# What a body gets, at the end of the process, to end after it was asked to, in seconds.
-DRAIN_GRACE = 1.0
-# How long the end of the process is held up for a database that does not answer, in seconds.
-FLUSH_PATIENCE = 5.0
-# How long the end of the process waits for a row that another transaction has locked, in seconds.
-LOCKED_OUTCOME_TIMEOUT = 1.0
-# What failure callbacks that are being made get then, in seconds; others make them again.
-CALLBACK_PATIENCE = 1.0
-# How long the end of a process waits for a claim, in seconds.
-CATCH_UP_PATIENCE = 2.0
-# After how long (seconds) an outcome is offered again that the database would not take.
-STORE_AGAIN = 1.0
-# How often callers are looked for that have waited too long, while the runtime ends. Seconds.
-ANSWER_EVERY = 1.0
-# Orphans that are freed in one statement.
-RECOVERY_PAGE = 200
-# How long the caller of a creation waits for it, in seconds.
-PATIENCE = 30.0
-
 
 class Runtime:
-    """One per process, on one event loop. `start` and `stop` it there; see `host.py`."""
-
-    # The error that has ended one of our threads or the start; None while all is well.
-    fault: BaseException | None = None
-    # Outcomes are stored no longer: what ran is lost, and recovered by others.
-    abandoned = False
-    _abandons_locked = False  # the process ends, and waits for no lock any more
+    """One per process, on one event loop. `start` and `stop` it there; see `hosting.process`."""
 
     def __init__(
         self,
@@ -101,82 +40,46 @@ class Runtime:
         concurrency: int | None = None,
         admission: Admission | None = None,
         broker: Broker | None = None,
+        timings: RuntimeTimings = RuntimeTimings(),  # noqa: B008 (frozen)
     ) -> None:
-        # Changes when the lease is lost: a dead id never comes back.
-        self.id: UUID = new_id()
-        # Whether executions may be held under it.
-        self.holding = False
+        self.loop = asyncio.get_running_loop()
         self.settings = settings
         self.registry = registry
         self.ledger = ledger
         self.bus = bus
-        self.admission = Admission(ledger) if admission is None else admission
-        self.loop = asyncio.get_running_loop()
-        self.draining = False
-        self._broken: asyncio.Future[None] = self.loop.create_future()
-        # In a server's loop, which drains us before it ends. If it does not, something that runs in
-        # it has ended the process: what ran is lost with it, and counts as a crash for each.
-        self.under_server = False
-        self._drained = asyncio.Event()
-        self._hurried = False
-        self.slots = Slots(
-            coroutines=settings.max_concurrency if concurrency is None else concurrency,
-            threads=settings.max_workers,
-            total=concurrency,
-            queues=queue_limits(settings, registry),
-        )
-        self.attempts: dict[UUID, Attempt] = {}
-        self.observers = observers_for(settings)
-        self._broker = broker
-        self._dispatcher: Dispatcher | Sender = Dispatcher(self)
-        # What a broker brings here; None where executions run in the process that claims them.
-        self.inbox: Inbox | None = None
-        if broker is not None:
-            dispatches = ledger.dispatches()
-            assert dispatches is not None, "the settings' rules: a broker needs rows in a database"
-            self._dispatcher = Sender(self, broker, dispatches)
-            self.inbox = Inbox(self, dispatches)
-        self._sweeper = Sweeper(self)
-        days = settings.audit_retention_days if settings.audit_enabled else None
-        self._cleaner = Cleaner(ledger, events_days=days)
-        self._cron = Cron(self)
-        self.callbacks = FailureCallbacks(settings, ledger, lambda: self.draining)
-        self._threads = DaemonThreads("rail-tasks-def")
-        self._lanes = OrmLanes(settings.max_workers)
-        self._host: asyncio.Task[None] | None = None
-        self._group: TaskGroup | None = None
+        self._timings = timings.end
+        self.services = services = Services(
+            settings=settings, registry=registry, ledger=ledger, bus=bus, broker=broker,
+            concurrency=concurrency, admission=admission or Admission(ledger), broke=self.broke,
+            timings=timings,
+        )  # fmt: skip
+        self.state = services.state
+        self.slots = services.slots
+        self.running = services.running
+        self.creations = services.creations
+        self.deliveries = services.deliveries
+        self.recoverer = services.upkeep.recoverer
+        self.callbacks = services.callbacks
+        self._stack = contextlib.AsyncExitStack()
         self._ready = asyncio.Event()
+        self._drained = asyncio.Event()
         self._stop = asyncio.Event()
-        self._bodies = BodyTasks(self.loop, self._over)
-        self._waits = Waits(self)
-        self._creating = 0
-        # Callers of creations, the longest waiting first.
-        self._waiting_since: dict[asyncio.Future[TaskSnapshot | None], float] = {}
-        self._unsettled = 0
-        self._settled = asyncio.Event()
-        self._unsaved: dict[UUID, Attempt] = {}
-        self._save_timer: asyncio.TimerHandle | None = None
-        self._watchdog = Watchdog(self._name_of)
-        self._lease: Lease | None = None
-        self._lease_ended = asyncio.Event()
-        self._recovering: dict[UUID, asyncio.Task[None]] = {}
-        self.fences = 0  # leases that were lost
-        self.recovered = 0  # executions taken over from the dead
-        self._suspects = 0  # attempts of what was lost with other processes
+        self._broken: asyncio.Future[None] = self.loop.create_future()
 
-    # --- life ------------------------------------------------------------------------------------
+    # --- start -----------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Starts the writers and the host task; `ready` tells when claims may begin.
+        """Starts threads and the host task; `ready` returns once executions may be created.
 
-        Raises whatever keeps a part from starting. What has been started is then given back in a
-        while, after which `alive` is false and another runtime may start.
+        Raises the error that keeps a service from starting. What has been started then ends soon,
+        after which `alive` is false and another runtime may start.
         """
         main = self._main
         try:
-            self._start_parts()
+            self.services.open(self._stack)
         except BaseException as error:
-            self.draining, self.fault, main = True, error, self._close
+            self.state.draining, main = True, self._close
+            self.state.fail(error)
             for event in (self._ready, self._drained):
                 event.set()
             self._broken.set_result(None)
@@ -184,51 +87,10 @@ class Runtime:
         finally:
             # A clean context: one inherited from a request would give every ORM call after the
             # request's end a thread and a connection of its own.
-            self._host = self.loop.create_task(
+            host = self.state.host = self.loop.create_task(
                 main(), name="rail-tasks-host", context=contextvars.Context()
             )
-            self._host.add_done_callback(_retrieve)  # it has been logged
-
-    def _start_parts(self) -> None:
-        self.ledger.start(self.broke)
-        if self.settings.emit_subscriptions:
-            self.bus.start(self.ledger, self._cancel_told)
-        self._watchdog.start()
-        leases = self.ledger.leases()
-        if leases is None:
-            self.holding = True
-        else:
-            lease = Lease(
-                leases,
-                self,
-                self.loop.call_soon_threadsafe,
-                lambda: self._watchdog.lag,
-                self.registry.names,
-                self.settings.lease_seconds,
-            )
-            lease.start()
-            self._lease = lease
-
-    def broke(self, part: str, error: BaseException) -> None:
-        """An error has ended a thread without which nothing works: the runtime ends too."""
-        if self.fault is None:
-            self.fault = error
-        if not self._broken.done():
-            self._broken.set_exception(RuntimeError(f"The thread {part} has ended: {error!r:.200}"))
-
-    async def _end_if_broken(self) -> None:
-        await self._broken
-
-    def _is_ending(self) -> bool:
-        return self.draining or (self._host is not None and self._host.cancelling() > 0)
-
-    def _is_cancelled(self) -> bool:
-        """Whether the loop is being shut down; the host may not have had its turn yet.
-
-        A group that one of its own tasks has broken cancels the host too.
-        """
-        broken = self._group is not None and self._group.cancel_scope.cancel_called
-        return self._host is not None and self._host.cancelling() > 0 and not broken
+            host.add_done_callback(_retrieve)  # it has been logged
 
     async def ready(self) -> None:
         """Returns when executions may be created.
@@ -237,591 +99,179 @@ class Runtime:
             BackendUnavailable: the runtime has ended by an error before.
         """
         await self._ready.wait()
-        if self.fault is not None:
-            raise self._refusal()
-
-    def _refusal(self) -> BackendUnavailable:
-        """Why nothing is taken any more."""
-        if self.fault is None:
-            return BackendUnavailable("This process is shutting down.")
-        refusal = BackendUnavailable(
-            "The task runtime of this process has ended by an error, which the log has. Try again."
-        )
-        refusal.__cause__ = self.fault
-        return refusal
-
-    async def closed(self) -> None:
-        """Returns when threads and connections have been given back."""
-        if self._host is not None:
-            await asyncio.wait({self._host})
-
-    async def caught_up(self) -> None:
-        """Returns when all that waits and finds a free slot has begun; in a while, in any case."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._dispatcher.caught_up(), CATCH_UP_PATIENCE)
-
-    async def send_waiting(self, queues: Sequence[str]) -> bool:
-        """Has what waits in these queues sent to workers; whether all was that may be."""
-        assert isinstance(self._dispatcher, Sender), "only a broker is sent to"
-        return await self._dispatcher.send_all(queues)
+        if self.state.fault is not None:
+            raise self.state.refusal()
 
     @property
     def alive(self) -> bool:
-        """Whether its loop runs and its host task has not ended."""
-        return not self.loop.is_closed() and self._host is not None and not self._host.done()
+        """Returns whether its loop runs and its host task has not ended."""
+        host = self.state.host
+        return not self.loop.is_closed() and host is not None and not host.done()
+
+    def broke(self, part: str, error: BaseException) -> None:
+        """An error has ended a thread without which nothing works: the runtime ends too."""
+        self.state.fail(error)
+        if not self._broken.done():
+            self._broken.set_exception(RuntimeError(f"The thread {part} has ended: {error!r:.200}"))
+
+    # --- the host task ---------------------------------------------------------------------------
 
     async def _main(self) -> None:
         ending = asyncio.Event()
         try:
             async with anyio.create_task_group() as group:
-                self._group = group
-                for name, part in (
-                    ("dispatcher", self._dispatcher.run),
-                    ("sweeper", self._sweeper.run),
-                    ("search for cancels", self._sweeper.find_told_cancels),
-                    ("clean-up", self._cleaner.run),
-                    ("cron", self._cron.run),
-                ):
-                    group.start_soon(supervise, name, part, ending)
-                group.start_soon(self._end_if_broken)
+                self.state.scope = group.cancel_scope
+                for name, loop in self.services.loops():
+                    group.start_soon(supervise, name, loop, ending)
+                group.start_soon(self._raise_if_broken)
                 self._ready.set()
                 try:
                     await self._stop.wait()
                 finally:
-                    # Also when the loop is shut down under us: nothing may start any more.
-                    self.abandoned = (
-                        self.under_server and not self.draining and self._is_cancelled()
-                    )
-                    self.draining = True
-                    self._drained.set()
                     ending.set()
-                    self._dispatcher.wake()
-                    self._sweeper.stop()
-                    self._cleaner.stop()
-                    self._cron.stop()
-                    if not self._broken.done():
-                        self._broken.set_result(None)
-                    if self.abandoned:
-                        logger.critical("Something has ended the server's loop without a drain")
-                    elif not self._stop.is_set():
-                        self._interrupt_all(Interruption.HAND_BACK)
+                    self._end_services()
         except Exception as error:
             logger.critical("The runtime broke. What it ran goes on elsewhere", exc_info=True)
-            self.fault = self.fault or error
+            self.state.fail(error)
             raise
         finally:
-            self.draining = True
+            self.state.draining = True
             self._ready.set()
-            with anyio.CancelScope(shield=True):
-                await self._close()
+            await self._close()
+
+    async def _raise_if_broken(self) -> None:
+        await self._broken
+
+    def _end_services(self) -> None:
+        """Ends the services' loops, after `stop` or an error, or as the event loop is shut down.
+
+        Without `stop` running bodies are handed back. Under a server whose loop is shut down
+        without a drain they are abandoned instead: their outcomes are not stored.
+        """
+        state = self.state
+        state.abandoned = state.is_cut_off
+        state.draining = True  # nothing may start any more
+        self._drained.set()
+        self.services.due.wake()
+        self.services.upkeep.stop()
+        if not self._broken.done():
+            self._broken.set_result(None)
+        if state.abandoned:
+            logger.critical("Something has ended the server's loop without a drain")
+        elif not self._stop.is_set():
+            self.running.interrupt_all(Interruption.HAND_BACK)
 
     async def _close(self) -> None:
         """Waits for bodies that were asked to end, writes what is left, gives threads back."""
-        self._save_progress()
-        await self._waits.close(FLUSH_PATIENCE)
-        self.ledger.give_up_locked()
-        await self._all_stored()
-        await self.callbacks.ended(CALLBACK_PATIENCE)
-        await self.ledger.stop()
-        await self._end_lease()
-        if self._broker is not None:
-            with contextlib.suppress(Exception):  # the process is ending, the rows are safe
-                await asyncio.wait_for(self._broker.aclose(), FLUSH_PATIENCE)
-        await self.bus.stop()
-        self._watchdog.stop()
-        self._threads.shutdown()
-        self._lanes.close()
+        with anyio.CancelScope(shield=True):
+            await self._stack.aclose()
 
-    async def _all_stored(self) -> None:
-        """Returns when bodies have ended and what was submitted to the ledger has been answered.
-
-        After a fault it may be a writer that is gone: what cannot be stored in time is left, and
-        recovered by others when the lease has lapsed.
-        """
-        deadline = self.loop.time() + FLUSH_PATIENCE
-        locked_deadline = self.loop.time() + LOCKED_OUTCOME_TIMEOUT
-        while self._creating or self._unsettled or (self._bodies.running and not self.abandoned):
-            if self.loop.time() > locked_deadline and not self._abandons_locked:
-                self._abandons_locked = True
-                self.ledger.abandon_locked()
-            if self.fault is not None and self.loop.time() > deadline:
-                logger.error("%d outcomes could not be stored", self._unsettled)
-                self.abandoned = True
-                return
-            self._settled.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._settled.wait(), ANSWER_EVERY)
-            self.give_up_waiting()  # the sweeper, which does so, has stopped
-
-    async def _end_lease(self) -> None:
-        """Says that nothing is held here any more, so that nobody waits for it to be found out."""
-        for task in self._recovering.values():
-            task.cancel()
-        if self._lease is not None:
-            self._lease.stop()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._lease_ended.wait(), FLUSH_PATIENCE)
+    # --- end -------------------------------------------------------------------------------------
 
     async def drain(self) -> None:
         """Ends claims and streams; running bodies get `drain_seconds`, then are handed back.
 
         A second call waits for the first.
         """
-        if self.draining:
+        if self.state.draining:
             await self._drained.wait()
             return
-        self.draining = True
+        self.state.draining = True
         self.bus.close_mailboxes()
-        self._dispatcher.wake()
-        if self.inbox is not None:
-            self.inbox.notice()
-        if self.attempts:
-            logger.info("Draining: %d tasks are running", len(self.attempts))
+        self.services.due.wake()
+        if self.deliveries is not None:
+            self.deliveries.notice()
         try:
-            await self._until_idle(0 if self._hurried else self.settings.drain_seconds)
-            self._interrupt_all(Interruption.HAND_BACK, self._drain_grace)
-            # A body that ignores it is given up, and its row settled: the process must end in time.
-            await self._until_idle(self._drain_grace + 0.5)
+            await self.services.ending.hand_back()
         finally:
             self._drained.set()
 
     def hurry(self) -> None:
         """Has the drain, begun or to come, hand running bodies back at once."""
-        self._hurried = True
-        if self.draining:
-            self._interrupt_all(Interruption.HAND_BACK, self._drain_grace)
-
-    @property
-    def _drain_grace(self) -> float:
-        return min(self.settings.cancel_grace_seconds, DRAIN_GRACE)
+        self.services.ending.hurry()
 
     async def stop(self) -> None:
         """Drains, flushes and ends. Safe to call twice."""
         await self.drain()
         self._stop.set()
-        if self._host is None:
+        if self.state.host is None:
             return
         if self.slots.leaked:
             logger.error("%d bodies that were given up are left behind", self.slots.leaked)
-        await asyncio.wait([self._host], timeout=FLUSH_PATIENCE)
-        if not self._host.done():
+        timeout = self._timings.flush_timeout
+        await asyncio.wait([self.state.host], timeout=timeout)
+        if not self.state.host.done():
             logger.error(
                 "%d outcomes could not be written in %g s: the database does not answer",
-                self._unsettled, FLUSH_PATIENCE,
+                self.services.outstanding.outcomes, timeout,
             )  # fmt: skip
 
-    async def _until_idle(self, seconds: float) -> None:
-        deadline = self.loop.time() + seconds
-        while self.attempts and (left := deadline - self.loop.time()) > 0:
-            self._settled.clear()
-            try:
-                await asyncio.wait_for(self._settled.wait(), left)
-            except TimeoutError:
-                return
+    async def closed(self) -> None:
+        """Returns when threads and connections have been given back."""
+        if self.state.host is not None:
+            await asyncio.wait({self.state.host})
 
-    def _interrupt_all(self, why: Interruption, grace: float | None = None) -> None:
-        for attempt in list(self.attempts.values()):
-            attempt.interrupt(why, grace)
-
-    # --- new executions --------------------------------------------------------------------------
-
-    async def create(self, new: NewExecution) -> TaskSnapshot:
-        """Stores a new execution and returns once that is durable; then it starts, or waits.
-
-        Returns it as it stands at its creation, or the unfinished one that has its unique key.
-        Cancelling the caller does not undo the creation.
-        """
-        if self.draining:
-            raise self._refusal()
-        if self.ledger.congested:
-            await self._relieved()
-        definition = self.registry.get(new.name)
-        in_thread = definition is not None and not definition.is_coroutine
-        if (
-            definition is not None
-            # One with a unique key may wait for the transaction that has it: it holds no slot.
-            and new.unique_key is None
-            and self.inbox is None
-            and new.delay is None
-            and new.run_after is None
-            and self.holding
-            and self.slots.may_start_at_once(new.queue, in_thread)
-        ):
-            # Nobody is in front of it: its insert is its claim, with no second write.
-            new = msgspec.structs.replace(new, runtime_id=self.id, token=new_id())
-            self.slots.take(new.queue, in_thread)
-        waiter: asyncio.Future[TaskSnapshot | None] = self.loop.create_future()
-        self._waiting_since[waiter] = self.loop.time()
-        self._creating += 1
-        self.ledger.create(new, partial(self._created, new, definition, in_thread, waiter))
-        try:
-            snapshot = await waiter
-        finally:
-            del self._waiting_since[waiter]
-        assert snapshot is not None
-        return snapshot
-
-    async def _relieved(self) -> None:
-        try:
-            async with asyncio.timeout(PATIENCE):
-                while self.ledger.congested:
-                    await self.ledger.relieved()
-        except TimeoutError:
-            raise unavailable() from None
-        if self.draining:
-            raise self._refusal()
-
-    def give_up_waiting(self) -> None:
-        """Answers the callers of creations that the database has not taken for too long.
-
-        What becomes of those is known when it answers again: they may be stored, and run.
-        """
-        overdue = self.loop.time() - PATIENCE
-        for waiter, since in list(self._waiting_since.items()):
-            if since > overdue:
-                break
-            if not waiter.done():
-                waiter.set_exception(unavailable())
-
-    def _created(
-        self,
-        new: NewExecution,
-        definition: TaskDefinition | None,
-        in_thread: bool,
-        waiter: asyncio.Future[TaskSnapshot | None],
-        created: Created | BaseException,
-    ) -> None:
-        self._creating -= 1
-        self._settled.set()
-        claimed = new.token is not None
-        if isinstance(created, BaseException) or created.existing is not None:
-            if claimed:
-                self._release(new.queue, in_thread)
-            if not waiter.done():
-                if isinstance(created, BaseException):
-                    waiter.set_exception(refusal(created))
-                else:
-                    waiter.set_result(created.existing)
-            return
-        snapshot = as_created(new, created)
-        if not waiter.done():
-            waiter.set_result(snapshot)
-        self.observers.enqueued(snapshot)
-        if claimed:
-            assert definition is not None
-            assert new.token is not None
-            running = msgspec.structs.replace(
-                snapshot, status=Status.RUNNING, seq=2, attempts=1, started_at=created.at
-            )
-            self._begin(Claimed(running, new.arguments, new.token), definition, new.runtime_id)
-        else:
-            self.publish(snapshot)
-            self.notice(new, created)
-
-    def arrived(self, new: NewExecution, created: Created) -> None:
-        """An execution was created elsewhere than in `create`, and waits."""
-        snapshot = as_created(new, created)
-        self.publish(snapshot)
-        self.observers.enqueued(snapshot)
-        self.notice(new, created)
-
-    def notice(self, new: NewExecution, created: Created) -> None:
-        """A waiting row has come in; the dispatcher looks for it when it is due."""
-        self.admission.left_waiting(new.owner_id)
-        if created.run_after is None:
-            self._dispatcher.expect(new.name, new.queue)
-        else:
-            self._dispatcher.due_in(new.delay or 0)
-
-    # --- attempts --------------------------------------------------------------------------------
-
-    def start_claimed(self, claimed: Claimed, held_by: UUID) -> None:
-        """Runs an execution that the dispatcher has claimed in the name of `held_by`."""
-        definition = self.registry.get(claimed.snapshot.name)
-        assert definition is not None, "a claim names only tasks that are known here"
-        self.slots.take(claimed.snapshot.queue, not definition.is_coroutine)
-        self._begin(claimed, definition, held_by)
-
-    def _begin(self, claimed: Claimed, definition: TaskDefinition, held_by: UUID | None) -> None:
-        attempt = Attempt(
-            claimed,
-            definition,
-            self._terms(claimed.snapshot, definition),
-            loop=self.loop,
-            threads=self._threads,
-            progress_interval=self.settings.progress_interval_seconds,
-            grace=self.settings.cancel_grace_seconds,
-            on_progress=self._progressed,
-            on_end=self._ended,
-            is_ending=self._is_ending,
-        )
-        if self.settings.slow_task_threshold_seconds is not None:
-            attempt.watch(self.settings.slow_task_threshold_seconds, self.observers.slow)
-        self.attempts[claimed.snapshot.id] = attempt
-        self._suspects += claimed.suspect
-        self.publish(claimed.snapshot)
-        self.observers.started(claimed.snapshot)
-        if self.draining or held_by != self.id or not self.holding:
-            # Claimed in the last moment, or under a lease that is over: before its first step.
-            attempt.interrupt(Interruption.HAND_BACK)
-            attempt.end_unstarted()
-            return
-        # Every attempt starts in a clean context, as the host did.
-        context = contextvars.Context()
-        if definition.is_coroutine:
-            attempt.seat = self._lanes.least_busy().enter(attempt)
-            context.run(attempt.seat.take)
-        context.run(self._waits.enter, attempt)
-        self._bodies.start(attempt, context)
-
-    def _over(self, attempt: Attempt) -> None:
-        """The attempt's task is done: nothing of its body runs on this loop any more."""
-        if attempt.seat is not None:
-            attempt.seat.leave()
-        if attempt.given_up:
-            self.slots.leaked -= 1
-        self._settled.set()
-
-    def _terms(self, snapshot: TaskSnapshot, definition: TaskDefinition) -> Terms:
-        return terms(snapshot, definition, effective(definition, self.settings), self.settings)
-
-    def _ended(self, attempt: Attempt, outcome: Outcome) -> None:
-        """The body is over: its slot is free at once, its outcome on the way to the ledger."""
-        if attempt.given_up:
-            self.slots.leaked += 1
-        self._unsaved.pop(attempt.snapshot.id, None)
-        self._release(attempt.snapshot.queue, not attempt.definition.is_coroutine)
-        self._settle(attempt, outcome)
-
-    def _settle(self, attempt: Attempt, outcome: Outcome) -> None:
-        if self.abandoned or (self.under_server and not self.draining and self._is_cancelled()):
-            return  # the rows are recovered by others
-        self._unsettled += 1
-        self.ledger.settle(outcome, partial(self._settlement, attempt, outcome))
-
-    def _settle_again(self, attempt: Attempt, outcome: Outcome) -> None:
-        self._unsettled -= 1
-        self._settle(attempt, outcome)
-
-    def _settlement(
-        self, attempt: Attempt, outcome: Outcome, settled: Settled | BaseException | None
-    ) -> None:
-        self._unsettled -= 1
-        if isinstance(settled, RowLocked) and self._abandons_locked:
-            logger.warning(
-                "The outcome of task %s (%s) is not stored: another transaction has locked its row"
-                " at the end of this process. The task is recovered, and its body runs again.",
-                attempt.snapshot.name, outcome.id,
-            )  # fmt: skip
-            self.observers.dropped(attempt.snapshot, attempt.seconds)
-            self._settled.set()
-            return
-        if isinstance(settled, BaseException) and not is_of_row(settled):
-            # Nothing is wrong with the outcome: it is kept until the database is mended.
-            logger.error("The outcome of task %s can't be stored yet: %s", outcome.id, settled)
-            self._unsettled += 1
-            self.loop.call_later(STORE_AGAIN, self._settle_again, attempt, outcome)
-            return
-        if isinstance(settled, BaseException) and not attempt.refused:
-            logger.error("The outcome of task %s can't be stored: %s", outcome.id, settled)
-            attempt.refused = True
-            self._settle(attempt, attempt.unstorable(settled))
-            return
-        if self.attempts.get(outcome.id) is attempt:  # else it was claimed again already
-            del self.attempts[outcome.id]
-        self._suspects -= attempt.suspect
-        if self.inbox is not None:
-            self.inbox.ended(outcome.id, attempt.token)
-        self._settled.set()
-        if isinstance(settled, BaseException):
-            logger.error("Nothing can be stored of task %s: %s", outcome.id, settled)
-            self.observers.dropped(attempt.snapshot, attempt.seconds)
-        elif settled is None:
-            logger.warning("Task %s is no longer held here; its outcome is dropped", outcome.id)
-            self.observers.dropped(attempt.snapshot, attempt.seconds)
-        else:
-            after = as_settled(attempt.snapshot, outcome, settled)
-            self.publish(after)
-            self.observers.ended(after, attempt.seconds, outcome.traceback)
-            if settled.status is Status.FAILED:
-                self.callbacks.failed(after, outcome.traceback)
-            if settled.status is Status.RETRYING and not self.draining:
-                if settled.run_after is None:
-                    self._dispatcher.expect(attempt.snapshot.name, attempt.snapshot.queue)
-                else:
-                    self._dispatcher.due_in(outcome.delay or 0)
-
-    def _release(self, queue: str, in_thread: bool) -> None:
-        self.slots.release(queue, in_thread)
-        self._dispatcher.slot_freed()
-
-    def cancel(self, execution_id: UUID) -> None:
-        """Asks an attempt that runs here to end; the cancel is on its row already."""
-        attempt = self.attempts.get(execution_id)
-        if attempt is not None:
-            attempt.snapshot = msgspec.structs.replace(attempt.snapshot, cancel_requested=True)
-            attempt.interrupt(Interruption.CANCEL)
-
-    def _cancel_told(self, execution_id: UUID) -> None:
-        """Another process says that it has asked for a cancel; the row tells whether it has."""
-        if execution_id in self.attempts:
-            self._sweeper.look_for_cancels()
-
-    # --- the lease -------------------------------------------------------------------------------
+    # --- for backends, workers and the service ---------------------------------------------------
 
     @property
-    def suspects_running(self) -> bool:
-        return self._suspects > 0
+    def attempts(self) -> dict[UUID, Attempt]:
+        """The attempts whose outcome is not stored yet, by execution id."""
+        return self.running.by_id
 
-    def running_by_owner(self, queue: str) -> dict[str, int]:
-        """How many attempts of each owner run here in the queue; "" is nobody."""
-        held = (it.snapshot for it in self.attempts.values())
-        return Counter(it.owner_id or "" for it in held if it.queue == queue)
+    async def caught_up(self) -> None:
+        """Returns when all that waits and finds a free slot has begun; soon, in any case."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.services.due.caught_up(), self._timings.catch_up_timeout)
 
-    def is_writing(self, seconds: float) -> bool:
-        return all((state.failing_for or 0) < seconds for state in self.ledger.writers())
+    async def send_waiting(self, queues: Sequence[str]) -> bool:
+        """Sends waiting executions of these queues to workers; False where the broker is away."""
+        assert isinstance(self.services.dispatcher, BrokerDispatcher), "only a broker is sent to"
+        return await self.services.dispatcher.send_all(queues)
 
-    def leased(self, runtime_id: UUID) -> None:
-        self.id = runtime_id
-        self.holding = True
-        self.slots.expect_all()
-        self._dispatcher.wake()
-        if self.inbox is not None:
-            self.inbox.notice()
+    # --- for operators ---------------------------------------------------------------------------
 
-    def fenced(self, runtime_id: UUID) -> None:
-        if runtime_id != self.id:
-            return
-        self.holding = False
-        self.fences += 1
-        self._interrupt_all(Interruption.HAND_BACK)
+    @property
+    def id(self) -> UUID:
+        return self.state.id
 
-    def orphans(self, holders: frozenset[UUID]) -> None:
-        for holder in holders:
-            if holder != self.id and holder not in self._recovering and not self.draining:
-                task = self.loop.create_task(self._recover(holder), context=contextvars.Context())
-                self._recovering[holder] = task
+    @property
+    def holding(self) -> bool:
+        return self.state.holding
 
-    def lease_ended(self) -> None:
-        self.holding = False
-        self._lease_ended.set()
+    @property
+    def draining(self) -> bool:
+        return self.state.draining
 
-    def check_lease(self) -> None:
-        """Gives a lease up that could not be renewed in time, whatever its thread waits for."""
-        if self._lease is not None:
-            self._lease.give_up_if_over()
+    @property
+    def fences(self) -> int:
+        """Leases that were lost."""
+        return self.state.fences
 
-    def disown(self, held: Held) -> None:
-        """Hands a running row back that is this runtime's and that it does not know."""
-        logger.error("Task %s is held here and unknown; it is handed back", held.id)
-        settings = self.settings
-        outcome = verdicts.lost(
-            held.id, held.token, rerun_on_crash=held.rerun_on_crash,
-            ttl=settings.result_ttl_seconds, callback=hold_of(settings),
-        )  # fmt: skip
-        self._unsettled += 1
-        self.ledger.settle(outcome, self._disowned)
-
-    def _disowned(self, settled: Settled | BaseException | None) -> None:
-        self._unsettled -= 1
-        self._settled.set()
-        self.slots.expect_all()
-        self._dispatcher.wake()
-
-    async def fail_unknown(self, name: str) -> None:
-        """Fails what waits under a name that nobody knows."""
-        ttl, hold = self.settings.result_ttl_seconds, hold_of(self.settings)
-        while failed := await self.ledger.fail_unknown(name, ttl, hold, RECOVERY_PAGE):
-            logger.error("%d tasks failed: no process knows the name %s", len(failed), name)
-            for snapshot in failed:
-                self.publish(snapshot)
-                self.callbacks.failed(snapshot, None)
-                self.observers.ended(snapshot, None, None)
-
-    async def _recover(self, holder: UUID) -> None:
-        """Frees what a dead runtime held, page by page."""
-        settings = self.settings
-        recovery = Recovery(
-            holder, settings.max_crashes, settings.result_ttl_seconds, hold_of(settings)
-        )
-        count = 0
-        try:
-            while freed := await self.ledger.recover(recovery, RECOVERY_PAGE):
-                count += len(freed)
-                for snapshot in freed:
-                    self.publish(snapshot)
-                    if snapshot.is_final:
-                        self.observers.ended(snapshot, None, None)
-                        if snapshot.status == Status.FAILED:
-                            self.callbacks.failed(snapshot, None)
-                    else:
-                        self._dispatcher.expect(snapshot.name, snapshot.queue)
-        except Exception as error:
-            logger.warning("The tasks of %s could not be recovered yet: %s", holder, error)
-        finally:
-            self._recovering.pop(holder, None)
-        if count:
-            self.recovered += count
-            logger.warning("%d tasks of %s, which is gone, were recovered", count, holder)
-
-    def _name_of(self, task: asyncio.Task[Any]) -> str:
-        """What a task of the loop does, for the watchdog. In its thread."""
-        for attempt in list(self.attempts.values()):
-            if attempt.runs_in(task):
-                return f"the task {attempt.snapshot.name} ({attempt.snapshot.id})"
-        return f"{task.get_name()} ({getattr(task.get_coro(), '__qualname__', '?')})"
-
-    # --- what others see -------------------------------------------------------------------------
-
-    def publish(self, snapshot: TaskSnapshot) -> None:
-        if self.settings.emit_subscriptions:
-            try:
-                self.bus.publish(snapshot)
-            except Exception:  # watchers re-read the row; the task must go on
-                logger.exception("An event of task %s could not be published", snapshot.id)
-
-    def _progressed(self, attempt: Attempt) -> None:
-        self.publish(attempt.snapshot)
-        self._unsaved[attempt.snapshot.id] = attempt
-        if self._save_timer is None:
-            self._save_timer = self.loop.call_later(SAVE_INTERVAL, self._save_progress)
-
-    def _save_progress(self) -> None:
-        """Hands the latest progress of every attempt that has some to the ledger."""
-        self._save_timer = None
-        unsaved, self._unsaved = self._unsaved, {}
-        for attempt in unsaved.values():
-            snapshot = attempt.snapshot
-            self.ledger.progress(
-                Progress(
-                    snapshot.id,
-                    attempt.token,
-                    snapshot.progress,
-                    snapshot.progress_message,
-                    snapshot.step,
-                )
-            )
+    @property
+    def recovered(self) -> int:
+        """Executions that were taken over from dead processes."""
+        return 0 if self.recoverer is None else self.recoverer.recovered
 
     @property
     def failing_schedules(self) -> list[str]:
-        """The tasks that their schedules could not start when last they tried."""
-        return self._cron.failing
+        """The tasks that their schedules could not start at their last try."""
+        return self.services.upkeep.scheduler.failing
 
     @property
     def blocked(self) -> int:
-        """How often something held the event loop for over a second."""
-        return self._watchdog.blocked
+        """Counts how often something held the event loop for over a second."""
+        return self.services.watchdog.blocked
 
     def statistics(self) -> dict[str, int]:
-        """What goes on in this process, for operators."""
+        """Returns counts of what this process does and has done."""
         return {
             "running": self.slots.running,
             "leaked": self.slots.leaked,
-            "unsettled": self._unsettled,
+            "unsettled": self.services.outstanding.outcomes,
             "blocked": self.blocked,
             "fences": self.fences,
             "recovered": self.recovered,
-            **({} if self.inbox is None else {"refused": self.inbox.dropped}),
+            **({} if self.deliveries is None else {"refused": self.deliveries.dropped}),
             **self.bus.statistics(),
         }
 
@@ -829,78 +279,3 @@ class Runtime:
 def _retrieve(task: asyncio.Task[None]) -> None:
     if not task.cancelled():
         task.exception()
-
-
-def unavailable() -> BackendUnavailable:
-    """What the caller of a creation is told when the database does not answer."""
-    return BackendUnavailable("The task could not be stored: the database has failed.")
-
-
-def refusal(error: BaseException) -> BaseException:
-    """What the caller is told when an execution could not be stored."""
-    if is_of_row(error):
-        return error
-    logger.error("A task could not be stored: %s", error)
-    refused = held_up() if isinstance(error, RowLocked) else unavailable()
-    refused.__cause__ = error
-    return refused
-
-
-def held_up() -> BackendUnavailable:
-    """The refusal of a creation whose unique key another transaction holds."""
-    return BackendUnavailable(
-        "The task could not be stored: another transaction has held its unique key for too long."
-        " Try again once that transaction has ended."
-    )
-
-
-def as_created(new: NewExecution, created: Created) -> TaskSnapshot:
-    """The execution at its creation: pending, whatever happened in the same commit."""
-    return TaskSnapshot(
-        id=new.id,
-        name=new.name,
-        status=Status.PENDING,
-        queue=new.queue,
-        priority=new.priority,
-        created_at=created.at,
-        updated_at=created.at,
-        max_retries=new.max_retries,
-        owner_id=new.owner_id,
-        tenant_id=new.tenant_id,
-        parent_id=new.parent_id,
-        run_after=created.run_after,
-    )
-
-
-def as_settled(before: TaskSnapshot, outcome: Outcome, settled: Settled) -> TaskSnapshot:
-    """The execution after an accepted outcome, as a reader of the row would find it."""
-    status = settled.status
-    cancelled = status is Status.CANCELLED
-    return msgspec.structs.replace(
-        before,
-        status=status,
-        seq=settled.seq,
-        step=0,
-        progress=100 if status is Status.COMPLETED else outcome.progress,
-        progress_message=outcome.progress_message,
-        result=None if outcome.result is None else msgspec.json.decode(outcome.result),
-        error=None if cancelled else outcome.error,
-        error_code="cancelled" if cancelled else outcome.error_code,
-        retry_count=before.retry_count + (outcome.retried if status is Status.RETRYING else 0),
-        cancel_requested=settled.cancel_requested,
-        updated_at=settled.at,
-        run_after=settled.run_after,
-        completed_at=None if status is Status.RETRYING else settled.at,
-        expires_at=settled.expires_at,
-    )
-
-
-def queue_limits(settings: TaskSettings, registry: Registry) -> list[QueueLimits]:
-    """The queues of the settings, and those that only a declaration names, with default options."""
-    limits = {
-        name: QueueLimits(name, queue.priority, queue.concurrency)
-        for name, queue in settings.queues.items()
-    }
-    for name in registry.queues():
-        limits.setdefault(name, QueueLimits(name))
-    return list(limits.values())

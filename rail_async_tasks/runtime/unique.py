@@ -6,7 +6,8 @@ import hashlib
 
 import msgspec
 
-from rail_async_tasks.codec.sealed import fingerprint
+from rail_async_tasks.codec.encryption import fingerprint
+from rail_async_tasks.conf import get_settings
 from rail_async_tasks.definition import TaskDefinition
 
 
@@ -18,15 +19,18 @@ def unique_key(
     tenant_id: str | None = None,
     owner_id: str | None = None,
 ) -> str | None:
-    """The key in the row: scoped by name, tenant and owner, so that nobody meets another's task.
+    """Returns the key in the row, scoped by name, tenant and owner.
 
     Of the key that was `given`, or of the arguments of a task that is declared `unique`.
     """
     if given is not None:
         parts = ("key", given)
     elif definition.options.unique:
-        secret = definition.options.sensitive
-        known = fingerprint(arguments, definition.name) if secret else arguments.decode()
+        if definition.options.sensitive:
+            keys = get_settings().encryption_keys
+            known = fingerprint(arguments, keys, task=definition.name)
+        else:
+            known = arguments.decode()
         parts = ("arguments", known)
     else:
         return None

@@ -1,4 +1,4 @@
-"""What servers need beyond ASGI: see the module of each."""
+"""Support for servers beyond ASGI, one module each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from rail_async_tasks.servers import gunicorn, hypercorn, uvicorn
 
 
 def watch() -> None:
-    """Has the drain begin with the end of the server, whatever ends it.
+    """Makes the drain begin when the server ends, whatever ends it.
 
     Hooks into the servers that this process has imported, so it may be called again.
     """

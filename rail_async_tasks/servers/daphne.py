@@ -15,8 +15,9 @@ from typing import Any, Final
 
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import ConfigurationError
-from rail_async_tasks.runtime import host
-from rail_async_tasks.runtime.process import chain_signals
+from rail_async_tasks.hosting import process as host
+from rail_async_tasks.hosting import server
+from rail_async_tasks.hosting.exit import chain_signals, exit_in_time
 from rail_async_tasks.safe_logging import get_logger
 
 logger = get_logger("rail_async_tasks.servers")
@@ -27,14 +28,14 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-# What connections get to end in (seconds) once they have been told to.
+# For connections to end, in seconds, after they were asked to close.
 LAST_WORDS: Final = 0.5
-# The exit code of a server whose application did not start, as uvicorn has it.
+# The exit code of a server whose application did not start, as uvicorn's.
 START_FAILED: Final = 3
 
 
 def host_in_reactor(application: Application) -> Application:
-    """The application, with the runtime from the reactor's start to its end.
+    """Returns the application; the runtime lives from the reactor's start to its end.
 
     Nothing happens as long as the reactor does not run.
     """
@@ -42,15 +43,15 @@ def host_in_reactor(application: Application) -> Application:
 
     _let_sockets_close_with_any_code()
     served = ReactorHost(application, reactor)
-    # Its loop runs a moment later than the reactor is said to.
+    # Its loop starts a moment after the reactor's start is signalled.
     reactor.callWhenRunning(reactor.callLater, 0, served.start)
     return served
 
 
 def drain_with_reactor() -> bool:
-    """Has a reactor that already runs drain at its end; False if none runs.
+    """Makes a running reactor drain at its end; returns False if none runs.
 
-    For an application that is not ours: which of its requests are open is not known.
+    For an application that is not ours, whose open requests are not known.
     """
     from twisted.internet import reactor
 
@@ -62,7 +63,7 @@ def drain_with_reactor() -> bool:
 
 
 def _let_sockets_close_with_any_code() -> None:
-    """Else daphne refuses all codes of RFC 6455 but 1000, and leaves the socket open."""
+    """Allows all codes of RFC 6455: daphne would refuse them and leave the socket open."""
     from daphne.ws_protocol import WebSocketProtocol  # type: ignore[import-untyped]
 
     refusing = WebSocketProtocol.serverClose
@@ -80,7 +81,7 @@ def _let_sockets_close_with_any_code() -> None:
 
 
 class ReactorHost:
-    """An application that daphne serves, and the runtime beside it.
+    """The application under daphne, and the runtime beside it.
 
     Args:
         application: None if daphne serves another one.
@@ -108,12 +109,12 @@ class ReactorHost:
     # --- its start -------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """The reactor runs. Called on its loop."""
+        """Starts the runtime. Called on the reactor's loop."""
         self._starting = asyncio.get_running_loop().create_task(self._start())
 
     async def _start(self) -> None:
         try:
-            await host.startup()
+            await server.startup()
         except Exception:
             logger.exception("The task runtime could not start.")
             asyncio.get_running_loop().call_soon(sys.exit, START_FAILED)
@@ -121,7 +122,7 @@ class ReactorHost:
         self.hook()
 
     def hook(self) -> None:
-        """Has the reactor, and the signals that stop it, wait for the drain."""
+        """Makes the reactor, and the signals that stop it, wait for the drain."""
         self._reactor.addSystemEventTrigger("before", "shutdown", self._before_shutdown)
         chain_signals(self._signalled)
 
@@ -131,7 +132,7 @@ class ReactorHost:
         """Drains, then lets the reactor stop; a second Ctrl-C stops it without waiting."""
         if not self._told_to_stop:
             self._told_to_stop = True
-            host.exit_in_time()
+            exit_in_time()
             self._reactor.callFromThread(self._drain_first, go_on)
         elif again:
             go_on()
@@ -144,7 +145,7 @@ class ReactorHost:
         self._stop().add_done_callback(stop_reactor)
 
     def _before_shutdown(self) -> Any:
-        """The reactor stops, maybe without a signal. It waits for what is returned."""
+        """Drains if no signal has; the reactor waits for the returned Deferred."""
         from twisted.internet.defer import Deferred
 
         self._reactor_stops = True
@@ -162,13 +163,13 @@ class ReactorHost:
             loop = asyncio.get_running_loop()
             deadline = loop.time() + get_settings().drain_seconds
             self._stop_listening()
-            await asyncio.gather(host.drain(), self._end_connections(deadline))
-            await host.shutdown()
+            await asyncio.gather(server.drain(), self._end_connections(deadline))
+            await server.shutdown()
         except Exception:
             logger.exception("The task runtime did not shut down cleanly.")
 
     def _stop_listening(self) -> None:
-        """Clients that are sent away must not come back here."""
+        """Closes the listeners: clients that are sent away must not come back here."""
         from twisted.internet.interfaces import IListeningPort
 
         for reader in self._reactor.getReaders():
@@ -176,9 +177,9 @@ class ReactorHost:
                 reader.stopListening()
 
     async def _end_connections(self, deadline: float) -> None:
-        """Lets requests end until then, cancels those that have not, and sees them end.
+        """Lets requests end until then, cancels the others, and waits for their end.
 
-        Of a response that is still being sent when the reactor ends, the process may die.
+        The process may exit while a response is still being sent.
         """
         now = asyncio.get_running_loop().time()
         requests = {task for task, kind in self._open.items() if kind == "http"}
@@ -197,7 +198,7 @@ class ReactorHost:
 
 
 def main() -> None:
-    """daphne's own command with all its options, on uvloop."""
+    """Runs daphne's own command, with all its options, on uvloop."""
     try:
         import uvloop
     except ImportError as error:

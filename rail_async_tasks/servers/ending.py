@@ -1,6 +1,6 @@
 """Notices that a server ends, whatever ends it: a signal, a request limit, a reload, its own code.
 
-ASGI's lifespan ends last, when all connections have closed; an open stream would hold it up for
+ASGI's lifespan ends last, when all connections have closed; an open stream would delay it for
 ever. So the drain begins with the method in which a server closes its listeners. The modules beside
 this one know which method that is.
 """
@@ -15,7 +15,9 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
-from rail_async_tasks.runtime import host
+from rail_async_tasks.hosting import process as host
+from rail_async_tasks.hosting import server
+from rail_async_tasks.hosting.exit import call_off_exit, exit_in_time
 from rail_async_tasks.safe_logging import get_logger
 
 logger = get_logger("rail_async_tasks.servers")
@@ -37,8 +39,8 @@ def wrap(owner: type, name: str, around: Around) -> None:
 
     @functools.wraps(method)
     async def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
-        # Another server's loop, such as one for metrics, is no concern of ours.
-        if not host.lives_here():
+        # Ignores another server's loop, such as one for metrics.
+        if not server.lives_here():
             return await method(self, *args, **kwargs)
         async with around(self):
             return await method(self, *args, **kwargs)
@@ -48,10 +50,11 @@ def wrap(owner: type, name: str, around: Around) -> None:
 
 
 def unknown(name: str) -> None:
-    """Logs that this version of a server is not the one that its module here was written for."""
+    """Logs that this version of a server does not fit its module here."""
     logger.warning(
-        "%s is not what it was: tasks drain at signals and at lifespan's shutdown only, not when a"
-        " request limit ends the server. Report this with the server's version.",
+        "%s differs from the version that is supported: tasks drain at signals and at lifespan's"
+        " shutdown only, not when a request limit ends the server. Report this with the server's"
+        " version.",
         name,
     )
 
@@ -65,18 +68,18 @@ async def drained(beat: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
             parent would kill it in the middle of a long drain.
     """
     # In any other thread the server is part of a program that goes on without it.
-    timed = threading.current_thread() is threading.main_thread() and host.exit_in_time()
+    timed = threading.current_thread() is threading.main_thread() and exit_in_time()
     runtime = host.current()
     beating = asyncio.create_task(_beat(beat))
-    host.begin_drain()
+    server.begin_drain()
     try:
         yield
-        await host.shutdown()  # lifespan's shutdown has done it, where there was one
+        await server.shutdown()  # lifespan's shutdown has done it, where there was one
     finally:
         beating.cancel()
     # A body that does not end holds the loop's end up, and with it the process.
     if timed and (runtime is None or not runtime.slots.leaked):
-        host.call_off_exit()
+        call_off_exit()
 
 
 async def _beat(beat: Callable[[], Awaitable[None]]) -> None:

@@ -1,4 +1,4 @@
-"""The runtime under a server that sends no lifespan: it starts with the first request of any kind.
+"""Starts the runtime with the first request, under servers that send no lifespan.
 
 The server leaves lifespan out (`uvicorn --lifespan off`), or the application does not handle it:
 Django's own, or a router of the project's own.
@@ -17,7 +17,8 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.core.signals import request_started
 
 from rail_async_tasks.conf import get_settings
-from rail_async_tasks.runtime import host
+from rail_async_tasks.hosting import process as host
+from rail_async_tasks.hosting import server
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.servers import watch
 
@@ -32,7 +33,7 @@ def expect() -> None:
 
 
 def _request_started(sender: type, **request: Any) -> None:
-    """The first request, in a thread: Django calls what is no coroutine there under ASGI too."""
+    """Handles Django's signal, in a thread under ASGI too as it is no coroutine."""
     if _under_test() or not issubclass(sender, (ASGIHandler, WSGIHandler)):
         return
     request_started.disconnect(dispatch_uid=_UID)
@@ -44,7 +45,7 @@ def _request_started(sender: type, **request: Any) -> None:
 
 
 def _start_in_thread() -> None:
-    """Under WSGI, where no server starts the runtime."""
+    """Starts the runtime in a thread, under WSGI."""
     try:
         settings = get_settings()
         if settings.enabled and settings.backend != "sync":
@@ -54,21 +55,21 @@ def _start_in_thread() -> None:
 
 
 async def arrived() -> None:
-    """A request has reached us. Starts the runtime, unless the server has."""
-    if host.is_served() or _under_test():
+    """Starts the runtime for the first request, unless the server has started it."""
+    if server.is_served() or _under_test():
         return
     try:
         settings = get_settings()
         if not settings.enabled or settings.backend == "sync":
             return
-        await host.startup(announced=False)
+        await server.startup(announced=False)
     except Exception:
         logger.exception("The task runtime could not start. The next request tries again.")
         expect()
         return
     watch()
     if not _joins_reactor():
-        host.drain_on_signal()
+        server.drain_on_signal()
     logger.warning(
         "The server has sent no ASGI lifespan, so the task runtime starts with this first request;"
         " until now no task was run here, also none that another process has left. Make"
@@ -87,5 +88,5 @@ def _joins_reactor() -> bool:
 
 
 def _under_test() -> bool:
-    """Whether Django's test runner or pytest-django runs: its tests start what they need."""
+    """Returns whether Django's test runner or pytest-django runs, whose tests start runtimes."""
     return hasattr(mail, "outbox")

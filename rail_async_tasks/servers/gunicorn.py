@@ -10,7 +10,7 @@ from rail_async_tasks.servers.ending import drained, wrap
 
 
 def watch() -> None:
-    """Hooks into the worker, if this process has imported it."""
+    """Hooks into gunicorn's worker, if this process has imported it."""
     module = sys.modules.get("gunicorn.workers.gasgi")
     if module is not None:
         wrap(module.ASGIWorker, "_shutdown", _around)

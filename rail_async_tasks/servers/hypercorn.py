@@ -14,7 +14,8 @@ import sys
 import threading
 from typing import Any
 
-from rail_async_tasks.runtime import host
+from rail_async_tasks.hosting import server
+from rail_async_tasks.hosting.exit import exit_in_time
 from rail_async_tasks.servers import ending
 
 
@@ -41,18 +42,18 @@ def watch() -> None:
 
 
 def _drain_before_it_ends(context: Any) -> None:
-    """`terminated` is set when a worker ends, whatever ends it, and nothing is closed before."""
+    """Drains when hypercorn sets `terminated`: a worker ends, and nothing is closed yet."""
     end, terminate = context.terminated.set, context.terminate.set
 
     async def drain_first() -> None:
-        if host.lives_here():
+        if server.lives_here():
             if _in_worker_process():
-                host.exit_in_time()
-            if host.is_announced():
-                host.begin_drain()  # lifespan's shutdown waits for it
-                await host.end_streams()
+                exit_in_time()
+            if server.is_announced():
+                server.begin_drain()  # lifespan's shutdown waits for it
+                await server.end_streams()
             else:
-                await host.drain()
+                await server.drain()
         await end()
 
     context.terminated.set = drain_first
@@ -68,7 +69,7 @@ def _in_worker_process() -> bool:
 
 
 def _end_at_sigterm(terminate: Any) -> None:
-    """Has SIGTERM end a worker in good order, and not again while it ends.
+    """Makes SIGTERM end a worker in good order, once.
 
     hypercorn sends it to all workers as soon as the first of them has ended, and systemd to every
     process of a service. A worker has no handler for it.

@@ -1,4 +1,4 @@
-"""For those who write a backend of their own: the suite that ours pass, in `contracts`.
+"""The suite that every backend passes, for authors of backends: see `contracts`.
 
 Put `"rail_async_tasks.testing"` into the INSTALLED_APPS of the settings that the suite and its
 workers run under; never into a project's own.
@@ -12,4 +12,6 @@ with contextlib.suppress(ImportError):
     import pytest
 
     # Then a failure shows what was compared, as in a test module.
-    pytest.register_assert_rewrite("rail_async_tasks.testing.contracts")
+    pytest.register_assert_rewrite(
+        "rail_async_tasks.testing.contracts", "rail_async_tasks.testing.deliveries"
+    )

@@ -1,4 +1,4 @@
-"""What every backend does, as a suite for pytest. Ours pass it; one of your own should.
+"""The suite for pytest that every backend passes. Ours do; one of your own should.
 
 Write a class, in a test module of your own::
 
@@ -14,107 +14,32 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
 
 from rail_async_tasks import TaskCancelled, TaskFailed, TaskHandle, service
 from rail_async_tasks.access import SYSTEM, Viewer
-from rail_async_tasks.backends import get_backend
-from rail_async_tasks.backends.broker import BrokerBackend
-from rail_async_tasks.conf import TaskSettings, get_settings
-from rail_async_tasks.events import TaskSnapshot, owner_topic
-from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.port import Dispatch
-from rail_async_tasks.models import TaskExecution, TaskRuntime
-from rail_async_tasks.runtime import host
+from rail_async_tasks.hosting import process as host
+from rail_async_tasks.models import TaskExecution
+from rail_async_tasks.snapshot import TaskSnapshot, owner_topic
 from rail_async_tasks.testing import tasks
-from rail_async_tasks.testing.worker import WorkerProcess
-
-FINAL = ("completed", "failed", "cancelled")
+from rail_async_tasks.testing.deliveries import DeliveryContract
 
 
-class BackendContract:
-    """Subclass it, with a name that pytest collects.
-
-    Attributes:
-        command: starts a worker that serves every queue; empty where this process runs the tasks.
-        env: laid over this process's environment for the workers.
-        slots: how many tasks run at once in all that `command` starts, or in this process.
-            None leaves out the tests of priorities.
-        patience: seconds within which an idle worker has run a task that takes no time.
-    """
-
-    command: ClassVar[Sequence[str]] = ()
-    env: ClassVar[Mapping[str, str]] = {}
-    slots: ClassVar[int | None] = None
-    patience: ClassVar[float] = 30.0
-
-    workers: ClassVar[list[WorkerProcess]]
-
-    # --- the world ---
-
-    @classmethod
-    def setup_class(cls) -> None:
-        cls.workers = []
-        if cls.command:
-            cls.work()
-
-    @classmethod
-    def teardown_class(cls) -> None:
-        for worker in cls.workers:
-            worker.stop(get_settings().drain_seconds + 5)
-        host.stop()
-
-    @classmethod
-    def work(cls) -> WorkerProcess:
-        """Starts a worker."""
-        worker = WorkerProcess(cls.command, cls.env)
-        cls.workers.append(worker)
-        return worker
-
-    @property
-    def settings(self) -> TaskSettings:
-        return get_settings()
-
-    @property
-    def backend(self) -> Any:
-        return get_backend(get_settings())
-
-    def ends(self, handle: TaskHandle) -> TaskExecution:
-        """The row once it is final."""
-        return self.until(handle.id, lambda row: row.status in FINAL)
-
-    def until(
-        self, task_id: Any, holds: Callable[[TaskExecution], bool], seconds: float | None = None
-    ) -> TaskExecution:
-        """The row once that holds of it; else the worker's last words are in the message."""
-        deadline = time.monotonic() + (seconds or self.patience)
-        while True:
-            row = TaskExecution.objects.get(id=task_id)
-            if holds(row):
-                return row
-            if time.monotonic() > deadline:
-                pytest.fail(f"{row.name} is still {row.status}.\n{self.said()}")
-            time.sleep(0.02)
-
-    def begun(self, handle: TaskHandle) -> TaskExecution:
-        return self.until(handle.id, lambda row: row.status == "running")
-
-    def said(self) -> str:
-        return "\n".join(f"--- a worker:\n{worker.said()}" for worker in self.workers)
+class BackendContract(DeliveryContract):
+    """Subclass it, with a name that pytest collects. For its attributes see `BackendWorld`."""
 
     # --- outcomes ---
 
     def test_a_coroutine(self) -> None:
-        assert tasks.add.enqueue(a=1, b=2).result(self.patience) == 3
+        assert tasks.add.enqueue(a=1, b=2).result(self.timeout) == 3
 
     def test_a_function_in_a_thread(self) -> None:
         """It may use the ORM directly."""
@@ -122,7 +47,7 @@ class BackendContract:
         assert row.result == {"name": "contract.in_a_thread", "status": "running"}
 
     def test_every_type_of_argument(self) -> None:
-        """Arrives as a value of its type, in whatever process."""
+        """Arrives as a value of its type, in any process."""
         given: dict[str, Any] = {
             "number": -7, "ratio": 1.5, "text": 'é"\\ \n', "flag": True,
             "at": datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC), "day": date(2026, 1, 2),
@@ -135,9 +60,9 @@ class BackendContract:
         assert row.result == {name: f"{type(it).__name__} {it!r}" for name, it in given.items()}
 
     def test_a_failure(self) -> None:
-        """Says why; a `Fail` is not tried again."""
-        with pytest.raises(TaskFailed, match="as it was told") as failed:
-            tasks.fall.enqueue().result(self.patience)
+        """Has its reason in the row; a `Fail` is not tried again."""
+        with pytest.raises(TaskFailed, match="as it should") as failed:
+            tasks.fall.enqueue().result(self.timeout)
         assert failed.value.error_code == "exception"
         row = self.ends(tasks.give_up.enqueue())
         assert (row.status, row.error, row.attempts) == ("failed", "no use", 1)
@@ -164,7 +89,7 @@ class BackendContract:
         handles = [tasks.add.enqueue(a=n, b=1) for n in range(100)]
         for n, handle in enumerate(handles):
             row = self.ends(handle)
-            assert (row.result, row.attempts) == (n + 1, 1)
+            assert (row.result, row.attempts, row.seq) == (n + 1, 1, 3)
 
     # --- where and when ---
 
@@ -176,7 +101,7 @@ class BackendContract:
 
     def test_a_delay(self) -> None:
         """It begins when its time has come, and not much later."""
-        self._only_if_something_waits()
+        self.only_if_something_waits()
         row = self.ends(tasks.add.using(delay=1.5).enqueue(a=1, b=1))
         assert row.status == "completed"
         assert row.started_at is not None
@@ -194,8 +119,8 @@ class BackendContract:
         self._assert_first(urgent={"queue": "high"}, usual={"queue": "low"})
 
     def _assert_first(self, urgent: dict[str, Any], usual: dict[str, Any]) -> None:
-        """Of what waits while all slots are taken, the less urgent starts last."""
-        self._only_if_something_waits()
+        """Asserts that of tasks that wait for a slot, the less urgent start last."""
+        self.only_if_something_waits()
         if self.slots is None:
             pytest.skip("Say in `slots` how many run at once.")
         holders = [tasks.hold.enqueue(seconds=3600.0) for _ in range(self.slots)]
@@ -210,7 +135,7 @@ class BackendContract:
             holder.cancel()
         rows = [self.ends(handle) for handle in waiting]
         order = sorted(range(len(rows)), key=lambda n: str(rows[n].started_at))
-        # A worker may have fetched some before, so it is the end that tells.
+        # A worker may have fetched some before, so the last ones are compared.
         assert set(order[-self.slots :]) <= set(range(4 * self.slots)), str(order)
 
     def test_the_concurrency_of_a_queue(self) -> None:
@@ -229,7 +154,7 @@ class BackendContract:
 
     def test_a_cancel_of_what_waits(self) -> None:
         """The body never runs."""
-        self._only_if_something_waits()
+        self.only_if_something_waits()
         handle = tasks.add.using(delay=3600).enqueue(a=1, b=1)
         assert handle.cancel().status == "cancelled"
         row = TaskExecution.objects.get(id=handle.id)
@@ -238,18 +163,18 @@ class BackendContract:
     @pytest.mark.parametrize("body", ["linger", "linger_in_a_thread"])
     def test_a_cancel_of_what_runs(self, body: str) -> None:
         if not self.backend.capabilities.cancel_running:
-            pytest.skip("This backend says that it can't tell what runs of a cancel.")
+            pytest.skip("By its capabilities this backend has no cancel reach a running body.")
         handle = getattr(tasks, body).enqueue()
         self.begun(handle)
         assert handle.cancel().status == "running"
         with pytest.raises(TaskCancelled):
-            handle.result(self.patience)
+            handle.result(self.timeout)
         row = TaskExecution.objects.get(id=handle.id)
         assert (row.error_code, row.attempts) == ("cancelled", 1)
 
-    def test_progress_is_seen_by_whoever_watches(self) -> None:
+    def test_progress_reaches_a_watcher(self) -> None:
         """In order, and with the end last."""
-        self._only_if_something_waits()
+        self.only_if_something_waits()
         handle = tasks.climb.enqueue(steps=10, pause=0.5)
         seen = self._watched(handle)
         assert [it.status for it in seen if it.is_final] == ["completed"]
@@ -261,20 +186,20 @@ class BackendContract:
     def _watched(self, handle: TaskHandle) -> list[TaskSnapshot]:
         async def watch() -> list[TaskSnapshot]:
             snapshots: AsyncGenerator[TaskSnapshot, None] = service.watch(SYSTEM, handle.id)
-            async with asyncio.timeout(self.patience + 5), aclosing(snapshots):
+            async with asyncio.timeout(self.timeout + 5), aclosing(snapshots):
                 return [it async for it in snapshots]
 
         return async_to_sync(watch)()
 
     def test_a_late_watcher_sees_nothing_that_ended_before(self) -> None:
-        """Of an owner's tasks, also once what changed lately was read again for all watchers."""
+        """Also when the periodic re-read for all watchers brings rows that ended before."""
         owner = uuid.uuid4().hex
         for n in range(2):
             assert self.ends(tasks.add.using(owner=owner).enqueue(a=n, b=1)).status == "completed"
 
         async def watch() -> tuple[uuid.UUID, list[TaskSnapshot]]:
             snapshots = service.watch_mine(Viewer(owner))
-            async with asyncio.timeout(self.patience + 5), aclosing(snapshots):
+            async with asyncio.timeout(self.timeout + 5), aclosing(snapshots):
                 first = asyncio.ensure_future(anext(snapshots))
                 while owner_topic(owner, None) not in host.bus().watched():  # noqa: ASYNC110
                     await asyncio.sleep(0.005)
@@ -287,109 +212,3 @@ class BackendContract:
 
         last_id, seen = async_to_sync(watch)()
         assert {it.id for it in seen} == {last_id}
-
-    # --- what a broker may do ---
-
-    def test_what_is_brought_again_does_not_run_again(self) -> None:
-        """Neither while it runs nor after its end."""
-        self._only_with_a_broker()
-        handle = tasks.hold.enqueue(seconds=0.5)
-        self.begun(handle)
-        self._push(self._dispatch(handle.id, "contract.hold"), times=3)
-        row = self.ends(handle)
-        self._push(self._dispatch(handle.id, "contract.hold"), times=3)
-        assert tasks.add.enqueue(a=1, b=2).result(self.patience) == 3
-        again = TaskExecution.objects.get(id=handle.id)
-        assert (again.status, again.attempts, again.seq) == ("completed", 1, row.seq)
-
-    def test_an_id_that_nothing_has_is_dropped(self) -> None:
-        """And hurts nobody."""
-        self._only_with_a_broker()
-        self._push(self._dispatch(new_id(), "contract.add"), times=3)
-        assert tasks.add.enqueue(a=1, b=2).result(self.patience) == 3
-
-    def test_a_name_that_nobody_knows_waits(self) -> None:
-        """What comes after it runs."""
-        self._only_if_something_waits()
-        now = datetime.now(UTC)
-        row = TaskExecution.objects.create(
-            id=new_id(), name="contract.not_yet", status="pending", arguments={},
-            queue=self.settings.default_queue, created_at=now, updated_at=now,
-        )  # fmt: skip
-        assert tasks.add.enqueue(a=1, b=2).result(self.patience) == 3
-        if isinstance(self.backend, BrokerBackend):
-            self._push(self._dispatch(row.id, row.name), times=1)
-        assert tasks.add.enqueue(a=1, b=2).result(self.patience) == 3
-        row.refresh_from_db()
-        assert (row.status, row.attempts) == ("pending", 0)
-        row.delete()
-
-    def _dispatch(self, execution_id: uuid.UUID, name: str) -> Dispatch:
-        queue = self.settings.default_queue
-        return Dispatch(id=execution_id, name=name, queue=queue, priority=0, number=9)
-
-    def _push(self, dispatch: Dispatch, times: int) -> None:
-        for _ in range(times):
-            host.from_thread(host.runtime_in_thread(), self.backend.push([dispatch]))
-
-    def _only_with_a_broker(self) -> None:
-        if not isinstance(self.backend, BrokerBackend):
-            pytest.skip("No broker carries ids here.")
-
-    # --- workers that end ---
-
-    def test_a_worker_that_is_told_to_stop(self) -> None:
-        """What it runs is handed back at no cost of a retry, and goes on in the next one."""
-        worker = self._a_worker()
-        handles = [it.enqueue() for it in (tasks.linger, tasks.linger_in_a_thread, tasks.linger)]
-        for handle in handles:
-            self.begun(handle)
-        worker.terminate()
-        worker.wait(self.settings.drain_seconds + 10)
-        for handle in handles:
-            row = TaskExecution.objects.get(id=handle.id)
-            assert (row.status, row.attempts, row.retry_count) == ("retrying", 1, 0), self.said()
-        waits = tasks.add.enqueue(a=1, b=2)
-        self.work()
-        for handle in handles:
-            row = self.ends(handle)
-            assert (row.status, row.attempts, row.retry_count) == ("completed", 2, 0)
-        assert waits.result(self.patience) == 3
-
-    def test_a_worker_that_is_killed(self) -> None:
-        """Another one runs what it ran, within `lease_seconds` and ten more; one outcome each."""
-        victim = self._a_worker()
-        handles = [tasks.linger.enqueue() for _ in range(3)]
-        for handle in handles:
-            self.begun(handle)
-        runtimes = TaskRuntime.objects.filter(dead=False)
-        before = runtimes.count()
-        self.work()
-        tasks.where.enqueue().result(self.patience)
-        deadline = time.monotonic() + self.patience
-        while runtimes.count() <= before:
-            assert time.monotonic() < deadline, self.said()
-            time.sleep(0.02)
-        killed_at = datetime.now(UTC)
-        victim.kill()
-        within = self.settings.lease_seconds + 10
-        for handle in handles:
-            row = self.until(handle.id, lambda row: row.status in FINAL, within + self.patience)
-            assert (row.status, row.attempts, row.crashes) == ("completed", 2, 1)
-            assert row.retry_count == 0
-            assert row.completed_at is not None
-            assert row.completed_at - killed_at < timedelta(seconds=within)
-
-    def _a_worker(self) -> WorkerProcess:
-        """The one that there is; several would each run a part."""
-        if not self.command:
-            pytest.skip("This process runs the tasks.")
-        running = [worker for worker in self.workers if worker.running]
-        for extra in running[1:]:
-            extra.stop(self.settings.drain_seconds + 5)
-        assert tasks.add.enqueue(a=1, b=2).result(self.patience) == 3
-        return running[0]
-
-    def _only_if_something_waits(self) -> None:
-        if self.backend.inline:
-            pytest.skip("Everything runs at once in its caller.")

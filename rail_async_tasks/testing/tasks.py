@@ -1,4 +1,4 @@
-"""What the suite runs: bodies of every kind, with arguments of every kind."""
+"""The tasks of the suite: bodies of every kind, with arguments of every kind."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def echo(  # noqa: PLR0913, PLR0917 - one of each type
     number: int, ratio: float, text: str, flag: bool, at: datetime, day: date, price: Decimal,
     key: uuid.UUID, colour: Colour, point: Point, points: list[Point], nothing: str | None = None,
 ) -> dict[str, str]:  # fmt: skip
-    """Tell what has arrived, with the type of each."""
+    """Return each argument as text, with its type."""
     return {name: f"{type(it).__name__} {it!r}" for name, it in locals().items()}
 
 
@@ -57,7 +57,7 @@ def in_a_thread(info: Any) -> dict[str, Any]:
 
 @task(name="contract.fall", max_retries=0)
 async def fall() -> None:
-    raise ValueError("as it was told")
+    raise ValueError("as it should")
 
 
 @task(name="contract.give_up", max_retries=3)
@@ -81,7 +81,7 @@ async def slow() -> None:
 
 @task(name="contract.climb", max_retries=0)
 async def climb(info: Any, steps: int, pause: float) -> int:
-    """Tell how far it is, `steps` times, `pause` seconds apart."""
+    """Report progress `steps` times, `pause` seconds apart."""
     for step in range(steps):
         info.context.task.update_progress(100 * step // steps, f"step {step}")
         await asyncio.sleep(pause)
@@ -90,7 +90,7 @@ async def climb(info: Any, steps: int, pause: float) -> int:
 
 @task(name="contract.linger", max_retries=0)
 async def linger(info: Any) -> int:
-    """Not end in the first attempt; say in which process in the next."""
+    """Not end in the first attempt; return its process in the next."""
     if info.context.task.attempt == 1:
         await asyncio.sleep(3600)
     return os.getpid()
@@ -98,7 +98,7 @@ async def linger(info: Any) -> int:
 
 @task(name="contract.linger_in_a_thread", max_retries=0)
 def linger_in_a_thread(info: Any) -> int:
-    """The same, by a body that looks now and then whether it is to end."""
+    """The same, by a body that raises once it is cancelled."""
     while info.context.task.attempt == 1:
         info.context.task.raise_if_cancelled()
         time.sleep(0.02)
@@ -107,7 +107,7 @@ def linger_in_a_thread(info: Any) -> int:
 
 @task(name="contract.where", max_retries=0, queue="low")
 async def where() -> int:
-    """Say in which process."""
+    """Return the process that it runs in."""
     return os.getpid()
 
 
@@ -124,7 +124,7 @@ async def hold(seconds: float) -> None:
 
 @task(name="contract.narrow", max_retries=0, queue=NARROW_QUEUE)
 async def narrow(seconds: float) -> tuple[int, str, str]:
-    """Say in which process it ran, and from when to when."""
+    """Return the process that it ran in, its start and its end."""
     began = datetime.now(UTC)
     await asyncio.sleep(seconds)
     return os.getpid(), began.isoformat(), datetime.now(UTC).isoformat()

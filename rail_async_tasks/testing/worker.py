@@ -1,4 +1,4 @@
-"""A worker process that the suite starts, tells to stop, and kills."""
+"""A worker process that the suite starts, stops and kills."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 
 
 class WorkerProcess:
-    """Runs a command in a process group of its own; what it prints is kept for the messages."""
+    """Runs a command in a process group of its own; keeps its output for failure messages."""
 
     def __init__(self, command: Sequence[str], env: Mapping[str, str]) -> None:
-        """Starts it. `env` is laid over this process's environment."""
+        """Start it. `env` is laid over this process's environment."""
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process
         self._process = subprocess.Popen(  # noqa: S603 - what the suite's author wrote
             command,
@@ -29,27 +29,27 @@ class WorkerProcess:
         return self._process.poll() is None
 
     def terminate(self) -> None:
-        """SIGTERM to the process that was started, as a supervisor sends it."""
+        """Send SIGTERM to the process, as a supervisor does."""
         self._process.terminate()
 
     def kill(self) -> None:
-        """SIGKILL to it and to all that it has started."""
+        """Send SIGKILL to the process and its children."""
         try:
             os.killpg(self._process.pid, signal.SIGKILL)
         except ProcessLookupError:
             return
 
     def wait(self, seconds: float) -> int:
-        """Its exit code; or subprocess.TimeoutExpired."""
+        """Wait for its end; returns the exit code. Raises `subprocess.TimeoutExpired`."""
         return self._process.wait(seconds)
 
     def said(self) -> str:
-        """The last of what it has printed."""
+        """Returns the end of its output."""
         self._output.seek(0)
         return self._output.read()[-6000:].decode(errors="replace")
 
     def stop(self, seconds: float) -> None:
-        """Ends it, at the latest after so many seconds by force."""
+        """End it: by SIGTERM, and by SIGKILL after that many seconds."""
         self.terminate()
         try:
             self.wait(seconds)

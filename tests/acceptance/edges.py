@@ -12,13 +12,13 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.acceptance.app.service_views import COLUMNS
-from tests.acceptance.client import PATIENCE
-from tests.acceptance.server import Server
+from tests.projects.acceptance.service_views import COLUMNS
+from tests.support.client import plain_http
+from tests.support.server import Server
+from tests.support.waiting import TIMEOUT, eventually
 
 Task = dict[str, Any]
 
@@ -50,7 +50,7 @@ OPERATIONS = {
 
 @dataclass(frozen=True)
 class Refused:
-    """What was said instead of a task."""
+    """An error in place of a task."""
 
     code: str
     message: str
@@ -72,7 +72,7 @@ class Edge:
         raise NotImplementedError
 
     def read(self, do: str, answer: Any) -> Any:
-        """What an answer says."""
+        """Returns the content of an answer."""
         raise NotImplementedError
 
     async def ask(self, do: str, **given: Any) -> Any:
@@ -80,16 +80,18 @@ class Edge:
 
     async def until(self, task_id: str, **wanted: Any) -> Task:
         """The task once it is so."""
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                task: Task = await self.ask("read", id=task_id)
-                if {name: task[name] for name in wanted} == wanted:
-                    return task
-                await asyncio.sleep(0.02)
+        task: Task = {}
+
+        async def is_so() -> bool:
+            task.update(await self.ask("read", id=task_id))
+            return {name: task[name] for name in wanted} == wanted
+
+        await eventually(is_so, lambda: task, every=0.02)
+        return task
 
     async def _request(self, method: str, path: str, **request: Any) -> tuple[int, Any, bytes]:
         request["headers"] = {**self.headers, **request.pop("headers", {})}
-        async with httpx.AsyncClient(timeout=PATIENCE) as http:
+        async with plain_http(timeout=TIMEOUT) as http:
             response = await http.request(method, self.root + path, **request)
         headers = [it for it in response.headers.multi_items() if it[0] != "date"]
         return response.status_code, headers, response.content
@@ -124,7 +126,7 @@ class Http(Edge):
         return await self.operate(operation(do, given), accept)
 
     async def operate(self, payload: dict[str, Any], accept: str = "application/json") -> Any:
-        """What is answered to any operation; the JSON may have what JSON does not allow."""
+        """Returns the answer to any operation; its JSON may be invalid."""
         headers = {"accept": accept, "content-type": "application/json"}
         return await self._request("POST", "graphql/", content=json.dumps(payload), headers=headers)
 
@@ -154,7 +156,7 @@ class Socket(Edge):
         headers = {name: it for name, it in self.headers.items() if name == "cookie"}
         frames: list[str] = []
         async with (
-            asyncio.timeout(PATIENCE),
+            asyncio.timeout(TIMEOUT),
             connect(
                 self.server.ws,
                 subprotocols=["graphql-transport-ws"],  # type: ignore[list-item]
@@ -213,7 +215,7 @@ EDGES: tuple[type[Edge], ...] = (Python, PythonThread, Http, Socket, Sse, Rest)
 
 
 def operation(do: str, given: dict[str, Any]) -> dict[str, Any]:
-    """What a GraphQL client sends."""
+    """Returns the operation that a GraphQL client sends."""
     if do != "start":
         return {"query": OPERATIONS[do], "variables": given}
     arguments = {name: value for name, value in given.items() if name != "task"}
@@ -223,7 +225,7 @@ def operation(do: str, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def said(do: str, results: list[dict[str, Any]]) -> Any:
-    """What the results of a GraphQL operation say."""
+    """Returns the content of a GraphQL operation's results."""
     if "errors" in results[-1]:
         [error] = results[-1]["errors"]
         return Refused(error["extensions"]["code"], error["message"])

@@ -1,4 +1,4 @@
-"""Streams that nobody ends, and what they and their tasks come to when the server stops."""
+"""Streams without an end of their own, and their end and their tasks' when the server stops."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import httpx
 from websockets.exceptions import ConnectionClosed
 
 from rail_async_tasks.models import TaskExecution
-from tests.acceptance.client import FOLLOW, FOLLOW_MINE, PATIENCE, Client, subscribe
+from tests.support.client import FOLLOW, FOLLOW_MINE, Client, subscribe
+from tests.support.waiting import TIMEOUT
 
 
 async def left_open(
@@ -38,7 +39,7 @@ async def end_of_stream(events: Any) -> list[str]:
     """The names of the events that an SSE stream still says."""
     names = []
     with suppress(httpx.RemoteProtocolError, httpx.ReadError):  # it may be cut off, too
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             async for name, _ in events:
                 names.append(name)
     return names
@@ -48,7 +49,7 @@ async def end_of_socket(ws: Any) -> tuple[int | None, list[str]]:
     """The code with which a socket is closed, and the kinds of messages that come before."""
     said = []
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while True:
                 said.append(json.loads(await ws.recv())["type"])
     except ConnectionClosed as closed:

@@ -18,9 +18,6 @@ import pytest
 from rail_async_tasks import InvalidArguments, TaskError, UnknownQueue
 from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.models import TaskExecution
-from tests.acceptance.app.bad_tasks import GIFTS, HALF, take
-from tests.acceptance.app.tasks import climb
-from tests.acceptance.conftest import Place
 from tests.acceptance.edges import (
     EDGES,
     Edge,
@@ -32,7 +29,10 @@ from tests.acceptance.edges import (
     Socket,
     Task,
 )
-from tests.acceptance.server import ROOT, Server, running_server
+from tests.projects.acceptance.bad_tasks import GIFTS, HALF, take
+from tests.projects.acceptance.tasks import climb
+from tests.support.places import Place
+from tests.support.server import ROOT, Server, running_server
 
 GRACE = 0.3  # seconds
 
@@ -144,7 +144,7 @@ LITERALS = [
 @by_graphql
 @pytest.mark.parametrize("call", LITERALS, ids=lambda it: it[:40])
 async def test_a_mutation_that_is_written_wrong(server: Server, kind: type[Any], call: str) -> None:
-    """It is told so, and nothing is started."""
+    """The answer says so, and nothing is started."""
     before = await rows()
     answer = await kind(server).operate({"query": f"mutation {{ it: {call} {{ taskId }} }}"})
     assert all(error["message"] for error in errors_of(answer))
@@ -156,8 +156,8 @@ async def test_integers_beyond_64_bits_pass_through_json(server: Server, kind: t
     """Such an argument of type JSON comes back as it was, from every edge."""
     big = [2**70, -(2**63) - 1, 2**64, 2**53 + 1]
     answer = await kind(server).operate({"query": TAKE, "variables": {"data": big}})
-    told = answer[2] if isinstance(answer, tuple) else answer[0]
-    body = json.loads(told)
+    content = answer[2] if isinstance(answer, tuple) else answer[0]
+    body = json.loads(content)
     data = body["data"] if "data" in body else body["payload"]["data"]
     task_id = data["it"]["taskId"]
     last = await kind(server).until(task_id, status="completed")
@@ -316,8 +316,8 @@ WORDS = {
     "a key that is a number": "a key of type int",
     "nul": "result.text: has a NUL character",
     "a key with nul": "NUL",
-    "half a pair": "result[0]: has half of a surrogate pair",
-    "a key with half a pair": "surrogate pair",
+    "half a pair": "result[0]: has an unpaired surrogate",
+    "a key with half a pair": "unpaired surrogate",
     "a cycle": "contains itself",
     "nesting": "nested",
     "many digits": "too many digits",

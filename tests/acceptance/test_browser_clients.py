@@ -9,10 +9,10 @@ import pytest
 from selenium.webdriver import Chrome
 from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.acceptance.conftest import Place
-from tests.acceptance.server import Server, running_server
-from tests.conftest import unavailable
 from tests.services.node import bundle, node_problem
+from tests.support.needs import unavailable
+from tests.support.places import Place
+from tests.support.server import Server, running_server
 
 pytestmark = [
     pytest.mark.browser,
@@ -68,7 +68,7 @@ class Pages:
         return self.browser.execute_script(script, *arguments)
 
     def report(self, name: str) -> Report:
-        """What a panel's client has seen: id, states, ends, watches, errors."""
+        """Returns what a panel's client has seen: id, states, ends, watches, errors."""
         found: Report = self.run("return report(arguments[0])", name)
         return found
 

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from rail_async_tasks.models import TaskExecution, TaskRuntime
-from tests.acceptance.client import Client
-from tests.acceptance.conftest import Place, mostly_on_postgres
-from tests.acceptance.server import Server, running_server
+from tests.support.client import Client
+from tests.support.places import Place, mostly_on_postgres
+from tests.support.server import Server, running_server
+from tests.support.waiting import eventually, no
 
 LEASE = 2.0
 # What recovery may take after the lease.
@@ -48,18 +49,21 @@ async def rows_of(ids: list[str]) -> list[TaskExecution]:
 
 async def until_final(ids: list[str], seconds: float) -> list[TaskExecution]:
     """The rows, once each of them has ended, which they must in that time."""
-    deadline = time.monotonic() + seconds
-    while True:
-        rows = await rows_of(ids)
-        if all(row.completed_at for row in rows):
-            return rows
-        left = [(row.status, row.attempts, row.crashes) for row in rows if not row.completed_at]
-        assert time.monotonic() < deadline, left
-        await asyncio.sleep(0.05)
+    rows: list[TaskExecution] = []
+
+    async def all_ended() -> bool:
+        rows[:] = await rows_of(ids)
+        return all(row.completed_at for row in rows)
+
+    def left() -> object:
+        return [(row.status, row.attempts, row.crashes) for row in rows if not row.completed_at]
+
+    await eventually(all_ended, left, timeout=seconds, every=0.05)
+    return rows
 
 
 async def until_judging(since: float) -> None:
-    """A process takes nobody for dead before it has held a lease for one whole lease itself."""
+    """A process declares none dead before it has held a lease for one whole lease itself."""
     await asyncio.sleep(max(0.0, since + LEASE * 1.5 - time.monotonic()))
 
 
@@ -97,8 +101,8 @@ async def test_a_frozen_server_changes_nothing_when_it_wakes(
     client = client_of(frozen, place, stack)
     body = "climb(steps: 40, pause: 0.1)"
     ids = list(await asyncio.gather(*(client.start(body) for _ in range(10))))
-    while any(row.status == "pending" for row in await rows_of(ids)):  # noqa: ASYNC110
-        await asyncio.sleep(0.05)
+    waiting = TaskExecution.objects.filter(id__in=ids, status="pending")
+    await eventually(lambda: no(waiting.aexists()), every=0.05)
     pid = frozen.pid
     os.kill(pid, signal.SIGSTOP)
     stack.callback(os.kill, pid, signal.SIGCONT)

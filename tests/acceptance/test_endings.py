@@ -14,12 +14,13 @@ import httpx
 import pytest
 
 from rail_async_tasks.models import TaskExecution, TaskRuntime
-from tests.acceptance.client import PATIENCE, Client
-from tests.acceptance.conftest import Place
 from tests.acceptance.ends import end_of_socket, end_of_stream, handed_back, left_open
-from tests.acceptance.kinds import ASGI, KINDS, Kind
-from tests.acceptance.server import Server, running_server
 from tests.acceptance.test_servers import until_completed, waits
+from tests.support.client import Client
+from tests.support.places import Place
+from tests.support.server import Server, running_server
+from tests.support.server_kinds import ASGI, KINDS, Kind
+from tests.support.waiting import TIMEOUT, eventually, no
 
 pytestmark = pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 
@@ -92,9 +93,9 @@ async def test_a_worker_that_is_replaced_drains(
             with suppress(httpx.TransportError):
                 await ada.http.get(place_of(ada, "/tasks/health/live"))
             await asyncio.wait({ends}, timeout=0.01)
-        told = await ends
-        assert {code for code, _ in told[: len(sockets)]} == {1012}
-        assert [said for said in told[len(sockets) :] if "complete" in said] == []
+        ended = await ends
+        assert {code for code, _ in ended[: len(sockets)]} == {1012}
+        assert [said for said in ended[len(sockets) :] if "complete" in said] == []
         await until_completed(*ids)  # by the next worker
         for task_id in ids:
             row = await TaskExecution.objects.aget(id=task_id)
@@ -119,7 +120,10 @@ def _serving(name: str, application: str, *options: str) -> Kind:
     )
 
 
-DJANGO, ROUTER = "tests.acceptance.applications:django", "tests.acceptance.applications:router"
+DJANGO, ROUTER = (
+    "tests.projects.acceptance.applications:django",
+    "tests.projects.acceptance.applications:router",
+)
 WITHOUT_LIFESPAN = {
     "uvicorn-off": _serving("uvicorn", ASGI, "--lifespan=off"),
     "gunicorn-django": _serving("gunicorn-uvicorn", DJANGO),
@@ -157,20 +161,18 @@ async def test_a_server_without_lifespan(place: Place, kind: Kind, stack: AsyncE
         assert ready["status"] == "ok"
         assert "lifespan" in ready["warnings"]
         ids = [await ada.start(call) for call in ("survive", "surviveInThread")]
-        running = TaskExecution.objects.filter(status="running")
-        async with asyncio.timeout(PATIENCE):
-            while await running.acount() < len(ids):  # noqa: ASYNC110 (another process starts them)
-                await asyncio.sleep(0.02)
+        others = TaskExecution.objects.exclude(status="running")
+        await eventually(lambda: no(others.filter(id__in=ids).aexists()), every=0.02)
         short = await ada.start("climb(steps: 3, pause: 0.2)")
         body = "subscription($id: ID!) { taskProgress(taskId: $id) { status } }"
         lines = await stack.enter_async_context(ada.sse(body, {"id": ids[0]}))
         await anext(lines)
         ends = asyncio.gather(*map(end_of_socket, sockets), end_of_stream(lines))
         server.terminate()
-        assert await asyncio.to_thread(server.wait, PATIENCE) in kind.exit_codes
-        told = await ends
-        assert [code for code, _ in told[:-1]] == [1012] * len(sockets)
-        assert "complete" not in told[-1]
+        assert await asyncio.to_thread(server.wait, TIMEOUT) in kind.exit_codes
+        ended = await ends
+        assert [code for code, _ in ended[:-1]] == [1012] * len(sockets)
+        assert "complete" not in ended[-1]
         assert server.alarms() == []
     await handed_back(ids)
     assert (await TaskExecution.objects.aget(id=short)).status == "completed"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -15,12 +14,13 @@ import pytest
 from django.contrib.auth.models import Group
 
 from rail_async_tasks.models import TaskExecution
-from tests.acceptance.client import Client
-from tests.acceptance.conftest import Place, mostly_on_postgres
-from tests.acceptance.server import Server, running_server
+from tests.support.client import Client
+from tests.support.places import Place, mostly_on_postgres
+from tests.support.server import Server, running_server
+from tests.support.waiting import eventually, no
 
 LEASE = 2.0
-PATIENCE = 30.0  # seconds for anything that must happen
+CALL_TIMEOUT = 30.0  # seconds for anything that must happen
 
 
 pytestmark = mostly_on_postgres
@@ -42,10 +42,14 @@ async def notes(what: str) -> set[tuple[str, int]]:
 
 
 async def until_noted(what: str, expected: set[tuple[str, int]]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while (found := await notes(what)) != expected:
-        assert time.monotonic() < deadline, (what, found, expected)
-        await asyncio.sleep(0.05)
+    found: set[tuple[str, int]] = set()
+
+    async def are_noted() -> bool:
+        nonlocal found
+        found = await notes(what)
+        return found == expected
+
+    await eventually(are_noted, lambda: (what, found, expected), timeout=CALL_TIMEOUT, every=0.05)
 
 
 @pytest.mark.parametrize("function", ["in_a_thread", "on_the_loop"])
@@ -55,7 +59,7 @@ async def test_a_call_that_died_with_its_server_is_made_by_another(
     """Not while its time lasts; then each once, and the marks are gone. No task runs again."""
     options: dict[str, Any] = {
         "on_failure": "callback",
-        "failure_callback": f"tests.acceptance.app.callbacks.{function}",
+        "failure_callback": f"tests.projects.acceptance.callbacks.{function}",
         "lease_seconds": LEASE,
         "drain_seconds": 1,
     }
@@ -68,7 +72,7 @@ async def test_a_call_that_died_with_its_server_is_made_by_another(
     killed = doomed.pid
     await until_noted("begun", {(task_id, killed) for task_id in ids})
     os.kill(killed, signal.SIGKILL)
-    await asyncio.to_thread(doomed.wait, PATIENCE)
+    await asyncio.to_thread(doomed.wait, CALL_TIMEOUT)
     await Group.objects.acreate(name="go")
     other = stack.enter_context(running_server(place.env, loop="uvloop", **options))
     marked = TaskExecution.objects.filter(id__in=ids, callback_at__isnull=False)
@@ -82,10 +86,7 @@ async def test_a_call_that_died_with_its_server_is_made_by_another(
     # Their time passes.
     await marked.aupdate(callback_at=datetime.now(UTC) - timedelta(seconds=1))
     await until_noted("made", {(task_id, other.pid) for task_id in {*ids, fresh}})
-    deadline = time.monotonic() + PATIENCE
-    while await marked.aexists():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.05)
+    await eventually(lambda: no(marked.aexists()), timeout=CALL_TIMEOUT, every=0.05)
     assert len(await notes("begun")) == 3 + 3 + 1
     async for row in TaskExecution.objects.filter(id__in=ids):
         assert (row.status, row.attempts, row.crashes) == ("failed", 1, 0)

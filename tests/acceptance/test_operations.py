@@ -1,4 +1,4 @@
-"""What a server says about itself: health, metrics, log lines."""
+"""A server's reports on itself: health, metrics, log lines."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 import pytest
 from django.contrib.auth.models import User
 
-from tests.acceptance.client import Client
-from tests.acceptance.conftest import Place
-from tests.acceptance.server import Server, running_server
+from tests.support.client import Client
+from tests.support.places import Place
+from tests.support.server import Server, running_server
 
 
 @pytest.fixture(scope="module")
@@ -27,20 +27,20 @@ def at(client: Client, path: str) -> str:
 
 async def test_probes_are_answered(person: Callable[[str], Client]) -> None:
     """Without a credential; the runtime is there from the server's start on."""
-    nobody = person("")
-    live = await nobody.http.get(at(nobody, "/tasks/health/live"))
+    anonymous = person("")
+    live = await anonymous.http.get(at(anonymous, "/tasks/health/live"))
     assert (live.status_code, live.json()) == (200, {"status": "ok"})
-    ready = await nobody.http.get(at(nobody, "/tasks/health/ready"))
+    ready = await anonymous.http.get(at(anonymous, "/tasks/health/ready"))
     assert (ready.status_code, ready.json()["status"]) == (200, "ok")
     assert set(ready.json()["checks"].values()) == {"ok"}
-    head = await nobody.http.head(at(nobody, "/tasks/health/ready"))
+    head = await anonymous.http.head(at(anonymous, "/tasks/health/ready"))
     assert (head.status_code, head.content) == (200, b"")
 
 
 async def test_what_the_server_runs_is_counted(
     ada: Client, bob: Client, person: Callable[[str], Client]
 ) -> None:
-    """For staff; others are 403, and nobody is 401. A slow task is told in the log."""
+    """For staff; others are 403, anonymous clients 401. A slow task is logged."""
     task_id = await bob.start("climb(steps: 1, pause: 0.2)")
     assert (await bob.final(task_id))["status"] == "completed"
     page = await ada.http.get(at(ada, "/tasks/metrics"))
@@ -56,5 +56,5 @@ async def test_what_the_server_runs_is_counted(
     assert 'status="completed"' in page.text
     assert f"Task acceptance.climb ({task_id}) is slow" in ada.server.said()
     assert (await bob.http.get(at(bob, "/tasks/metrics"))).status_code == 403
-    nobody = person("")
-    assert (await nobody.http.get(at(nobody, "/tasks/metrics"))).status_code == 401
+    anonymous = person("")
+    assert (await anonymous.http.get(at(anonymous, "/tasks/metrics"))).status_code == 401

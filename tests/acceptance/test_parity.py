@@ -14,10 +14,10 @@ from django.test import Client as DjangoClient
 from django.utils import timezone
 
 from rail_async_tasks.models import TaskExecution
-from tests.acceptance.conftest import Place
 from tests.acceptance.edges import EDGES, Edge, Http, Refused, Rest, Task
-from tests.acceptance.server import Server, running_server
-from tests.auth.tokens import HS, good
+from tests.support.places import Place
+from tests.support.server import Server, running_server
+from tests.support.tokens import HS, good
 
 MISSING = "01890a5d-ac96-774b-bcce-b302099a8057"
 NOT_FOUND = Refused("NOT_FOUND", "Task not found.")
@@ -144,7 +144,7 @@ async def scenario(edge: Edge, owner: str) -> dict[str, Any]:
     ]
 
     said["cancel of what runs"] = names.said(await edge.ask("cancel", id=runs))
-    said["watch of what was told to end"] = names.plain((await edge.ask("watch", id=runs))[-1])
+    said["watch of what was asked to end"] = names.plain((await edge.ask("watch", id=runs))[-1])
     await edge.until(again, status="running", progress=1)
     said["cancel of the retry"] = names.said(await edge.ask("cancel", id=again))
     await edge.until(again, status="cancelled")
@@ -188,7 +188,7 @@ EXPECTED = {
     "cancel of what is cancelled": "ALREADY_FINAL",
     "retry": ("pending", 0, None),
     "cancel of what runs": ("running", 1, "lingering"),
-    "watch of what was told to end": ("cancelled", 1, "lingering"),
+    "watch of what was asked to end": ("cancelled", 1, "lingering"),
     "the end of what was watched": ("completed", 100, "step 3"),
     "cancel of what has completed": "ALREADY_FINAL",
     "what has failed": ("failed", 0, None),
@@ -201,27 +201,33 @@ async def test_every_edge_tells_the_same_story(server: Server, people: People) -
     for kind in EDGES:
         edge = kind(server, people.cookies[kind.__name__])
         stories[kind.__name__] = await scenario(edge, people.keys[kind.__name__])
-    told = stories["Http"]
+    story_of_http = stories["Http"]
     for step, wanted in EXPECTED.items():
-        answer = told[step]
+        answer = story_of_http[step]
         if isinstance(answer, Refused):
             assert (step, answer.code) == (step, wanted)
         else:
             found = (answer["status"], answer["progress"], answer["progress_message"])
             assert (step, found) == (step, wanted)
-    assert told["retry"]["parent_id"] == "waits"
-    assert told["the end of what was watched"]["result"] == {"steps": 3, "label": "é\n"}
-    assert told["what has failed"]["error"] == "the data makes no sense"
-    assert [[it["id"] for it in page] for page in told["lists"]] == [
+    assert story_of_http["retry"]["parent_id"] == "waits"
+    assert story_of_http["the end of what was watched"]["result"] == {"steps": 3, "label": "é\n"}
+    assert story_of_http["what has failed"]["error"] == "the data makes no sense"
+    assert [[it["id"] for it in page] for page in story_of_http["lists"]] == [
         ["again"], ["waits"], ["again", "waits"], ["runs"], [], ["runs"]
     ]  # fmt: skip
-    assert [it["id"] for it in told["everything"]] == ["falls", "climbs", "again", "waits", "runs"]
+    assert [it["id"] for it in story_of_http["everything"]] == [
+        "falls",
+        "climbs",
+        "again",
+        "waits",
+        "runs",
+    ]
     for name, story in stories.items():
-        for step, answer in told.items():
+        for step, answer in story_of_http.items():
             assert (name, step, _without_steps(story[step])) == (
                 name, step, _without_steps(answer)
             )  # fmt: skip
-        assert list(story) == list(told)
+        assert list(story) == list(story_of_http)
 
 
 def _without_steps(answer: Any) -> Any:
@@ -271,7 +277,7 @@ async def whole(edge: Edge, do: str, task_id: str) -> Any:
 async def test_ids_that_name_nothing_are_all_answered_alike(
     server: Server, people: People, kind: type[Edge]
 ) -> None:
-    """Byte for byte: somebody else's, a missing, an expired and a malformed one."""
+    """Byte for byte: another owner's, a missing, an expired and a malformed one."""
     theirs = Http(server, people.cookies["other"])
     foreign = (await theirs.ask("start", task="linger"))["id"]
     foreign_final = (await theirs.ask("start", task="fall"))["id"]
@@ -287,9 +293,9 @@ async def test_ids_that_name_nothing_are_all_answered_alike(
         for task_id in (foreign, foreign_final, expired, *malformed):
             assert (task_id, await whole(edge, do, task_id)) == (task_id, expected)
         anonymous = kind(server)
-        nobody = [await anonymous.send(do, id=it) for it in (foreign, MISSING, malformed[0])]
-        assert nobody == nobody[:1] * 3
-        assert anonymous.read(do, nobody[0]) == NOT_FOUND
+        refused = [await anonymous.send(do, id=it) for it in (foreign, MISSING, malformed[0])]
+        assert refused == refused[:1] * 3
+        assert anonymous.read(do, refused[0]) == NOT_FOUND
     listed = await edge.ask("list", limit=500)
     assert {foreign, foreign_final, expired}.isdisjoint(it["id"] for it in listed)
     assert (await theirs.ask("read", id=foreign))["cancel_requested"] is False
@@ -359,17 +365,17 @@ async def test_tasks_that_are_disabled_are_refused_everywhere(place: Place, peop
 async def test_nobody_is_refused_everywhere_where_a_name_is_asked_for(
     place: Place, people: People
 ) -> None:
-    """With `anonymous_access` "deny" whoever has no credential asks in vain, whatever they ask for.
+    """With `anonymous_access` "deny" every request without a credential is refused.
 
-    What Python code starts for nobody is its own to start, and nobody's to see.
+    Python code may start tasks without an owner; no client sees them.
     """
     with running_server(place.env, anonymous_access="deny") as server:
         unowned = await EDGES[0](server).ask("start", task="fall")
         assert unowned["owner_id"] is None
         for kind in EDGES[2:]:
-            nobody, somebody = kind(server), kind(server, people.cookies["other"])
-            answers = [await nobody.ask(do, id=unowned["id"]) for do in ONE_TASK]
-            answers += [await nobody.ask("list"), await nobody.ask("start", task="fall")]
+            anonymous, other = kind(server), kind(server, people.cookies["other"])
+            answers = [await anonymous.ask(do, id=unowned["id"]) for do in ONE_TASK]
+            answers += [await anonymous.ask("list"), await anonymous.ask("start", task="fall")]
             assert answers == [UNAUTHENTICATED] * 6
-            assert (await somebody.ask("start", task="fall"))["status"] == "pending"
-            assert [await somebody.ask(do, id=unowned["id"]) for do in ONE_TASK] == [NOT_FOUND] * 4
+            assert (await other.ask("start", task="fall"))["status"] == "pending"
+            assert [await other.ask(do, id=unowned["id"]) for do in ONE_TASK] == [NOT_FOUND] * 4

@@ -1,4 +1,4 @@
-"""A server that is told to stop, and the one that takes over."""
+"""A server that gets SIGTERM, and the one that takes over."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from contextlib import AsyncExitStack
 import pytest
 
 from rail_async_tasks.models import TaskExecution
-from tests.acceptance.client import PATIENCE, Client
-from tests.acceptance.conftest import Place
 from tests.acceptance.ends import end_of_socket, end_of_stream, handed_back, left_open
-from tests.acceptance.server import Server, running_server
+from tests.support.client import Client
+from tests.support.places import Place
+from tests.support.server import Server, running_server
+from tests.support.waiting import TIMEOUT
 
 DRAIN_SECONDS = 1
 
@@ -39,7 +40,7 @@ async def test_sigterm_hands_running_tasks_to_the_next_server(
         sockets, streams = await left_open(client, ids, stack)
         ends = asyncio.gather(*map(end_of_socket, sockets), *map(end_of_stream, streams))
         await stop(server)
-        told = await ends
+        endings = await ends
     await handed_back(ids)
     assert (await TaskExecution.objects.aget(id=short)).status == "completed"
     with running_server(place.env, loop=server_loop, drain_seconds=DRAIN_SECONDS) as server:
@@ -49,17 +50,17 @@ async def test_sigterm_hands_running_tasks_to_the_next_server(
             last = await client.final(task_id)
             assert (last["status"], last["result"]) == ("completed", 2)
             assert (last["attempts"], last["retryCount"]) == (2, 0)
-    # Clients come back: nobody is told that a task's updates are over.
-    assert [code for code, _ in told[: len(sockets)]] == [1012] * len(sockets)
-    assert [said for _, said in told[: len(sockets)] if "complete" in said] == []
-    assert [said for said in told[len(sockets) :] if "complete" in said] == []
+    # Clients come back: no stream says that a task's updates are over.
+    assert [code for code, _ in endings[: len(sockets)]] == [1012] * len(sockets)
+    assert [said for _, said in endings[: len(sockets)] if "complete" in said] == []
+    assert [said for said in endings[len(sockets) :] if "complete" in said] == []
 
 
 async def stop(server: Server) -> None:
     """Sends SIGTERM and sees the process end as it should."""
     began = time.monotonic()
     server.terminate()
-    exit_code = await asyncio.to_thread(server.wait, PATIENCE)
+    exit_code = await asyncio.to_thread(server.wait, TIMEOUT)
     assert time.monotonic() - began < DRAIN_SECONDS + 2
     assert exit_code in server.kind.exit_codes
     assert "Finished server process" in server.said()

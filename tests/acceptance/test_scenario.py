@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from rail_async_tasks.models import TaskExecution
-from tests.acceptance.client import FINAL, FOLLOW, FOLLOW_MINE, PATIENCE, Client, Event, subscribe
+from tests.support.client import FINAL, FOLLOW, FOLLOW_MINE, Client, Event, subscribe
+from tests.support.waiting import TIMEOUT
 
 TRANSPORTS = ["socket", "sse", "eventsource"]
 MISSING = "01890a5d-ac96-774b-bcce-b302099a8057"
@@ -54,7 +55,7 @@ async def test_a_finished_task_is_one_event(ada: Client, transport: str) -> None
 
 
 async def test_cancelling_what_runs(ada: Client) -> None:
-    """The body ends, the row is `cancelled`, and a second cancel is told so."""
+    """The body ends, the row is `cancelled`, and a second cancel returns it."""
     task_id = await ada.start("linger")
     await ada.until(task_id, "running")
     cancel = "mutation($id: ID!) { cancelTask(id: $id) { status cancelRequested } }"
@@ -67,7 +68,7 @@ async def test_cancelling_what_runs(ada: Client) -> None:
 
 
 async def test_a_flaky_task_succeeds_in_its_third_attempt(ada: Client) -> None:
-    """Two retries, each told to whoever watches."""
+    """Two retries; each watcher sees both."""
     task_id = await ada.start("flaky")
     seen = await ada.everything(ada.by_socket(task_id))
     last = seen[-1]
@@ -91,7 +92,7 @@ async def test_a_def_task_uses_the_orm(ada: Client) -> None:
 
 
 async def test_the_list_is_the_callers_newest_first(ada: Client, bob: Client) -> None:
-    """Filtered, paged, and nobody else's."""
+    """Filtered, paged, and the caller's own."""
     ids = [await ada.start("climb(steps: 1, pause: 0)") for _ in range(3)]
     theirs = await bob.start("climb(steps: 1, pause: 0)")
     for task_id in ids:
@@ -159,11 +160,11 @@ async def whole_stream(client: Client, task_id: str) -> bytes:
 
 
 async def first_frames(client: Client, task_id: str) -> list[str]:
-    """What a WebSocket says of a task, up to the end of the operation."""
+    """Returns the frames of a task's operation, up to its end."""
     said: list[str] = []
     async with client.socket() as ws:
         await subscribe(ws, FOLLOW, {"id": task_id})
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while True:
                 said.append(str(await ws.recv()))
                 if json.loads(said[-1])["type"] in ("complete", "error"):
@@ -171,10 +172,10 @@ async def first_frames(client: Client, task_id: str) -> list[str]:
 
 
 async def test_my_task_updates_are_mine(ada: Client, bob: Client) -> None:
-    """First what is unfinished, then every change of each of the caller's tasks; nobody else's."""
+    """First what is unfinished, then every change of each of the caller's tasks, and no others."""
     before = await ada.start("linger")
     await ada.until(before, "running")
-    async with ada.socket() as ws, asyncio.timeout(PATIENCE):
+    async with ada.socket() as ws, asyncio.timeout(TIMEOUT):
         await subscribe(ws, FOLLOW_MINE, {})
         first = json.loads(await ws.recv())["payload"]["data"]["myTaskUpdates"]
         assert (first["id"], first["status"]) == (before, "running")

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from rail_async_tasks.models import TaskExecution, TaskRuntime
-from tests.acceptance.conftest import Place
-from tests.acceptance.server import ALARMS
+from tests.support.places import Place
+from tests.support.server import ALARMS
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,7 +33,7 @@ def run(place: Place, *argv: str, **task_settings: object) -> list[str]:
     env = {
         **os.environ,
         **place.env,
-        "DJANGO_SETTINGS_MODULE": "tests.acceptance.settings",
+        "DJANGO_SETTINGS_MODULE": "tests.projects.acceptance.settings",
         "ACCEPTANCE_TASK_SETTINGS": json.dumps(task_settings),
         "PYTHONPATH": str(ROOT),
         "PYTHONWARNINGS": "default",
@@ -48,7 +48,7 @@ def run(place: Place, *argv: str, **task_settings: object) -> list[str]:
 
 def script(place: Place, source: str, **task_settings: object) -> list[str]:
     head = "import asyncio, threading\nimport django\ndjango.setup()\n"
-    head += "from tests.acceptance.app.tasks import climb, late, linger, nap\n"
+    head += "from tests.projects.acceptance.tasks import climb, late, linger, nap\n"
     return run(place, "-c", head + textwrap.dedent(source), **task_settings)
 
 
@@ -58,7 +58,7 @@ def rows(ids: list[str]) -> list[TaskExecution]:
 
 
 def states(ids: list[str]) -> list[tuple[str, int]]:
-    """What became of them in the process: status and attempts."""
+    """Returns the status and attempts that they reached in the process."""
     assert ids
     assert not TaskExecution.objects.filter(status="running").exists()
     assert not TaskRuntime.objects.filter(dead=False).exists()
@@ -72,8 +72,10 @@ def nothing_is_left(place: Place) -> None:
 
 
 def test_the_shell(place: Place) -> None:
-    """What runs when the shell ends is run to its end."""
-    source = "from tests.acceptance.app.tasks import climb; print(climb.enqueue(steps=2, pause=.1))"
+    """A task that runs when the shell ends is run to its end."""
+    source = (
+        "from tests.projects.acceptance.tasks import climb; print(climb.enqueue(steps=2, pause=.1))"
+    )
     run(place, "-m", "django", "shell", "-c", source)
     [row] = TaskExecution.objects.all()
     assert (row.status, row.result) == ("completed", {"steps": 2, "label": ""})
@@ -81,7 +83,7 @@ def test_the_shell(place: Place) -> None:
 
 
 def test_a_command_that_starts_more_than_can_run(place: Place) -> None:
-    """What has not begun waits in the database; the next process runs it."""
+    """A task that has not begun waits in the database; the next process runs it."""
     ids = run(place, "-m", "django", "start_naps", "5", max_workers=1)
     assert states(ids) == [("completed", 1)] + [("pending", 0)] * 4
     run(place, "-m", "django", "shell", "-c", COMPLETE_ALL)
@@ -91,7 +93,7 @@ def test_a_command_that_starts_more_than_can_run(place: Place) -> None:
 COMPLETE_ALL = """
 import asyncio
 from rail_async_tasks.models import TaskExecution
-from tests.acceptance.app.tasks import climb
+from tests.projects.acceptance.tasks import climb
 
 async def main():
     await (await climb.aenqueue(steps=1, pause=0)).aresult(20)
@@ -110,7 +112,7 @@ def test_a_body_that_outlasts_the_process(place: Place) -> None:
 
 
 def test_threads_are_there_until_the_last_body_has_ended(place: Place) -> None:
-    """Those of Django and of the standard library, too: the process ends after the drain."""
+    """Threads of Django and of the standard library too: the process ends after the drain."""
     ids = script(place, "print(late.enqueue(seconds=0.5).id)")
     assert states(ids) == [("completed", 1)]
     assert rows(ids)[0].result == 0

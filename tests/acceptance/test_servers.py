@@ -16,15 +16,17 @@ from django.utils import timezone
 from websockets.exceptions import InvalidStatus
 
 from rail_async_tasks.models import TaskExecution, TaskRuntime
-from tests.acceptance.client import FINAL, FOLLOW, PATIENCE, Client, Event
-from tests.acceptance.conftest import Place
 from tests.acceptance.ends import end_of_socket, end_of_stream, handed_back, left_open
-from tests.acceptance.kinds import KINDS, Kind
-from tests.acceptance.server import ROOT, Server, running_server
+from tests.support.client import FINAL, FOLLOW, Client, Event
+from tests.support.places import Place
+from tests.support.server import ROOT, Server, running_server
+from tests.support.server_kinds import KINDS, Kind
+from tests.support.waiting import TIMEOUT, eventually, no
 
 DRAIN_SECONDS = 1
-# How long a process may take beyond that to end.
-END_SECONDS = 2
+# A process may take so much longer to end: two seconds, and the interpreter's own end on a busy
+# machine.
+END_SECONDS = 2 + 2
 
 CANCEL = "mutation($id: ID!) { cancelTask(id: $id) { status cancelRequested } }"
 RETRY = "mutation($id: ID!) { retryTask(id: $id) { taskId status } }"
@@ -74,7 +76,7 @@ def client_of(server: Server, place: Place, stack: AsyncExitStack, name: str = "
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_its_command_is_documented(kind: Kind) -> None:
-    """What a reader copies is what is tested, but for the port and the names of modules."""
+    """The documented command is the tested one, but for the port and the names of modules."""
     page = (ROOT / "docs" / "servers.md").read_text().replace("root.", "tests.")
     page = page.replace("python manage.py", "django").replace("rail-tasks-daphne", kind.command[1])
     commands = [line.split() for line in re.findall(r"^\| .* \| `(.*)` \|$", page, re.MULTILINE)]
@@ -92,7 +94,7 @@ async def test_the_scenario(place: Place, kind: Kind, stack: AsyncExitStack) -> 
     """Tasks wait for the server, run there in every way, survive its end, and go on in the next."""
     waiting, delayed = await waits(), await waits(seconds=3)
     with running_server(place.env, kind=kind, drain_seconds=DRAIN_SECONDS) as server:
-        if kind.starts_with_server:  # nobody has asked it anything yet
+        if kind.starts_with_server:  # before any request
             await until_completed(waiting)
             await one_runtime_per_worker(server)
         ada = client_of(server, place, stack)
@@ -134,7 +136,7 @@ async def test_the_scenario(place: Place, kind: Kind, stack: AsyncExitStack) -> 
 
 
 async def waits(*, seconds: float = 0) -> str:
-    """A task that somebody has left behind, due in so many seconds."""
+    """Creates a row that is due in so many seconds, as if left behind."""
     now = timezone.now()
     row = await TaskExecution.objects.acreate(
         name="acceptance.climb",
@@ -151,21 +153,20 @@ async def waits(*, seconds: float = 0) -> str:
 async def until_completed(*ids: str) -> None:
     """The rows say so, without a request to the server."""
     left = TaskExecution.objects.filter(id__in=ids).exclude(status="completed")
-    async with asyncio.timeout(PATIENCE):
-        while await left.aexists():  # noqa: ASYNC110 (another process ends them)
-            await asyncio.sleep(0.05)
+    await eventually(lambda: no(left.aexists()), every=0.05)
 
 
 async def one_runtime_per_worker(server: Server) -> None:
     """And none anywhere else, such as in the process that forks the workers."""
     processes = set(server.workers()) or {server.pid}
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            live = [row.place async for row in TaskRuntime.objects.filter(dead=False)]
-            found = sorted(int(place.rpartition(" ")[2]) for place in live)
-            if len(found) >= server.kind.runtimes:
-                break
-            await asyncio.sleep(0.05)
+    found: list[int] = []
+
+    async def are_enough() -> bool:
+        live = [row.place async for row in TaskRuntime.objects.filter(dead=False)]
+        found[:] = sorted(int(place.rpartition(" ")[2]) for place in live)
+        return len(found) >= server.kind.runtimes
+
+    await eventually(are_enough, lambda: found, every=0.05)
     # Where workers are spawned, Python's own resource tracker is a child of the server too.
     assert processes.issuperset(found)
     assert len(found) == server.kind.runtimes
@@ -266,20 +267,20 @@ async def runs_in_the_loop_of_the_server(ada: Client) -> None:
 
 
 async def stops(server: Server, ada: Client, ids: list[str], stack: AsyncExitStack) -> None:
-    """SIGTERM: it ends in time, and nobody is told that a task's updates are over."""
+    """SIGTERM: it ends in time, and no client hears of an end that did not come."""
     streams = server.kind.streams
     sockets, lines = await left_open(ada, ids, stack) if streams else ([], [])
     ends = asyncio.gather(*map(end_of_socket, sockets), *map(end_of_stream, lines))
     began = time.monotonic()
     server.terminate()
-    exit_code = await asyncio.to_thread(server.wait, PATIENCE)
+    exit_code = await asyncio.to_thread(server.wait, TIMEOUT)
     assert time.monotonic() - began < DRAIN_SECONDS + END_SECONDS
     assert exit_code in server.kind.exit_codes
     assert server.alarms() == []
-    told = await ends
-    assert [code for code, _ in told[: len(sockets)]] == [1012] * len(sockets)
-    assert [said for _, said in told[: len(sockets)] if "complete" in said] == []
-    assert [said for said in told[len(sockets) :] if "complete" in said] == []
+    endings = await ends
+    assert [code for code, _ in endings[: len(sockets)]] == [1012] * len(sockets)
+    assert [said for _, said in endings[: len(sockets)] if "complete" in said] == []
+    assert [said for said in endings[len(sockets) :] if "complete" in said] == []
 
 
 async def reloads(server: Server, ada: Client, ids: list[str], stack: AsyncExitStack) -> None:
@@ -288,9 +289,9 @@ async def reloads(server: Server, ada: Client, ids: list[str], stack: AsyncExitS
     if server.kind.streams:
         sockets, lines = await left_open(ada, ids, stack)
         ends = [*map(end_of_socket, sockets), *map(end_of_stream, lines)]
-    told = asyncio.gather(*ends, return_exceptions=True)
+    endings = asyncio.gather(*ends, return_exceptions=True)
     await asyncio.to_thread(server.reload)
-    for said in await told:
+    for said in await endings:
         if isinstance(said, BaseException):
             assert isinstance(said, httpx.TransportError)  # cut off in the middle
         else:

@@ -1,4 +1,4 @@
-"""What a server does between the signal to stop and its end, where servers differ."""
+"""Servers between the signal to stop and their end, where they differ."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from websockets.exceptions import ConnectionClosed
 
 from rail_async_tasks.graphql.frames import MAX_FRAME_BYTES
 from rail_async_tasks.models import TaskExecution
-from tests.acceptance.client import PATIENCE, Client
-from tests.acceptance.conftest import Place
 from tests.acceptance.ends import handed_back
-from tests.acceptance.kinds import KINDS
-from tests.acceptance.server import Server, running_server
+from tests.support.client import Client
+from tests.support.places import Place
+from tests.support.server import Server, running_server
+from tests.support.server_kinds import KINDS
+from tests.support.waiting import TIMEOUT
 
 pytestmark = pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 
@@ -45,7 +46,7 @@ async def serve(place: Place) -> AsyncIterator[Serve]:
 async def ends(server: Server) -> float:
     """Waits for its end, a good one. Returns how long that took, in seconds."""
     began = time.monotonic()
-    assert await asyncio.to_thread(server.wait, PATIENCE) in server.kind.exit_codes
+    assert await asyncio.to_thread(server.wait, TIMEOUT) in server.kind.exit_codes
     return time.monotonic() - began
 
 
@@ -64,7 +65,7 @@ async def test_running_tasks_get_their_time(serve: Serve, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["uvicorn", "daphne"])
 async def test_a_second_ctrl_c_ends_the_wait(serve: Serve, kind: str) -> None:
-    """What runs is handed back at once; a second SIGTERM changes nothing."""
+    """Running tasks are handed back at once; a second SIGTERM changes nothing."""
     client = serve(kind, drain_seconds=30)
     server = client.server
     ids = [await client.start(call) for call in ("survive", "surviveInThread")]
@@ -81,7 +82,7 @@ async def test_a_second_ctrl_c_ends_the_wait(serve: Serve, kind: str) -> None:
 
 
 async def test_daphne_answers_what_it_was_asked(serve: Serve) -> None:
-    """A request that is under way when the signal comes; later ones find nobody."""
+    """A request that is under way when the signal comes; later ones find no listener."""
     client = serve("daphne", drain_seconds=5)
     late = client.server.url.replace("/graphql/", "/plain/late")
     asked = asyncio.create_task(client.http.get(late))
@@ -113,7 +114,7 @@ async def consume(lines: AsyncIterator[str]) -> None:
 async def test_daphne_closes_sockets_with_any_code(serve: Serve) -> None:
     """Its own protocol refuses those of RFC 6455, and leaves the socket open."""
     client = serve("daphne", drain_seconds=1)
-    async with client.socket() as ws, asyncio.timeout(PATIENCE):
+    async with client.socket() as ws, asyncio.timeout(TIMEOUT):
         await ws.send("x" * (MAX_FRAME_BYTES + 1))
         with pytest.raises(ConnectionClosed) as closed:
             await ws.recv()
@@ -126,7 +127,7 @@ async def test_daphne_does_not_serve_what_cannot_start(place: Place, kind: str) 
     """Wrong settings end it, with the code and the words that uvicorn has for it."""
     server = Server(place.env, kind=KINDS[kind], drain_seconds="soon")
     try:
-        assert await asyncio.to_thread(server.wait, PATIENCE) == 3
+        assert await asyncio.to_thread(server.wait, TIMEOUT) == 3
         assert "The task runtime could not start." in server.said()
         assert 'task_settings["drain_seconds"]' in server.said()
     finally:

@@ -1,1 +1,1 @@
-"""Who is calling: sessions, bearer tokens, and a project's own authenticator."""
+"""Authentication: sessions, bearer tokens, and a project's own authenticator."""

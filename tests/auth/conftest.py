@@ -1,4 +1,4 @@
-"""The shop's schema, as the GraphQL tests have it, and somebody to be."""
+"""The shop's schema, as the GraphQL tests have it, and a user."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import pytest
 from django.contrib.auth.models import User
 
 from tests.auth.jwks_server import JwksServer, running_jwks_server
-from tests.graphql.conftest import api, configure
+from tests.support.api import api, configure
+from tests.support.places import place
 
-__all__ = ["api", "configure"]
+__all__ = ["api", "configure", "place"]
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from tests.services.process import free_port
+from devservers.process import free_port
 
 
 class JwksServer:
-    """What it answers may be changed at any time; `up()` and `down()` as often as wanted."""
+    """Its answers may change at any time; `up()` and `down()` as often as wanted."""
 
     def __init__(self) -> None:
         self.port = free_port()

@@ -1,4 +1,4 @@
-"""The `authenticator` setting: a project's own way of telling who is calling."""
+"""The `authenticator` setting: a project's own authentication."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from rail_async_tasks.auth.caller import authenticate, authenticate_sync
 from rail_async_tasks.errors import ConfigurationError
 from tests.auth import authenticators
 from tests.auth.test_refusals import REFUSAL, by_socket
-from tests.auth.tokens import HS, good
-from tests.graphql.conftest import Api, Configure
-from tests.graphql.test_websocket import connected
+from tests.support.api import Api, Configure
+from tests.support.sockets import connected
+from tests.support.tokens import HS, good
 
 ONE_DATABASE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 FORMS = ["plain", "awaited", "lazy", "lazily_awaited", "an_object"]
@@ -87,7 +87,7 @@ async def test_none_is_anonymous_whatever_else_came_along(
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
     ("name", "logged"),
-    [("refuse", None), ("break", "ValueError"), ("nobody", "DoesNotExist"), ("stop", "raised")],
+    [("refuse", None), ("break", "ValueError"), ("stranger", "DoesNotExist"), ("stop", "raised")],
 )
 async def test_what_it_raises_refuses(
     api: Api,
@@ -123,7 +123,7 @@ async def test_what_it_raises_refuses(
 async def test_what_is_no_user_refuses(
     configure: Configure, ada: User, form: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A mistake in it makes nobody anonymous by chance."""
+    """A mistake in it never makes a caller anonymous."""
     configure(authenticator=path(form))
     with pytest.raises(Unauthenticated):
         await authenticate(request_of("ada"))
@@ -136,7 +136,7 @@ async def test_what_is_no_user_refuses(
 async def test_one_that_is_not_there_serves_nobody(
     api: Api, configure: Configure, ada: User
 ) -> None:
-    """Nobody is let in by another way because of a misspelt path."""
+    """A misspelt path opens no other way in."""
     configure(backend="sync", authenticator=path("mispelt"))
     await api.client.aforce_login(ada)
     response = await api.post({"query": WHOAMI})

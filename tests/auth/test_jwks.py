@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
-from collections.abc import Callable
 from typing import Any
 
 import jwt
@@ -18,8 +16,9 @@ from rail_async_tasks.auth import jwks
 from rail_async_tasks.auth.caller import authenticate, authenticate_sync
 from rail_async_tasks.auth.jwks import FRESH, RETRY_AFTER, STALE, UNKNOWN_EVERY, KeySet, Unusable
 from tests.auth.jwks_server import JwksServer
-from tests.auth.tokens import EC, OTHER_RSA, RSA, claims, jwk
-from tests.graphql.conftest import Configure
+from tests.support.api import Configure
+from tests.support.tokens import EC, OTHER_RSA, RSA, claims, jwk
+from tests.support.waiting import wait_for
 
 ONE_DATABASE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
@@ -61,16 +60,6 @@ async def is_refused(request: Any) -> bool:
     except Unauthenticated:
         return True
     return False
-
-
-def until(true: Callable[[], bool]) -> None:
-    """Waits for what another thread does."""
-    waiting = threading.Event()
-    for _ in range(500):
-        if true():
-            return
-        waiting.wait(0.01)
-    raise AssertionError("It did not happen in five seconds.")
 
 
 # --- tokens ---------------------------------------------------------------------------------------
@@ -131,7 +120,7 @@ async def test_an_outage(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Without keys tokens are refused and operators told; known keys outlast the outage."""
+    """Without keys tokens are refused and the log says why; known keys outlast the outage."""
     monkeypatch.setattr(jwks, "RETRY_AFTER", 0.0)
     provider.publish(jwk(RSA, "rsa"))
     provider.down()
@@ -158,9 +147,9 @@ async def test_the_event_loop_goes_on(
     configure(jwt={"jwks_url": provider.url, "algorithms": ["RS256"]})
     callers = [asyncio.create_task(authenticate(request_by(ada, RSA, "rsa"))) for _ in range(20)]
     # The loop runs while the answer is awaited.
-    await asyncio.to_thread(until, lambda: provider.requests == 1)
+    await asyncio.to_thread(wait_for, lambda: provider.requests == 1)
     assert not any(caller.done() for caller in callers)
-    callers[0].cancel()  # one who leaves takes nobody along
+    callers[0].cancel()  # the others still get their answer
     provider.may_answer.set()
     answers = await asyncio.gather(*callers, return_exceptions=True)
     assert isinstance(answers[0], asyncio.CancelledError)
@@ -174,7 +163,7 @@ async def test_the_event_loop_goes_on(
 def test_unknown_ids_are_looked_for_once_a_minute(
     provider: JwksServer, keys: KeySet, clock: Clock
 ) -> None:
-    """Whoever makes up key ids cannot make us hammer the provider."""
+    """Made-up key ids do not cause a request each to the provider."""
     published(provider, "a")
     assert keys.find("a") is not None
     assert [keys.find(f"made up {number}") for number in range(50)] == [None] * 50
@@ -190,7 +179,7 @@ def test_unknown_ids_are_looked_for_once_a_minute(
 def test_old_keys_serve_while_they_are_fetched_again(
     provider: JwksServer, keys: KeySet, clock: Clock
 ) -> None:
-    """Nobody waits for it; a key that is no longer published ends with the next answer."""
+    """No caller waits for it; a key that is no longer published ends with the next answer."""
     published(provider, "a")
     assert keys.find("a") is not None
     clock.now += FRESH
@@ -201,18 +190,18 @@ def test_old_keys_serve_while_they_are_fetched_again(
     clock.now += 1
     assert keys.find("a") is not None
     provider.may_answer.set()
-    until(lambda: keys.find("a") is None)
+    wait_for(lambda: keys.find("a") is None)
     assert keys.find("b") is not None
 
 
 def test_keys_end_with_a_long_outage(provider: JwksServer, keys: KeySet, clock: Clock) -> None:
-    """What was withdrawn in the meantime must not stay good for ever."""
+    """A key that was withdrawn in the meantime must not stay valid for ever."""
     published(provider, "a")
     assert keys.find("a") is not None
     provider.down()
     clock.now += STALE
     assert keys.find("a") is not None
-    until(lambda: keys._fetching is None)
+    wait_for(lambda: keys._fetching is None)
     clock.now += 1
     assert keys.find("a") is None
 
@@ -235,12 +224,12 @@ async def test_waiting_has_an_end(
     provider: JwksServer, keys: KeySet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A provider that never answers does not hold its callers for ever, sync or async."""
-    monkeypatch.setattr(jwks, "PATIENCE", 0.05)
+    monkeypatch.setattr(jwks, "WAIT_TIMEOUT", 0.05)
     provider.may_answer.clear()
     assert await keys.afind("a") is None
     assert await asyncio.to_thread(keys.find, "a") is None
     provider.may_answer.set()
-    await asyncio.to_thread(until, lambda: keys._fetching is None)
+    await asyncio.to_thread(wait_for, lambda: keys._fetching is None)
 
 
 # --- what is taken --------------------------------------------------------------------------------
@@ -312,6 +301,6 @@ def test_an_answer_has_a_size(
     "url", ["http://id.example/jwks", "ftp://127.0.0.1/jwks", "file:///etc/passwd"]
 )
 def test_keys_come_by_https_or_from_this_machine(url: str) -> None:
-    """Whoever can change the answer can sign tokens."""
+    """An attacker who can change the answer can sign tokens."""
     with pytest.raises(Unusable, match="not https"):
         jwks.fetch_keys(url)

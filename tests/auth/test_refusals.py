@@ -16,10 +16,10 @@ from django.test import AsyncClient, RequestFactory
 
 from rail_async_tasks import Unauthenticated
 from rail_async_tasks.auth.caller import authenticate, authenticate_sync
-from rail_async_tasks.graphql.context import RequestContext
-from tests.auth.tokens import BAD, HS, WHY, Bad, good
-from tests.graphql.conftest import Api, Configure
-from tests.graphql.test_websocket import Socket
+from rail_async_tasks.auth.context import RequestContext
+from tests.support.api import Api, Configure
+from tests.support.sockets import Socket
+from tests.support.tokens import BAD, HS, WHY, Bad, good
 
 ONE_DATABASE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
@@ -44,7 +44,7 @@ def log(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
 
 
 def parts(token: str) -> list[str]:
-    """What must not be seen anywhere: the token's pieces, but for too short ones."""
+    """Returns the token's pieces, which must not be seen anywhere; but for too short ones."""
     return [part for part in token.replace(",", ".").replace(" ", ".").split(".") if len(part) > 8]
 
 
@@ -138,7 +138,7 @@ async def test_a_megabyte_is_refused_before_it_is_read(
 async def test_a_bearer_without_a_token_is_refused(
     api: Api, configure: Configure, ada: User, authorization: str
 ) -> None:
-    """Whoever says bearer meant to be somebody; beside a session too."""
+    """A bad bearer is refused and never ignored; beside a session too."""
     configure(backend="sync", jwt=HS)
     await api.client.aforce_login(ada)
     answer = await by_http(api.client, authorization, QUERY, "application/json")
@@ -212,7 +212,7 @@ async def test_a_bearer_that_nothing_can_verify_is_refused(
 def test_the_log_says_why(
     configure: Configure, ada: User, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Operators read what the client is not told; each token is refused for what is wrong with it.
+    """The log has what the client does not get; each token is refused for what is wrong with it.
 
     On both databases, which are asked for users by strange keys.
     """
@@ -240,7 +240,7 @@ async def test_other_schemes_are_somebody_elses(api: Api, configure: Configure, 
 @ONE_DATABASE
 @pytest.mark.parametrize("name", ["token", "access_token", "authorization", "jwt"])
 async def test_a_token_in_the_url_is_ignored(configure: Configure, ada: User, name: str) -> None:
-    """URLs end up in logs, so nobody is anybody by one: over HTTP and over WebSocket."""
+    """URLs end up in logs, so a token in one counts for nothing, over HTTP and WebSocket."""
     configure(backend="sync", jwt=HS)
     token = good(str(ada.pk))
     response = await AsyncClient().post(

@@ -4,49 +4,38 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Iterator
+from contextlib import aclosing
 from typing import Any
 
-import httpx
 import jwt
 import pytest
 from django.contrib.auth.models import User
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.acceptance.client import FINAL, FOLLOW, FOLLOW_MINE, Client, subscribe
-from tests.acceptance.conftest import Place, place
-from tests.acceptance.server import Server, running_server
-from tests.auth.tokens import HS, by_hand, claims, good
-
-__all__ = ["place"]
+from tests.support.client import FINAL, FOLLOW, FOLLOW_MINE, Client, plain_http, subscribe
+from tests.support.places import Place
+from tests.support.server import Server, running_server
+from tests.support.tokens import HS, by_hand, claims, good
 
 DENIED = {"message": "Task not found.", "code": "NOT_FOUND"}
 
 
 @pytest.fixture(scope="module")
 def server(place: Place) -> Iterator[Server]:
-    """uvicorn with a secret shared with whoever signs tokens."""
+    """uvicorn with a secret shared with the signer of tokens."""
     with running_server(place.env, loop="asyncio", drain_seconds=1, jwt=HS) as it:
         yield it
 
 
 class Bearer(Client):
-    """Somebody by a token alone: in the header over HTTP, in the payload over WebSocket."""
+    """A user by a token alone: in the header over HTTP, in the payload over WebSocket."""
 
     def __init__(self, server: Server, token: str) -> None:
-        super().__init__(server)
+        super().__init__(server, payload={"authorization": f"Bearer {token}"})
         self.token = token
         self.http.headers["authorization"] = f"Bearer {token}"
-
-    @asynccontextmanager
-    async def socket(self) -> AsyncIterator[ClientConnection]:
-        async with connect(self.server.ws, subprotocols=["graphql-transport-ws"]) as ws:  # type: ignore[list-item]
-            payload = {"authorization": f"Bearer {self.token}"}
-            await ws.send(json.dumps({"type": "connection_init", "payload": payload}))
-            assert json.loads(await ws.recv()) == {"type": "connection_ack"}
-            yield ws
 
 
 async def token_of(name: str, **changes: Any) -> str:
@@ -55,9 +44,9 @@ async def token_of(name: str, **changes: Any) -> str:
 
 
 async def refusal(server: Server, token: str, **headers: str) -> tuple[Any, Any, Any]:
-    """What HTTP, SSE and WebSocket answer to a token."""
+    """Returns the answers of HTTP, SSE and WebSocket to a token."""
     answers: list[Any] = []
-    async with httpx.AsyncClient(timeout=10, headers=headers) as http:
+    async with plain_http(timeout=10, headers=headers) as http:
         for query, accept in (("{ tasks { id } }", "*/*"), (FOLLOW_MINE, "text/event-stream")):
             response = await http.post(
                 server.url,
@@ -103,7 +92,7 @@ async def test_a_socket_by_token_sees_its_owners_tasks(server: Server) -> None:
 
 
 async def test_a_token_and_a_session_are_the_same_person(server: Server, place: Place) -> None:
-    """What one of them starts the other one sees."""
+    """A task that one of them starts is visible to the other."""
     by_token = Bearer(server, await token_of("ada"))
     by_session = Client(server, place.cookies["ada"])
     task_id = await by_session.start("climb(steps: 1, pause: 0)")
@@ -114,7 +103,7 @@ async def test_a_token_and_a_session_are_the_same_person(server: Server, place: 
 
 
 async def test_nobody_else_sees_them(server: Server) -> None:
-    """Another token's user and an anonymous socket are told of no such task."""
+    """Another token's user and an anonymous socket get NOT_FOUND."""
     ada = Bearer(server, await token_of("ada"))
     bob = Bearer(server, await token_of("bob"))
     task_id = await ada.start("linger")
@@ -142,7 +131,7 @@ async def test_bad_tokens_are_refused_alike_and_not_logged(server: Server, place
         jwt.encode(right, None, "none", {"kid": "new"}),
         by_hand({"alg": "HS256"}, right, HS["keys"]["new"]),
         by_hand({"alg": "HS256", "kid": "other"}, right, HS["keys"]["new"]),
-        by_hand({"alg": "HS256", "kid": "new"}, right, "a secret that is somebody else's"),
+        by_hand({"alg": "HS256", "kid": "new"}, right, "a secret of another server, long enough"),
         await token_of("ada", exp=int(time.time()) - 100),
         await token_of("ada", exp=...),
         await token_of("ada", nbf=int(time.time()) + 1000),

@@ -17,9 +17,9 @@ from rail_async_tasks.auth.caller import authenticate, authenticate_sync
 from rail_async_tasks.auth.users import load_user
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import ConfigurationError
-from tests.auth.tokens import EC, ED, HS, OTHER_SECRET, RS, RSA, SECRET, claims, good, pem
-from tests.graphql.conftest import Api, Configure
-from tests.graphql.test_websocket import connected
+from tests.support.api import Api, Configure
+from tests.support.sockets import connected
+from tests.support.tokens import EC, ED, HS, OTHER_SECRET, RS, RSA, SECRET, claims, good, pem
 
 ONE_DATABASE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 WHOAMI = {"query": "mutation { whoami { task { result ownerId } } }"}
@@ -159,7 +159,7 @@ def test_another_claim_for_the_user(configure: Configure, ada: User) -> None:
     """It holds the primary key, as text or as a number; `sub` is then not looked at."""
     configure(jwt={**HS, "user_claim": "user_id"})
     for user_id in (ada.pk, str(ada.pk)):
-        assert authenticate_sync(request_with(good("somebody", user_id=user_id))) == ada
+        assert authenticate_sync(request_with(good("another", user_id=user_id))) == ada
     assert is_refused(good(str(ada.pk)))
 
 
@@ -168,14 +168,14 @@ def test_another_claim_for_the_user(configure: Configure, ada: User) -> None:
 def test_a_claim_of_a_wrong_type_never_gets_to_the_database(
     ada: User, claim: Any, django_assert_num_queries: Any
 ) -> None:
-    """Where keys are text, its text could be somebody's."""
+    """Where keys are text, its text could be another user's key."""
     with django_assert_num_queries(0):
         assert load_user(claim) is None
 
 
 @ONE_DATABASE
 def test_the_user_is_looked_up_each_time(configure: Configure, ada: User) -> None:
-    """Who is deactivated is out at the next request, and the object is the request's own."""
+    """A deactivated user is out at the next request; each request has its own object."""
     configure(jwt=HS)
     token = good(str(ada.pk))
     first = authenticate_sync(request_with(token))
@@ -188,7 +188,7 @@ def test_the_user_is_looked_up_each_time(configure: Configure, ada: User) -> Non
 
 @ONE_DATABASE
 async def test_over_http_and_socket(api: Api, configure: Configure, ada: User) -> None:
-    """The task is the token's user's, also where the session is somebody else's."""
+    """The task is the token's user's, also where the session is another user's."""
     configure(backend="sync", jwt=HS)
     bob = await User.objects.acreate(username="bob")
     await api.client.aforce_login(bob)
@@ -208,14 +208,14 @@ async def test_django_s_own_way_of_asking_agrees(
     api: Api, configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`await request.auser()` is the token's user too, not the session's."""
-    from rail_async_tasks.graphql.context import RequestContext
+    from rail_async_tasks.auth.context import RequestContext
 
     someone = User(pk=7, username="someone")
 
     async def authenticated(*_: Any) -> User:
         return someone
 
-    monkeypatch.setattr("rail_async_tasks.graphql.context.authenticate", authenticated)
+    monkeypatch.setattr("rail_async_tasks.auth.context.authenticate", authenticated)
     context = RequestContext(request=RequestFactory().get("/"), response=None)  # type: ignore[arg-type]
     await context.authenticate()
     assert context.request.user is context.user is await context.request.auser() is someone
@@ -225,7 +225,7 @@ async def test_django_s_own_way_of_asking_agrees(
 async def test_without_pyjwt(
     api: Api, configure: Configure, ada: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error names the extra; a client is told no more than that settings are wrong."""
+    """The error names the extra; a client learns only that settings are wrong."""
     configure(backend="sync", jwt=HS)
     token = good(str(ada.pk))
     monkeypatch.setitem(sys.modules, "jwt", None)

@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.client import Client
+from devservers.redis import RedisServer, running_redis
 from tests.backends.faults import world_of
 from tests.backends.kinds import KINDS, Kind
 from tests.backends.world import World
-from tests.services.redis import RedisServer, running_redis
+from tests.support.client import Client
 
 
 @pytest.fixture(scope="module")
 def broker_server(redis_program: Path) -> Iterator[RedisServer]:
     """A Redis of the module's own."""
-    with running_redis(redis_program) as server:
+    with running_redis() as server:
         yield server
 
 
@@ -40,7 +40,7 @@ def world(
 
 @pytest.fixture
 async def ada(world: World) -> AsyncIterator[Client]:
-    """Somebody with a session at the world's first server."""
+    """A client with a session at the world's first server."""
     client = Client(world.servers[0], world.cookie)
     yield client
     await client.http.aclose()

@@ -1,9 +1,7 @@
-"""What the tests of outages share: a world with none of its processes, its rows, its watchers."""
+"""Parts of the tests of outages: a world without its processes, rows, watchers."""
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
@@ -12,21 +10,19 @@ from typing import Any
 import pytest
 from anyio.from_thread import start_blocking_portal
 from asgiref.sync import sync_to_async
-from django.conf import settings as django_settings
-from django.contrib.auth.models import User
-from django.core.management import call_command
-from django.test import Client as DjangoClient
 from django.utils import timezone
 
+from devservers.redis import RedisServer
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.models import TaskExecution
-from tests.acceptance.client import FINAL, Client, Event
 from tests.backends.kinds import KINDS, Kind
 from tests.backends.world import World
-from tests.services.databases import default_database
 from tests.services.proxy import running_proxy
-from tests.services.redis import RedisServer
 from tests.settings import database as database_config
+from tests.support.client import FINAL, Client, Event
+from tests.support.databases import default_database, migrated_copy
+from tests.support.places import logged_in
+from tests.support.waiting import eventually
 
 # How a broker says what it holds of a queue.
 _HELD = {
@@ -52,25 +48,18 @@ def world_of(
     kind: Kind, redis_url: str, postgres_server: Any, django_db_blocker: Any, **task_settings: Any
 ) -> Iterator[World]:
     """A world of that kind in which nothing runs yet, on a database of its own, with a user."""
-    url = postgres_server.create_database(f"backends_{new_id().hex}")
+    url = migrated_copy(postgres_server, f"backends_{new_id().hex}")
     env = {"TEST_DATABASE": "postgres", "TEST_DATABASE_URL": url}
     with (
         django_db_blocker.unblock(),
         default_database(database_config("postgres", url)),
         ExitStack() as stack,
     ):
-        call_command("migrate", verbosity=0, interactive=False)
-        yield World(kind, env, _logged_in("ada"), redis_url, stack, **task_settings)
-
-
-def _logged_in(name: str) -> str:
-    client = DjangoClient()
-    client.force_login(User.objects.create_user(name))
-    return f"{django_settings.SESSION_COOKIE_NAME}={client.cookies['sessionid'].value}"
+        yield World(kind, env, logged_in("ada"), redis_url, stack, **task_settings)
 
 
 @asynccontextmanager
-async def somebody(world: World, number: int) -> AsyncIterator[Client]:
+async def client_at(world: World, number: int) -> AsyncIterator[Client]:
     """The world's user at one of its web servers."""
     client = Client(world.servers[number], world.cookie)
     try:
@@ -87,11 +76,11 @@ class Silence:
         self.url = f"redis://127.0.0.1:{proxy.port}/0"
 
     def begin(self) -> None:
-        """What is connected hears nothing any more, nor does who connects."""
+        """Silences the connections that there are, and new ones."""
         self._portal.call(self._proxy.fall_dead)
 
     def end(self) -> None:
-        """Who connects now is served. The connections from before stay silent."""
+        """Serves new connections. The connections from before stay silent."""
         self._portal.call(self._proxy.live_again)
 
 
@@ -109,7 +98,7 @@ def silenceable(port: int) -> Iterator[Silence]:
 
 @sync_to_async
 def leave(name: str, count: int, **arguments: Any) -> list[str]:
-    """So many rows that are due and that nobody has sent."""
+    """Creates so many rows that are due and not sent."""
     now = timezone.now()
     made = TaskExecution.objects.bulk_create(
         TaskExecution(
@@ -130,22 +119,26 @@ async def until_all(
     ids: Sequence[str], status: str, seconds: float, every: float = 0.1
 ) -> list[TaskExecution]:
     """The rows once each has that status, which they must get in that time."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = await rows(ids)
-        others = Counter((it.status, it.dispatches) for it in found if it.status != status)
-        if not others:
-            return found
-        assert time.monotonic() < deadline, f"not yet {status}: {others}"
-        await asyncio.sleep(every)
+    found: list[TaskExecution] = []
+
+    async def all_have_it() -> bool:
+        found[:] = await rows(ids)
+        return all(it.status == status for it in found)
+
+    def others() -> object:
+        return Counter((it.status, it.dispatches) for it in found if it.status != status)
+
+    await eventually(all_have_it, others, timeout=seconds, every=every)
+    return found
 
 
 async def until_begun(ids: Sequence[str], seconds: float) -> None:
     """Each of them has begun."""
-    deadline = time.monotonic() + seconds
-    while left := sum(not it.attempts for it in await rows(ids)):
-        assert time.monotonic() < deadline, f"{left} have not begun"
-        await asyncio.sleep(0.1)
+
+    async def all_have_begun() -> bool:
+        return all(it.attempts for it in await rows(ids))
+
+    await eventually(all_have_begun, timeout=seconds, every=0.1)
 
 
 def held(world: World, server: RedisServer) -> int:
@@ -155,12 +148,13 @@ def held(world: World, server: RedisServer) -> int:
 
 async def until_still(world: World, server: RedisServer) -> int:
     """The broker has got what it gets, and workers what they take. How many it holds then."""
-    deadline, before = time.monotonic() + 30, -1
-    while (now := held(world, server)) != before or not now:
-        assert time.monotonic() < deadline, f"the broker holds {now}"
-        before = now
-        await asyncio.sleep(0.7)
-    return now
+    seen = [-1]
+
+    def is_still() -> int:
+        seen.append(held(world, server))
+        return seen[-1] if seen[-1] == seen[-2] else 0
+
+    return await eventually(is_still, lambda: seen, timeout=30, every=0.7)
 
 
 def attempts(found: Sequence[TaskExecution]) -> Counter[tuple[int, int]]:
@@ -172,7 +166,7 @@ def attempts(found: Sequence[TaskExecution]) -> Counter[tuple[int, int]]:
 
 
 async def everything(client: Client, task_id: str) -> list[Event]:
-    """All that a subscriber is told of a task, until the server says that there is no more."""
+    """Returns all events of a task, up to the end of its stream."""
     return [event async for event in client.by_socket(task_id)]
 
 

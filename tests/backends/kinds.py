@@ -1,4 +1,4 @@
-"""The backends: what a project that uses each of them sets, and the command of its workers."""
+"""The backends of the tests: the settings and apps that each needs, and its workers' command."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from typing import Any, Final
 
 @dataclass(frozen=True)
 class Kind:
-    """One of them. `worker` is Python's arguments; none where the web process runs the tasks."""
+    """One backend.
+
+    Attributes:
+        worker: the arguments of Python that start a worker; none if the web process runs the tasks.
+        apps: additional INSTALLED_APPS.
+    """
 
     name: str
     worker: tuple[str, ...] = ()
     apps: tuple[str, ...] = ()
     task_settings: dict[str, Any] = field(default_factory=dict)
-    # What a worker prints to its standard error once it takes tasks; for the tests' own patience.
-    priority: bool = False
-    exit_codes: tuple[int, ...] = (0,)
 
     @property
     def argv(self) -> list[str]:
@@ -29,9 +31,9 @@ DJANGO: Final = ("-m", "django")
 KINDS: Final = {
     kind.name: kind
     for kind in (
-        Kind("asyncio", priority=True),
-        Kind("thread", priority=True),
-        Kind("arq", (*DJANGO, "task_worker"), priority=True),
+        Kind("asyncio"),
+        Kind("thread"),
+        Kind("arq", (*DJANGO, "task_worker")),
         Kind(
             "celery",
             ("-m", "celery", "-A", "tests.backends.celery_app", "worker", "--concurrency=8",

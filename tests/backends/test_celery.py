@@ -20,21 +20,21 @@ from typing import Any, Self
 import msgspec
 import pytest
 from celery import Celery
-from django.core.management import call_command
 from django.utils import timezone
 
+from devservers.redis import RedisServer
 from rail_async_tasks.backends import celery as backend
-from rail_async_tasks.backends import celery_redis
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.port import Dispatch
+from rail_async_tasks.ledger.records import Dispatch
 from rail_async_tasks.models import TaskExecution
-from tests.acceptance.client import PATIENCE
+from rail_async_tasks.workers import celery as worker_side
+from rail_async_tasks.workers.celery_redis import ByPriority
 from tests.backends.kinds import KINDS
 from tests.backends.world import Worker, World
-from tests.services.databases import default_database
-from tests.services.redis import RedisServer
 from tests.settings import database as database_config
+from tests.support.databases import default_database, migrated_copy
+from tests.support.waiting import eventually
 
 # Real workers: they take a minute or so.
 pytestmark = [pytest.mark.long, pytest.mark.redis]
@@ -108,7 +108,7 @@ def test_after_the_broker_has_lost_all(
 async def test_what_the_broker_has_lost(
     app: Celery, sender: backend.CeleryBackend, broker_server: RedisServer
 ) -> None:
-    """It is told apart from what waits there, and from what a worker has taken."""
+    """It is distinct from ids that wait there, and from ids that a worker has taken."""
     waits, taken, lost = (dispatch("celery-some") for _ in range(3))
     again = msgspec.structs.replace(waits, number=12)
     await sender.push([taken])
@@ -123,8 +123,8 @@ async def test_what_the_broker_has_lost(
 
 async def test_a_broker_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """A push raises at once; when it is back the next one arrives."""
-    with socket.create_server(("127.0.0.1", 0)) as nobody:
-        port = nobody.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
     with celery_app(broker_url=f"redis://127.0.0.1:{port}/0") as app:
         monkeypatch.setattr(backend, "find_app", lambda: app)
         it = backend.CeleryBackend()
@@ -168,7 +168,7 @@ def test_an_app_that_reads_what_runs_code(
 ) -> None:
     """An error of the checks; and its worker does not start, for Celery does not look at those."""
     app.conf.accept_content = accepted
-    sender.declare()
+    worker_side.declare()
     found = list(sender.check())
     assert [word in it.msg for word, it in zip(words, found, strict=True)] == [True] * len(words)
     assert {it.id for it in found} <= {"rail_async_tasks.E019"}
@@ -192,7 +192,7 @@ def test_what_an_app_asks_of_all_tasks(
 @pytest.mark.filterwarnings("ignore:You're running the worker with superuser privileges")
 def test_green_pools_are_refused(app: Celery, sender: backend.CeleryBackend, pool: str) -> None:
     """When the worker starts, with what to do instead; Celery lets it through."""
-    sender.declare()
+    worker_side.declare()
     with pytest.raises(SystemExit, match="--pool=threads"):
         app.Worker(pool=pool)
 
@@ -201,7 +201,7 @@ def test_a_worker_serves_what_tasks_name(app: Celery) -> None:
     """Beside the app's own queues; what the project has set stays as it is."""
     app.conf.worker_prefetch_multiplier = 7
     app.conf.broker_transport_options = {"socket_timeout": 2.5}
-    backend._prepare_worker(instance=SimpleNamespace(app=app), conf=app.conf)
+    worker_side._prepare_worker(instance=SimpleNamespace(app=app), conf=app.conf)
     assert {"celery", "high", "default", "low"} <= set(app.amqp.queues.consume_from)
     assert app.conf.worker_prefetch_multiplier == 7
     assert app.conf.broker_connection_max_retries is None
@@ -213,7 +213,7 @@ def test_a_worker_serves_what_tasks_name(app: Celery) -> None:
 
 def test_queues_are_asked_for_by_priority() -> None:
     """High first, always; those of one priority in turns."""
-    order = celery_redis.ByPriority()
+    order = ByPriority()
     order.update({"low", "celery", "default", "high"})
     first = order.consume(4)
     assert (first[0], first[3]) == ("high", "low")
@@ -236,14 +236,13 @@ def project(
     broker_server: RedisServer, postgres_server: Any, django_db_blocker: Any
 ) -> Iterator[World]:
     """A project that nothing runs of, yet."""
-    url = postgres_server.create_database("celery")
+    url = migrated_copy(postgres_server, "celery")
     env = {"TEST_DATABASE": "postgres", "TEST_DATABASE_URL": url}
     with (
         django_db_blocker.unblock(),
         default_database(database_config("postgres", url)),
         ExitStack() as stack,
     ):
-        call_command("migrate", verbosity=0, interactive=False)
         yield World(KIND, env, "", broker_server.url, stack, drain_seconds=DRAIN)
 
 
@@ -259,7 +258,7 @@ def work(project: World) -> Iterator[Start]:
         worker = project.work("--loglevel=INFO", *more)
         assert worker is not None
         started.append(worker)
-        await until(lambda: " ready." in worker.said(), worker.said)
+        await eventually(lambda: " ready." in worker.said(), worker.said)
         return worker
 
     yield start
@@ -268,15 +267,8 @@ def work(project: World) -> Iterator[Start]:
     TaskExecution.objects.all().delete()
 
 
-async def until(fact: Callable[[], Any], otherwise: Callable[[], str] = str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not fact():
-        assert time.monotonic() < deadline, otherwise()
-        await asyncio.sleep(0.05)
-
-
 async def store(name: str, queue: str = "default", **columns: Any) -> TaskExecution:
-    """A row that waits; whoever lives sends it."""
+    """Creates a row that waits; any live process sends it."""
     now = timezone.now()
     return await TaskExecution.objects.acreate(
         id=new_id(), name=f"backends.{name}", status="pending", queue=queue, created_at=now,
@@ -285,13 +277,12 @@ async def store(name: str, queue: str = "default", **columns: Any) -> TaskExecut
 
 
 async def reaches(row: TaskExecution, **columns: Any) -> TaskExecution:
-    deadline = time.monotonic() + PATIENCE
-    while True:
+    async def has_them() -> bool:
         await row.arefresh_from_db()
-        if all(getattr(row, name) == value for name, value in columns.items()):
-            return row
-        assert time.monotonic() < deadline, (row.status, row.attempts, row.error)
-        await asyncio.sleep(0.05)
+        return all(getattr(row, name) == value for name, value in columns.items())
+
+    await eventually(has_them, lambda: (row.status, row.attempts, row.error), every=0.05)
+    return row
 
 
 async def ends_in(worker: Worker, seconds: float) -> None:
@@ -310,7 +301,7 @@ async def handed_back(*rows: TaskExecution) -> None:
 @pytest.mark.postgres
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
 async def test_sigterm_in_each_pool(work: Start, pool: str) -> None:
-    """What runs is handed back after the drain, at no cost; what is short ends in peace."""
+    """Running tasks are handed back after the drain, at no cost; short ones end in time."""
     worker = await work(f"--pool={pool}", "--concurrency=2")
     names = ["linger"] if pool == "solo" else ["linger", "linger_in_thread"]
     rows = [await store(name) for name in names]
@@ -330,8 +321,8 @@ async def test_what_waits_in_a_worker(
     """As many as run in it, unless its command says otherwise; the rest is for others to take."""
     await work("--pool=threads", "--concurrency=2", *more)
     rows = [await store("linger") for _ in range(10)]
-    await until(lambda: broker_server.ask("HLEN", "unacked") == fetched)
-    await until(lambda: broker_server.ask("LLEN", "default") == 10 - 2 - fetched)
+    await eventually(lambda: broker_server.ask("HLEN", "unacked") == fetched)
+    await eventually(lambda: broker_server.ask("LLEN", "default") == 10 - 2 - fetched)
     for row in rows[:2]:
         await reaches(row, status="running")
 
@@ -365,7 +356,7 @@ async def test_a_cold_shutdown_does_not_wait(project: World, work: Start, pool: 
         worker = await work(f"--pool={pool}", "--concurrency=2")
         row = await reaches(await store("linger"), status="running")
         os.kill(worker.pid, signal.SIGINT)
-        await until(lambda: "Draining: 1" in worker.said(), worker.said)
+        await eventually(lambda: "Draining: 1" in worker.said(), worker.said)
         os.kill(worker.pid, signal.SIGINT)
         await ends_in(worker, DRAIN + GOODBYE)
         await handed_back(row)
@@ -375,7 +366,7 @@ async def test_a_cold_shutdown_does_not_wait(project: World, work: Start, pool: 
 
 @pytest.mark.postgres
 async def test_processes_that_are_replaced(work: Start) -> None:
-    """Each takes its leave in order: nothing is lost, and nobody is silent."""
+    """Each ends in order: nothing is lost, and no runtime falls silent."""
     worker = await work("--pool=prefork", "--concurrency=1", "--max-tasks-per-child=2")
     rows = [await store("where") for _ in range(6)]
     for row in rows:
@@ -386,7 +377,7 @@ async def test_processes_that_are_replaced(work: Start) -> None:
 
 @pytest.mark.postgres
 async def test_flags_narrow_the_queues(work: Start) -> None:
-    """-Q, and the rest waits for somebody else."""
+    """-Q, and the rest waits for another worker."""
     narrow = await work("--pool=solo", "-Q", "low")
     other = await store("where", "high")
     await reaches(await store("where", "low"), status="completed")
@@ -429,7 +420,7 @@ async def test_forged_messages(work: Start, broker_server: RedisServer, tmp_path
         (["os.system"], {}), ([], {}), ([1, 2], {"x": 3}), ([{"id": 1}], {}),
     ):  # fmt: skip
         forge(json.dumps([arguments, named, {}]).encode(), "application/json", backend.TASK)
-    await until(lambda: worker.said().count("is no task's id") == 4, worker.said)
+    await eventually(lambda: worker.said().count("is no task's id") == 4, worker.said)
     said = worker.said()
     assert "Refusing to deserialize" in said
     assert "unregistered task of type 'pathlib.Path.touch'" in said
@@ -466,7 +457,7 @@ class Proxy:
             writer.close()
 
     def fall_silent(self) -> None:
-        """Those that are open now; new ones go through."""
+        """Cuts the connections that are open now; new ones go through."""
         self._silent |= self._open
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

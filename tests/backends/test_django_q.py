@@ -1,4 +1,4 @@
-"""Django-Q: which cluster gets what, what a cluster is told, and what it must not run."""
+"""Django-Q: the choice of a cluster, its settings, and packages that it must not run."""
 
 from __future__ import annotations
 
@@ -21,19 +21,21 @@ from django.core.signing import TimestampSigner
 from django.db import connection
 from django.test import override_settings
 
+from devservers.redis import RedisServer
 from rail_async_tasks.backends import django_q
 from rail_async_tasks.backends.django_q import (
-    PATH,
+    EXECUTE,
     DjangoQBackend,
     _bound_waits,
-    _outlast_outages,
     cluster_of,
 )
-from rail_async_tasks.definition import Registry, define
+from rail_async_tasks.definition import define
+from rail_async_tasks.registry import Registry
+from rail_async_tasks.workers.django_q import _outlast_outages
 from tests.backends.kinds import KINDS
-from tests.backends.lone import leave, lone_world, signal_all, until, until_it_is, until_said
+from tests.backends.lone import BOOT_TIMEOUT, leave, lone_world, signal_all, until_it_is, until_said
 from tests.backends.world import World
-from tests.services.redis import RedisServer
+from tests.support.waiting import wait_for
 
 # Real workers: they take a minute or so.
 pytestmark = [pytest.mark.long, pytest.mark.redis]
@@ -68,11 +70,11 @@ def test_what_does_not_work_is_an_error_of_the_checks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("clusters", "told"),
+    ("clusters", "named"),
     [({}, ["high, low"]), ({"high": {}}, ["low"]), ({"high": {}, "low": {}}, [])],
 )
 def test_queues_that_share_a_cluster_are_told_of(
-    monkeypatch: pytest.MonkeyPatch, clusters: dict[str, Any], told: list[str]
+    monkeypatch: pytest.MonkeyPatch, clusters: dict[str, Any], named: list[str]
 ) -> None:
     """Their priorities do nothing there; a cluster of its own is what helps."""
     declared = Registry()
@@ -81,7 +83,7 @@ def test_queues_that_share_a_cluster_are_told_of(
     monkeypatch.setattr(django_q, "registry", declared)
     with override_settings(Q_CLUSTER={"name": "default", "ALT_CLUSTERS": clusters}):
         found = [it for it in DjangoQBackend().check() if it.id == "rail_async_tasks.W008"]
-    assert [it.msg.partition("queues ")[2].partition(" neither")[0] for it in found] == told
+    assert [it.msg.partition("queues ")[2].partition(" have")[0] for it in found] == named
 
 
 async def _work() -> None:
@@ -119,7 +121,7 @@ def test_nobody_waits_for_redis_for_ever(
 
 
 def test_a_cluster_outlasts_its_broker(caplog: pytest.LogCaptureFixture) -> None:
-    """What fails is asked again, which is said once; what it brings then is taken."""
+    """A failed request is made again, which is logged once; its result is taken."""
     answers: Iterator[Any] = iter([ConnectionError("away"), OSError("away"), None, ["it"]])
 
     def dequeue() -> Any:
@@ -132,8 +134,8 @@ def test_a_cluster_outlasts_its_broker(caplog: pytest.LogCaptureFixture) -> None
     _outlast_outages(sentinel)
     _outlast_outages(sentinel)  # of a process that is started in place of one that was killed
     assert [sentinel.broker.dequeue() for _ in range(4)] == [None, None, None, ["it"]]
-    assert [it.getMessage().rpartition(" cluster ")[2] for it in caplog.records] == [
-        "does not answer: away", "answers again",
+    assert [it.getMessage().rpartition(" cluster ")[2][:40] for it in caplog.records] == [
+        "does not answer: away. It is tried again", "answers again after 2.0 s",
     ]  # fmt: skip
 
 
@@ -167,17 +169,24 @@ def lone(
 def test_what_is_forged_neither_runs_nor_is_unpickled(
     lone: World, broker_server: RedisServer, tmp_path: Path
 ) -> None:
-    """It is logged and dropped, and the cluster goes on. Then all its processes are told to end."""
+    """It is logged and dropped, and the cluster goes on. Then all its processes get SIGTERM."""
     mark = tmp_path / "bang"
     bomb = pickle.dumps(Bomb(mark))
     call = pickle.dumps(
         {"id": "1", "name": "1", "func": "pathlib.Path.touch", "args": (mark,), "kwargs": {}}
     )
-    foreign = [signed("somebody else's key", package) for package in (bomb, call)]
+    foreign = [signed("another key", package) for package in (bomb, call)]
     own = signed(
         django_settings.SECRET_KEY,
         pickle.dumps(
-            {"id": "2", "name": "2", "func": PATH, "args": ("no id",), "kwargs": {}, "save": False}
+            {
+                "id": "2",
+                "name": "2",
+                "func": EXECUTE,
+                "args": ("no id",),
+                "kwargs": {},
+                "save": False,
+            }
         ),
     )
     broker_server.ask("FLUSHALL")
@@ -187,7 +196,11 @@ def test_what_is_forged_neither_runs_nor_is_unpickled(
     assert worker is not None
     done = until_it_is(lone, leave("backends.add", "low", a=1, b=2), "completed")
     assert (done.result, done.attempts) == (3, 1)
-    until(lambda: broker_server.ask("LLEN", "django_q:default:q") == 0, worker.said)
+    wait_for(
+        lambda: broker_server.ask("LLEN", "django_q:default:q") == 0,
+        worker.said,
+        timeout=BOOT_TIMEOUT,
+    )
     until_said(worker, 'No ":" found', "does not match", "is no task's id")
     assert not mark.exists()
 
@@ -195,7 +208,7 @@ def test_what_is_forged_neither_runs_nor_is_unpickled(
     for row in rows:
         until_it_is(lone, row, "running")
     family = signal_all(worker)
-    until(lambda: worker.has_ended, worker.said, 10)
+    wait_for(lambda: worker.has_ended, worker.said, timeout=10)
     assert [pid for pid in family if Path(f"/proc/{pid}").exists()] == []
     for row in rows:
         row.refresh_from_db()
@@ -217,11 +230,11 @@ def test_two_clusters_in_the_database(lone: World) -> None:
     until_it_is(lone, slow, "completed")
     other.refresh_from_db()
     assert (slow.attempts, other.status, other.attempts) == (1, "pending", 0)
-    until(lambda: packages() == [("main", 1)], lone.said)
+    wait_for(lambda: packages() == [("main", 1)], lone.said, timeout=BOOT_TIMEOUT)
     del lone.env["Q_CLUSTER_NAME"]
     lone.work()
     until_it_is(lone, other, "completed")
-    until(lambda: packages() == [], lone.said)
+    wait_for(lambda: packages() == [], lone.said, timeout=BOOT_TIMEOUT)
 
 
 def packages() -> list[Any]:

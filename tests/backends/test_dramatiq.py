@@ -1,4 +1,4 @@
-"""Dramatiq: an actor for each queue, what a worker is told, and what it must not run."""
+"""Dramatiq: an actor for each queue, a worker's settings, and messages that it must not run."""
 
 from __future__ import annotations
 
@@ -20,21 +20,16 @@ from dramatiq.errors import ConnectionClosed
 from dramatiq.middleware import MiddlewareError
 from dramatiq.worker import Worker
 
-from rail_async_tasks.backends.dramatiq import (
-    ACTOR,
-    MOST_LOOKED_AT,
-    DramatiqBackend,
-    actor_of,
-    execute,
-    not_on_redis,
-)
+from devservers.redis import RedisServer
+from rail_async_tasks.backends.dramatiq import ACTOR, MOST_LOOKED_AT, DramatiqBackend, not_on_redis
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.port import Dispatch
+from rail_async_tasks.ledger.records import Dispatch
+from rail_async_tasks.workers.dramatiq import actor_of, declare, execute
 from tests.backends.kinds import KINDS
-from tests.backends.lone import leave, lone_world, signal_all, until, until_it_is, until_said
+from tests.backends.lone import BOOT_TIMEOUT, leave, lone_world, signal_all, until_it_is, until_said
 from tests.backends.world import World
-from tests.services.redis import RedisServer
+from tests.support.waiting import wait_for
 
 # Real workers: they take a minute or so.
 pytestmark = [pytest.mark.long, pytest.mark.redis]
@@ -63,17 +58,17 @@ def set_broker(broker: dramatiq.Broker) -> Any:
 
 
 def queues(**queues: Any) -> override_settings:
-    """Those queues, besides the usual ones."""
+    """Declares these queues, besides the usual ones."""
     return override_settings(
         RAIL_DJANGO_GRAPHQL={"task_settings": {"backend": "dramatiq", "queues": queues}}
     )
 
 
 def test_each_queue_has_an_actor() -> None:
-    """What matters most goes first; what Dramatiq could do about a failure or a time, rows do."""
+    """The highest priority goes first; retries and delays are rows, not Dramatiq's."""
     broker = set_broker(StubBroker())
     with queues(rush={"priority": 7}):
-        DramatiqBackend().declare()
+        declare()
     found = {it.queue_name: it for it in broker.actors.values()}
     assert set(found) >= {"high", "default", "low", "rush"}
     assert found["rush"].actor_name == f"{ACTOR}.rush"
@@ -81,7 +76,7 @@ def test_each_queue_has_an_actor() -> None:
     assert found["low"].options == {
         "max_retries": 0, "time_limit": float("inf"), "max_age": None, "notify_shutdown": False,
     }  # fmt: skip
-    DramatiqBackend().declare()  # by two apps' tests, say
+    declare()  # by two apps' tests, say
     assert len(broker.actors) == len(found)
 
 
@@ -110,6 +105,7 @@ def test_what_does_not_work_is_an_error_of_the_checks() -> None:
         found = list(backend.check())
         set_broker(StubBroker())
         backend.declare()
+        declare()
     dramatiq.broker.global_broker = None
     assert {it.id for it in found} == {"rail_async_tasks.E019"}
     words = ("No Dramatiq broker", "PickleEncoder", "'7th'", "'x.DQ'")
@@ -119,7 +115,7 @@ def test_what_does_not_work_is_an_error_of_the_checks() -> None:
     with pytest.raises(ConfigurationError, match="No Dramatiq broker"):
         backend.push_here([dispatch])
     broker = set_broker(StubBroker())
-    backend.declare()
+    declare()
     with pytest.raises(ConfigurationError, match="JSON only"):
         backend.push_here([dispatch])
     with pytest.raises(MiddlewareError, match="JSON only"):
@@ -133,24 +129,26 @@ def test_nobody_waits_for_redis_for_ever() -> None:
         (RedisBroker(host="x"), 4),
         (RedisBroker(host="x", socket_timeout=9), 9),
     ):
-        actor_of(set_broker(broker), "default")
+        set_broker(broker)
+        DramatiqBackend().declare()
         options = broker.client.connection_pool.connection_kwargs
         assert (options["socket_timeout"], options["socket_connect_timeout"]) == (seconds, 4)
 
 
 def test_a_redis_that_does_not_answer_is_a_lost_connection() -> None:
-    """Dramatiq connects anew then, and tells once more what it has done."""
+    """Dramatiq connects anew then, and acknowledges once more."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         broker = set_broker(RedisBroker(host="127.0.0.1", port=port, socket_timeout=0.1))
-        actor_of(broker, "default")
+        DramatiqBackend().declare()
+        declare()
         with pytest.raises(ConnectionClosed):
             next(broker.consume("default"))
         broker.close()
 
 
 def test_what_redis_does_not_have_is_told(broker_server: RedisServer) -> None:
-    """What waits and what is at a worker it has. Other brokers, and one with much in it, say no."""
+    """It knows waiting and taken messages. Other brokers, and a large one, cannot say."""
     broker_server.ask("FLUSHALL")
     broker = set_broker(RedisBroker(url=broker_server.url))
     sent = [
@@ -182,7 +180,7 @@ def lone(
 
 
 def put(server: RedisServer, queue: str, data: bytes, number: int) -> None:
-    """As whoever can write to Redis may."""
+    """Sends it as any client of Redis may."""
     server.ask("HSET", f"dramatiq:{queue}.msgs", f"forged-{number}", data)
     server.ask("RPUSH", f"dramatiq:{queue}", f"forged-{number}")
 
@@ -201,7 +199,7 @@ class Bomb:
 def test_what_is_forged_neither_runs_nor_is_unpickled(
     lone: World, broker_server: RedisServer, tmp_path: Path
 ) -> None:
-    """It is logged and dropped, and the worker goes on. Then all its processes are told to end."""
+    """It is logged and dropped, and the worker goes on. Then all its processes get SIGTERM."""
     mark = tmp_path / "bang"
     broker_server.ask("FLUSHALL")
 
@@ -231,7 +229,7 @@ def test_what_is_forged_neither_runs_nor_is_unpickled(
     for row in rows:
         until_it_is(lone, row, "running")
     family = signal_all(worker)
-    until(lambda: worker.has_ended, worker.said, 10)
+    wait_for(lambda: worker.has_ended, worker.said, timeout=10)
     assert [pid for pid in family if Path(f"/proc/{pid}").exists()] == []
     for row in rows:
         row.refresh_from_db()
@@ -251,7 +249,9 @@ def test_a_plain_broker_and_one_queue(lone: World, broker_server: RedisServer) -
     lone.work()
     other = leave("backends.add", "high", a=1, b=1)
     until_it_is(lone, leave("backends.add", "low", a=1, b=2), "completed")
-    until(lambda: broker_server.ask("LLEN", "dramatiq:high") == 1, lone.said)
+    wait_for(
+        lambda: broker_server.ask("LLEN", "dramatiq:high") == 1, lone.said, timeout=BOOT_TIMEOUT
+    )
     other.refresh_from_db()
     assert (other.status, other.attempts) == ("pending", 0)
 
@@ -262,7 +262,7 @@ def test_a_delivery_never_fails(caplog: pytest.LogCaptureFixture, monkeypatch: A
     def fails(_: Any) -> None:
         raise RuntimeError("the database is away")
 
-    monkeypatch.setattr("rail_async_tasks.backends.pools.deliver", fails)
+    monkeypatch.setattr("rail_async_tasks.workers.foreign.deliver", fails)
     with caplog.at_level(logging.ERROR):
         execute(str(new_id()))
     assert "the database is away" in caplog.text

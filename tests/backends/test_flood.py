@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from devservers.redis import RedisServer
 from tests.backends.faults import forms, held, leave, until_all, world_of
 from tests.backends.kinds import Kind
 from tests.backends.world import World
-from tests.faults.fleet import report
-from tests.services.redis import RedisServer
+from tests.support.measures import report
 
 pytestmark = [pytest.mark.postgres, pytest.mark.redis]
 
@@ -47,7 +47,7 @@ def world(
 
 @forms(short=Size(1000, 4), long=Size(5000, 70))
 async def test_no_flood(world: World, broker_server: RedisServer, size: Size) -> None:
-    """However long they wait, and whoever sends. Then a worker comes, and each runs once."""
+    """However long they wait, and from any sender. Then a worker comes, and each runs once."""
     broker_server.ask("FLUSHALL")
     name = world.kind.name
     ids = await leave("backends.add", size.count, a=1, b=2)

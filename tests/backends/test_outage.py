@@ -1,4 +1,4 @@
-"""Redis goes away, with what it holds or without: no task is lost, no process ends, all is told."""
+"""Redis goes away, with what it holds or without: no task is lost, no process ends."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from typing import Any
 
 import pytest
 
+from devservers.redis import RedisServer
 from tests.backends.faults import (
     Silence,
     assert_told_well,
     attempts,
+    client_at,
     everything,
     forms,
     leave,
     rows,
     silenceable,
-    somebody,
     until_all,
     until_begun,
     until_still,
@@ -28,8 +29,7 @@ from tests.backends.faults import (
 )
 from tests.backends.kinds import Kind
 from tests.backends.world import World
-from tests.faults.fleet import report
-from tests.services.redis import RedisServer
+from tests.support.measures import report
 
 pytestmark = [pytest.mark.postgres, pytest.mark.redis]
 
@@ -160,14 +160,14 @@ Does = Callable[[], Awaitable[None]]
 async def outlasts(world: World, size: Size, away: Does, back: Does) -> None:
     """Redis goes, under tasks that are watched, and comes back."""
     seconds = size.seconds
-    async with somebody(world, 0) as starter, somebody(world, 1) as watcher:
+    async with client_at(world, 0) as starter, client_at(world, 1) as watcher:
         # Half of them end before Redis is back; the rest when everything has found it again.
         longest = seconds + size.after
         steps = [int(it / PAUSE) for it in (max(seconds, 4.0), longest)]
         calls = [f"climb(steps: {steps[n % 2]}, pause: {PAUSE})" for n in range(slots(world.kind))]
         ids = [await starter.start(call) for call in calls]
-        told = [everything(watcher, ids[n % len(ids)]) for n in range(WATCHERS)]
-        watching = [asyncio.ensure_future(it) for it in told]
+        streams = [everything(watcher, ids[n % len(ids)]) for n in range(WATCHERS)]
+        watching = [asyncio.ensure_future(it) for it in streams]
         await until_begun(ids, 30)
         processes = world.processes()
 

@@ -11,18 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.management import call_command
 
+from devservers.redis import RedisServer
 from tests.backends.kinds import KINDS, Kind
-from tests.services.databases import default_database
-from tests.services.redis import RedisServer
-from tests.settings import database as database_config
+from tests.support.databases import migrated_copy
 
 ROOT = Path(__file__).parents[2]
 SLOTS = 4
 PYTEST = (sys.executable, "-m", "pytest", "-q", "-rs")
 
-# A test module of somebody who has written, or set up, a backend.
+# The test module of a project that has written, or set up, a backend.
 MODULE = """
 import json, os, sys
 import django
@@ -46,7 +44,7 @@ SYNC = Kind("sync")
 # What each leaves out, by words of the reason: what it says that it cannot do, or has no meaning.
 INLINE = {
     "runs at once": 6,
-    "tell what runs": 2,
+    "a running body": 2,
     "No broker": 2,
     "This process": 2,
     "concurrency": 1,
@@ -78,12 +76,9 @@ def test_the_public_suite(
     tmp_path: Path,
     postgres_server: Any,
     own_redis: RedisServer,
-    django_db_blocker: Any,
 ) -> None:
     """Every test of it passes, or is left out for a reason that the backend gives."""
-    url = postgres_server.create_database("suite_of_a_backend")
-    with django_db_blocker.unblock(), default_database(database_config("postgres", url)):
-        call_command("migrate", verbosity=0, interactive=False)
+    url = migrated_copy(postgres_server, "suite_of_a_backend")
     (tmp_path / "test_own.py").write_text(MODULE)
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     done = subprocess.run(

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.client import FINAL, FOLLOW_MINE, Event, subscribe
-from tests.backends.faults import forms, rows, somebody, world_of
+from devservers.redis import RedisServer
+from tests.backends.faults import client_at, forms, rows, world_of
 from tests.backends.kinds import Kind
 from tests.backends.world import World
-from tests.faults.fleet import poll, report, spread
-from tests.services.redis import RedisServer
+from tests.support.client import FINAL, FOLLOW_MINE, Event, subscribe
+from tests.support.measures import report, spread
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.postgres, pytest.mark.redis]
 
@@ -43,8 +44,8 @@ async def test_my_tasks_are_told_wherever_they_run(
 ) -> None:
     """Live: `myTaskUpdates` of one server shows what the other has started, in either worker."""
     async with (
-        somebody(world, 0) as starter,
-        somebody(world, 1) as watcher,
+        client_at(world, 0) as starter,
+        client_at(world, 1) as watcher,
         watcher.socket() as ws,
     ):
         await subscribe(ws, FOLLOW_MINE, {})
@@ -52,7 +53,7 @@ async def test_my_tasks_are_told_wherever_they_run(
         async def heard() -> bool:
             return any(":owner:" in it for it in broker_server.ask("PUBSUB", "CHANNELS"))
 
-        await poll(heard, 20)
+        await eventually(heard, timeout=20, every=0.05)
         call = f"roam(steps: {STEPS}, pause: {PAUSE})"
         ids = await asyncio.gather(*(starter.start(call) for _ in range(size)))
         seen: dict[str, list[Event]] = {it: [] for it in ids}
@@ -69,13 +70,13 @@ async def test_my_tasks_are_told_wherever_they_run(
 
     found = await rows(ids)
     late = [(ends[str(it.id)] - it.completed_at).total_seconds() for it in found if it.completed_at]
-    told = [float(len(events)) for events in seen.values()]
-    report(f"two by two {world.kind.name}", late=spread(late), events=spread(told))
+    counts = [float(len(events)) for events in seen.values()]
+    report(f"two by two {world.kind.name}", late=spread(late), events=spread(counts))
     for events in seen.values():
         versions = [(it["seq"], it["step"]) for it in events]
         assert versions == sorted(set(versions))
         assert [it["status"] for it in events if it["status"] in FINAL] == ["completed"]
-    assert min(told) >= STEPS - 2
+    assert min(counts) >= STEPS - 2
     assert sorted(late)[size // 2] < 0.5
     assert {it.attempts for it in found} == {1}
     ran = {it.result for it in found}

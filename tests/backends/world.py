@@ -4,111 +4,60 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
-from contextlib import ExitStack
-from functools import cached_property
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from tests.acceptance.server import ALARMS, ROOT, Server
+from devservers.process import ROOT
 from tests.backends.kinds import Kind
-from tests.services.process import KEEPER
+from tests.support.server import LoggedProcess, Server, children
 
 LEASE = 3.0
-# How a worker's command is told how many tasks it runs at once; Django-Q's settings say it.
+# The option of a worker's command for how many tasks run at once; Django-Q has a setting.
 SLOTS = {"arq": "--concurrency={}", "celery": "--concurrency={}", "dramatiq": "--threads={}"}
 
 
-class Worker:
-    """One worker process of a kind, under the keeper: it ends with the test run at the latest."""
+class Worker(LoggedProcess):
+    """One worker process of a kind, which ends with the test run at the latest."""
 
     def __init__(self, kind: Kind, env: dict[str, str], *more: str) -> None:
         self.kind = kind
-        self._folder = Path(tempfile.mkdtemp(prefix="rail-async-tasks-worker-"))
-        self._log = self._folder / "errors"
-        kept = self._folder / "kept"
-        kept.mkdir()
-        self._keeper = subprocess.Popen(
-            [sys.executable, str(KEEPER), str(kept), "SIGTERM", "",
-             "env", *(f"{name}={value}" for name, value in env.items()),
-             "sh", "-c", f'exec "$@" >"{self._log}" 2>&1', "sh", *kind.argv, *more],
-            stdin=subprocess.PIPE,
-            start_new_session=True,
-        )  # fmt: skip
-
-    @cached_property
-    def pid(self) -> int:
-        """Of the worker itself, as soon as its keeper has started it."""
-        children = Path(f"/proc/{self._keeper.pid}/task/{self._keeper.pid}/children")
-        deadline = time.monotonic() + 10
-        while not (pids := children.read_text().split()):
-            assert time.monotonic() < deadline, "the worker did not start"
-            time.sleep(0.01)
-        return int(pids[0])
+        folder = Path(tempfile.mkdtemp(prefix="rail-async-tasks-worker-"))
+        super().__init__(kind.name, [*kind.argv, *more], env, folder, both=True)
 
     def family(self) -> list[int]:
-        """The process and all that it has started; none once it has ended."""
+        """Return the process and all that it has started; none once it has ended."""
         if self.has_ended:
             return []
         found, more = [], [self.pid]
         while more:
             pid = more.pop()
             found.append(pid)
-            try:
-                children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-            except OSError:
-                continue
-            more += [int(it) for it in children.split()]
+            more += children(pid)
         return found
 
     def kill(self) -> None:
-        """SIGKILL, of the process and of all that it has started."""
+        """Send SIGKILL to the process and to all that it has started."""
         for pid in self.family():
-            try:
+            with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
 
-    def terminate(self) -> None:
-        """Sends SIGTERM, once, and does not wait."""
-        if self._keeper.stdin is not None and not self._keeper.stdin.closed:
-            self._keeper.stdin.close()
-
-    def wait(self, seconds: float) -> float:
-        """How long it took to end, in seconds; or subprocess.TimeoutExpired."""
+    def seconds_to_end(self, at_most: float) -> float:
+        """Return how long it took to end. Raises subprocess.TimeoutExpired."""
         began = time.monotonic()
-        self._keeper.wait(seconds)
+        self.wait(at_most)
         return time.monotonic() - began
 
     @property
     def has_ended(self) -> bool:
-        return self._keeper.poll() is not None
-
-    def said(self) -> str:
-        return self._log.read_text(errors="replace") if self._log.exists() else ""
-
-    def alarms(self) -> list[str]:
-        """The lines that tell of something wrong, each with what follows."""
-        lines = self.said().splitlines()
-        return [
-            "\n".join(lines[max(number - 2, 0) : number + 40])
-            for number, line in enumerate(lines)
-            if any(alarm in line for alarm in ALARMS)
-        ]
-
-    def stop(self) -> None:
-        self.terminate()
-        self._keeper.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        return self.exit_code is not None
 
 
 class World:
-    """What a project of that kind has running."""
+    """A project's running processes."""
 
     def __init__(
         self, kind: Kind, env: dict[str, str], cookie: str, redis_url: str, stack: ExitStack,

@@ -38,9 +38,9 @@ return [...document.querySelectorAll("#tasks > li")].map((row) => {
 
 
 class Demo:
-    """`python -m example_project.demo` with a folder of its own. Times are `time.monotonic()`."""
+    """`python -m devservers.demo` with a folder of its own. Times are `time.monotonic()`."""
 
-    MODULE = "example_project.demo"
+    MODULE = "devservers.demo"
 
     def __init__(
         self,
@@ -76,14 +76,14 @@ class Demo:
         return int(self.url.rstrip("/").rpartition(":")[2])
 
     def rows(self, sql: str) -> list[Any]:
-        """What the database answers; for statements that change something too."""
+        """Returns the database's rows; for statements that change something too."""
         with closing(sqlite3.connect(self.folder / "demo.sqlite3", timeout=30)) as connection:
             rows = connection.execute(sql).fetchall()
             connection.commit()
             return rows
 
     def files(self, folder: str) -> list[Path]:
-        """What tasks have written there."""
+        """Returns the files that tasks have written there."""
         path = self.folder / "media" / folder
         return sorted(path.iterdir()) if path.is_dir() else []
 
@@ -119,7 +119,7 @@ class Demo:
 
 
 def _clean_environment() -> dict[str, str]:
-    """What a user's terminal has: none of the suite's own settings."""
+    """Returns the environment without the suite's own settings, like a user's terminal."""
     ours = ("DJANGO_", "DEMO_", "TEST_DATABASE", "PYTEST")
     return {key: value for key, value in os.environ.items() if not key.startswith(ours)}
 
@@ -150,7 +150,7 @@ class Page:
         return self
 
     def wait(self, what: str, condition: Callable[[], T], seconds: float = 20) -> T:
-        """What the condition gives once that is true."""
+        """Returns the condition's value once it is true."""
         waiting = WebDriverWait(self.browser, seconds, poll_frequency=0.03)
         return waiting.until(lambda _: condition(), f"waited {seconds} s for {what}")
 
@@ -218,5 +218,5 @@ class Page:
         return path
 
     def complaints(self) -> list[str]:
-        """What the browser's console has to say, and forgets by saying it."""
+        """Returns the lines of the browser's console, which then forgets them."""
         return [entry["message"] for entry in self.browser.get_log("browser")]

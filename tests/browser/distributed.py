@@ -15,12 +15,12 @@ from tests.browser.demo import Demo
 
 
 class DistributedDemo(Demo):
-    """`python -m example_project.distributed` with a folder of its own."""
+    """`python -m devservers.distributed` with a folder of its own."""
 
-    MODULE = "example_project.distributed"
+    MODULE = "devservers.distributed"
 
     def pids(self) -> dict[str, int]:
-        """Who is who, as it was said at the start and since."""
+        """Returns each process's latest id by its name, as printed."""
         said = re.findall(
             r"^(?: {4})?(\w+(?: \d)?) +(?:runs again as )?pid (\d+)", self.output, re.MULTILINE
         )
@@ -44,14 +44,14 @@ class DistributedDemo(Demo):
         return time.monotonic() - asked
 
     def kill(self) -> None:
-        """What is left ends by itself; a test that has failed must not leave it to that."""
+        """Ends all of it. The rest would end by itself, but a failed test must not rely on that."""
         left = self.family() if self.process.poll() is None else []
         super().kill()
         gone(left, seconds=30)
 
 
 def children(pid: int) -> list[int]:
-    """What a process has started, and has not ended."""
+    """Returns the ids of a process's children that have not ended."""
     found: list[int] = []
     for listed in Path(f"/proc/{pid}/task").glob("*/children"):
         with suppress(FileNotFoundError, ProcessLookupError):
@@ -60,7 +60,7 @@ def children(pid: int) -> list[int]:
 
 
 def lives(pid: int) -> bool:
-    """Whether there is such a process, which has not ended."""
+    """Returns whether there is such a process, which has not ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
@@ -68,7 +68,7 @@ def lives(pid: int) -> bool:
 
 
 def gone(pids: list[int], seconds: float) -> bool:
-    """Whether all of them have ended within this time; what has not is killed then."""
+    """Returns whether all have ended within this time; kills the rest."""
     deadline = time.monotonic() + seconds
     while any(lives(pid) for pid in pids):
         if time.monotonic() > deadline:

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from selenium.webdriver import Chrome
 
 from tests.browser.demo import ROOT, Page
 from tests.browser.distributed import DistributedDemo, gone, running_distributed
+from tests.support.waiting import wait_for
 
 AIRPORTS, TICKS = 3376, 100
 NAMES = {"web", "worker 1", "worker 2", "PostgreSQL"}
@@ -78,7 +78,7 @@ def test_both_workers_run_tasks_and_a_killed_one_is_replaced(browser: Chrome, fo
         assert "was killed by SIGKILL" in demo.output
         assert victim not in after.values()
         page.screenshot("demo-distributed")
-        # Who may not see a task is not told where it ran.
+        # A user who may not see a task does not see where it ran.
         assert _ask(demo, f'{{ whereItRan(ids: ["{row_id}"]) {{ pid }} }}') == {"whereItRan": []}
         assert page.complaints() == []
 
@@ -124,17 +124,17 @@ def test_tasks_go_on_after_everything_was_killed(private_folder: Path) -> None:
             os.kill(pid, signal.SIGKILL)
         assert gone(family, seconds=25), "processes are left"
     with running_distributed(private_folder, samples=False) as demo:
-        deadline = time.monotonic() + 30
-        while _ask(demo, "{ stock { airports } }") != {"stock": {"airports": AIRPORTS}}:
-            assert time.monotonic() < deadline, "the import does not go on"
-            time.sleep(0.1)
+        wait_for(
+            lambda: _ask(demo, "{ stock { airports } }") == {"stock": {"airports": AIRPORTS}},
+            "end of the import", timeout=30, every=0.1,
+        )  # fmt: skip
         family = demo.family()
         demo.stop(seconds=10)
         assert gone(family, seconds=0.5), "processes are left"
 
 
 def _ask(demo: DistributedDemo, query: str) -> Any:
-    """What the server answers somebody who is not logged in."""
+    """Returns the server's answer to an anonymous client."""
     body, headers = json.dumps({"query": query}).encode(), {"Content-Type": "application/json"}
     request = urllib.request.Request(f"{demo.url}graphql/", body, headers)
     with urllib.request.urlopen(request, timeout=10) as answer:
@@ -150,7 +150,7 @@ def test_what_cannot_be_started_is_named_with_its_last_words(folder: Path) -> No
     )
     program.chmod(0o755)
     done = subprocess.run(
-        [sys.executable, "-m", "example_project.distributed"],
+        [sys.executable, "-m", "devservers.distributed"],
         cwd=ROOT,
         env={
             **os.environ,

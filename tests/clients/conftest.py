@@ -10,9 +10,10 @@ import jwt
 import pytest
 
 from tests.clients.settings import LIMIT, SECRET
-from tests.conftest import unavailable
-from tests.graphql.server import Server, migrated, serving
 from tests.services.node import node_problem
+from tests.support.needs import unavailable
+from tests.support.server import Server
+from tests.support.shop_server import migrated, serving
 
 ADA = "createsuperuser --noinput --username=ada --email=ada@example.com --verbosity=0"
 APPLICATION = "tests.clients.asgi:application"
@@ -32,14 +33,12 @@ def server_env(tmp_path_factory: pytest.TempPathFactory, node: None) -> dict[str
 
 
 @pytest.fixture(scope="package")
-def server(
-    tmp_path_factory: pytest.TempPathFactory, server_env: dict[str, str]
-) -> Iterator[Server]:
-    with serving(tmp_path_factory, server_env, APPLICATION) as it:
+def server(server_env: dict[str, str]) -> Iterator[Server]:
+    with serving(server_env, APPLICATION) as it:
         yield it
 
 
 def place_of(server: Server) -> dict[str, Any]:
-    """What a script needs to know of the server."""
+    """Returns what a script needs to know of the server."""
     token = jwt.encode({"sub": "1", "exp": int(time.time()) + 3600}, SECRET, "HS256")
     return {"url": server.url, "ws": server.ws, "token": token, "user": "1", "limit": LIMIT}

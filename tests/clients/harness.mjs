@@ -37,7 +37,7 @@ export function described(error) {
   return JSON.stringify(error);
 }
 
-// The operations of the server's schema: tests/graphql/shop.py.
+// The operations of the server's schema: tests/projects/shop.py.
 export const SHELVES = { query: "{ shelves }" };
 export const MISSING = {
   query: 'subscription { taskProgress(taskId: "0193b1a4-7c1e-7000-8000-000000000001") { id } }',

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.graphql.shop import SETTINGS
+from tests.projects.shop import SETTINGS
 from tests.settings import *  # noqa: F403
 
 SECRET = "a secret of the tests, of 32 bytes"

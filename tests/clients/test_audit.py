@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.clients.conftest import place_of
-from tests.graphql.server import Server
 from tests.services.node import finish_script, start_script
+from tests.support.server import Server
 
 AUDITS = """
     22EB 4655 47DE 80D8 82A3 BF61 78D5 2C94 5A70 9C48 9ABE 03D4 A5BF 423L LKJ0 LKJ1 LKJ2
@@ -26,7 +26,7 @@ def audits(server: Server) -> Any:
 
 @pytest.mark.parametrize("audit", AUDITS.split())
 def test_an_audit(audits: Any, audit: str) -> None:
-    """Those that are optional too."""
+    """Optional ones too."""
     assert audits[audit]["reason"] is None, audits[audit]["name"]
 
 

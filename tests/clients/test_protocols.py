@@ -7,8 +7,8 @@ from functools import cache
 import pytest
 
 from tests.clients.conftest import place_of
-from tests.graphql.server import Server
 from tests.services.node import finish_script, start_script
+from tests.support.server import Server
 
 CASES = {
     "graphql_ws.mjs": [
@@ -53,8 +53,8 @@ CASES = {
 
 
 @cache
-def _outcomes(script: str, port: int) -> dict[str, str | None]:
-    outcomes: dict[str, str | None] = finish_script(start_script(script, place_of(Server(port))))
+def _outcomes(script: str, server: Server) -> dict[str, str | None]:
+    outcomes: dict[str, str | None] = finish_script(start_script(script, place_of(server)))
     return outcomes
 
 
@@ -63,10 +63,10 @@ def _outcomes(script: str, port: int) -> dict[str, str | None]:
 )
 def test_a_case_of_a_client(server: Server, script: str, case: str) -> None:
     """Each by its name, in the script; one run of the script serves all of its cases."""
-    assert _outcomes(script, server.port)[case] is None
+    assert _outcomes(script, server)[case] is None
 
 
 @pytest.mark.parametrize("script", CASES)
 def test_no_case_is_left_out(server: Server, script: str) -> None:
-    """What the script tries is what is listed here."""
-    assert list(_outcomes(script, server.port)) == CASES[script]
+    """The script's cases are the ones that are listed here."""
+    assert list(_outcomes(script, server)) == CASES[script]

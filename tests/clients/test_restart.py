@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.clients.conftest import APPLICATION, place_of
-from tests.graphql.server import serving
 from tests.services.node import finish_script, start_script
+from tests.support.shop_server import serving
 
 
-def test_clients_come_back_and_see_the_end_once(
-    tmp_path_factory: pytest.TempPathFactory, server_env: dict[str, str]
-) -> None:
+def test_clients_come_back_and_see_the_end_once(server_env: dict[str, str]) -> None:
     """A socket is closed with 1012 and a stream ends without `complete`; both subscribe again."""
-    with serving(tmp_path_factory, server_env, APPLICATION) as server:
+    with serving(server_env, APPLICATION) as server:
         script = start_script("restart.mjs", place_of(server))
         assert script.stdout is not None
         assert script.stdout.readline() == "following\n"
-    with serving(tmp_path_factory, server_env, APPLICATION, port=server.port):
+    with serving(server_env, APPLICATION, port=server.port):
         seen = finish_script(script)
     for client in ("ws", "sse"):
         assert seen[client].count("completed") == 1

@@ -1,1 +1,1 @@
-"""What every implementation of a port must hold: one suite for all of them."""
+"""Contract tests: one suite that every implementation of a port must pass."""

@@ -14,15 +14,16 @@ from asgiref.sync import sync_to_async
 from django.db import DatabaseError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
+from rail_async_tasks.db_connections import DriverCursor
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.connections import DriverCursor
-from rail_async_tasks.ledger.orm import OrmLedger
-from rail_async_tasks.ledger.port import Claimed, Lane, Recovery
-from rail_async_tasks.ledger.sql import EVENTS
+from rail_async_tasks.ledger.options import LedgerOptions
+from rail_async_tasks.ledger.orm.ledger import OrmLedger
+from rail_async_tasks.ledger.records import Claimed, QueueClaim, Recovery
+from rail_async_tasks.ledger.sql.dialects import EVENTS
 from rail_async_tasks.models import TaskEvent, TaskExecution
 from rail_async_tasks.states import Status
 from tests.contract.conftest import ON_SQL
-from tests.contract.ledgers import (
+from tests.support.ledgers import (
     NAME,
     Kit,
     Lanes,
@@ -40,14 +41,12 @@ DONE, FAIL, CANC = Status.COMPLETED, Status.FAILED, Status.CANCELLED
 Line = tuple[int, str | None, str, int, str, str | None]
 
 
-@pytest.fixture(autouse=True)
-def audited(settings: Any, ledger_kind: str) -> None:
-    settings.RAIL_DJANGO_GRAPHQL = {"task_settings": {"audit_enabled": True}}
+UNAUDITED = pytest.mark.parametrize("ledger_options", [LedgerOptions()])
 
 
 @pytest.fixture
-def unaudited(settings: Any, audited: None) -> None:
-    settings.RAIL_DJANGO_GRAPHQL = {}
+def ledger_options() -> LedgerOptions:
+    return LedgerOptions(audit=True)
 
 
 async def lines(execution_id: UUID) -> list[Line]:
@@ -89,7 +88,7 @@ async def test_claim(kit: Kit, before: Status) -> None:
     attempt = 1 if before is P else 2
     seq = 2 if before is P else 4
     one, other = await kit.in_state(before), await kit.in_state(before, queue="other")
-    plan = Lanes([Lane("default", (NAME,), 10)])
+    plan = Lanes([QueueClaim("default", (NAME,), 10)])
     await kit.ledger.claim(plan)
     holder = new_id()
     await kit.here(kit.ledger.claim_here, other.snapshot.id, holder, new_id())
@@ -133,7 +132,7 @@ async def test_cancel_of_what_waits(kit: Kit, before: Status) -> None:
 
 
 async def test_cancel_of_what_runs(kit: Kit) -> None:
-    """The request is an event, of whoever asked first; what comes of it is another."""
+    """The request is an event, of the first who asked; its outcome is another."""
     claimed = await kit.running()
     for actor in ("7", "8"):
         await kit.here(kit.ledger.cancel, claimed.snapshot.id, None, actor)
@@ -154,7 +153,7 @@ async def test_recovery(kit: Kit) -> None:
     await kit.cancel(cancelled.snapshot.id)
     gone = new_id()
     await TaskExecution.objects.aupdate(runtime_id=gone)
-    await kit.ledger.recover(Recovery(gone, 2, None), 10)
+    await kit.recoveries.recover(Recovery(gone, 2, None), 10)
     for it, status in ((lost, FAIL), (again, RET), (cancelled, CANC)):
         *_, last = await lines(it.snapshot.id)
         assert last == (3, "running", status, 1, "worker_lost", "recovery")
@@ -163,14 +162,14 @@ async def test_recovery(kit: Kit) -> None:
 async def test_unknown_name(kit: Kit) -> None:
     """From either waiting state."""
     fresh, tried = await kit.in_state(P), await kit.in_state(RET)
-    await kit.ledger.fail_unknown(NAME, None, None, 10)
+    await kit.recoveries.fail_unknown(NAME, None, None, 10)
     for it, seq, before, attempt in ((fresh, 2, P, 0), (tried, 4, RET, 1)):
         *_, last = await lines(it.snapshot.id)
         assert last == (seq, before, "failed", attempt, "unknown_task", "runtime")
 
 
 async def test_tick(kit: Kit) -> None:
-    """What runs by itself."""
+    """An attempt that runs by itself."""
     at = datetime.now(UTC)
     await kit.ledger.schedule("s", at - timedelta(hours=1))
     new = new_execution(actor="cron")
@@ -228,9 +227,11 @@ def rolled_back() -> Iterator[None]:
         raise RolledBack
 
 
-def test_a_rollback_of_the_callers_takes_the_events_along(ledger_kind: str) -> None:
+def test_a_rollback_of_the_callers_takes_the_events_along(
+    ledger_options: LedgerOptions, ledger_kind: str
+) -> None:
     """Of each edge that is made in the caller's transaction."""
-    ledger, kept = OrmLedger(), new_execution()
+    ledger, kept = OrmLedger(options=lambda: ledger_options), new_execution()
     ledger.create_here(kept)
     running = new_execution()
     ledger.create_here(running)
@@ -275,8 +276,8 @@ async def test_an_event_that_cannot_be_stored_undoes_its_edge(kit: Kit) -> None:
             kit.here(kit.ledger.claim_here, waiting, gone, new_id()),
             kit.here(kit.ledger.create_here, new_execution()),
             kit.here(kit.ledger.settle_here, outcome_of(running, DONE)),
-            kit.ledger.recover(Recovery(await holder_of(running), 2, None), 10),
-            kit.ledger.fail_unknown(NAME, None, None, 10),
+            kit.recoveries.recover(Recovery(await holder_of(running), 2, None), 10),
+            kit.recoveries.fail_unknown(NAME, None, None, 10),
         ):
             with pytest.raises(DatabaseError):
                 await attempt
@@ -327,9 +328,8 @@ async def the_hot_path(kit: Kit) -> None:
     await kit.settle(claimed, FAIL, error="no", error_code="exception")
 
 
-async def test_switched_off_it_costs_no_statement(
-    unaudited: None, kit: Kit, sent: list[str]
-) -> None:
+@UNAUDITED
+async def test_switched_off_it_costs_no_statement(kit: Kit, sent: list[str]) -> None:
     """One for the creation and one for the outcome, neither in a BEGIN and COMMIT; no row."""
     await the_hot_path(kit)
     assert len(sent) == 2, sent
@@ -341,9 +341,12 @@ async def test_switched_off_it_costs_no_statement(
     assert not [it for it in sent if it.startswith(("BEGIN", f"INSERT INTO {EVENTS}"))]
 
 
-def test_switched_off_it_costs_the_caller_no_statement(unaudited: None, ledger_kind: str) -> None:
+@UNAUDITED
+def test_switched_off_it_costs_the_caller_no_statement(
+    ledger_options: LedgerOptions, ledger_kind: str
+) -> None:
     """Of what is written in a thread that is not a writer's."""
-    ledger = OrmLedger()
+    ledger = OrmLedger(options=lambda: ledger_options)
     with CaptureQueriesContext(connection) as queries:
         for new in (new_execution(), new_execution()):
             ledger.create_here(new)
@@ -385,7 +388,7 @@ async def test_old_events_go_in_batches(kit: Kit) -> None:
     """The oldest first, at most so many at a time; two processes share them."""
     day = timedelta(days=1)
     await TaskEvent.objects.abulk_create([event(day * n) for n in (1, 2, 3, 4, 5, 6, 7, 8, 9)])
-    assert await kit.ledger.delete_events(6.5, 2) == 2
+    assert await kit.ledger.audit_log().delete(6.5, 2) == 2
     assert await TaskEvent.objects.acount() == 7
     left = await TaskEvent.objects.order_by("at").afirst()
     assert left is not None
@@ -394,13 +397,13 @@ async def test_old_events_go_in_batches(kit: Kit) -> None:
     other.start()
     try:
         counts = await asyncio.gather(
-            *(it.delete_events(2.5, 2) for it in (kit.ledger, other) for _ in range(3))
+            *(it.audit_log().delete(2.5, 2) for it in (kit.ledger, other) for _ in range(3))
         )
     finally:
         await other.stop()
-    assert sum(counts) + await kit.ledger.delete_events(2.5, 10) == 5
+    assert sum(counts) + await kit.ledger.audit_log().delete(2.5, 10) == 5
     assert await TaskEvent.objects.acount() == 2
-    assert await kit.ledger.delete_events(2.5, 2) == 0
+    assert await kit.ledger.audit_log().delete(2.5, 2) == 0
 
 
 async def test_events_outlive_their_execution(kit: Kit) -> None:

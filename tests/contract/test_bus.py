@@ -12,15 +12,16 @@ from uuid import UUID
 
 import pytest
 
+from devservers.redis import RedisServer
 from rail_async_tasks.bus import memory
 from rail_async_tasks.bus.mailbox import Mailbox
 from rail_async_tasks.bus.memory import MemoryBus
 from rail_async_tasks.bus.port import Bus
 from rail_async_tasks.bus.redis import RedisBus
-from rail_async_tasks.events import TaskSnapshot, owner_topic, task_topic
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.memory import MemoryLedger
-from tests.services.redis import RedisServer
+from rail_async_tasks.ledger.memory.ledger import MemoryLedger
+from rail_async_tasks.snapshot import TaskSnapshot, owner_topic, task_topic
+from tests.support.waiting import eventually
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -50,15 +51,13 @@ async def bus(request: pytest.FixtureRequest, anyio_backend: Any) -> AsyncIterat
     server: RedisServer = request.getfixturevalue("redis_server")
     redis_bus = RedisBus(server.url, f"test-{new_id()}")
     redis_bus.start(MemoryLedger(), lambda _: None)
-    async with asyncio.timeout(5):
-        while not redis_bus.connected:  # noqa: ASYNC110 (it tells nobody)
-            await asyncio.sleep(0.002)
+    await eventually(lambda: redis_bus.connected)
     yield redis_bus
     await redis_bus.stop()
 
 
 async def test_a_subscriber_hears_of_its_topic_only(bus: Bus, loop_kind: str) -> None:
-    """What was published there after it came, in order."""
+    """Events that were published there after it joined, in order."""
     mine, other = new_id(), new_id()
     bus.publish(snapshot(mine, 1))
     async with bus.subscribe(task_topic(mine)) as mailbox:
@@ -71,7 +70,7 @@ async def test_a_subscriber_hears_of_its_topic_only(bus: Bus, loop_kind: str) ->
 
 
 async def test_an_owner_hears_of_all_its_tasks(bus: Bus) -> None:
-    """Within the tenant, and of nobody else's."""
+    """Within the tenant, and of no other user's."""
     first, second = new_id(), new_id()
     async with bus.subscribe(owner_topic("1", "a")) as mailbox:
         bus.publish(snapshot(first, owner_id="1", tenant_id="a"))
@@ -95,7 +94,7 @@ async def test_each_subscriber_gets_its_own_copy(bus: Bus) -> None:
 
 
 async def test_a_slow_reader_gets_the_latest(bus: Bus) -> None:
-    """What it has not read is replaced by what is newer, and never grows beyond one per task."""
+    """Unread events are replaced by newer ones, and never grow beyond one per task."""
     it = new_id()
     async with bus.subscribe(task_topic(it)) as mailbox:
         for step in range(1000):
@@ -158,7 +157,7 @@ async def test_a_subscriber_on_another_loop(bus: Bus) -> None:
 
 
 async def test_a_reader_whose_loop_is_closed_does_not_disturb(bus: Bus) -> None:
-    """Publishing never raises, whoever has gone without a word."""
+    """Publishing never raises, also after a subscriber's loop was closed."""
     it = new_id()
     left = bus.subscribe(task_topic(it))
     loop = asyncio.new_event_loop()

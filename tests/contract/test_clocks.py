@@ -14,14 +14,14 @@ import pytest
 from django.db.models import F
 
 from rail_async_tasks.ids import first_id_at, new_id
-from rail_async_tasks.ledger.memory import MemoryLedger
-from rail_async_tasks.ledger.port import INLINE_HOLDER, Page
+from rail_async_tasks.ledger.memory.ledger import MemoryLedger
+from rail_async_tasks.ledger.options import LedgerOptions
+from rail_async_tasks.ledger.records import INLINE_HOLDER, Page
 from rail_async_tasks.models import TaskExecution, TaskRuntime, TaskSchedule
-from rail_async_tasks.runtime import lease
-from rail_async_tasks.runtime.lease import Lease
+from rail_async_tasks.runtime.upkeep.lease import Lease
 from rail_async_tasks.states import Status
 from tests.contract.conftest import ON_SQL
-from tests.contract.ledgers import Kit, new_execution
+from tests.support.ledgers import Kit, new_execution
 
 YEARS, HOUR = timedelta(days=3650), timedelta(hours=1)
 TTL, HOLD = 600.0, 120.0
@@ -35,7 +35,7 @@ on_sql = pytest.mark.parametrize("ledger_kind", ON_SQL, indirect=True)
 async def written_ahead(kit: Kit, execution_id: UUID, by: timedelta) -> None:
     """The row as it would be if the clock had been ahead when it was written."""
     if isinstance(kit.ledger, MemoryLedger):
-        row = kit.ledger._rows[execution_id]
+        row = kit.ledger.store.rows[execution_id]
         shifted = {it: at + by for it in TIMES if (at := getattr(row.snapshot, it)) is not None}
         row.snapshot = msgspec.structs.replace(row.snapshot, **shifted)
         return
@@ -90,7 +90,7 @@ async def test_a_time_of_day(kit: Kit, by: timedelta) -> None:
     row = await kit.waiting(run_after=at)
     await written_ahead(kit, row, by)
     if isinstance(kit.ledger, MemoryLedger):
-        rows = kit.ledger._rows
+        rows = kit.ledger.store.rows
         rows[row].snapshot = msgspec.structs.replace(rows[row].snapshot, run_after=at)
     else:
         await kit.here(lambda: TaskExecution.objects.filter(id=row).update(run_after=at))
@@ -120,11 +120,9 @@ async def test_times_that_are_right_stay(kit: Kit) -> None:
     assert [await kit.get(it) for it in rows] == before
 
 
-async def test_what_an_owner_has_changed_is_found_among_it(
-    kit: Kit, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("ledger_options", [LedgerOptions(max_changed=2)])
+async def test_what_an_owner_has_changed_is_found_among_it(kit: Kit) -> None:
     """Rows from the future are not for ever those that were changed last."""
-    monkeypatch.setattr("rail_async_tasks.ledger.orm.MOST_CHANGED", 2)
     for _ in range(3):
         await written_ahead(kit, await kit.waiting(owner_id="1"), YEARS)
     row = await kit.waiting(owner_id="1")
@@ -149,7 +147,7 @@ async def test_starts_from_the_future_do_not_count(kit: Kit) -> None:
 async def test_a_failure_callback(kit: Kit) -> None:
     """Is reserved for the process that failed the task no longer than it may be."""
     claimed = await kit.running()
-    await kit.settle(claimed, Status.FAILED, callback=60.0)
+    await kit.settle(claimed, Status.FAILED, callback_hold=60.0)
     await written_ahead(kit, claimed.snapshot.id, YEARS)
     assert await corrected(kit) == 1
     row = await TaskExecution.objects.aget(id=claimed.snapshot.id)
@@ -213,7 +211,7 @@ async def test_how_much_of_a_lease_is_left(kit: Kit) -> None:
 
 
 class Holder:
-    """What a lease tells its runtime."""
+    """The runtime that a lease calls."""
 
     def __init__(self) -> None:
         self.fenced_count = 0
@@ -229,25 +227,25 @@ class Holder:
 
     def lease_ended(self) -> None: ...
 
-    def orphans(self, holders: frozenset[UUID]) -> None: ...
+    def dead_holders(self, holders: frozenset[UUID]) -> None: ...
 
     def broke(self, part: str, error: BaseException) -> None: ...
 
 
 @on_sql
 async def test_a_clock_that_is_set_ahead_condemns_nobody(
-    kit: Kit, monkeypatch: pytest.MonkeyPatch
+    kit: Kit,
 ) -> None:
     """By it every lease has lapsed at once. Who is silent after that is found out as ever."""
     seconds, ours = 10.0, 1000.0
-    monkeypatch.setattr(lease, "boottime", lambda: ours)
     holders = Holder(), Holder()
 
     def made(holder: Holder) -> Lease:
         ledgers = kit.ledger.leases()
         assert ledgers is not None
         return Lease(
-            ledgers, holder, lambda call, *args: call(*args), lambda: 0.0, frozenset, seconds
+            leases=ledgers, holder=holder, call_loop=lambda call, *args: call(*args),
+            lag=lambda: 0.0, names=frozenset, seconds=seconds, clock=lambda: ours,
         )  # fmt: skip
 
     leases = [made(holder) for holder in holders]
@@ -257,7 +255,7 @@ async def test_a_clock_that_is_set_ahead_condemns_nobody(
         for _ in range(7):  # once around: after that each may judge
             ours += 2.0
             for it in which:
-                it._beat()
+                it.beat()
 
     def set_ahead(*ids: UUID) -> None:
         rows = TaskRuntime.objects.filter(id__in=ids)

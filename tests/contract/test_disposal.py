@@ -11,13 +11,13 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.db import connection, transaction
 
-from rail_async_tasks.ledger.memory import MemoryLedger
-from rail_async_tasks.ledger.port import Disposal, Page
+from rail_async_tasks.ledger.memory.ledger import MemoryLedger
+from rail_async_tasks.ledger.records import Disposal, Page
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.states import FINAL, UNFINISHED, Status
-from tests.accounts.models import Receipt
 from tests.contract.conftest import ON_MARIADB, ON_POSTGRES
-from tests.contract.ledgers import Kit
+from tests.projects.accounts.models import Receipt
+from tests.support.ledgers import Kit
 
 HOUR = 3600.0
 NOW = Disposal(age=0.0)
@@ -40,17 +40,17 @@ async def ended(kit: Kit, *ends: End) -> list[UUID]:
 
 
 async def left(kit: Kit) -> set[UUID]:
-    """What is still there, hidden or not."""
+    """The rows that still exist, hidden or not."""
     if isinstance(kit.ledger, MemoryLedger):
-        return set(kit.ledger._rows)
+        return set(kit.ledger.store.rows)
     return set(await kit.here(lambda: list(TaskExecution.objects.values_list("id", flat=True))))
 
 
 async def age(kit: Kit, execution_id: UUID, seconds: float) -> None:
-    """Has the row ended so long ago."""
+    """Sets the row's end to so long ago."""
     at = datetime.now(UTC) - timedelta(seconds=seconds)
     if isinstance(kit.ledger, MemoryLedger):
-        row = kit.ledger._rows[execution_id]
+        row = kit.ledger.store.rows[execution_id]
         row.snapshot = msgspec.structs.replace(row.snapshot, completed_at=at)
         return
     rows = TaskExecution.objects.filter(id=execution_id)
@@ -86,7 +86,7 @@ async def test_an_unfinished_row_is_never_deleted(kit: Kit, status: Status) -> N
 
 
 async def test_old_rows_are_deleted_by_their_end(kit: Kit) -> None:
-    """Those that ended before, and expired ones; a newer one stays, and one that never expires."""
+    """Older and expired rows go; a newer one stays, and one that never expires."""
     old, new, _ = await ended(kit, DONE, DONE, EXPIRED)
     await age(kit, old, 2 * HOUR)
     which = Disposal(age=HOUR)
@@ -113,7 +113,7 @@ async def test_age_zero_takes_all_that_has_ended(kit: Kit) -> None:
 
 @pytest.mark.parametrize("status", sorted(FINAL))
 async def test_statuses_narrow_both(kit: Kit, status: Status) -> None:
-    """What is old and what has expired."""
+    """Old rows and expired rows."""
     ends = [(it, ttl) for it in sorted(FINAL) for ttl in (None, -1.0)]
     rows = dict(zip(ends, await ended(kit, *ends), strict=True))
     which = Disposal(age=0.0, statuses=frozenset({status}))
@@ -123,7 +123,7 @@ async def test_statuses_narrow_both(kit: Kit, status: Status) -> None:
 
 
 @pytest.mark.parametrize("ledger_kind", [ON_POSTGRES, ON_MARIADB], indirect=True)
-async def test_rows_that_somebody_else_is_deleting_are_left_to_them(kit: Kit) -> None:
+async def test_rows_that_another_process_is_deleting_are_left_to_it(kit: Kit) -> None:
     """Without waiting: two processes that clean up share the work."""
     rows = await ended(kit, *[EXPIRED] * 4)
     locked, release = asyncio.Event(), asyncio.Event()
@@ -154,7 +154,7 @@ async def test_memory_forgets_what_was_deleted(kit: Kit) -> None:
 
 
 async def test_what_an_owner_has_changed_lately(kit: Kit) -> None:
-    """All of that owner's, whatever the tenant, in order of the change; nobody else's."""
+    """All of that owner's, in every tenant, in order of the change; no other owner's."""
     first = await kit.waiting(owner_id="1")
     second = await kit.running(owner_id="1", tenant_id="t")
     await kit.waiting(owner_id="2")
@@ -183,11 +183,12 @@ async def test_what_an_owner_has_that_ended_lately(kit: Kit) -> None:
     assert await kit.here(ended, "1", None, -60) == []
 
 
-async def test_a_ledger_tells_how_its_writers_do(kit: Kit) -> None:
-    """What was written is counted; nothing waits and nothing fails. Memory has no writers."""
+async def test_states_of_the_writers(kit: Kit) -> None:
+    """Writes are counted; nothing waits and nothing fails. Memory has no writers."""
     await kit.waiting()
     await kit.here(kit.ledger.ping)
-    states = kit.ledger.writers()
+    writers = kit.ledger.writers()
+    states = () if writers is None else writers.states()
     assert len(states) == {"memory": 0, "sqlite": 1, "postgres": 2, "mariadb": 2}[kit.kind]
     assert all((it.failing_for, it.backlog, it.congested) == (None, 0, False) for it in states)
     assert sum(it.written for it in states) == (1 if states else 0)

@@ -1,4 +1,4 @@
-"""What goes in as JSON comes out equal and of the same types, on every ledger, by every path."""
+"""JSON comes out of every ledger equal and of the same types, by every path."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rail_async_tasks.codec import ArgumentsCodec, encode_result
+from rail_async_tasks.ledger.snapshots import as_settled
 from rail_async_tasks.models import TaskExecution
-from rail_async_tasks.runtime.runtime import as_settled
 from rail_async_tasks.states import Status
 from tests.contract.conftest import ON_POSTGRES
-from tests.contract.json_values import CORNERS, nested, same, values
-from tests.contract.ledgers import NAME, Kit, outcome_of
+from tests.support.json_values import CORNERS, nested, same, values
+from tests.support.ledgers import NAME, Kit, outcome_of
 
 
 def body(value: Any) -> None: ...
@@ -69,7 +69,7 @@ async def test_arguments(kit: Kit) -> None:
 
 
 async def test_arguments_of_a_retried_task(kit: Kit) -> None:
-    """What was read of a row is stored in another one, and read there again."""
+    """A value that was read of one row is stored in another one, and read there again."""
     texts = [arguments(value) for value in CORNERS]
     for _ in range(2):
         ids = await asyncio.gather(*(kit.waiting(arguments=text) for text in texts))

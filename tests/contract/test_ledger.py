@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.port import Claimed
-from rail_async_tasks.runtime.runtime import as_created, as_settled
+from rail_async_tasks.ledger.records import Claimed
+from rail_async_tasks.ledger.snapshots import as_created, as_settled
+from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import FINAL, WAITING, Status
-from tests.contract.ledgers import Kit, claimed_at_birth, differing, new_execution, outcome_of
+from tests.support.ledgers import Kit, claimed_at_birth, differing, new_execution, outcome_of
 
 P, RUN, RET = Status.PENDING, Status.RUNNING, Status.RETRYING
 DONE, FAIL, CANC = Status.COMPLETED, Status.FAILED, Status.CANCELLED
@@ -86,7 +86,7 @@ async def test_a_foreign_token_changes_nothing(kit: Kit) -> None:
 
 
 async def test_a_foreign_outcome_is_answered_with_none(kit: Kit) -> None:
-    """Who is no longer the holder is told so, for good: the row had another's token."""
+    """A former holder's writes are refused for good: the row has another's token."""
     claimed = await kit.running()
     stranger = Claimed(claimed.snapshot, "{}", new_id())
     assert await kit.settle(stranger, DONE) is None
@@ -201,14 +201,14 @@ async def test_cancel_of_a_row_that_is_not_there(kit: Kit) -> None:
 async def test_cancels_are_found_by_their_holder(kit: Kit) -> None:
     """Where others may ask for a cancel, the holder finds its own running rows."""
     if kit.kind == "memory":
-        assert await kit.ledger.cancels_for(new_id()) == []
+        assert kit.ledger.recoveries() is None
         return
     mine, other = claimed_at_birth(), claimed_at_birth()
     for new in (mine, other):
         await kit.create(new)
         await kit.cancel(new.id)
     assert mine.runtime_id is not None
-    assert list(await kit.ledger.cancels_for(mine.runtime_id)) == [mine.id]
+    assert list(await kit.recoveries.cancels_for(mine.runtime_id)) == [mine.id]
 
 
 # --- what the runtime says is what the row says ---------------------------------------------------

@@ -7,9 +7,9 @@ from uuid import UUID
 import pytest
 
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.port import Page
+from rail_async_tasks.ledger.records import Page
 from rail_async_tasks.states import Status
-from tests.contract.ledgers import Kit
+from tests.support.ledgers import Kit
 
 
 async def page(kit: Kit, limit: int = 50, **fields: object) -> list[UUID]:
@@ -62,7 +62,7 @@ async def test_a_page_after_a_row_that_is_gone_goes_on(kit: Kit) -> None:
 
 
 async def test_a_page_is_one_owners_within_a_tenant(kit: Kit) -> None:
-    """Not another owner's, nor the same owner's elsewhere, nor nobody's; unless for everyone."""
+    """Not another owner's, nor the same owner's in another tenant, nor rows without an owner."""
     whose = [("1", None), ("1", "a"), ("1", "b"), ("2", "a"), (None, None), (None, "a")]
     rows = {(o, t): await kit.waiting(owner_id=o, tenant_id=t) for o, t in whose}
     for owner, tenant in whose:
@@ -92,7 +92,7 @@ async def test_a_page_is_filtered(kit: Kit, everyone: bool) -> None:
 
 
 async def test_readers_get_every_field(kit: Kit) -> None:
-    """What is read alone, in a list and in a page is the same snapshot."""
+    """A row read alone, in a list and in a page is the same snapshot."""
     claimed = await kit.running(owner_id="1", tenant_id="t", parent_id=new_id(), queue="q")
     await kit.settle(claimed, Status.COMPLETED, result='{"deep": [1, {"n": null}]}', ttl=60.0)
     execution_id = claimed.snapshot.id
@@ -105,6 +105,6 @@ async def test_readers_get_every_field(kit: Kit) -> None:
 
 
 async def test_a_quiet_ledger_is_not_congested(kit: Kit) -> None:
-    """Nobody waits where nothing piles up."""
+    """It returns at once where there is no backlog."""
     assert not kit.ledger.congested
     await kit.ledger.relieved()

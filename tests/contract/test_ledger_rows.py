@@ -9,9 +9,9 @@ from uuid import UUID
 import pytest
 
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.port import Claimed, Lane
+from rail_async_tasks.ledger.records import Claimed, QueueClaim
 from rail_async_tasks.states import Status
-from tests.contract.ledgers import Kit, Lanes, answer, claimed_at_birth, new_execution
+from tests.support.ledgers import Kit, Lanes, answer, claimed_at_birth, new_execution
 
 HOUR = timedelta(hours=1)
 
@@ -24,7 +24,7 @@ def ids(claimed: list[Claimed]) -> list[UUID]:
 
 
 async def test_create_is_idempotent_by_id(kit: Kit) -> None:
-    """Sent twice it is one row, and both are told the same."""
+    """Sent twice it is one row, and both answers are the same."""
     for new in (new_execution(delay=60.0), claimed_at_birth()):
         first = await kit.create(new)
         was = await kit.get(new.id)
@@ -153,10 +153,10 @@ async def test_a_lane_takes_what_it_asks_for_and_no_more(kit: Kit) -> None:
     ]
     plan = Lanes(
         [
-            Lane("a", ("x",), 1),
-            Lane("b", ("x", "y"), 10),
-            Lane("a", ("y", "z"), 10),
-            Lane("c", ("x",), 10),
+            QueueClaim("a", ("x",), 1),
+            QueueClaim("b", ("x", "y"), 10),
+            QueueClaim("a", ("y", "z"), 10),
+            QueueClaim("c", ("x",), 10),
         ]
     )
     due = await kit.ledger.claim(plan)
@@ -164,7 +164,7 @@ async def test_a_lane_takes_what_it_asks_for_and_no_more(kit: Kit) -> None:
     assert ids(due.claimed) == [rows[0], rows[4], rows[5], rows[6], rows[1]]
     left = [await kit.get(row) for row in (rows[2], rows[3], rows[7])]
     assert {it.status for it in left} == {Status.PENDING}
-    assert ids((await kit.ledger.claim(Lanes([Lane("a", ("x", "unknown"), 9)]))).claimed) == [
+    assert ids((await kit.ledger.claim(Lanes([QueueClaim("a", ("x", "unknown"), 9)]))).claimed) == [
         rows[2],
         rows[3],
     ]
@@ -179,7 +179,7 @@ async def test_two_claims_never_share_a_row(kit: Kit) -> None:
 
 
 async def test_a_delayed_row_is_claimed_when_it_is_due(kit: Kit) -> None:
-    """Until then it is not, and the claim says how long that takes."""
+    """Until then it is not, and the claim returns how long that takes."""
     later = await kit.waiting(delay=3600.0)
     due = await kit.claim()
     assert due.claimed == []
@@ -221,7 +221,7 @@ async def test_a_retry_waits_for_its_delay(kit: Kit) -> None:
 
 
 async def test_claim_by_id_takes_a_row_before_its_time(kit: Kit) -> None:
-    """What runs inline does not wait for its delay."""
+    """An inline attempt does not wait for its delay."""
     execution_id = await kit.waiting(delay=3600.0)
     runtime_id, token = new_id(), new_id()
     claimed = await kit.here(kit.ledger.claim_here, execution_id, runtime_id, token)
@@ -270,7 +270,7 @@ async def test_an_outcome_supersedes_progress(kit: Kit) -> None:
 
 
 def _outcome(claimed: Claimed, **fields: object) -> object:
-    from tests.contract.ledgers import outcome_of
+    from tests.support.ledgers import outcome_of
 
     return outcome_of(claimed, Status.FAILED, **fields)
 

@@ -13,13 +13,13 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.orm import OrmLedger
-from rail_async_tasks.ledger.port import Claimed
+from rail_async_tasks.ledger.orm.ledger import OrmLedger
+from rail_async_tasks.ledger.records import Claimed
+from rail_async_tasks.ledger.snapshots import as_created
 from rail_async_tasks.models import TaskExecution
-from rail_async_tasks.runtime.runtime import as_created
 from rail_async_tasks.states import Status
 from tests.contract.conftest import ON_MARIADB, ON_POSTGRES, ON_SQL
-from tests.contract.ledgers import Kit, claimed_at_birth, new_execution, outcome_of
+from tests.support.ledgers import Kit, claimed_at_birth, new_execution, outcome_of
 
 on_sql = pytest.mark.parametrize("ledger_kind", ON_SQL, indirect=True)
 on_sqlite = pytest.mark.parametrize("ledger_kind", ["sqlite"], indirect=True)
@@ -214,7 +214,7 @@ async def test_without_use_tz_times_are_still_right(
 
 @on_sqlite
 async def test_times_sort_as_text_on_sqlite(kit: Kit) -> None:
-    """What Python wrote in microseconds and SQLite in milliseconds compares as the times do."""
+    """Microseconds of Python and milliseconds of SQLite compare as the times do."""
     now = datetime.now(UTC).replace(microsecond=0)
     for microseconds in (0, 1, 999, 1000, 999_999):
         new = new_execution(run_after=now - timedelta(hours=1, microseconds=microseconds))

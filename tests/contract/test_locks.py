@@ -17,15 +17,16 @@ from django.db import connection, connections, transaction
 from django.db.models import F
 
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger import session
-from rail_async_tasks.ledger.leases import OrmLeases
-from rail_async_tasks.ledger.orm import OrmLedger
-from rail_async_tasks.ledger.port import Created, Dispatches, Lane, Recovery, RowLocked, Wanted
-from rail_async_tasks.models import TaskExecution, TaskRuntime
+from rail_async_tasks.ledger import batch
+from rail_async_tasks.ledger.orm.leases import OrmLeases
+from rail_async_tasks.ledger.orm.ledger import OrmLedger
+from rail_async_tasks.ledger.records import Created, DeliveryClaim, QueueClaim, Recovery, RowLocked
+from rail_async_tasks.ledger.upkeep import Dispatches
+from rail_async_tasks.models import TaskExecution, TaskRuntime, TaskSchedule
 from rail_async_tasks.states import Status
 from tests.contract.conftest import ON_MARIADB, ON_POSTGRES
-from tests.contract.ledgers import NAME, Kit, Lanes, new_execution, outcome_of
 from tests.services.locking import a_transaction, rows_locked
+from tests.support.ledgers import NAME, Kit, Lanes, new_execution, outcome_of
 
 pytestmark = pytest.mark.parametrize("ledger_kind", [ON_POSTGRES, ON_MARIADB], indirect=True)
 
@@ -86,14 +87,14 @@ async def test_a_key_that_becomes_free_while_it_is_asked_for(
     """Its task ends between the refusal and the look for it: the start is tried again, apart."""
     assert isinstance(kit.ledger, OrmLedger)
     first = await kit.waiting(unique_key="k")
-    find, found = session.find_unfinished, []
+    find, found = batch.find_unfinished, []
 
     def find_unfinished(alias: str, key: str | None) -> Any:
         if not found:
             found.append(kit.ledger.cancel(first, None))
         return find(alias, key)
 
-    monkeypatch.setattr(session, "find_unfinished", find_unfinished)
+    monkeypatch.setattr(batch, "find_unfinished", find_unfinished)
     created = await kit.create(new_execution(unique_key="k"))
     assert (created.existing, len(found)) == (None, 1)
     assert kit.ledger.intake.failing_since is None
@@ -138,7 +139,7 @@ async def test_a_claim_takes_the_others(kit: Kit) -> None:
 async def test_a_claim_in_turns_takes_the_others(kit: Kit) -> None:
     """Also where every row whose turn it is has been locked by another transaction."""
     rows = [await kit.waiting(owner_id=owner) for owner in "aaabbb"]
-    lane = Lane("default", (NAME,), 2, running={})
+    lane = QueueClaim("default", (NAME,), 2, running={})
     with rows_locked(rows[0], rows[1], rows[3], rows[4]):
         claimed: list[UUID] = []
         for _ in range(2):
@@ -169,7 +170,7 @@ async def test_a_delivery_of_a_locked_row_is_not_refused(kit: Kit) -> None:
         await kit.waiting(**fields) for fields in ({}, {}, {"delay": 60.0}, {"name": "other"})
     ]
     ended = (await kit.in_state(Status.COMPLETED)).snapshot.id
-    wanted = Wanted(
+    wanted = DeliveryClaim(
         ids=[held, free, later, other, ended, new_id()], names=[NAME], runtime_id=new_id(),
         crashes=2, suspects=True,
     )  # fmt: skip
@@ -186,7 +187,7 @@ async def test_a_suspect_that_is_locked_is_locked(kit: Kit) -> None:
     """One that is not is postponed, while another one runs."""
     first, second, third = await three(kit)
     await TaskExecution.objects.aupdate(crashes=2)
-    wanted = Wanted(
+    wanted = DeliveryClaim(
         ids=[first, second, third], names=[NAME], runtime_id=new_id(), crashes=2, suspects=True
     )
     with rows_locked(first):
@@ -240,7 +241,7 @@ async def test_what_a_drain_sends_back_and_is_locked(kit: Kit) -> None:
 
 
 async def test_outcomes_of_locked_rows_wait_together(kit: Kit) -> None:
-    """Those of the others are stored; each is stored once, under its attempt."""
+    """Outcomes of other rows are stored; each is stored once, under its attempt."""
     claims = [await kit.running() for _ in range(6)]
     with rows_locked(*(it.snapshot.id for it in claims[:3])) as over:
         waits = [asyncio.ensure_future(kit.settle(it, Status.COMPLETED)) for it in claims[:3]]
@@ -275,14 +276,14 @@ async def test_what_a_dead_process_held_and_is_locked_is_freed_later(kit: Kit) -
         await kit.here(kit.ledger.claim_here, execution_id, holder, new_id())
     recovery = Recovery(holder, 2, None)
     with rows_locked(second):
-        freed = await asyncio.wait_for(kit.ledger.recover(recovery, 1), 10)
-        freed += await asyncio.wait_for(kit.ledger.recover(recovery, 10), 10)
+        freed = await asyncio.wait_for(kit.recoveries.recover(recovery, 1), 10)
+        freed += await asyncio.wait_for(kit.recoveries.recover(recovery, 10), 10)
         assert [it.id for it in freed] == [first, third]
-        assert await kit.ledger.recover(recovery, 10) == []
+        assert await kit.recoveries.recover(recovery, 10) == []
         leases = OrmLeases("default")
-        assert await kit.here(leases.orphaned) == {holder}
+        assert await kit.here(leases.dead_holders) == {holder}
         await kit.here(leases.reset)
-    assert [it.id for it in await kit.ledger.recover(recovery, 10)] == [second]
+    assert [it.id for it in await kit.recoveries.recover(recovery, 10)] == [second]
 
 
 async def test_a_cancel_that_does_not_wait(kit: Kit) -> None:
@@ -308,28 +309,28 @@ async def test_an_unknown_name_whose_first_row_is_locked(kit: Kit) -> None:
     """It does not keep the others of its name from failing, with pages of one row."""
     first, second, third = await three(kit, name="gone")
     with rows_locked(first):
-        failed = await asyncio.wait_for(kit.ledger.fail_unknown("gone", None, None, 1), 10)
-        failed += await asyncio.wait_for(kit.ledger.fail_unknown("gone", None, None, 1), 10)
+        failed = await asyncio.wait_for(kit.recoveries.fail_unknown("gone", None, None, 1), 10)
+        failed += await asyncio.wait_for(kit.recoveries.fail_unknown("gone", None, None, 1), 10)
         assert [it.id for it in failed] == [second, third]
-        assert await kit.ledger.fail_unknown("gone", None, None, 1) == []
-    assert [it.id for it in await kit.ledger.fail_unknown("gone", None, None, 1)] == [first]
+        assert await kit.recoveries.fail_unknown("gone", None, None, 1) == []
+    assert [it.id for it in await kit.recoveries.fail_unknown("gone", None, None, 1)] == [first]
 
 
 async def test_callbacks_of_locked_rows(kit: Kit) -> None:
     """Their marks are taken away later, and moved on with the next time."""
     claims = [await kit.running() for _ in range(2)]
     for it in claims:
-        await kit.settle(it, Status.FAILED, callback=5.0)
+        await kit.settle(it, Status.FAILED, callback_hold=5.0)
     held, free = (it.snapshot.id for it in claims)
     marks = {it: (await stored(it)).callback_at for it in (held, free)}
     with rows_locked(held):
-        await asyncio.wait_for(kit.ledger.keep_callbacks([held, free], HOLD), 10)
+        await asyncio.wait_for(kit.callbacks.keep([held, free], HOLD), 10)
         assert (await stored(held)).callback_at == marks[held]
         assert (await stored(free)).callback_at != marks[free]
-        made = await asyncio.wait_for(kit.ledger.callbacks_made([held, free]), 10)
+        made = await asyncio.wait_for(kit.callbacks.made([held, free]), 10)
         assert made == {held}
         assert (await stored(free)).callback_at is None
-    assert await kit.ledger.callbacks_made([held, free]) == set()
+    assert await kit.callbacks.made([held, free]) == set()
     assert (await stored(held)).callback_at is None
 
 
@@ -383,8 +384,24 @@ async def test_a_tick_that_another_process_is_taking(kit: Kit) -> None:
         assert await asyncio.wait_for(waits, 20) is not None
 
 
+async def test_a_schedule_that_is_set_back_while_its_row_is_locked(kit: Kit) -> None:
+    """It waits in its own coroutine; writes go on meanwhile."""
+    assert isinstance(kit.ledger, OrmLedger)
+    ledger, at = kit.ledger, datetime(2026, 1, 1, tzinfo=UTC)
+    await ledger.schedule("s", at)
+    running = await kit.running()
+    with a_transaction(lambda: list(TaskSchedule.objects.select_for_update())) as over:
+        waits = asyncio.ensure_future(ledger.set_back("s", at - timedelta(days=1), at))
+        await kit.ledger.reread([])  # behind it in line: it has been tried
+        settled = await asyncio.wait_for(kit.settle(running, Status.COMPLETED), 20)
+        assert settled is not None
+        assert not waits.done()
+        over.set()
+        assert await asyncio.wait_for(waits, 20)
+
+
 async def test_a_writers_connection_waits_as_before_afterwards(kit: Kit) -> None:
-    """What limits one transaction's waits for locks is not left behind on the connection."""
+    """The timeout of one transaction's waits for locks is not left on the connection."""
     assert isinstance(kit.ledger, OrmLedger)
     ledger, first = kit.ledger, new_execution(unique_key="k")
     name = "lock_timeout" if kit.kind == "postgres" else "innodb_lock_wait_timeout"
@@ -395,11 +412,12 @@ async def test_a_writers_connection_waits_as_before_afterwards(kit: Kit) -> None
             cursor.execute(f"{show}{name}")
             return cursor.fetchone()[0]
 
-    before = await ledger._look_aside(setting)
+    threads = ledger.writers()
+    before = await threads.run_aside(setting)
     with a_transaction(lambda: ledger.create_here(first)) as over:
         waits = asyncio.ensure_future(kit.create(new_execution(unique_key="k")))
         await kit.waiting()
-        assert [await ledger._look(setting), await ledger._look_aside(setting)] == [before] * 2
+        assert [await threads.run(setting), await threads.run_aside(setting)] == [before] * 2
         over.set()
         await waits
-    assert [await ledger._look(setting), await ledger._look_aside(setting)] == [before] * 2
+    assert [await threads.run(setting), await threads.run_aside(setting)] == [before] * 2

@@ -1,4 +1,4 @@
-"""The ledger on MariaDB: what other databases need not prove."""
+"""The portable ledger on MariaDB: tests that other databases do not need."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from django.core.management import call_command
 from django.db import connection, connections
 from django.db.backends.base.features import BaseDatabaseFeatures
 
+from rail_async_tasks.db_connections import is_passing
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger import portable
-from rail_async_tasks.ledger.connections import is_passing
-from rail_async_tasks.ledger.orm import OrmLedger
-from rail_async_tasks.ledger.port import Lane, Page, Recovery
+from rail_async_tasks.ledger.orm.ledger import OrmLedger
+from rail_async_tasks.ledger.portable import claims, table
+from rail_async_tasks.ledger.records import Page, QueueClaim, Recovery
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.states import Status
 from tests.contract.conftest import ON_MARIADB
-from tests.contract.ledgers import NAME, Kit, Lanes, new_execution, outcome_of
+from tests.support.ledgers import NAME, Kit, Lanes, new_execution, outcome_of
 
 pytestmark = pytest.mark.parametrize("ledger_kind", [ON_MARIADB], indirect=True)
 
@@ -48,11 +48,11 @@ async def others(kit: Kit) -> AsyncIterator[list[Kit]]:
         await it.ledger.stop()
 
 
-def test_the_migration_leaves_nothing_to_be_warned_of(ledger_kind: str) -> None:
-    """Indexes and the unique key are there in plain forms; only the slower path is told of."""
-    told = StringIO()
-    call_command("check", databases=["default"], stderr=told)
-    assert re.findall(r"\((\w+\.\w+)\)", told.getvalue()) == ["rail_async_tasks.W006"]
+def test_the_migration_leaves_one_warning(ledger_kind: str) -> None:
+    """Indexes and the unique key are there in plain forms; only the slower path is warned of."""
+    warnings = StringIO()
+    call_command("check", databases=["default"], stderr=warnings)
+    assert re.findall(r"\((\w+\.\w+)\)", warnings.getvalue()) == ["rail_async_tasks.W006"]
     with connection.cursor() as cursor:
         table = TaskExecution._meta.db_table
         found = connection.introspection.get_constraints(cursor, table)
@@ -106,7 +106,7 @@ async def _created(kit: Kit, n: int, **fields: Any) -> UUID:
 
 
 async def test_one_unique_key_in_many_processes_is_one_row(kit: Kit, others: list[Kit]) -> None:
-    """Whoever comes first; all others are led to it."""
+    """The first makes it; all others get it as `existing`."""
     news = [new_execution(unique_key="k") for _ in range(24)]
     made = await asyncio.gather(*(others[n % 4].create(new) for n, new in enumerate(news)))
     assert sum(it.existing is None for it in made) == 1
@@ -116,13 +116,13 @@ async def test_one_unique_key_in_many_processes_is_one_row(kit: Kit, others: lis
 async def test_a_cancel_between_the_look_and_the_write(
     without_skip_locked: None, kit: Kit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The outcome went by a row that has changed since: it is not written, but looked at again."""
+    """The row has changed since the outcome's read: the outcome is not written, but read again."""
     claimed = await kit.running()
-    looked = portable.PortableBatch._unlocked
+    looked = table.Table.locked_by_id
     cancels = [claimed.snapshot.id]
 
-    def look(batch: Any, ids: Any) -> Any:
-        found = looked(batch, ids)
+    def look(self: Any, ids: Any) -> Any:
+        found = looked(self, ids)
         if cancels:
             other = connection.copy()  # another process's
             with other.cursor() as cursor:
@@ -131,7 +131,7 @@ async def test_a_cancel_between_the_look_and_the_write(
             other.close()
         return found
 
-    monkeypatch.setattr(portable.PortableBatch, "_unlocked", look)
+    monkeypatch.setattr(table.Table, "locked_by_id", look)
     settled = await kit.settle(claimed, FAIL, error="no", error_code="exception")
     assert settled is not None
     assert settled.status is CANC
@@ -140,25 +140,25 @@ async def test_a_cancel_between_the_look_and_the_write(
 
 
 async def test_owners_take_turns(kit: Kit) -> None:
-    """Within a priority, who has few running goes first; a higher priority comes before."""
+    """Within a priority, an owner with few running goes first; a higher priority comes before."""
     crowd = [await kit.waiting(owner_id="many") for _ in range(6)]
     few = [await kit.waiting(owner_id="few") for _ in range(2)]
-    nobody = await kit.waiting()
+    unowned = await kit.waiting()
     urgent = await kit.waiting(owner_id="many", priority=5)
-    plan = Lanes([Lane("default", (NAME,), 4, running={"few": 1})])
+    plan = Lanes([QueueClaim("default", (NAME,), 4, running={"few": 1})])
     got = {it.snapshot.id for it in (await kit.ledger.claim(plan)).claimed}
-    assert got == {urgent, nobody, few[0], crowd[0]}
+    assert got == {urgent, unowned, few[0], crowd[0]}
 
 
 async def test_of_very_many_owners_some_are_drawn(
     kit: Kit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A claim is filled however many there are, and nobody is left out for good."""
-    monkeypatch.setattr(portable, "MOST_OWNERS", 3)
+    """A claim is filled however many there are, and no owner is left out for good."""
+    monkeypatch.setattr(claims, "MOST_OWNERS", 3)
     rows = [await kit.waiting(owner_id=str(n % 8)) for n in range(24)]
     got: list[UUID] = []
     for _ in range(6):
-        plan = Lanes([Lane("default", (NAME,), 4, running={})])
+        plan = Lanes([QueueClaim("default", (NAME,), 4, running={})])
         claimed = (await kit.ledger.claim(plan)).claimed
         assert len({it.snapshot.owner_id for it in claimed}) >= 3
         got += [it.snapshot.id for it in claimed]
@@ -166,7 +166,7 @@ async def test_of_very_many_owners_some_are_drawn(
 
 
 async def test_a_holder_that_is_dead(kit: Kit, others: list[Kit]) -> None:
-    """Its rows are freed once, by whoever comes first, each as its own columns say."""
+    """The first process frees its rows, once, each by its own columns."""
     holder = new_id()
     rows = {
         "again": new_execution(runtime_id=holder, token=new_id()),
@@ -176,8 +176,8 @@ async def test_a_holder_that_is_dead(kit: Kit, others: list[Kit]) -> None:
     for new in rows.values():
         await kit.create(new)
     await kit.cancel(rows["cancelled"].id)
-    recovery = Recovery(holder, max_crashes=3, ttl=60.0, callback=60.0)
-    freed = await asyncio.gather(*(it.ledger.recover(recovery, 10) for it in others))
+    recovery = Recovery(holder, max_crashes=3, ttl=60.0, callback_hold=60.0)
+    freed = await asyncio.gather(*(it.ledger.recoveries().recover(recovery, 10) for it in others))
     assert sum(map(len, freed)) == 3
     now = {name: await TaskExecution.objects.aget(id=new.id) for name, new in rows.items()}
     assert {name: row.status for name, row in now.items()} == {
@@ -204,5 +204,5 @@ async def test_more_than_one_insert_may_hold(kit: Kit) -> None:
     ("code", "passes"), [(1213, True), (2013, True), (1205, True), (1366, False), (1054, False)]
 )
 def test_errors_that_pass(ledger_kind: str, code: int, passes: bool) -> None:
-    """A deadlock or a lost line is tried again; what no patience mends fails the guilty alone."""
+    """A deadlock or a lost connection is retried; a lasting error fails the guilty row alone."""
     assert is_passing(code) is passes

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from rail_async_tasks.runtime import host
-from tests.graphql import shop
+from rail_async_tasks.hosting import process as host
+from tests.projects import shop
 
 Configure = Callable[..., None]
 
@@ -26,6 +26,6 @@ def configure(settings: Any) -> Configure:
 
 @pytest.fixture
 async def running(database: object, configure: Configure) -> AsyncIterator[None]:
-    """What is started runs in the test's loop, until the test ends."""
+    """Tasks run in the test's loop, until the test ends."""
     yield
     await host.astop()

@@ -12,6 +12,8 @@ from typing import Any
 
 from asgiref.testing import ApplicationCommunicator
 
+from tests.support.sockets import Socket
+
 SECONDS = 20.0
 
 
@@ -85,32 +87,21 @@ class Driver:
         `%s` in a query is the `taskId` of the one before.
         """
         scope = self._scope("websocket", "/graphql/", subprotocols=["graphql-transport-ws"])
-        socket = ApplicationCommunicator(self.application, scope)
-
-        async def send(frame: Any) -> None:
-            await socket.send_input({"type": "websocket.receive", "text": json.dumps(frame)})
-
-        async def receive() -> Any:
-            message = await socket.receive_output(SECONDS)
-            assert message["type"] == "websocket.send", message
-            return json.loads(message["text"])
-
-        await socket.send_input({"type": "websocket.connect"})
-        opened = await socket.receive_output(SECONDS)
+        socket = Socket(application=self.application, scope=scope)
+        opened = await socket.open()
         assert opened["type"] == "websocket.accept", opened
-        await send({"type": "connection_init", "payload": self.params})
-        assert (await receive())["type"] == "connection_ack"
+        await socket.send({"type": "connection_init", "payload": self.params})
+        assert (await socket.receive())["type"] == "connection_ack"
         found: list[Any] = []
         for query in queries:
             if "%s" in query:
                 (before,) = found[-1].values()
                 query = query.replace("%s", before["taskId"])
-            await send({"type": "subscribe", "id": "1", "payload": {"query": query}})
+            await socket.subscribe(query)
             last = None
-            while (frame := await receive())["type"] != "complete":
+            while (frame := await socket.receive())["type"] != "complete":
                 assert frame["type"] == "next", frame
                 last = frame["payload"].get("errors") or frame["payload"]["data"]
             found.append(last)
-        await socket.send_input({"type": "websocket.disconnect", "code": 1000})
-        await socket.wait(SECONDS)
+        await socket.leave()
         return found

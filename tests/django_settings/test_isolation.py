@@ -17,13 +17,13 @@ from psycopg import IsolationLevel
 
 from rail_async_tasks import Retry, service, task
 from rail_async_tasks.access import SYSTEM
-from rail_async_tasks.ledger.connections import DriverCursor, dedicated_connection
-from rail_async_tasks.ledger.orm import OrmLedger
+from rail_async_tasks.db_connections import DriverCursor, dedicated_connection
+from rail_async_tasks.hosting import process as host
+from rail_async_tasks.ledger.orm.ledger import OrmLedger
 from rail_async_tasks.models import TaskExecution
-from rail_async_tasks.runtime import host
-from tests.contract.ledgers import new_execution
 from tests.django_settings.conftest import Configure
-from tests.services.databases import forget_connections
+from tests.support.databases import forget_connections
+from tests.support.ledgers import new_execution
 
 ON_POSTGRES = pytest.mark.parametrize(
     "database", [pytest.param("postgres", marks=pytest.mark.postgres)], indirect=True
@@ -64,7 +64,7 @@ def ledger(level: str) -> OrmLedger:
 
 
 def elsewhere(do: Callable[[], Any]) -> Any:
-    """What it returns, in another thread and on its connection."""
+    """Returns its value, computed in another thread and on its connection."""
 
     def in_thread() -> Any:
         try:

@@ -23,11 +23,11 @@ from django.urls import include, path, set_script_prefix
 from psycopg import IsolationLevel
 
 from rail_async_tasks.asgi import get_asgi_application
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.models import TaskExecution
-from rail_async_tasks.runtime import host
 from tests.django_settings.conftest import Configure
 from tests.django_settings.driver import Driver
-from tests.services.databases import forget_connections
+from tests.support.databases import forget_connections
 
 KEY = "a key for tests, which is as long as it must be"
 CSRF = "c" * 32

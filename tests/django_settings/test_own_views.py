@@ -16,7 +16,7 @@ from rail_async_tasks import task
 from rail_async_tasks.graphql.views import TaskGraphQLView
 from rail_async_tasks.rest.routes import ROUTES
 from rail_async_tasks.urls import urlpatterns
-from tests.graphql import shop
+from tests.projects import shop
 
 ONE_DATABASE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 ID = "01890a5d-ac96-774b-bcce-b302099a8057"
@@ -103,7 +103,7 @@ def tasks_settings(settings: Any) -> Callable[..., None]:
 
 @pytest.fixture
 def atomic_requests(database: object) -> Iterator[None]:
-    """What Django reads for each request."""
+    """Sets what Django reads for each request."""
     from django.db import connections
 
     connections.settings["default"]["ATOMIC_REQUESTS"] = True

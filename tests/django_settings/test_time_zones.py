@@ -19,13 +19,13 @@ from django.utils import timezone as django_timezone
 
 from rail_async_tasks import InvalidArguments, Retry, task
 from rail_async_tasks.access import SYSTEM
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ledger.rows import in_utc
 from rail_async_tasks.models import TaskExecution, TaskSchedule
-from rail_async_tasks.runtime import host
 from rail_async_tasks.service import watch
-from tests.contract.ledgers import new_execution
 from tests.django_settings.conftest import Configure
-from tests.services.databases import forget_connections
+from tests.support.databases import forget_connections
+from tests.support.ledgers import new_execution
 
 TOKYO = ZoneInfo("Asia/Tokyo")
 KATHMANDU = ZoneInfo("Asia/Kathmandu")
@@ -132,7 +132,7 @@ async def test_a_users_time_zone_changes_no_stored_time(zones: str) -> None:
 
 
 async def test_a_tick_is_the_moment_that_it_is(zones: str) -> None:
-    """What a schedule keeps of its last tick is compared with the next one, in any zone."""
+    """A schedule's last tick is compared with the next one, in any zone."""
     await end_of(await note.aenqueue())  # the runtime is up, and its writers
     ledger = host.ledger()
     last = datetime(2030, 10, 27, 0, 30, tzinfo=UTC)

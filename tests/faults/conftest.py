@@ -12,25 +12,16 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.conf import settings as django_settings
-from django.contrib.auth.models import User
-from django.test import Client as DjangoClient
 
 from tests.faults.bodies import notes
 from tests.faults.fleet import Fleet
-
-
-def _logged_in(name: str) -> str:
-    """The cookie of a new user's session."""
-    client = DjangoClient()
-    client.force_login(User.objects.create_user(name))
-    return f"{django_settings.SESSION_COOKIE_NAME}={client.cookies['sessionid'].value}"
+from tests.support.places import logged_in
 
 
 def prepared() -> str:
     """Makes what the bodies write to, and a user. Returns the cookie of the user's session."""
     notes.create_table()
-    return _logged_in("ada")
+    return logged_in("ada")
 
 
 @pytest.fixture

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import select
 import signal
-import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,11 +17,12 @@ import pytest
 from asgiref.sync import sync_to_async
 
 from rail_async_tasks.models import TaskExecution, TaskRuntime
-from tests.acceptance.client import Client
-from tests.acceptance.kinds import KINDS
-from tests.acceptance.server import Server
 from tests.faults.bodies import notes
 from tests.faults.bodies.notes import Note
+from tests.support.client import Client
+from tests.support.server import Server
+from tests.support.server_kinds import KINDS
+from tests.support.waiting import eventually
 
 LEASE = 2.0
 # What recovery may take after the lease, in seconds.
@@ -47,7 +46,7 @@ def forms(names: str, *params: Any) -> Any:
 
 
 class Fleet:
-    """Starts servers. Each gets the lease of `LEASE` and a drain of 1 s, unless told otherwise."""
+    """Starts servers. Each gets the lease of `LEASE` and a drain of 1 s, unless it has others."""
 
     latest: ClassVar[list[Server]] = []  # of the test that runs
 
@@ -138,17 +137,6 @@ def values(ids: Iterable[str]) -> list[dict[str, Any]]:
 read_notes = sync_to_async(notes.read)
 
 
-async def poll(
-    condition: Callable[[], Any], seconds: float, every: float = 0.05, what: Any = ""
-) -> Any:
-    """What the coroutine function gives, once that is true; which it must be in that time."""
-    deadline = time.monotonic() + seconds
-    while not (found := await condition()):
-        assert time.monotonic() < deadline, what() if callable(what) else what
-        await asyncio.sleep(every)
-    return found
-
-
 async def held(client: Client, calls: Sequence[str]) -> list[str]:
     """Starts these; returns the ids once all of them have begun, each in the client's own server.
 
@@ -158,7 +146,7 @@ async def held(client: Client, calls: Sequence[str]) -> list[str]:
     ids: dict[int, str] = {}
     while missing := [number for number in range(len(calls)) if number not in ids]:
         made = await asyncio.gather(*(client.start(calls[number]) for number in missing))
-        await poll(lambda: all_begun(made), 20)  # noqa: B023 (awaited here)
+        await eventually(lambda: all_begun(made), timeout=20, every=0.05)  # noqa: B023 (awaited here)
         for number, task_id in zip(missing, made, strict=True):
             if (await holder_of(task_id)).endswith(place):
                 ids[number] = task_id
@@ -192,7 +180,7 @@ async def until_final(
     def left() -> object:
         return Counter((it.status, it.attempts, it.crashes) for it in found if not it.completed_at)
 
-    await poll(ended, seconds, every, left)
+    await eventually(ended, left, timeout=seconds, every=every)
     return found
 
 
@@ -204,7 +192,7 @@ async def until_noted(ids: Sequence[str], attempt: int, seconds: float = 20) -> 
         there = {note.task for note in found if note.attempt == attempt}
         return found if set(ids) <= there else []
 
-    return list(await poll(begun, seconds))
+    return list(await eventually(begun, timeout=seconds, every=0.05))
 
 
 def assert_each_attempt_began_once(found: Iterable[Note]) -> None:
@@ -213,7 +201,7 @@ def assert_each_attempt_began_once(found: Iterable[Note]) -> None:
 
 
 async def until_judging(since: float, lease: float = LEASE) -> None:
-    """A process takes nobody for dead before it has held a lease for one whole lease itself."""
+    """A process declares none dead before it has held a lease for one whole lease itself."""
     await asyncio.sleep(max(0.0, since + lease * 1.4 + 0.3 - time.monotonic()))
 
 
@@ -221,24 +209,10 @@ async def until_judging(since: float, lease: float = LEASE) -> None:
 
 
 def cpu_seconds(pid: int) -> float:
-    """What a process has used so far."""
+    """Returns the CPU seconds that a process has used so far."""
     words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def threads(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/task").iterdir()))
-
-
-def spread(figures: Sequence[float]) -> str:
-    """Least, median and most."""
-    low, middle, high = min(figures), statistics.median(figures), max(figures)
-    return f"min {low:.2f} median {middle:.2f} max {high:.2f}"
-
-
-def report(test: str, **figures: Any) -> None:
-    """Keeps what was measured: a line of JSON in the file that `FAULTS_REPORT` names, if any."""
-    line = json.dumps({"test": test, **figures})
-    if path := os.environ.get("FAULTS_REPORT"):
-        with Path(path).open("a") as file:
-            file.write(line + "\n")

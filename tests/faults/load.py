@@ -15,13 +15,14 @@ from typing import Any, Final
 from asgiref.sync import sync_to_async
 
 from rail_async_tasks.models import TaskExecution
-from tests.acceptance.client import FOLLOW, subscribe
-from tests.acceptance.server import Server
-from tests.faults.fleet import Fleet, poll
+from tests.faults.fleet import Fleet
 from tests.faults.used import Used, options
+from tests.support.client import FOLLOW, subscribe
+from tests.support.server import Server
+from tests.support.waiting import eventually
 
 CANCEL: Final = "mutation($id: ID!) { cancelTask(id: $id) { status } }"
-PATIENCE: Final = 60.0  # for all that has been started to end, in seconds
+END_TIMEOUT: Final = 60.0  # for all that has been started to end, in seconds
 WARM: Final = 4.0  # seconds of load before the figures are taken that it must come back to
 # How long it takes at most until idle connections and streams of clients are forgotten, in seconds.
 REST: Final = 15.0
@@ -60,7 +61,7 @@ DEALT: Final = [kind for kind in KINDS for _ in range(kind.share)]
 
 @dataclass
 class Sample:
-    """What the server used at one moment: MiB, and counts.
+    """A server's use at one moment: MiB, and counts.
 
     `workers` are asyncio tasks too: those that run attempts, one each.
     """
@@ -87,12 +88,12 @@ AT_REST: Final = {"connections": 1.0, "threads": 4.0, "files": 3.0, "asyncio_tas
 MEMORY: Final = (0.05, 2.0)
 # One for each attempt that runs; a few that have just ended may be counted too.
 MOST_WORKERS: Final = 2 * (100 + 4)
-WORKER: Final = "rail_async_tasks.runtime.body_tasks._run"
+WORKER: Final = "rail_async_tasks.runtime.attempts.body_tasks._run"
 
 
 @dataclass
 class Outcome:
-    """What came of it: `problems` is empty, or something was wrong."""
+    """The outcome: `problems` is empty, or something was wrong."""
 
     started: int = 0
     ends: Counter[str] = field(default_factory=Counter)
@@ -118,7 +119,7 @@ class Outcome:
 
 
 def left(before: Sample, after: Sample) -> list[str]:
-    """What did not go back."""
+    """Returns what did not go back."""
     problems = []
     for what, count in AT_REST.items():
         was, now = getattr(before, what), getattr(after, what)
@@ -130,7 +131,7 @@ def left(before: Sample, after: Sample) -> list[str]:
 
 
 def judged(outcome: Outcome) -> list[str]:
-    """What was not flat."""
+    """Returns what was not flat."""
     before, _, second, third = outcome.rests
     problems = left(before, third)
     share, count = MEMORY
@@ -209,7 +210,7 @@ class Soak:
 
     @sync_to_async
     def _wrong(self) -> list[str]:
-        """Those that ended otherwise than they must, or are not there."""
+        """Returns tasks that ended otherwise than they must, or are not there."""
         found = {
             str(task_id): end for task_id, end in TaskExecution.objects.values_list("id", "status")
         }
@@ -247,7 +248,7 @@ class Soak:
         async def ended() -> bool:
             return not await TaskExecution.objects.filter(completed_at=None).aexists()
 
-        await poll(ended, PATIENCE, every=0.2, what="tasks that do not end")
+        await eventually(ended, "tasks that do not end", timeout=END_TIMEOUT, every=0.2)
         await self._client.http.aclose()
         self._client = self._fleet.client(self._server)
         rests = self._outcome.rests

@@ -9,8 +9,12 @@ from __future__ import annotations
 import json
 import os
 
-from tests.acceptance.settings import *  # noqa: F403
-from tests.acceptance.settings import DATABASES, INSTALLED_APPS, RAIL_DJANGO_GRAPHQL
+from tests.projects.acceptance.settings import *  # noqa: F403
+from tests.projects.acceptance.settings import (
+    DATABASES,
+    INSTALLED_APPS,
+    RAIL_DJANGO_GRAPHQL,
+)
 
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.faults.bodies"]
 ROOT_URLCONF = "tests.faults.urls"

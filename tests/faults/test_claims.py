@@ -14,18 +14,18 @@ from django.db import transaction
 
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.models import TaskExecution
-from tests.acceptance.client import Client
 from tests.faults.fleet import (
     Fleet,
     assert_each_attempt_began_once,
     forms,
     on,
-    poll,
     read_notes,
-    report,
     rows,
     until_final,
 )
+from tests.support.client import Client
+from tests.support.measures import report
+from tests.support.waiting import eventually
 
 COUNT = 200
 # Every process has looked at the ledger by then, and knows when a row will be due: in seconds.
@@ -47,7 +47,7 @@ def due(arrival: str, at: datetime, number: int) -> datetime | None:
 
 @sync_to_async
 def appear(arrival: str) -> list[str]:
-    """So many rows wait, there all at once, with no event that tells of them."""
+    """So many rows wait, there all at once, without an event of them."""
     at = datetime.now(UTC)
     made = [
         TaskExecution(
@@ -77,7 +77,7 @@ async def test_four_processes_claim_the_same_rows(database: Any, fleet: Fleet, r
             assert_each_attempt_began_once(begun)
             assert {(note.task, note.attempt) for note in begun} == {(it, 1) for it in ids}
             pids = {note.pid for note in begun}
-            assert len(pids) > 1, "one process did all of it: nobody competed"
+            assert len(pids) > 1, "one process did all of it, without a competitor"
             shares[arrival] += len(pids)
     for server in servers:
         assert "A claim failed" not in server.said()
@@ -186,7 +186,7 @@ async def test_a_unique_task_that_ends_while_many_start_it(
 
     async with Sampler("faults.alone") as sampler:
         await asyncio.gather(*(starter(client) for client in clients for _ in range(4)))
-        await poll(no_unfinished, 20)
+        await eventually(no_unfinished, timeout=20, every=0.05)
     sampler.assert_one()
     found = {str(row.id): row for row in await rows()}
     assert {task_id for task_id, _ in asked} == set(found)
@@ -195,7 +195,7 @@ async def test_a_unique_task_that_ends_while_many_start_it(
     late = [found[task_id].completed_at - at for task_id, at in asked]  # type: ignore[operator]
     # The times of a row are those of its transaction's begin.
     assert min(late) > timedelta(seconds=-1)
-    assert 1 < len(found) < len(asked), "nothing ended, or nobody met another's"
+    assert 1 < len(found) < len(asked), "nothing ended, or no start met another's"
     report("unique, ending", database=database.kind, starts=len(asked), rows=len(found))
 
 

@@ -13,8 +13,6 @@ from typing import Any
 from asgiref.sync import sync_to_async
 
 from rail_async_tasks.models import TaskRuntime
-from tests.acceptance.client import FOLLOW_MINE, Client, subscribe
-from tests.acceptance.server import Server
 from tests.faults.fleet import (
     LEASE,
     RECOVERY,
@@ -24,12 +22,13 @@ from tests.faults.fleet import (
     held,
     on,
     read_notes,
-    report,
     rows,
-    spread,
     until_final,
     until_judging,
 )
+from tests.support.client import FOLLOW_MINE, Client, subscribe
+from tests.support.measures import report, spread
+from tests.support.server import Server
 
 HOUR = 3600.0
 CLOCK = str(Path(__file__).with_name("clock"))
@@ -85,7 +84,7 @@ async def retries_in_time(client: Client) -> list[float]:
 
 
 async def starts_in_time(client: Client) -> list[float]:
-    """What is put off, by a delay and to a time, starts then. Returns by how much it was late."""
+    """Tasks with a delay and with a time start then. Returns by how much they were late."""
     late = []
     for delay in (0.5, 2.0):
         at = time.time() + delay + 2.0
@@ -107,7 +106,7 @@ async def starts_in_time(client: Client) -> list[float]:
 
 
 async def stays_put_off(client: Client) -> str:
-    """What is put off for half an hour waits, also where that is past by the clock."""
+    """A task with a delay of half an hour waits, also where the clock says that it is over."""
     at = time.time() + HOUR / 2
     _, (delayed, timed) = await its_own(client, f"putOff(delay: {HOUR / 2}, at: {at})")
     await asyncio.sleep(2.5)
@@ -117,7 +116,7 @@ async def stays_put_off(client: Client) -> str:
 
 
 async def watches(here: Client, there: Client) -> None:
-    """Who watches all of an owner's tasks here sees one that starts there, to its end."""
+    """A watcher of an owner's tasks here sees one that starts there, to its end."""
     async with here.socket() as ws, asyncio.timeout(20):
         await subscribe(ws, FOLLOW_MINE, {})
         await asyncio.sleep(0.5)
@@ -159,7 +158,7 @@ async def kill(fleet: Fleet, doomed: Client, ids: list[str]) -> list[float]:
 
 @forms("rounds", on("postgres", 1), on("postgres", 9, long=True))
 async def test_a_wall_clock_that_is_an_hour_off(database: Any, fleet: Fleet, rounds: int) -> None:
-    """Ahead, behind and right share a database: nobody is thought dead, and nothing is early.
+    """Ahead, behind and right share a database: none is thought dead, and nothing is early.
 
     Then one is killed, whose tasks the others run in time.
     """

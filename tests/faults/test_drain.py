@@ -16,22 +16,24 @@ from django.http import HttpResponse
 from django.test import RequestFactory
 from websockets.exceptions import ConnectionClosed
 
-from rail_async_tasks.graphql.context import RequestContext
+from rail_async_tasks.auth.context import RequestContext
 from rail_async_tasks.graphql.streams import without_farewell
+from rail_async_tasks.hosting import server as hosted_server
 from rail_async_tasks.models import TaskExecution, TaskRuntime
-from rail_async_tasks.runtime import host
-from tests.acceptance.client import FINAL, FOLLOW, Client, Event, subscribe
-from tests.acceptance.server import Server
-from tests.faults.fleet import EXIT, Fleet, forms, gone, held, on, report, rows, spread, until_final
+from tests.faults.fleet import EXIT, Fleet, forms, gone, held, on, rows, until_final
+from tests.support.client import FINAL, FOLLOW, Client, Event, subscribe
+from tests.support.measures import report, spread
+from tests.support.server import Server
+from tests.support.waiting import eventually
 
 DRAIN = 1.0
 # Tasks that outlast the drain, and tasks that may end within it; each has two subscribers.
 LONG, MEDIUM = 10, 10
-PATIENCE = 30.0
+FOLLOW_TIMEOUT = 30.0
 
 
 class Follower:
-    """Somebody who wants to see one task's end, and subscribes again until that has come.
+    """Watches one task, and subscribes again until its end has come.
 
     A socket that is closed between the end and its `complete` is no reason to come back.
     """
@@ -45,7 +47,7 @@ class Follower:
         self.ends: list[str] = []  # how streams ended that were not complete
 
     async def follow(self) -> Follower:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(FOLLOW_TIMEOUT):
             for client in [self.clients[0], self.clients[1], self.clients[1]]:
                 if self.transport == "socket":
                     await self._by_socket(client)
@@ -122,9 +124,7 @@ async def drained(fleet: Fleet, server: Server, other: Server) -> tuple[float, C
     following = asyncio.gather(*(follower.follow() for follower in followers))
     over = asyncio.Event()
     busy = asyncio.gather(*(keep_busy(clients, over) for _ in range(4)))
-    async with asyncio.timeout(PATIENCE):
-        while not all(follower.events for follower in followers):  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+    await eventually(lambda: all(follower.events for follower in followers), timeout=FOLLOW_TIMEOUT)
     pid = server.pid
     taken = await gone(server)
     assert await left_running(pid) == 0
@@ -132,7 +132,7 @@ async def drained(fleet: Fleet, server: Server, other: Server) -> tuple[float, C
     assert await asyncio.to_thread(server.wait, 5) in server.kind.exit_codes
     over.set()
     started = [task_id for some in await busy for task_id in some]
-    for row in await until_final([*ids, *started], PATIENCE):
+    for row in await until_final([*ids, *started], FOLLOW_TIMEOUT):
         assert (row.status, row.result) == ("completed", "done")
         assert (row.retry_count, row.crashes) == (0, 0)
         assert row.seq == 1 + 2 * row.attempts
@@ -187,6 +187,6 @@ async def test_the_end_of_a_task_is_complete_also_while_its_process_ends(
         yield "event: complete\n\n"
 
     context = RequestContext(request=RequestFactory().get("/"), response=HttpResponse())
-    monkeypatch.setattr(host, "_going_away", True)
-    told = [event async for event in without_farewell(stream(), context)]
-    assert len(told) == 1 + ended
+    monkeypatch.setattr(hosted_server, "is_going_away", lambda: True)
+    received = [event async for event in without_farewell(stream(), context)]
+    assert len(received) == 1 + ended

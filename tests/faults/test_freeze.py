@@ -1,7 +1,7 @@
 """SIGSTOP past the lease: others finish the tasks, and nothing that the first process does counts.
 
 A process that is stopped in the middle of a write to a SQLite file keeps the file's one write lock
-for as long as it is stopped; nobody can do anything about that. Here it is stopped between writes.
+for as long as it is stopped; no process can change that. Here it is stopped between writes.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from typing import Any
 
 from django.db import connections
 
-from tests.acceptance.client import Client
-from tests.acceptance.server import Server
 from tests.faults.fleet import (
     LEASE,
     RECOVERY,
@@ -25,9 +23,7 @@ from tests.faults.fleet import (
     forms,
     held,
     on,
-    poll,
     read_notes,
-    report,
     rows,
     thaw,
     until_final,
@@ -35,6 +31,10 @@ from tests.faults.fleet import (
     until_noted,
     values,
 )
+from tests.support.client import Client
+from tests.support.measures import report
+from tests.support.server import Server
+from tests.support.waiting import eventually
 
 # How an attempt would end: by itself, or (the last) because it was asked to by a request that the
 # frozen process gets as its first thing. `report` never ends and says so again and again.
@@ -45,7 +45,7 @@ CANCEL = "mutation($id: ID!) { cancelTask(id: $id) { status } }"
 
 
 def may_be_written() -> bool:
-    """Whether nobody has the write lock of the test's SQLite file."""
+    """Returns whether the write lock of the test's SQLite file is free."""
     path = connections.settings["default"]["NAME"]
     with closing(sqlite3.connect(path, timeout=0.2, isolation_level=None)) as other:
         try:
@@ -97,14 +97,14 @@ async def frozen(fleet: Fleet, server: Server, database: str, count: int) -> Cou
     def dropped() -> str:
         return f"{server.said().count(DROPPED) - dropped_before} of {count} outcomes were dropped"
 
-    await poll(all_dropped, 15, what=dropped)
+    await eventually(all_dropped, dropped, timeout=15, every=0.05)
     assert set(await late) == {"ALREADY_FINAL"}
     assert await values(ids) == before, "a row has changed"
     return Counter(ways)
 
 
 async def late_cancel(client: Client, task_id: str) -> str:
-    """What a request for a cancel is answered, that waits until the process goes on."""
+    """Returns the answer to a cancel, which waits until the process goes on."""
     return await client.error_code(CANCEL, id=task_id)
 
 

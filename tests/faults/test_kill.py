@@ -9,7 +9,6 @@ import signal
 import time
 from typing import Any
 
-from tests.acceptance.server import Server
 from tests.faults.fleet import (
     LEASE,
     RECOVERY,
@@ -19,13 +18,13 @@ from tests.faults.fleet import (
     held,
     on,
     read_notes,
-    report,
     rows,
-    spread,
     until_final,
     until_judging,
     until_noted,
 )
+from tests.support.measures import report, spread
+from tests.support.server import Server
 
 HELD, CHURNING = 50, 10
 IN_ALL = 20.0  # seconds within which whatever ran is final or runs again
@@ -59,7 +58,7 @@ async def killed(fleet: Fleet, doomed: Server, lease: float) -> list[float]:
         assert row.seq == 1 + 2 * row.attempts
         assert (str(row.id) in begun) is bool(lost)
     times = [begun[task_id] - killed_at for task_id in ids]
-    assert min(times) > lease * 0.5  # nobody is robbed of what may still run
+    assert min(times) > lease * 0.5  # no process loses a task that may still run
     assert max(times) < lease + RECOVERY
     assert taken < IN_ALL
     return times

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.client import Client
-from tests.faults.fleet import Fleet, poll, report, until_final
+from tests.faults.fleet import Fleet, until_final
 from tests.faults.used import Used, options
+from tests.support.client import Client
+from tests.support.measures import report
+from tests.support.waiting import eventually
 
 CANCEL = "mutation($id: ID!) { cancelTask(id: $id) { status } }"
 # Of every five tasks one is cancelled and one runs into its timeout of a second.
@@ -83,7 +85,7 @@ async def test_connections_and_threads_return_to_where_they_were(
     def now() -> str:
         return f"connections, threads: {(used.connections(), used.threads())}, were {warm}"
 
-    await poll(back, 10, what=now)
+    await eventually(back, now, timeout=10, every=0.05)
     assert "PoolTimeout" not in server.said()
     report(
         "leaks", database=database.kind, over=over, tasks=ends.total(), ends=ends, warm=warm,

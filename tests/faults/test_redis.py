@@ -10,14 +10,16 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.client import FIELDS, FINAL, FOLLOW_MINE, Client, Event, subscribe
-from tests.faults.fleet import Fleet, forms, held, on, poll, report, rows, spread
-from tests.services.redis import RedisServer
+from devservers.redis import RedisServer
+from tests.faults.fleet import Fleet, forms, held, on, rows
+from tests.support.client import FIELDS, FINAL, FOLLOW_MINE, Client, Event, subscribe
+from tests.support.measures import report, spread
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.redis
 
 CANCEL = "mutation($id: ID!) { cancelTask(id: $id) { status cancelRequested } }"
-# A task of 6 s tells at most ten times a second. By looks at its row, which come every two seconds,
+# A task of 6 s reports at most ten times a second. By reads of its row, every two seconds,
 # a watcher would see three or four versions.
 SECONDS, AT_LEAST = 6.0, 9
 
@@ -34,7 +36,7 @@ async def test_progress_crosses_processes(
     """Live, with two connections of each process; and with Redis gone, by reading again."""
     here, there = await fleet.serve_many(2, kind=kind, redis_url=own_redis.url)
     watcher, starter = fleet.client(here), fleet.client(there)
-    await poll(lambda: _connected(own_redis, 2), 20)
+    await eventually(lambda: _connected(own_redis, 2), timeout=20, every=0.05)
     ids = await held(starter, [f"churn(seconds: {SECONDS})" for _ in range(10)])
     streams = await asyncio.gather(*(stamped(watcher, it) for it in ids))
     found = {str(row.id): row for row in await rows(ids)}
@@ -57,7 +59,7 @@ async def test_progress_crosses_processes(
 
 
 async def _connected(server: RedisServer, count: int) -> bool:
-    """Whether so many processes listen."""
+    """Returns whether so many processes listen."""
     return bool(server.ask("PUBSUB", "NUMSUB", "tasks:cancels")[1] == count)
 
 
@@ -68,10 +70,10 @@ async def test_my_tasks_are_told_in_another_process(
     """`myTaskUpdates` on one shows what was started on the other."""
     here, there = await fleet.serve_many(2, redis_url=own_redis.url)
     watcher, starter = fleet.client(here), fleet.client(there)
-    await poll(lambda: _connected(own_redis, 2), 20)
+    await eventually(lambda: _connected(own_redis, 2), timeout=20, every=0.05)
     async with watcher.socket() as ws:
         await subscribe(ws, FOLLOW_MINE, {})
-        await poll(lambda: _heard(own_redis), 20)
+        await eventually(lambda: _heard(own_redis), timeout=20, every=0.05)
         [task_id] = await held(starter, [f"churn(seconds: {SECONDS})"])
         seen: list[Event] = []
         async with asyncio.timeout(20):
@@ -97,7 +99,7 @@ async def test_a_cancel_crosses_processes(
     """It is heeded before the holder would have looked by itself, in the middle at least."""
     here, there = await fleet.serve_many(2, redis_url=own_redis.url)
     asker, starter = fleet.client(here), fleet.client(there)
-    await poll(lambda: _connected(own_redis, 2), 20)
+    await eventually(lambda: _connected(own_redis, 2), timeout=20, every=0.05)
     taken = []
     for _ in range(5):
         [task_id] = await held(starter, ["hold"])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.faults.fleet import Fleet, forms, on, report
+from tests.faults.fleet import Fleet, forms, on
 from tests.faults.load import FIGURES, soak
 from tests.faults.soak import sample_every
+from tests.support.measures import report
 
 
 @forms("seconds", on("postgres", 12), on("postgres", 600, long=True))

@@ -1,4 +1,4 @@
-"""The URLs of the servers that the fault tests start: one more, which tells what a loop has."""
+"""The URLs of the servers that the fault tests start: one more, which counts a loop's tasks."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ async def asyncio_tasks(request: HttpRequest) -> JsonResponse:
 
 
 def _kind(task: asyncio.Task[Any]) -> str:
-    """Its name, where somebody has given it one, else its coroutine's."""
+    """Returns its name where it was given one, else its coroutine's."""
     name = task.get_name()
     given = not name.startswith("Task-")
     return name if given else getattr(task.get_coro(), "__qualname__", "a coroutine")
 
 
 urlpatterns = [
-    path("", include("tests.acceptance.urls")),
+    path("", include("tests.projects.acceptance.urls")),
     path("plain/asyncio-tasks", asyncio_tasks),
 ]

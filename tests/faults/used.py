@@ -1,4 +1,4 @@
-"""What a server's process has open, and how much memory it takes."""
+"""Open files, connections, threads and memory of a server's process."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Used:
         return threads(self._pid)
 
     def memory(self) -> float:
-        """What is resident, in MiB."""
+        """Returns the resident memory, in MiB."""
         pages = int(Path(f"/proc/{self._pid}/statm").read_text().split()[1])
         return pages * _PAGE / 2**20
 

@@ -13,7 +13,7 @@ from django.urls import include, path
 
 from rail_async_tasks import asgi
 from rail_async_tasks.graphql.views import TaskGraphQLView
-from rail_async_tasks.runtime import host
+from rail_async_tasks.hosting import server as hosted_server
 
 
 class Urls:
@@ -34,7 +34,7 @@ def handshake(path: str, root_path: str = "") -> dict[str, Any]:
 
 
 async def first_answer(scope: dict[str, Any]) -> Any:
-    """What the application says to the opening of a socket."""
+    """Returns the application's answer to the opening of a socket."""
     socket = ApplicationCommunicator(asgi.get_asgi_application(), scope)
     await socket.send_input({"type": "websocket.connect"})
     answer = await socket.receive_output()
@@ -73,7 +73,7 @@ class UrlsByLanguage:
 
 @pytest.mark.parametrize("served", ["/shop/graphql/", "/graphql/"], ids=["kept", "cut off"])
 async def test_sockets_are_served_below_a_forced_script_name(settings: Any, served: str) -> None:
-    """Whether the proxy in front keeps it in the path or not: HTTP is served in both cases."""
+    """The proxy in front may keep it in the path or not: HTTP is served in both cases."""
     settings.FORCE_SCRIPT_NAME = "/shop"
     assert (await over_http(served + "?query={__typename}"))["status"] == 200
     assert (await first_answer(handshake(served)))["type"] == "websocket.accept"
@@ -152,8 +152,8 @@ async def test_the_runtime_lives_from_startup_to_shutdown(monkeypatch: pytest.Mo
     async def shutdown() -> None:
         calls.append(("shutdown", asyncio.get_running_loop()))
 
-    monkeypatch.setattr(host, "startup", startup)
-    monkeypatch.setattr(host, "shutdown", shutdown)
+    monkeypatch.setattr(hosted_server, "startup", startup)
+    monkeypatch.setattr(hosted_server, "shutdown", shutdown)
     server = await lifespan()
     assert await server.receive_output() == {"type": "lifespan.startup.complete"}
     assert [name for name, _ in calls] == ["startup"]
@@ -186,8 +186,8 @@ async def test_a_failed_shutdown_is_told_too(
     async def broken() -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(host, "startup", fine)
-    monkeypatch.setattr(host, "shutdown", broken)
+    monkeypatch.setattr(hosted_server, "startup", fine)
+    monkeypatch.setattr(hosted_server, "shutdown", broken)
     server = await lifespan()
     await server.receive_output()
     await server.send_input({"type": "lifespan.shutdown"})

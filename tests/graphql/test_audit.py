@@ -10,10 +10,10 @@ import pytest
 from django.contrib.auth.models import User
 
 from rail_async_tasks import service
-from rail_async_tasks.definition import registry
 from rail_async_tasks.models import TaskEvent
+from rail_async_tasks.registry import registry
 from rail_async_tasks.service import EnqueueOptions
-from tests.graphql.conftest import Api, Configure
+from tests.support.api import Api, Configure
 
 pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
@@ -31,7 +31,7 @@ async def started(api: Api) -> str:
 
 
 async def waiting(owner: User) -> UUID:
-    """A task of theirs that nobody has begun."""
+    """A task of theirs that has not begun."""
     definition = registry.get("add")
     assert definition is not None
     options = EnqueueOptions(owner_id=str(owner.pk), delay=timedelta(hours=1))
@@ -56,8 +56,8 @@ async def test_the_caller_is_the_actor(api: Api, configure: Configure, database:
 async def test_who_cancels_is_not_who_owns(
     api: Api, configure: Configure, database: object, edge: str
 ) -> None:
-    """A superuser cancels somebody's task."""
-    from rail_async_tasks.runtime import host
+    """A superuser cancels another user's task."""
+    from rail_async_tasks.hosting import process as host
 
     configure(audit_enabled=True)
     try:

@@ -1,4 +1,4 @@
-"""The console, in a browser: everything on it works, and it asks nobody but its own server."""
+"""The console, in a browser: everything on it works, and it loads from its own server alone."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from tests.graphql.server import Server, running_server
+from tests.support.server import Server
+from tests.support.shop_server import running_shop
 
 pytestmark = pytest.mark.browser
 
 FOLLOW = "subscription F($id: ID!) { taskProgress(taskId: $id) { status progress } }"
-START = "mutation S { climb(steps: 3, pause: 0.3) { taskId } }"
+START = "mutation S { climb(steps: 5, pause: 0.4) { taskId } }"
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running_server(tmp_path_factory) as it:
+    with running_shop(tmp_path_factory) as it:
         yield it
 
 
@@ -93,7 +94,7 @@ def test_a_query_is_answered(console: Console) -> None:
 
 @pytest.mark.parametrize("transport", ["sse", "ws"])
 def test_a_subscription_is_followed_to_its_end(console: Console, transport: str) -> None:
-    """Over both transports its frames come one by one, and the end is told."""
+    """Over both transports its frames come one by one, and the end is shown."""
     Select(console.find("transport")).select_by_value(transport)
     console.run(FOLLOW, {"id": console.start()})
     console.wait_for("Complete,", "state")
@@ -160,7 +161,7 @@ def test_the_schema_is_browsed(console: Console) -> None:
 
 
 def test_each_sample_is_a_valid_operation(console: Console) -> None:
-    """What the page offers works against the schema as it is."""
+    """The page's examples work against the schema as it is."""
     samples = Select(console.find("samples"))
     for index in range(len(samples.options)):
         samples.select_by_index(index)

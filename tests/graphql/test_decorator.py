@@ -11,8 +11,8 @@ from strawberry.tools import merge_types
 
 from rail_async_tasks import Task, TaskDeclarationError, task, task_mutation
 from rail_async_tasks.graphql.decorator import MutationField, MutationTask
-from tests.graphql import shop
-from tests.graphql.conftest import Api
+from tests.projects import shop
+from tests.support.api import Api
 
 ONE_DATABASE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
@@ -107,7 +107,7 @@ def test_a_second_task_of_the_name_is_refused() -> None:
 
 
 def test_a_bad_declaration_fails_when_it_is_made() -> None:
-    """What cannot work says so at import, not at the first request."""
+    """A declaration that cannot work fails at import, not at the first request."""
     with pytest.raises(TaskDeclarationError, match="retry_dely"):
         task_mutation(retry_dely=3)(shop.add.definition.function)  # type: ignore[call-overload]
 
@@ -178,7 +178,7 @@ async def test_permission_classes_are_asked_before_a_task_starts(
 
 @ONE_DATABASE
 async def test_a_retry_asks_the_permission_classes_again(api: Api, database: object) -> None:
-    """Who may not start the task any more may not retry it either, owner or not."""
+    """A user who may not start the task any more may not retry it either, owner or not."""
     from django.contrib.auth.models import User
 
     from rail_async_tasks.models import TaskExecution

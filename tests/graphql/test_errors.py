@@ -1,4 +1,4 @@
-"""What a client is told of an error: codes for refusals, nothing about accidents."""
+"""Errors for clients: codes for refusals, no details of accidents."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 import strawberry
 
 from rail_async_tasks import errors, service
-from tests.graphql import shop
-from tests.graphql.conftest import Api, Configure
+from tests.projects import shop
+from tests.support.api import Api, Configure
 
 ONE_DATABASE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
@@ -62,8 +62,8 @@ async def test_a_refusal_has_its_code_and_is_not_logged(
     with caplog.at_level(logging.INFO):
         answer = await api.send(query)
     assert answer["data"] == data
-    (told,) = answer["errors"]
-    assert (told["message"], told["extensions"]) == (message, extensions)
+    (error,) = answer["errors"]
+    assert (error["message"], error["extensions"]) == (message, extensions)
     assert [record for record in caplog.records if record.name.startswith("strawberry")] == []
 
 
@@ -95,9 +95,9 @@ async def test_a_refused_subscription_has_the_code_too(
 
 
 async def test_resolvers_of_the_project_may_let_refusals_pass(api: Api) -> None:
-    """A TaskError out of an extension's field is told like our own."""
-    (told,) = (await api.send("{ full }"))["errors"]
-    assert told["extensions"] == {"code": "QUEUE_FULL", "retryAfter": 7}
+    """A TaskError out of an extension's field is answered like our own."""
+    (error,) = (await api.send("{ full }"))["errors"]
+    assert error["extensions"] == {"code": "QUEUE_FULL", "retryAfter": 7}
 
 
 async def test_an_accident_is_logged_and_not_told(
@@ -149,8 +149,8 @@ async def test_a_mistake_of_the_client_is_explained(
 ) -> None:
     """Masking accidents must not hide what is wrong with a query; the log is not its place."""
     with caplog.at_level(logging.INFO):
-        (told, *_) = (await api.send(query, variables))["errors"]
-    assert message in told["message"]
+        (error, *_) = (await api.send(query, variables))["errors"]
+    assert message in error["message"]
     assert caplog.records == []
 
 
@@ -161,9 +161,9 @@ async def test_wrong_settings_are_not_described_to_clients(
     configure(max_retries="many")
     response = await Api().post({"query": "{ tasks { id } }"})
     assert response.status_code == 503
-    (told,) = response.json()["errors"]
-    assert told["extensions"] == {"code": "BACKEND_UNAVAILABLE"}
-    assert "max_retries" not in told["message"]
+    (error,) = response.json()["errors"]
+    assert error["extensions"] == {"code": "BACKEND_UNAVAILABLE"}
+    assert "max_retries" not in error["message"]
     assert "max_retries" in caplog.text
 
 
@@ -213,8 +213,8 @@ async def test_without_anonymous_access_nobody_is_served_unnamed(
         f'{{ task(id: "{ownerless}") {{ id }} }}',
         "{ tasks { id } }",
     ):
-        (told,) = (await api.send(query))["errors"]
-        assert told["extensions"] == {"code": "UNAUTHENTICATED"}
+        (error,) = (await api.send(query))["errors"]
+        assert error["extensions"] == {"code": "UNAUTHENTICATED"}
     await api.client.aforce_login(await User.objects.acreate(username="ada"))
     assert (await api.send("mutation { add(a: 1) { status } }"))["data"]["add"] == {
         "status": "completed"

@@ -26,11 +26,11 @@ from rail_async_tasks import (
     TaskNotFound,
     service,
 )
-from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.service import EnqueueOptions
-from tests.graphql import shop
-from tests.graphql.conftest import Configure
+from rail_async_tasks.snapshot import TaskSnapshot
+from tests.projects import shop
+from tests.support.api import Configure
 
 ONE_DATABASE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 NOW = datetime.now(UTC)
@@ -139,7 +139,7 @@ async def test_a_handle_in_async_code(configure: Configure, database: object) ->
 
 @pytest.fixture
 def watch(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Makes `service.watch` yield these snapshots and then, if told so, wait for ever."""
+    """Makes `service.watch` yield these snapshots and then, if asked to, wait for ever."""
 
     def set_(*snapshots: TaskSnapshot, then_wait: bool = False) -> list[bool]:
         closed: list[bool] = []
@@ -211,7 +211,7 @@ async def test_waiting_does_not_block_a_loop() -> None:
 async def test_a_real_task_is_waited_for(configure: Configure, database: object) -> None:
     """Started on a loop and awaited there, and waited for from a thread meanwhile."""
     configure(backend="asyncio")
-    from rail_async_tasks.runtime import host
+    from rail_async_tasks.hosting import process as host
 
     try:
         handle = await shop.climb.aenqueue(steps=3, pause=0.05)

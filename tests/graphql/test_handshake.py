@@ -1,4 +1,4 @@
-"""Which WebSocket handshakes are accepted, as a table."""
+"""A table of WebSocket handshakes: accepted or refused."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client
 from django.utils.functional import SimpleLazyObject
 
-from tests.graphql.conftest import Api, Configure
+from tests.support.api import Api, Configure
 
 ONE_DATABASE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
@@ -84,7 +84,7 @@ BAD_BODIES = [
 
 @pytest.mark.parametrize("body", BAD_BODIES, ids=[repr(it[:40]) for it in BAD_BODIES])
 async def test_a_malformed_request_is_a_400(api: Api, body: bytes) -> None:
-    """Never a 500: whatever the bytes are, the client is told that the mistake is its own."""
+    """Never a 500: whatever the bytes are, the answer is a client error."""
     response = await api.post(body)
     assert response.status_code == 400
     assert response.json()["errors"][0]["message"]
@@ -133,7 +133,7 @@ async def test_other_methods_are_refused(api: Api, method: str) -> None:
 async def test_a_subscription_without_sse_is_explained(
     api: Api, method: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A plain request cannot stream; it is told what can, and nobody else is bothered."""
+    """A plain request cannot stream; its answer names a way that can. Others are not affected."""
     query = {"query": "subscription { myTaskUpdates { id } }"}
     ask = api.post(query) if method == "post" else api.client.get("/graphql/", query)
     response = await ask
@@ -166,16 +166,16 @@ async def test_a_stream_is_left_alone_by_gzip(api: Api, settings: Any) -> None:
 async def test_a_broken_schema_is_a_503(settings: Any, caplog: pytest.LogCaptureFixture) -> None:
     """The client learns that it is not its fault; the log and, in DEBUG, the answer say more."""
     settings.RAIL_DJANGO_GRAPHQL = {
-        "schema_settings": {"query_extensions": ["tests.graphql.shop.Missing"]}
+        "schema_settings": {"query_extensions": ["tests.projects.shop.Missing"]}
     }
     response = await Api().post(GOOD)
     assert response.status_code == 503
-    (told,) = response.json()["errors"]
-    assert told["extensions"] == {"code": "BACKEND_UNAVAILABLE"}
-    assert "shop" not in told["message"]
-    assert "tests.graphql.shop.Missing" in caplog.text
+    (error,) = response.json()["errors"]
+    assert error["extensions"] == {"code": "BACKEND_UNAVAILABLE"}
+    assert "shop" not in error["message"]
+    assert "tests.projects.shop.Missing" in caplog.text
     settings.DEBUG = True
-    assert "tests.graphql.shop.Missing" in (await Api().post(GOOD)).content.decode()
+    assert "tests.projects.shop.Missing" in (await Api().post(GOOD)).content.decode()
 
 
 @ONE_DATABASE
@@ -219,7 +219,7 @@ class GateKeeper:
 async def test_a_projects_own_middleware_says_who_is_calling(
     api: Api, settings: Any, database: object
 ) -> None:
-    """What stands in `request.user` and `request.tenant_id` counts, however it got there."""
+    """The values of `request.user` and `request.tenant_id` count, however they got there."""
     await User.objects.acreate(username="grace")
     settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"{__name__}.GateKeeper"]
     client = AsyncClient()
@@ -246,7 +246,7 @@ async def test_the_payload_of_a_task_that_failed_inline(api: Api, database: obje
 
 @ONE_DATABASE
 async def test_queries_filters_and_pages(api: Api, database: object) -> None:
-    """`tasks` is newest first, by status, name and queue, page by page; bad filters are told."""
+    """`tasks` is newest first, by status, name and queue, page by page; bad filters are refused."""
     await api.client.aforce_login(await User.objects.acreate(username="ada"))
     for number in range(3):
         await api.send(f"mutation {{ add(a: {number}) {{ taskId }} }}")
@@ -266,8 +266,8 @@ async def test_queries_filters_and_pages(api: Api, database: object) -> None:
     rest = await api.send("query($a: ID) { tasks(after: $a) { result } }", {"a": after})
     assert [it["result"] for it in rest["data"]["tasks"]] == [3, 2]
     for arguments in ('status: "no"', "limit: 0", "limit: 501", 'after: "no"'):
-        (told,) = (await api.send(f"{{ tasks({arguments}) {{ id }} }}"))["errors"]
-        assert told["extensions"]["code"] == "INVALID_ARGUMENT"
+        (error,) = (await api.send(f"{{ tasks({arguments}) {{ id }} }}"))["errors"]
+        assert error["extensions"]["code"] == "INVALID_ARGUMENT"
 
 
 @ONE_DATABASE

@@ -12,8 +12,8 @@ from django.test import Client
 from rail_async_tasks import service
 from rail_async_tasks.graphql.schema import TaskSchema
 from rail_async_tasks.graphql.views import TaskGraphQLView
-from rail_async_tasks.runtime import host
-from tests.graphql.conftest import Api, Configure
+from rail_async_tasks.hosting import server
+from tests.support.api import Api, Configure
 
 URQL = (
     "application/graphql-response+json, application/graphql+json, application/json,"
@@ -192,7 +192,7 @@ async def test_a_drain_lets_one_result_end(
     api: Api, monkeypatch: pytest.MonkeyPatch, body: Any, ends: bool
 ) -> None:
     """A client that misses the `complete` of a mutation would send it again; a subscriber must."""
-    monkeypatch.setattr(host, "is_going_away", lambda: True)
+    monkeypatch.setattr(server, "is_going_away", lambda: True)
     text = await text_of(await api.post(body, accept=EVENTS))
     assert text.startswith("event: next\n")
     assert ("event: complete" in text) is ends

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.contract.json_values import CORNERS, same
 from tests.graphql import numbers
-from tests.graphql.conftest import Api
+from tests.support.api import Api
+from tests.support.json_values import CORNERS, same
 
 pytestmark = [
     pytest.mark.parametrize("database", ["sqlite"], indirect=True),

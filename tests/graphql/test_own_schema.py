@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import strawberry
-from asgiref.testing import ApplicationCommunicator
 from django.http import HttpRequest
 from django.test import AsyncRequestFactory
 from strawberry.channels import GraphQLWSConsumer
@@ -22,8 +21,9 @@ from rail_async_tasks import QueueFull
 from rail_async_tasks.graphql.mutations import Mutation
 from rail_async_tasks.graphql.queries import Query
 from rail_async_tasks.graphql.subscriptions import Subscription
-from tests.graphql import shop
-from tests.graphql.conftest import Configure
+from tests.projects import shop
+from tests.support.api import Configure
+from tests.support.sockets import Socket
 
 WAIT = 10  # seconds for an answer, which takes milliseconds
 MISSING = "0193b1a4-7c1e-7000-8000-000000000001"
@@ -89,22 +89,12 @@ async def by_view(query: str, accept: str) -> str:
 
 async def by_socket(query: str) -> Any:
     """The first answer of Strawberry's Channels consumer."""
-    scope = {"type": "websocket", "path": "/", "query_string": b"", "headers": []}
-    app = ApplicationCommunicator(
-        GraphQLWSConsumer.as_asgi(schema=SCHEMA),
-        {**scope, "subprotocols": ["graphql-transport-ws"]},
-    )
-    await app.send_input({"type": "websocket.connect"})
-    await app.receive_output(WAIT)
-    for frame in (
-        {"type": "connection_init"},
-        {"type": "subscribe", "id": "1", "payload": {"query": query}},
-    ):
-        await app.send_input({"type": "websocket.receive", "text": json.dumps(frame)})
-    await app.receive_output(WAIT)  # connection_ack
-    answer = json.loads((await app.receive_output(WAIT))["text"])
-    await app.send_input({"type": "websocket.disconnect", "code": 1000})
-    await app.wait(WAIT)
+    consumer = GraphQLWSConsumer.as_asgi(schema=SCHEMA)
+    socket = Socket(application=consumer, scope={"path": "/"})
+    await socket.ready()
+    await socket.subscribe(query)
+    answer = await socket.receive()
+    await socket.leave()
     return answer["payload"]
 
 
@@ -123,7 +113,7 @@ async def test_refusals_carry_their_codes(query: str, code: str) -> None:
 
 @pytest.mark.parametrize("query", OPERATIONS)
 async def test_every_field_of_ours_refuses_with_a_code(query: str, configure: Configure) -> None:
-    """Those of the tasks too, and what is wrong with the settings is not described."""
+    """Errors of tasks too, and mistakes in the settings are not described."""
     for settings, code in (
         ({"enabled": False}, "TASKS_DISABLED"),
         ({"anonymous_access": "deny"}, "UNAUTHENTICATED"),

@@ -14,8 +14,8 @@ from strawberry.types.base import StrawberryObjectDefinition
 
 from rail_async_tasks import ConfigurationError
 from rail_async_tasks.graphql.schema import build_schema, get_schema
-from tests.graphql import shop
-from tests.graphql.conftest import Configure
+from tests.projects import shop
+from tests.support.api import Configure
 
 BASE = """
 scalar DateTime
@@ -116,14 +116,18 @@ def test_the_schema_is_built_once_and_follows_the_settings(configure: Configure)
 
 
 WRONG = [
-    ("mutation_extensions", "tests.graphql.shop.Missing", "cannot be imported"),
+    ("mutation_extensions", "tests.projects.shop.Missing", "cannot be imported"),
     ("mutation_extensions", "no_such_module.Type", "cannot be imported"),
-    ("query_extensions", "tests.graphql.shop.not_a_type", "not a type made by @strawberry.type"),
-    ("query_extensions", "tests.graphql.shop.Size", "not a type made by @strawberry.type"),
-    ("query_extensions", "tests.graphql.shop.Clash", "the field 'tasks' is declared by"),
     (
         "query_extensions",
-        "tests.graphql.shop.Renamed",
+        "tests.projects.shop.not_a_type",
+        "not a type made by @strawberry.type",
+    ),
+    ("query_extensions", "tests.projects.shop.Size", "not a type made by @strawberry.type"),
+    ("query_extensions", "tests.projects.shop.Clash", "the field 'tasks' is declared by"),
+    (
+        "query_extensions",
+        "tests.projects.shop.Renamed",
         "'brokenGlass' is declared by",
     ),
 ]
@@ -132,7 +136,7 @@ WRONG = [
 @pytest.mark.parametrize(("setting", "path", "message"), WRONG)
 def test_a_wrong_extension_is_refused(settings: Any, setting: str, path: str, message: str) -> None:
     """The error names the setting and says what is wrong; it comes with use, not with an import."""
-    paths = ["tests.graphql.shop.Queries", path] if setting == "query_extensions" else [path]
+    paths = ["tests.projects.shop.Queries", path] if setting == "query_extensions" else [path]
     settings.RAIL_DJANGO_GRAPHQL = {"schema_settings": {setting: paths}}
     with pytest.raises(ConfigurationError) as caught:
         build_schema()

@@ -6,28 +6,25 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
-from asgiref.testing import ApplicationCommunicator
 from django.conf import settings as django_settings
 from django.contrib.auth.models import User
 from django.test import Client
 
 from rail_async_tasks import service
 from rail_async_tasks.asgi import get_asgi_application
-from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.graphql import consumers, frames
 from rail_async_tasks.graphql.consumers import TaskGraphQLConsumer
 from rail_async_tasks.ids import new_id
-from tests.graphql.conftest import Configure
+from rail_async_tasks.snapshot import TaskSnapshot
+from tests.support.api import Configure
+from tests.support.sockets import WAIT, Socket, connected
 
 ONE_DATABASE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-# Seconds for an answer, which takes milliseconds: a loaded machine may take longer.
-WAIT = 10
 FOLLOW = "subscription { taskProgress(taskId: 1) { status } }"
 
 
@@ -38,7 +35,7 @@ def shop(configure: Configure) -> None:
 
 @pytest.fixture(autouse=True)
 async def nothing_left_running() -> AsyncIterator[None]:
-    """No test may leave a task behind: each is somebody's connection."""
+    """No test may leave a task behind: each is a client's connection."""
     yield
     for _ in range(50):
         # The plugin runs fixtures and tests in tasks of its own.
@@ -47,72 +44,6 @@ async def nothing_left_running() -> AsyncIterator[None]:
             return
         await asyncio.sleep(0.01)
     assert left == []
-
-
-class Socket:
-    """A client."""
-
-    def __init__(self, protocols: tuple[str, ...] = ("graphql-transport-ws",), **headers: str):
-        self.app = ApplicationCommunicator(
-            get_asgi_application(),
-            {
-                "type": "websocket",
-                "path": "/graphql/",
-                "query_string": b"",
-                "headers": [
-                    (name.replace("_", "-").encode(), value.encode())
-                    for name, value in headers.items()
-                ],
-                "subprotocols": list(protocols),
-            },
-        )
-
-    async def open(self) -> Any:
-        await self.app.send_input({"type": "websocket.connect"})
-        return await self.app.receive_output(WAIT)
-
-    async def send(self, frame: Any) -> None:
-        await self.send_text(json.dumps(frame))
-
-    async def send_text(self, text: str) -> None:
-        await self.app.send_input({"type": "websocket.receive", "text": text})
-
-    async def receive(self) -> Any:
-        """The next frame, decoded."""
-        message = await self.app.receive_output(WAIT)
-        assert message["type"] == "websocket.send", message
-        return json.loads(message["text"])
-
-    async def closed(self) -> int | None:
-        """The code of the close that comes next."""
-        message = await self.app.receive_output(WAIT)
-        assert message["type"] == "websocket.close", message
-        self.reason = message.get("reason", "")
-        code: int | None = message.get("code")
-        return code
-
-    async def ready(self, payload: Any = None) -> None:
-        await self.open()
-        await self.send({"type": "connection_init", "payload": payload})
-        assert await self.receive() == {"type": "connection_ack"}
-
-    async def subscribe(self, query: str, id_: str = "1", **variables: Any) -> None:
-        payload = {"query": query, "variables": variables}
-        await self.send({"type": "subscribe", "id": id_, "payload": payload})
-
-    async def leave(self, code: int = 1000) -> None:
-        await self.app.send_input({"type": "websocket.disconnect", "code": code})
-        await self.app.wait(WAIT)
-
-
-@asynccontextmanager
-async def connected(payload: Any = None, **headers: str) -> AsyncIterator[Socket]:
-    socket = Socket(**headers)
-    await socket.ready(payload)
-    try:
-        yield socket
-    finally:
-        await socket.leave()
 
 
 class Watched:
@@ -195,7 +126,7 @@ async def test_a_null_payload_is_none() -> None:
 
 @ONE_DATABASE
 async def test_the_caller_is_the_sessions_user(database: object) -> None:
-    """The cookie of the handshake says whose tasks they are; without one it is nobody."""
+    """The cookie of the handshake says whose tasks they are; without one they are anonymous."""
     client = Client()
     ada = await User.objects.acreate(username="ada")
     await sync_to_async(client.force_login)(ada)
@@ -318,7 +249,7 @@ async def test_an_oversized_frame_closes_the_socket() -> None:
 async def test_a_flood_closes_the_socket(
     monkeypatch: pytest.MonkeyPatch, frame: str, fits: int
 ) -> None:
-    """What waits for a busy handler is bounded, in frames and in bytes: past it 1008."""
+    """Frames that wait for a busy handler are bounded, in number and in bytes: past it 1008."""
     busy, free = asyncio.Event(), asyncio.Event()
 
     async def handle_message(self: Any, message: Any) -> None:
@@ -489,7 +420,7 @@ async def test_unsubscribing_ends_the_stream_and_frees_the_id(watched: Watched) 
 
 
 async def test_a_client_that_leaves_ends_its_streams(watched: Watched) -> None:
-    """All clean-up has run when the server is told that the connection is done."""
+    """All clean-up has run when the application returns to the server."""
     async with connected() as socket:
         await socket.subscribe(FOLLOW)
         await socket.receive()
@@ -497,7 +428,7 @@ async def test_a_client_that_leaves_ends_its_streams(watched: Watched) -> None:
 
 
 async def test_a_server_that_cancels_the_connection_ends_its_streams(watched: Watched) -> None:
-    """No disconnect is told; the clean-up runs all the same."""
+    """No disconnect arrives; the clean-up runs all the same."""
     socket = Socket()
     await socket.ready()
     await socket.subscribe(FOLLOW)
@@ -517,7 +448,7 @@ async def test_a_client_may_leave_before_it_is_accepted() -> None:
 async def test_a_handler_that_dies_takes_the_socket_along(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """1011 and an entry in the log, not a socket that nobody reads."""
+    """1011 and an entry in the log, not a socket that is no longer read."""
 
     async def die(self: Any, message: Any) -> None:
         raise ZeroDivisionError
@@ -551,7 +482,7 @@ async def test_a_handler_that_does_not_end_is_cancelled(
 async def test_a_restart_closes_without_completing(
     monkeypatch: pytest.MonkeyPatch, watched: Watched
 ) -> None:
-    """1012 tells the client to come back; `complete` would tell it that its task is over."""
+    """1012 makes the client come back; `complete` would mean that its task is over."""
     open_: list[TaskGraphQLConsumer] = []
     connect = TaskGraphQLConsumer.connect
 
@@ -576,7 +507,7 @@ async def test_a_restart_closes_without_completing(
 async def test_a_client_that_leaves_in_the_middle_of_a_message_is_no_accident(
     watched: Watched, caplog: pytest.LogCaptureFixture, when: str
 ) -> None:
-    """What the server raises then is not logged as an error."""
+    """The server's exception is then not logged as an error."""
     gone = "connection_ack" if when == "acknowledging" else "next"
     failed = asyncio.Event()
     inbox: asyncio.Queue[Any] = asyncio.Queue()

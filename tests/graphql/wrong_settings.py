@@ -9,6 +9,6 @@ RAIL_DJANGO_GRAPHQL = {
     "schema_settings": {
         "query_extensions": 7,
         "mutation_extensions": ["nowhere.Type", None],
-        "subscription_extensions": ["tests.graphql.shop.Missing"],
+        "subscription_extensions": ["tests.projects.shop.Missing"],
     },
 }

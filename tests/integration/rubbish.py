@@ -26,7 +26,7 @@ variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", defau
 
 
 class Rubbish(Exception):
-    """What callbacks and children that outlive their body raise."""
+    """The error that callbacks and children raise which outlive their body."""
 
 
 def own_task() -> asyncio.Task[Any]:
@@ -336,7 +336,7 @@ POSTGRES: list[Callable[[], None]] = [
 
 
 def traces() -> dict[str, Any]:
-    """What this thread and its connection are found in. Equal to `untouched()` if nothing is left.
+    """Returns the state of this thread and its connection: `untouched()` if nothing is left.
 
     Writes a row too, which needs a connection that works.
     """
@@ -377,7 +377,7 @@ _SERVER_SIDE = {
 
 
 def untouched(vendor: str) -> dict[str, Any]:
-    """What `traces` finds in a new thread, on a new connection."""
+    """Returns `traces()` of a new thread, on a new connection."""
     found = {
         "loop": False, "variable": "clean", "language": "en-us",
         "time zone": settings.TIME_ZONE,

@@ -1,4 +1,4 @@
-"""Who is let in: `max_pending`, `max_pending_per_owner`, `rate_limit`."""
+"""Admission: `max_pending`, `max_pending_per_owner`, `rate_limit`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from asgiref.sync import sync_to_async
 
 from rail_async_tasks import Task, errors, service, task
 from rail_async_tasks.access import SYSTEM, Viewer
-from rail_async_tasks.events import TaskSnapshot
-from rail_async_tasks.runtime import admission, host
+from rail_async_tasks.hosting import process as host
+from rail_async_tasks.runtime import admission
 from rail_async_tasks.service import EnqueueOptions
-from tests.integration.conftest import Configure
-from tests.integration.waiting import until
+from rail_async_tasks.snapshot import TaskSnapshot
+from tests.support.runtimes import Configure
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -73,7 +74,7 @@ async def test_a_crowd_at_once_gets_no_more_in(store: str, configure: Configure)
 async def test_room_comes_back(
     store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was cancelled makes place, at the next count."""
+    """A cancelled task makes place, at the next count."""
     configure(max_pending=1)
     noop = declared()
     first = await later(noop)
@@ -106,7 +107,7 @@ async def test_a_cancelled_caller_leaves_its_place(store: str, configure: Config
         await asyncio.wait([starting])
         for left in await service.alist(SYSTEM, status="pending"):
             await service.acancel(SYSTEM, left.id)
-    await until(lambda: not host.admission()._entering)
+    await eventually(lambda: not host.admission()._entering)
 
 
 async def test_starts_are_limited_by_owner(store: str, configure: Configure) -> None:

@@ -17,9 +17,9 @@ from django.db import connection, connections
 from django.utils import timezone
 
 from rail_async_tasks import Fail, Retry, TaskFailed, task
-from rail_async_tasks.runtime import host
-from tests.integration.conftest import Configure, in_memory, on_databases
-from tests.integration.waiting import PATIENCE, final, until, until_status
+from rail_async_tasks.hosting import process as host
+from tests.support.runtimes import Configure, in_memory, on_databases
+from tests.support.waiting import TIMEOUT, eventually, final, until_status
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly", "loop_kind")
 
@@ -133,7 +133,7 @@ async def test_a_def_body_that_returns_after_the_grace_has_timed_out(configure: 
 
     @task(name="t.much_too_late", timeout=0.03, max_retries=0)
     def late() -> str:
-        let_go.wait(PATIENCE)
+        let_go.wait(TIMEOUT)
         return "too late"
 
     handle = await late.aenqueue()
@@ -144,7 +144,7 @@ async def test_a_def_body_that_returns_after_the_grace_has_timed_out(configure: 
         let_go.set()
     runtime = host.current()
     assert runtime is not None
-    await until(lambda: runtime.statistics()["leaked"] == 0)
+    await eventually(lambda: runtime.statistics()["leaked"] == 0)
     assert (await handle.arefresh()).snapshot == snapshot
 
 
@@ -257,7 +257,7 @@ async def test_a_body_that_swallows_its_cancel_is_given_up(
         assert (await final(await next_.aenqueue())).result == "ran"
     finally:
         let_go.set()
-    await until(lambda: runtime.statistics()["leaked"] == 0)
+    await eventually(lambda: runtime.statistics()["leaked"] == 0)
     assert (await handle.arefresh()).snapshot == snapshot
 
 
@@ -269,7 +269,7 @@ async def test_a_def_body_that_ignores_its_cancel_is_given_up(configure: Configu
     @task(name="t.deaf_thread")
     def deaf() -> str:
         entered.set()
-        let_go.wait(PATIENCE)
+        let_go.wait(TIMEOUT)
         return "too late"
 
     @task(name="t.next_thread")
@@ -277,7 +277,7 @@ async def test_a_def_body_that_ignores_its_cancel_is_given_up(configure: Configu
         return "ran"
 
     handle = await deaf.aenqueue()
-    await until(entered.is_set)
+    await eventually(entered.is_set)
     await handle.acancel()
     try:
         assert (await final(handle)).status == "cancelled"
@@ -287,7 +287,7 @@ async def test_a_def_body_that_ignores_its_cancel_is_given_up(configure: Configu
         assert (await final(await next_.aenqueue())).result == "ran"
     finally:
         let_go.set()
-    await until(lambda: runtime.statistics()["leaked"] == 0)
+    await eventually(lambda: runtime.statistics()["leaked"] == 0)
     assert (await handle.arefresh()).status == "cancelled"
 
 
@@ -386,14 +386,14 @@ async def test_no_body_ends_the_process(
 async def test_a_body_that_raises_cancelled_error_by_itself_has_failed(
     configure: Configure,
 ) -> None:
-    """Nobody had cancelled it."""
+    """No cancel had been requested."""
 
     @task(name="t.pretends", max_retries=0)
     async def pretends() -> None:
         raise asyncio.CancelledError
 
     with pytest.raises(TaskFailed):
-        await (await pretends.aenqueue()).aresult(PATIENCE)
+        await (await pretends.aenqueue()).aresult(TIMEOUT)
 
 
 # --- later ----------------------------------------------------------------------------------------
@@ -410,13 +410,13 @@ async def test_a_delayed_task_starts_when_it_is_due(configure: Configure) -> Non
     began = time.monotonic()
     run_after = timezone.now() + timedelta(seconds=0.3)
     handles = [
+        await later.aenqueue(which="now"),
         await later.using(delay=0.3).aenqueue(which="delay"),
         await later.using(run_after=run_after).aenqueue(which="run_after"),
-        await later.aenqueue(which="now"),
     ]
     for handle in handles:
         assert (await final(handle)).status == "completed"
-    assert at["now"] - began < 0.3
+    assert at["now"] < min(at["delay"], at["run_after"])
     assert 0.29 < at["delay"] - began < 5
     assert 0.29 < at["run_after"] - began < 5
 
@@ -443,7 +443,7 @@ async def test_the_wait_for_a_retry_holds_no_slot(configure: Configure) -> None:
 
 # --- what a body finds ----------------------------------------------------------------------------
 
-told: contextvars.ContextVar[str] = contextvars.ContextVar("told", default="nothing")
+secret: contextvars.ContextVar[str] = contextvars.ContextVar("secret", default="nothing")
 
 
 @pytest.mark.parametrize("kind", ["coroutine", "thread"])
@@ -451,8 +451,8 @@ async def test_context_variables_do_not_leak(configure: Configure, kind: str) ->
     """Neither from the caller into the task nor from one task into another."""
 
     def look_and_tell() -> str:
-        found = told.get()
-        told.set("a secret of a task")
+        found = secret.get()
+        secret.set("a secret of a task")
         return found
 
     @task(name="t.context")
@@ -463,11 +463,11 @@ async def test_context_variables_do_not_leak(configure: Configure, kind: str) ->
     def in_thread() -> str:
         return look_and_tell()
 
-    told.set("a secret of the caller")
+    secret.set("a secret of the caller")
     for _ in range(6):
         handle = await (in_coroutine if kind == "coroutine" else in_thread).aenqueue()
         assert (await final(handle)).result == "nothing"
-    assert told.get() == "a secret of the caller"
+    assert secret.get() == "a secret of the caller"
 
 
 @on_databases

@@ -13,14 +13,15 @@ from django.utils import timezone
 
 from rail_async_tasks import Task, service, task
 from rail_async_tasks.access import SYSTEM, Viewer
+from rail_async_tasks.db_connections import DriverCursor
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger import session
-from rail_async_tasks.ledger.connections import DriverCursor
+from rail_async_tasks.ledger.batch import Batch
 from rail_async_tasks.models import TaskEvent, TaskExecution, TaskRuntime
-from rail_async_tasks.runtime import cleanup, host
 from rail_async_tasks.service import EnqueueOptions
-from tests.integration.conftest import Configure, on_databases
-from tests.integration.waiting import final, until
+from tests.support.runtimes import Configure, on_databases
+from tests.support.timings import Timings
+from tests.support.waiting import eventually, final, no
 
 pytestmark = [on_databases, pytest.mark.usefixtures("ends_cleanly")]
 
@@ -36,7 +37,7 @@ def declared(**options: Any) -> Task:
     return noop
 
 
-async def told(task_id: Any) -> list[tuple[Any, ...]]:
+async def events_of(task_id: Any) -> list[tuple[Any, ...]]:
     events = TaskEvent.objects.filter(execution_id=task_id).order_by("seq", "id")
     return [(it.seq, it.from_status, it.to_status, it.reason, it.actor) async for it in events]
 
@@ -60,7 +61,7 @@ async def test_a_life_is_told_edge_by_edge(store: str, configure: Configure) -> 
     runtime = host.current()
     assert runtime is not None
     mine = f"runtime:{runtime.id}"
-    assert await told(born.id) == [
+    assert await events_of(born.id) == [
         (1, None, "pending", "created", "7"),
         (2, "pending", "running", "claimed", mine),
         (3, "running", "retrying", "retrying", "runtime"),
@@ -72,7 +73,20 @@ async def test_a_life_is_told_edge_by_edge(store: str, configure: Configure) -> 
         "audit.noop", "7", "blue", 2,
     )  # fmt: skip
     again = await service.aretry(ADA, born.id)
-    assert (await told(again.id))[0] == (1, None, "pending", "created", "7")
+    assert (await events_of(again.id))[0] == (1, None, "pending", "created", "7")
+
+
+async def test_a_change_of_the_settings_counts_at_once(store: str, configure: Configure) -> None:
+    """Under a runtime that lives on, and for a task that runs inline beside it, as in tests."""
+    noop = declared()
+    stored = []
+    for settings in ({}, {"audit_enabled": True}, {"audit_enabled": True, "backend": "sync"}, {}):
+        configure(**settings)
+        born = await start(noop)
+        await ended(born.id)
+        stored.append([to for _, _, to, _, _ in await events_of(born.id)])
+    life = ["pending", "running", "completed"]
+    assert stored == [[], life, life, []]
 
 
 async def test_who_cancels_is_told(store: str, configure: Configure) -> None:
@@ -85,19 +99,19 @@ async def test_who_cancels_is_told(store: str, configure: Configure) -> None:
 
     waiting = await start(declared(), owner_id="7", tenant_id="blue", delay=3600.0)
     await service.acancel(ADA, waiting.id)
-    assert (await told(waiting.id))[1:] == [(2, "pending", "cancelled", "cancelled", "7")]
+    assert (await events_of(waiting.id))[1:] == [(2, "pending", "cancelled", "cancelled", "7")]
     handle = await linger.aenqueue()
-    await until(lambda: host.current().attempts)  # type: ignore[union-attr]
+    await eventually(lambda: host.current().attempts)  # type: ignore[union-attr]
     await service.acancel(SYSTEM, handle.id)
     await final(handle)
-    assert [it[1:] for it in await told(handle.id)][2:] == [
+    assert [it[1:] for it in await events_of(handle.id)][2:] == [
         ("running", "running", "cancel_requested", "system"),
         ("running", "cancelled", "cancelled", "runtime"),
     ]
 
 
 async def test_recovery_is_told(store: str, configure: Configure) -> None:
-    """What was lost with its process."""
+    """An attempt that was lost with its process."""
     configure(audit_enabled=True, lease_seconds=1.0)
     born = await start(declared(), delay=3600.0)
     await TaskRuntime.objects.acreate(
@@ -108,7 +122,7 @@ async def test_recovery_is_told(store: str, configure: Configure) -> None:
         status="running", runtime_id=gone, token=new_id(), attempts=1, seq=2, run_after=None
     )
     await ended(born.id)
-    assert (3, "running", "retrying", "worker_lost", "recovery") in await told(born.id)
+    assert (3, "running", "retrying", "worker_lost", "recovery") in await events_of(born.id)
 
 
 async def test_events_come_and_go_with_their_change(store: str, configure: Configure) -> None:
@@ -125,7 +139,7 @@ async def test_events_come_and_go_with_their_change(store: str, configure: Confi
     await sync_to_async(roll_back)()
     assert await TaskEvent.objects.acount() == 0
     handle = await noop.aenqueue()
-    assert [it[3] for it in await told(handle.id)] == ["created", "claimed", "completed"]
+    assert [it[3] for it in await events_of(handle.id)] == ["created", "claimed", "completed"]
 
 
 @pytest.mark.parametrize("what", ["create", "settle"])
@@ -145,7 +159,7 @@ async def test_a_lost_answer_is_told_once(
             raise OperationalError("the answer was lost")
 
     def noted(name: str) -> Any:
-        method = getattr(session.Batch, name)
+        method = getattr(Batch, name)
 
         def call(self: Any, *args: Any) -> Any:
             done[:] = [name]
@@ -154,12 +168,12 @@ async def test_a_lost_answer_is_told_once(
         return call
 
     for name in ("create", "settle"):
-        monkeypatch.setattr(session.Batch, name, noted(name))
+        monkeypatch.setattr(Batch, name, noted(name))
     monkeypatch.setattr(DriverCursor, "execute", execute)
     handle = await declared().aenqueue()
     await final(handle)
     assert lost == [what]
-    assert [it[3] for it in await told(handle.id)] == ["created", "claimed", "completed"]
+    assert [it[3] for it in await events_of(handle.id)] == ["created", "claimed", "completed"]
 
 
 async def test_without_an_audit_there_is_none(store: str, configure: Configure) -> None:
@@ -168,11 +182,9 @@ async def test_without_an_audit_there_is_none(store: str, configure: Configure) 
     assert await TaskEvent.objects.acount() == 0
 
 
-async def test_old_events_are_deleted(
-    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_old_events_are_deleted(store: str, configure: Configure, timings: Timings) -> None:
     """In the background, after `audit_retention_days`; their tasks may be gone or not."""
-    monkeypatch.setattr(cleanup, "INTERVAL", 0.05)
+    timings.set("cleanup", interval=0.05)
     configure(audit_enabled=True, audit_retention_days=2)
     ages = (1, 3)
     for days in ages:
@@ -182,16 +194,15 @@ async def test_old_events_are_deleted(
         )  # fmt: skip
     await final(await declared().aenqueue())
 
-    async with asyncio.timeout(10):
-        while await TaskEvent.objects.filter(name="old").acount() > 1:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+    old = TaskEvent.objects.filter(name="old")
+    await eventually(lambda: no(old.exclude(reason="1").aexists()))
     left = await TaskEvent.objects.aget(name="old")
     assert left.reason == "1"
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "sync"])
 async def test_who_starts_is_told(store: str, configure: Configure, backend: str) -> None:
-    """The project's code, whoever the owner is; a user; a caller who did not say who they are."""
+    """The project's code, for any owner; a user; an anonymous caller."""
     configure(audit_enabled=True, backend=backend)
     noop = declared()
     by_code = await noop.using(owner="7").aenqueue()
@@ -199,7 +210,7 @@ async def test_who_starts_is_told(store: str, configure: Configure, backend: str
     by_nobody = await start(noop, anonymous=True)
     for it, actor in ((by_code, "system"), (by_user, "7"), (by_nobody, "anonymous")):
         await ended(it.id)
-        life = await told(it.id)
+        life = await events_of(it.id)
         assert life[0] == (1, None, "pending", "created", actor)
         assert [line[3] for line in life] == ["created", "claimed", "completed"]
 
@@ -216,12 +227,12 @@ async def test_who_retries_is_told(store: str, configure: Configure) -> None:
     ):
         again = await service.aretry(viewer, born.id)
         assert again.owner_id == "7"
-        assert (await told(again.id))[0][4] == actor
+        assert (await events_of(again.id))[0][4] == actor
         await ended(again.id)
     nobodys = await start(declared_too(), anonymous=True)
     await ended(nobodys.id)
     again = await service.aretry(Viewer(), nobodys.id)
-    assert (await told(again.id))[0][4] == "anonymous"
+    assert (await events_of(again.id))[0][4] == "anonymous"
     await ended(again.id)
 
 
@@ -248,10 +259,10 @@ async def test_a_creation_in_the_callers_transaction(
         return handle
 
     gone = await sync_to_async(create)(roll_back=True)
-    assert await told(gone.id) == []
+    assert await events_of(gone.id) == []
     kept = await sync_to_async(create)(roll_back=False)
     await ended(kept.id)
-    assert [it[3] for it in await told(kept.id)] == ["created", "claimed", "completed"]
+    assert [it[3] for it in await events_of(kept.id)] == ["created", "claimed", "completed"]
 
 
 async def test_every_third_answer_is_lost_and_each_change_is_told_once(
@@ -278,7 +289,7 @@ async def test_every_third_answer_is_lost_and_each_change_is_told_once(
         await ended(it.id)
     assert lost >= 3
     async for row in TaskExecution.objects.all():
-        life = await told(row.id)
+        life = await events_of(row.id)
         assert [line[0] for line in life] == list(range(1, row.seq + 1)), life
         assert life[-1][2] == row.status
         assert [line[3] for line in life].count("claimed") == row.attempts

@@ -8,11 +8,11 @@ import logging
 import pytest
 
 from rail_async_tasks import task
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.models import TaskExecution, TaskRuntime
-from rail_async_tasks.runtime import host
 from rail_async_tasks.states import UNFINISHED
-from tests.integration.conftest import Configure, on_databases
-from tests.integration.waiting import until
+from tests.support.runtimes import Configure, on_databases
+from tests.support.waiting import eventually
 
 pytestmark = [on_databases, pytest.mark.usefixtures("ends_cleanly")]
 
@@ -22,7 +22,7 @@ async def test_the_log_says_how_a_runtime_broke(
 ) -> None:
     """With the traceback; nothing is said of a server, and what it ran is for others to run."""
     configure()
-    begun, breaks = asyncio.Event(), asyncio.Event()
+    begun = asyncio.Event()
 
     @task(name="broken.wait")
     async def wait() -> None:
@@ -30,18 +30,13 @@ async def test_the_log_says_how_a_runtime_broke(
         await asyncio.Event().wait()
 
     runtime = await host.aruntime()
-    runtime.under_server = True
+    runtime.state.under_server = True
 
-    async def _break() -> None:
-        await breaks.wait()
-        raise ValueError("a part is worn out")
-
-    runtime._group.start_soon(_break)  # type: ignore[union-attr]
     handle = await wait.aenqueue()
     await begun.wait()
     with caplog.at_level(logging.WARNING):
-        breaks.set()
-        await until(lambda: not runtime.alive)
+        runtime.broke("of a part", ValueError("a part is worn out"))
+        await eventually(lambda: not runtime.alive)
     critical = [it for it in caplog.records if it.levelno == logging.CRITICAL]
     assert [it.getMessage() for it in critical] == [
         "The runtime broke. What it ran goes on elsewhere"
@@ -50,6 +45,6 @@ async def test_the_log_says_how_a_runtime_broke(
     row = await TaskExecution.objects.aget(id=handle.id)
     assert (row.status in UNFINISHED, row.retry_count) == (True, 0)
     runtimes = TaskRuntime.objects.filter(id=runtime.id)
-    assert [it.dead async for it in runtimes] == [True]  # nobody waits for its lease
-    assert isinstance(runtime._host.exception(), BaseExceptionGroup)  # type: ignore[union-attr]
+    assert [it.dead async for it in runtimes] == [True]  # no process waits for its lease
+    assert isinstance(runtime.state.host.exception(), BaseExceptionGroup)  # type: ignore[union-attr]
     await row.adelete()

@@ -15,20 +15,22 @@ from django.utils import timezone
 
 from rail_async_tasks import Retry, Task, backends, service, task
 from rail_async_tasks.access import SYSTEM
-from rail_async_tasks.backends.broker import BrokerBackend, adeliver
+from rail_async_tasks.backends.broker import BrokerBackend
 from rail_async_tasks.conf import get_settings
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.port import Dispatch
+from rail_async_tasks.ledger.records import Dispatch
 from rail_async_tasks.models import TaskExecution
-from rail_async_tasks.runtime import host, sender, waits
-from tests.integration.conftest import Configure, on_databases
-from tests.integration.waiting import final, until
+from rail_async_tasks.workers.delivery import adeliver
+from tests.support.runtimes import Configure, on_databases
+from tests.support.timings import Timings
+from tests.support.waiting import eventually, final
 
 pytestmark = [on_databases, pytest.mark.usefixtures("ends_cleanly")]
 
 
 class ListBroker(BrokerBackend):
-    """Its broker is a list; it delivers when it is told to, or at once."""
+    """Its broker is a list; it delivers on request, or at once."""
 
     name = "tests.integration.test_broker.ListBroker"
 
@@ -44,7 +46,7 @@ class ListBroker(BrokerBackend):
         if self.hangs:
             await asyncio.sleep(3600)
         if self.down:
-            raise ConnectionError("nobody is there")
+            raise ConnectionError("no broker is there")
         self.sent += dispatches
         if self.delivers:
             for dispatch in dispatches:
@@ -85,16 +87,19 @@ async def row(task_id: Any) -> TaskExecution:
 
 async def until_rows(count: int, **conditions: Any) -> None:
     """Returns once so many rows meet these."""
-    async with asyncio.timeout(20):
-        while await TaskExecution.objects.filter(**conditions).acount() != count:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+    rows = TaskExecution.objects.filter(**conditions)
+
+    async def are_so_many() -> bool:
+        return await rows.acount() == count
+
+    await eventually(are_so_many)
 
 
 async def test_an_execution_is_sent_claimed_and_run(store: str, broker: ListBroker) -> None:
-    """The broker is told its id and queue; a dispatched row says since when and by whom."""
+    """The broker gets its id and queue; a dispatched row has the time and the sender."""
     broker.delivers = False
     handle = await adds().aenqueue(a=1, b=2)
-    await until(lambda: broker.sent)
+    await eventually(lambda: broker.sent)
     assert [(it.id, it.queue, it.number) for it in broker.sent] == [(handle.id, "default", 1)]
     waiting = await row(handle.id)
     assert (waiting.status, waiting.dispatched_to, waiting.dispatches) == (
@@ -120,7 +125,7 @@ async def test_a_delivery_that_comes_twice_runs_once(store: str, broker: ListBro
 
     handle = await counted.aenqueue()
     deliveries = [broker.deliver(str(handle.id)) for _ in range(50)]
-    await until(lambda: runs)
+    await eventually(lambda: runs)
     deliveries.append(broker.deliver(str(handle.id)))
     await asyncio.wait(deliveries[1:-1])
     go.set()
@@ -139,7 +144,7 @@ async def test_a_delivery_that_comes_twice_runs_once(store: str, broker: ListBro
 async def test_what_is_no_id_is_dropped(
     store: str, broker: ListBroker, forged: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whoever can write to the broker can name a task that waits, and nothing else."""
+    """A message can name a task that waits, and do nothing else."""
     await final(await adds().aenqueue(a=1, b=1))
     caplog.clear()
     await broker.deliver(forged)
@@ -159,7 +164,7 @@ async def test_retries_and_delays_come_from_the_ledger(store: str, broker: ListB
 
     handle = await again.using(delay=0.3).aenqueue()
     before = timezone.now()
-    await until(lambda: broker.sent)
+    await eventually(lambda: broker.sent)
     assert timezone.now() - before > timedelta(seconds=0.25)
     snapshot = await final(handle)
     assert (snapshot.result, snapshot.attempts, snapshot.retry_count) == (3, 3, 2)
@@ -167,7 +172,7 @@ async def test_retries_and_delays_come_from_the_ledger(store: str, broker: ListB
 
 
 async def test_cancels(store: str, broker: ListBroker) -> None:
-    """What waits never runs, though it is under way; what runs is asked to end."""
+    """A waiting task never runs, though it is under way; a running one is asked to end."""
     broker.delivers = False
     began = asyncio.Event()
 
@@ -177,7 +182,7 @@ async def test_cancels(store: str, broker: ListBroker) -> None:
         await asyncio.sleep(3600)
 
     waits, runs = await linger.aenqueue(), await linger.aenqueue()
-    await until(lambda: len(broker.sent) == 2)
+    await eventually(lambda: len(broker.sent) == 2)
     await service.acancel(SYSTEM, waits.id)
     await broker.deliver(str(waits.id))
     assert not began.is_set()
@@ -192,16 +197,16 @@ async def test_cancels(store: str, broker: ListBroker) -> None:
 @pytest.mark.parametrize("how", ["down", "hangs"])
 async def test_a_broker_that_is_away(
     store: str, broker: ListBroker, how: str, caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+    timings: Timings,
 ) -> None:  # fmt: skip
     """A start is answered all the same, and sent when the broker is back; one WARNING says so."""
-    monkeypatch.setattr(sender, "PATIENCE", 0.2)
+    timings.set("broker", push_timeout=0.2)
     setattr(broker, how, True)
     caplog.set_level(logging.WARNING)
     add = adds()
     async with asyncio.timeout(5):
         handles = [await add.aenqueue(a=1, b=number) for number in range(5)]
-    await until(lambda: "does not take tasks" in caplog.text)
+    await eventually(lambda: "does not take tasks" in caplog.text)
     await until_rows(5, dispatched_at=None)
     setattr(broker, how, False)
     for number, handle in enumerate(handles):
@@ -214,7 +219,7 @@ async def test_a_broker_that_is_away(
 async def test_a_push_that_raises_the_worst(
     store: str, broker: ListBroker, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
-    """Neither the loop nor the sender ends by it: the push is tried again."""
+    """Neither the loop nor the dispatcher ends by it: the push is tried again."""
     push, failures = broker.push, [error, error]
 
     async def fail_twice(dispatches: Sequence[Dispatch]) -> None:
@@ -232,6 +237,7 @@ async def test_a_broker_that_cannot_say_what_it_has(
     store: str,
     broker: ListBroker,
     monkeypatch: pytest.MonkeyPatch,
+    timings: Timings,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """It is asked again later, and is sent to all the same; one WARNING says so."""
@@ -243,14 +249,14 @@ async def test_a_broker_that_cannot_say_what_it_has(
 
     monkeypatch.setattr(ListBroker, "missing", missing, raising=False)
     broker.missing = missing  # type: ignore[attr-defined]
-    monkeypatch.setattr(sender, "ASK_EVERY", 0.0)
-    monkeypatch.setattr(sender, "ASK_AFTER", 0.0)
+    timings.set("inventory", ask_every=0.0)
+    timings.set("inventory", ask_after=0.0)
     broker.delivers = False
     add = adds()
     await add.aenqueue(a=1, b=1)
-    await until(lambda: len(broker.sent) == 1 and asked)
+    await eventually(lambda: len(broker.sent) == 1 and asked)
     await add.aenqueue(a=1, b=2)
-    await until(lambda: len(broker.sent) == 2 and len(asked) >= 2)
+    await eventually(lambda: len(broker.sent) == 2 and len(asked) >= 2)
     assert caplog.text.count("does not say what it has: no such command") == 1
 
 
@@ -260,7 +266,7 @@ async def test_what_is_lost_on_its_way_is_sent_again(
     """After a minute; then after two, and so on. Not before. The log asks who serves the queue."""
     broker.delivers = False
     handle = await adds().aenqueue(a=2, b=2)
-    await until(lambda: len(broker.sent) == 1)
+    await eventually(lambda: len(broker.sent) == 1)
     rows = TaskExecution.objects.filter(id=handle.id)
 
     async def age(seconds: float) -> None:
@@ -271,7 +277,7 @@ async def test_what_is_lost_on_its_way_is_sent_again(
     assert len(broker.sent) == 1
     assert "Does a worker serve this queue?" not in caplog.text
     await age(15)
-    await until(lambda: len(broker.sent) == 2)
+    await eventually(lambda: len(broker.sent) == 2)
     assert "1 tasks of the queue 'default' were sent to" in caplog.text
     await age(65)
     await asyncio.sleep(2.2)
@@ -289,14 +295,14 @@ async def test_no_more_than_a_window_is_under_way(
     broker.delivers = False
     add = adds()
     await asyncio.gather(*(add.aenqueue(a=0, b=number) for number in range(450)))
-    await until(lambda: len(broker.sent) == 200)
+    await eventually(lambda: len(broker.sent) == 200)
     await asyncio.sleep(1.5)
     assert len(broker.sent) == 200
     last = await add.using(priority=9).aenqueue(a=9, b=9)
     broker.delivers = True
     for dispatch in list(broker.sent):
         broker.deliver(str(dispatch.id))
-    await until(lambda: len(broker.sent) == 451)
+    await eventually(lambda: len(broker.sent) == 451)
     assert broker.sent[200].id == last.id
     await until_rows(451, status="completed")
     assert {it.number for it in broker.sent} == {1}
@@ -329,13 +335,13 @@ async def test_a_drain_sends_back_what_arrives(store: str, broker: ListBroker) -
     """It is free for the others at once; what runs is handed back, and sent again."""
     broker.delivers = False
     handle = await adds().aenqueue(a=1, b=1)
-    await until(lambda: broker.sent)
+    await eventually(lambda: broker.sent)
     runtime = host.current()
     assert runtime is not None
     draining = asyncio.ensure_future(runtime.drain())
     await asyncio.sleep(0)
-    assert runtime.inbox is not None
-    assert await runtime.inbox.attempt(handle.id) is False
+    assert runtime.deliveries is not None
+    assert await runtime.deliveries.attempt(handle.id) is False
     await draining
     waiting = await row(handle.id)
     assert (waiting.status, waiting.dispatched_at, waiting.attempts) == ("pending", None, 0)
@@ -366,11 +372,11 @@ async def test_in_a_transaction_it_is_sent_after_the_commit(store: str, broker: 
 async def test_a_wait_for_what_no_worker_begins_is_named(
     store: str,
     broker: ListBroker,
-    monkeypatch: pytest.MonkeyPatch,
+    timings: Timings,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """All workers may run bodies that wait: the WARNING says which task waits for which."""
-    monkeypatch.setattr(waits, "REPORT_AFTER", waits.FIRST_LOOK)
+    timings.set("attempts", wait_report_after=0.05)
     add = adds()
 
     @task(name="broker.parent", max_retries=0)
@@ -378,7 +384,7 @@ async def test_a_wait_for_what_no_worker_begins_is_named(
         broker.delivers = False
         child = await add.aenqueue(a=1, b=2)
         waiting = asyncio.ensure_future(child.aresult(20))
-        await until(lambda: "Deadlock?" in caplog.text)
+        await eventually(lambda: "Deadlock?" in caplog.text)
         broker.deliver(str(child.id))
         return f"{child.id} {await waiting}"
 

@@ -15,12 +15,14 @@ from asgiref.sync import sync_to_async
 from rail_async_tasks import RateLimited, task
 from rail_async_tasks.access import Viewer
 from rail_async_tasks.handle import TaskHandle
-from rail_async_tasks.ledger.memory import MemoryLedger
+from rail_async_tasks.hosting import process as host
+from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.models import TaskExecution, TaskSchedule
-from rail_async_tasks.runtime import cron, host, sweeper
-from tests.integration.conftest import Configure, on_databases
+from rail_async_tasks.runtime.upkeep import ledger_clock
 from tests.integration.test_cron_errors import Often
-from tests.integration.waiting import final, until
+from tests.support.runtimes import Configure, on_databases
+from tests.support.timings import Timings
+from tests.support.waiting import eventually, final
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -29,11 +31,11 @@ runs: Counter[str] = Counter()
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(timings: Timings) -> None:
     """Schedules tick, and rows are looked at, all the time."""
-    monkeypatch.setattr(cron, "Schedule", Often)
-    monkeypatch.setattr(cron, "NAP", 0.05)
-    monkeypatch.setattr(sweeper, "INTERVAL", 0.02)
+    timings.set("scheduler", ticks_of=Often)
+    timings.set("scheduler", longest_sleep=0.05)
+    timings.set("reconciler", interval=0.02)
     runs.clear()
 
 
@@ -46,7 +48,7 @@ def declare() -> None:
 async def more() -> None:
     """Returns when the scheduled task has run twice from now on."""
     enough = runs["tick"] + 2
-    await until(lambda: runs["tick"] >= enough)
+    await eventually(lambda: runs["tick"] >= enough)
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -58,10 +60,13 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 async def test_a_schedule_goes_on_when_the_clock_comes_back(
-    configure: Configure, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    configure: Configure,
+    monkeypatch: pytest.MonkeyPatch,
+    timings: Timings,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Also the one in memory that waits for a tick in ten years; a WARNING names it."""
-    monkeypatch.setattr(cron, "ASK_EVERY", 0.0)
+    timings.set("scheduler", read_clock_every=0.0)
     declare()
     runtime = await host.aruntime()
     await more()
@@ -100,22 +105,24 @@ async def test_this_machines_clock_moves_no_tick(
 ) -> None:
     """It may be set between two looks at the ledger's."""
     runtime = await host.aruntime()
-    before = await runtime._cron._now()
+    before = await runtime.services.upkeep.scheduler.clock.now()
 
     class Wrong(datetime):
         @classmethod
         def now(cls, tz: tzinfo | None = None) -> Any:
             return datetime.now(tz) + YEARS
 
-    monkeypatch.setattr(cron, "datetime", Wrong)
-    assert timedelta(0) <= await runtime._cron._now() - before < timedelta(minutes=1)
+    monkeypatch.setattr(ledger_clock, "datetime", Wrong)
+    assert (
+        timedelta(0)
+        <= await runtime.services.upkeep.scheduler.clock.now() - before
+        < timedelta(minutes=1)
+    )
 
 
-async def test_a_retry_of_the_future_comes_in_time(
-    configure: Configure, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_retry_of_the_future_comes_in_time(configure: Configure, timings: Timings) -> None:
     """The row was written while the clock was ahead; nothing else wakes it."""
-    monkeypatch.setattr(sweeper, "TIMES_EVERY", 1)
+    timings.set("reconciler", times_every=1)
 
     @task(name="ahead.late")
     async def late() -> int:
@@ -124,7 +131,7 @@ async def test_a_retry_of_the_future_comes_in_time(
     handle: TaskHandle[Any] = await late.using(delay=0.5).aenqueue()
     ledger = host.ledger()
     if isinstance(ledger, MemoryLedger):
-        row = ledger._rows[handle.id]
+        row = ledger.store.rows[handle.id]
         at = row.snapshot
         assert at.run_after is not None
         row.snapshot = msgspec.structs.replace(

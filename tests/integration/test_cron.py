@@ -18,12 +18,14 @@ from rail_async_tasks import errors, service, task
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.bus.memory import MemoryBus
 from rail_async_tasks.conf import get_settings
-from rail_async_tasks.definition import registry
-from rail_async_tasks.runtime import cron, host
+from rail_async_tasks.hosting import process as host
+from rail_async_tasks.registry import registry
 from rail_async_tasks.runtime.runtime import Runtime
-from rail_async_tasks.runtime.schedule import Schedule
-from tests.integration.conftest import Configure, on_databases
-from tests.integration.waiting import until
+from rail_async_tasks.runtime.timings import RuntimeTimings
+from rail_async_tasks.runtime.upkeep.cron import Schedule
+from rail_async_tasks.runtime.upkeep.scheduler import SchedulerTimings
+from tests.support.runtimes import Configure, on_databases
+from tests.support.waiting import eventually
 
 STEP = 0.5
 
@@ -40,6 +42,9 @@ class EveryHalfSecond:
         return self.after(moment) - timedelta(seconds=STEP)
 
 
+OFTEN = RuntimeTimings(scheduler=SchedulerTimings(ticks_of=EveryHalfSecond))
+
+
 @pytest.fixture
 async def runtimes(configure: Configure) -> AsyncIterator[AsyncExitStack]:
     async with AsyncExitStack() as stack:
@@ -47,9 +52,9 @@ async def runtimes(configure: Configure) -> AsyncIterator[AsyncExitStack]:
         yield stack
 
 
-async def run(stack: AsyncExitStack) -> Runtime:
+async def run(stack: AsyncExitStack, timings: RuntimeTimings = RuntimeTimings()) -> Runtime:  # noqa: B008
     """One more runtime, as another process has one."""
-    runtime = Runtime(get_settings(), registry, host._make_ledger(), MemoryBus())
+    runtime = Runtime(get_settings(), registry, host.make_ledger(), MemoryBus(), timings=timings)
     runtime.start()
     stack.push_async_callback(runtime.stop)
     await runtime.ready()
@@ -58,10 +63,9 @@ async def run(stack: AsyncExitStack) -> Runtime:
 
 @on_databases
 async def test_each_tick_is_had_once_by_three_runtimes(
-    store: str, monkeypatch: pytest.MonkeyPatch, runtimes: AsyncExitStack
+    store: str, runtimes: AsyncExitStack
 ) -> None:
     """Whichever comes first; none is left out."""
-    monkeypatch.setattr(cron, "Schedule", EveryHalfSecond)
     runs: Counter[float] = Counter()
 
     @task(name="cron.tick", cron="* * * * *")
@@ -69,8 +73,8 @@ async def test_each_tick_is_had_once_by_three_runtimes(
         runs[time.time() // STEP] += 1
 
     for _ in range(3):
-        await run(runtimes)
-    await until(lambda: runs.total() >= 5)
+        await run(runtimes, OFTEN)
+    await eventually(lambda: runs.total() >= 5)
     await runtimes.aclose()
     listed = await service.alist(SYSTEM, name="cron.tick", limit=100)
     ticks = sorted(snapshot.created_at.timestamp() // STEP for snapshot in listed)
@@ -110,7 +114,7 @@ async def test_what_was_missed_while_all_were_down(
         return len(await service.alist(SYSTEM, status="completed"))
 
     deadline = time.monotonic() + (10 if catch_up else 1)
-    while await found() < 1 and time.monotonic() < deadline:  # noqa: ASYNC110 (a row tells nobody)
+    while await found() < 1 and time.monotonic() < deadline:  # noqa: ASYNC110 (a row sends no signal)
         await asyncio.sleep(0.05)
     await runtimes.aclose()
     assert await found() == (1 if catch_up else 0)
@@ -134,7 +138,7 @@ def test_ticks_are_in_the_projects_time_zone(settings: Any) -> None:
 def test_a_wrong_expression_is_an_error_of_the_checks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Which say what one looks like; nothing else is held up by it."""
+    """They say what a good one looks like; nothing else is held up by it."""
     with pytest.raises(errors.ConfigurationError, match="five fields"):
         Schedule("every monday")
 
@@ -146,19 +150,16 @@ def test_a_wrong_expression_is_an_error_of_the_checks(
 
 
 @on_databases
-async def test_a_unique_task_has_one_tick_unfinished(
-    store: str, monkeypatch: pytest.MonkeyPatch, runtimes: AsyncExitStack
-) -> None:
-    """The next ones find it, as whoever enqueues it does."""
-    monkeypatch.setattr(cron, "Schedule", EveryHalfSecond)
+async def test_a_unique_task_has_one_tick_unfinished(store: str, runtimes: AsyncExitStack) -> None:
+    """Later ticks find it, like any other start of it."""
     go = asyncio.Event()
 
     @task(name="cron.unique", cron="* * * * *", unique=True)
     async def unique() -> None:
         await go.wait()
 
-    runtime = await run(runtimes)
-    await until(lambda: runtime.attempts)
+    runtime = await run(runtimes, OFTEN)
+    await eventually(lambda: runtime.attempts)
     first = next(iter(runtime.attempts))
     await asyncio.sleep(3 * STEP)
     assert list(runtime.attempts) == [first]
@@ -173,10 +174,12 @@ async def test_ticks_are_the_ledgers(
 ) -> None:
     """A process whose own clock is wrong takes no tick before its time, nor misses one."""
     runtime = await run(runtimes)
-    told = await runtime.ledger.now()
+    by_ledger = await runtime.ledger.now()
     monkeypatch.setattr(type(runtime.ledger), "now", lambda ledger: ahead())
 
     async def ahead() -> datetime:
-        return told + timedelta(hours=1)
+        return by_ledger + timedelta(hours=1)
 
-    assert abs(await runtime._cron._now() - await ahead()) < timedelta(seconds=1)
+    assert abs(await runtime.services.upkeep.scheduler.clock.now() - await ahead()) < timedelta(
+        seconds=1
+    )

@@ -14,17 +14,19 @@ from cryptography.fernet import Fernet
 from django.test import AsyncClient
 
 from rail_async_tasks import task
-from rail_async_tasks.bus import trouble
 from rail_async_tasks.definition import TaskDefinition
-from rail_async_tasks.runtime import cron, host, sweeper
-from rail_async_tasks.runtime.cleanup import Cleaner
-from rail_async_tasks.runtime.cron import Cron
-from rail_async_tasks.runtime.dispatcher import Dispatcher
-from rail_async_tasks.runtime.runtime import Runtime
-from rail_async_tasks.runtime.sweeper import Sweeper
-from tests.integration.conftest import Configure, in_memory, on_databases
+from rail_async_tasks.hosting import process as host
+from rail_async_tasks.runtime.claims.local_dispatcher import ClaimsDue
+from rail_async_tasks.runtime.creations import Creations
+from rail_async_tasks.runtime.upkeep.cancels import CancelReader
+from rail_async_tasks.runtime.upkeep.cleanup import Cleaner
+from rail_async_tasks.runtime.upkeep.reconciler import Reconciler
+from rail_async_tasks.runtime.upkeep.scheduler import Scheduler
+from rail_async_tasks.runtime.upkeep.watched import WatchedReader
 from tests.integration.test_cron import EveryHalfSecond
-from tests.integration.waiting import PATIENCE, until
+from tests.support.runtimes import Configure, in_memory, on_databases
+from tests.support.timings import Timings
+from tests.support.waiting import TIMEOUT, eventually
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -45,11 +47,9 @@ class Often(EveryHalfSecond):
 
 
 @pytest.fixture(autouse=True)
-async def quick(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+async def quick(timings: Timings) -> AsyncIterator[None]:
     """Schedules tick all the time, and nothing waits for long after a failure."""
-    monkeypatch.setattr(cron, "Schedule", Often)
-    monkeypatch.setattr(cron, "FAILURE_PAUSE", 0.02, raising=False)
-    monkeypatch.setattr(trouble, "LONGEST", 0.02)
+    timings.set("scheduler", ticks_of=Often, failure_pause=0.02)
     runs.clear()
     yield
     await host.astop()
@@ -64,7 +64,7 @@ def declare(name: str, **options: Any) -> None:
 async def more(name: str, times: int = 2) -> None:
     """Returns when the task has run so many times from now on."""
     enough = runs[name] + times
-    await until(lambda: runs[name] >= enough)
+    await eventually(lambda: runs[name] >= enough)
 
 
 def lines(caplog: pytest.LogCaptureFixture, name: str) -> list[str]:
@@ -83,7 +83,7 @@ async def test_a_schedule_that_can_not_start_its_task(
     declare("cron.sealed", unique=True, sensitive=["secret"])
     declare("cron.well")
     runtime = await host.aruntime()
-    await until(lambda: len(lines(caplog, "cron.sealed")) >= 2)  # tried again
+    await eventually(lambda: len(lines(caplog, "cron.sealed")) >= 2)  # tried again
     await more("cron.well")
     assert runtime.alive
     assert 'set task_settings["encryption_keys"]' in lines(caplog, "cron.sealed")[0]
@@ -97,11 +97,11 @@ async def test_a_schedule_that_can_not_start_its_task(
 
 
 class Wrong(Exception):
-    """What nobody expects."""
+    """An error of a kind that no code expects."""
 
 
 def _raise(*args: Any, **keywords: Any) -> Any:
-    raise Wrong("as it was told")
+    raise Wrong("on purpose")
 
 
 @in_memory
@@ -137,38 +137,39 @@ async def test_any_error_of_a_schedule_is_its_own(
             current = asyncio.current_task
             breaks(Often, "after", lambda _: current().get_name() == "cron cron.bad")  # type: ignore[union-attr]
         case "arrived":
-            breaks(Runtime, "arrived", lambda args: args[1].name == "cron.bad")
+            breaks(Creations, "arrived", lambda args: args[1].name == "cron.bad")
     runtime = await host.aruntime()
-    await until(lambda: len(lines(caplog, "cron.bad")) >= 2)
+    await eventually(lambda: len(lines(caplog, "cron.bad")) >= 2)
     await more("cron.well")
     assert runtime.alive
     assert runtime.failing_schedules == ["cron.bad"]
-    assert "as it was told" in lines(caplog, "cron.bad")[0]
+    assert "on purpose" in lines(caplog, "cron.bad")[0]
     broken = False
     await more("cron.bad")
-    await until(lambda: runtime.failing_schedules == [])
+    await eventually(lambda: runtime.failing_schedules == [])
 
 
-@in_memory
 @pytest.mark.parametrize(
-    ("part", "method"),
+    ("part", "method", "store"),
     [
-        (Dispatcher, "_until_needed"),
-        (Sweeper, "run"),
-        (Sweeper, "find_told_cancels"),
-        (Cleaner, "_pause"),
-        (Cron, "run"),
+        (ClaimsDue, "until_needed", "memory"),
+        (Reconciler, "run", "memory"),
+        (CancelReader, "run", "sqlite"),  # in memory no other process could ask
+        (Cleaner, "_pause", "memory"),
+        (Scheduler, "run", "memory"),
     ],
+    indirect=["store"],
 )
 async def test_a_part_of_the_runtime_that_fails_is_started_again(
     configure: Configure,
     monkeypatch: pytest.MonkeyPatch,
+    timings: Timings,
     caplog: pytest.LogCaptureFixture,
     part: type,
     method: str,
 ) -> None:
     """With a traceback in the log; the runtime lives, and does what it did."""
-    monkeypatch.setattr(sweeper, "INTERVAL", 0.01)
+    timings.set("reconciler", interval=0.01)
     declare("cron.well")
     left = 2
     original = getattr(part, method)
@@ -182,19 +183,20 @@ async def test_a_part_of_the_runtime_that_fails_is_started_again(
 
     monkeypatch.setattr(part, method, fails_at_first)
     runtime = await host.aruntime()
-    await until(lambda: left == 0)
+    await eventually(lambda: left == 0)
     await more("cron.well", 5)
     assert runtime.alive
 
 
 @on_databases
 async def test_a_look_that_fails_keeps_none_of_the_others(
-    configure: Configure, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    configure: Configure,
+    monkeypatch: pytest.MonkeyPatch,
+    timings: Timings,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """And is logged once, not every time."""
-    monkeypatch.setattr(sweeper, "INTERVAL", 0.01)
-    monkeypatch.setattr(sweeper, "QUEUES_EVERY", 1)
-    runtime = await host.aruntime()
+    timings.set("reconciler", interval=0.01, queues_every=1)
     asked = 0
 
     async def reread(*args: Any) -> None:
@@ -205,9 +207,11 @@ async def test_a_look_that_fails_keeps_none_of_the_others(
         asked += 1
         return []
 
-    monkeypatch.setattr(runtime._sweeper, "_reread_watched", reread)
-    monkeypatch.setattr(runtime.ledger, "queues", queues)
-    await until(lambda: asked >= 20, PATIENCE)
-    told = [it for it in caplog.records if "A look at the ledger failed" in it.getMessage()]
-    assert len(told) == 1
-    assert "as it was told" in told[0].getMessage()
+    monkeypatch.setattr(WatchedReader, "read_tasks", reread)
+    monkeypatch.setattr(host.ledger(), "queues", queues)
+    await host.aruntime()
+    await eventually(lambda: asked >= 20, timeout=TIMEOUT)
+    failed = "Reading watched tasks from the database failed"
+    logged = [it for it in caplog.records if failed in it.getMessage()]
+    assert len(logged) == 1
+    assert "on purpose" in logged[0].getMessage()

@@ -9,9 +9,11 @@ from collections.abc import Iterator
 import pytest
 
 from rail_async_tasks import task
-from rail_async_tasks.runtime import host, runtime
-from tests.integration.conftest import Configure, in_memory
-from tests.integration.waiting import until, until_status
+from rail_async_tasks.hosting import process as host
+from rail_async_tasks.hosting import server
+from tests.support.runtimes import Configure, in_memory
+from tests.support.timings import Timings
+from tests.support.waiting import eventually, until_status
 
 pytestmark = [in_memory, pytest.mark.usefixtures("ends_cleanly")]
 
@@ -20,15 +22,15 @@ pytestmark = [in_memory, pytest.mark.usefixtures("ends_cleanly")]
 def back_again() -> Iterator[None]:
     """Later tests do not find a process that is going away."""
     yield
-    host._going_away = False
+    server.reset()
 
 
 async def test_a_stop_waits_for_the_drain_that_has_begun(
-    configure: Configure, monkeypatch: pytest.MonkeyPatch
+    configure: Configure, timings: Timings
 ) -> None:
     """A signal begins the drain, the server's end comes soon after: bodies have their time."""
     configure(drain_seconds=20)
-    monkeypatch.setattr(runtime, "FLUSH_PATIENCE", 0.1)
+    timings.set("end", flush_timeout=0.1)
 
     @task(name="drain.short", max_retries=0)
     async def short() -> str:
@@ -37,9 +39,9 @@ async def test_a_stop_waits_for_the_drain_that_has_begun(
 
     handle = await short.aenqueue()
     await until_status(handle, "running")
-    host.begin_drain()
-    await until(host.is_going_away)
-    await host.shutdown()
+    server.begin_drain()
+    await eventually(server.is_going_away)
+    await server.shutdown()
     assert (await handle.arefresh()).status == "completed"
 
 
@@ -63,7 +65,7 @@ async def test_a_drain_in_a_hurry(configure: Configure) -> None:
             await current.drain()
         else:
             draining = asyncio.create_task(current.drain())
-            await until(lambda: current.draining)  # noqa: B023 (called before the next round)
+            await eventually(lambda: current.draining)  # noqa: B023 (called before the next round)
             current.hurry()
             await draining
         assert time.monotonic() - began < 5
@@ -89,4 +91,4 @@ async def test_what_waits_begins_before_the_end(configure: Configure) -> None:
     assert statuses == ["pending", "running", "running"]
     for handle in handles:
         await handle.acancel()
-    await until(lambda: not current.attempts)
+    await eventually(lambda: not current.attempts)

@@ -1,4 +1,4 @@
-"""What the project hears of tasks that have failed for good."""
+"""The failure callback: how a project hears of tasks that have failed for good."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from asgiref.sync import sync_to_async
 
 from rail_async_tasks import Fail, Task, service, task
 from rail_async_tasks.access import SYSTEM
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.models import TaskExecution
-from rail_async_tasks.runtime import failures, host, sweeper
-from rail_async_tasks.runtime.cleanup import Disposal
-from tests.integration.conftest import Configure, on_databases
-from tests.integration.waiting import final, until
+from rail_async_tasks.runtime.upkeep.cleanup import Disposal
+from tests.support.runtimes import Configure, on_databases
+from tests.support.timings import Timings
+from tests.support.waiting import eventually, final, no
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -75,9 +76,7 @@ async def open_marks() -> int:
 
 
 async def no_mark_is_left() -> None:
-    async with asyncio.timeout(10):
-        while await open_marks():  # noqa: ASYNC110 (a row tells nobody)
-            await asyncio.sleep(0.02)
+    await eventually(lambda: no(open_marks()))
 
 
 @pytest.mark.parametrize("function", [in_a_thread, on_the_loop])
@@ -88,7 +87,7 @@ async def test_it_is_called_once_with_strings(
     with_callback(configure, function)
     handle = await failing().aenqueue(n=7)
     snapshot = await final(handle)
-    await until(lambda: calls)
+    await eventually(lambda: calls)
     (keywords,) = calls
     trace = keywords.pop("traceback")
     assert keywords == {
@@ -119,7 +118,7 @@ async def test_two_hundred_failures_are_two_hundred_calls(store: str, configure:
     await cancelled.acancel()
     for handle in [*handles, good, cancelled]:
         await final(handle)
-    await until(lambda: len(calls) >= 200)
+    await eventually(lambda: len(calls) >= 200)
     await no_mark_is_left()
     assert Counter(it["taskId"] for it in calls) == Counter(str(it.id) for it in handles)
 
@@ -136,8 +135,8 @@ async def test_whatever_the_reason(store: str, configure: Configure) -> None:
     async def bad() -> object:
         return object()
 
-    @task(name="callback.told")
-    async def told() -> None:
+    @task(name="callback.raised")
+    async def raised() -> None:
         raise Fail("out of paper")
 
     @task(name="callback.flaky", max_retries=1)
@@ -145,11 +144,11 @@ async def test_whatever_the_reason(store: str, configure: Configure) -> None:
         if info.context.task.attempt == 1:
             raise ValueError("once")
 
-    for it in (slow, bad, told, flaky):
+    for it in (slow, bad, raised, flaky):
         await final(await it.aenqueue())
-    await until(lambda: len(calls) >= 3)
+    await eventually(lambda: len(calls) >= 3)
     names = Counter(it["task_name"] for it in calls)
-    assert names == Counter(["callback.slow", "callback.bad", "callback.told"])
+    assert names == Counter(["callback.slow", "callback.bad", "callback.raised"])
     assert {it["error"] for it in calls} >= {"out of paper"}
 
 
@@ -160,7 +159,7 @@ async def test_one_that_raises_is_told_and_not_repeated(
     with_callback(configure, that_raises)
     handle = await failing().aenqueue()
     await final(handle)
-    await until(lambda: "the pager is broken" in caplog.text)
+    await eventually(lambda: "the pager is broken" in caplog.text)
     assert str(handle.id) in caplog.text
     if store != "memory":
         await no_mark_is_left()
@@ -169,10 +168,10 @@ async def test_one_that_raises_is_told_and_not_repeated(
 
 @on_databases
 async def test_a_call_whose_process_died_is_made_by_another(
-    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
+    store: str, configure: Configure, timings: Timings
 ) -> None:
     """Once its time has passed; the row is not deleted before."""
-    monkeypatch.setattr(sweeper, "INTERVAL", 0.02)
+    timings.set("reconciler", interval=0.02)
     configure(max_retries=0)
     handle = await failing(max_retries=0).aenqueue()
     await final(handle)
@@ -189,7 +188,7 @@ async def test_a_call_whose_process_died_is_made_by_another(
     async def other() -> None: ...
 
     await final(await other.aenqueue())
-    await until(lambda: calls)
+    await eventually(lambda: calls)
     await no_mark_is_left()
     (keywords,) = calls
     assert keywords["taskId"] == str(handle.id)
@@ -198,10 +197,10 @@ async def test_a_call_whose_process_died_is_made_by_another(
 
 @on_databases
 async def test_a_long_call_is_not_made_by_another(
-    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
+    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch, timings: Timings
 ) -> None:
     """It is kept while it lasts."""
-    monkeypatch.setattr(failures, "HOLD", 0.3)
+    timings.set("callbacks", hold=0.3)
     over = asyncio.Event()
 
     async def slowly(**keywords: Any) -> None:
@@ -211,11 +210,11 @@ async def test_a_long_call_is_not_made_by_another(
     monkeypatch.setattr(sys.modules[__name__], "slow_callback", slowly, raising=False)
     configure(on_failure="callback", failure_callback=f"{__name__}.slow_callback")
     await final(await failing(max_retries=0).aenqueue())
-    await until(lambda: calls)
+    await eventually(lambda: calls)
     ledger = host.ledger()
     end = time.monotonic() + 1.0
     while time.monotonic() < end:
-        assert await ledger.overdue_callbacks(60, 10, ()) == []
+        assert await ledger.callbacks().take_overdue(60, 10, ()) == []
         await asyncio.sleep(0.05)
     over.set()
     await no_mark_is_left()
@@ -262,5 +261,5 @@ async def test_a_plain_function_around_a_coroutine(configure: Configure, backend
     configure(on_failure="callback", failure_callback=globals_path, backend=backend)
     handle = await failing(max_retries=0).aenqueue()
     await final(handle)
-    await until(lambda: calls)
+    await eventually(lambda: calls)
     assert [it["taskId"] for it in calls] == [str(handle.id)]

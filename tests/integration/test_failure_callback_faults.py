@@ -21,16 +21,18 @@ from django.db import transaction
 from rail_async_tasks import Task, service, task
 from rail_async_tasks.bus.memory import MemoryBus
 from rail_async_tasks.conf import get_settings
-from rail_async_tasks.definition import registry
 from rail_async_tasks.errors import ConfigurationError
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.orm import OrmLedger
+from rail_async_tasks.ledger.orm.callbacks import OrmCallbacks
+from rail_async_tasks.ledger.orm.ledger import OrmLedger
 from rail_async_tasks.models import TaskExecution, TaskRuntime
-from rail_async_tasks.runtime import failures, host, sweeper
+from rail_async_tasks.registry import registry
 from rail_async_tasks.runtime.runtime import Runtime
-from tests.integration.conftest import Configure, on_databases
 from tests.integration.test_failure_callback import failing, no_mark_is_left, open_marks
-from tests.integration.waiting import final, until
+from tests.support.runtimes import Configure, on_databases
+from tests.support.timings import Timings
+from tests.support.waiting import eventually, final, no
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -114,7 +116,7 @@ def call_back(configure: Configure, function: Any, **task_settings: Any) -> None
 
 
 async def make_overdue() -> None:
-    """As if the time had passed for which the calls are somebody's."""
+    """Lets the time pass for which a process holds its calls."""
     past = datetime.now(UTC) - timedelta(seconds=1)
     await TaskExecution.objects.filter(callback_at__isnull=False).aupdate(callback_at=past)
 
@@ -129,7 +131,7 @@ async def other_process(stack: AsyncExitStack) -> Runtime:
     runtime = Runtime(get_settings(), registry, OrmLedger(), MemoryBus())
     runtime.start()
     stack.push_async_callback(runtime.stop)
-    await until(lambda: runtime.holding)
+    await eventually(lambda: runtime.holding)
     return runtime
 
 
@@ -146,10 +148,10 @@ async def test_whatever_a_callback_does_is_told_and_not_repeated(
     call_back(configure, function)
     first, second = [await failing(max_retries=0).aenqueue()], []
     await final(first[0])
-    await until(lambda: f"callback of task {first[0].id} raised" in caplog.text)
+    await eventually(lambda: f"callback of task {first[0].id} raised" in caplog.text)
     second.append(await failing_too().aenqueue())
     await final(second[0])
-    await until(lambda: f"callback of task {second[0].id} raised" in caplog.text)
+    await eventually(lambda: f"callback of task {second[0].id} raised" in caplog.text)
     if store != "memory":
         await no_mark_is_left()
     assert len(calls) == (0 if function is wrong_signature else 2)
@@ -167,22 +169,22 @@ def failing_too() -> Any:
 async def test_one_that_hangs_is_given_up(
     store: str,
     configure: Configure,
-    monkeypatch: pytest.MonkeyPatch,
+    timings: Timings,
     caplog: pytest.LogCaptureFixture,
     function: Any,
 ) -> None:
     """After its time: ten that hang must not be the end of all others."""
-    monkeypatch.setattr(failures, "LONGEST", 0.05)
-    monkeypatch.setattr(failures, "AT_ONCE", 1)
+    timings.set("callbacks", call_timeout=0.05)
+    timings.set("callbacks", at_once=1)
     call_back(configure, function)
     fall = failing(max_retries=0)
     handles = [await fall.aenqueue() for _ in range(3)]
     for handle in handles:
         await final(handle)
-    await until(lambda: len(calls) == 3)
+    await eventually(lambda: len(calls) == 3)
     if store != "memory":
         await no_mark_is_left()
-    await until(lambda: caplog.text.count("longer than 0.05 s") >= 3)
+    await eventually(lambda: caplog.text.count("longer than 0.05 s") >= 3)
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "sync"])
@@ -202,7 +204,7 @@ async def test_a_callable_object_and_a_lane_for_the_orm(store: str, configure: C
     """Its call is awaited, though the object is no coroutine function."""
     call_back(configure, "notifier")
     await final(await failing().aenqueue())
-    await until(lambda: calls)
+    await eventually(lambda: calls)
     await no_mark_is_left()
 
 
@@ -230,17 +232,17 @@ async def test_it_may_use_the_orm_and_start_tasks(
     backend: str,
 ) -> None:
     """From a thread and from the loop."""
-    told: list[str] = []
+    seen: list[str] = []
 
     @task(name="callback.notify")
     async def notify(text: str) -> None:
-        told.append(text)
+        seen.append(text)
 
     monkeypatch.setattr(sys.modules[__name__], "started", [notify])
     call_back(configure, function, backend=backend)
     handle = await failing(max_retries=0).aenqueue(n=3)
-    await until(lambda: told)
-    assert told == ["no sense in 3"]
+    await eventually(lambda: seen)
+    assert seen == ["no sense in 3"]
     await no_mark_is_left()
     assert await Group.objects.filter(name=str(handle.id)).acount() == 1
 
@@ -250,66 +252,66 @@ async def test_it_may_use_the_orm_and_start_tasks(
 
 @on_databases
 async def test_what_there_is_no_room_for_stays_marked(
-    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
+    store: str, configure: Configure, timings: Timings
 ) -> None:
-    """And is made when it is overdue, by whoever has room; each once."""
-    monkeypatch.setattr(failures, "MOST_WAITING", 3)
-    monkeypatch.setattr(failures, "PAGE", 2)
-    monkeypatch.setattr(sweeper, "INTERVAL", 0.02)
+    """And is made when it is overdue, by a process with room; each once."""
+    timings.set("callbacks", most_waiting=3)
+    timings.set("callbacks", page=2)
+    timings.set("reconciler", interval=0.02)
     call_back(configure, awaits)
     fall = failing(max_retries=0)
     handles = [await fall.aenqueue(n=n) for n in range(12)]
     for handle in handles:
         await final(handle)
-    await until(lambda: len(calls) == 3)
+    await eventually(lambda: len(calls) == 3)
     gate.set()
-    async with asyncio.timeout(20):
-        while await open_marks():
-            await make_overdue()
-            await asyncio.sleep(0.02)
+
+    async def no_mark_is_left() -> bool:
+        await make_overdue()
+        return not await open_marks()
+
+    await eventually(no_mark_is_left)
     assert Counter(it["taskId"] for it in calls) == Counter(str(it.id) for it in handles)
 
 
-async def test_rows_in_memory_all_wait(
-    configure: Configure, store: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """They have no mark by which somebody could find them."""
+async def test_rows_in_memory_all_wait(configure: Configure, store: str, timings: Timings) -> None:
+    """They have no mark by which another process could find them."""
     if store != "memory":
         return
-    monkeypatch.setattr(failures, "MOST_WAITING", 3)
+    timings.set("callbacks", most_waiting=3)
     call_back(configure, awaits)
     fall = failing(max_retries=0)
     for n in range(12):
         await final(await fall.aenqueue(n=n))
     gate.set()
-    await until(lambda: len(calls) == 12)
+    await eventually(lambda: len(calls) == 12)
 
 
 @on_databases
 async def test_marks_are_cleared_and_kept_in_batches(
-    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
+    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch, timings: Timings
 ) -> None:
     """A flood of failures is no flood of statements: outcomes go through the same thread."""
-    monkeypatch.setattr(failures, "HOLD", 0.3)
+    timings.set("callbacks", hold=0.3)
     cleared: list[int] = []
     kept: list[int] = []
-    made, keep = OrmLedger.callbacks_made, OrmLedger.keep_callbacks
+    made, keep = OrmCallbacks.made, OrmCallbacks.keep
 
-    async def callbacks_made(ledger: OrmLedger, ids: Collection[UUID]) -> set[UUID]:
+    async def callbacks_made(ledger: OrmCallbacks, ids: Collection[UUID]) -> set[UUID]:
         cleared.append(len(ids))
         return await made(ledger, ids)
 
-    async def keep_callbacks(ledger: OrmLedger, ids: Collection[UUID], hold: float) -> None:
+    async def keep_callbacks(ledger: OrmCallbacks, ids: Collection[UUID], hold: float) -> None:
         kept.append(len(ids))
         await keep(ledger, ids, hold)
 
-    monkeypatch.setattr(OrmLedger, "callbacks_made", callbacks_made)
-    monkeypatch.setattr(OrmLedger, "keep_callbacks", keep_callbacks)
+    monkeypatch.setattr(OrmCallbacks, "made", callbacks_made)
+    monkeypatch.setattr(OrmCallbacks, "keep", keep_callbacks)
     call_back(configure, awaits)
     fall = failing(max_retries=0)
     for handle in [await fall.aenqueue(n=n) for n in range(100)]:
         await final(handle)
-    await until(lambda: kept.count(100) >= 2)
+    await eventually(lambda: kept.count(100) >= 2)
     gate.set()
     await no_mark_is_left()
     assert len(calls) == sum(cleared) == 100
@@ -324,19 +326,19 @@ async def test_marks_are_cleared_and_kept_in_batches(
 async def test_what_the_end_of_the_process_cuts_short_is_made_by_another(
     store: str,
     configure: Configure,
-    monkeypatch: pytest.MonkeyPatch,
+    timings: Timings,
     caplog: pytest.LogCaptureFixture,
     function: Any,
 ) -> None:
-    """Those in the middle and those that had not begun: they stay marked, and nothing waits."""
-    monkeypatch.setattr(failures, "AT_ONCE", 2)
-    monkeypatch.setattr(sweeper, "INTERVAL", 0.02)
+    """Calls in the middle and calls that had not begun stay marked, and nothing waits."""
+    timings.set("callbacks", at_once=2)
+    timings.set("reconciler", interval=0.02)
     call_back(configure, function)
     fall = failing(max_retries=0)
     handles = [await fall.aenqueue(n=n) for n in range(5)]
     for handle in handles:
         await final(handle)
-    await until(lambda: len(calls) == 2)
+    await eventually(lambda: len(calls) == 2)
     await asyncio.wait_for(host.astop(), 5)
     assert await open_marks() == 5
     assert "raised" not in caplog.text
@@ -358,21 +360,21 @@ def refused_while_ending(**keywords: Any) -> None:
 
 @on_databases
 async def test_one_that_raises_while_the_process_ends_is_tried_by_another(
-    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch, stack: AsyncExitStack
+    store: str, configure: Configure, timings: Timings, stack: AsyncExitStack
 ) -> None:
     """It may have raised for want of what the end has taken away, such as a runtime to enqueue."""
-    monkeypatch.setattr(sweeper, "INTERVAL", 0.02)
+    timings.set("reconciler", interval=0.02)
     call_back(configure, refused_while_ending)
     handle = await failing(max_retries=0).aenqueue()
     await final(handle)
-    await until(lambda: calls)
+    await eventually(lambda: calls)
     runtime = host.current()
     assert runtime is not None
-    runtime.draining = True
+    runtime.state.draining = True
     gate.set()
     await asyncio.wait_for(runtime.callbacks.ended(5), 10)
     assert await open_marks() == 1
-    runtime.draining = False
+    runtime.state.draining = False
     await make_overdue()
     await other_process(stack)
     await no_mark_is_left()
@@ -392,9 +394,8 @@ async def test_two_processes_share_what_is_overdue(
         await service.aenqueue(fall, {"n": n})
     for handle in handles:
         await final(handle)
-    async with asyncio.timeout(20):
-        while await TaskExecution.objects.filter(completed_at=None).aexists():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    unfinished = TaskExecution.objects.filter(completed_at=None)
+    await eventually(lambda: no(unfinished.aexists()))
     await host.astop()
     await TaskExecution.objects.aupdate(callback_at="2020-01-01T00:00:00Z")
     call_back(configure, note)
@@ -408,10 +409,10 @@ async def test_two_processes_share_what_is_overdue(
 
 @on_databases
 async def test_a_lost_worker_an_unknown_name_and_wrong_arguments(
-    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
+    store: str, configure: Configure, timings: Timings
 ) -> None:
     """Failures without a body's exception: called once each, with an empty traceback."""
-    monkeypatch.setattr(sweeper, "INTERVAL", 0.02)
+    timings.set("reconciler", interval=0.02)
     call_back(configure, note, lease_seconds=1.0, max_crashes=0)
 
     @task(name="callback.typed", max_retries=0)
@@ -431,15 +432,15 @@ async def test_a_lost_worker_an_unknown_name_and_wrong_arguments(
     )
     runtime = host.current()
     assert runtime is not None
-    await runtime.fail_unknown("callback.renamed")
-    await until(lambda: len(calls) == 3)
+    await runtime.recoverer.fail_unknown("callback.renamed")
+    await eventually(lambda: len(calls) == 3)
     await no_mark_is_left()
-    told = {it["taskId"]: it for it in calls}
+    seen = {it["taskId"]: it for it in calls}
     ended = {str(it.id): it async for it in rows.all()}
-    assert {ended[key].error_code for key in told} == {
+    assert {ended[key].error_code for key in seen} == {
         "worker_lost", "unknown_task", "invalid_args",
     }  # fmt: skip
-    for key, keywords in told.items():
+    for key, keywords in seen.items():
         assert keywords["error"] == ended[key].error
         assert keywords["traceback"] == ""
 
@@ -455,7 +456,7 @@ async def test_by_default_a_failure_is_logged(
     configure(backend=backend)
     handle = await failing(max_retries=2).aenqueue(n=41)
     await final(handle)
-    await until(lambda: errors(caplog))
+    await eventually(lambda: errors(caplog))
     (record,) = errors(caplog)
     assert record.getMessage() == f"Task callback.fall ({handle.id}) failed: exception"
     facts = {key: getattr(record, key) for key in ("task_id", "task_name", "error_code")}
@@ -485,7 +486,7 @@ async def test_nothing_else_is_logged_so(
     await host.astop()
     call_back(configure, note)
     await final(await failing().aenqueue())
-    await until(lambda: calls)
+    await eventually(lambda: calls)
     assert errors(caplog) == []
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from rail_async_tasks import service, task
 from rail_async_tasks.service import EnqueueOptions
-from tests.integration.conftest import Configure, on_databases
-from tests.integration.waiting import until
+from tests.support.runtimes import Configure, on_databases
+from tests.support.waiting import eventually
 
 pytestmark = [on_databases, pytest.mark.usefixtures("ends_cleanly")]
 
@@ -18,7 +18,7 @@ pytestmark = [on_databases, pytest.mark.usefixtures("ends_cleanly")]
 async def flood(
     configure: Configure, owners: dict[str | None, int], *, priority: dict[str, int] | None = None
 ) -> list[str]:
-    """Who started, in order: four at once, after all of these were enqueued owner by owner."""
+    """Returns the owners in the order of their starts: four at once, enqueued owner by owner."""
     configure(max_concurrency=4)
     order: list[str] = []
     go = asyncio.Event()
@@ -32,9 +32,9 @@ async def flood(
     for owner, count in owners.items():
         for _ in range(count):
             options = EnqueueOptions(owner_id=owner, priority=(priority or {}).get(owner or ""))
-            await service.aenqueue(body.definition, {"who": owner or "nobody"}, options)
+            await service.aenqueue(body.definition, {"who": owner or "-"}, options)
     go.set()
-    await until(lambda: len(order) == sum(owners.values()))
+    await eventually(lambda: len(order) == sum(owners.values()))
     return order
 
 
@@ -43,13 +43,13 @@ async def test_who_comes_after_a_flood_is_not_behind_all_of_it(
 ) -> None:
     """Three with five tasks each, behind one with 200."""
     order = await flood(configure, {"1": 200, "2": 5, "3": 5, None: 5})
-    for who in ("2", "3", "nobody"):
+    for who in ("2", "3", "-"):
         last = max(place for place, it in enumerate(order) if it == who)
         assert last < 60, order[:80]
 
 
 async def test_priority_goes_before_fairness(store: str, configure: Configure) -> None:
-    """What matters more starts first, whoever's it is."""
+    """A higher priority starts first, whichever owner it has."""
     order = await flood(configure, {"1": 40, "2": 20}, priority={"1": 5, "2": 0})
     first_of_low = order.index("2")
     assert order[:first_of_low].count("1") >= 36

@@ -17,10 +17,11 @@ from django.test import AsyncClient, Client, RequestFactory
 
 from rail_async_tasks import asgi
 from rail_async_tasks.graphql.consumers import TaskGraphQLConsumer
-from rail_async_tasks.runtime import host
+from rail_async_tasks.hosting import process as host
+from rail_async_tasks.hosting import server
 from rail_async_tasks.servers import first_request
-from tests.integration.conftest import Configure, in_memory
-from tests.integration.waiting import until
+from tests.support.runtimes import Configure, in_memory
+from tests.support.waiting import eventually
 
 pytestmark = in_memory
 
@@ -39,11 +40,11 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """This process is a server's, not a test runner's, and no request has reached it."""
     monkeypatch.setattr(first_request, "_under_test", lambda: False)
     # The test runner keeps its signals.
-    monkeypatch.setattr(host, "chain_signals", lambda react: None)
+    monkeypatch.setattr(server, "chain_signals", lambda react: None)
     first_request.expect()
     yield
     first_request.expect()
-    host._going_away, host._announced, host._server_loop = False, True, None
+    server.reset()
 
 
 async def ask(application: Any, scope: dict[str, Any]) -> None:
@@ -96,8 +97,8 @@ async def test_it_starts_the_runtime(touch: Touch, caplog: pytest.LogCaptureFixt
         await touch()
     runtime = host.current()
     assert runtime is not None
-    assert host.lives_here()
-    assert not runtime.under_server  # what its loop's end cuts off has not taken it down
+    assert server.lives_here()
+    assert not runtime.state.under_server  # what its loop's end cuts off has not taken it down
     [warning] = [it for it in caplog.records if it.name == "rail_async_tasks.servers"]
     assert "rail_async_tasks.asgi.get_asgi_application()" in warning.getMessage()
 
@@ -132,7 +133,7 @@ async def test_one_that_cannot_start_is_logged(
     async def startup(**_: Any) -> None:
         raise OSError("no threads left")
 
-    monkeypatch.setattr(host, "startup", startup)
+    monkeypatch.setattr(server, "startup", startup)
     await a_page_of_django()
     assert "The task runtime could not start." in caplog.text
     assert "no threads left" in caplog.text
@@ -143,7 +144,7 @@ def test_wsgi_starts_it_in_a_thread() -> None:
     """No server starts it there, and none is at fault: no warning."""
     environ = RequestFactory().get("/nowhere/").environ
     WSGIHandler()(environ, lambda *_: None)
-    asyncio.run(until(host.current))
+    asyncio.run(eventually(host.current))
 
 
 @pytest.mark.usefixtures("configure")
@@ -172,7 +173,7 @@ async def test_where_there_was_a_lifespan_nothing_is_said(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The server has started the runtime: a request changes nothing."""
-    await host.startup()
+    await server.startup()
     runtime = host.current()
     await a_page_of_ours()
     assert host.current() is runtime
@@ -197,8 +198,8 @@ async def test_a_start_that_fails_is_tried_again_and_then_warns(
     application = get_django_application()
     await ask(application, HTTP)
     assert "lifespan" not in caplog.text
-    assert not host.is_served()
+    assert not server.is_served()
     await ask(application, HTTP)
-    await until(lambda: "lifespan" in caplog.text)
+    await eventually(lambda: "lifespan" in caplog.text)
     assert host.current() is not None
     await host.astop()

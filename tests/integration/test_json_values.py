@@ -12,9 +12,9 @@ from strawberry.scalars import JSON
 
 from rail_async_tasks import Retry, TaskHandle, service, task
 from rail_async_tasks.access import SYSTEM
-from tests.contract.json_values import CORNERS, same
-from tests.integration.conftest import Configure
-from tests.integration.waiting import final
+from tests.support.json_values import CORNERS, same
+from tests.support.runtimes import Configure
+from tests.support.waiting import final
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -22,7 +22,7 @@ VALUES = list(CORNERS)
 
 
 def changed(found: Any) -> list[Any]:
-    """What came back as something else."""
+    """Returns the values that came back as something else."""
     assert isinstance(found, list)
     assert len(found) == len(VALUES)
     return [(value, it) for value, it in zip(VALUES, found, strict=True) if not same(value, it)]

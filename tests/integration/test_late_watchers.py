@@ -1,4 +1,4 @@
-"""What a watcher of all of an owner's tasks sees of those that ended before it joined: nothing."""
+"""A watcher of all of an owner's tasks sees none that ended before it joined."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from uuid import UUID
 
 import pytest
 
+from devservers.redis import RedisServer
 from rail_async_tasks import Task, service, task
 from rail_async_tasks.access import Viewer
-from rail_async_tasks.events import TaskSnapshot
-from rail_async_tasks.runtime import host, sweeper
-from tests.integration.conftest import Configure
-from tests.integration.waiting import PATIENCE, final, until
-from tests.services.redis import RedisServer
+from rail_async_tasks.hosting import process as host
+from rail_async_tasks.snapshot import TaskSnapshot
+from tests.support.runtimes import Configure
+from tests.support.timings import Timings
+from tests.support.waiting import TIMEOUT, eventually, final
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -34,10 +35,10 @@ def bus(request: pytest.FixtureRequest, configure: Configure) -> str:
 
 
 @pytest.fixture
-def looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sweeper looks all the time."""
-    monkeypatch.setattr(sweeper, "INTERVAL", 0.01)
-    monkeypatch.setattr(sweeper, "WATCHED_EVERY", 1)
+def looks(timings: Timings) -> None:
+    """The reconciler reads all the time."""
+    timings.set("reconciler", interval=0.01)
+    timings.set("reconciler", watched_every=1)
 
 
 def declared() -> Task:
@@ -69,12 +70,12 @@ class Look:
     async def two(self) -> None:
         """Returns when two have begun and ended."""
         enough = self.count + 3
-        await until(lambda: self.count >= enough)
+        await eventually(lambda: self.count >= enough)
 
 
 @asynccontextmanager
 async def watcher(viewer: Viewer = ADA) -> AsyncIterator[list[TaskSnapshot]]:
-    """What a watcher sees who has joined: it has seen the task that waits for it."""
+    """Yields what a watcher sees; it has joined, as it has seen the task that waits for it."""
     seen: list[TaskSnapshot] = []
 
     async def read() -> None:
@@ -84,7 +85,7 @@ async def watcher(viewer: Viewer = ADA) -> AsyncIterator[list[TaskSnapshot]]:
 
     reading = asyncio.create_task(read())
     try:
-        await until(lambda: seen)
+        await eventually(lambda: seen)
         yield seen
     finally:
         reading.cancel()
@@ -108,7 +109,7 @@ async def test_a_late_watcher_sees_nothing_that_has_ended(
         marker = await echo.using(owner="1").aenqueue(n=LATE)
         await final(marker)
         for seen in joined:
-            await until(lambda seen=seen: seen[-1].is_final and seen[-1].id == marker.id)  # type: ignore[misc]
+            await eventually(lambda seen=seen: seen[-1].is_final and seen[-1].id == marker.id)  # type: ignore[misc]
         late = [[it.id for it in seen if it.is_final] for seen in joined]
         assert late[-1] == [marker.id]
         assert [len(ids) for ids in late] == list(range(LATE, 0, -1))
@@ -118,7 +119,7 @@ async def test_a_late_watcher_sees_nothing_that_has_ended(
 async def test_what_begins_and_ends_after_the_join_is_seen_without_a_word(
     configure: Configure, looks: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By reading again alone: no event tells of it."""
+    """By reading again alone: no event comes of it."""
     configure(emit_subscriptions=False)
     echo = declared()
     await host.aruntime()
@@ -126,7 +127,7 @@ async def test_what_begins_and_ends_after_the_join_is_seen_without_a_word(
     await final(await echo.using(owner="1").aenqueue(n=1))
     async with watcher() as seen:
         new = await echo.using(owner="1").aenqueue(n=2)
-        await until(lambda: seen[-1].is_final)
+        await eventually(lambda: seen[-1].is_final)
         assert {it.id for it in seen} == {waits.id, new.id}
     await waits.acancel()
 
@@ -162,5 +163,7 @@ async def test_what_ends_while_a_watcher_joins_is_seen(
 
     monkeypatch.setattr(bus, "subscribe", slowly)
     async with watcher() as seen:
-        await until(lambda: {it.id for it in seen if it.is_final} == set(ended), PATIENCE)
+        await eventually(
+            lambda: {it.id for it in seen if it.is_final} == set(ended), timeout=TIMEOUT
+        )
     await waits.acancel()

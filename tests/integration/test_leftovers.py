@@ -1,4 +1,4 @@
-"""What a body leaves behind in its task, on the loop or in its thread harms no other body."""
+"""Things that a body leaves in its task, on the loop or in its thread harm no other body."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from django.test import AsyncClient
 from django.test.utils import override_settings
 
 from rail_async_tasks import TaskFailed, task
-from rail_async_tasks.runtime import host
+from rail_async_tasks.hosting import process as host
 from tests.integration import rubbish
-from tests.integration.conftest import Configure, in_memory, on_databases
-from tests.integration.waiting import PATIENCE, final, until
-from tests.services.databases import default_database, empty_tables, forget_connections
+from tests.support.databases import default_database, empty_tables, forget_connections
+from tests.support.runtimes import Configure, in_memory, on_databases
+from tests.support.waiting import TIMEOUT, eventually, final
 
 # asyncio's own words on what a body has left behind.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -147,9 +147,9 @@ def test_what_a_def_body_leaves_in_its_thread_is_not_given_on(kind: str) -> None
     traces = {}
     for name in by_name:
         found: list[dict[str, Any]] = []
-        leaves.enqueue(name=name).result(PATIENCE)
+        leaves.enqueue(name=name).result(TIMEOUT)
         with suppress(TaskFailed):
-            looks.enqueue().result(PATIENCE)
+            looks.enqueue().result(TIMEOUT)
         traces[name] = found
     assert {name: found for name, found in traces.items() if found != [clean]} == {}
     assert len(threads) < len(by_name)
@@ -168,7 +168,7 @@ def thread_count() -> int:
 
 
 class Used:
-    """What this process holds: attempts, asyncio tasks, objects in memory."""
+    """Returns what this process holds: attempts, asyncio tasks, objects in memory."""
 
     def __init__(self) -> None:
         gc.collect()
@@ -241,7 +241,7 @@ async def test_every_kind_of_rubbish_among_innocent_tasks(
     assert not await Group.objects.filter(name="rubbish").aexists()
     assert statistics() == NOTHING
     assert (await web.get("/tasks/health/ready")).status_code == 200
-    await until(lambda: thread_count() <= 2 * WORKERS + 1)
+    await eventually(lambda: thread_count() <= 2 * WORKERS + 1)
     now = Used()
     assert now.attempts <= warm.attempts + 2  # the last ones, perhaps
     assert now.tasks <= warm.tasks

@@ -18,10 +18,10 @@ from asgiref.sync import sync_to_async
 from django.db import connections
 
 from rail_async_tasks import task
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.models import TaskExecution
-from rail_async_tasks.runtime import host
-from tests.integration.conftest import Configure, on_databases
-from tests.integration.waiting import final, until
+from tests.support.runtimes import Configure, on_databases
+from tests.support.waiting import eventually, final
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly", "loop_kind")
 
@@ -30,7 +30,7 @@ LIMIT = 100
 
 
 class Crowd:
-    """Who is in a body now, and how many there were at most."""
+    """Counts of bodies that run now, and at most."""
 
     def __init__(self) -> None:
         self.now: Counter[str] = Counter()
@@ -71,7 +71,7 @@ async def idle(crowd: Crowd, count: int, seconds: float) -> None:
     """Returns once so many bodies have ended and all outcomes are written."""
     runtime = host.current()
     assert runtime is not None
-    await until(lambda: crowd.done == count and not runtime.attempts, seconds)
+    await eventually(lambda: crowd.done == count and not runtime.attempts, timeout=seconds)
 
 
 @pytest.mark.parametrize("count", [SHORT, pytest.param(LONG, marks=pytest.mark.long)])
@@ -114,7 +114,7 @@ async def test_memory_and_connections_return_to_where_they_were(
     @task(name="l.light")
     async def light(text: str) -> str:
         crowd.enter()
-        await TaskExecution.objects.filter(name="nobody's").aexists() if crowd.done % 50 == 0 else 0
+        await TaskExecution.objects.filter(name="none").aexists() if crowd.done % 50 == 0 else 0
         crowd.leave()
         return text
 
@@ -129,9 +129,15 @@ async def test_memory_and_connections_return_to_where_they_were(
 
     before_all = open_connections(store)
     await run(600)  # connections, caches and workers are made
-    warm, connections_warm = used(), open_connections(store)
-    await run(count)
-    assert used() - warm < count // 2  # a snapshot alone is several blocks
+    connections_warm = open_connections(store)
+    growths = []
+    while not growths or (growths[-1] >= count // 2 and len(growths) < 3):
+        before = used()
+        await run(count)
+        growths.append(used() - before)
+    # A leak grows in each round; a cache, or a thread of an earlier test, in one. A snapshot alone
+    # is several blocks.
+    assert growths[-1] < count // 2, growths
     assert open_connections(store) <= connections_warm
     assert connections_warm - before_all <= 8
     await asyncio.wait_for(host.astop(), 20)
@@ -139,7 +145,7 @@ async def test_memory_and_connections_return_to_where_they_were(
     # or that of a body which an earlier test has left hanging.
     await sync_to_async(connections.close_all)()
     if store != "sqlite" or not before_all:
-        await until(lambda: open_connections(store) <= before_all)
+        await eventually(lambda: open_connections(store) <= before_all)
 
 
 async def test_what_starts_first_is_what_matters_most(configure: Configure) -> None:
@@ -156,7 +162,7 @@ async def test_what_starts_first_is_what_matters_most(configure: Configure) -> N
         order.append(label)
 
     holder = await hold.aenqueue()
-    await until(lambda: runs_here() == 1)
+    await eventually(lambda: runs_here() == 1)
     asked = [
         ("low", 0), ("default", 0), ("low", 9), ("high", 0), ("default", 5), ("default", -5),
         ("high", 1), ("default", 0), ("default", 5), ("high", 0), ("low", 0), ("high", -1),
@@ -239,12 +245,12 @@ async def test_full_slots_are_no_reason_to_keep_asking(configure: Configure, kin
     declared: Any = in_coroutine if kind == "coroutine" else in_thread
     try:
         handles = [await declared.aenqueue() for _ in range(5)]
-        await until(lambda: runs_here() == 1)
+        await eventually(lambda: runs_here() == 1)
         runtime = host.current()
         assert runtime is not None
-        claims, used = runtime._dispatcher.claims, time.process_time()
+        claims, used = runtime.services.dispatcher.claims, time.process_time()
         await asyncio.sleep(1.2)  # the time over which claims are counted
-        assert runtime._dispatcher.claims - claims <= 5
+        assert runtime.services.dispatcher.claims - claims <= 5
         assert time.process_time() - used < 0.4
     finally:
         gate.set()

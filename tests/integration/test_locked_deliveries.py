@@ -1,4 +1,4 @@
-"""What a broker brings while another transaction holds its row: it waits, and is not dropped."""
+"""A delivery whose row another transaction holds: it waits, and is not dropped."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pytest
 
 from rail_async_tasks import service
 from rail_async_tasks.access import SYSTEM
-from rail_async_tasks.ledger.dispatches import OrmDispatches
-from rail_async_tasks.ledger.port import Wanted
+from rail_async_tasks.hosting import process as host
+from rail_async_tasks.ledger.orm.dispatches import OrmDispatches
+from rail_async_tasks.ledger.records import DeliveryClaim
 from rail_async_tasks.models import TaskExecution
-from rail_async_tasks.runtime import host
 from tests.integration.test_broker import ListBroker, adds, broker, row, until_rows
-from tests.integration.waiting import final, until
 from tests.services.locking import a_transaction, locked
+from tests.support.waiting import eventually, final
 
 __all__ = ["broker"]  # the fixture
 
@@ -35,7 +35,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> Counter[UUID]:
     found: Counter[UUID] = Counter()
     claim = OrmDispatches._claim
 
-    def counted(self: OrmDispatches, wanted: Wanted, token: UUID) -> Any:
+    def counted(self: OrmDispatches, wanted: DeliveryClaim, token: UUID) -> Any:
         brought = claim(self, wanted, token)
         found.update(wanted.ids)
         return brought
@@ -58,10 +58,10 @@ async def test_a_locked_row_is_looked_at_again_until_it_is_free(
     add = adds()
     held, beside = await add.aenqueue(a=1, b=1), await add.aenqueue(a=2, b=2)
     await until_rows(2, dispatched_at__isnull=False)
-    await until(lambda: len(broker.sent) == 2)
+    await eventually(lambda: len(broker.sent) == 2)
     with locked(held.id) as other:
         deliveries = [broker.deliver(str(held.id)) for _ in range(3)]
-        await until(lambda: looks[held.id] >= 3)
+        await eventually(lambda: looks[held.id] >= 3)
         await broker.deliver(str(beside.id))
         assert (await final(beside)).result == 4
         deliveries.append(broker.deliver(str(held.id)))
@@ -79,7 +79,7 @@ async def test_a_row_that_the_sender_is_marking_is_run(
     """Sent before, by another process, and brought while this one marks it once more."""
     broker.delivers = False
     handle = await adds().aenqueue(a=1, b=1)
-    await until(lambda: broker.sent)
+    await eventually(lambda: broker.sent)
     await until_rows(1, dispatched_at__isnull=False)
 
     def mark() -> None:
@@ -87,7 +87,7 @@ async def test_a_row_that_the_sender_is_marking_is_run(
 
     with a_transaction(mark) as over:
         delivery = broker.deliver(str(handle.id))
-        await until(lambda: looks[handle.id] >= 2)
+        await eventually(lambda: looks[handle.id] >= 2)
         assert not delivery.done()
         over.set()
     await asyncio.wait_for(delivery, 20)
@@ -100,11 +100,11 @@ async def test_a_row_that_is_cancelled_in_an_open_transaction(
     """The delivery is over once that has committed; the body never runs."""
     broker.delivers = False
     handle = await adds().aenqueue(a=1, b=1)
-    await until(lambda: broker.sent)
+    await eventually(lambda: broker.sent)
     await until_rows(1, dispatched_at__isnull=False)
     with a_transaction(lambda: service.cancel(SYSTEM, handle.id)) as over:
         delivery = broker.deliver(str(handle.id))
-        await until(lambda: looks[handle.id] >= 2)
+        await eventually(lambda: looks[handle.id] >= 2)
         assert not delivery.done()
         over.set()
     await asyncio.wait_for(delivery, 20)
@@ -118,17 +118,17 @@ async def test_a_drain_sends_a_locked_row_back(
     broker.delivers = False
     add = adds()
     held, beside = await add.aenqueue(a=1, b=1), await add.aenqueue(a=2, b=2)
-    await until(lambda: len(broker.sent) == 2)
+    await eventually(lambda: len(broker.sent) == 2)
     await until_rows(2, dispatched_at__isnull=False)
     runtime = host.current()
     assert runtime is not None
-    assert runtime.inbox is not None
+    assert runtime.deliveries is not None
     with locked(held.id) as other:
-        delivery = asyncio.ensure_future(runtime.inbox.attempt(held.id))
-        await until(lambda: looks[held.id] >= 2)
+        delivery = asyncio.ensure_future(runtime.deliveries.attempt(held.id))
+        await eventually(lambda: looks[held.id] >= 2)
         draining = asyncio.ensure_future(runtime.drain())
         await asyncio.sleep(0)
-        late = asyncio.ensure_future(runtime.inbox.attempt(beside.id))
+        late = asyncio.ensure_future(runtime.deliveries.attempt(beside.id))
         await until_rows(1, id=beside.id, dispatched_at=None)
         assert (await row(held.id)).dispatched_at is not None
         other.rollback()
@@ -174,22 +174,22 @@ async def test_what_is_brought_while_a_claim_of_it_is_on_its_way(
     """It joins the delivery that waits for the lock: both are answered."""
     broker.delivers = False
     handle = await adds().aenqueue(a=1, b=1)
-    await until(lambda: broker.sent)
+    await eventually(lambda: broker.sent)
     await until_rows(1, dispatched_at__isnull=False)
     claim, deliveries, claims = OrmDispatches.claim, [], Counter[UUID]()
 
-    async def joined(self: OrmDispatches, wanted: Wanted) -> Any:
+    async def joined(self: OrmDispatches, wanted: DeliveryClaim) -> Any:
         brought = await claim(self, wanted)
         claims.update(wanted.ids)
         if len(deliveries) < 3:
             deliveries.append(broker.deliver(str(handle.id)))
-            await asyncio.sleep(0.01)  # it is on its way to the inbox
+            await asyncio.sleep(0.01)  # it is on its way to the deliveries
         return brought
 
     monkeypatch.setattr(OrmDispatches, "claim", joined)
     with locked(handle.id) as other:
         deliveries.append(broker.deliver(str(handle.id)))
-        await until(lambda: claims[handle.id] >= 4)
+        await eventually(lambda: claims[handle.id] >= 4)
         assert not any(delivery.done() for delivery in deliveries)
         other.rollback()
     await asyncio.wait_for(asyncio.gather(*deliveries), 20)

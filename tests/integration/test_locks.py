@@ -20,15 +20,16 @@ from django.utils import timezone
 from rail_async_tasks import Task, TaskHandle, service, task
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.errors import BackendUnavailable
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger import orm
-from rail_async_tasks.ledger.orm import OrmLedger
-from rail_async_tasks.ledger.port import Disposal, NewExecution
+from rail_async_tasks.ledger.options import LedgerOptions
+from rail_async_tasks.ledger.orm.ledger import OrmLedger
+from rail_async_tasks.ledger.records import Disposal, NewExecution
 from rail_async_tasks.models import TaskExecution, TaskSchedule
-from rail_async_tasks.runtime import host
-from tests.integration.conftest import Configure
-from tests.integration.waiting import final, until, until_status
+from rail_async_tasks.service import change
 from tests.services.locking import a_transaction, locked
+from tests.support.runtimes import Configure
+from tests.support.waiting import eventually, final, until_status
 
 pytestmark = [
     pytest.mark.parametrize(
@@ -104,7 +105,7 @@ async def test_a_unique_key_in_an_open_transaction_holds_up_its_own_starts_alone
     holders: list[TaskHandle] = []
     with a_transaction(lambda: holders.append(rebuild.enqueue(key=1))) as over:
         async with waiting(start(rebuild)) as second, waiting(start(rebuild)) as third:
-            await until(lambda: ledger().intake.pending == 2)
+            await eventually(lambda: ledger().intake.pending == 2)
             await five_others_run(add)
             await rebuild.aenqueue(key=2)
             assert not second.done()
@@ -126,7 +127,7 @@ async def test_a_unique_key_that_is_rolled_back_is_free(store: str) -> None:
 
     with a_transaction(enqueue_and_fail) as over:
         async with waiting(rebuild.aenqueue(key=1)) as second:
-            await until(lambda: ledger().intake.pending == 1)
+            await eventually(lambda: ledger().intake.pending == 1)
             await five_others_run(adds())
             assert not second.done()
             over.set()
@@ -140,7 +141,7 @@ async def test_a_key_that_an_open_transaction_sets_free(store: str) -> None:
     first = await rebuild.using(delay=3600).aenqueue(key=1)
     with a_transaction(lambda: service.cancel(SYSTEM, first.id)) as over:
         async with waiting(rebuild.aenqueue(key=1)) as second:
-            await until(lambda: ledger().intake.pending == 1)
+            await eventually(lambda: ledger().intake.pending == 1)
             await five_others_run(adds())
             assert not second.done()
             over.set()
@@ -160,7 +161,7 @@ async def test_starts_that_wait_for_a_key_hold_no_slots(store: str, configure: C
 
     with a_transaction(enqueue) as over:
         others = [asyncio.ensure_future(rebuild.aenqueue(key=key)) for key in range(1, 6)]
-        await until(lambda: ledger().intake.pending == 5)
+        await eventually(lambda: ledger().intake.pending == 5)
         await five_others_run(adds())
         assert not any(it.done() for it in others)
         over.set()
@@ -170,7 +171,8 @@ async def test_starts_that_wait_for_a_key_hold_no_slots(store: str, configure: C
 
 async def test_a_key_that_is_held_for_too_long(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the cause; nothing is stored of the start, then or later."""
-    monkeypatch.setattr(orm, "CREATE_PATIENCE", 0.2)
+    options = staticmethod(lambda settings: LedgerOptions(create_timeout=0.2))
+    monkeypatch.setattr(LedgerOptions, "of", options)
     rebuild = rebuilds()
     await final(await rebuild.aenqueue(key=0))
     with a_transaction(lambda: rebuild.enqueue(key=1)):
@@ -188,7 +190,7 @@ async def test_a_process_ends_without_waiting_for_a_key(
     await final(await rebuild.aenqueue(key=0))
     with a_transaction(lambda: rebuild.enqueue(key=1)):
         starts = [asyncio.ensure_future(rebuild.aenqueue(key=1)) for _ in range(3)]
-        await until(lambda: ledger().intake.pending == 3)
+        await eventually(lambda: ledger().intake.pending == 3)
         await asyncio.wait_for(host.astop(), 20)
         for start in starts:
             with pytest.raises(BackendUnavailable):
@@ -206,9 +208,9 @@ async def test_a_long_wait_for_a_key_costs_no_lease(store: str, configure: Confi
     assert runtime is not None
     with a_transaction(lambda: rebuild.enqueue(key=1)) as over:
         async with waiting(rebuild.aenqueue(key=1)):
-            await until(lambda: ledger().intake.pending == 1)
+            await eventually(lambda: ledger().intake.pending == 1)
             offered = ledger().intake.batches
-            await until(lambda: ledger().intake.batches > offered + 8)
+            await eventually(lambda: ledger().intake.batches > offered + 8)
             assert ledger().intake.failing_since is None
             assert (runtime.fences, runtime.holding) == (0, True)
             over.set()
@@ -234,7 +236,7 @@ async def test_a_cancel_of_a_row_that_is_locked_for_too_long(
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is refused, and changes nothing."""
-    monkeypatch.setattr(service, "LOCK_TIMEOUT", 0.1)
+    monkeypatch.setattr(change, "LOCK_TIMEOUT", 0.1)
     held = await adds().using(delay=3600).aenqueue(a=0)
     with locked(held.id), pytest.raises(BackendUnavailable, match="another transaction has held"):
         await service.acancel(SYSTEM, held.id)
@@ -311,7 +313,7 @@ async def test_a_waiting_row_that_a_new_row_refers_to_is_claimed(store: str) -> 
 
 
 async def test_the_clean_up_leaves_a_locked_row_to_its_next_round(store: str) -> None:
-    """What else has expired is deleted; tasks start and end meanwhile."""
+    """Other expired rows are deleted; tasks start and end meanwhile."""
     add = adds()
     handles = [await add.aenqueue(a=number) for number in range(3)]
     for handle in handles:

@@ -19,14 +19,14 @@ from rail_async_tasks import service, task
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.bus.memory import MemoryBus
 from rail_async_tasks.conf import get_settings
-from rail_async_tasks.definition import registry
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.models import TaskExecution, TaskSchedule
-from rail_async_tasks.runtime import host
+from rail_async_tasks.registry import registry
 from rail_async_tasks.runtime.runtime import Runtime
-from tests.integration.conftest import Configure
-from tests.integration.waiting import final, until_status
 from tests.services.mariadb import MariaServer
+from tests.support.runtimes import Configure
+from tests.support.waiting import final, until_status
 
 on_mariadb = pytest.param("mariadb", marks=pytest.mark.mariadb)
 pytestmark = [
@@ -42,7 +42,7 @@ async def stack(configure: Configure) -> AsyncIterator[AsyncExitStack]:
 
 
 async def other_process(stack: AsyncExitStack) -> Runtime:
-    runtime = Runtime(get_settings(), registry, host._make_ledger(), MemoryBus())
+    runtime = Runtime(get_settings(), registry, host.make_ledger(), MemoryBus())
     runtime.start()
     stack.push_async_callback(runtime.stop)
     await runtime.ready()
@@ -153,7 +153,7 @@ async def test_a_tick_is_had_once(store: str, configure: Configure, stack: Async
 async def test_the_answer_to_every_third_commit_is_lost(
     store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was written is found written: each task runs once, and has one outcome."""
+    """A lost answer's write is found: each task runs once, and has one outcome."""
     configure(audit_enabled=True)
     runs: Counter[int] = Counter()
     commits = 0

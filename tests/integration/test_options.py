@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, Group, User
@@ -16,10 +16,9 @@ from rail_async_tasks import service, task
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.backends.in_process import AsyncioBackend
 from rail_async_tasks.errors import InvalidArguments
-from rail_async_tasks.events import TaskSnapshot
-from rail_async_tasks.ledger.port import NewExecution
-from tests.integration.conftest import Configure, in_memory, on_databases
-from tests.integration.waiting import final, until
+from rail_async_tasks.snapshot import TaskSnapshot
+from tests.support.runtimes import Configure, in_memory, on_databases
+from tests.support.waiting import eventually, final
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -30,7 +29,7 @@ async def numbers(count: int) -> AsyncIterator[int]:
 
 
 async def seen_of(handle: Any) -> list[TaskSnapshot]:
-    """All that a watcher is told."""
+    """Returns all that a watcher receives."""
     async with asyncio.timeout(20), aclosing(service.watch(SYSTEM, handle.id)) as snapshots:
         return [snapshot async for snapshot in snapshots]
 
@@ -105,7 +104,7 @@ async def test_track_in_a_def_body_heeds_a_cancel(configure: Configure) -> None:
         return used
 
     handle = await track.aenqueue()
-    await until(first.is_set)
+    await eventually(first.is_set)
     await handle.acancel()
     snapshot = await final(handle)
     assert (snapshot.status, snapshot.progress) == ("cancelled", 33)
@@ -144,28 +143,24 @@ async def test_the_default_queue_is_the_settings(configure: Configure) -> None:
     assert (snapshot.queue, snapshot.result) == ("low", "low")
 
 
-class CountingBackend(AsyncioBackend):
-    """A backend of a project's own."""
+class ThreadOfOurs(AsyncioBackend):
+    """A backend of a project's own: the runtime has a thread."""
 
-    submitted: ClassVar[list[str]] = []
-
-    async def asubmit(self, new: NewExecution) -> TaskSnapshot:
-        self.submitted.append(new.name)
-        return await super().asubmit(new)
+    own_thread = True
 
 
 @on_databases
 async def test_a_backend_of_the_projects_own(configure: Configure) -> None:
     """By the dotted path of its class."""
-    configure(backend=f"{__name__}.CountingBackend")
-    CountingBackend.submitted.clear()
+    configure(backend=f"{__name__}.ThreadOfOurs")
 
     @task(name="o.elsewhere")
     async def elsewhere() -> int:
-        return 7
+        return threading.get_ident()
 
-    assert (await final(await elsewhere.aenqueue())).result == 7
-    assert CountingBackend.submitted == ["o.elsewhere"]
+    thread = (await final(await elsewhere.aenqueue())).result
+    assert isinstance(thread, int)
+    assert thread != threading.get_ident()
 
 
 @in_memory

@@ -1,4 +1,4 @@
-"""What a project plugs in and its mistakes: logging, signals, observers. Tasks run all the same."""
+"""Mistakes in a project's logging, signals and observers: tasks run all the same."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ from django.db.models import signals
 from django.test import AsyncClient
 
 from rail_async_tasks import BackendUnavailable, TaskHandle, safe_logging, task
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ledger.writer import Writer
 from rail_async_tasks.models import TaskExecution
-from rail_async_tasks.runtime import host, observers
-from rail_async_tasks.runtime.lease import Lease
-from rail_async_tasks.runtime.threads import LoopThread
-from tests.integration.conftest import Configure, in_memory, on_databases
-from tests.integration.waiting import final, until
+from rail_async_tasks.runtime import observers
+from rail_async_tasks.runtime.attempts.threads import LoopThread
+from rail_async_tasks.runtime.upkeep.lease import Lease
+from tests.support.runtimes import Configure, in_memory, on_databases
+from tests.support.timings import Timings
+from tests.support.waiting import eventually, final
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -40,7 +42,7 @@ runs: Counter[str] = Counter()
 
 @pytest.fixture
 async def plug(anyio_backend: Any) -> AsyncIterator[ExitStack]:
-    """What is plugged in is taken out before the runtime is stopped."""
+    """Takes the hooks out before the runtime is stopped."""
     with ExitStack() as stack:
         runs.clear()
         yield stack
@@ -73,7 +75,7 @@ def request_id(record: logging.LogRecord) -> bool:
 
 
 class Raising(logging.Handler):
-    """Whose `emit` does not guard itself."""
+    """A handler whose `emit` does not guard itself."""
 
     def emit(self, record: logging.LogRecord) -> None:
         raise OSError("the collector is away")
@@ -120,7 +122,7 @@ async def test_a_lost_connection_and_a_logger_that_raises(
     await completes(await count.aenqueue())
     runtime = host.current()
     assert runtime is not None
-    await until(lambda: runtime.holding)
+    await eventually(lambda: runtime.holding)
     for _ in range(3):
         await end_other_connections()
         await completes(await count.aenqueue())
@@ -177,7 +179,7 @@ async def test_a_handler_that_starts_tasks(configure: Configure, plug: ExitStack
     plug.enter_context(handled_by(handler, logging.WARNING))
     await end_other_connections()
     await completes(await count.aenqueue())
-    await until(lambda: runs["plug.notify"])
+    await eventually(lambda: runs["plug.notify"])
     assert set(handler.threads) <= {"rail-tasks-log", "MainThread"}
 
 
@@ -237,7 +239,7 @@ async def test_a_receiver_of_new_connections_that_raises(
     plug.enter_context(connected(connection_created, receive))
     count = count_task()
     await completes(await count.aenqueue())
-    await until(lambda: failing["rail-tasks-lease"] == 2)
+    await eventually(lambda: failing["rail-tasks-lease"] == 2)
     assert failing["rail-tasks-intake"] == 2
     assert runs["plug.count"] == 1
 
@@ -261,7 +263,7 @@ async def test_a_receiver_in_a_writers_thread_cannot_wait_for_it(
     plug.enter_context(connected(connection_created, receive))
     count = count_task()
     await completes(await count.aenqueue())
-    await until(lambda: any("'rail-tasks-intake'" in it for it in refusals))
+    await eventually(lambda: any("'rail-tasks-intake'" in it for it in refusals))
     assert all("which would wait for itself" in it for it in refusals)
 
 
@@ -284,7 +286,7 @@ async def test_receivers_for_every_model_do_not_run_in_our_threads(
     await completes(await count.aenqueue())
     runtime = host.current()
     assert runtime is not None
-    await until(lambda: runtime.holding)
+    await eventually(lambda: runtime.holding)
     await completes(await count.aenqueue())
     leases = host.ledger().leases()
     assert leases is not None
@@ -376,15 +378,15 @@ async def test_a_thread_that_dies_ends_the_runtime_and_another_starts(
     await completes(await count.aenqueue())
     runtime = host.hosted()
     assert runtime is not None
-    await until(lambda: runtime.holding)
+    await eventually(lambda: runtime.holding)
     if part == "writer":
         dies_once(monkeypatch, Writer, "_write", "rail-tasks-intake")
         async with asyncio.timeout(10):
             with pytest.raises(BackendUnavailable):
                 await count.aenqueue()
     else:
-        dies_once(monkeypatch, Lease, "_beat", "rail-tasks-lease")
-    await until(lambda: not runtime.alive)
+        dies_once(monkeypatch, Lease, "beat", "rail-tasks-lease")
+    await eventually(lambda: not runtime.alive)
     assert (await probes())[:2] == (503, 503)
     await asyncio.to_thread(safe_logging.flush, 10)
     assert "has ended by an error" in caplog.text
@@ -399,10 +401,15 @@ async def test_a_thread_that_dies_ends_the_runtime_and_another_starts(
 @on_sqlite
 @pytest.mark.parametrize("backend", ["asyncio", "thread"])
 async def test_what_ran_when_a_writer_died_is_not_lost(
-    configure: Configure, plug: ExitStack, monkeypatch: pytest.MonkeyPatch, backend: str
+    configure: Configure,
+    plug: ExitStack,
+    monkeypatch: pytest.MonkeyPatch,
+    timings: Timings,
+    backend: str,
 ) -> None:
     """Its outcome could not be stored: its row lapses with the lease, and it runs again."""
     configure(backend=backend, lease_seconds=1.0, drain_seconds=0)
+    timings.set("end", flush_timeout=0.2)
     begun = threading.Event()
 
     @task(name="plug.wait")
@@ -414,14 +421,13 @@ async def test_what_ran_when_a_writer_died_is_not_lost(
 
     count = count_task()
     handle = await wait.aenqueue()
-    await until(begun.is_set)
+    await eventually(begun.is_set)
     runtime = host.hosted()
     assert runtime is not None
-    monkeypatch.setattr("rail_async_tasks.runtime.runtime.FLUSH_PATIENCE", 0.2)
     dies_once(monkeypatch, Writer, "_write", "rail-tasks-intake")
     with pytest.raises(BackendUnavailable):
         await count.aenqueue()
-    await until(lambda: not runtime.alive)
+    await eventually(lambda: not runtime.alive)
     await completes_after(await count.aenqueue())
     row = await final(handle)
     assert (row.status, row.result, row.attempts) == ("completed", 7, 2)
@@ -457,6 +463,6 @@ async def test_a_start_that_fails_can_be_tried_again(
     async with asyncio.timeout(10):
         with pytest.raises(RuntimeError, match="can't start new thread"):
             await count.aenqueue()
-        await until(lambda: threading.active_count() <= before)
+        await eventually(lambda: threading.active_count() <= before)
         await completes(await count.aenqueue())
     assert await TaskExecution.objects.acount() == 1

@@ -13,11 +13,11 @@ import pytest
 
 from rail_async_tasks import service, task
 from rail_async_tasks.access import SYSTEM
-from rail_async_tasks.events import TaskSnapshot
-from rail_async_tasks.ledger.port import Progress
-from rail_async_tasks.runtime import host
-from tests.integration.conftest import Configure, on_databases
-from tests.integration.waiting import PATIENCE, final, until
+from rail_async_tasks.hosting import process as host
+from rail_async_tasks.ledger.records import Progress
+from rail_async_tasks.snapshot import TaskSnapshot
+from tests.support.runtimes import Configure, on_databases
+from tests.support.waiting import TIMEOUT, eventually, final
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly", "loop_kind")
 
@@ -69,7 +69,7 @@ async def test_a_flood_of_progress(  # noqa: PLR0915 (three bodies)
             report(info, count)
             count += 1
         the_last(info, began)
-        open_.wait(PATIENCE)
+        open_.wait(TIMEOUT)
 
     runtime = await host.aruntime()
     events: list[TaskSnapshot] = []
@@ -82,7 +82,7 @@ async def test_a_flood_of_progress(  # noqa: PLR0915 (three bodies)
     handle = await declared.aenqueue()
     try:
         await last_seen(handle.id)
-        await until(lambda: writes and writes[-1].progress_message == "the last")
+        await eventually(lambda: writes and writes[-1].progress_message == "the last")
         [seconds] = times
         progressed = [it for it in events if it.step]
         assert len(progressed) <= EVENTS_PER_SECOND * seconds + 2  # the first and the last besides
@@ -102,7 +102,7 @@ async def test_a_flood_of_progress(  # noqa: PLR0915 (three bodies)
 async def last_seen(task_id: Any) -> None:
     """Returns when a subscriber has seen the last value."""
     snapshots: AsyncIterator[TaskSnapshot] = service.watch(SYSTEM, task_id)
-    async with asyncio.timeout(PATIENCE), aclosing(snapshots):  # type: ignore[type-var]
+    async with asyncio.timeout(TIMEOUT), aclosing(snapshots):  # type: ignore[type-var]
         async for snapshot in snapshots:
             if (snapshot.progress, snapshot.progress_message) == (73, "the last"):
                 return

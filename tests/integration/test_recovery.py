@@ -1,4 +1,4 @@
-"""What nobody runs: orphans, rows that their holder does not know, names that nobody knows."""
+"""Tasks that no process runs: orphans, rows unknown to their holder, unknown names."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from rail_async_tasks import Task, safe_logging, service, task
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.bus.memory import MemoryBus
 from rail_async_tasks.conf import get_settings
-from rail_async_tasks.definition import registry
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.leases import OrmLeases
-from rail_async_tasks.ledger.orm import OrmLedger
-from rail_async_tasks.ledger.port import Outcome, Recovery
+from rail_async_tasks.ledger.orm.leases import OrmLeases
+from rail_async_tasks.ledger.orm.ledger import OrmLedger
+from rail_async_tasks.ledger.records import Outcome, Recovery
 from rail_async_tasks.models import TaskExecution, TaskRuntime
-from rail_async_tasks.runtime import host, sweeper
+from rail_async_tasks.registry import registry
 from rail_async_tasks.runtime.runtime import Runtime
 from rail_async_tasks.states import Status
-from tests.integration.conftest import Configure, on_databases
-from tests.integration.waiting import final, until
+from tests.support.runtimes import Configure, on_databases
+from tests.support.timings import Timings
+from tests.support.waiting import eventually, final
 
 pytestmark = [on_databases, pytest.mark.usefixtures("ends_cleanly")]
 
@@ -49,10 +50,10 @@ async def stack(configure: Configure) -> AsyncIterator[AsyncExitStack]:
 
 
 async def other_process(stack: AsyncExitStack) -> Runtime:
-    runtime = Runtime(get_settings(), registry, host._make_ledger(), MemoryBus())
+    runtime = Runtime(get_settings(), registry, host.make_ledger(), MemoryBus())
     runtime.start()
     stack.push_async_callback(runtime.stop)
-    await until(lambda: runtime.holding)
+    await eventually(lambda: runtime.holding)
     return runtime
 
 
@@ -74,7 +75,7 @@ async def orphan(noop: Task, *, known: bool = True, **columns: Any) -> Any:
 
 @pytest.mark.parametrize("known", [True, False])
 async def test_an_orphan_runs_again(store: str, configure: Configure, known: bool) -> None:
-    """Once its holder has been silent for a lease, or where nobody of that id is known."""
+    """Once its holder has been silent for a lease, or where no such runtime is known."""
     configure(lease_seconds=LEASE)
     snapshot = await final(await orphan(declared(), known=known))
     assert (snapshot.status, snapshot.result, snapshot.attempts) == ("completed", "done", 2)
@@ -121,7 +122,7 @@ async def test_two_recoverers_count_one_crash(
 async def test_a_runtime_that_is_taken_for_dead_goes_on_under_a_new_id(
     store: str, configure: Configure, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What runs is cancelled and handed back, at no cost; it runs again, here."""
+    """Running tasks are cancelled and handed back, at no cost; they run again, here."""
     configure(lease_seconds=LEASE)
     started: list[int] = []
 
@@ -133,7 +134,7 @@ async def test_a_runtime_that_is_taken_for_dead_goes_on_under_a_new_id(
         return 7
 
     handle = await twice.aenqueue()
-    await until(lambda: started)
+    await eventually(lambda: started)
     runtime = host.current()
     assert runtime is not None
     before = runtime.id
@@ -167,8 +168,8 @@ async def test_a_claim_that_outlasts_its_lease_starts_nothing(
     async def claim_late(plan: Any) -> Any:
         due = await claim(plan)
         if due.claimed and not runtime.fences:
-            runtime._lease._fence("the test says so")
-            await until(lambda: not runtime.holding)
+            runtime.services.leasing.lease.fence("the test says so")
+            await eventually(lambda: not runtime.holding)
             runtime.loop.call_later(0.3, let_begin)
         return due
 
@@ -190,10 +191,10 @@ async def test_a_claim_that_outlasts_its_lease_starts_nothing(
 
 
 async def test_a_row_that_its_holder_does_not_know_is_handed_back(
-    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
+    store: str, configure: Configure, timings: Timings
 ) -> None:
-    """At the second look; it is nobody's crash."""
-    monkeypatch.setattr(sweeper, "INTERVAL", 0.05)
+    """At the second look; it counts as no crash."""
+    timings.set("reconciler", interval=0.05)
     noop = declared()
     await final(await noop.aenqueue())
     runtime = host.current()
@@ -206,10 +207,10 @@ async def test_a_row_that_its_holder_does_not_know_is_handed_back(
 
 
 async def test_a_name_that_nobody_knows_fails_after_a_while(
-    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
+    store: str, configure: Configure, timings: Timings
 ) -> None:
     """Not while a live process knows it; its neighbours are not held up."""
-    monkeypatch.setattr(sweeper, "INTERVAL", 0.02)
+    timings.set("reconciler", interval=0.02)
     configure(unknown_task_seconds=0.5)
     noop = declared()
     known, unknown = [await noop.using(delay=3600).aenqueue() for _ in "ab"]
@@ -248,7 +249,7 @@ async def test_an_outage_of_the_database_is_nobodys_crash(
         outage.setattr(OrmLeases, "renew", fail)
         outage.setattr(OrmLeases, "begin", fail)
         await asyncio.sleep(LEASE * 2)
-    await until(lambda: mine.holding and other.holding)
+    await eventually(lambda: mine.holding and other.holding)
     await asyncio.sleep(LEASE)
 
     def condemned() -> int:
@@ -275,17 +276,17 @@ async def test_who_blocks_the_loop_is_named(
     assert runtime is not None
     assert runtime.statistics()["blocked"] == 1
     await asyncio.to_thread(safe_logging.flush, 10)
-    told = [it.getMessage() for it in caplog.records if "has been blocked" in it.getMessage()]
-    assert len(told) == 1
-    assert f"the task recovery.blocker ({handle.id})" in told[0]
-    assert "time.sleep(seconds)" in told[0]
+    lines = [it.getMessage() for it in caplog.records if "has been blocked" in it.getMessage()]
+    assert len(lines) == 1
+    assert f"the task recovery.blocker ({handle.id})" in lines[0]
+    assert "time.sleep(seconds)" in lines[0]
 
 
 @pytest.mark.parametrize("rerun", [True, False])
 async def test_the_late_end_of_a_lost_attempt_is_not_accepted(
     store: str, configure: Configure, rerun: bool
 ) -> None:
-    """Also where it came to the same status by itself: its failure is told once."""
+    """Also where it came to the same status by itself: its failure is reported once."""
     noop = declared(rerun_on_crash=rerun)
     await final(await noop.aenqueue())
     runtime = host.current()
@@ -295,14 +296,14 @@ async def test_the_late_end_of_a_lost_attempt_is_not_accepted(
     assert row.token is not None
     assert row.runtime_id is not None
     status = Status.RETRYING if rerun else Status.FAILED
-    freed = await runtime.ledger.recover(Recovery(row.runtime_id, 3, None), 10)
+    freed = await runtime.ledger.recoveries().recover(Recovery(row.runtime_id, 3, None), 10)
     assert [(it.id, it.status) for it in freed] == [(lost.id, status)]
     answers: list[Any] = []
     outcome = Outcome(
         id=lost.id, token=row.token, status=status, progress=0, error="late", retried=1
     )
     runtime.ledger.settle(outcome, answers.append)
-    await until(lambda: answers)
+    await eventually(lambda: answers)
     assert answers == [None]
     assert (await TaskExecution.objects.aget(id=lost.id)).retry_count == 0
 
@@ -342,10 +343,10 @@ async def test_no_error_ends_the_lease_for_good(
 
     with monkeypatch.context() as patch:
         patch.setattr(OrmLeases, "renew", fail)
-        await until(lambda: len(raised) >= 3)
+        await eventually(lambda: len(raised) >= 3)
     runtime = host.current()
     assert runtime is not None
-    await until(lambda: runtime.holding)
+    await eventually(lambda: runtime.holding)
     assert (await final(await noop.aenqueue())).status == "completed"
 
 
@@ -362,7 +363,7 @@ async def test_a_read_that_fails_holds_nothing_up(store: str, configure: Configu
         raise OperationalError("canceling statement due to statement timeout")
 
     assert isinstance(runtime.ledger, OrmLedger)
-    reads = [asyncio.ensure_future(runtime.ledger._look_once(too_long)) for _ in range(3)]
+    reads = [asyncio.ensure_future(runtime.ledger.writers().read(too_long)) for _ in range(3)]
     handles = [await noop.aenqueue() for _ in range(20)]
     async with asyncio.timeout(5):
         for read in reads:
@@ -374,7 +375,7 @@ async def test_a_read_that_fails_holds_nothing_up(store: str, configure: Configu
 
 
 async def test_a_stopped_runtime_leaves_no_lease(store: str, configure: Configure) -> None:
-    """Nobody waits for it to be found out."""
+    """No process waits until it is found."""
     await final(await declared().aenqueue())
     await host.astop()
     assert await TaskRuntime.objects.filter(dead=False).acount() == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, ExitStack
 from datetime import UTC, datetime
@@ -10,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from devservers.process import free_port
+from devservers.redis import RedisServer, running_redis
 from rail_async_tasks.bus.redis import RedisBus
-from rail_async_tasks.events import TaskSnapshot, task_topic
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.memory import MemoryLedger
+from rail_async_tasks.ledger.memory.ledger import MemoryLedger
+from rail_async_tasks.snapshot import TaskSnapshot, task_topic
 from rail_async_tasks.states import Status
-from tests.services.process import free_port
-from tests.services.redis import RedisServer, running_redis
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.redis
 
@@ -31,7 +31,6 @@ def nodes(redis_program: Path) -> Iterator[list[RedisServer]]:
         nodes = [
             stack.enter_context(
                 running_redis(
-                    redis_program,
                     **{"cluster-enabled": "yes", "cluster-port": port},
                 )
             )
@@ -44,10 +43,10 @@ def nodes(redis_program: Path) -> Iterator[list[RedisServer]]:
 
 
 async def _one_cluster(nodes: list[RedisServer]) -> None:
-    async with asyncio.timeout(20):
-        for node in nodes:
-            while "cluster_state:ok" not in str(node.ask("CLUSTER", "INFO")):  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
+    def is_ready() -> bool:
+        return all("cluster_state:ok" in str(node.ask("CLUSTER", "INFO")) for node in nodes)
+
+    await eventually(is_ready, every=0.05)
 
 
 async def test_what_is_published_at_one_node_is_heard_at_another(nodes: list[RedisServer]) -> None:
@@ -64,8 +63,10 @@ async def test_what_is_published_at_one_node_is_heard_at_another(nodes: list[Red
             bus.start(MemoryLedger(), lambda _: None)
             stack.push_async_callback(bus.stop)
         await stack.enter_async_context(there.subscribe(task_topic(running.id)))
-        async with asyncio.timeout(20):
-            while here.statistics()["sent"] == 0 or there.statistics()["heard"] == 0:
-                here.publish(running)
-                await asyncio.sleep(0.1)
+
+        def is_heard() -> bool:
+            here.publish(running)
+            return bool(here.statistics()["sent"] and there.statistics()["heard"])
+
+        await eventually(is_heard, every=0.1)
     assert all(int(node.ask("CLUSTER", "INFO").count("cluster_known_nodes:2")) for node in nodes)

@@ -14,9 +14,9 @@ from django.db import connection
 
 from rail_async_tasks import Task, errors, service, task
 from rail_async_tasks.access import SYSTEM
-from rail_async_tasks.codec import sealed
-from rail_async_tasks.runtime import host
-from tests.integration.conftest import Configure, on_databases
+from rail_async_tasks.hosting import process as host
+from rail_async_tasks.service.read import on_ledger
+from tests.support.runtimes import Configure, on_databases
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -57,20 +57,20 @@ async def test_the_row_does_not_have_the_secret(
 
 
 async def test_keys_are_changed_without_loss(store: str, configure: Configure) -> None:
-    """What an old key sealed is opened while that is listed; a retry seals with the newest."""
+    """Arguments that an old key sealed open while it is listed; a retry uses the newest."""
     configure(encryption_keys=[OLD])
     login = declared()
     before = await login.aenqueue(user="ada", password=SECRET)
     await before.aresult(10)
     ledger = host.ledger()
-    arguments = await service._on_ledger(lambda it: it.arguments(before.id))
+    arguments = await on_ledger(lambda it: it.arguments(before.id))
     assert arguments is not None
 
     configure(encryption_keys=[NEW, OLD])
     assert login.definition.decode(arguments) == {"user": "ada", "password": SECRET}
     assert ledger is host.ledger()
     again = await service.aretry(SYSTEM, before.id)
-    resealed = await service._on_ledger(lambda it: it.arguments(again.id))
+    resealed = await on_ledger(lambda it: it.arguments(again.id))
     assert resealed is not None
 
     configure(encryption_keys=[NEW])
@@ -111,22 +111,3 @@ async def test_unique_knows_equal_secrets(store: str, configure: Configure) -> N
     same = await login.using(delay=60).aenqueue(user="ada", password=SECRET)
     other = await login.using(delay=60).aenqueue(user="ada", password="other")
     assert first.id == same.id != other.id
-
-
-async def test_a_sealed_argument_opens_in_its_own_place_alone(configure: Configure) -> None:
-    """Neither for another argument nor for another task."""
-    configure(encryption_keys=[NEW])
-    kept = sealed.seal(b'{"a":"x","b":1}', task="one", names={"a"})
-    assert b'"b":1' in kept
-    assert sealed.unseal(kept, task="one", names={"a"}) == b'{"a":"x","b":1}'
-    moved = kept.replace(b'"a"', b'"b"', 1).replace(b'"b":1', b'"c":1')
-    with pytest.raises(errors.InvalidArguments, match="for something else"):
-        sealed.unseal(moved, task="one", names={"b"})
-    with pytest.raises(errors.InvalidArguments, match="for something else"):
-        sealed.unseal(kept, task="two", names={"a"})
-
-
-async def test_what_was_stored_plain_stays_readable(configure: Configure) -> None:
-    """Declaring an argument sensitive does not lose the tasks that wait."""
-    configure(encryption_keys=[NEW])
-    assert sealed.unseal('{"a":"x"}', task="one", names={"a"}) == b'{"a":"x"}'

@@ -1,4 +1,4 @@
-"""What ends a server without a signal: a request limit, its own event. Streams and tasks drain."""
+"""A server that ends without a signal, by a request limit or its own event, drains."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ import uvicorn
 from gunicorn.workers.gasgi import ASGIWorker
 from hypercorn.asyncio.worker_context import WorkerContext
 
+from devservers.process import free_port
 from rail_async_tasks import TaskHandle, asgi, servers, service, task
 from rail_async_tasks.access import SYSTEM
-from rail_async_tasks.runtime import host
+from rail_async_tasks.hosting import process as host
+from rail_async_tasks.hosting import server as hosted_server
+from rail_async_tasks.hosting.exit import exit_is_timed
 from rail_async_tasks.servers import ending
-from tests.integration.conftest import Configure, in_memory
-from tests.integration.waiting import PATIENCE, until, until_status
-from tests.services.process import free_port
+from tests.support.runtimes import Configure, in_memory
+from tests.support.waiting import TIMEOUT, eventually, until_status
 
 pytestmark = [in_memory, pytest.mark.usefixtures("ends_cleanly")]
 
@@ -31,8 +33,8 @@ def back_again() -> Iterator[None]:
     """Later tests do not find a process that is going away."""
     servers.watch()  # as at the start of a project: here, these servers were imported after it
     yield
-    host._going_away, host._announced, host._server_loop = False, True, None
-    assert host._exit_timer is None  # a server has ended, this process goes on
+    hosted_server.reset()
+    assert not exit_is_timed()  # a server has ended, this process goes on
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -73,7 +75,7 @@ class Served:
 
     async def get_until_it_ends(self) -> None:
         with suppress(OSError):
-            while not host.is_going_away():
+            while not hosted_server.is_going_away():
                 await (await self.get("/short")).read()
                 self.close_last()
 
@@ -94,7 +96,7 @@ async def uvicorn_server(*, by_limit: bool = False, **options: Any) -> AsyncIter
         )
     )  # fmt: skip
     ended = asyncio.create_task(server.serve())
-    await until(lambda: server.started)
+    await eventually(lambda: server.started)
 
     async def end() -> None:
         if by_limit:
@@ -127,7 +129,7 @@ async def hypercorn_server(*, by_limit: bool = False) -> AsyncIterator[Served]:
             stop.set()
 
     served = Served(port, end, ended)
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while True:
             try:
                 await (await served.get("/short")).read()
@@ -168,7 +170,7 @@ async def test_streams_end_first_and_tasks_are_handed_back(
 ) -> None:
     """Whatever ends the server: an open stream does not hold it up, and no task is lost with it."""
     configure(drain_seconds=0.2)
-    async with server() as served, asyncio.timeout(PATIENCE):
+    async with server() as served, asyncio.timeout(TIMEOUT):
         handle = await running()
         stream = await served.get(f"/{handle.id}")
         await stream.readuntil(b"running")
@@ -182,7 +184,7 @@ async def test_streams_end_first_and_tasks_are_handed_back(
 async def test_a_stream_of_the_projects_own_is_given_up(configure: Configure) -> None:
     """Nothing ends it; uvicorn waits for it no longer than for tasks, and tasks are handed back."""
     configure(drain_seconds=0.2)
-    async with uvicorn_server() as served, asyncio.timeout(PATIENCE):
+    async with uvicorn_server() as served, asyncio.timeout(TIMEOUT):
         handle = await running()
         stream = await served.get("/ever")
         await stream.readuntil(b"open")
@@ -207,7 +209,7 @@ async def test_heartbeats_go_on_during_the_drain(
         handle = await running()
         before = beats
         await served.end()
-        await until(lambda: beats > before + 3)
+        await eventually(lambda: beats > before + 3)
         assert (await handle.arefresh()).status == "running"
         host.hurry()
         await served.ended
@@ -218,7 +220,7 @@ async def test_a_server_beside_is_no_concern_of_ours(configure: Configure) -> No
     async with uvicorn_server(lifespan="off") as served:
         await served.end()
         await served.ended
-    assert not host.is_going_away()
+    assert not hosted_server.is_going_away()
 
 
 @pytest.mark.parametrize(
@@ -243,4 +245,4 @@ async def test_a_server_that_has_changed_is_reported(caplog: pytest.LogCaptureFi
 
     with caplog.at_level(logging.WARNING, "rail_async_tasks.servers"):
         ending.wrap(Server, "shutdown", lambda _: None)  # type: ignore[arg-type, return-value]
-    assert "Server.shutdown is not what it was" in caplog.text
+    assert "Server.shutdown differs from the version" in caplog.text

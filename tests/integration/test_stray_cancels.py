@@ -1,4 +1,4 @@
-"""Cancels that nobody asked the runtime for, and a stop in the middle of creations."""
+"""Cancels that do not come from the runtime, and a stop in the middle of creations."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from rail_async_tasks import task
-from rail_async_tasks.runtime import host
-from rail_async_tasks.runtime.body_tasks import BodyTasks
-from tests.integration.conftest import Configure, in_memory, on_databases
-from tests.integration.waiting import final
+from rail_async_tasks.hosting import process as host
+from rail_async_tasks.runtime.attempts.body_tasks import BodyTasks
+from tests.support.runtimes import Configure, in_memory, on_databases
+from tests.support.waiting import final
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -86,7 +86,7 @@ async def test_a_body_that_cancels_itself_uses_up_its_retries(configure: Configu
 
 @on_databases
 async def test_a_stop_among_creations_leaves_nothing_running(configure: Configure) -> None:
-    """What was inserted as its own claim, and not begun, is handed back."""
+    """A row that was inserted as its own claim, and not begun, is handed back."""
     configure(drain_seconds=0.1)
 
     @task(name="t.hardly_begun")

@@ -13,9 +13,9 @@ from django.contrib.auth.models import Group
 from django.db import connections, transaction
 
 from rail_async_tasks import TaskCancelled, TaskFailed, task
-from rail_async_tasks.runtime import host
-from tests.integration.conftest import Configure, on_databases
-from tests.integration.waiting import PATIENCE
+from rail_async_tasks.hosting import process as host
+from tests.support.runtimes import Configure, on_databases
+from tests.support.waiting import TIMEOUT
 
 
 def test_enqueue_without_a_loop(configure: Configure) -> None:
@@ -27,7 +27,7 @@ def test_enqueue_without_a_loop(configure: Configure) -> None:
 
     handles = [double.enqueue(number=number) for number in range(5)]
     assert handles[0].status == "pending"
-    results = [handle.result(PATIENCE) for handle in handles]
+    results = [handle.result(TIMEOUT) for handle in handles]
     assert [result[0] for result in results] == [0, 2, 4, 6, 8]
     assert {result[1] for result in results} == {"rail-tasks-loop"}
 
@@ -46,14 +46,14 @@ def test_errors_and_cancels_without_a_loop(configure: Configure) -> None:
         await asyncio.Event().wait()
 
     with pytest.raises(TaskFailed, match="no"):
-        breaks.enqueue().result(PATIENCE)
+        breaks.enqueue().result(TIMEOUT)
     handle = endless.enqueue()
-    assert entered.wait(PATIENCE)
+    assert entered.wait(TIMEOUT)
     with pytest.raises(TimeoutError):
         handle.result(0.05)
     handle.cancel()
     with pytest.raises(TaskCancelled):
-        handle.result(PATIENCE)
+        handle.result(TIMEOUT)
 
 
 def test_many_threads_share_one_runtime(configure: Configure) -> None:
@@ -68,16 +68,16 @@ def test_many_threads_share_one_runtime(configure: Configure) -> None:
     barrier, results = threading.Barrier(8), []
 
     def enqueue_some(which: int) -> None:
-        barrier.wait(PATIENCE)
+        barrier.wait(TIMEOUT)
         handles = [shared.enqueue(number=which * 10 + number) for number in range(10)]
-        results.extend(handle.result(PATIENCE) for handle in handles)
-        connections.close_all()  # this thread's, as whoever uses the ORM in a thread must
+        results.extend(handle.result(TIMEOUT) for handle in handles)
+        connections.close_all()  # this thread's, as every thread must that uses the ORM
 
     threads = [threading.Thread(target=enqueue_some, args=(which,)) for which in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(PATIENCE)
+        thread.join(TIMEOUT)
     assert sorted(results) == list(range(80))
     assert seen == Counter(range(80))
 
@@ -96,11 +96,11 @@ def test_nothing_starts_before_the_commit(configure: Configure, store: str) -> N
         handle = look.enqueue(name="kept")
         Group.objects.create(name="kept")
         assert host.current() is None or not host.current().attempts  # type: ignore[union-attr]
-    assert handle.result(PATIENCE) is True
+    assert handle.result(TIMEOUT) is True
     with transaction.atomic():
         look.enqueue(name="lost")
         transaction.set_rollback(True)
-    assert look.enqueue(name="kept").result(PATIENCE) is True
+    assert look.enqueue(name="kept").result(TIMEOUT) is True
     assert found == ["kept", "kept"]
 
 
@@ -118,7 +118,7 @@ def test_a_wait_for_what_the_own_transaction_holds_back_is_named(
         handle = held_back.enqueue()
         with pytest.raises(TimeoutError):
             handle.result(0.01)
-    assert handle.result(PATIENCE) == 1
+    assert handle.result(TIMEOUT) == 1
     (message,) = [it.getMessage() for it in caplog.records if "Deadlock?" in it.getMessage()]
     for part in ("h.held_back", str(handle.id), "transaction", "after"):
         assert part in message
@@ -133,7 +133,7 @@ def test_the_runtime_starts_again_after_it_was_stopped(configure: Configure) -> 
 
     for _ in range(2):
         for number in range(5):
-            assert again.enqueue(number=number).result(PATIENCE) == number
+            assert again.enqueue(number=number).result(TIMEOUT) == number
         host.stop()
 
 
@@ -147,7 +147,7 @@ async def test_from_a_loop_into_the_loop_thread(configure: Configure) -> None:
         return threading.current_thread().name
 
     handle = await elsewhere.aenqueue()
-    assert await handle.aresult(PATIENCE) == "rail-tasks-loop"
+    assert await handle.aresult(TIMEOUT) == "rail-tasks-loop"
     assert (await handle.arefresh()).status == "completed"
 
 
@@ -186,7 +186,7 @@ async def test_the_thread_backend(configure: Configure) -> None:
 
     handles = [await declared.aenqueue() for declared in [blocks, blocks_too] * 4]
     for handle in handles:
-        await handle.aresult(PATIENCE)
+        await handle.aresult(TIMEOUT)
     assert most == 2
     assert len(homes) == 1
     assert threading.get_ident() not in homes

@@ -15,19 +15,20 @@ from django.db import connection, transaction
 
 from rail_async_tasks import service
 from rail_async_tasks.access import SYSTEM
-from rail_async_tasks.definition import define, registry
-from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.definition import define
 from rail_async_tasks.handle import TaskHandle
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.models import TaskExecution
-from rail_async_tasks.runtime import host
+from rail_async_tasks.registry import registry
 from rail_async_tasks.service import EnqueueOptions
-from tests.integration.waiting import until
+from rail_async_tasks.snapshot import TaskSnapshot
+from tests.support.waiting import wait_for
 
 seen: list[Any] = []
 
 
 def _look(group: str) -> int:
-    """What the body finds of the work of the transaction that started it."""
+    """Returns how much of the starting transaction's work the body finds."""
     found = Group.objects.filter(name=group).count()
     seen.append(found)
     return found
@@ -80,7 +81,7 @@ def test_what_commits_starts(begin: Callable[[], TaskSnapshot]) -> None:
     with transaction.atomic():
         snapshot = begin()
         assert snapshot.status == "pending"
-        if connection.vendor == "postgresql":  # SQLite lets nobody else write meanwhile
+        if connection.vendor == "postgresql":  # SQLite has one writer at a time
             # A later task that is not in a transaction runs meanwhile; this one does not.
             with ThreadPoolExecutor(1) as pool:
                 assert pool.submit(_in_thread, lambda: result(start(ALOOK))).result(10) == 0
@@ -100,13 +101,13 @@ def test_what_rolls_back_never_was(begin: Callable[[], TaskSnapshot]) -> None:
     assert result(start()) == 0
     assert seen == [0]
     # A result can be read from the commit on; its event follows when the loop hears of it.
-    async_to_sync(until)(lambda: host.bus().statistics()["published"] >= before + 3)
+    wait_for(lambda: host.bus().statistics()["published"] >= before + 3)
     # These are pending, running and completed of the other one.
     assert host.bus().statistics()["published"] == before + 3
 
 
 def test_a_savepoint_that_rolls_back_takes_its_tasks_only() -> None:
-    """Those of the outer transaction start."""
+    """Tasks of the outer transaction start."""
     with transaction.atomic():
         outer = start()
         with rolled_back():

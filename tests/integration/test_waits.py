@@ -14,9 +14,10 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth.models import Group
 
 from rail_async_tasks import task
-from rail_async_tasks.runtime import host, waits
-from tests.integration.conftest import Configure, in_memory
-from tests.integration.waiting import PATIENCE, final, until
+from rail_async_tasks.hosting import process as host
+from rail_async_tasks.runtime.attempts.timings import ATTEMPT_TIMINGS
+from tests.support.runtimes import Configure, in_memory
+from tests.support.waiting import TIMEOUT, eventually, final
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -28,7 +29,7 @@ class Meeting:
         self._barrier = threading.Barrier(count)
 
     def wait(self) -> None:
-        self._barrier.wait(PATIENCE)
+        self._barrier.wait(TIMEOUT)
 
 
 async def ends(handles: list[Any]) -> set[tuple[str, Any]]:
@@ -52,8 +53,8 @@ async def test_a_body_waits_in_a_thread_for_a_child_that_uses_the_orm(
         meeting.wait()
         handle = child.enqueue()
         if how == "result":
-            return handle.result(PATIENCE)
-        return async_to_sync(handle.aresult)(PATIENCE)
+            return handle.result(TIMEOUT)
+        return async_to_sync(handle.aresult)(TIMEOUT)
 
     @task(name="w.parent", max_retries=0)
     async def parent() -> Any:
@@ -66,7 +67,7 @@ async def test_a_body_waits_in_a_thread_for_a_child_that_uses_the_orm(
 async def test_def_bodies_that_hold_all_threads_wait_for_def_children(
     configure: Configure, depth: int
 ) -> None:
-    """Children run beside `max_workers`, and so do theirs. Those that nobody waits for do not."""
+    """Children run beside `max_workers`, and so do theirs. Tasks without a waiter do not."""
     configure(max_workers=2)
     meeting = Meeting(2)
     running, most, lock = 0, 0, threading.Lock()
@@ -80,7 +81,7 @@ async def test_def_bodies_that_hold_all_threads_wait_for_def_children(
         with lock:
             running += 1
             most = max(most, running)
-        result = 1 if depth == 1 else 1 + child.enqueue(depth=depth - 1).result(PATIENCE)
+        result = 1 if depth == 1 else 1 + child.enqueue(depth=depth - 1).result(TIMEOUT)
         with lock:
             running -= 1
         return result
@@ -88,7 +89,7 @@ async def test_def_bodies_that_hold_all_threads_wait_for_def_children(
     @task(name="w.parent", max_retries=0)
     def parent() -> Any:
         meeting.wait()
-        return child.enqueue(depth=depth).result(PATIENCE)
+        return child.enqueue(depth=depth).result(TIMEOUT)
 
     handles = [await parent.aenqueue() for _ in range(2)]
     others = [await other.aenqueue() for _ in range(20)]
@@ -126,14 +127,14 @@ async def test_a_body_that_waits_for_many_exceeds_no_limit(
     @task(name="w.on_loop")
     async def awaiting() -> None:
         enter()
-        await asyncio.sleep(2 * waits.FIRST_LOOK)
+        await asyncio.sleep(2 * ATTEMPT_TIMINGS.wait_first_look)
         leave()
 
     @task(name="w.parent", max_retries=0)
     async def parent() -> None:
         child = blocking if in_thread else awaiting
         handles = [await child.aenqueue() for _ in range(children)]
-        await asyncio.gather(*[it.aresult(PATIENCE) for it in handles])
+        await asyncio.gather(*[it.aresult(TIMEOUT) for it in handles])
 
     assert await ends([await parent.aenqueue()]) == {("completed", None)}
     assert most <= (2 if in_thread else 3)
@@ -159,8 +160,8 @@ async def test_async_bodies_that_hold_all_slots_wait_for_children(
     async def parent() -> Any:
         nonlocal begun
         begun += 1
-        await until(lambda: begun == 2)
-        return await (await child.aenqueue()).aresult(PATIENCE)
+        await eventually(lambda: begun == 2)
+        return await (await child.aenqueue()).aresult(TIMEOUT)
 
     assert await ends([await parent.aenqueue() for _ in range(2)]) == {("completed", 7)}
     runtime = host.current()
@@ -170,7 +171,7 @@ async def test_async_bodies_that_hold_all_slots_wait_for_children(
 
 @in_memory
 async def test_a_wait_for_a_task_that_is_not_due_begins_nothing(configure: Configure) -> None:
-    """Its time comes first, whoever waits for it."""
+    """Its time comes first, also with a waiter."""
     configure(max_concurrency=1)
     begun = asyncio.Event()
 
@@ -182,7 +183,7 @@ async def test_a_wait_for_a_task_that_is_not_due_begins_nothing(configure: Confi
     async def parent() -> bool:
         handle = await child.using(delay=timedelta(hours=1)).aenqueue()
         with pytest.raises(TimeoutError):
-            await handle.aresult(3 * waits.FIRST_LOOK)
+            await handle.aresult(3 * ATTEMPT_TIMINGS.wait_first_look)
         await handle.acancel()
         return begun.is_set()
 
@@ -201,8 +202,8 @@ async def test_a_full_queue_in_which_all_wait_is_named(
     @task(name="w.parent", queue="narrow", max_retries=0)
     async def parent() -> str:
         handle = await child.aenqueue()
-        waiting = asyncio.ensure_future(handle.aresult(PATIENCE))
-        await until(lambda: "Deadlock?" in caplog.text)
+        waiting = asyncio.ensure_future(handle.aresult(TIMEOUT))
+        await eventually(lambda: "Deadlock?" in caplog.text)
         waiting.cancel()
         await asyncio.wait([waiting])
         return str(handle.id)

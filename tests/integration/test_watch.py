@@ -1,4 +1,4 @@
-"""What a subscriber sees, whenever it joins."""
+"""The events that a subscriber sees, whenever it joins."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 
 from rail_async_tasks import Fail, Retry, TaskHandle, service, task
 from rail_async_tasks.access import SYSTEM
-from rail_async_tasks.events import TaskSnapshot
-from tests.integration.conftest import Configure
-from tests.integration.waiting import PATIENCE, final
+from rail_async_tasks.snapshot import TaskSnapshot
+from tests.support.runtimes import Configure
+from tests.support.waiting import TIMEOUT, final
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly", "loop_kind")
 
@@ -76,7 +76,7 @@ async def watch(handle: TaskHandle, join: float, dice: random.Random) -> list[Ta
     slow = dice.random() < 0.3
     seen: list[TaskSnapshot] = []
     snapshots: AsyncIterator[TaskSnapshot] = service.watch(SYSTEM, handle.id)
-    async with asyncio.timeout(PATIENCE), aclosing(snapshots):  # type: ignore[type-var]
+    async with asyncio.timeout(TIMEOUT), aclosing(snapshots):  # type: ignore[type-var]
         async for snapshot in snapshots:
             seen.append(snapshot)
             if slow:

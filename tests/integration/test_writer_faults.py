@@ -20,15 +20,19 @@ from django.db import InterfaceError, OperationalError, connections, transaction
 
 from rail_async_tasks import safe_logging, service, task
 from rail_async_tasks.access import SYSTEM
-from rail_async_tasks.definition import define, registry
+from rail_async_tasks.db_connections import DriverCursor, dedicated_connection
+from rail_async_tasks.definition import define
 from rail_async_tasks.errors import BackendUnavailable
-from rail_async_tasks.events import TaskSnapshot
-from rail_async_tasks.ledger import session
-from rail_async_tasks.ledger.connections import DriverCursor, dedicated_connection
-from rail_async_tasks.ledger.port import Progress
+from rail_async_tasks.hosting import process as host
+from rail_async_tasks.ledger.batch import Batch
+from rail_async_tasks.ledger.records import Progress
+from rail_async_tasks.ledger.sql.batch import SqlBatch
 from rail_async_tasks.models import TaskExecution
-from rail_async_tasks.runtime import host
+from rail_async_tasks.registry import registry
 from rail_async_tasks.service import EnqueueOptions
+from rail_async_tasks.snapshot import TaskSnapshot
+from tests.support.timings import Timings
+from tests.support.waiting import eventually
 
 on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 on_postgres = pytest.mark.parametrize(
@@ -62,7 +66,7 @@ async def _gated(n: int) -> int:
 def _read_and_write(n: int) -> None:
     with transaction.atomic():
         assert User.objects.filter(username=str(n)).count() == 0
-        time.sleep(0.005)  # somebody else writes meanwhile
+        time.sleep(0.005)  # another process writes meanwhile
         User.objects.create(username=str(n))
 
 
@@ -95,16 +99,21 @@ async def start(definition: Any, n: int, **options: Any) -> TaskSnapshot:
 async def all_final(count: int) -> list[TaskExecution]:
     """The rows, once every one of them has ended; also fails if one never does."""
     rows = TaskExecution.objects.order_by("id")
-    deadline = asyncio.get_running_loop().time() + 15
-    while True:
-        found = await sync_to_async(lambda: list(rows.all()))()
-        left = [row for row in found if not row.completed_at]
-        if len(found) == count and not left:
-            return found
-        assert asyncio.get_running_loop().time() < deadline, [
-            (row.name, row.status, row.attempts, row.run_after) for row in left
+    found: list[TaskExecution] = []
+
+    async def all_ended() -> bool:
+        found[:] = await sync_to_async(lambda: list(rows.all()))()
+        return len(found) == count and all(row.completed_at for row in found)
+
+    def left() -> object:
+        return [
+            (row.name, row.status, row.attempts, row.run_after)
+            for row in found
+            if not row.completed_at
         ]
-        await asyncio.sleep(0.02)
+
+    await eventually(all_ended, left)
+    return found
 
 
 async def under_load(
@@ -176,13 +185,13 @@ def _terminate_writers(admin: psycopg.Connection[Any]) -> int:
 
 
 @on_sqlite
-@pytest.mark.parametrize("patience", [30.0, 0.1], ids=["patient", "impatient"])
+@pytest.mark.parametrize("timeout", [30.0, 0.1], ids=["long", "short"])
 async def test_a_file_that_is_locked_for_three_seconds(
-    database: Any, monkeypatch: pytest.MonkeyPatch, patience: float
+    database: Any, monkeypatch: pytest.MonkeyPatch, timeout: float
 ) -> None:
     """By another program: writes wait, also where SQLite says that the file is locked."""
     options = connections.settings["default"]["OPTIONS"]
-    monkeypatch.setitem(options, "timeout", patience)
+    monkeypatch.setitem(options, "timeout", timeout)
     path = connections.settings["default"]["NAME"]
     locked, over = threading.Event(), threading.Event()
 
@@ -190,7 +199,7 @@ async def test_a_file_that_is_locked_for_three_seconds(
         with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             locked.set()
-            over.wait(3 if patience > 1 else 1)
+            over.wait(3 if timeout > 1 else 1)
             other.execute("ROLLBACK")
 
     # Some are running before the lock comes and are settled under it.
@@ -215,7 +224,7 @@ class LosingAnswers:
         self,
         monkeypatch: pytest.MonkeyPatch,
         *,
-        of: Sequence[str] = ("create", "settle", "_claim_lane"),
+        of: Sequence[str] = ("create", "settle", "_claim"),
         every: int = 1,
         times: int = 1,
     ) -> None:
@@ -224,13 +233,13 @@ class LosingAnswers:
         self.commits = 0
         self.lost: Counter[str] = Counter()
         for name in of:
-            monkeypatch.setattr(session.Batch, name, self._losing(name))
+            monkeypatch.setattr(SqlBatch, name, self._losing(name))
         monkeypatch.setattr(DriverCursor, "execute", self._watching(DriverCursor.execute))
         # What a thread has written in a transaction that is open, None where none is.
         self._open = threading.local()
 
     def _losing(self, name: str) -> Any:
-        original = getattr(session.Batch, name)
+        original = getattr(SqlBatch, name)
 
         def call(batch: Any, *args: Any) -> Any:
             result = original(batch, *args)
@@ -263,7 +272,7 @@ class LosingAnswers:
 
 
 async def test_every_third_answer_is_lost(database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was committed is found by re-reading: no row twice, no body twice, no outcome lost."""
+    """Commits are found by re-reading: no row twice, no body twice, no outcome lost."""
     losing = LosingAnswers(monkeypatch, every=3, times=15)
     rows = await under_load(lambda: None, count=200)
     assert losing.lost.total() >= 3
@@ -299,7 +308,7 @@ async def test_a_lost_answer_to_an_outcome(database: Any, monkeypatch: pytest.Mo
 
 async def test_a_lost_answer_to_a_claim(database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rows that it took are found and run, once."""
-    losing = LosingAnswers(monkeypatch, of=["_claim_lane"])
+    losing = LosingAnswers(monkeypatch, of=["_claim"])
     snapshots = [await start(COUNT, n, delay=0.2) for n in range(3)]
     ends = [await _finished(snapshot) for snapshot in snapshots]
     assert losing.lost.total() == 1
@@ -324,20 +333,20 @@ async def test_an_interface_error_is_a_lost_connection_too(
 ) -> None:
     """As drivers say it when the connection was closed under them."""
     fail = [InterfaceError("connection already closed"), OperationalError("server closed")]
-    original = session.Batch.create
+    original = Batch.create
 
     def create(self: Any, cursor: Any, rows: Any) -> Any:
         if fail:
             raise fail.pop()
         return original(self, cursor, rows)
 
-    monkeypatch.setattr(session.Batch, "create", create)
+    monkeypatch.setattr(Batch, "create", create)
     snapshot = await start(COUNT, 1)
     assert not fail
     assert (await _finished(snapshot)).result == 1
 
 
-# --- rows that somebody else has locked -----------------------------------------------------------
+# --- rows that another transaction has locked ----------------------------------------------------
 
 
 @on_postgres
@@ -366,6 +375,8 @@ async def test_progress_on_a_locked_row_is_left_out(database: Any) -> None:
     await _until_running(held)
     runtime = host.current()
     assert runtime is not None
+    # The row is running from its commit on; the attempt, from the answer to that.
+    await eventually(lambda: held.id in runtime.attempts)
     attempt = runtime.attempts[held.id]
     with psycopg.connect(database.url) as other:
         other.execute(
@@ -383,15 +394,15 @@ async def test_progress_on_a_locked_row_is_left_out(database: Any) -> None:
     assert (await _finished(held)).result == 0
 
 
-# --- patience -------------------------------------------------------------------------------------
+# --- timeouts -------------------------------------------------------------------------------------
 
 
 @on_sqlite
 async def test_a_caller_is_answered_in_time_and_the_row_is_not_lost(
-    database: Any, monkeypatch: pytest.MonkeyPatch
+    database: Any, timings: Timings
 ) -> None:
-    """Who waits too long for a locked file is told so; what was written meanwhile runs."""
-    monkeypatch.setattr("rail_async_tasks.runtime.runtime.PATIENCE", 0.5)
+    """A start that waits too long for a locked file is refused; what was written meanwhile runs."""
+    timings.set("creations", timeout=1.5)
     path = connections.settings["default"]["NAME"]
     assert (await _finished(await start(COUNT, 0))).result == 0
     with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as other:
@@ -473,13 +484,11 @@ async def test_a_database_that_is_read_only_for_a_while(database: Any) -> None:
         connections["default"].close()
 
     handles = [await once.aenqueue() for _ in range(5)]
-    async with asyncio.timeout(10):
-        while len(begun) < 5:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    await eventually(lambda: len(begun) == 5)
     await asyncio.to_thread(read_only, on=True)
     try:
         go.set()
-        await asyncio.sleep(2.5)  # several tries, and two looks for rows that nobody knows
+        await asyncio.sleep(2.5)  # several tries, and two looks for rows that no attempt holds
     finally:
         await asyncio.to_thread(read_only, on=False)
         await sync_to_async(close_old)()  # this thread's own was ended, too

@@ -1,1 +1,1 @@
-"""What operators see and do: logs, metrics, health, clean-up."""
+"""Operations: logs, metrics, health, clean-up."""

@@ -9,18 +9,15 @@ import pytest
 from django.test import AsyncClient
 
 from rail_async_tasks.runtime import observers
-from tests.integration.conftest import (  # noqa: F401 (fixtures)
-    configure,
-    declarations_are_the_tests_own,
-    ends_cleanly,
-    store,
-)
-from tests.observability.recorder import Recorder
+from tests.support.recorder import Recorder
+from tests.support.runtimes import configure, declarations_are_the_tests_own, ends_cleanly, store
+
+__all__ = ["configure", "declarations_are_the_tests_own", "ends_cleanly", "store"]
 
 
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    """An observer that remembers what it was told."""
+    """An observer that records its calls."""
     seen = Recorder()
     monkeypatch.setattr(observers, "_factories", {**observers._factories})
     observers.register(lambda settings: seen)

@@ -5,25 +5,23 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
-from typing import Any
 from uuid import UUID
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.db import OperationalError
 from django.test import AsyncClient
 from msgspec.structs import replace
 
 from rail_async_tasks import TaskHandle, TaskNotFound, service, task
 from rail_async_tasks.access import SYSTEM
-from rail_async_tasks.ledger.memory import MemoryLedger
-from rail_async_tasks.ledger.orm import OrmLedger
+from rail_async_tasks.hosting import process as host
+from rail_async_tasks.ledger.memory.ledger import MemoryLedger
+from rail_async_tasks.ledger.orm.ledger import OrmLedger
 from rail_async_tasks.models import TaskExecution
-from rail_async_tasks.runtime import cleanup, host
-from rail_async_tasks.runtime.cleanup import Cleaner
-from tests.integration.conftest import Configure, in_memory, on_databases
-from tests.integration.waiting import final, until
+from rail_async_tasks.runtime.upkeep.cleanup import Cleaner, CleanupTimings
+from tests.support.runtimes import Configure, on_databases
+from tests.support.timings import Timings
+from tests.support.waiting import eventually, final, no
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -40,9 +38,9 @@ async def expire(*handles: TaskHandle) -> None:
     ledger = host.ledger()
     if isinstance(ledger, MemoryLedger):
         for execution_id in ids:
-            row = ledger._rows[execution_id]
+            row = ledger.store.rows[execution_id]
             row.snapshot = replace(row.snapshot, expires_at=over)
-        ledger._expiring[:] = [(over, execution_id) for execution_id in ids]
+        ledger.store.expiring[:] = [(over, execution_id) for execution_id in ids]
         return
     assert await TaskExecution.objects.filter(id__in=ids).aupdate(expires_at=over) == len(ids)
 
@@ -51,7 +49,7 @@ async def stored() -> set[UUID]:
     """All that is there, hidden or not."""
     ledger = host.ledger()
     if isinstance(ledger, MemoryLedger):
-        return set(ledger._rows)
+        return set(ledger.store.rows)
     return {it async for it in TaskExecution.objects.values_list("id", flat=True)}
 
 
@@ -137,16 +135,17 @@ async def test_the_ttl_counts_from_the_end(configure: Configure) -> None:
 # --- deleted later --------------------------------------------------------------------------------
 
 
+QUICK = CleanupTimings(shortest_rest=0.001)
+
+
 async def clean() -> None:
-    await Cleaner(host.ledger())._round()
+    await Cleaner(deletions=host.ledger(), batch=2, timings=QUICK).clean()
 
 
 async def test_the_round_deletes_all_that_has_expired(
-    configure: Configure, monkeypatch: pytest.MonkeyPatch
+    configure: Configure,
 ) -> None:
     """In batches, until there is no more; nothing else goes."""
-    monkeypatch.setattr(cleanup, "BATCH", 2)
-    monkeypatch.setattr(cleanup, "SHORTEST_REST", 0.001)
     handles = await finished(6)
     waiting = await one.using(delay=3600).aenqueue()
     await expire(*handles[:5])
@@ -154,104 +153,26 @@ async def test_the_round_deletes_all_that_has_expired(
     assert await stored() == {handles[5].id, waiting.id}
 
 
-async def test_the_runtime_cleans_up_by_itself(
-    configure: Configure, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_runtime_cleans_up_by_itself(configure: Configure, timings: Timings) -> None:
     """While it lives, and again and again."""
-    monkeypatch.setattr(cleanup, "INTERVAL", 0.05)
+    timings.set("cleanup", interval=0.05)
     for _ in range(2):
         (handle,) = await finished()
         await expire(handle)
-        async with asyncio.timeout(20):
-            while await stored():  # noqa: ASYNC110 (nobody tells)
-                await asyncio.sleep(0.01)
+        await eventually(lambda: no(stored()))
 
 
 @on_databases
 async def test_two_runtimes_share_the_work(
-    configure: Configure, monkeypatch: pytest.MonkeyPatch
+    configure: Configure,
 ) -> None:
     """Each row is deleted, by one of them, and neither fails."""
-    monkeypatch.setattr(cleanup, "BATCH", 3)
-    monkeypatch.setattr(cleanup, "SHORTEST_REST", 0.0)
     await expire(*await finished(30))
     other = OrmLedger()
     other.start()
     try:
-        await asyncio.gather(clean(), Cleaner(other)._round())
+        await asyncio.gather(clean(), Cleaner(deletions=other, batch=3, timings=QUICK).clean())
         await clean()  # what one has left to the other, which was in the middle of it
     finally:
         await other.stop()
     assert await stored() == set()
-
-
-class Counting:
-    """A ledger whose deletions fail, hang, or find a full batch each time."""
-
-    def __init__(self, how: str) -> None:
-        self.how = how
-        self.calls = 0
-        self.called = asyncio.Event()
-
-    async def delete_expired(self, limit: int) -> int:
-        self.calls += 1
-        self.called.set()
-        if self.how == "fails":
-            raise OperationalError("away")
-        if self.how == "hangs":
-            await asyncio.Event().wait()
-        return limit
-
-
-@in_memory
-@pytest.mark.parametrize("how", ["fails", "hangs", "full"])
-async def test_it_ends_when_it_is_told_to(configure: Configure, how: str) -> None:
-    """Whatever the database does; and a failure is no end."""
-    ledger: Any = Counting(how)
-    cleaner = Cleaner(ledger, interval=0.01)
-    running = asyncio.ensure_future(cleaner.run())
-    await ledger.called.wait()
-    if how != "hangs":
-        await until(lambda: ledger.calls >= 3)
-    cleaner.stop()
-    await asyncio.wait_for(running, 5)
-
-
-@in_memory
-async def test_it_leaves_time_to_the_writers(configure: Configure) -> None:
-    """After a batch it rests for several times as long as that took."""
-    loop = asyncio.get_running_loop()
-    spans = []
-
-    class Slow:
-        async def delete_expired(self, limit: int) -> int:
-            began = loop.time()
-            await asyncio.sleep(0.03)
-            spans.append((began, loop.time()))
-            return limit if len(spans) < 3 else 0
-
-    ledger: Any = Slow()
-    await Cleaner(ledger)._round()
-    for (began, ended), (next_began, _) in pairwise(spans):
-        assert next_began - ended >= 3.9 * (ended - began)
-
-
-@in_memory
-async def test_processes_do_not_come_together(configure: Configure) -> None:
-    """The first round, and each after it, has a time of its own."""
-    pauses: list[list[float]] = []
-    for _ in range(5):
-        mine: list[float] = []
-        cleaner = Cleaner(host.ledger(), interval=60.0)
-
-        async def pause(seconds: float, mine: list[float] = mine, it: Cleaner = cleaner) -> None:
-            mine.append(seconds)
-            if len(mine) == 3:
-                it.stop()
-
-        cleaner._pause = pause  # type: ignore[method-assign]
-        await cleaner.run()
-        pauses.append(mine)
-    assert all(0 <= first <= 30 for first, *_ in pauses)
-    assert all(45 <= pause <= 75 for _, *rest in pauses for pause in rest)
-    assert len({first for first, *_ in pauses}) == 5

@@ -11,9 +11,9 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext, override_settings
 
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.models import TaskExecution
-from rail_async_tasks.runtime import host
 from rail_async_tasks.states import FINAL, UNFINISHED
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -35,7 +35,7 @@ def row(status: str = "completed", *, days: float = 0, expired: bool = False) ->
 
 
 def run(*arguments: str, **options: Any) -> str:
-    """What it prints."""
+    """Returns its output."""
     out = io.StringIO()
     call_command("cleanup_tasks", *arguments, stdout=out, **options)
     return out.getvalue().strip()
@@ -46,7 +46,7 @@ def left() -> set[Any]:
 
 
 def test_old_and_expired_tasks_are_deleted() -> None:
-    """By when they ended, and by their time; the number is told."""
+    """By when they ended, and by their time; the number is printed."""
     row(days=8)
     row(days=1, expired=True)
     young, lasting = row(days=6.9), row()
@@ -90,7 +90,7 @@ def test_only_some_statuses() -> None:
 
 
 def test_a_dry_run_only_counts() -> None:
-    """What would go stays; what is old and has expired counts once."""
+    """Nothing is deleted; a row that is old and has expired counts once."""
     row(days=8, expired=True)
     row(days=8)
     before = left()
@@ -99,7 +99,7 @@ def test_a_dry_run_only_counts() -> None:
 
 
 def test_each_batch_is_a_transaction_of_its_own() -> None:
-    """At most so many rows each, so that nobody waits long for them."""
+    """At most so many rows each, so that other writes do not wait long for them."""
     for _ in range(5):
         row(days=8)
     with CaptureQueriesContext(connection) as queries:

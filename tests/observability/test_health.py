@@ -1,11 +1,11 @@
-"""`live` and `ready`: what a probe is told."""
+"""`live` and `ready`: the answers to probes."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,11 +16,12 @@ from django.db.utils import OperationalError
 from django.test import AsyncClient, Client
 
 from rail_async_tasks import health, task
+from rail_async_tasks.hosting import process as host
+from rail_async_tasks.hosting import server
 from rail_async_tasks.ledger.session import WriterSession
 from rail_async_tasks.ledger.writer import HIGH_WATER
-from rail_async_tasks.runtime import host
-from tests.integration.conftest import Configure, in_memory, on_databases
-from tests.integration.waiting import until, until_status
+from tests.support.runtimes import Configure, in_memory, on_databases
+from tests.support.waiting import eventually, until_status, wait_for
 
 LIVE, READY = "/tasks/health/live", "/tasks/health/ready"
 ALL_WELL = {"runtime": "ok", "database": "ok", "bus": "ok", "writer": "ok"}
@@ -72,7 +73,7 @@ def test_under_wsgi_the_database_decides() -> None:
 @pytest.mark.usefixtures("configure")
 @pytest.mark.parametrize("path", [LIVE, READY])
 def test_only_get_and_head(path: str) -> None:
-    """A probe changes nothing. No CSRF token is asked for before it is told so."""
+    """A probe changes nothing. 405 comes before the CSRF check."""
     client = Client(enforce_csrf_checks=True)
     head = client.head(path)
     assert (head.status_code, head.content) == (200, b"")
@@ -105,7 +106,7 @@ async def test_disabled_tasks_do_not_take_the_site_down(
 
 
 def answer(response: Any) -> dict[str, str]:
-    """What is wrong, of an answer that says so."""
+    """Returns the reasons that an answer gives."""
     assert response.status_code == 503
     body = response.json()
     assert body.pop("status") == "unavailable"
@@ -116,7 +117,7 @@ def answer(response: Any) -> dict[str, str]:
 
 @contextmanager
 def gone() -> Iterator[None]:
-    """The database is where nobody answers; its password is in what the driver says."""
+    """The database does not answer; the driver's error has its password."""
     config = connections.settings["default"]
     before = dict(config)
     if connection.vendor == "sqlite":
@@ -147,7 +148,7 @@ def test_without_its_database_it_is_not_ready(caplog: pytest.LogCaptureFixture) 
 @pytest.mark.usefixtures("configure")
 def test_a_database_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a bounded time; one thread hangs, not one for each probe; then it is asked anew."""
-    monkeypatch.setattr(health, "DATABASE_PATIENCE", 0.05)
+    monkeypatch.setattr(health, "DATABASE_TIMEOUT", 0.05)
     hold = threading.Event()
     original = BaseDatabaseWrapper.cursor
 
@@ -166,20 +167,13 @@ def test_a_database_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> N
     assert answer(Client().get(READY)) == {"database": "no answer in 0.05 s"}
     assert asking() == 2
     hold.set()
-    monkeypatch.setattr(health, "DATABASE_PATIENCE", 20.0)
+    monkeypatch.setattr(health, "DATABASE_TIMEOUT", 20.0)
     assert Client().get(READY).status_code == 200
-    assert wait_for(lambda: asking() == 0)
+    wait_for(lambda: asking() == 0)
 
 
 def asking() -> int:
     return sum(thread.name == "rail-tasks-health" for thread in threading.enumerate())
-
-
-def wait_for(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 20
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.005)
-    return condition()
 
 
 @on_databases
@@ -208,11 +202,15 @@ async def test_a_writer_without_a_database_says_so(
     with monkeypatch.context() as patch:
         patch.setattr(WriterSession, "execute", refuse)
         creating = asyncio.ensure_future(hang.using(delay=3600).aenqueue())
-        await until(lambda: any(it.failing_for is not None for it in runtime.ledger.writers()))
+        await eventually(
+            lambda: any(it.failing_for is not None for it in runtime.ledger.writers().states())
+        )
         assert answer(await web.get(READY)) == {"writer": "failing"}
         assert (await web.get(LIVE)).status_code == 200
     await creating
-    await until(lambda: all(it.failing_for is None for it in runtime.ledger.writers()))
+    await eventually(
+        lambda: all(it.failing_for is None for it in runtime.ledger.writers().states())
+    )
     assert (await web.get(READY)).status_code == 200
 
 
@@ -234,25 +232,25 @@ async def test_a_draining_process_takes_nothing_more(
     configure(drain_seconds=20)
     handle = await hang.aenqueue()
     await until_status(handle, "running")
-    host.begin_drain()  # what SIGTERM does
-    await until(host.is_going_away)
+    server.begin_drain()  # what SIGTERM does
+    await eventually(server.is_going_away)
     assert handle.id in host.current().attempts  # type: ignore[union-attr]
     assert answer(await web.get(READY)) == {"runtime": "draining"}
     assert (await web.get(LIVE)).json() == {"status": "ok"}
-    host.current().cancel(handle.id)  # type: ignore[union-attr]
+    await handle.acancel()
     await host.astop()
     assert answer(await web.get(READY)) == {"runtime": "draining"}
     assert (await web.get(LIVE)).status_code == 200
-    host._going_away = False
+    server.reset()
 
 
 @in_memory
 async def test_a_runtime_that_broke_needs_a_restart(configure: Configure, web: AsyncClient) -> None:
     """Its host task has ended by itself: neither live nor ready."""
     runtime = await host.aruntime()
-    assert runtime._host is not None
-    runtime._host.cancel()
-    await until(lambda: not runtime.alive)
+    assert runtime.state.host is not None
+    runtime.state.host.cancel()
+    await eventually(lambda: not runtime.alive)
     assert answer(await web.get(LIVE)) == {"runtime": "ended"}
     assert answer(await web.get(READY)) == {"runtime": "ended"}
     await host.astop()
@@ -264,14 +262,14 @@ def test_a_loop_that_hangs_needs_a_restart(
     configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its loop thread is stuck in a body that blocks."""
-    monkeypatch.setattr(health, "LOOP_PATIENCE", 0.05)
+    monkeypatch.setattr(health, "LOOP_TIMEOUT", 0.05)
     configure(backend="thread")
     runtime = host.runtime_in_thread()
     hold = threading.Event()
     host.call_soon(runtime, lambda: bool(hold.wait(20)) and None)
     assert answer(Client().get(LIVE)) == {"runtime": "no answer in 0.05 s"}
     hold.set()
-    monkeypatch.setattr(health, "LOOP_PATIENCE", 20.0)
+    monkeypatch.setattr(health, "LOOP_TIMEOUT", 20.0)
     assert Client().get(LIVE).status_code == 200
 
 

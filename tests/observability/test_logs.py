@@ -11,8 +11,8 @@ import pytest
 
 from rail_async_tasks import TaskDeclarationError, service, task
 from rail_async_tasks.access import SYSTEM
-from tests.integration.conftest import Configure, in_memory
-from tests.integration.waiting import final, until
+from tests.support.runtimes import Configure, in_memory
+from tests.support.waiting import eventually, final
 
 pytestmark = [pytest.mark.usefixtures("ends_cleanly"), in_memory]
 
@@ -31,7 +31,7 @@ async def test_start_and_end(configure: Configure, tasks_log: Log, backend: str)
 
     handle = await add.aenqueue(a=123456789)
     await final(handle)
-    await until(lambda: len(tasks_log()) == 2)
+    await eventually(lambda: len(tasks_log()) == 2)
     started, ended = tasks_log()
     for record in (started, ended):
         assert record.levelno == logging.INFO
@@ -61,7 +61,7 @@ async def test_each_line_has_its_switch(
     async def one() -> None: ...
 
     await final(await one.aenqueue())
-    await until(tasks_log)
+    await eventually(tasks_log)
     assert [word in record.getMessage() for record in tasks_log()] == [True]
 
 
@@ -74,7 +74,7 @@ async def test_every_attempt_is_told(configure: Configure, tasks_log: Log) -> No
         raise ValueError("the password is hunter2")
 
     await final(await fall.aenqueue())
-    await until(lambda: len(tasks_log()) == 2)
+    await eventually(lambda: len(tasks_log()) == 2)
     facts = [(vars(it)["status"], vars(it)["attempt"]) for it in tasks_log()]
     assert facts == [("retrying", 1), ("failed", 2)]
     assert {vars(it)["error_code"] for it in tasks_log()} == {"exception"}
@@ -106,7 +106,7 @@ async def test_a_slow_task(configure: Configure, tasks_log: Log, backend: str) -
 
     handle = await slow.aenqueue()
     await final(handle)
-    await until(lambda: len(tasks_log()) == 2)
+    await eventually(lambda: len(tasks_log()) == 2)
     warning, end = tasks_log()
     assert (warning.levelno, end.levelno) == (logging.WARNING, logging.INFO)
     text = warning.getMessage()

@@ -23,11 +23,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from rail_async_tasks import ConfigurationError, Retry, service, task
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.conf import get_settings
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.observability import metrics as module
 from rail_async_tasks.observability import observe_by_metrics
-from rail_async_tasks.runtime import host, observers
-from tests.integration.conftest import Configure, in_memory, on_databases
-from tests.integration.waiting import final, until, until_status
+from rail_async_tasks.runtime import observers
+from tests.support.runtimes import Configure, in_memory, on_databases
+from tests.support.waiting import eventually, final, until_status
 
 pytestmark = pytest.mark.usefixtures("configure")
 
@@ -57,7 +58,7 @@ def samples(text: str | None = None) -> Samples:
 
 
 async def until_counted(*wanted: tuple[str, ...], value: float = 1) -> Samples:
-    await until(lambda: all(samples().get(key) == value for key in wanted))
+    await eventually(lambda: all(samples().get(key) == value for key in wanted))
     return samples()
 
 
@@ -137,7 +138,7 @@ async def test_slow_and_handed_back_attempts_are_counted(configure: Configure) -
 @on_databases
 @pytest.mark.usefixtures("ends_cleanly")
 async def test_writers_and_the_bus_are_seen(configure: Configure, store: str) -> None:
-    """What waits for its commit, what was written, and how many watch."""
+    """Writes that wait for their commit, writes that were made, and watchers."""
     configure(metrics_enabled=True)
 
     @task(name="m.one")
@@ -163,7 +164,7 @@ async def test_writers_and_the_bus_are_seen(configure: Configure, store: str) ->
 @in_memory
 @pytest.mark.usefixtures("ends_cleanly")
 async def test_nobody_can_make_up_series(configure: Configure) -> None:
-    """What is no declared task, or no known queue, is counted as `(other)`."""
+    """Undeclared tasks and unknown queues are counted as `(other)`."""
     configure(metrics_enabled=True)
 
     @task(name="m.known")
@@ -185,7 +186,7 @@ async def test_nobody_can_make_up_series(configure: Configure) -> None:
 
 @in_memory
 async def test_switched_off_nothing_is_counted(configure: Configure) -> None:
-    """And nobody is asked to."""
+    """Nor has it to be."""
     configure(metrics_enabled=False)
     assert observe_by_metrics(get_settings()) is None
     configure(metrics_enabled=True)
@@ -211,7 +212,7 @@ async def test_a_reload_registers_nothing_twice(configure: Configure) -> None:
 async def test_without_the_package_use_refuses(
     configure: Configure, monkeypatch: pytest.MonkeyPatch, web: AsyncClient
 ) -> None:
-    """With the words that install it; the URL answers 503 and does not tell strangers how."""
+    """With the words that install it; the URL answers 503 without these words."""
     configure(metrics_enabled=True)
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     monkeypatch.delitem(sys.modules, module.__name__)
@@ -247,7 +248,7 @@ print(get_metrics().page("")[0].decode())
 
 @in_memory
 def test_processes_that_share_a_folder_count_together(tmp_path: Path) -> None:
-    """With `PROMETHEUS_MULTIPROC_DIR` whoever is asked answers for all, and only for tasks."""
+    """With `PROMETHEUS_MULTIPROC_DIR` each process answers for all, and only for tasks."""
     env = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     env.pop("DJANGO_SETTINGS_MODULE", None)
     pages = [
@@ -268,7 +269,7 @@ def test_processes_that_share_a_folder_count_together(tmp_path: Path) -> None:
 
 
 def person(**flags: Any) -> Client:
-    """Somebody who is logged in. `right` gives them the permission to view tasks."""
+    """A user who is logged in. `right` gives them the permission to view tasks."""
     right = flags.pop("right", False)
     user = User.objects.create_user("someone", **flags)
     if right:
@@ -291,7 +292,7 @@ WHO = [
 def test_staff_and_whoever_has_the_right_may_see_them(
     configure: Configure, flags: dict[str, Any], status: int
 ) -> None:
-    """Others are told so, without a word about what there is."""
+    """Others get 401 or 403, without data."""
     configure(metrics_enabled=True)
     response = person(**flags).get("/tasks/metrics")
     assert response.status_code == status
@@ -309,7 +310,7 @@ def test_staff_and_whoever_has_the_right_may_see_them(
 def test_a_bearer_is_let_in_by_the_same_rule(
     configure: Configure, flags: dict[str, Any], status: int
 ) -> None:
-    """What a scraper has is a token. A bad one is refused, whatever session it comes with."""
+    """A scraper has a token. A bad one is refused, whatever session it comes with."""
     key = "only for tests, and more than 32 bytes"
     configure(metrics_enabled=True, jwt={"key": key, "algorithms": ["HS256"]})
     client = person(**flags)
@@ -325,7 +326,7 @@ def test_a_bearer_is_let_in_by_the_same_rule(
 
 @on_databases
 def test_somebody_who_left_may_not(configure: Configure) -> None:
-    """Staff that was deactivated is nobody."""
+    """Deactivated staff are anonymous."""
     configure(metrics_enabled=True)
     client = person(is_staff=True)
     User.objects.update(is_active=False)
@@ -345,7 +346,7 @@ async def test_nobody_may_not(configure: Configure, web: AsyncClient) -> None:
 
 @on_databases
 async def test_disabled_there_are_none(configure: Configure, web: AsyncClient) -> None:
-    """404 for everybody, whoever they are."""
+    """404 for every user."""
     assert (await web.get("/tasks/metrics")).status_code == 404
     staff = await sync_to_async(person)(is_superuser=True)
     assert (await sync_to_async(staff.get)("/tasks/metrics")).status_code == 404

@@ -1,4 +1,4 @@
-"""Observers are told of all that this process enqueues and runs, under every backend and store."""
+"""Observers get all that this process enqueues and runs, under every backend and store."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from django.db.models import QuerySet
 
 from rail_async_tasks import TaskHandle, service, task
 from rail_async_tasks.access import SYSTEM
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.models import TaskExecution
-from rail_async_tasks.runtime import host, observers
-from tests.integration.conftest import Configure, in_memory, on_databases
-from tests.integration.waiting import final, until, until_status
-from tests.observability.recorder import Broken, Recorder
+from rail_async_tasks.runtime import observers
+from tests.support.recorder import Broken, Recorder
+from tests.support.runtimes import Configure, in_memory, on_databases
+from tests.support.waiting import eventually, final, until_status
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -35,7 +36,7 @@ async def test_a_task_that_succeeds(configure: Configure, recorder: Recorder, ba
         await asyncio.sleep(0.05)
 
     await final(await nap.aenqueue())
-    await until(lambda: len(recorder.seen) == 3)
+    await eventually(lambda: len(recorder.seen) == 3)
     assert recorder.events == [
         ("enqueued", "pending"), ("started", "running"), ("ended", "completed"),
     ]  # fmt: skip
@@ -48,7 +49,7 @@ async def test_a_task_that_succeeds(configure: Configure, recorder: Recorder, ba
 async def test_a_task_that_is_retried_and_fails(
     configure: Configure, recorder: Recorder, backend: str
 ) -> None:
-    """Each attempt is told, with the traceback that goes to staff."""
+    """Each attempt is reported, with the traceback for staff."""
     configure(backend=backend)
 
     @task(name="o.fall", max_retries=1)
@@ -56,7 +57,7 @@ async def test_a_task_that_is_retried_and_fails(
         raise ValueError("it broke")
 
     await final(await fall.aenqueue())
-    await until(lambda: len(recorder.seen) == 5)
+    await eventually(lambda: len(recorder.seen) == 5)
     assert recorder.events == [
         ("enqueued", "pending"),
         ("started", "running"), ("ended", "retrying"),
@@ -76,7 +77,7 @@ async def test_a_task_that_was_cancelled_while_it_waited(
 
     handle = await later.using(delay=3600).aenqueue()
     await service.acancel(SYSTEM, handle.id)
-    await until(lambda: len(recorder.seen) == 2)
+    await eventually(lambda: len(recorder.seen) == 2)
     assert recorder.events == [("enqueued", "pending"), ("ended", "cancelled")]
     assert recorder.last("ended")[2:] == (None, None)
 
@@ -84,7 +85,7 @@ async def test_a_task_that_was_cancelled_while_it_waited(
 async def test_a_task_that_was_cancelled_while_it_ran(
     configure: Configure, recorder: Recorder
 ) -> None:
-    """One end, whoever asked for it."""
+    """One end, whatever caused the cancel."""
 
     @task(name="o.hang")
     async def hang() -> None:
@@ -94,7 +95,7 @@ async def test_a_task_that_was_cancelled_while_it_ran(
     await until_status(handle, "running")
     await handle.acancel()
     await final(handle)
-    await until(lambda: len(recorder.seen) == 3)
+    await eventually(lambda: len(recorder.seen) == 3)
     assert recorder.events[1:] == [("started", "running"), ("ended", "cancelled")]
 
 
@@ -113,7 +114,7 @@ async def test_an_outcome_that_is_no_longer_wanted_is_dropped(
     await until_status(handle, "running")
     await TaskExecution.objects.filter(id=handle.id).aupdate(token=handle.id)
     go.set()
-    await until(lambda: len(recorder.seen) == 3)
+    await eventually(lambda: len(recorder.seen) == 3)
     assert recorder.events[1:] == [("started", "running"), ("dropped", "running")]
     await TaskExecution.objects.filter(id=handle.id).adelete()
 
@@ -137,7 +138,7 @@ async def test_a_task_of_a_transaction_is_told_after_its_commit(
 
     await host.aruntime()
     await sync_to_async(enqueue)()
-    await until(lambda: len(recorder.seen) == 3)
+    await eventually(lambda: len(recorder.seen) == 3)
     assert recorder.events == [
         ("enqueued", "pending"), ("started", "running"), ("ended", "completed"),
     ]  # fmt: skip
@@ -186,14 +187,14 @@ async def test_a_broken_observer_hurts_no_task(
 
     snapshot = await final(await fine.aenqueue())
     assert (snapshot.status, snapshot.result) == ("completed", 7)
-    await until(lambda: sum("Broken" in it.getMessage() for it in caplog.records) == 3)
+    await eventually(lambda: sum("Broken" in it.getMessage() for it in caplog.records) == 3)
 
 
 @on_databases
 async def test_what_ends_without_an_attempt_here_is_told(
     configure: Configure, recorder: Recorder
 ) -> None:
-    """Failed because nobody knows its name, or because its process was lost once too often."""
+    """Failed because no process knows its name, or because its process was lost once too often."""
     configure(max_crashes=0)
     runtime = await host.aruntime()
 
@@ -206,8 +207,10 @@ async def test_what_ends_without_an_attempt_here_is_told(
     await rows(lost).aupdate(
         status="running", run_after=None, attempts=1, runtime_id=dead, token=new_id()
     )
-    await runtime.fail_unknown("o.renamed")
-    await runtime._recover(dead)
+    assert runtime.recoverer is not None
+    await runtime.recoverer.fail_unknown("o.renamed")
+    runtime.recoverer.recover(frozenset({dead}))
+    await eventually(lambda: runtime.recovered)
     ended = [it for it in recorder.seen if it[0] == "ended"]
     assert ended == [("ended", "failed", None, None)] * 2
     codes = [(await it.arefresh()).snapshot.error_code for it in (unknown, lost)]
@@ -223,7 +226,7 @@ def rows(handle: TaskHandle) -> QuerySet[TaskExecution]:
 
 @in_memory
 async def test_a_slow_task_is_told_while_it_runs(configure: Configure, recorder: Recorder) -> None:
-    """One that hangs would never come to its end; it is told once."""
+    """One that hangs would never come to its end; it is reported once."""
     configure(slow_task_threshold_seconds=0.05)
     go = asyncio.Event()
 
@@ -232,7 +235,7 @@ async def test_a_slow_task_is_told_while_it_runs(configure: Configure, recorder:
         await go.wait()
 
     handle = await hangs.aenqueue()
-    await until(lambda: len(recorder.seen) == 3)
+    await eventually(lambda: len(recorder.seen) == 3)
     event, status, seconds = recorder.last("slow")
     assert (event, status) == ("slow", "running")
     assert 0.05 <= seconds < 5

@@ -16,12 +16,13 @@ from django.test import AsyncClient
 from rail_async_tasks import TasksDisabled, service, task
 from rail_async_tasks.access import SYSTEM, Viewer
 from rail_async_tasks.checks import TAG
-from rail_async_tasks.events import TaskSnapshot
-from rail_async_tasks.ledger.memory import MemoryLedger
+from rail_async_tasks.hosting import process as host
+from rail_async_tasks.hosting import server
+from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.models import TaskExecution
-from rail_async_tasks.runtime import host
-from tests.integration.conftest import Configure, in_memory, on_databases
-from tests.integration.waiting import PATIENCE, final
+from rail_async_tasks.snapshot import TaskSnapshot
+from tests.support.runtimes import Configure, in_memory, on_databases
+from tests.support.waiting import TIMEOUT, eventually, final
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -79,7 +80,7 @@ async def test_without_events_a_watcher_sees_what_rereading_shows(
 
     handle = await climb.aenqueue()
     seen: list[TaskSnapshot] = []
-    async with asyncio.timeout(PATIENCE), aclosing(service.watch(SYSTEM, handle.id)) as snapshots:
+    async with asyncio.timeout(TIMEOUT), aclosing(service.watch(SYSTEM, handle.id)) as snapshots:
         async for snapshot in snapshots:
             seen.append(snapshot)
             if snapshot.progress == 40:
@@ -91,7 +92,7 @@ async def test_without_events_a_watcher_sees_what_rereading_shows(
 
 
 async def test_without_events_nothing_is_published(configure: Configure) -> None:
-    """By what runs; nobody watches, so nothing is read again either."""
+    """By what runs; without watchers nothing is read again either."""
     configure(emit_subscriptions=False)
     before = host.bus().statistics()["published"]
     await final_by_reading(await one.aenqueue())
@@ -101,21 +102,22 @@ async def test_without_events_nothing_is_published(configure: Configure) -> None
 
 
 async def final_by_reading(handle: Any) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not (await handle.arefresh()).snapshot.is_final:  # noqa: ASYNC110 (by intent)
-            await asyncio.sleep(0.01)
+    async def is_final() -> bool:
+        return bool((await handle.arefresh()).snapshot.is_final)
+
+    await eventually(is_final)
 
 
 @on_databases
 @pytest.mark.parametrize("emit", [False, True])
 async def test_all_that_an_owner_does_is_read_again(configure: Configure, emit: bool) -> None:
-    """Changes that no event told, such as those of another process, come a little later."""
+    """Changes without an event, such as those of another process, come a little later."""
     configure(emit_subscriptions=emit)
     ada = await User.objects.acreate(username="ada")
     mine = Viewer(str(ada.pk))
     waiting = await one.using(delay=3600, owner=ada).aenqueue()
     await host.aruntime()
-    async with asyncio.timeout(PATIENCE), aclosing(service.watch_mine(mine)) as snapshots:
+    async with asyncio.timeout(TIMEOUT), aclosing(service.watch_mine(mine)) as snapshots:
         assert (await anext(snapshots)).id == waiting.id
         # Behind everybody's back.
         rows = TaskExecution.objects.filter(id=waiting.id)
@@ -166,7 +168,7 @@ async def test_disabled_nothing_is_stored_and_nothing_runs(
     await host.astop()
     ledger = host.ledger()
     configure(enabled=False, backend=backend)
-    await host.startup()
+    await server.startup()
     try:
         with pytest.raises(TasksDisabled):
             await one.aenqueue()
@@ -183,8 +185,8 @@ async def test_disabled_nothing_is_stored_and_nothing_runs(
         await asyncio.sleep(0.3)  # its time has come
         assert host.hosted() is None
     finally:
-        await host.shutdown()
-        host._going_away = False
+        await server.shutdown()
+        server.reset()
     snapshot = await sync_to_async(ledger.get)(waiting.id)
     assert snapshot is not None
     assert snapshot.status == "pending"

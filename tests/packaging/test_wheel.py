@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import unavailable
+from tests.support.needs import unavailable
 
 ROOT = Path(__file__).parents[2]
 SMOKE = Path(__file__).with_name("smoke.py")
@@ -72,7 +72,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
 
 
 def test_the_base_installation_brings_no_extra(python: Path, tmp_path: Path) -> None:
-    """What is optional is not installed by itself."""
+    """Optional packages are not installed by themselves."""
     code = f"import importlib.util as u; print([n for n in {OPTIONAL!r} if u.find_spec(n)])"
     assert run([python, "-c", code], tmp_path).stdout.strip() == "[]"
 

@@ -1,4 +1,4 @@
-"""What the REST tests ask for: people, tasks in some state, requests whose answers are checked."""
+"""Clients, tasks in some state, and requests whose answers are checked."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from django.test import AsyncClient
 
 from rail_async_tasks import service
 from rail_async_tasks.access import SYSTEM
-from rail_async_tasks.runtime import host
+from rail_async_tasks.hosting import process as host
 from tests.rest import shelf
 from tests.rest.spec import conform
+from tests.support.places import place
+from tests.support.waiting import TIMEOUT
+
+__all__ = ["place"]
 
 Configure = Callable[..., None]
 
 ROOT = "/api/v1/tasks/"
 MISSING = "01890a5d-ac96-774b-bcce-b302099a8057"
-PATIENCE = 20.0
 
 
 @pytest.fixture
@@ -35,7 +38,7 @@ def configure(settings: Any) -> Configure:
 
 
 class Rest:
-    """Somebody who sends requests, in process. Each answer is held to the OpenAPI document."""
+    """A caller who sends requests, in process. Each answer is held to the OpenAPI document."""
 
     def __init__(self, user: User | None = None) -> None:
         self.client = AsyncClient()
@@ -70,7 +73,7 @@ async def world(database: object, configure: Configure, anyio_backend: Any) -> A
 
 
 @pytest.fixture
-async def nobody(world: None) -> Rest:
+async def anonymous(world: None) -> Rest:
     """Without a credential."""
     return Rest()
 
@@ -94,7 +97,7 @@ async def logged_in(name: str, **fields: Any) -> Rest:
 
 
 async def start(task: Any, owner: Rest | None = None, **arguments: Any) -> str:
-    """Starts a task for somebody (None: for nobody). Returns its id."""
+    """Starts a task for a user (None: without an owner). Returns its id."""
     user = None if owner is None else owner.user
     handle = await task.using(owner=user).aenqueue(**arguments)
     return str(handle.id)
@@ -108,7 +111,7 @@ async def finished(task: Any, owner: Rest | None = None, **arguments: Any) -> st
 
 
 async def end_of(task_id: str) -> None:
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         async for snapshot in service.watch(SYSTEM, task_id):
             if snapshot.is_final:
                 return
@@ -117,7 +120,7 @@ async def end_of(task_id: str) -> None:
 async def waiting(owner: Rest | None = None) -> str:
     """A task that runs until the gate is opened. Returns its id."""
     task_id = await start(shelf.wait, owner)
-    await asyncio.wait_for(shelf.gate.started.wait(), PATIENCE)
+    await asyncio.wait_for(shelf.gate.started.wait(), TIMEOUT)
     return task_id
 
 

@@ -73,4 +73,4 @@ async def restock(amount: int) -> int:
 
 @task(name="rest.curious", permission_classes=[Curious], max_retries=0)
 async def curious() -> None:
-    """For nobody over REST."""
+    """No one may start it over REST."""

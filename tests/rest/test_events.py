@@ -16,11 +16,13 @@ from django.test import AsyncClient
 
 from rail_async_tasks import service
 from rail_async_tasks.access import SYSTEM
+from rail_async_tasks.hosting import process as host
+from rail_async_tasks.hosting import server
 from rail_async_tasks.rest import events
-from rail_async_tasks.runtime import host
 from tests.rest import shelf
-from tests.rest.conftest import PATIENCE, ROOT, Rest, code_of, end_of, finished, start, waiting
+from tests.rest.conftest import ROOT, Rest, code_of, end_of, finished, start, waiting
 from tests.rest.spec import check_task
+from tests.support.waiting import TIMEOUT, eventually
 
 pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
@@ -34,12 +36,12 @@ class Stream:
 
     async def next(self) -> dict[str, Any]:
         """The next event's task, or an empty one for a comment."""
-        chunk = await asyncio.wait_for(anext(self.chunks), PATIENCE)
+        chunk = await asyncio.wait_for(anext(self.chunks), TIMEOUT)
         return decoded(chunk)
 
     async def rest(self) -> list[dict[str, Any]]:
         """All that comes, to the end."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             return [decoded(chunk) async for chunk in self.chunks]
 
 
@@ -67,10 +69,12 @@ def subscribers() -> int:
 
 async def none_is_subscribed() -> None:
     """Soon, that is: generators are closed in the loop's next turns."""
-    async with asyncio.timeout(PATIENCE):
-        while subscribers():
-            await asyncio.sleep(0.01)
-            gc.collect()  # the test client ties its responses into cycles
+
+    def none() -> bool:
+        gc.collect()  # the test client ties its responses into cycles
+        return not subscribers()
+
+    await eventually(none)
 
 
 async def test_from_the_middle_of_a_run_to_its_end(ada: Rest) -> None:
@@ -174,12 +178,12 @@ async def test_silence_is_broken_by_comments(ada: Rest, monkeypatch: pytest.Monk
         pass
     assert event["progress"] == 60
     shelf.gate.go.set()
-    told = [it["status"] for it in await stream.rest() if it]
-    assert told[-1] == "completed"
+    statuses = [it["status"] for it in await stream.rest() if it]
+    assert statuses[-1] == "completed"
 
 
 async def test_a_drain_ends_the_stream_and_not_the_task(ada: Rest) -> None:
-    """No final event: the client comes back. One that comes meanwhile is told to wait."""
+    """No final event: the client comes back. One that comes meanwhile gets 503 with Retry-After."""
     task_id = await waiting(ada)
     stream = await follow(ada, task_id)
     await stream.next()
@@ -193,7 +197,7 @@ async def test_a_stream_that_comes_during_a_drain_is_a_503(
 ) -> None:
     """It would hold up the end of the process; with the time to come back after."""
     task_id = await waiting(ada)
-    monkeypatch.setattr(host, "_going_away", True)
+    monkeypatch.setattr(server, "is_going_away", lambda: True)
     response = await ada.get(f"{task_id}/events/")
     assert (response.status_code, code_of(response)) == (503, "BACKEND_UNAVAILABLE")
     assert int(response.headers["Retry-After"]) >= 1
@@ -228,16 +232,16 @@ async def test_a_client_that_leaves_ends_its_watch(
     task_id = await waiting()
     stream = await open_stream(task_id)
     if turns is None:
-        start = await stream.receive_output(PATIENCE)
+        start = await stream.receive_output(TIMEOUT)
         assert start["status"] == 200
-        assert decoded((await stream.receive_output(PATIENCE))["body"])["id"] == task_id
-        assert decoded((await stream.receive_output(PATIENCE))["body"]) == {}
+        assert decoded((await stream.receive_output(TIMEOUT))["body"])["id"] == task_id
+        assert decoded((await stream.receive_output(TIMEOUT))["body"]) == {}
         assert subscribers() == 1
     else:
         for _ in range(turns):
             await asyncio.sleep(0)
     await stream.send_input({"type": "http.disconnect"})
-    await stream.wait(PATIENCE)
+    await stream.wait(TIMEOUT)
     await none_is_subscribed()
     shelf.gate.go.set()
     await end_of(task_id)
@@ -251,7 +255,7 @@ async def snapshots_then_an_accident() -> AsyncIterator[Any]:
 async def test_an_accident_in_the_middle_cuts_the_stream(
     ada: Rest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There is no status any more; the server closes the connection, and nothing is told."""
+    """There is no status any more; the server closes the connection, and sends nothing."""
     monkeypatch.setattr(service, "watch", lambda *args: snapshots_then_an_accident())
     response = await ada.get(f"{await start(shelf.echo, ada)}/events/")
     async with aclosing(response.streaming_content) as chunks:

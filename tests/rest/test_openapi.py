@@ -74,7 +74,7 @@ def test_the_document_is_valid() -> None:
 
 
 def test_the_document_has_every_operation_with_its_statuses() -> None:
-    """What a client may build on."""
+    """The parts of the document that a client may build on."""
     found = {
         f"{method} {url}": sorted(map(int, operation["responses"]))
         for url, operations in document()["paths"].items()
@@ -93,7 +93,7 @@ def test_the_document_has_every_operation_with_its_statuses() -> None:
     "task_settings", [{"enabled": False}, {"anonymous_access": "deny"}, {"backend": "no"}]
 )
 def test_the_document_is_public_and_cached(settings: Any, task_settings: Any) -> None:
-    """It tells nothing of what is in the API, and changes with a release only."""
+    """It has no data of tasks, and changes with a release only."""
     before = document()
     settings.RAIL_DJANGO_GRAPHQL = {"task_settings": task_settings}
     assert document() == before

@@ -1,4 +1,4 @@
-"""What REST refuses, and how it says so."""
+"""Requests that REST refuses, and its answers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from rail_async_tasks.models import TaskExecution
 from tests.rest import shelf
 from tests.rest.conftest import MISSING, ROOT, Configure, Rest, code_of, finished, logged_in
 from tests.rest.spec import conform
-from tests.services.databases import default_database
 from tests.settings import database as database_config
+from tests.support.databases import default_database
 
 ONE_DATABASE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 pytestmark = ONE_DATABASE
@@ -26,7 +26,7 @@ JWT_KEY = "only for tests, and long enough to sign with"
 
 
 def urls(task_id: str) -> list[tuple[str, str]]:
-    """What may be asked of one task."""
+    """Requests about one task."""
     return [("GET", f"{task_id}/"), ("GET", f"{task_id}/events/"),
             ("POST", f"{task_id}/cancel/"), ("POST", f"{task_id}/retry/")]  # fmt: skip
 
@@ -119,7 +119,7 @@ BODIES: list[tuple[bytes, str, bool]] = [
     ("body", "media_type", "taken"), BODIES, ids=[f"{it[0][:12]!r}-{it[1][:12]}" for it in BODIES]
 )
 async def test_a_post_takes_no_body(ada: Rest, body: bytes, media_type: str, taken: bool) -> None:
-    """An empty object is as good as none; whoever sends more expects something that is not done."""
+    """An empty object is as good as none; more would ask for something that is not done."""
     task_id = await finished(shelf.echo, ada)
     response = await ada.post(f"{task_id}/retry/", data=body, content_type=media_type)
     assert response.status_code == (201 if taken else 400), response.content
@@ -141,10 +141,10 @@ async def test_a_post_takes_no_body(ada: Rest, body: bytes, media_type: str, tak
     ],
 )
 async def test_other_methods_are_told_which_to_use(
-    nobody: Rest, path: str, method: str, allowed: str
+    anonymous: Rest, path: str, method: str, allowed: str
 ) -> None:
     """405 with `Allow`, before anything else is looked at."""
-    response = await nobody.send(method, path.format(id=MISSING))
+    response = await anonymous.send(method, path.format(id=MISSING))
     assert (response.status_code, code_of(response)) == (405, "METHOD_NOT_ALLOWED")
     assert response.headers["Allow"] == allowed
 
@@ -162,7 +162,7 @@ def signed(**claims: Any) -> str:
     return jwt.encode({"exp": 4_000_000_000, **claims}, JWT_KEY, "HS256")
 
 
-async def test_a_bearer_says_who_is_calling(configure: Configure, nobody: Rest) -> None:
+async def test_a_bearer_says_who_is_calling(configure: Configure, anonymous: Rest) -> None:
     """On reads and changes alike, and nothing else is asked for."""
     configure(jwt={"key": JWT_KEY, "algorithms": ["HS256"]})
     ada = Rest(await User.objects.acreate(username="ada"))
@@ -172,7 +172,7 @@ async def test_a_bearer_says_who_is_calling(configure: Configure, nobody: Rest) 
     task_id = await finished(shelf.echo, ada)
     assert (await ada.get("", **credential)).json()["results"][0]["id"] == task_id
     assert (await ada.post(f"{task_id}/retry/", **credential)).status_code == 201
-    assert (await nobody.get(f"{task_id}/")).status_code == 404
+    assert (await anonymous.get(f"{task_id}/")).status_code == 404
 
 
 @pytest.mark.parametrize("token", ["", "nonsense", "a.b.c", "x" * 20_000])
@@ -195,13 +195,13 @@ async def test_a_bad_bearer_is_a_401_everywhere(
 
 
 async def test_nobody_is_a_401_where_access_is_denied(
-    ada: Rest, nobody: Rest, configure: Configure
+    ada: Rest, anonymous: Rest, configure: Configure
 ) -> None:
-    """For everything, an ownerless task's id too; whoever has a session goes on as before."""
+    """For everything, an ownerless task's id too; users with a session go on as before."""
     task_id = await finished(shelf.echo)
     configure(anonymous_access="deny")
     for method, path in [("GET", ""), *urls(task_id), *urls("no-id"), ("GET", "no/such/url")]:
-        response = await nobody.send(method, path)
+        response = await anonymous.send(method, path)
         assert (response.status_code, code_of(response)) == (401, "UNAUTHENTICATED")
     assert (await ada.get("")).status_code == 200
     assert (await ada.get(f"{task_id}/")).status_code == 404
@@ -211,7 +211,7 @@ async def test_nobody_is_a_401_where_access_is_denied(
 
 
 async def strict(name: str = "ada") -> Rest:
-    """Somebody with a session, whose requests are checked as a browser's are."""
+    """A user with a session, whose requests are checked as a browser's are."""
     rest = await logged_in(name)
     rest.client.handler.enforce_csrf_checks = True
     return rest
@@ -252,11 +252,11 @@ async def test_the_token_may_live_in_the_session(world: None, settings: Any) -> 
     assert response.status_code == 201
 
 
-async def test_nobody_needs_no_token(nobody: Rest) -> None:
+async def test_an_anonymous_client_needs_no_token(anonymous: Rest) -> None:
     """There is no credential that a foreign page could use."""
-    nobody.client.handler.enforce_csrf_checks = True
+    anonymous.client.handler.enforce_csrf_checks = True
     task_id = await finished(shelf.echo)
-    assert (await nobody.post(f"{task_id}/retry/")).status_code == 201
+    assert (await anonymous.post(f"{task_id}/retry/")).status_code == 201
 
 
 def by_api_key(request: HttpRequest) -> Any:
@@ -268,7 +268,7 @@ def by_api_key(request: HttpRequest) -> Any:
 async def test_an_authenticators_cookie_needs_a_token_and_its_header_none(
     world: None, configure: Configure
 ) -> None:
-    """What a browser sends by itself proves nothing about the page; an API key does."""
+    """Headers that a browser sends by itself prove nothing about the page; an API key does."""
     configure(authenticator=f"{__name__}.by_api_key")
     ada = Rest(await User.objects.acreate(username="ada"))
     ada.client.handler.enforce_csrf_checks = True
@@ -314,12 +314,12 @@ async def test_disabled_tasks_are_a_503_on_every_url(ada: Rest, configure: Confi
 
 
 async def test_wrong_settings_are_a_503(
-    nobody: Rest, configure: Configure, caplog: pytest.LogCaptureFixture
+    anonymous: Rest, configure: Configure, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The log says what is wrong with them; the client does not hear of it."""
     configure(max_workers="four")
     for path in ("", f"{MISSING}/"):
-        response = await nobody.get(path)
+        response = await anonymous.get(path)
         assert (response.status_code, code_of(response)) == (503, "BACKEND_UNAVAILABLE")
         assert "max_workers" not in response.content.decode()
     assert "max_workers" in caplog.text
@@ -339,7 +339,10 @@ def test_a_database_that_does_not_answer_is_a_503(
 
 
 async def test_an_accident_is_told_without_its_details(
-    nobody: Rest, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, settings: Any
+    anonymous: Rest,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    settings: Any,
 ) -> None:
     """They are in the log, in DEBUG too."""
 
@@ -349,7 +352,7 @@ async def test_an_accident_is_told_without_its_details(
     monkeypatch.setattr(service, "aget", broken)
     settings.DEBUG = True
     with caplog.at_level(logging.ERROR, "rail_async_tasks.rest"):
-        response = await nobody.get(f"{MISSING}/")
+        response = await anonymous.get(f"{MISSING}/")
     assert response.status_code == 500
     assert response.json() == {
         "error": {"code": "INTERNAL_ERROR", "message": "Internal server error."}

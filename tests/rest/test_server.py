@@ -16,32 +16,33 @@ import pytest
 from django.db import connection
 
 from rail_async_tasks.models import TaskExecution
-from tests.acceptance.client import FINAL, PATIENCE, Client
-from tests.acceptance.conftest import Place, place  # noqa: F401 - a fixture
-from tests.acceptance.server import Server, running_server
 from tests.rest.conftest import MISSING, ROOT, code_of
 from tests.rest.spec import check_task, conform
+from tests.support.client import FINAL, Client
+from tests.support.places import Place
+from tests.support.server import Server, running_server
+from tests.support.waiting import TIMEOUT
 
 TOKEN = "t" * 32
 DRAIN_SECONDS = 1
 # uvicorn ends what it has to end, then raises the signal that it was sent once more.
-GRACEFUL = (0, 256 - signal.SIGTERM)
+GRACEFUL = (0, -signal.SIGTERM)
 
 
 @pytest.fixture(scope="module")
-def server_loop(place: Place) -> str:  # noqa: F811
+def server_loop(place: Place) -> str:
     """Each database with another loop."""
     return {"sqlite": "asyncio", "postgres": "uvloop"}[place.kind]
 
 
 @pytest.fixture(scope="module")
-def server(place: Place, server_loop: str) -> Iterator[Server]:  # noqa: F811
+def server(place: Place, server_loop: str) -> Iterator[Server]:
     with running_server(place.env, loop=server_loop, drain_seconds=DRAIN_SECONDS) as it:
         yield it
 
 
 class Person(Client):
-    """Somebody with a session; starts tasks over GraphQL, and does all else over REST."""
+    """A user with a session; starts tasks over GraphQL, and does all else over REST."""
 
     def __init__(self, server: Server, cookie: str) -> None:
         super().__init__(server, f"{cookie}; csrftoken={TOKEN}")
@@ -93,12 +94,12 @@ def person(server: Server, cookie: str, stack: AsyncExitStack) -> Person:
 
 
 @pytest.fixture
-def ada(server: Server, place: Place, stack: AsyncExitStack) -> Person:  # noqa: F811
+def ada(server: Server, place: Place, stack: AsyncExitStack) -> Person:
     return person(server, place.cookies["ada"], stack)
 
 
 @pytest.fixture
-def bob(server: Server, place: Place, stack: AsyncExitStack) -> Person:  # noqa: F811
+def bob(server: Server, place: Place, stack: AsyncExitStack) -> Person:
     return person(server, place.cookies["bob"], stack)
 
 
@@ -123,7 +124,7 @@ async def test_a_stream_that_breaks_is_taken_up_where_it_was(ada: Person) -> Non
     seen: list[dict[str, Any]] = []
     while not seen or seen[-1]["status"] not in FINAL:
         last = event_id(seen[-1]) if seen else ""
-        async with asyncio.timeout(PATIENCE), aclosing(ada.follow(task_id, last)) as events:
+        async with asyncio.timeout(TIMEOUT), aclosing(ada.follow(task_id, last)) as events:
             count = 0
             async for task in events:
                 seen.append(task)
@@ -136,7 +137,7 @@ async def test_a_stream_that_breaks_is_taken_up_where_it_was(ada: Person) -> Non
 
 
 async def test_a_session_with_its_csrf_token(ada: Person, bob: Person) -> None:
-    """Cancel and retry by cookie: not without the token, not with a wrong one, nobody else's."""
+    """Cancel and retry by cookie: with the right token only, and only for own tasks."""
     task_id = await ada.start("linger")
     await ada.until(task_id, "running")
     for token in ("", "x" * 32):
@@ -172,7 +173,7 @@ async def test_open_streams_hold_no_database_connection(
     edge: str,
     ada: Person,
     server: Server,
-    place: Place,  # noqa: F811
+    place: Place,
     stack: AsyncExitStack,
 ) -> None:
     """Twenty that wait need no more of them than none."""
@@ -188,7 +189,7 @@ async def test_open_streams_hold_no_database_connection(
     await ada.send("POST", f"{task_id}/cancel/")
 
 
-def connected(place: Place, server: Server) -> int:  # noqa: F811
+def connected(place: Place, server: Server) -> int:
     """How many connections to the database there are."""
     if place.kind == "sqlite":
         held = [it.readlink() for it in Path(f"/proc/{server.pid}/fd").iterdir() if it.is_symlink()]
@@ -201,17 +202,17 @@ def connected(place: Place, server: Server) -> int:  # noqa: F811
 
 
 async def to_the_end(events: AsyncIterator[dict[str, Any]]) -> list[str]:
-    """The statuses that a stream still tells; it may be cut off, too."""
-    told = []
+    """The statuses that a stream still sends; it may be cut off, too."""
+    statuses = []
     with suppress(httpx.RemoteProtocolError):
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             async for task in events:
-                told.append(task["status"])
-    return told
+                statuses.append(task["status"])
+    return statuses
 
 
 async def test_sigterm_ends_streams_in_time_and_without_a_final_event(
-    place: Place,  # noqa: F811
+    place: Place,
     server_loop: str,
     stack: AsyncExitStack,
 ) -> None:
@@ -225,12 +226,12 @@ async def test_sigterm_ends_streams_in_time_and_without_a_final_event(
         ends = asyncio.gather(*map(to_the_end, streams))
         began = time.monotonic()
         server.terminate()
-        exit_code = await asyncio.to_thread(server.wait, PATIENCE)
+        exit_code = await asyncio.to_thread(server.wait, TIMEOUT)
         assert time.monotonic() - began < DRAIN_SECONDS + 2
         assert exit_code in GRACEFUL
         assert "ERROR" not in server.said()
-        told = {status for statuses in await ends for status in statuses}
-        assert told.isdisjoint(FINAL)
+        sent = {status for statuses in await ends for status in statuses}
+        assert sent.isdisjoint(FINAL)
     with running_server(place.env, loop=server_loop, drain_seconds=DRAIN_SECONDS) as server:
         ada = person(server, place.cookies["ada"], stack)
         seen = await ada.everything(ada.follow(task_id, event_id(last)))

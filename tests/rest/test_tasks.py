@@ -147,7 +147,7 @@ async def test_filters(ada: Rest) -> None:
     assert await ada.ids("?status=&name=&queue=&limit=&after=") == [low, failed, done]
 
 
-async def test_everybody_sees_what_is_theirs(ada: Rest, bob: Rest, nobody: Rest) -> None:
+async def test_everybody_sees_what_is_theirs(ada: Rest, bob: Rest, anonymous: Rest) -> None:
     """Owners their own; superusers and staff with the right all; who has the right changes them."""
     staff = await logged_in("staff", is_staff=True)
     viewer = await logged_in("viewer", is_staff=True)
@@ -163,7 +163,7 @@ async def test_everybody_sees_what_is_theirs(ada: Rest, bob: Rest, nobody: Rest)
     for rest, listed in (
         (ada, [mine]),
         (bob, [theirs]),
-        (nobody, []),
+        (anonymous, []),
         (staff, []),
         (viewer, [ownerless, theirs, mine]),
         (changer, [ownerless, theirs, mine]),
@@ -207,11 +207,11 @@ NO_IDS = [
 ]  # fmt: skip
 
 
-async def test_404s_are_byte_identical(ada: Rest, bob: Rest, nobody: Rest) -> None:
-    """Foreign, missing, expired, malformed: nothing tells them apart, whatever is asked of them."""
+async def test_404s_are_byte_identical(ada: Rest, bob: Rest, anonymous: Rest) -> None:
+    """Foreign, missing, expired, malformed ids read the same in every request."""
     foreign, expired = await finished(shelf.echo, bob), await finished(shelf.echo, ada)
     await TaskExecution.objects.filter(id=expired).aupdate(expires_at="2020-01-01T00:00:00Z")
-    for who in (ada, nobody):
+    for who in (ada, anonymous):
         answers = set()
         for task_id in [foreign, MISSING, expired, *NO_IDS]:
             for method, tail in (("GET", ""), ("GET", "events/"), ("POST", "cancel/"),
@@ -259,17 +259,17 @@ async def test_retrying(ada: Rest, bob: Rest) -> None:
 
 
 @ONE_DATABASE
-async def test_who_knows_an_ownerless_tasks_id_may_change_it(nobody: Rest) -> None:
+async def test_who_knows_an_ownerless_tasks_id_may_change_it(anonymous: Rest) -> None:
     """As `anonymous_access` "by_id" says."""
     task_id = await waiting()
-    assert (await nobody.post(f"{task_id}/cancel/")).status_code == 200
+    assert (await anonymous.post(f"{task_id}/cancel/")).status_code == 200
     await end_of(task_id)
-    assert (await nobody.post(f"{task_id}/retry/")).status_code == 201
+    assert (await anonymous.post(f"{task_id}/retry/")).status_code == 201
 
 
 @ONE_DATABASE
 async def test_a_retry_asks_the_permission_classes(ada: Rest) -> None:
-    """Whoever may not start the task may not retry it either, owner or not."""
+    """A user who may not start the task may not retry it either, owner or not."""
     task_id = await finished(shelf.restock, ada, amount=5)
     response = await ada.post(f"{task_id}/retry/")
     assert response.status_code == 403

@@ -16,10 +16,11 @@ from django.core.wsgi import get_wsgi_application
 from django.db import connections
 from django.test import Client
 
-from rail_async_tasks.runtime import host
+from rail_async_tasks.hosting import process as host
 from tests.rest import shelf
-from tests.rest.conftest import MISSING, PATIENCE, ROOT, Configure, code_of
+from tests.rest.conftest import MISSING, ROOT, Configure, code_of
 from tests.rest.spec import check_task, conform
+from tests.support.waiting import TIMEOUT
 
 
 class Quiet(WSGIRequestHandler):
@@ -46,13 +47,13 @@ def serving() -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
-        thread.join(PATIENCE)
+        thread.join(TIMEOUT)
         server.server_close()
 
 
 @pytest.fixture
 def ada(database: object, configure: Configure) -> Iterator[Client]:
-    """Somebody with a session; the runtime lives in a thread, and ends with the test."""
+    """A user with a session; the runtime lives in a thread, and ends with the test."""
     client = Client()
     client.force_login(User.objects.create(username="ada"))
     yield client
@@ -72,7 +73,7 @@ def start(task: Any, **arguments: Any) -> str:
 
 def finished(task: Any, **arguments: Any) -> str:
     handle = task.using(owner=User.objects.get()).enqueue(**arguments)
-    handle.result(PATIENCE)
+    handle.result(TIMEOUT)
     return str(handle.id)
 
 
@@ -132,7 +133,7 @@ def test_on_a_real_server(ada: Client) -> None:
     task_id = finished(shelf.echo, value="x")
     cookie = f"sessionid={ada.cookies['sessionid'].value}; csrftoken={'a' * 32}"
     headers = {"cookie": cookie, "x-csrftoken": "a" * 32}
-    with serving() as url, httpx.Client(base_url=url, headers=headers, timeout=PATIENCE) as http:
+    with serving() as url, httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT) as http:
         refused = http.post(f"{ROOT}{task_id}/retry", headers={"x-csrftoken": "b" * 32})
         assert (refused.status_code, code_of(refused)) == (403, "CSRF_FAILED")
         response = http.post(f"{ROOT}{task_id}/retry", json={})

@@ -24,7 +24,7 @@ FLAGS = (
 
 
 def missing_programs() -> list[str]:
-    """Which of the browser's two programs are not installed."""
+    """Returns the browser's two programs that are not installed."""
     return [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
 
 

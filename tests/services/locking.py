@@ -11,7 +11,7 @@ from uuid import UUID
 import psycopg
 from django.db import connections, transaction
 
-from tests.services.databases import database_url
+from tests.support.databases import database_url
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import os
 import pwd
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -14,8 +13,8 @@ from typing import Any
 
 import pymysql
 
-from tests.services.keeper import as_user
-from tests.services.process import KeptServer, free_port
+from devservers.keeper import as_user
+from devservers.process import Process, free_port, temporary_folder
 
 PASSWORD = "secret"
 # Nothing here has to survive a crash of the machine; commits are as fast as they get. The clock is
@@ -86,22 +85,31 @@ def _ordinary_user() -> str:
 @contextmanager
 def running_mariadb(program: Path) -> Iterator[MariaServer]:
     """Starts a server, and stops it at the end, also when the test run is killed."""
-    folder = Path(tempfile.mkdtemp(prefix="rail-async-tasks-mariadb-"))
     user = _ordinary_user()
-    if user:
-        folder.chmod(0o755)
-        shutil.chown(folder, user)
-    try:
+    with temporary_folder("mariadb") as folder:
+        if user:
+            folder.chmod(0o755)
+            shutil.chown(folder, user)
         subprocess.run(
             ["mariadb-install-db", "--no-defaults", f"--datadir={folder / 'data'}",
              "--auth-root-authentication-method=normal", "--skip-test-db"],
             check=True, capture_output=True, cwd=folder, **as_user(user),
         )  # fmt: skip
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    port = free_port()
-    # Run at each start, as the server itself: who connects needs no other account.
+        maria = MariaServer(free_port())
+        server = Process(
+            "MariaDB", _command(program, folder, maria.port), folder / "log",
+            user=user, cwd=folder, folder=folder,
+        )  # fmt: skip
+        try:
+            server.start()
+            server.wait_until(lambda: _answers(maria))
+            yield maria
+        finally:
+            server.stop()
+
+
+def _command(program: Path, folder: Path, port: int) -> list[str]:
+    # Run at each start, as the server itself: clients need no other account.
     (folder / "init.sql").write_text(
         f"CREATE USER IF NOT EXISTS 'suite'@'%' IDENTIFIED BY '{PASSWORD}';\n"
         "GRANT ALL PRIVILEGES ON *.* TO 'suite'@'%' WITH GRANT OPTION;\n"
@@ -115,15 +123,7 @@ def running_mariadb(program: Path) -> Iterator[MariaServer]:
         "pid-file": str(folder / "pid"),
         "tmpdir": str(folder),
     }
-    command = [str(program), "--no-defaults"]
-    command += [f"--{name}={value}" for name, value in options.items()]
-    server = KeptServer(folder, command, user=user)
-    maria = MariaServer(port)
-    try:
-        server.wait_until(lambda: _answers(maria), seconds=60)
-        yield maria
-    finally:
-        server.stop()
+    return [str(program), "--no-defaults", *(f"--{name}={it}" for name, it in options.items())]
 
 
 def _answers(server: MariaServer) -> bool:

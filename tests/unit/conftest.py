@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import AnonymousUser
 
-from rail_async_tasks.runtime import host
+from rail_async_tasks.hosting import process as host
 from tests.unit.service_world import gate
 
 Configure = Callable[..., None]
@@ -34,7 +34,7 @@ async def service_world(
 ) -> AsyncIterator[None]:
     """The gate is closed; what it holds goes on after the test, and the runtime ends."""
     # The owners of these tests are in no database, as rows are not either.
-    module = importlib.import_module("rail_async_tasks.runtime.attempt")
+    module = importlib.import_module("rail_async_tasks.runtime.attempts.attempt")
     monkeypatch.setattr(module, "load_user", lambda owner_id: AnonymousUser())
     gate.close()
     yield

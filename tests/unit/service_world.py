@@ -9,11 +9,12 @@ from typing import Any
 
 from rail_async_tasks import service
 from rail_async_tasks.access import SYSTEM, Viewer
-from rail_async_tasks.definition import define, registry
-from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.definition import define
+from rail_async_tasks.registry import registry
 from rail_async_tasks.service import EnqueueOptions
+from rail_async_tasks.snapshot import TaskSnapshot
 
-ADA, GRACE, NOBODY = Viewer("1"), Viewer("2"), Viewer()
+ADA, GRACE, ANONYMOUS = Viewer("1"), Viewer("2"), Viewer()
 AUDITOR = Viewer("3", sees_all=True)
 
 

@@ -1,4 +1,4 @@
-"""Who may see and change which task, as tables."""
+"""Access to tasks, as tables: who may see and change them."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_viewer_keeps_the_tenant() -> None:
 
 
 def test_an_owner_is_kept_as_text() -> None:
-    """Primary keys of any type become text; nobody becomes None."""
+    """Primary keys of any type become text; an anonymous user becomes None."""
     assert user_id_of(account(pk=12)) == "12"
     assert user_id_of(AnonymousUser()) is None
 
@@ -187,7 +187,7 @@ class Subscriber:
 
 
 async def test_a_users_own_properties_are_asked_in_a_thread() -> None:
-    """They may query, which Django refuses on a loop, or block, which nobody notices in time."""
+    """They may query, which Django refuses on a loop, or block, which shows too late."""
     viewer = await Viewer.afor_user(Subscriber())
     assert (viewer.user_id, viewer.sees_all, viewer.changes_all) == ("7", True, False)
 

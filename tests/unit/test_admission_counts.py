@@ -8,8 +8,8 @@ import pytest
 
 from rail_async_tasks.errors import QueueFull
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.memory import MemoryLedger
-from rail_async_tasks.ledger.port import NewExecution
+from rail_async_tasks.ledger.memory.ledger import MemoryLedger
+from rail_async_tasks.ledger.records import NewExecution
 from rail_async_tasks.runtime.admission import Admission, Entry, Limits
 
 LIMITS = Limits("1", waiting=(("1", 3),))

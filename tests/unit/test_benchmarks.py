@@ -12,7 +12,8 @@ import pytest
 
 from benchmarks import report
 from benchmarks.__main__ import PAGE, QUESTIONS, RESULTS, question
-from benchmarks.harness import ROOT, percentiles, summary
+from benchmarks.environment import ROOT
+from benchmarks.harness import percentiles, summary
 
 
 @pytest.mark.postgres

@@ -22,8 +22,10 @@ from django.test import override_settings
 from rail_async_tasks import asgi, backends, checks, conf
 from rail_async_tasks.backends.broker import BrokerBackend, ThreadedBrokerBackend
 from rail_async_tasks.conf import problems as problem_ids
-from rail_async_tasks.definition import Registry, define
-from rail_async_tasks.runtime import host
+from rail_async_tasks.definition import define
+from rail_async_tasks.errors import ConfigurationError
+from rail_async_tasks.hosting import process as host
+from rail_async_tasks.registry import Registry
 
 SQLITE = "django.db.backends.sqlite3"
 
@@ -137,7 +139,7 @@ def test_nothing_is_wrong_without_settings() -> None:
 
 
 def test_right_paths_are_silent(shop: types.ModuleType) -> None:
-    """What imports and fits is not commented on."""
+    """Paths that import and fit are not reported."""
     tasks = {
         "backend": "checked_shop.Backend",
         "celery_app": "checked_shop.celery",
@@ -175,7 +177,7 @@ def test_an_extension_whose_module_raises_is_an_error(
     assert "RuntimeError: no shelves" in message.msg
 
 
-SHOP = "tests.graphql.shop"
+SHOP = "tests.projects.shop"
 
 
 @pytest.mark.parametrize(
@@ -206,13 +208,13 @@ def test_a_schema_that_cannot_be_built_is_an_error(schema: Any, said: list[str])
 
 def test_a_schema_that_can_be_built_is_silent() -> None:
     """With extensions of all three kinds."""
-    from tests.graphql.shop import SETTINGS
+    from tests.projects.shop import SETTINGS
 
     assert found(checks.check_schema, schema=SETTINGS["schema_settings"]) == []
 
 
 def test_one_mistake_of_an_extension_is_one_error() -> None:
-    """What another check reports, the building of the schema does not repeat."""
+    """The check of the schema does not repeat another check's reports."""
     for path in ("no_such_shop.Query", f"{SHOP}.not_a_type", 3):
         with override_settings(
             RAIL_DJANGO_GRAPHQL={"schema_settings": {"query_extensions": [path]}}
@@ -252,16 +254,27 @@ def test_a_path_that_is_of_no_use_is_an_error(shop: types.ModuleType, key: str, 
 
 
 def test_a_class_that_is_no_backend_is_an_error(shop: types.ModuleType) -> None:
-    """It is said at start, not at the first task."""
-    assert found(checks.check_dotted_paths, {"backend": "checked_shop.Shelf"}) == ["E013"]
+    """It is said at start, and again where it is used: with what it lacks, and the remedy."""
+    setting = {"backend": "checked_shop.Shelf"}
+    (message,) = messages(checks.check_dotted_paths, setting)
+    assert message.id == "rail_async_tasks.E013"
+    assert found(checks.check_backend, setting) == []
+    with (
+        override_settings(RAIL_DJANGO_GRAPHQL={"task_settings": setting}),
+        pytest.raises(ConfigurationError) as error,
+    ):
+        backends.get_backend(conf.get_settings())
+    assert str(error.value) == f"{message.msg} {message.hint}"
+    words = ("lacks inline, own_thread, capabilities", "BrokerBackend", "AsyncioBackend", "asubmit")
+    assert [word in str(error.value) for word in words] == [True] * 4
 
 
 @pytest.mark.parametrize(
     ("backend", "words"),
     [
         (type("Raises", (BrokerBackend,), {"__init__": lambda self: 1 // 0}), "ZeroDivisionError"),
-        (type("Mute", (BrokerBackend,), {}), "how to push"),
-        (type("MuteToo", (ThreadedBrokerBackend,), {}), "how to push"),
+        (type("Mute", (BrokerBackend,), {}), "has no method push"),
+        (type("MuteToo", (ThreadedBrokerBackend,), {}), "has no method push"),
     ],
 )
 def test_a_backend_that_cannot_work_is_an_error(
@@ -311,7 +324,7 @@ def test_a_backend_without_its_package_is_an_error(
     assert found(checks.check_packages, tasks) == ["E015"]
 
 
-CELERY = {"backend": "celery", "celery_app": "tests.backends.celery_app.app"}
+CELERY = {"backend": "celery", "celery_app": "checked_shop.celery_app"}
 ARQ = {"backend": "arq", "redis_url": "redis://x"}
 OWN = {"backend": "checked_shop.Backend"}
 
@@ -339,7 +352,7 @@ def test_a_queue_that_asks_for_what_a_backend_lacks_is_an_error(
     tasks: dict[str, Any],
     places: list[str],
 ) -> None:
-    """A wish that nobody keeps is not passed over; the priorities of the defaults are no wish."""
+    """An option that has no effect is reported; the priorities of the defaults are not."""
     monkeypatch.setattr(checks.brokers, "registry", Registry())
     result = messages(checks.check_capabilities, tasks)
 
@@ -635,7 +648,7 @@ def test_rows_in_memory_need_no_database(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 def test_checks_read_the_settings_anew() -> None:
-    """What use has cached does not hide what the settings say now."""
+    """Cached settings do not hide the present ones."""
     conf.get_settings()
     with override_settings(RAIL_DJANGO_GRAPHQL={"task_settings": {"x": 1}}):
         assert [message.id for message in checks.check_settings(None)] == ["rail_async_tasks.E002"]
@@ -644,7 +657,7 @@ def test_checks_read_the_settings_anew() -> None:
 def test_an_annotation_that_names_nothing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is read once everything is imported; the checks say it, not the first start."""
     from rail_async_tasks import task
-    from rail_async_tasks.definition import registry
+    from rail_async_tasks.registry import registry
 
     for name in ("_definitions", "coroutine_names", "thread_names"):
         monkeypatch.setattr(registry, name, getattr(registry, name))

@@ -347,7 +347,7 @@ def test_the_same_datetime_in_a_named_zone() -> None:
         (
             str,
             "\ud800",
-            "Argument value: has half of a surrogate pair, which is not valid Unicode.",
+            "Argument value: has an unpaired surrogate, which is not valid Unicode.",
         ),
         (Any, {"a": ["\0"]}, "Argument value.a[0]: has a NUL character, which databases refuse."),
         (Any, {"\0": 1}, "Argument value['\\x00']: has a NUL character, which databases refuse."),
@@ -533,7 +533,7 @@ class Access(enum.Flag):
         (WithSecret, "WithSecret cannot be built again: its 'secret' is required"),
         (list[WithBytes], "field WithBytes.blob: bytes has no JSON form"),
         (Access, "Access is a Flag"),
-        (Literal[b"a"], "has a choice that JSON lacks"),
+        (Literal[b"a"], "has a choice that is not a string"),
         ("int |", "is not a type"),
         ("'int' | None", "is not a type"),
     ],
@@ -642,7 +642,7 @@ def test_a_forward_reference_to_an_unsupported_type_fails_when_resolved() -> Non
 
 
 def test_an_unsupported_parameter_fails_at_once_beside_an_open_one() -> None:
-    """Whatever can be told at import is told at import."""
+    """Mistakes that show at import are raised at import."""
 
     def task(a: "Nowhere", b: bytes) -> None: ...  # type: ignore[name-defined]  # noqa: F821
 
@@ -674,7 +674,7 @@ def test_a_lazy_type_that_does_not_exist_fails_when_resolved() -> None:
 
 
 def test_a_custom_scalar_writes_and_reads_itself() -> None:
-    """What `strawberry.scalar` made has its own JSON form."""
+    """A type made by `strawberry.scalar` has its own JSON form."""
     with pytest.warns(DeprecationWarning, match="scalar_map"):
         Pair: Any = strawberry.scalar(
             NewType("Pair", tuple),
@@ -760,7 +760,7 @@ ELSE = "return dicts, lists, strings, numbers, booleans or None."
         (Decimal("Infinity"), "result: JSON has no NaN and no infinity."),
         (Point(math.nan), "result.x: JSON has no NaN and no infinity."),
         ({"a": "x\0"}, "result.a: has a NUL character, which databases refuse."),
-        (["\udfff"], "result[0]: has half of a surrogate pair, which is not valid Unicode."),
+        (["\udfff"], "result[0]: has an unpaired surrogate, which is not valid Unicode."),
         ([10**5000], "result[0]: is an integer of too many digits."),
         (
             Point,

@@ -130,7 +130,7 @@ def test_the_defaults_written_out_are_valid() -> None:
 
 
 def test_settings_are_frozen() -> None:
-    """Nobody changes them behind the back of whoever has read them."""
+    """They cannot change for code that has read them."""
     with pytest.raises(FrozenInstanceError):
         valid().enabled = False  # type: ignore[misc]
     with pytest.raises(TypeError):
@@ -430,7 +430,7 @@ def test_settings_that_do_not_go_together_are_errors(
 
 @pytest.mark.parametrize("backend", ["asyncio", "thread", "sync"])
 def test_rows_may_live_in_memory_for_the_in_process_backends(backend: str) -> None:
-    """Nobody else has to read them."""
+    """No other code has to read them."""
     assert valid(track_in_database=False, backend=backend).track_in_database is False
 
 
@@ -699,7 +699,7 @@ def test_settings_are_read_once_and_again_when_django_settings_change() -> None:
 
 
 def test_use_refuses_wrong_settings_and_lists_every_error() -> None:
-    """One exception tells the developer everything, as the checks do."""
+    """One exception lists every problem, as the checks do."""
     raw = {
         "task_settings": {"max_workers": 0, "bakend": "sync"},
         "schema_settings": {"query_extensions": "shop.Query"},

@@ -20,9 +20,11 @@ from asgiref.sync import markcoroutinefunction
 from django.test import override_settings
 from strawberry.permission import BasePermission
 
-from rail_async_tasks import definition as module
-from rail_async_tasks.definition import Registry, TaskOptions, autodiscover, define
+from rail_async_tasks import registry as module
+from rail_async_tasks.definition import define
 from rail_async_tasks.errors import TaskDeclarationError
+from rail_async_tasks.registry import Registry, autodiscover
+from rail_async_tasks.task_options import TaskOptions
 
 
 async def report(root, info, dataset_id: str, token: str = ""):  # type: ignore[no-untyped-def]
@@ -80,7 +82,7 @@ def test_an_origin_says_where_a_task_is_written() -> None:
 
 
 def test_a_definition_and_its_options_are_frozen() -> None:
-    """What was declared does not change while tasks run."""
+    """Declarations do not change while tasks run."""
     task = define(report)
 
     with pytest.raises(AttributeError):
@@ -233,13 +235,13 @@ class CallableObject:
     ],
 )
 def test_what_is_not_a_plain_function_fails(function: Any, message: str) -> None:
-    """Generators, partials, callable objects, methods and classes are told apart and refused."""
+    """Generators, partials, callable objects, methods and classes are recognised and refused."""
     with pytest.raises(TaskDeclarationError, match=message):
         define(function)
 
 
 def test_a_decorator_that_hides_a_coroutine_function_fails() -> None:
-    """It would run in a thread and return a coroutine that nobody awaits."""
+    """It would run in a thread and return a coroutine that is never awaited."""
 
     def plain(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
@@ -506,7 +508,7 @@ def test_registering_from_many_threads_loses_nothing() -> None:
 
 
 def test_resolving_reports_every_open_annotation_at_once() -> None:
-    """What could not be told at import is told before the first use, all of it."""
+    """Errors that an import cannot show are raised before the first use, all at once."""
     registry = Registry()
 
     def one(a: "Nowhere") -> None: ...  # type: ignore[name-defined]  # noqa: F821
@@ -530,9 +532,9 @@ def test_autodiscover_imports_tasks_of_installed_apps(
     app.mkdir()
     (app / "__init__.py").write_text("")
     (app / "tasks.py").write_text(
-        "from rail_async_tasks import definition\n"
+        "from rail_async_tasks import definition, registry\n"
         "def found(value: 'Later'): ...\n"
-        "definition.registry.register(definition.define(found))\n"
+        "registry.registry.register(definition.define(found))\n"
         "Later = int\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
@@ -551,12 +553,13 @@ def test_every_process_knows_the_tasks_of_schema_extensions() -> None:
     """Their modules are imported at start, whatever else of the schema is: a worker has no URLs."""
     code = (
         "import sys, django; django.setup()\n"
-        "from rail_async_tasks.definition import registry\n"
-        "print(registry.get('bad.give') is not None, 'tests.acceptance.urls' in sys.modules)\n"
+        "from rail_async_tasks.registry import registry\n"
+        "urls = 'tests.projects.acceptance.urls'\n"
+        "print(registry.get('bad.give') is not None, urls in sys.modules)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env=os.environ | {"DJANGO_SETTINGS_MODULE": "tests.acceptance.settings"},
+        env=os.environ | {"DJANGO_SETTINGS_MODULE": "tests.projects.acceptance.settings"},
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,

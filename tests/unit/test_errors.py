@@ -44,7 +44,7 @@ def test_every_public_error_but_the_bodies_words_is_a_task_error() -> None:
 
 
 def test_not_found_takes_no_message_so_that_all_read_the_same() -> None:
-    """A foreign and a missing task must not differ by what somebody wrote into the error."""
+    """A foreign and a missing task must not differ by a text in the error."""
     with pytest.raises(TypeError):
         errors.TaskNotFound("Task 42 belongs to Ada.")  # type: ignore[call-arg]
 
@@ -66,7 +66,7 @@ def test_a_client_is_not_told_how_the_server_is_configured() -> None:
 
 
 def test_failed_keeps_the_error_code_of_the_row() -> None:
-    """Whoever waits for a result learns why there is none."""
+    """A caller that waits for a result learns why there is none."""
     error = errors.TaskFailed("took too long", error_code="timeout")
 
     assert (error.message, error.error_code) == ("took too long", "timeout")

@@ -7,14 +7,8 @@ from typing import Any
 
 import pytest
 
-from rail_async_tasks.events import (
-    TaskSnapshot,
-    owner_topic,
-    task_id_of,
-    task_topic,
-    topics,
-)
 from rail_async_tasks.ids import new_id
+from rail_async_tasks.snapshot import TaskSnapshot, owner_topic, task_id_of, task_topic, topics
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -50,7 +44,7 @@ def test_the_topics_of_an_owned_execution() -> None:
 
 
 def test_a_topic_tells_its_execution() -> None:
-    """And an owner's topic tells none."""
+    """And an owner's topic has none."""
     it = new_id()
     assert task_id_of(task_topic(it)) == it
     assert task_id_of(owner_topic("7", None)) is None

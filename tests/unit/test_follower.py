@@ -1,4 +1,4 @@
-"""News of other processes, followed by reading rows."""
+"""Events of other processes, followed by reading rows."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any, cast
 from uuid import UUID
 
 from rail_async_tasks.bus.follower import Follower
-from rail_async_tasks.bus.wire import news_of
-from rail_async_tasks.events import TaskSnapshot, owner_topic, task_topic
+from rail_async_tasks.bus.wire import event_of
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.ledger.port import LoopReads
+from rail_async_tasks.snapshot import TaskSnapshot, owner_topic, task_topic
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -25,7 +25,7 @@ def snapshot(it: UUID, step: int) -> TaskSnapshot:
 
 
 class Rows:
-    """What the follower reads of a ledger, which is away for the first looks."""
+    """The follower's reads of a ledger that is away for the first looks."""
 
     def __init__(self, away: int, *rows: TaskSnapshot) -> None:
         self.away = away
@@ -45,8 +45,8 @@ class Rows:
         return self._look(list(owners))
 
 
-async def followed(rows: Rows, count: int, tell: Any) -> list[TaskSnapshot]:
-    """The first `count` snapshots that are delivered after what `tell` does with the follower."""
+async def followed(rows: Rows, count: int, act: Any) -> list[TaskSnapshot]:
+    """The first `count` snapshots that are delivered after `act` was called with the follower."""
     loop = asyncio.get_running_loop()
     seen: list[TaskSnapshot] = []
     enough: asyncio.Future[None] = loop.create_future()
@@ -57,8 +57,8 @@ async def followed(rows: Rows, count: int, tell: Any) -> list[TaskSnapshot]:
             enough.set_result(None)
 
     follower = Follower(deliver)
-    tell(follower)
-    running = asyncio.create_task(follower.run(cast(Ledger, rows)))
+    act(follower)
+    running = asyncio.create_task(follower.run(cast(LoopReads, rows)))
     try:
         await asyncio.wait_for(enough, 10)
     finally:
@@ -67,12 +67,12 @@ async def followed(rows: Rows, count: int, tell: Any) -> list[TaskSnapshot]:
     return seen
 
 
-async def test_news_whose_row_could_not_be_read_are_read_again() -> None:
-    """With the progress that was told, which the row does not have yet."""
+async def test_events_whose_row_could_not_be_read_are_read_again() -> None:
+    """With the progress of the event, which the row does not have yet."""
     it = new_id()
     rows = Rows(1, snapshot(it, step=3))
     [seen] = await followed(
-        rows, 1, lambda follower: follower.heard(news_of(snapshot(it, 7), new_id()))
+        rows, 1, lambda follower: follower.received(event_of(snapshot(it, 7), new_id()))
     )
     assert rows.looks == [[it], [it]]
     assert seen.version == (2, 7)

@@ -1,4 +1,4 @@
-"""Calling code of the project: what it raises ends no thread and no loop, and hangs nobody."""
+"""Calling code of the project: what it raises ends no thread and no loop, and hangs no caller."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def test_what_a_thread_raises_comes_back(error: type[BaseException]) -> No
 
 @pytest.mark.parametrize("error", [SystemExit, asyncio.CancelledError])
 async def test_what_a_coroutine_raises_comes_back(error: type[BaseException]) -> None:
-    """A cancel that nobody has asked for is an error of the function."""
+    """A cancel without a request is an error of the function."""
 
     async def fall() -> None:
         raise error
@@ -101,7 +101,7 @@ async def test_ordinary_errors_pass_as_they_are() -> None:
 
 
 async def test_a_cancel_of_the_caller_passes() -> None:
-    """The client has gone: nobody waits for the answer."""
+    """The client has gone and waits for no answer."""
     entered = asyncio.Event()
 
     async def wait() -> None:
@@ -129,5 +129,5 @@ def test_an_error_for_a_future() -> None:
     """Futures refuse `StopIteration`, so it is another error's cause."""
     error = ValueError()
     assert as_error(error) is error
-    told = as_error(StopIteration(), "The hook")
-    assert str(told) == "The hook raised StopIteration."
+    raised = as_error(StopIteration(), "The hook")
+    assert str(raised) == "The hook raised StopIteration."

@@ -13,7 +13,7 @@ from hypothesis import given
 from rail_async_tasks.codec import ArgumentsCodec, encode_result
 from rail_async_tasks.codec.json_numbers import without_exponents
 from rail_async_tasks.errors import InvalidArguments, ResultError
-from tests.contract.json_values import CORNERS, same, values
+from tests.support.json_values import CORNERS, same, values
 
 
 def body(value: Any = None, size: float = 0.0) -> None: ...

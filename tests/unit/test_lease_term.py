@@ -1,13 +1,13 @@
-"""What a lease is worth, by the clock."""
+"""The validity of a lease, by the clock."""
 
 from __future__ import annotations
 
-from rail_async_tasks.runtime.lease import MARGIN, Term
+from rail_async_tasks.runtime.upkeep.lease_term import MARGIN, LeaseTerm
 
 
 def test_a_lease_is_given_up_before_others_may_take_it() -> None:
     """By a margin, counted from when the last good renewal was sent."""
-    term = Term(10)
+    term = LeaseTerm(10)
     assert not term.is_over(1000)  # none was held
     term.renewed(100)
     assert not term.is_over(100 + 10 * (1 - MARGIN))
@@ -17,8 +17,8 @@ def test_a_lease_is_given_up_before_others_may_take_it() -> None:
 
 
 def test_others_are_judged_after_one_whole_lease_without_a_gap() -> None:
-    """Not at the start, and not soon after an outage in which nobody could renew."""
-    term = Term(10)
+    """Not at the start, and not soon after an outage in which no process could renew."""
+    term = LeaseTerm(10)
     assert not term.may_judge(100)
     for at in range(100, 111, 2):
         term.renewed(at)
@@ -36,7 +36,7 @@ def test_others_are_judged_after_one_whole_lease_without_a_gap() -> None:
 
 def test_who_cannot_renew_judges_nobody() -> None:
     """Its own lease may be over as far as others know."""
-    term = Term(10)
+    term = LeaseTerm(10)
     for at in range(100, 121, 2):
         term.renewed(at)
     assert term.may_judge(121)
@@ -45,7 +45,7 @@ def test_who_cannot_renew_judges_nobody() -> None:
 
 def test_a_lost_lease_begins_anew() -> None:
     """With the next renewal, and without the right to judge."""
-    term = Term(10)
+    term = LeaseTerm(10)
     for at in range(100, 121, 2):
         term.renewed(at)
     term.lost()
@@ -57,7 +57,7 @@ def test_a_lost_lease_begins_anew() -> None:
 
 def test_nobody_is_judged_for_a_lease_after_the_clock_was_set() -> None:
     """By that clock all leases have lapsed, of those that renew theirs in time too."""
-    term = Term(10)
+    term = LeaseTerm(10)
     for at in range(100, 121, 2):
         term.renewed(at)
     assert term.left(121) == 9

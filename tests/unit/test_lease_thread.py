@@ -11,7 +11,8 @@ from uuid import UUID
 import pytest
 
 from rail_async_tasks import safe_logging
-from rail_async_tasks.runtime.lease import Lease
+from rail_async_tasks.runtime.upkeep.lease import Lease
+from rail_async_tasks.runtime.upkeep.lease_thread import LeaseThread
 
 
 class FakeLeases:
@@ -50,7 +51,7 @@ class FakeLeases:
     def condemn(self) -> int:
         return 0
 
-    def orphaned(self) -> set[UUID]:
+    def dead_holders(self) -> set[UUID]:
         return set()
 
     def forget(self) -> None: ...
@@ -63,27 +64,29 @@ class FakeLeases:
 
 
 class Holder:
-    """Remembers what it is told."""
+    """Records its calls."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[Any, ...]] = []
+        self.calls: list[tuple[Any, ...]] = []
         self.ended = threading.Event()
-        self.is_writing = lambda seconds: True
+
+    def is_writing(self, seconds: float) -> bool:
+        return True
 
     def leased(self, runtime_id: UUID) -> None:
-        self.told.append(("leased", runtime_id))
+        self.calls.append(("leased", runtime_id))
 
     def fenced(self, runtime_id: UUID) -> None:
-        self.told.append(("fenced", runtime_id))
+        self.calls.append(("fenced", runtime_id))
 
     def lease_ended(self) -> None:
-        self.told.append(("ended",))
+        self.calls.append(("ended",))
         self.ended.set()
 
-    def orphans(self, holders: frozenset[UUID]) -> None: ...
+    def dead_holders(self, holders: frozenset[UUID]) -> None: ...
 
     def broke(self, part: str, error: BaseException) -> None:
-        self.told.append(("broke", part, error))
+        self.calls.append(("broke", part, error))
 
 
 @pytest.fixture
@@ -97,14 +100,16 @@ def holder() -> Holder:
 
 
 @pytest.fixture
-def keep(leases: FakeLeases, holder: Holder) -> Iterator[Callable[..., Lease]]:
-    kept: list[Lease] = []
+def keep(leases: FakeLeases, holder: Holder) -> Iterator[Callable[..., LeaseThread]]:
+    kept: list[LeaseThread] = []
 
-    def start(seconds: float = 0.5, lag: Callable[[], float] = lambda: 0.0) -> Lease:
+    def start(seconds: float = 0.5, lag: Callable[[], float] = lambda: 0.0) -> LeaseThread:
         def call(callback: Callable[..., object], *args: object) -> None:
             callback(*args)
 
-        lease = Lease(leases, holder, call, lag, frozenset, seconds)  # type: ignore[arg-type]
+        lease = LeaseThread(Lease(
+            leases=leases, holder=holder, call_loop=call, lag=lag, names=frozenset, seconds=seconds,
+        ))  # fmt: skip
         kept.append(lease)
         lease.start()
         return lease
@@ -112,23 +117,22 @@ def keep(leases: FakeLeases, holder: Holder) -> Iterator[Callable[..., Lease]]:
     yield start
     for lease in kept:
         lease.stop()
-        lease._thread.join(10)
-        assert not lease._thread.is_alive()
+        assert lease.join(10)
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), SystemExit(1), StopIteration()])
 def test_whatever_a_renewal_raises_it_goes_on(
-    leases: FakeLeases, holder: Holder, keep: Callable[..., Lease], error: BaseException
+    leases: FakeLeases, holder: Holder, keep: Callable[..., LeaseThread], error: BaseException
 ) -> None:
     """A receiver of `connection_created` may raise anything; the next beat renews."""
     leases.failures = [error]
     keep()
     leases.wait_for(2)
-    assert [it[0] for it in holder.told] == ["leased"]
+    assert [it[0] for it in holder.calls] == ["leased"]
 
 
 def test_a_handler_that_blocks_costs_no_lease(
-    leases: FakeLeases, holder: Holder, keep: Callable[..., Lease]
+    leases: FakeLeases, holder: Holder, keep: Callable[..., LeaseThread]
 ) -> None:
     """The thread reports a renewal that failed and goes on renewing meanwhile."""
     entered, go = threading.Event(), threading.Event()
@@ -147,7 +151,7 @@ def test_a_handler_that_blocks_costs_no_lease(
         leases.failures = [ValueError("the connection is lost")]
         assert entered.wait(10)
         leases.wait_for(leases.renewals + 3)
-        assert [it[0] for it in holder.told] == ["leased"]
+        assert [it[0] for it in holder.calls] == ["leased"]
     finally:
         go.set()
         safe_logging.flush(10)
@@ -157,10 +161,10 @@ def test_a_handler_that_blocks_costs_no_lease(
 def test_a_thread_that_an_error_ends_says_so(
     leases: FakeLeases,
     holder: Holder,
-    keep: Callable[..., Lease],
+    keep: Callable[..., LeaseThread],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """What runs is handed back first; the row is left to lapse, as bodies may still run."""
+    """Running tasks are handed back first; the row is left to lapse, as bodies may still run."""
 
     def lag() -> float:
         if leases.renewals:
@@ -170,8 +174,8 @@ def test_a_thread_that_an_error_ends_says_so(
     keep(lag=lag)
     assert holder.ended.wait(10)
     keep_id = leases.begun[0]
-    assert holder.told[:3] == [("leased", keep_id), ("fenced", keep_id), ("ended",)]
-    [(_, part, error)] = holder.told[3:]
+    assert holder.calls[:3] == [("leased", keep_id), ("fenced", keep_id), ("ended",)]
+    [(_, part, error)] = holder.calls[3:]
     assert (part, str(error)) == ("rail-tasks-lease", "worn out")
     assert leases.ended == []
     safe_logging.flush(10)
@@ -179,12 +183,12 @@ def test_a_thread_that_an_error_ends_says_so(
 
 
 def test_a_stop_ends_the_row(
-    leases: FakeLeases, holder: Holder, keep: Callable[..., Lease]
+    leases: FakeLeases, holder: Holder, keep: Callable[..., LeaseThread]
 ) -> None:
-    """Nobody waits for a process that has said goodbye."""
+    """No process waits for one that has ended in order."""
     lease = keep()
     leases.wait_for(1)
     lease.stop()
     assert holder.ended.wait(10)
     assert leases.ended == leases.begun
-    assert [it[0] for it in holder.told] == ["leased", "ended"]
+    assert [it[0] for it in holder.calls] == ["leased", "ended"]

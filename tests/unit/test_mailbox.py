@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from rail_async_tasks.bus.mailbox import Mailbox
-from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ids import new_id
+from rail_async_tasks.snapshot import TaskSnapshot
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -60,7 +60,7 @@ async def test_a_cancelled_reader_loses_nothing() -> None:
 
 
 async def test_closing_twice_and_putting_after_it() -> None:
-    """What comes before the reader has ended is still read."""
+    """Events that come before the reader has ended are still read."""
     mailbox = Mailbox()
     mailbox.close()
     mailbox.close()

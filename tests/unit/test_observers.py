@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from rail_async_tasks.conf import TaskSettings
-from rail_async_tasks.events import TaskSnapshot
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.runtime import observers
 from rail_async_tasks.runtime.observers import Observers, observers_for
-from tests.observability.recorder import Broken, Recorder
+from rail_async_tasks.snapshot import TaskSnapshot
+from tests.support.recorder import Broken, Recorder
 
 NOW = datetime.now(UTC)
 SNAPSHOT = TaskSnapshot(
@@ -28,12 +28,12 @@ def no_factories(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(observers, "_known", None)
 
 
-def tell(everybody: Observers) -> None:
-    everybody.enqueued(SNAPSHOT)
-    everybody.started(SNAPSHOT)
-    everybody.slow(SNAPSHOT, 2.0)
-    everybody.ended(SNAPSHOT, 3.0, "Traceback")
-    everybody.dropped(SNAPSHOT, 4.0)
+def call_all(observer: Observers) -> None:
+    observer.enqueued(SNAPSHOT)
+    observer.started(SNAPSHOT)
+    observer.slow(SNAPSHOT, 2.0)
+    observer.ended(SNAPSHOT, 3.0, "Traceback")
+    observer.dropped(SNAPSHOT, 4.0)
 
 
 ALL = [
@@ -48,7 +48,7 @@ ALL = [
 def test_everybody_is_told(caplog: pytest.LogCaptureFixture) -> None:
     """One that fails hurts neither the others nor the caller, and each failure is logged."""
     first, last = Recorder(), Recorder()
-    tell(Observers([first, Broken(), last]))
+    call_all(Observers([first, Broken(), last]))
     assert first.seen == last.seen == ALL
     records = [it for it in caplog.records if it.name == "rail_async_tasks.observers"]
     assert [it.levelno for it in records] == [logging.ERROR] * 5
@@ -64,9 +64,9 @@ def test_only_those_that_the_settings_ask_for() -> None:
 
     observers.register(if_asked)
     observers.register(if_asked)
-    tell(observers_for(TaskSettings()))
+    call_all(observers_for(TaskSettings()))
     assert recorder.seen == []
-    tell(observers_for(TaskSettings(log_task_start=True)))
+    call_all(observers_for(TaskSettings(log_task_start=True)))
     assert recorder.seen == ALL
 
 

@@ -13,8 +13,8 @@ from django.db import transaction
 from rail_async_tasks import task
 from rail_async_tasks.access import find_user, user_id_of
 from rail_async_tasks.auth.users import load_user as user_of_claim
-from rail_async_tasks.definition import registry
-from rail_async_tasks.runtime.context import load_user
+from rail_async_tasks.registry import registry
+from rail_async_tasks.runtime.attempts.context import load_user
 
 ID = UUID("0199c8a2-5c1e-7000-8000-00000000abcd")
 

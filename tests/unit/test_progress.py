@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rail_async_tasks.runtime.progress import ProgressReporter, check_percent
+from rail_async_tasks.runtime.attempts.progress import ProgressReporter, check_percent
 
 
 @pytest.mark.parametrize(

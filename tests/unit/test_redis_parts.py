@@ -1,4 +1,4 @@
-"""What the Redis bus is made of, without a server: the outbox, the news, the patience."""
+"""Parts of the Redis bus, without a server: the outbox and the events."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rail_async_tasks.bus import trouble
 from rail_async_tasks.bus.outbox import Outbox, Parcel
-from rail_async_tasks.bus.trouble import Trouble
-from rail_async_tasks.bus.wire import MAX_BYTES, News, applied, decode, encode, news_of
-from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.bus.wire import MAX_BYTES, Event, applied, decode, encode, event_of
 from rail_async_tasks.ids import new_id
+from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.text import MAX_MESSAGE_BYTES, clean
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -29,11 +27,11 @@ def snapshot(it: UUID, seq: int = 1, step: int = 0, **fields: Any) -> TaskSnapsh
 
 
 def parcel(it: UUID, seq: int = 1, step: int = 0, *, end: bool = False) -> Parcel:
-    return Parcel(news_of(snapshot(it, seq, step), ME), ("t",), end)
+    return Parcel(event_of(snapshot(it, seq, step), ME), ("t",), end)
 
 
 def versions(parcels: list[Parcel]) -> dict[UUID, tuple[int, int]]:
-    return {it.news.id: it.news.version for it in parcels}
+    return {it.event.id: it.event.version for it in parcels}
 
 
 # --- the outbox ----------------------------------------------------------------------------------
@@ -73,7 +71,7 @@ def test_of_what_is_too_much_an_end_is_the_last_to_go() -> None:
 
 
 def test_ends_are_taken_first_and_no_more_than_asked() -> None:
-    """What is left stays."""
+    """The rest stays."""
     box, end, others = Outbox(), new_id(), [new_id() for _ in range(3)]
     for it in others:
         box.put(parcel(it))
@@ -98,33 +96,33 @@ def test_an_outbox_is_filled_from_threads() -> None:
     while any(thread.is_alive() for thread in threads) or len(box):
         for it, version in versions(box.take(2)).items():
             seen[it].append(version)
-    for told in seen.values():
-        assert told == sorted(set(told))
-        assert told[-1] == (2000, 0)
+    for taken in seen.values():
+        assert taken == sorted(set(taken))
+        assert taken[-1] == (2000, 0)
 
 
-# --- the news ------------------------------------------------------------------------------------
+# --- the events ----------------------------------------------------------------------------------
 
 
-def test_news_come_back_as_they_were_sent() -> None:
-    """Also with the longest message that there is; they tell nothing of a state."""
+def test_events_come_back_as_they_were_sent() -> None:
+    """Also with the longest message that there is; they contain no state."""
     longest = clean("\x01" * 10_000, MAX_MESSAGE_BYTES)
     for fields in ({"step": 0}, {"step": 3, "progress": 50, "progress_message": longest}):
         sent = snapshot(new_id(), 2, **{"result": "secret", "error": "secret", **fields})
-        data = encode(news_of(sent, ME))
+        data = encode(event_of(sent, ME))
         assert b"secret" not in data
         assert len(data) <= MAX_BYTES
         heard = decode(data)
         assert heard is not None
-        assert heard == news_of(sent, ME)
+        assert heard == event_of(sent, ME)
         assert heard.version == sent.version
 
 
 @given(st.binary() | st.text().map(str.encode))
-def test_anything_is_news_or_nothing(data: bytes) -> None:
+def test_any_data_is_an_event_or_nothing(data: bytes) -> None:
     """And never an error."""
     found = decode(data)
-    assert found is None or isinstance(found, News)
+    assert found is None or isinstance(found, Event)
 
 
 @pytest.mark.parametrize("data", [None, 1, "text", [b"x"], b" " * (MAX_BYTES + 1)])
@@ -138,46 +136,13 @@ def test_progress_belongs_to_its_state() -> None:
     it = new_id()
     before = snapshot(it, 2, 1, progress=10, owner_id="7")
 
-    def told(seq: int, step: int) -> News:
-        return news_of(snapshot(it, seq, step, progress=60, progress_message="x"), ME)
+    def event(seq: int, step: int) -> Event:
+        return event_of(snapshot(it, seq, step, progress=60, progress_message="x"), ME)
 
-    assert applied(before, told(2, 2)) == snapshot(
+    assert applied(before, event(2, 2)) == snapshot(
         it, 2, 2, progress=60, progress_message="x", owner_id="7"
     )
     for seq, step in [(2, 1), (2, 0), (1, 5), (3, 1)]:
-        assert applied(before, told(seq, step)) is None
+        assert applied(before, event(seq, step)) is None
     final = snapshot(it, 2, 0, status="completed")
-    assert applied(final, told(2, 2)) is None
-
-
-# --- the patience --------------------------------------------------------------------------------
-
-
-def test_waits_grow_to_a_bound_and_are_spread() -> None:
-    """A fleet does not come back all at once; after a success they are short again."""
-    for attempt, most in enumerate([0.1, 0.2, 0.4, 0.8, 1.6, 3.0, 3.0]):
-        waits = []
-        for _ in range(50):
-            it = Trouble("x")
-            for _ in range(attempt):
-                it.failed("x")
-            waits.append(it.failed("x"))
-        assert most / 2 <= min(waits) < max(waits) <= most
-    it.over()
-    assert it.failed("x") <= trouble.SHORTEST
-
-
-def test_trouble_is_told_once_in_a_while(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also where it comes and goes."""
-    it = Trouble("Redis takes no news")
-    for _ in range(20):
-        it.failed("refused")
-        it.over()
-    assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
-    monkeypatch.setattr(trouble, "TOLD_EVERY", 0)
-    it.failed("refused")
-    assert it.lasts
-    assert caplog.text.count("Redis takes no news: refused") == 2
-    assert it.count == 21
+    assert applied(final, event(2, 2)) is None

@@ -40,7 +40,7 @@ class Records(logging.Handler):
 
 
 class Raising(logging.Handler):
-    """Whose `emit` does not guard itself, as the standard library's do."""
+    """A handler whose `emit` does not guard itself, unlike the standard library's."""
 
     def __init__(self, error: type[BaseException]) -> None:
         super().__init__()
@@ -190,7 +190,7 @@ def _log(logger: SafeLogger) -> None:
 
 @pytest.mark.parametrize("vital", [False, True])
 def test_a_record_names_its_caller(logger: SafeLogger, vital: bool) -> None:
-    """File, function, thread, `extra` and traceback are those of the call, whoever handles it."""
+    """File, function, thread, `extra` and traceback are those of the call, in any thread."""
     handler = add(Records())
     in_vital_thread(lambda: _log(logger)) if vital else _log(logger)
     handler.wait_for(1)

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from rail_async_tasks.errors import ConfigurationError
-from rail_async_tasks.runtime.schedule import Schedule
+from rail_async_tasks.runtime.upkeep.cron import Schedule
 
 MINUTE = timedelta(minutes=1)
 # Clocks are put forward and back: by an hour, by half an hour, at midnight, and a day is left out.
@@ -31,7 +31,7 @@ EXPRESSIONS = (
 
 
 def matches(expression: str, shown: datetime) -> bool:
-    """Whether the expression names what a clock shows. For the few forms that are above."""
+    """Returns whether the expression matches a clock's time. For the few forms that are above."""
     minute, hour, day, month, weekday = expression.split()
 
     def fits(field: str, value: int) -> bool:
@@ -114,6 +114,6 @@ def test_a_tick_that_comes_twice_leads_on(settings: Any, use_tz: bool) -> None:
 
 @pytest.mark.parametrize("expression", ["every monday", "61 * * * *", "9" * 5000 + " * * * *"])
 def test_what_is_no_expression(expression: str) -> None:
-    """Is told so, whatever cronsim makes of it."""
+    """The error says so, whatever cronsim raises."""
     with pytest.raises(ConfigurationError, match="five fields"):
         Schedule(expression)

@@ -9,9 +9,9 @@ import pytest
 
 from rail_async_tasks import service
 from rail_async_tasks.access import SYSTEM, Viewer
-from rail_async_tasks.definition import registry
 from rail_async_tasks.errors import (
     AlreadyFinal,
+    ConfigurationError,
     InvalidArguments,
     NotFinal,
     TaskError,
@@ -19,16 +19,17 @@ from rail_async_tasks.errors import (
     TasksDisabled,
     UnknownQueue,
 )
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.runtime import host
+from rail_async_tasks.registry import registry
 from rail_async_tasks.service import EnqueueOptions
 from tests.unit.conftest import Configure
 from tests.unit.service_world import (
     ADA,
+    ANONYMOUS,
     AUDITOR,
     ECHO,
     GRACE,
-    NOBODY,
     ONLY,
     WAIT,
     finished,
@@ -196,13 +197,13 @@ async def test_what_may_not_be_seen_is_not_found_byte_for_byte() -> None:
 async def test_a_task_without_an_owner_is_for_who_knows_its_id(in_memory: Configure) -> None:
     """Seen and changed, but never listed; unless anonymous access is denied."""
     it = await start()
-    assert (await service.aget(NOBODY, it.id)).id == it.id
-    assert await service.alist(NOBODY) == []
+    assert (await service.aget(ANONYMOUS, it.id)).id == it.id
+    assert await service.alist(ANONYMOUS) == []
     assert await service.alist(ADA) == []
     assert [found.id for found in await service.alist(AUDITOR)] == [it.id]
     in_memory(anonymous_access="deny")
     with pytest.raises(TaskNotFound):
-        await service.aget(NOBODY, it.id)
+        await service.aget(ANONYMOUS, it.id)
 
 
 async def test_who_sees_all_may_not_change_all() -> None:
@@ -232,7 +233,7 @@ async def test_lists_are_the_viewers_own_newest_first() -> None:
 )
 async def test_lists_that_cannot_be(asked: dict[str, Any]) -> None:
     """Refused, for those too who have nothing to list."""
-    for viewer in (ADA, NOBODY):
+    for viewer in (ADA, ANONYMOUS):
         with pytest.raises(InvalidArguments):
             await service.alist(viewer, **asked)
 
@@ -268,6 +269,24 @@ async def test_cancel_of_a_task_that_runs() -> None:
     end = await finished(it)
     assert (end.status, end.error, end.error_code) == ("cancelled", None, "cancelled")
     assert gate.info.context.task.cancel_requested
+
+
+@pytest.mark.parametrize("place", ["hosting.process.bus", "service.change.announcer_for"])
+async def test_a_cancel_reaches_its_task_without_bus_and_observers(
+    monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Either may fail to be made, for example for want of a package; watchers re-read the row."""
+    it = await start()
+    await started()
+
+    def fails(*_: Any) -> Any:
+        raise ConfigurationError("a package is missing")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(f"rail_async_tasks.{place}", fails)
+        with pytest.raises(ConfigurationError):
+            await service.acancel(ADA, it.id)
+    assert (await finished(it)).status == "cancelled"
 
 
 async def test_retry_is_a_new_task_with_a_parent() -> None:

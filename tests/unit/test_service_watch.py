@@ -10,10 +10,11 @@ import msgspec
 import pytest
 
 from rail_async_tasks import service
-from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.runtime import host
-from tests.unit.service_world import ADA, ECHO, NOBODY, finished, gate, start, started
+from rail_async_tasks.service.watching import SeenVersions
+from rail_async_tasks.snapshot import TaskSnapshot
+from tests.unit.service_world import ADA, ANONYMOUS, ECHO, finished, gate, start, started
 
 pytestmark = pytest.mark.usefixtures("service_world")
 
@@ -42,7 +43,7 @@ async def test_a_watch_goes_from_how_it_stands_to_the_end(loop_kind: str) -> Non
 
 
 async def test_news_that_is_old_is_not_passed_on() -> None:
-    """What arrives late, or again, is less than what the row has shown."""
+    """Events that arrive late, or again, are older than what the row has shown."""
     it = await start(delay=60)
     newer = msgspec.structs.replace(it, seq=3, step=2)
     news = [msgspec.structs.replace(it, seq=seq, step=step) for seq, step in [(3, 2), (4, 0)]]
@@ -73,15 +74,15 @@ async def test_watching_mine_starts_with_what_is_unfinished() -> None:
             snapshot = await asyncio.wait_for(anext(snapshots), 5)
             seen[snapshot.id] = snapshot.status
         assert set(seen) == {new.id}
-    assert [it async for it in service.watch_mine(NOBODY)] == []
+    assert [it async for it in service.watch_mine(ANONYMOUS)] == []
 
 
 async def test_a_watcher_of_many_remembers_a_bounded_number(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What was longest quiet is forgotten first."""
-    seen = service._Seen()
-    monkeypatch.setattr(service._Seen, "MAX", 2)
+    """The task that was quiet for longest is forgotten first."""
+    seen = SeenVersions()
+    monkeypatch.setattr(SeenVersions, "MAX", 2)
     it = await start(delay=60)
     a, b, c = (_with_id(it, new_id()) for _ in range(3))
     assert [seen.advances(each) for each in (a, b, a, b, c, b, a)] == [

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.port import Lane
-from rail_async_tasks.runtime.slots import Plan, QueueLimits, Slots
+from rail_async_tasks.ledger.records import QueueClaim
+from rail_async_tasks.queue_limits import QueueLimits
+from rail_async_tasks.runtime.claims.plan import Plan
+from rail_async_tasks.runtime.claims.slots import Slots
 
 DEFAULT = QueueLimits("default")
 
@@ -27,7 +29,7 @@ def run(plan: Plan, rows: Mapping[tuple[str, str], int] | None = None) -> list[t
     """The lanes as (queue, names, limit), while a ledger with these rows serves them."""
     left = dict(rows or {})
     lanes = []
-    for lane in plan.lanes():
+    for lane in plan.claims():
         lanes.append((lane.queue, lane.names[0], lane.limit))
         key = (lane.queue, lane.names[0])
         count = min(lane.limit, left.get(key, 0))
@@ -109,7 +111,7 @@ def test_an_expected_row_is_worth_a_claim_where_there_is_room() -> None:
 
 
 def test_free_threads_are_no_room_for_a_coroutine() -> None:
-    """What waits for a slot of its own kind is not asked for again and again meanwhile."""
+    """Tasks that wait for a slot of their own kind are not asked for again and again meanwhile."""
     it = slots(coroutines=1, threads=2)
     looked(it)
     it.take("default", False)
@@ -134,7 +136,7 @@ def test_a_new_execution_takes_nobodys_place() -> None:
 
 
 def test_a_full_queue_is_no_line_for_the_others() -> None:
-    """What waits for its own queue's limit does not hold up other queues."""
+    """Tasks that wait for their own queue's limit do not hold up other queues."""
     it = slots(DEFAULT, QueueLimits("few", concurrency=1))
     looked(it)
     it.take("few", False)
@@ -160,7 +162,7 @@ def test_slots_of_a_claim_in_flight_are_spoken_for() -> None:
 
 
 def test_a_claim_that_failed_has_learnt_nothing() -> None:
-    """What it set out to find may still be there."""
+    """The rows that it set out to find may still be there."""
     it = slots()
     looked(it)
     it.expect("default", False)
@@ -204,7 +206,7 @@ def test_expect_all_looks_everywhere_again() -> None:
 
 
 def test_an_unknown_queue_becomes_known() -> None:
-    """Rows of it are there, whoever wrote them: it is served without a limit of its own."""
+    """Its rows are there, so it is served, without a limit of its own."""
     it = slots()
     looked(it)
     it.know("other")
@@ -253,9 +255,9 @@ def test_a_kind_without_tasks_has_no_lane() -> None:
     assert [lane.names for lane in _served(plan)] == [("t",)]
 
 
-def _served(plan: Plan) -> list[Lane]:
+def _served(plan: Plan) -> list[QueueClaim]:
     lanes = []
-    for lane in plan.lanes():
+    for lane in plan.claims():
         lanes.append(lane)
         plan.took(lane, 0)
     return lanes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -16,13 +17,14 @@ from django.test import TestCase, override_settings
 
 from rail_async_tasks import service
 from rail_async_tasks.access import SYSTEM
-from rail_async_tasks.definition import define, registry
+from rail_async_tasks.definition import define
 from rail_async_tasks.errors import Fail
-from rail_async_tasks.events import TaskSnapshot
+from rail_async_tasks.hosting import process as host
 from rail_async_tasks.models import TaskExecution
-from rail_async_tasks.runtime import host
+from rail_async_tasks.registry import registry
 from rail_async_tasks.runtime.unique import unique_key
 from rail_async_tasks.service import EnqueueOptions
+from rail_async_tasks.snapshot import TaskSnapshot
 
 SETTINGS = {"task_settings": {"backend": "sync"}}
 calls: list[Any] = []
@@ -68,13 +70,13 @@ def _fails() -> None:
 
 
 async def _slow() -> None:
-    await service.asyncio.Event().wait()
+    await asyncio.Event().wait()
 
 
 async def _late(info: Any) -> int:
     try:
-        await service.asyncio.Event().wait()
-    except service.asyncio.CancelledError:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
         return int(info.context.task.attempt)
     return 0
 
@@ -199,7 +201,7 @@ def test_a_body_that_returns_after_its_timeout_has_completed() -> None:
 
 @pytest.mark.django_db
 def test_a_delay_is_not_waited_for() -> None:
-    """The start says an hour; it runs now, and the row says when it did."""
+    """The start asks for an hour; it runs now, and the row has the time when it did."""
     snapshot = run(ADD, EnqueueOptions(delay=3600), n=1)
     assert (snapshot.status, snapshot.run_after) == ("completed", None)
 
@@ -279,7 +281,7 @@ async def _opens_one() -> None:
 def test_a_transaction_that_a_body_leaves_open_ends_with_the_body(
     database: Any, caplog: pytest.LogCaptureFixture, body: Any
 ) -> None:
-    """What it wrote is rolled back, with a WARNING; the caller goes on, and the row is stored."""
+    """Its writes are rolled back, with a WARNING; the caller goes on, and the row is stored."""
     snapshot = run(registry.register(define(body, name=f"inline.{body.__name__}")))
     assert f"Task {snapshot.name} ({snapshot.id}) ended in an open transaction" in caplog.text
     connection = transaction.get_connection()

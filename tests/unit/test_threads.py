@@ -16,8 +16,13 @@ from asgiref.sync import sync_to_async
 from django.contrib.auth.models import Group
 from django.db import DatabaseError, connection, transaction
 
-from rail_async_tasks.runtime.lanes import OrmLane, OrmLanes, Seat, keep_thread_while_waiting
-from rail_async_tasks.runtime.threads import DaemonThreads, leaving_nothing
+from rail_async_tasks.runtime.attempts.orm_threads import (
+    OrmThread,
+    OrmThreads,
+    Seat,
+    keep_thread_while_waiting,
+)
+from rail_async_tasks.runtime.attempts.threads import DaemonThreads, leaving_nothing
 
 
 def me() -> threading.Thread:
@@ -25,7 +30,7 @@ def me() -> threading.Thread:
 
 
 def test_a_thread_is_reused() -> None:
-    """One call after the other runs in one thread, which is a daemon with a telling name."""
+    """One call after the other runs in one thread, which is a daemon with a name of its own."""
     threads = DaemonThreads("test-pool")
     used = {threads.submit(me).result(5) for _ in range(5)}
     threads.shutdown()
@@ -34,7 +39,7 @@ def test_a_thread_is_reused() -> None:
 
 
 def test_calls_at_once_get_a_thread_each() -> None:
-    """Without a limit nobody waits: here all wait for each other."""
+    """Without a limit no body waits: here all wait for each other."""
     threads = DaemonThreads("test-pool")
     barrier = threading.Barrier(8)
     calls = [threads.submit(barrier.wait, 5) for _ in range(8)]
@@ -79,7 +84,7 @@ def test_errors_and_arguments_pass_through() -> None:
 
 
 def test_a_call_that_was_cancelled_in_line_is_not_made() -> None:
-    """What waits behind it is."""
+    """Calls that wait behind it are."""
     threads = DaemonThreads("test-pool", limit=1)
     go = threading.Event()
     first: Future[bool] = threads.submit(go.wait, 5)
@@ -188,7 +193,7 @@ async def thread_of_call() -> str:
 
 async def test_orm_calls_of_an_attempt_run_in_its_lane() -> None:
     """`sync_to_async` in the seat's context goes to the lane's one thread."""
-    lane = OrmLane(7)
+    lane = OrmThread(7)
     seat = lane.enter("a test")
 
     async def body() -> set[str]:
@@ -202,7 +207,7 @@ async def test_orm_calls_of_an_attempt_run_in_its_lane() -> None:
 
 def test_attempts_go_to_the_least_busy_lane() -> None:
     """So that they spread evenly."""
-    lanes = OrmLanes(3)
+    lanes = OrmThreads(3)
     chosen, seats = [], []
     for _ in range(6):
         lane = lanes.least_busy()
@@ -218,9 +223,10 @@ def test_an_idle_lane_gives_its_connections_back(monkeypatch: pytest.MonkeyPatch
     """Once its last seat is left, only if it was used since, and in its own thread."""
     seen: list[str] = []
     monkeypatch.setattr(
-        "rail_async_tasks.runtime.lanes.give_back", lambda who: seen.append(me().name)
+        "rail_async_tasks.runtime.attempts.orm_threads.give_back",
+        lambda who: seen.append(me().name),
     )
-    lane = OrmLane(8)
+    lane = OrmThread(8)
     seats = [lane.enter("a test") for _ in range(2)]
     lane.submit(lambda: None).result(5)
     seats[0].leave()
@@ -235,7 +241,7 @@ def test_an_idle_lane_gives_its_connections_back(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("database", ["postgres"], indirect=True)
 async def test_a_broken_connection_of_a_lane_is_replaced_after_the_call(database: Any) -> None:
     """The next call, another body's perhaps, finds one that works."""
-    lane = OrmLane(6)
+    lane = OrmThread(6)
     seat = lane.enter("a test")
 
     def break_it() -> None:
@@ -258,8 +264,10 @@ def test_the_last_to_leave_a_lane_gives_back_what_others_used(
 ) -> None:
     """A pool would miss a connection that a body has used which left before."""
     given_back: list[object] = []
-    monkeypatch.setattr("rail_async_tasks.runtime.lanes.give_back", given_back.append)
-    lane = OrmLane(9)
+    monkeypatch.setattr(
+        "rail_async_tasks.runtime.attempts.orm_threads.give_back", given_back.append
+    )
+    lane = OrmThread(9)
     first, second = lane.enter("a test"), lane.enter("a test")
     lane.submit(lambda: None).result(5)
     first.leave()
@@ -276,7 +284,7 @@ def test_the_last_to_leave_a_lane_gives_back_what_others_used(
 
 async def test_a_transaction_across_calls_takes_its_thread_out_of_the_lane(database: Any) -> None:
     """Other bodies go on in a new thread, on a connection that is in no transaction."""
-    lane = OrmLane(5)
+    lane = OrmThread(5)
     one, other = lane.enter("one"), lane.enter("other")
     begun, seen = asyncio.Event(), asyncio.Event()
 
@@ -313,7 +321,7 @@ async def test_a_transaction_that_a_seat_leaves_is_rolled_back(
     database: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """By its thread, which ends. The lane's next body finds a connection of its own."""
-    lane = OrmLane(4)
+    lane = OrmThread(4)
     seat = lane.enter("Task t (8)")
     own: list[threading.Thread] = []
 
@@ -337,8 +345,8 @@ async def test_a_transaction_that_a_seat_leaves_is_rolled_back(
 
 
 async def test_a_body_that_waits_inside_a_call_does_not_hold_up_the_lane() -> None:
-    """What waits behind its call goes on elsewhere, in order."""
-    lane = OrmLane(3)
+    """Calls that wait behind its call go on elsewhere, in order."""
+    lane = OrmThread(3)
     one, other = lane.enter("one"), lane.enter("other")
     go, entered = threading.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -20,7 +20,7 @@ from django.core.paginator import Paginator
 
 from rail_async_tasks.errors import TaskCancelled
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.runtime.context import TaskContext
+from rail_async_tasks.runtime.attempts.context import TaskContext
 
 Reports = list[int]
 
@@ -270,7 +270,7 @@ def test_a_cancel_ends_it_before_the_next_item(running: TaskContext, reports: Re
         for number in running.track(generator, total=4):
             used.append(number)
             if number == 1:
-                running.request_cancel()
+                running.request_end()
 
     with pytest.raises(TaskCancelled):
         body()
@@ -291,7 +291,7 @@ async def test_a_cancel_ends_it_by_async_for_too(running: TaskContext) -> None:
     async def body() -> None:
         async for number in running.track(items()):
             used.append(number)
-            running.request_cancel()
+            running.request_end()
 
     with pytest.raises(TaskCancelled):
         await body()
@@ -308,7 +308,7 @@ def test_a_cancelled_task_begins_no_loop(running: TaskContext) -> None:
         def __iter__(self) -> Iterator[int]:
             raise AssertionError
 
-    running.request_cancel()
+    running.request_end()
     with pytest.raises(TaskCancelled):
         next(iter(running.track(Costly())))
 
@@ -356,7 +356,7 @@ SNIPPET = """
 from collections.abc import AsyncIterator, Iterator
 from typing import assert_type
 from django.contrib.auth.models import User
-from rail_async_tasks.runtime.context import TaskContext
+from rail_async_tasks.runtime.attempts.context import TaskContext
 
 async def numbers() -> AsyncIterator[int]:
     yield 1

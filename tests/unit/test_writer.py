@@ -1,4 +1,4 @@
-"""The group-commit writer, with a session that does as it is told."""
+"""The group-commit writer, with a session that the test controls."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from django.db import InterfaceError
 from rail_async_tasks import safe_logging
 from rail_async_tasks.ledger import postponed
 from rail_async_tasks.ledger import writer as module
-from rail_async_tasks.ledger.port import RowLocked
-from rail_async_tasks.ledger.writer import AGAIN, Writer
+from rail_async_tasks.ledger.records import RowLocked
+from rail_async_tasks.ledger.writer import Writer
+from rail_async_tasks.ledger.writer_port import AGAIN, ONCE
+from tests.support.waiting import eventually
 
 
 class Lost(Exception):
@@ -28,7 +30,7 @@ class Bad(Exception):
 
 
 class Op:
-    """An operation that remembers what it was told."""
+    """An operation that records its results."""
 
     def __init__(
         self,
@@ -44,12 +46,12 @@ class Op:
         self.alone = alone
         self.bad = bad
         self.give_up_at = give_up_at
-        self.told: list[Any] = []
+        self.results: list[Any] = []
         self.loop = asyncio.get_running_loop()
 
     def done(self, result: Any) -> None:
         assert asyncio.get_running_loop() is self.loop
-        self.told.append(result)
+        self.results.append(result)
 
 
 class FakeSession:
@@ -121,10 +123,10 @@ async def gathered(writer: Writer, session: FakeSession, ops: Sequence[Op]) -> l
 async def test_what_gathers_is_written_together_in_order(
     writer: Writer, session: FakeSession, loop_kind: str
 ) -> None:
-    """While one batch is at the database the next one gathers; each is told its own result."""
+    """While one batch is at the database the next one gathers; each gets its own result."""
     ops = [Op(n) for n in range(10)]
     assert await gathered(writer, session, ops) == [list(range(10))]
-    assert [op.told for op in ops] == [[f"wrote {n}"] for n in range(10)]
+    assert [op.results for op in ops] == [[f"wrote {n}"] for n in range(10)]
     assert writer.pending == 0
     assert (writer.batches, writer.written) == (2, 11)
 
@@ -152,24 +154,49 @@ async def test_an_operation_alone_has_a_batch_of_its_own(
     """First, last and in the middle; the order stays."""
     ops = [Op(n, alone=n in (0, 3, 4, 7)) for n in range(8)]
     assert await gathered(writer, session, ops) == [[0], [1, 2], [3], [4], [5, 6], [7]]
-    assert all(len(op.told) == 1 for op in ops)
+    assert all(len(op.results) == 1 for op in ops)
 
 
 async def test_a_transient_failure_repeats_the_whole_batch(
     writer: Writer, session: FakeSession, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """On a fresh connection, until it goes through; nobody is told in between."""
+    """On a fresh connection, until it goes through; no result comes in between."""
     ops = [Op(n) for n in range(3)]
     session.failures[0, 1, 2] = [(Lost(), False)] * 5
     with caplog.at_level(logging.WARNING):
         assert await gathered(writer, session, ops) == [[0, 1, 2]] * 6
         safe_logging.flush(10)
-    assert [op.told for op in ops] == [["wrote 0"], ["wrote 1"], ["wrote 2"]]
+    assert [op.results for op in ops] == [["wrote 0"], ["wrote 1"], ["wrote 2"]]
     assert session.resets == 5
     assert writer.failing_since is None
     warnings = [record.getMessage() for record in caplog.records]
     assert len(warnings) == 2  # once when it begins, once when it is over
     assert "works again" in warnings[1]
+
+
+async def test_a_batch_waits_no_longer_for_failures_before_it(
+    session: FakeSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reads that are tried once fail without a pause; the write after them has the shortest."""
+    pauses: list[float] = []
+    monkeypatch.setattr(module, "FIRST_BACKOFF", 0.001)
+    monkeypatch.setattr(module, "MAX_BACKOFF", 2.0)
+    monkeypatch.setattr(module.time, "sleep", pauses.append)
+    writer = Writer("test-writer", lambda: session)
+    writer.start(asyncio.get_running_loop())
+    for name in range(8):
+        session.failures[name,] = [(Lost("away"), False)]
+        read = Op(name, give_up_at=ONCE, alone=True)
+        writer.submit(read)
+        await eventually(lambda read=read: read.results)
+    session.failures["write",] = [(Lost("away"), False)]
+    write = Op("write")
+    writer.submit(write)
+    await eventually(lambda: write.results)
+    assert write.results == ["wrote write"]
+    assert len(pauses) == 1
+    assert pauses[0] <= 0.001
+    await writer.stop()
 
 
 async def test_what_is_submitted_meanwhile_waits_in_line(
@@ -184,12 +211,12 @@ async def test_what_is_submitted_meanwhile_waits_in_line(
 async def test_a_bad_operation_fails_alone(
     writer: Writer, session: FakeSession, guilty: set[int]
 ) -> None:
-    """The batch is split until it is found; all others are written, and each is told once."""
+    """The batch is split until it is found; all others are written, and each is answered once."""
     ops = [Op(n, bad=n in guilty) for n in range(9)]
     await gathered(writer, session, ops)
     for n, op in enumerate(ops):
-        assert len(op.told) == 1
-        assert isinstance(op.told[0], Bad) if n in guilty else op.told == [f"wrote {n}"]
+        assert len(op.results) == 1
+        assert isinstance(op.results[0], Bad) if n in guilty else op.results == [f"wrote {n}"]
     assert writer.pending == 0
 
 
@@ -202,8 +229,8 @@ async def test_a_lost_connection_while_splitting_is_survived(
     assert await gathered(writer, session, ops) == [
         [0, 1, 2, 3], [0, 1], [0, 1], [0], [1], [2, 3], [2, 3], [2, 3],
     ]  # fmt: skip
-    assert [isinstance(op.told[0], Bad) for op in ops] == [False, True, False, False]
-    assert all(len(op.told) == 1 for op in ops)
+    assert [isinstance(op.results[0], Bad) for op in ops] == [False, True, False, False]
+    assert all(len(op.results) == 1 for op in ops)
 
 
 async def test_who_waits_too_long_is_told(writer: Writer, session: FakeSession) -> None:
@@ -214,15 +241,15 @@ async def test_who_waits_too_long_is_told(writer: Writer, session: FakeSession) 
         ["overdue", "patient"],
         ["patient"],
     ]
-    assert [isinstance(it, Lost) for it in overdue.told] == [True]
-    assert patient.told == ["wrote patient"]
+    assert [isinstance(it, Lost) for it in overdue.results] == [True]
+    assert patient.results == ["wrote patient"]
 
 
 async def test_the_limit_is_for_a_database_that_fails(writer: Writer, session: FakeSession) -> None:
-    """What can be written is written, however late."""
+    """Everything that can be written is written, however late."""
     overdue = Op("overdue", give_up_at=time.monotonic() - 1)
     await gathered(writer, session, [overdue])
-    assert overdue.told == ["wrote overdue"]
+    assert overdue.results == ["wrote overdue"]
 
 
 async def test_who_may_have_been_written_is_not_given_up(
@@ -232,7 +259,7 @@ async def test_who_may_have_been_written_is_not_given_up(
     overdue = Op("overdue", give_up_at=time.monotonic() - 1)
     session.failures["overdue",] = [(Lost(), True), (Lost(), False), (Lost(), False)]
     await gathered(writer, session, [overdue])
-    assert overdue.told == ["wrote overdue"]
+    assert overdue.results == ["wrote overdue"]
 
 
 async def test_a_callback_that_fails_does_not_stop_the_others(
@@ -242,7 +269,7 @@ async def test_a_callback_that_fails_does_not_stop_the_others(
     broken, fine = Op("broken"), Op("fine")
     broken.done = lambda result: 1 // 0  # type: ignore[assignment, method-assign]
     await gathered(writer, session, [broken, fine])
-    assert fine.told == ["wrote fine"]
+    assert fine.results == ["wrote fine"]
     assert "ZeroDivisionError" in caplog.text
 
 
@@ -284,7 +311,7 @@ async def test_stopping_writes_what_was_accepted(session: FakeSession) -> None:
     first.done = lambda result: writer.submit(late)  # type: ignore[method-assign]
     writer.submit(first)
     await writer.stop()
-    assert late.told == ["wrote late"]
+    assert late.results == ["wrote late"]
     assert session.resets == 1
 
 
@@ -297,7 +324,7 @@ async def test_a_writer_can_be_started_again(session: FakeSession) -> None:
         for op in ops:
             writer.submit(op)
             await writer.flushed()
-        assert [op.told for op in ops] == [[f"wrote {n}"]] * 2
+        assert [op.results for op in ops] == [[f"wrote {n}"]] * 2
         await writer.stop()
         assert session.resets == n + 1
 
@@ -307,26 +334,24 @@ async def test_a_writer_can_be_started_again(session: FakeSession) -> None:
 
 async def until_offered(session: FakeSession, name: Any, times: int) -> None:
     """Returns once the session has been asked for it so often."""
-    async with asyncio.timeout(10):
-        while sum(name in names for names in session.batches) < times:  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
+    await eventually(lambda: sum(name in names for names in session.batches) >= times)
 
 
 async def test_a_locked_operation_holds_up_no_other(writer: Writer, session: FakeSession) -> None:
-    """Those beside it and those after it are written; it is, once the lock is gone."""
+    """Operations beside it and after it are written; it follows, once the lock is gone."""
     session.locked = {"locked"}
     locked, beside = Op("locked"), Op("beside")
     await gathered_but_locked(writer, session, [locked, beside])
-    assert (locked.told, beside.told) == ([], ["wrote beside"])
+    assert (locked.results, beside.results) == ([], ["wrote beside"])
     for n in range(3):
         after = Op(n)
         writer.submit(after)
-        await until_told(after)
-    assert locked.told == []
+        await until_answered(after)
+    assert locked.results == []
     assert writer.failing_since is None  # nothing is wrong with the database
     session.locked = set()
     await writer.flushed()
-    assert locked.told == ["wrote locked"]
+    assert locked.results == ["wrote locked"]
 
 
 async def gathered_but_locked(writer: Writer, session: FakeSession, ops: Sequence[Op]) -> None:
@@ -340,13 +365,11 @@ async def gathered_but_locked(writer: Writer, session: FakeSession, ops: Sequenc
         writer.submit(op)
     session.go.set()
     await until_offered(session, ops[-1].name, 1)
-    await until_told(first)
+    await until_answered(first)
 
 
-async def until_told(op: Op) -> None:
-    async with asyncio.timeout(10):
-        while not op.told:  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
+async def until_answered(op: Op) -> None:
+    await eventually(lambda: op.results)
 
 
 @pytest.fixture
@@ -388,14 +411,14 @@ async def test_a_key_that_is_locked_is_asked_for_once(writer: Writer, session: F
         writer.submit(op)
     free = Op("free", alone=True, key="another")
     writer.submit(free)
-    await until_told(free)
+    await until_answered(free)
     await until_offered(session, "first", 4)
     assert not any(op.name in names for op in others for names in session.batches)
     assert not writer.congested
     session.locked = set()
     await writer.flushed()
-    assert first.told == ["wrote first"]
-    assert [op.told for op in others] == [[f"wrote {n}"] for n in range(1000)]
+    assert first.results == ["wrote first"]
+    assert [op.results for op in others] == [[f"wrote {n}"] for n in range(1000)]
 
 
 async def test_many_keys_that_are_locked_leave_the_writer_its_time(
@@ -427,13 +450,13 @@ async def test_what_is_locked_for_too_long_is_reported(
     await until_offered(session, "first", 2)
     writer.submit(second)
     writer.submit(third)
-    await until_told(first)
-    assert isinstance(first.told[0], RowLocked)
+    await until_answered(first)
+    assert isinstance(first.results[0], RowLocked)
     await until_offered(session, "second", 2)
     assert not any("third" in names for names in session.batches)
     session.locked = set()
     await writer.flushed()
-    assert (second.told, third.told) == (["wrote second"], ["wrote third"])
+    assert (second.results, third.results) == (["wrote second"], ["wrote third"])
 
 
 async def test_what_may_have_been_written_is_not_given_up_for_a_lock(
@@ -445,10 +468,10 @@ async def test_what_may_have_been_written_is_not_given_up_for_a_lock(
     session.locked = {"overdue"}
     writer.submit(overdue)
     await until_offered(session, "overdue", 4)
-    assert overdue.told == []
+    assert overdue.results == []
     session.locked = set()
     await writer.flushed()
-    assert overdue.told == ["wrote overdue"]
+    assert overdue.results == ["wrote overdue"]
 
 
 async def test_what_is_locked_is_no_backlog(
@@ -478,14 +501,14 @@ async def test_whatever_a_session_raises_is_the_operations_error(
     for op in (bad, good):
         writer.submit(op)
         await writer.flushed()
-    [told] = bad.told
-    assert isinstance(told, RuntimeError)
-    assert isinstance(told.__cause__, error)
-    assert good.told == ["wrote good"]
+    [results] = bad.results
+    assert isinstance(results, RuntimeError)
+    assert isinstance(results.__cause__, error)
+    assert good.results == ["wrote good"]
 
 
 class DyingSession(FakeSession):
-    """Whose failure is one that the writer does not expect."""
+    """Fails in a way that the writer does not expect."""
 
     def is_transient(self, error: Exception) -> bool:
         raise SystemExit("the driver's own")
@@ -495,7 +518,7 @@ class DyingSession(FakeSession):
 async def test_an_error_that_ends_the_thread_is_reported(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, split: bool
 ) -> None:
-    """To all that wait, each once, to later ones and to whoever started the writer."""
+    """To all that wait, each once, to later ones and to the writer's owner."""
     session: FakeSession = DyingSession()
     if split:  # some of the batch have their results when it happens
         session.failures["a", "b"] = [(Bad(), False)]
@@ -526,23 +549,21 @@ async def test_an_error_that_ends_the_thread_is_reported(
         await ended.wait()
         await writer.flushed()
     assert [name for name, _ in faults] == ["dying"]
-    assert [len(op.told) for op in (a, b, alone, last)] == [1, 1, 1, 1]
-    assert a.told == (["wrote a"] if split else a.told)
+    assert [len(op.results) for op in (a, b, alone, last)] == [1, 1, 1, 1]
+    assert a.results == (["wrote a"] if split else a.results)
     for op in (b, alone, last):
-        assert isinstance(op.told[0], InterfaceError)
+        assert isinstance(op.results[0], InterfaceError)
     late = Op("late")
     writer.submit(late)
-    async with asyncio.timeout(10):
-        while not late.told:  # noqa: ASYNC110 (it is told by the loop)
-            await asyncio.sleep(0)
-        await writer.stop()
+    await until_answered(late)
+    await writer.stop()
     # It can be started again, and its thread works.
     writer._open_session = FakeSession
     writer.start(asyncio.get_running_loop())
     again = Op("again")
     writer.submit(again)
     await writer.stop()
-    assert again.told == ["wrote again"]
+    assert again.results == ["wrote again"]
     safe_logging.flush(10)
     assert "dying: the thread has ended by an error" in caplog.text
 

@@ -1,7 +1,7 @@
 """The arq backend: executions travel over Redis or Valkey, in arq's own key format.
 
-`backend.py` sends ids, `worker.py` takes them; `keys.py` says what is stored under which key, and
-`scripts.py` what the server does in one call. `library.py` alone imports arq.
+`backend.py` sends ids; `workers/arq/` takes them. Both use `keys.py` (what is stored under which
+key) and `scripts.py` (what the server does in one call). `library.py` alone imports arq.
 """
 
 from __future__ import annotations

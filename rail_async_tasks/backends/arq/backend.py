@@ -11,6 +11,7 @@ from operator import attrgetter
 from types import ModuleType
 from typing import Any, ClassVar, Final
 
+from rail_async_tasks.backends.arq.errors import brief, is_refusal
 from rail_async_tasks.backends.arq.keys import (
     ahead,
     encoded,
@@ -19,25 +20,24 @@ from rail_async_tasks.backends.arq.keys import (
     queue_key,
     wake_key,
 )
-from rail_async_tasks.backends.arq.outage import brief, is_refusal
 from rail_async_tasks.backends.arq.scripts import ENQUEUE, PRESENT
 from rail_async_tasks.backends.broker import BrokerBackend
 from rail_async_tasks.backends.port import Capabilities
 from rail_async_tasks.conf import get_settings
-from rail_async_tasks.definition import registry
 from rail_async_tasks.errors import ConfigurationError
-from rail_async_tasks.ledger.port import Dispatch
+from rail_async_tasks.ledger.records import Dispatch
+from rail_async_tasks.registry import registry
 
-# How long a job that nobody takes is kept, in milliseconds: a day, as arq has it.
+# How long a job is kept that no worker takes, in milliseconds: a day, as arq has it.
 EXPIRY: Final = 86_400_000
 
-# Clients that a forked child has copies of. It must not finalize them: asyncio would take the
-# parent's sockets out of the parent's selector.
+# Clients of the parent process that a forked child has copies of. The child must not finalize
+# them: asyncio would take the parent's sockets out of the parent's selector.
 _of_the_parent: list[Any] = []
 
 
 class ArqBackend(BrokerBackend):
-    """Sends ids in one call for each queue's batch. One connection, on the runtime's loop."""
+    """Sends the ids of each queue in one call. One connection, on the runtime's loop."""
 
     name: ClassVar[str] = "arq"
     capabilities = Capabilities()  # all of them
@@ -67,7 +67,7 @@ class ArqBackend(BrokerBackend):
                 raise ConnectionRefusedError(brief(error)) from error
 
     async def missing(self, dispatches: Sequence[Dispatch]) -> Sequence[Dispatch]:
-        """Those that Redis does not have (any more), be it in a queue or at a worker."""
+        """Returns the dispatches that Redis has neither in a queue nor at a worker."""
         client = await self._connected()
         queues = list({dispatch.queue: None for dispatch in dispatches})
         numbers = {queue: number for number, queue in enumerate(queues, 1)}
@@ -90,7 +90,7 @@ class ArqBackend(BrokerBackend):
 
 
 def library() -> ModuleType:
-    """`library.py`, which imports arq.
+    """Returns `library.py`, which imports arq.
 
     Raises:
         ConfigurationError: arq is not installed.
@@ -106,7 +106,7 @@ def library() -> ModuleType:
 
 
 def url() -> str:
-    """The server's, with whatever secrets it holds.
+    """Returns the URL of Redis, which may hold a password.
 
     Raises:
         ConfigurationError: the settings name none.
@@ -118,7 +118,7 @@ def url() -> str:
 
 
 def _words(dispatch: Dispatch, now: int) -> Iterable[str | int | bytes]:
-    """What the script takes of one job."""
+    """Returns the script's four arguments for one job."""
     definition = registry.get(dispatch.name)
     in_thread = definition is not None and not definition.is_coroutine
     return (

@@ -1,7 +1,7 @@
-"""What is stored in Redis, and under which keys. Pure.
+"""The keys and values in Redis. Pure.
 
-arq's own names, so that its tools read the queues: a sorted set of job ids by score, and of each
-job what it is. A job is one dispatch of an execution; it holds the id, and two words for readers.
+They are arq's own, so that its tools read the queues: a sorted set of job ids by score, and a value
+for each job. A job is one dispatch of an execution; it holds the id, and two words for readers.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from rail_async_tasks.ledger.port import Dispatch
+from rail_async_tasks.ledger.records import Dispatch
 
 # The one function that jobs name.
 EXECUTE: Final = "rail_async_tasks.execute"
@@ -19,46 +19,46 @@ JOB: Final = "arq:job:"
 IN_PROGRESS: Final = "arq:in-progress:"
 RETRY: Final = "arq:retry:"
 
-# What the bytes of a job hold whose task is a `def`. Between JSON's quotes no text can fake it.
+# In the bytes of a job whose task is a `def`. Inside JSON's quotes no text can fake it.
 IN_THREAD: Final = b'"kind":"def"'
 
-# How far one priority is ahead of the next, in milliseconds: what waits for a day goes first.
+# How far one priority is ahead of the next, in milliseconds: a job that waits a day goes first.
 _AHEAD: Final = 86_400_000
 _MOST: Final = 1000
 
 
 def queue_key(queue: str) -> str:
-    """The sorted set of a queue's jobs."""
+    """Returns the key of the sorted set of a queue's jobs."""
     return f"arq:queue:{queue}"
 
 
 def wake_key(queue: str) -> str:
-    """The list that holds a token while there is something to claim in the queue."""
+    """Returns the key of the list that holds a token while its queue has jobs for a Redis claim."""
     return f"rail-async-tasks:wake:{queue}"
 
 
 def health_key(queue: str) -> str:
-    """What `arq --check` looks for: set by a worker that serves the queue, for some seconds."""
+    """Returns the key that `arq --check` looks for; a worker of the queue sets it for seconds."""
     return f"{queue_key(queue)}:health-check"
 
 
 def job_id(dispatch: Dispatch) -> str:
-    """An id of its own for each dispatch: arq refuses one that it has seen."""
+    """Returns the job's id, another one for each dispatch: arq refuses one that it has seen."""
     return f"{dispatch.id}:{dispatch.number}"
 
 
 def job_id_before(dispatch: Dispatch) -> str:
-    """That of the dispatch which this one replaces; "" for the first."""
+    """Returns the job's id of the dispatch that this one replaces; "" for the first."""
     return f"{dispatch.id}:{dispatch.number - 1}" if dispatch.number > 1 else ""
 
 
 def ahead(priority: int) -> int:
-    """By how much a job's score is less than the time (milliseconds): the lowest starts first."""
+    """Returns the milliseconds by which a score is below the time: the lowest starts first."""
     return (min(max(priority, -_MOST), _MOST) + _MOST) * _AHEAD
 
 
 def encoded(dispatch: Dispatch, *, in_thread: bool, now: int) -> bytes:
-    """The job as arq stores it; `now` in milliseconds since 1970."""
+    """Returns the job as arq stores it; `now` is in milliseconds since 1970."""
     return serialize(
         {
             "t": None,
@@ -79,9 +79,9 @@ _decoder = msgspec.json.Decoder(_Job)
 
 
 def decoded(payload: bytes) -> tuple[str, Any] | None:
-    """The function that a job names, and its first argument; None if it is no such job.
+    """Returns the function that a job names, and its first argument; None for other values.
 
-    Whoever may write to Redis may have written it: nothing but JSON is ever read.
+    Anyone with access to Redis may have written it: nothing but JSON is ever read.
     """
     try:
         job = _decoder.decode(payload)

@@ -1,6 +1,6 @@
-"""What the Redis server does in one call, in Lua; by its own clock, whatever others say.
+"""Scripts in Lua that the Redis server runs in one call, by its own clock.
 
-The keys of jobs are put together in the scripts: they are for one server, as arq is, and not for a
+The keys of jobs are made in the scripts: they are for one server, as arq is, and not for a
 cluster's slots.
 """
 
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
-# What a worker reads of a job. Ours is shorter; what is longer is none of ours, and not JSON then.
+# Bytes that a worker reads of a job. Ours are shorter; a longer one is none of ours, and cut off.
 _LONGEST: Final = 1024
-# Jobs of one queue that a claim reads past, because others run them or no thread is free.
+# Jobs of one queue that a Redis claim reads past, because others run them or no thread is free.
 _PAST: Final = 5000
 # Seconds for which arq keeps a job's count of tries.
 _TRIES_KEPT: Final = 88_400
@@ -20,8 +20,8 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 """
 
-# KEYS: queue, its wake list. ARGV: expiry, then four for each job: its id, that of the one which it
-# replaces or '', how far ahead it is, and what is stored. Times are milliseconds, here and below.
+# KEYS: queue, its wake list. ARGV: expiry, then four for each job: its id, the id of the job which
+# it replaces or '', how far ahead it is, and its value. Times are milliseconds, here and below.
 ENQUEUE: Final = (
     _CLOCK
     + """
@@ -40,12 +40,12 @@ if redis.call('LLEN', KEYS[2]) == 0 then redis.call('RPUSH', KEYS[2], '1') end
 """
 )
 
-# KEYS: queues, what matters most first, then their wake lists. ARGV: lease, room in all, free
-# threads, room in each queue. Answers: the time, how long until the next job comes due or -1, how
-# many were passed over for want of a thread; then three for each claimed job: the number of its
-# queue from 1, its id, and what is stored, or ''.
-# A claimed job stays in its queue with the time at which its lease ends for a score. A queue with
-# jobs left over gets a token, for a worker that has room.
+# KEYS: queues, the most important first, then their wake lists. ARGV: Redis lease, room in all,
+# free threads, room in each queue. Answers: the time, how long until the next job comes due or -1,
+# how many were passed over for want of a thread; then three for each claimed job: the number of its
+# queue from 1, its id, and its value, or ''. A claimed job stays in its queue with the time at
+# which its Redis lease ends for a score. A queue with jobs left over gets a token, for a worker
+# that has room.
 CLAIM: Final = (
     _CLOCK
     + f"""
@@ -95,7 +95,8 @@ return answer
 """
 )
 
-# KEYS: queues. ARGV: lease, then two for each job: the number of its queue from 1, and its id.
+# KEYS: queues. ARGV: Redis lease, then two for each job: the number of its queue from 1, and its
+# id.
 RENEW: Final = (
     _CLOCK
     + """

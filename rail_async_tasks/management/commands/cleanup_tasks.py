@@ -1,4 +1,4 @@
-"""`manage.py cleanup_tasks`: deletes finished tasks, old ones and those that have expired."""
+"""`manage.py cleanup_tasks`: deletes finished tasks that are old or have expired."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
 from rail_async_tasks.errors import TaskError
-from rail_async_tasks.ledger.port import Disposal
-from rail_async_tasks.runtime import cleanup, host
+from rail_async_tasks.hosting import process as host
+from rail_async_tasks.ledger.records import Disposal
+from rail_async_tasks.runtime.upkeep import cleanup
 from rail_async_tasks.states import FINAL, Status
 
 DAY = 86_400.0
@@ -34,7 +35,7 @@ class Command(BaseCommand):
             help="Delete only tasks that ended so, expired ones too: completed, failed or"
             " cancelled. May be given several times.",
         )  # fmt: skip
-        parser.add_argument("--dry-run", action="store_true", help="Only tell how many there are.")
+        parser.add_argument("--dry-run", action="store_true", help="Only print how many there are.")
         parser.add_argument(
             "--batch-size", type=int, default=cleanup.BATCH, metavar="N",
             help="Tasks in one transaction (default: %(default)s).",

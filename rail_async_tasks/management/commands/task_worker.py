@@ -11,12 +11,11 @@ from django.db import DatabaseError
 from rail_async_tasks.backends import find_broker, get_backend
 from rail_async_tasks.backends.arq import ArqBackend
 from rail_async_tasks.conf import TaskSettings, get_settings
-from rail_async_tasks.definition import registry
 from rail_async_tasks.errors import TaskError
-from rail_async_tasks.runtime.runtime import queue_limits
-from rail_async_tasks.runtime.slots import QueueLimits
+from rail_async_tasks.queue_limits import QueueLimits, queue_limits
+from rail_async_tasks.registry import registry
 
-# How workers of the others are started.
+# The commands that start the workers of other backends.
 _COMMANDS: Final = {
     "celery": "celery -A root.celery worker",
     "dramatiq": "manage.py rundramatiq",
@@ -41,7 +40,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--queue", action="append", metavar="Q",
             help="Serve this queue only. May be given several times. Default: every queue of the"
-            " settings and of the tasks; that with the highest priority comes first.",
+            " settings and of the tasks; the one with the highest priority comes first.",
         )  # fmt: skip
         parser.add_argument(
             "--concurrency", type=int, metavar="N",
@@ -56,7 +55,7 @@ class Command(BaseCommand):
             self._must_be_ours(settings)
             queues = _queues(settings, options["queue"])
             concurrency = _concurrency(settings, options["concurrency"])
-            from rail_async_tasks.backends.arq.serving import serve
+            from rail_async_tasks.workers.arq.serving import serve
 
             self.stdout.write(
                 f"Serving the queues {', '.join(queue.name for queue in queues)}:"

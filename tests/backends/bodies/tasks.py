@@ -1,4 +1,4 @@
-"""What the tests of backends run: in every kind of body, with every kind of argument."""
+"""Tasks of the tests of backends: every kind of body and of argument."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import strawberry
 from django.contrib.auth.models import Group
 
-from rail_async_tasks import Retry, task_mutation
+from rail_async_tasks import task_mutation
 
 
 @strawberry.enum
@@ -36,7 +36,7 @@ async def echo(
     price: Decimal, key: uuid.UUID, colour: Colour, point: Point, points: list[Point],
     nothing: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Tell what has arrived, each with its type."""
+    """Return the arguments, each with its type."""
     values = {name: it for name, it in locals().items() if name != "info"}
     return {name: f"{type(it).__name__}: {it!r}" for name, it in values.items()}
 
@@ -49,29 +49,10 @@ async def add(a: int, b: int) -> int:
 
 @task_mutation(name="backends.groups", max_retries=0)
 def groups(info: Any, name: str) -> dict[str, Any]:
-    """Use the ORM in a thread, and say who has asked for it."""
+    """Use the ORM in a thread; return the user too."""
     Group.objects.create(name=name)
     user = info.context.user
     return {"found": Group.objects.filter(name=name).count(), "user": user.get_username()}
-
-
-@task_mutation(name="backends.fall", max_retries=0)
-async def fall() -> None:
-    raise ValueError("as it was told")
-
-
-@task_mutation(name="backends.flaky", max_retries=2)
-async def flaky(info: Any) -> int:
-    """Succeed in the third attempt."""
-    attempt: int = info.context.task.attempt
-    if attempt < 3:
-        raise Retry(delay=0.1)
-    return attempt
-
-
-@task_mutation(name="backends.slow", max_retries=0, timeout=0.5)
-async def slow() -> None:
-    await asyncio.sleep(3600)
 
 
 @task_mutation(name="backends.climb", max_retries=0)
@@ -84,7 +65,7 @@ async def climb(info: Any, steps: int, pause: float) -> int:
 
 @task_mutation(name="backends.roam", max_retries=0)
 async def roam(info: Any, steps: int, pause: float) -> int:
-    """Tell of each step; say in which process."""
+    """Report each step; return the process id."""
     for step in range(steps):
         info.context.task.update_progress(100 * step // steps)
         await asyncio.sleep(pause)
@@ -93,7 +74,7 @@ async def roam(info: Any, steps: int, pause: float) -> int:
 
 @task_mutation(name="backends.linger", max_retries=0)
 async def linger(info: Any) -> int:
-    """Not end in the first attempt; say in which process in the next."""
+    """Run for ever in the first attempt; return the process id in the next."""
     if info.context.task.attempt > 1:
         return os.getpid()
     await asyncio.sleep(3600)
@@ -111,13 +92,8 @@ def linger_in_thread(info: Any) -> int:
 
 @task_mutation(name="backends.where", max_retries=0, queue="low")
 async def where() -> int:
-    """Say in which process."""
+    """Return the id of the process that runs it."""
     return os.getpid()
-
-
-@task_mutation(name="backends.huge", max_retries=0)
-async def huge(size: int) -> str:
-    return "x" * size
 
 
 @task_mutation(name="backends.wait", max_retries=0)
@@ -133,13 +109,9 @@ class Mutations:
     echo = echo
     add = add
     groups = groups
-    fall = fall
-    flaky = flaky
-    slow = slow
     climb = climb
     roam = roam
     linger = linger
     linger_in_thread = linger_in_thread
     where = where
-    huge = huge
     wait = wait

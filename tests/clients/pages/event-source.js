@@ -1,7 +1,7 @@
 // The browser's own EventSource: over GraphQL by GET, and over the REST stream of one task.
 import { CANCEL, FINAL, HTTP_URL, WATCH, post, startOf } from "./documents.js";
 
-/** A broken EventSource reconnects, but not after an answer that is no stream: then we are told. */
+/** A broken EventSource reconnects, but not after an answer that is no stream: then it calls `onerror`. */
 function follow(url, { snapshots, read, ends }, sink) {
   const source = new EventSource(url);
   const end = (how) => {

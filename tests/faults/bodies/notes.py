@@ -1,4 +1,4 @@
-"""What the bodies say of themselves, apart from the package's own tables.
+"""Notes that bodies write, apart from the package's own tables.
 
 A note is (task, attempt, process, time). The table has no constraint: an attempt that begins twice
 is noted twice. `append` writes to a file instead, for the times when there is no database.

@@ -195,7 +195,7 @@ async def orm(info: Any, how: str) -> int:
     """Ask the database,."""
     count = await Group.objects.acount()
     if how == "raise":
-        raise ValueError("as it was told")
+        raise ValueError("on purpose")
     if how == "wait":
         await asyncio.sleep(3600)
     return count
@@ -206,7 +206,7 @@ def orm_in_thread(info: Any, how: str) -> int:
     """The same in a thread, which a timeout can only ask to end."""
     count: int = Group.objects.count()
     if how == "raise":
-        raise ValueError("as it was told")
+        raise ValueError("on purpose")
     while how == "wait":
         info.context.task.raise_if_cancelled()
         time.sleep(0.02)

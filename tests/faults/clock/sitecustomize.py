@@ -1,6 +1,6 @@
 """Sets the wall clock of a process wrong, by `FAULTS_CLOCK` seconds, before it imports anything.
 
-It is for one server's PYTHONPATH. Whatever Python code reads the time of day is told the wrong
+It is for one server's PYTHONPATH. All Python code that reads the time of day gets the wrong
 one; the monotonic clocks stay right, as they do on a machine whose clock is set. The class of
 datetimes stays the one that the drivers' C code makes, so its methods are replaced in place.
 """

@@ -59,7 +59,7 @@ async function askWhere() {
   if (data) board.putPlaces(begun, data.whereItRan);
 }
 
-// What finished while nobody was listening: the subscription starts with the unfinished ones.
+// What finished while the page was closed: the subscription starts with the unfinished ones.
 async function catchUp() {
   refreshStock();
   const { data } = await send(history(names));

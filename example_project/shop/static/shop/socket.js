@@ -52,7 +52,7 @@ export class LiveSubscription {
         this.send({ type: "pong" });
         break;
       case "pong":
-        clearTimeout(this.patience);
+        clearTimeout(this.pingTimer);
         break;
       default: // "error" and "complete": this subscription is over, the page is not
         this.socket.close(1000);
@@ -61,12 +61,12 @@ export class LiveSubscription {
 
   ping() {
     this.send({ type: "ping" });
-    this.patience = setTimeout(() => this.socket.close(), PING_WAIT);
+    this.pingTimer = setTimeout(() => this.socket.close(), PING_WAIT);
   }
 
   closed(code) {
     clearInterval(this.pinger);
-    clearTimeout(this.patience);
+    clearTimeout(this.pingTimer);
     this.on.state("waiting", code);
     const pause = Math.min(LONGEST_PAUSE, 250 * 2 ** this.failures++);
     // Spread out, so that all pages do not come back to a restarted server in the same instant.

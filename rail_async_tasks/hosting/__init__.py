@@ -1,0 +1,1 @@
+"""The one ledger, bus and runtime of this process, and its start and end."""

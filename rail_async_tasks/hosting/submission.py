@@ -1,0 +1,102 @@
+"""Hands new executions and cancels to the runtime of this process, or runs them in the caller."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, Protocol
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+
+from rail_async_tasks.backends.port import Backend
+from rail_async_tasks.conf import get_settings
+from rail_async_tasks.hooks import contained
+from rail_async_tasks.hosting import process
+from rail_async_tasks.ledger.records import Created, NewExecution
+from rail_async_tasks.registry import registry
+from rail_async_tasks.runtime.inline import InlineRun
+from rail_async_tasks.snapshot import TaskSnapshot
+
+
+class Submission(Protocol):
+    """How an execution is stored, and begins. Chosen by the backend of the settings."""
+
+    async def asubmit(self, new: NewExecution) -> TaskSnapshot:
+        """Store the execution; returns it as it stands at its creation.
+
+        With a unique key that an unfinished execution has, that one is returned instead.
+        """
+        ...
+
+    def submit(self, new: NewExecution) -> TaskSnapshot:
+        """`asubmit` for a thread that has no running event loop."""
+        ...
+
+    def arrived(self, new: NewExecution, created: Created) -> None:
+        """Begin what a caller's transaction has inserted, after its commit. In any thread."""
+        ...
+
+    def cancel(self, execution_id: UUID) -> None:
+        """Ask a body that runs here to end; its row has the request already."""
+        ...
+
+
+class ToRuntime:
+    """Hands executions to the runtime of this process; starts it if there is none.
+
+    Args:
+        own_thread: it starts in a loop thread; otherwise in the running loop, of a server or a
+            script.
+    """
+
+    def __init__(self, *, own_thread: bool) -> None:
+        self._own_thread = own_thread
+
+    async def asubmit(self, new: NewExecution) -> TaskSnapshot:
+        runtime = process.current()
+        if runtime is None or runtime.loop is not asyncio.get_running_loop():
+            runtime = await process.aruntime(in_thread=self._own_thread)
+            return await process.across(runtime, runtime.creations.create(new))
+        return await runtime.creations.create(new)
+
+    def submit(self, new: NewExecution) -> TaskSnapshot:
+        runtime = process.runtime_in_thread()
+        return process.from_thread(runtime, runtime.creations.create(new))
+
+    def arrived(self, new: NewExecution, created: Created) -> None:
+        runtime = process.runtime_in_thread()
+        process.call_soon(runtime, lambda: runtime.creations.arrived(new, created))
+
+    def cancel(self, execution_id: UUID) -> None:
+        runtime = process.current()
+        if runtime is not None:
+            process.call_soon(runtime, lambda: runtime.running.cancel(execution_id))
+
+
+class Inline:
+    """Runs executions to their end in the caller's thread and transaction."""
+
+    async def asubmit(self, new: NewExecution) -> TaskSnapshot:
+        return await sync_to_async(contained(self.submit))(new)
+
+    def submit(self, new: NewExecution) -> TaskSnapshot:
+        run = InlineRun(get_settings(), registry, process.ledger(), process.bus())
+        return run.create(new)
+
+    def arrived(self, new: NewExecution, created: Created) -> None:
+        """Never called: `submit` inserts and runs in the caller's transaction."""
+
+    def cancel(self, execution_id: UUID) -> None:
+        """Does nothing: no body runs while its caller can ask for a cancel."""
+
+
+_INLINE: Final = Inline()
+_IN_LOOP: Final = ToRuntime(own_thread=False)
+_IN_THREAD: Final = ToRuntime(own_thread=True)
+
+
+def submission_for(backend: Backend) -> Submission:
+    """Returns how executions of this backend are submitted."""
+    if backend.inline:
+        return _INLINE
+    return _IN_THREAD if backend.own_thread else _IN_LOOP

@@ -1,0 +1,1 @@
+"""The ledger in this process's memory: for `track_in_database=False` and for tests."""

@@ -1,0 +1,1 @@
+"""The ledger in the project's database, through Django's connections."""

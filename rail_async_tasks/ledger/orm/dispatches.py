@@ -1,0 +1,183 @@
+"""Dispatches in the database: which waiting executions are on their way to a worker.
+
+Each change is one guarded UPDATE of rows that are locked, where the database can skip rows that
+another transaction has locked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from functools import reduce
+from operator import or_
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from django.db import transaction
+from django.db.models import Q, QuerySet
+
+from rail_async_tasks.ids import new_id
+from rail_async_tasks.ledger import audit
+from rail_async_tasks.ledger.edges import CLAIM, DISPATCH, RELEASE, UNSEND, Edge
+from rail_async_tasks.ledger.locks import unlocked, update_unlocked
+from rail_async_tasks.ledger.orm.part import OrmPart
+from rail_async_tasks.ledger.records import Claimed, DeliveryClaim, DeliveryClaimResult, Dispatch
+from rail_async_tasks.ledger.rows import clock, snapshot_of, snapshot_rows, storable
+from rail_async_tasks.ledger.updates import database_moment, moment_of, values_of
+from rail_async_tasks.models import TaskExecution
+from rail_async_tasks.states import WAITING, Status
+
+# An execution that was dispatched so many seconds ago is dispatched again; each time this doubles.
+FIRST_BOUND = 60.0
+DOUBLINGS = 6
+# The same where the broker can be asked which ids it has.
+ASK_DOUBLINGS = 3
+
+# The columns that a dispatch is made of.
+_COLUMNS = ("id", "name", "queue", "priority", "dispatches")
+
+
+class OrmDispatches(OrmPart):
+    """See `upkeep.Dispatches`. `send` and `under_way` run in the writer that has less to do."""
+
+    async def send(self, queue: str, backend: str, window: int, limit: int) -> list[Dispatch]:
+        return await self._threads.run_aside(lambda: self._send(queue, backend, window, limit))
+
+    async def unsend(self, dispatches: Sequence[Dispatch]) -> list[Dispatch]:
+        return await self._threads.run(lambda: self._unsend(dispatches))
+
+    async def under_way(
+        self, backend: str, seconds: float, after: UUID | None, limit: int
+    ) -> list[Dispatch]:
+        return await self._threads.run_aside(
+            lambda: self._under_way(backend, seconds, after, limit)
+        )
+
+    async def release(self, execution_ids: Collection[UUID]) -> set[UUID]:
+        return await self._threads.run(lambda: self._release(execution_ids))
+
+    async def claim(self, delivery: DeliveryClaim) -> DeliveryClaimResult:
+        # The same token at every try: a try without an answer may have claimed rows, and the next
+        # try finds them by the token.
+        token = new_id()
+        return await self._threads.run(lambda: self._claim(delivery, token))
+
+    # --- in the writer's thread ------------------------------------------------------------------
+
+    def _send(self, queue: str, backend: str, window: int, limit: int) -> list[Dispatch]:
+        due = self._waiting().filter(queue=queue, run_after__isnull=True)
+        fresh = due.filter(dispatched_at__isnull=True)
+        at = clock(self.alias)
+        late = due.filter(_overdue(at))
+        if not fresh.exists() and not late.exists():
+            return []  # a transaction on SQLite takes the one write lock
+        with transaction.atomic(using=self.alias):
+            under_way = due.filter(dispatched_at__isnull=False).order_by()[:window].count()
+            overdue = self._first(late, limit)
+            chosen = overdue + self._first(fresh, min(limit - len(overdue), window - under_way))
+            # Where rows cannot be locked, some may have been claimed since they were read.
+            mine = self._waiting().filter(id__in=[row.id for row in chosen])
+            mine.update(**values_of(DISPATCH, moment_of(at), backend=backend))
+        return [
+            _dispatch(row, row.dispatches + 1, overdue=number < len(overdue))
+            for number, row in enumerate(chosen)
+        ]
+
+    def _first(self, rows: QuerySet[TaskExecution], limit: int) -> list[TaskExecution]:
+        if limit <= 0:
+            return []
+        ordered = rows.only(*_COLUMNS).order_by("-priority", "id")
+        return list(unlocked(ordered)[:limit])
+
+    def _unsend(self, dispatches: Sequence[Dispatch]) -> list[Dispatch]:
+        numbers: dict[int, dict[UUID, Dispatch]] = {}
+        for dispatch in dispatches:
+            numbers.setdefault(dispatch.number, {})[dispatch.id] = dispatch
+        locked = []
+        for number, by_id in numbers.items():
+            # Not what another process has sent since then.
+            sent = self._under_way_now(by_id).filter(dispatches=number)
+            locked += [by_id[it] for it in update_unlocked(sent, **self._values(UNSEND)).locked]
+        return locked
+
+    def _under_way(
+        self, backend: str, seconds: float, after: UUID | None, limit: int
+    ) -> list[Dispatch]:
+        old = _older(clock(self.alias), seconds, ASK_DOUBLINGS)
+        rows = self._waiting().filter(old, dispatched_to=backend)
+        if after is not None:
+            rows = rows.filter(id__gt=after)
+        found = rows.only(*_COLUMNS).order_by("id")[:limit]
+        return [_dispatch(row, row.dispatches) for row in found]
+
+    def _release(self, execution_ids: Collection[UUID]) -> set[UUID]:
+        arrived = self._under_way_now(execution_ids)
+        return update_unlocked(arrived, **self._values(RELEASE)).locked
+
+    def _values(self, edge: Edge) -> dict[str, Any]:
+        return values_of(edge, database_moment(self.alias))
+
+    def _under_way_now(self, ids: Collection[UUID]) -> QuerySet[TaskExecution]:
+        return self._waiting().filter(id__in=list(ids), dispatched_at__isnull=False)
+
+    def _claim(self, wanted: DeliveryClaim, token: UUID) -> DeliveryClaimResult:
+        at = clock(self.alias)
+        due = self._waiting().filter(
+            Q(run_after__isnull=True) | Q(run_after__lte=storable(at)),
+            id__in=list(wanted.ids), name__in=list(wanted.names),
+        )  # fmt: skip
+        if not due.exists():  # a transaction on SQLite takes the one write lock
+            return DeliveryClaimResult(self._claimed(wanted, token), set())
+        with transaction.atomic(using=self.alias):
+            rows = list(unlocked(due.only("id", "crashes").order_by("id")))
+            ids = [row.id for row in rows if row.crashes < wanted.crashes]
+            suspects = [row.id for row in rows if row.crashes >= wanted.crashes]
+            if wanted.suspects:
+                ids += suspects[:1]
+            taken = values_of(CLAIM, moment_of(at), runtime_id=wanted.runtime_id, token=token)
+            due.filter(id__in=ids).update(**taken)
+            claimed = self._claimed(wanted, token)
+            locked: set[UUID] = set()
+            if len(rows) < len(wanted.ids):
+                # Rows that a read without locks shows as due, and were skipped, are locked.
+                left = due.exclude(id__in=[row.id for row in rows])
+                locked = set(left.values_list("id", flat=True))
+            self._record(lambda: audit.of_claims(claimed, wanted.runtime_id))
+        return DeliveryClaimResult(claimed, set(suspects) - set(ids), locked)
+
+    def _claimed(self, wanted: DeliveryClaim, token: UUID) -> list[Claimed]:
+        rows = snapshot_rows(self.alias).defer(None).defer("traceback")
+        mine = rows.filter(id__in=list(wanted.ids), token=token, status=Status.RUNNING)
+        return [
+            Claimed(
+                snapshot_of(row), msgspec.json.encode(row.arguments).decode(), token,
+                row.crashes >= wanted.crashes,
+            )
+            for row in mine.order_by("-priority", "id")
+        ]  # fmt: skip
+
+    def _waiting(self) -> QuerySet[TaskExecution]:
+        return self._rows().filter(status__in=sorted(WAITING))
+
+
+def _dispatch(row: TaskExecution, number: int, *, overdue: bool = False) -> Dispatch:
+    return Dispatch(row.id, row.name, row.queue, row.priority, number, overdue)
+
+
+def _overdue(at: datetime) -> Q:
+    """Returns the condition for dispatches of so long ago that they must have been lost."""
+    return _older(at, FIRST_BOUND, DOUBLINGS)
+
+
+def _older(at: datetime, first: float, doublings: int) -> Q:
+    """Returns the condition for dispatches older than `first` seconds, doubled per dispatch."""
+
+    def before(number: int) -> Any:
+        return storable(at - timedelta(seconds=first * 2.0 ** (number - 1)))
+
+    bounds = [
+        Q(dispatches=number, dispatched_at__lt=before(number)) for number in range(1, doublings + 1)
+    ]
+    most = Q(dispatches__gt=doublings, dispatched_at__lt=before(doublings + 1))
+    return reduce(or_, bounds, most)

@@ -1,0 +1,48 @@
+"""Creations in the caller's thread and transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.db import IntegrityError, connections, transaction
+
+from rail_async_tasks.errors import BackendUnavailable
+from rail_async_tasks.ledger.orm.isolation import read_outside, retried
+from rail_async_tasks.ledger.orm.part import OrmPart
+from rail_async_tasks.ledger.records import Created, NewExecution
+from rail_async_tasks.ledger.rows import find_unfinished
+
+
+class OrmInserts(OrmPart):
+    """See `port.CallerTransaction`."""
+
+    def in_transaction(self) -> bool:
+        return connections[self.alias].in_atomic_block
+
+    def on_commit(self, callback: Callable[[], None]) -> None:
+        transaction.on_commit(callback, using=self.alias, robust=True)
+
+    @retried
+    def create_here(self, new: NewExecution) -> Created:
+        connection = connections[self.alias]
+        for tried in range(self._options.max_key_attempts):
+            try:
+                # A savepoint inside the caller's transaction, which a taken key must not abort.
+                with transaction.atomic(using=self.alias), connection.cursor() as cursor:
+                    return self._batch().create(cursor, [new])[0]
+            except IntegrityError:
+                if new.unique_key is None:
+                    raise
+                existing = find_unfinished(self.alias, new.unique_key)
+                if existing is None and tried:
+                    # Committed after the caller's transaction began, which does not see it.
+                    existing = read_outside(
+                        self.alias, lambda: find_unfinished(self.alias, new.unique_key)
+                    )
+            if existing is not None:
+                return Created(existing.created_at, existing=existing)
+            # The key was freed since then.
+        raise BackendUnavailable(
+            f"{new.name} was not started: other tasks took and freed its unique key"
+            f" {self._options.max_key_attempts} times meanwhile. Start it again."
+        )

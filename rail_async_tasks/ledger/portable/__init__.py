@@ -1,0 +1,1 @@
+"""Batches for other databases than PostgreSQL and SQLite. Tested on MariaDB."""

@@ -1,0 +1,256 @@
+"""The records that go into a ledger and come out: requests, claims, outcomes, pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from datetime import datetime, timedelta
+from typing import TypeAlias
+from uuid import UUID
+
+import msgspec
+from django.db import OperationalError
+
+from rail_async_tasks.snapshot import TaskSnapshot
+from rail_async_tasks.states import FINAL, Status
+
+
+class RowLocked(OperationalError):
+    """Another transaction holds the row, or the unique key, that a change needs."""
+
+    def __init__(self) -> None:
+        super().__init__("Another transaction holds the task's row or its unique key.")
+
+
+# The holder of executions that run inline, in their caller's thread and transaction. It has no
+# lease, so that an execution counts as an orphan only this many seconds after its start.
+INLINE_HOLDER = UUID(int=1)
+INLINE_SECONDS = 86400.0
+
+# A time that was stored with the ledger's clock, and is further ahead of it than this, was stored
+# while the clock was ahead. Processes on one SQLite file may differ by a little.
+TOLERANCE = timedelta(seconds=60)
+
+# In a pending row a delay and a time of day look alike. It counts as a delay where the clock was
+# ahead by more than this; otherwise the task begins late, by no more than this.
+LONGEST_DELAY_LATE = timedelta(days=1)
+
+
+class NewExecution(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A row to insert. With a `token` it is inserted as running: that commit is the claim.
+
+    `arguments` is a JSON object as text; `delay` is in seconds, by the ledger's own clock.
+    """
+
+    id: UUID
+    name: str
+    queue: str
+    priority: int
+    arguments: str
+    max_retries: int
+    owner_id: str | None = None
+    tenant_id: str | None = None
+    parent_id: UUID | None = None
+    unique_key: str | None = None
+    rerun_on_crash: bool = True
+    # The cause, for the audit: a user's id, or the name of a part of the package.
+    actor: str | None = None
+    delay: float | None = None
+    run_after: datetime | None = None
+    runtime_id: UUID | None = None
+    token: UUID | None = None
+
+
+class Created(msgspec.Struct, frozen=True, gc=False):
+    """The result of `create`. `existing` is the unfinished execution with the same unique key."""
+
+    at: datetime
+    run_after: datetime | None = None
+    existing: TaskSnapshot | None = None
+
+
+class Claimed(msgspec.Struct, frozen=True, gc=False):
+    """An execution that this runtime has claimed."""
+
+    snapshot: TaskSnapshot
+    arguments: str
+    token: UUID
+    # Lost with as many processes as allowed: it runs while no other suspect does.
+    suspect: bool = False
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The end of an attempt, to be written under its token.
+
+    `status` is the intended state; a cancel that was asked for may change it (`states.settle`).
+    `retried` is 1 when the edge consumes a retry, 0 when the attempt is handed back. `delay`
+    (seconds) is the wait before the next attempt, `ttl` (seconds) the time before a final row
+    expires. `result` is JSON text.
+    """
+
+    id: UUID
+    token: UUID
+    status: Status
+    progress: int
+    progress_message: str | None = None
+    result: str | None = None
+    error: str | None = None
+    error_code: str | None = None
+    traceback: str | None = None
+    retried: int = 0
+    delay: float | None = None
+    ttl: float | None = None
+    # The seconds for which this process reserves the failure callback, if it failed for good.
+    callback_hold: float | None = None
+
+
+class Settled(msgspec.Struct, frozen=True, gc=False):
+    """The row after an accepted outcome."""
+
+    status: Status
+    seq: int
+    at: datetime
+    run_after: datetime | None
+    expires_at: datetime | None
+    cancel_requested: bool  # perhaps in another process, a moment ago
+
+
+class Progress(msgspec.Struct, frozen=True, gc=False):
+    """Progress to be stored with the row. Later progress, or the outcome, supersedes it."""
+
+    id: UUID
+    token: UUID
+    progress: int
+    progress_message: str | None
+    step: int
+
+
+class QueueClaim(msgspec.Struct, frozen=True, gc=False):
+    """A claim of due rows of one queue: at most `limit`, whose task is in `names`.
+
+    A row that was lost with `crashes` processes or more is a suspect. The claim leaves suspects
+    out; with `suspect` it takes only suspects.
+    """
+
+    queue: str
+    names: tuple[str, ...]
+    limit: int
+    crashes: int = 2**31 - 1
+    suspect: bool = False
+    # Where more wait than there are slots: the number of each owner's running attempts here. Within
+    # a priority, owners with fewer go first; "" stands for tasks without an owner.
+    running: dict[str, int] | None = None
+
+
+class ClaimResult(msgspec.Struct, frozen=True, gc=False):
+    """The claimed rows, and the seconds until the next delayed row is due, if there is one."""
+
+    claimed: list[Claimed]
+    next_due: float | None
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """A keyset page of executions, newest first. `everyone` lifts the owner and tenant filter."""
+
+    limit: int
+    owner_id: str | None = None
+    tenant_id: str | None = None
+    everyone: bool = False
+    status: str | None = None
+    unfinished: bool = False
+    name: str | None = None
+    queue: str | None = None
+    after: UUID | None = None
+
+
+class Disposal(msgspec.Struct, frozen=True, kw_only=True):
+    """A choice of executions to delete: expired ones and, with an `age`, older ones.
+
+    `age` is in seconds since the end. `statuses` narrows both. An unfinished execution is never
+    chosen.
+    """
+
+    age: float | None = None
+    statuses: frozenset[Status] = FINAL
+
+
+class Recovery(msgspec.Struct, frozen=True):
+    """How executions of a dead holder are freed.
+
+    `ttl` (seconds) is for those that end; `callback_hold` is as in `Outcome`.
+    """
+
+    holder: UUID
+    max_crashes: int
+    ttl: float | None
+    callback_hold: float | None = None
+
+
+class Held(msgspec.Struct, frozen=True):
+    """A running row that a runtime holds, as it is stored."""
+
+    id: UUID
+    token: UUID
+    cancel_requested: bool
+    rerun_on_crash: bool
+
+
+# Called with the name of a thread and the error that has ended it.
+OnFault: TypeAlias = Callable[[str, BaseException], None]
+
+
+class WriterState(msgspec.Struct, frozen=True):
+    """A writer thread, for operators. `failing_for` is seconds; None while it works."""
+
+    name: str
+    backlog: int
+    batches: int
+    written: int
+    congested: bool
+    failing_for: float | None
+
+
+class Cancelled(msgspec.Struct, frozen=True):
+    """The row after a cancel, and whether the cancel changed it: it changes no final row."""
+
+    snapshot: TaskSnapshot
+    changed: bool
+
+
+class Dispatch(msgspec.Struct, frozen=True, gc=False):
+    """A waiting execution that is sent to a worker, for the `number`-th time.
+
+    `overdue`: it was sent before, and no worker has claimed it in time.
+    """
+
+    id: UUID
+    name: str
+    queue: str
+    priority: int
+    number: int
+    overdue: bool = False
+
+
+class DeliveryClaim(msgspec.Struct, frozen=True, kw_only=True):
+    """A claim of executions that a broker has delivered, whose tasks are known here.
+
+    Executions that were lost with `crashes` processes or more are suspects: with `suspects` one of
+    them is claimed, else none.
+    """
+
+    ids: Collection[UUID]
+    names: Collection[str]
+    runtime_id: UUID
+    crashes: int
+    suspects: bool
+
+
+class DeliveryClaimResult(msgspec.Struct, frozen=True):
+    """The claimed executions, and the suspects that must wait until no other one runs here.
+
+    `locked`: another transaction holds these, and they still wait. The caller looks again: that
+    transaction may cancel them, or claim them, or leave them as they are.
+    """
+
+    claimed: list[Claimed]
+    postponed: set[UUID]
+    locked: set[UUID] = set()

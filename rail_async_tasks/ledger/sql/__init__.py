@@ -1,0 +1,1 @@
+"""Batches on PostgreSQL and SQLite: one statement for all rows of one kind."""

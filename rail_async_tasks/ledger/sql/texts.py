@@ -1,0 +1,88 @@
+"""The statements of a batch for a dialect: their texts, built once, and what binds to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+from uuid import UUID
+
+from rail_async_tasks.ledger.records import QueueClaim, Recovery
+from rail_async_tasks.ledger.sql.dialects import POSTGRESQL, SQLITE, Dialect
+from rail_async_tasks.ledger.sql.statements import (
+    claim,
+    fair_claim,
+    progress,
+    recover,
+    settle,
+    stage,
+)
+from rail_async_tasks.ledger.sql.statements.audit import audit
+from rail_async_tasks.ledger.sql.statements.create import create, create_due
+
+ClaimParameters: TypeAlias = Callable[[Dialect, QueueClaim, UUID, UUID, str | None], list[Any]]
+RecoverParameters: TypeAlias = Callable[[Recovery, int, str | None], list[Any]]
+
+
+@dataclass(frozen=True)
+class Statements:
+    """The texts. `create`, `settle`, `progress` and `audit` take the records of a batch.
+
+    Without `create_due` the INSERT always answers. Without `next_due_later` no row can be locked
+    when it comes due.
+    """
+
+    create: str
+    create_due: str | None
+    settle: str
+    progress: str
+    claim: str
+    claim_suspect: str
+    claim_parameters: ClaimParameters
+    claim_fair: str
+    fair_parameters: ClaimParameters
+    recover: str
+    recover_parameters: RecoverParameters
+    audit: str
+    stage: str
+    next_due: str
+    next_due_later: str | None
+
+
+# By the vendor of Django's connection.
+STATEMENTS: Final[dict[str, Statements]] = {
+    "postgresql": Statements(
+        create=create(POSTGRESQL),
+        create_due=None,
+        settle=settle.postgresql(POSTGRESQL),
+        progress=progress.postgresql(POSTGRESQL),
+        claim=claim.postgresql(POSTGRESQL, claim.SOUND),
+        claim_suspect=claim.postgresql(POSTGRESQL, claim.SUSPECT),
+        claim_parameters=claim.postgresql_parameters,
+        claim_fair=fair_claim.postgresql(POSTGRESQL),
+        fair_parameters=fair_claim.postgresql_parameters,
+        recover=recover.postgresql(POSTGRESQL),
+        recover_parameters=recover.postgresql_parameters,
+        audit=audit(POSTGRESQL),
+        stage=stage.postgresql(POSTGRESQL),
+        next_due=stage.postgresql_next_due(POSTGRESQL),
+        next_due_later=stage.postgresql_next_due_later(POSTGRESQL),
+    ),
+    "sqlite": Statements(
+        create=create(SQLITE),
+        create_due=create_due(SQLITE),
+        settle=settle.sqlite(SQLITE),
+        progress=progress.sqlite(SQLITE),
+        claim=claim.sqlite(SQLITE, claim.SOUND),
+        claim_suspect=claim.sqlite(SQLITE, claim.SUSPECT),
+        claim_parameters=claim.sqlite_parameters,
+        claim_fair=fair_claim.sqlite(SQLITE),
+        fair_parameters=fair_claim.sqlite_parameters,
+        recover=recover.sqlite(SQLITE),
+        recover_parameters=recover.sqlite_parameters,
+        audit=audit(SQLITE),
+        stage=stage.sqlite(SQLITE),
+        next_due=stage.sqlite_next_due(),
+        next_due_later=None,
+    ),
+}

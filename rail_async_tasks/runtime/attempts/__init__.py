@@ -1,0 +1,1 @@
+"""One attempt: its body, its threads, its outcome."""

@@ -1,0 +1,291 @@
+"""One attempt: runs the body under its claim, and returns its outcome.
+
+A coroutine body is interrupted by its task's `cancel()`: at once, and again half-way through the
+grace period. anyio's cancel scopes are not used: they cancel again at every step of the loop, and a
+body that swallows the cancel would take the whole CPU. A `def` body can only be asked. A body that
+has not ended after the grace period is given up: its row is settled without it, its slot is
+replaced and counted as leaked, and its later writes are refused, as its token is no longer valid.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import msgspec
+from asgiref.sync import sync_to_async
+
+from rail_async_tasks.definition import TaskDefinition
+from rail_async_tasks.errors import TaskCancelled
+from rail_async_tasks.hooks import contained
+from rail_async_tasks.ledger.records import Claimed, Outcome
+from rail_async_tasks.runtime.attempts import outcomes
+from rail_async_tasks.runtime.attempts.context import ExecutionContext, Info, TaskContext, load_user
+from rail_async_tasks.runtime.attempts.orm_threads import Seat
+from rail_async_tasks.runtime.attempts.outcomes import AttemptPolicy, Interruption, Transition
+from rail_async_tasks.runtime.attempts.progress import ProgressReporter
+from rail_async_tasks.runtime.attempts.threads import DaemonThreads, leaving_nothing
+from rail_async_tasks.runtime.state import RuntimeState
+from rail_async_tasks.safe_logging import get_logger
+from rail_async_tasks.snapshot import TaskSnapshot
+from rail_async_tasks.states import Status
+
+logger = get_logger("rail_async_tasks.runtime")
+
+
+# An execution that is handed back while its body still runs is due again after so many seconds.
+LATE_HAND_BACK = 5.0
+
+
+def _carried(call: Callable[[], Any]) -> Any:
+    """Calls; what would end a coroutine that awaits it comes out as an error like any other."""
+    try:
+        return call()
+    except (StopIteration, GeneratorExit) as error:
+        raise RuntimeError(f"The body raised {type(error).__name__}.") from error
+
+
+class Attempt:
+    """Runs one claimed execution on the runtime's loop.
+
+    `on_progress` is called with the snapshot after each progress event, `on_end` exactly once, with
+    the outcome to settle: when the body has ended, or when it has been given up. `state` shows
+    whether the runtime is ending.
+    """
+
+    def __init__(
+        self,
+        claimed: Claimed,
+        definition: TaskDefinition,
+        policy: AttemptPolicy,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        threads: DaemonThreads,
+        progress_interval: float,
+        grace: float,
+        on_progress: Callable[[Attempt], None],
+        on_end: Callable[[Attempt, Outcome], None],
+        state: RuntimeState,
+    ) -> None:
+        self.snapshot: TaskSnapshot = claimed.snapshot
+        self.token = claimed.token
+        self.suspect = claimed.suspect
+        self.definition = definition
+        self.policy = policy
+        self.ended = False
+        self.given_up = False
+        self.refused = False  # the database could not store its first outcome
+        self.seconds = 0.0  # how long its body took, once that has ended
+        self.seat: Seat | None = None  # where its ORM calls run
+        self._arguments = claimed.arguments
+        self._loop = loop
+        self._threads = threads
+        self._grace = grace
+        self._on_progress = on_progress
+        self._on_end = on_end
+        self._state = state
+        self._started_at: float | None = None
+        self._slow_after: float | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._interruption: Interruption | None = None
+        self._timers: list[asyncio.TimerHandle] = []
+        self._reporter: ProgressReporter | None = None
+        self._context: TaskContext | None = None
+        if definition.takes_info:
+            if definition.options.track_progress:
+                self._reporter = ProgressReporter(loop, progress_interval, self._progressed)
+            self._context = TaskContext(
+                id=self.snapshot.id,
+                name=self.snapshot.name,
+                attempt=self.snapshot.attempts,
+                queue=self.snapshot.queue,
+                report=None if self._reporter is None else self._reporter.report,
+            )
+
+    def __str__(self) -> str:
+        return f"Task {self.snapshot.name} ({self.snapshot.id})"
+
+    def watch(self, slow_after: float, on_slow: Callable[[TaskSnapshot, float], None]) -> None:
+        """Has `on_slow` called, once, when the body takes longer than so many seconds."""
+        self._slow_after = slow_after
+        self._on_slow = on_slow
+
+    # --- running it ------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Runs the body to its end. Never raises, whatever the body does."""
+        self._task = asyncio.current_task()
+        if self._interruption is not None:
+            self.end_unstarted()
+            return
+        self._started_at = self._loop.time()
+        if self._slow_after is not None:
+            self._timers.append(self._loop.call_later(self._slow_after, self._report_slow))
+        if self.policy.timeout is not None:
+            self._timers.append(
+                self._loop.call_later(self.policy.timeout, self.interrupt, Interruption.TIMEOUT)
+            )
+        transition = await self._body()
+        if self.given_up:
+            self._end_late()
+        else:
+            self._end(transition)
+
+    async def _body(self) -> Transition:
+        try:
+            value = await self._call()
+        except (asyncio.CancelledError, TaskCancelled) as error:
+            return self._cancelled(error)
+        except BaseException as error:
+            if self._interruption is not None:
+                # An error that the body raised after it was interrupted: the interruption counts.
+                return outcomes.interrupted(self._interruption, self.policy)
+            return outcomes.raised(error, self.policy)
+        return outcomes.returned(value, self.policy)
+
+    async def _call(self) -> Any:
+        function = self.definition.function
+        arguments = self.definition.decode(self._arguments)
+        if not self.definition.takes_info:
+            if self.definition.is_coroutine:
+                return await function(**arguments)
+            return await self._in_thread(lambda: function(**arguments))
+        owner_id = self.snapshot.owner_id
+        if self.definition.is_coroutine:
+            user = (
+                load_user(None)
+                if owner_id is None
+                else await sync_to_async(contained(load_user))(owner_id)
+            )
+            return await function(*self._leading(user), **arguments)
+        return await self._in_thread(
+            lambda: function(*self._leading(load_user(owner_id)), **arguments)
+        )
+
+    async def _in_thread(self, call: Callable[[], Any]) -> Any:
+        # A cancel of this task, such as by a loop that is shut down, ends only the wait. Without
+        # the shield it would also drop a call that no thread has begun yet.
+        # The thread has run other bodies: this one is in the attempt's own context.
+        run = partial(contextvars.copy_context().run, _carried, call)
+        future = self._threads.submit(leaving_nothing, run, self)
+        return await asyncio.shield(asyncio.wrap_future(future))
+
+    def _leading(self, user: Any) -> tuple[Any, ...]:
+        """The parameters before the arguments: `(root, info)` or `(info,)`."""
+        assert self._context is not None
+        info = Info(ExecutionContext(self._context, user, self.snapshot.tenant_id))
+        return (None, info) if self.definition.takes_root else (info,)
+
+    def _cancelled(self, error: BaseException) -> Transition:
+        if self._interruption is not None:
+            return outcomes.interrupted(self._interruption, self.policy)
+        if isinstance(error, TaskCancelled):
+            return outcomes.raised(error, self.policy)
+        if self._state.is_ending:  # the loop itself is being shut down: the end of `asyncio.run`
+            return outcomes.handed_back(self.policy)
+        return outcomes.raised(
+            RuntimeError("The body raised CancelledError, but the task had not been cancelled."),
+            self.policy,
+        )
+
+    def runs_in(self, task: asyncio.Task[Any]) -> bool:
+        return self._task is task
+
+    # --- ending it -------------------------------------------------------------------------------
+
+    def interrupt(self, why: Interruption, grace: float | None = None) -> None:
+        """Asks the body to end. The first reason stays; a body that has ended is left alone.
+
+        `grace` is how long it may take, in seconds, in place of the setting's time.
+        """
+        if self.ended or self._interruption is not None:
+            return
+        self._interruption = why
+        if grace is not None:
+            self._grace = grace
+        if self._context is not None:
+            self._context.request_end()
+        if self.definition.is_coroutine:
+            self._cancel_body()
+            self._timers.append(self._loop.call_later(self._grace / 2, self._cancel_body))
+        self._timers.append(self._loop.call_later(self._grace, self._give_up))
+
+    def end_unstarted(self) -> None:
+        """Ends an attempt that was interrupted before its body's first step."""
+        assert self._interruption is not None
+        self._end(outcomes.interrupted(self._interruption, self.policy))
+
+    def end_cancelled(self) -> None:
+        """Ends an attempt whose task was cancelled, from elsewhere, before its first step."""
+        self._end(self._cancelled(asyncio.CancelledError()))
+
+    def _cancel_body(self) -> None:
+        if self._task is not None and not self.ended:
+            self._task.cancel()
+
+    def _give_up(self) -> None:
+        if self.ended:
+            return
+        assert self._interruption is not None
+        logger.error(
+            "Task %s (%s) has not ended %g s after it was asked to (%s); it is given up, and its"
+            " slot replaced. Its body is still running.",
+            self.snapshot.name, self.snapshot.id, self._grace, self._interruption.name.lower(),
+        )  # fmt: skip
+        self.given_up = True
+        transition = outcomes.interrupted(self._interruption, self.policy)
+        if transition.status is Status.RETRYING and self._interruption is Interruption.HAND_BACK:
+            # This body still runs. The delay lets it end, or end with a process that shuts down,
+            # before the next attempt begins. After a lost lease the two may overlap.
+            transition = msgspec.structs.replace(transition, delay=LATE_HAND_BACK)
+        self._end(transition)
+
+    def _end(self, transition: Transition) -> None:
+        self.ended = True
+        for timer in self._timers:
+            timer.cancel()
+        if self._started_at is not None:
+            self.seconds = self._loop.time() - self._started_at
+            if self._slow_after is not None and self.seconds > self._slow_after:
+                self._report_slow()  # it held the loop, whose timer had no turn
+        if self._reporter is not None:
+            self._reporter.close()
+        self._on_end(self, self._outcome(transition))
+
+    def break_off(self, error: BaseException) -> None:
+        """Settles an attempt that has broken in a way it should not have."""
+        if not self.ended:
+            self._end(outcomes.refused(error))
+
+    def _end_late(self) -> None:
+        logger.warning("Task %s (%s), given up, has ended.", self.snapshot.name, self.snapshot.id)
+
+    def _report_slow(self) -> None:
+        assert self._started_at is not None
+        self._slow_after = None
+        self._on_slow(self.snapshot, self._loop.time() - self._started_at)
+
+    def _outcome(self, transition: Transition) -> Outcome:
+        return outcomes.as_outcome(
+            transition,
+            id=self.snapshot.id,
+            token=self.token,
+            progress=self.snapshot.progress,
+            progress_message=self.snapshot.progress_message,
+            policy=self.policy,
+        )
+
+    def unstorable(self, error: BaseException) -> Outcome:
+        """The outcome in place of one that the database refused to store."""
+        return self._outcome(outcomes.refused(error))
+
+    # --- progress --------------------------------------------------------------------------------
+
+    def _progressed(self, percent: int, message: str | None) -> None:
+        self.snapshot = msgspec.structs.replace(
+            self.snapshot, progress=percent, progress_message=message, step=self.snapshot.step + 1
+        )
+        self._on_progress(self)

@@ -1,0 +1,150 @@
+"""Starts attempts in the slots of this process, and hands their outcomes on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from uuid import UUID
+
+from rail_async_tasks.conf import TaskSettings
+from rail_async_tasks.definition import TaskDefinition
+from rail_async_tasks.ledger.records import Claimed, Outcome
+from rail_async_tasks.registry import Registry
+from rail_async_tasks.runtime.announce import Announcer
+from rail_async_tasks.runtime.attempts.attempt import Attempt
+from rail_async_tasks.runtime.attempts.body_tasks import BodyTasks
+from rail_async_tasks.runtime.attempts.options import policy_for
+from rail_async_tasks.runtime.attempts.orm_threads import OrmThreads
+from rail_async_tasks.runtime.attempts.outcomes import Interruption
+from rail_async_tasks.runtime.attempts.progress_saver import ProgressSaver
+from rail_async_tasks.runtime.attempts.running import Running
+from rail_async_tasks.runtime.attempts.settlements import Settlements
+from rail_async_tasks.runtime.attempts.threads import DaemonThreads
+from rail_async_tasks.runtime.attempts.waits import Waits
+from rail_async_tasks.runtime.claims.slots import Slots
+from rail_async_tasks.runtime.due import Due
+from rail_async_tasks.runtime.outstanding import Outstanding
+from rail_async_tasks.runtime.state import RuntimeState
+
+
+class Attempts:
+    """Runs claimed executions: each attempt is a task of the runtime's loop.
+
+    Args:
+        callback_hold: a failure callback is reserved for this process for so many seconds; None
+            where there is none.
+    """
+
+    def __init__(  # noqa: PLR0913 (collaborators)
+        self,
+        *,
+        state: RuntimeState,
+        settings: TaskSettings,
+        registry: Registry,
+        running: Running,
+        slots: Slots,
+        due: Due,
+        announcer: Announcer,
+        settlements: Settlements,
+        progress: ProgressSaver,
+        waits: Waits,
+        outstanding: Outstanding,
+        callback_hold: float | None = None,
+    ) -> None:
+        self._state = state
+        self._settings = settings
+        self._registry = registry
+        self._running = running
+        self._slots = slots
+        self._due = due
+        self._announcer = announcer
+        self._settlements = settlements
+        self._progress = progress
+        self._waits = waits
+        self._outstanding = outstanding
+        self._callback_hold = callback_hold
+        self._loop = asyncio.get_running_loop()
+        self._threads = DaemonThreads("rail-tasks-def")
+        self._orm_threads = OrmThreads(settings.max_workers)
+        self._bodies = BodyTasks(self._loop, self._over)
+
+    def start(self, claimed: Claimed, held_by: UUID) -> None:
+        """Takes a slot for an execution that was claimed in the name of `held_by`, and runs it."""
+        definition = self._registry.get(claimed.snapshot.name)
+        assert definition is not None, "a claim names only tasks that are known here"
+        self._slots.take(claimed.snapshot.queue, not definition.is_coroutine)
+        self.begin(claimed, definition, held_by)
+
+    def begin(self, claimed: Claimed, definition: TaskDefinition, held_by: UUID | None) -> None:
+        """Runs an execution in a slot that was taken for it.
+
+        The slot is freed when the attempt ends, or here if the attempt can't be made.
+        """
+        settings, state = self._settings, self._state
+        try:
+            attempt = Attempt(
+                claimed,
+                definition,
+                policy_for(claimed.snapshot, definition, settings, self._callback_hold),
+                loop=self._loop,
+                threads=self._threads,
+                progress_interval=settings.progress_interval_seconds,
+                grace=settings.cancel_grace_seconds,
+                on_progress=self._progressed,
+                on_end=self._ended,
+                state=state,
+            )
+        except BaseException:  # `upkeep.unknown` hands the row back
+            self._free_slot(claimed.snapshot.queue, definition)
+            raise
+        if settings.slow_task_threshold_seconds is not None:
+            attempt.watch(settings.slow_task_threshold_seconds, self._announcer.slow)
+        self._running.add(attempt)
+        self._announcer.started(claimed.snapshot)
+        if state.draining or held_by != state.id or not state.holding:
+            # The claim came during the drain or under a lost lease: hand the attempt back before
+            # its first step.
+            attempt.interrupt(Interruption.HAND_BACK)
+            attempt.end_unstarted()
+            return
+        # Every attempt starts in a clean context, as the host did.
+        context = contextvars.Context()
+        if definition.is_coroutine:
+            attempt.seat = self._orm_threads.least_busy().enter(attempt)
+            context.run(attempt.seat.take)
+        context.run(self._waits.enter, attempt)
+        self._bodies.start(attempt, context)
+
+    @property
+    def bodies_running(self) -> bool:
+        """Returns whether a body has neither ended nor been given up."""
+        return self._bodies.running
+
+    def close(self) -> None:
+        """Gives idle threads back; the others end with their bodies."""
+        self._threads.shutdown()
+        self._orm_threads.close()
+
+    def _progressed(self, attempt: Attempt) -> None:
+        self._announcer.progressed(attempt.snapshot)
+        self._progress.keep(attempt)
+
+    def _ended(self, attempt: Attempt, outcome: Outcome) -> None:
+        """The body is over: its slot is free at once, its outcome on the way to the ledger."""
+        if attempt.given_up:
+            self._slots.leaked += 1
+        self._progress.forget(attempt.snapshot.id)
+        self._free_slot(attempt.snapshot.queue, attempt.definition)
+        self._settlements.settle(attempt, outcome)
+
+    def _free_slot(self, queue: str, definition: TaskDefinition) -> None:
+        self._slots.release(queue, not definition.is_coroutine)
+        self._due.slot_freed()
+
+    def _over(self, attempt: Attempt) -> None:
+        """The attempt's task is done: nothing of its body runs on this loop any more."""
+        if attempt.seat is not None:
+            attempt.seat.leave()
+        if attempt.given_up:
+            self._slots.leaked -= 1
+        self._outstanding.changed()

@@ -1,0 +1,144 @@
+"""Keeps bodies that wait for other tasks from blocking those tasks.
+
+While a body waits it keeps its slot. If waiting bodies keep all slots, the tasks that they wait for
+can't begin. Such a task is run beside the limits of the process, one for each body that waits; a
+queue's own `concurrency` is a promise about its tasks and is not exceeded.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from rail_async_tasks.ids import new_id
+from rail_async_tasks.ledger.port import InlineAttempts, LoopReads, Reads
+from rail_async_tasks.ledger.records import Claimed, DeliveryClaim
+from rail_async_tasks.ledger.upkeep import Clock, Dispatches
+from rail_async_tasks.registry import Registry
+from rail_async_tasks.runtime.attempts.attempts import Attempts
+from rail_async_tasks.runtime.attempts.running import Running
+from rail_async_tasks.runtime.attempts.timings import ATTEMPT_TIMINGS, AttemptTimings
+from rail_async_tasks.runtime.attempts.waits import Wait, Waits
+from rail_async_tasks.runtime.claims.slots import Slots
+from rail_async_tasks.runtime.state import RuntimeState
+from rail_async_tasks.safe_logging import get_logger
+
+logger = get_logger("rail_async_tasks.runtime")
+
+
+class WaitLedger(Reads, LoopReads, InlineAttempts, Clock, Protocol):
+    """The ports of the ledger that the deadlock breaker uses."""
+
+    def dispatches(self) -> Dispatches | None:
+        """See `port.Ledger`."""
+        ...
+
+
+class DeadlockBreaker:
+    """Looks at each wait: starts the awaited task beside the limits, or reports a deadlock.
+
+    Args:
+        max_crashes: an execution that was lost with so many processes runs alone.
+        runs_here: executions run in the process that claims them, not by way of a broker.
+    """
+
+    def __init__(
+        self,
+        *,
+        state: RuntimeState,
+        ledger: WaitLedger,
+        registry: Registry,
+        running: Running,
+        slots: Slots,
+        attempts: Attempts,
+        waits: Waits,
+        max_crashes: int,
+        runs_here: bool = True,
+        timings: AttemptTimings = ATTEMPT_TIMINGS,
+    ) -> None:
+        self._state = state
+        self._ledger = ledger
+        self._registry = registry
+        self._running = running
+        self._slots = slots
+        self._attempts = attempts
+        self._waits = waits
+        self._max_crashes = max_crashes
+        self._runs_here = runs_here
+        self._report_after = timings.wait_report_after
+
+    async def look(self, wait: Wait, seconds: float) -> None:
+        """Does what can be done for a body that has waited for so many seconds."""
+        awaited, slots = wait.awaited, self._slots
+        definition = self._registry.get(awaited.name)
+        if self._state.draining or awaited.id in self._running.by_id or definition is None:
+            return
+        if not self._runs_here:
+            if seconds >= self._report_after:
+                await self._report_unbegun(wait)
+            return
+        in_thread = not definition.is_coroutine
+        if slots.room(awaited.queue, in_thread) > 0:
+            return  # the dispatcher begins it when it is due
+        if slots.queue_room(awaited.queue) <= 0:
+            self._report_full_queue(wait)
+            return
+        waiting = [it.definition.is_coroutine for it in self._waits.attempts]
+        same_kind = waiting.count(definition.is_coroutine)
+        if slots.room_beside(in_thread, same_kind, len(waiting)) <= 0:
+            return  # bodies are at work: one of them ends, and frees its slot
+        held_by = self._state.id
+        claimed = await self._claim(wait) if self._state.holding else None
+        if claimed is not None:
+            self._attempts.start(claimed, held_by)
+
+    async def _claim(self, wait: Wait) -> Claimed | None:
+        execution_id, ledger = wait.awaited.id, self._ledger
+        dispatches = ledger.dispatches()
+        if dispatches is None:  # rows in memory
+            row = ledger.get(execution_id)
+            if row is None or (row.run_after is not None and row.run_after > await ledger.now()):
+                return None
+            return ledger.claim_here(execution_id, self._state.id, new_id())
+        brought = await dispatches.claim(
+            DeliveryClaim(
+                ids=[execution_id],
+                names=self._registry.names(),
+                runtime_id=self._state.id,
+                crashes=max(self._max_crashes, 1),
+                suspects=not self._running.any_suspect,
+            )
+        )
+        return brought.claimed[0] if brought.claimed else None
+
+    # --- what cannot be helped -------------------------------------------------------------------
+
+    def _report_full_queue(self, wait: Wait) -> None:
+        queue, waiting = wait.awaited.queue, self._waits.attempts
+        holders = [it for it in self._running.by_id.values() if it.snapshot.queue == queue]
+        if all(it in waiting for it in holders):
+            self._report(
+                wait,
+                f'all that the queue {queue!r} may run here at once ("concurrency":'
+                f" {len(holders)}) wait too. Raise the queue's concurrency, or enqueue the task"
+                " with .using(queue=...) in another queue.",
+            )
+
+    async def _report_unbegun(self, wait: Wait) -> None:
+        found = await self._ledger.reread([wait.awaited.id])
+        if any(it.started_at is None and not it.is_final for it in found):
+            self._report(
+                wait,
+                f"no worker has begun it for {self._report_after:g} s. If all workers run tasks"
+                " that wait, none is left to run it: add workers, give it a queue with workers of"
+                " its own, or end the task and let the other one enqueue what comes next.",
+            )
+
+    @staticmethod
+    def _report(wait: Wait, why: str) -> None:
+        if not wait.reported:
+            wait.reported = True
+            awaited = wait.awaited
+            logger.warning(
+                "Deadlock? %s waits for task %s (%s), which can't begin: %s",
+                wait.attempt, awaited.name, awaited.id, why,
+            )  # fmt: skip

@@ -1,0 +1,195 @@
+"""Decides what an attempt's end means for its execution. Pure."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from uuid import UUID
+
+import msgspec
+
+from rail_async_tasks.codec import encode_result
+from rail_async_tasks.errors import Fail, InvalidArguments, ResultError, Retry
+from rail_async_tasks.ledger.records import Outcome
+from rail_async_tasks.retry import RetryPolicy
+from rail_async_tasks.states import ErrorCode, Status
+from rail_async_tasks.text import MAX_ERROR_BYTES, clean, describe, format_traceback
+
+
+class Interruption(Enum):
+    """The reason why an attempt was asked to end before its body had."""
+
+    CANCEL = auto()
+    TIMEOUT = auto()
+    HAND_BACK = auto()  # the process shuts down, or its lease is lost
+
+
+class AttemptPolicy(msgspec.Struct, frozen=True):
+    """The rules by which an attempt ends. `timeout`, `ttl` and `callback_hold` are seconds."""
+
+    retry: RetryPolicy
+    retry_count: int
+    max_retries: int
+    rerun_on_crash: bool
+    timeout: float | None
+    ttl: float | None
+    max_result_bytes: int
+    callback_hold: float | None = None
+
+
+class Transition(msgspec.Struct, frozen=True):
+    """The next state of the execution: `Outcome` without the row's identity and progress."""
+
+    status: Status
+    result: str | None = None
+    error: str | None = None
+    error_code: ErrorCode | None = None
+    traceback: str | None = None
+    retried: int = 0
+    delay: float | None = None
+
+
+def returned(value: object, policy: AttemptPolicy) -> Transition:
+    """The body returned: completed, unless the value can't be stored. Never retried: it has run.
+
+    Also where it had been asked to end, by a cancel or by its timeout: another attempt would do
+    the same work again.
+    """
+    try:
+        encoded = encode_result(value)
+    except ResultError as error:
+        return Transition(
+            Status.FAILED,
+            error=describe(error),
+            error_code=ErrorCode.RESULT_NOT_SERIALIZABLE,
+        )
+    except Exception as error:  # the value's own code: a property, an iterator, a lazy text
+        return Transition(
+            Status.FAILED,
+            error=clean(
+                f"The result can't be read: {type(error).__name__}: {describe(error)}",
+                MAX_ERROR_BYTES,
+            ),
+            error_code=ErrorCode.RESULT_NOT_SERIALIZABLE,
+            traceback=format_traceback(error),
+        )
+    if len(encoded) > policy.max_result_bytes:
+        return Transition(
+            Status.FAILED,
+            error=(
+                f"The result is {len(encoded)} bytes of JSON, over the limit of"
+                f" {policy.max_result_bytes} (max_result_bytes)."
+            ),
+            error_code=ErrorCode.RESULT_TOO_LARGE,
+        )
+    return Transition(Status.COMPLETED, result=encoded.decode())
+
+
+def raised(error: BaseException, policy: AttemptPolicy) -> Transition:
+    """The body raised, and had not been asked to end."""
+    text, code, trace = describe(error), ErrorCode.EXCEPTION, format_traceback(error)
+    if isinstance(error, InvalidArguments):
+        return Transition(Status.FAILED, error=text, error_code=ErrorCode.INVALID_ARGS)
+    if isinstance(error, Fail):
+        return Transition(Status.FAILED, error=text, error_code=code, traceback=trace)
+    if isinstance(error, Retry):
+        if policy.retry_count < policy.max_retries:
+            wait = policy.retry.wait(policy.retry_count + 1) if error.delay is None else error.delay
+            return Transition(
+                Status.RETRYING, error=text, error_code=code, traceback=trace, retried=1, delay=wait
+            )
+        return Transition(Status.FAILED, error=text, error_code=code, traceback=trace)
+    return _retry_or_fail(error, text, code, trace, policy)
+
+
+def timed_out(policy: AttemptPolicy) -> Transition:
+    """The attempt took longer than its timeout."""
+    text = f"The attempt took longer than its timeout of {policy.timeout:g} s."
+    return _retry_or_fail(TimeoutError(text), text, ErrorCode.TIMEOUT, None, policy)
+
+
+def handed_back(policy: AttemptPolicy) -> Transition:
+    """Returns the end of an attempt that was handed back: it runs again, at no cost of a retry.
+
+    Its process shuts down, or has lost its lease.
+    """
+    if policy.rerun_on_crash:
+        return Transition(Status.RETRYING)
+    return Transition(
+        Status.FAILED,
+        error="The process that ran it shut down or lost its lease. The task may not run twice.",
+        error_code=ErrorCode.WORKER_LOST,
+    )
+
+
+def lost(
+    execution_id: UUID, token: UUID, *, rerun_on_crash: bool, ttl: float | None,
+    callback_hold: float | None,
+) -> Outcome:  # fmt: skip
+    """Returns the outcome of an attempt that its own process does not know any more."""
+    if rerun_on_crash:
+        return Outcome(id=execution_id, token=token, status=Status.RETRYING, progress=0)
+    return Outcome(
+        id=execution_id, token=token, status=Status.FAILED, progress=0,
+        error="The process that ran it has lost sight of it, and the task may not run twice.",
+        error_code=ErrorCode.WORKER_LOST, ttl=ttl, callback_hold=callback_hold,
+    )  # fmt: skip
+
+
+def interrupted(why: Interruption, policy: AttemptPolicy) -> Transition:
+    """The body ended because it was asked to, or did not and was given up."""
+    if why is Interruption.TIMEOUT:
+        return timed_out(policy)
+    if why is Interruption.HAND_BACK:
+        return handed_back(policy)
+    return Transition(Status.CANCELLED, error_code=ErrorCode.CANCELLED)
+
+
+def _retry_or_fail(
+    error: BaseException, text: str, code: ErrorCode, trace: str | None, policy: AttemptPolicy
+) -> Transition:
+    if policy.retry.allows(error, policy.retry_count, policy.max_retries):
+        return Transition(
+            Status.RETRYING,
+            error=text,
+            error_code=code,
+            traceback=trace,
+            retried=1,
+            delay=policy.retry.wait(policy.retry_count + 1),
+        )
+    return Transition(Status.FAILED, error=text, error_code=code, traceback=trace)
+
+
+def as_outcome(
+    transition: Transition,
+    *,
+    id: UUID,
+    token: UUID,
+    progress: int,
+    progress_message: str | None,
+    policy: AttemptPolicy,
+) -> Outcome:
+    """Returns the transition as the ledger takes it."""
+    return Outcome(
+        id=id,
+        token=token,
+        status=transition.status,
+        progress=progress,
+        progress_message=progress_message,
+        result=transition.result,
+        error=transition.error,
+        error_code=transition.error_code,
+        traceback=transition.traceback,
+        retried=transition.retried,
+        delay=transition.delay,
+        ttl=policy.ttl,
+        callback_hold=policy.callback_hold,
+    )
+
+
+def refused(error: BaseException) -> Transition:
+    """The outcome itself was refused, by the database or by something broken. The body has run."""
+    return Transition(
+        Status.FAILED,
+        error=f"The outcome can't be stored: {type(error).__name__}.",
+        error_code=ErrorCode.RESULT_NOT_SERIALIZABLE,
+    )

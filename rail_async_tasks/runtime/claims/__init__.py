@@ -1,0 +1,1 @@
+"""How due executions are claimed: here, or by way of a broker."""

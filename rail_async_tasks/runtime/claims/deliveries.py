@@ -1,0 +1,193 @@
+"""Deliveries: claims the ids that a broker brings to this process, and runs their next attempt.
+
+An id that is not claimable is dropped: it came twice, was cancelled, or runs elsewhere. An id whose
+row another transaction has locked is none of these yet: it is looked at again, at growing
+intervals, until the lock is gone. The ids that come in during a claim are claimed together by the
+next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Collection
+from uuid import UUID
+
+from rail_async_tasks.ledger.locks import delay_after
+from rail_async_tasks.ledger.records import Claimed, DeliveryClaim
+from rail_async_tasks.ledger.upkeep import Dispatches
+from rail_async_tasks.runtime.state import RuntimeState
+from rail_async_tasks.safe_logging import get_logger
+
+logger = get_logger("rail_async_tasks.runtime")
+
+# How often locked rows are released to other processes at the end of this one. It takes about a
+# second; what is left is sent again later.
+RELEASES = 7
+
+
+class Deliveries:
+    """Runs on the runtime's loop, like all its callers.
+
+    Args:
+        names: returns the tasks that are known here.
+        start: starts a claimed execution, which was claimed under that runtime id.
+        suspects_running: returns whether an execution runs here that may have crashed a process.
+        max_crashes: executions that were lost with so many processes are suspects.
+    """
+
+    def __init__(
+        self,
+        *,
+        dispatches: Dispatches,
+        state: RuntimeState,
+        names: Callable[[], Collection[str]],
+        start: Callable[[Claimed, UUID], None],
+        suspects_running: Callable[[], bool],
+        max_crashes: int,
+    ) -> None:
+        self._dispatches = dispatches
+        self._state = state
+        self._names = names
+        self._start_attempt = start
+        self._suspects_running = suspects_running
+        self._crashes = max(max_crashes, 1)
+        self._loop = asyncio.get_running_loop()
+        self._arrived: dict[UUID, list[asyncio.Future[bool]]] = {}
+        self._postponed: dict[UUID, list[asyncio.Future[bool]]] = {}
+        # By id and token: ids that are claimed together share their token.
+        self._ends: dict[tuple[UUID, UUID], asyncio.Future[bool]] = {}
+        # Ids that wait for another transaction, and how often each was looked at.
+        self._locked: dict[UUID, list[asyncio.Future[bool]]] = {}
+        self._looks: dict[UUID, int] = {}
+        self._claiming: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
+        self.dropped = 0
+
+    async def attempt(self, execution_id: UUID) -> bool:
+        """Runs the execution's next attempt; returns when its outcome is stored.
+
+        False where it is not this process's to run. Cancelling the caller cancels nothing.
+        """
+        end: asyncio.Future[bool] = self._loop.create_future()
+        if execution_id in self._locked:
+            self._locked[execution_id].append(end)
+        else:
+            self._arrive(execution_id, [end])
+        return await asyncio.shield(end)
+
+    def notice(self) -> None:
+        """Goes on after a lease has begun; at the drain, also looks at locked ids at once."""
+        self._changed.set()
+        if self._state.draining:
+            for execution_id in [*self._locked]:
+                self._look_again(execution_id)
+
+    def settled(self, execution_id: UUID, token: UUID) -> None:
+        """Answers the caller of `attempt`: the outcome is stored, or never will be."""
+        end = self._ends.pop((execution_id, token), None)
+        if end is not None:
+            _resolve([end], True)
+        if self._postponed and not self._suspects_running():
+            postponed, self._postponed = self._postponed, {}
+            for waiting, ends in postponed.items():
+                self._arrive(waiting, ends)
+
+    def _arrive(self, execution_id: UUID, ends: list[asyncio.Future[bool]]) -> None:
+        self._arrived.setdefault(execution_id, []).extend(ends)
+        if self._claiming is None or self._claiming.done():
+            # A clean context: attempts must not inherit their broker's.
+            self._claiming = self._loop.create_task(
+                self._claim_arrived(), context=contextvars.Context()
+            )
+
+    async def _claim_arrived(self) -> None:
+        await asyncio.sleep(0)  # others of this moment are claimed with it
+        state = self._state
+        while self._arrived:
+            while not state.holding and not state.draining:
+                self._changed.clear()
+                await self._changed.wait()
+            arrived, self._arrived = self._arrived, {}
+            if state.draining:
+                await self._refuse(arrived)
+                continue
+            await self._claim(arrived)
+
+    async def _claim(self, arrived: dict[UUID, list[asyncio.Future[bool]]]) -> None:
+        held_by = self._state.id
+        try:
+            brought = await self._dispatches.claim(
+                DeliveryClaim(
+                    ids=arrived.keys(),
+                    names=self._names(),
+                    runtime_id=held_by,
+                    crashes=self._crashes,
+                    suspects=not self._suspects_running(),
+                )
+            )
+        except Exception:
+            logger.exception("Tasks that a broker has brought can't be claimed")
+            self._end_all(arrived)
+            return
+        for claimed in brought.claimed:
+            self._looks.pop(claimed.snapshot.id, None)
+            self._start(claimed, held_by, arrived.pop(claimed.snapshot.id))
+        for execution_id, ends in arrived.items():
+            if execution_id in brought.locked:
+                self._wait_for_lock(execution_id, ends)
+                continue
+            self._looks.pop(execution_id, None)
+            if execution_id in brought.postponed:
+                self._postponed.setdefault(execution_id, []).extend(ends)
+            else:
+                self.dropped += len(ends)
+                _resolve(ends, False)
+
+    def _wait_for_lock(self, execution_id: UUID, ends: list[asyncio.Future[bool]]) -> None:
+        if execution_id in self._locked:  # brought once more during the claim
+            self._locked[execution_id] += ends
+            return
+        self._locked[execution_id] = ends
+        looks = self._looks[execution_id] = self._looks.get(execution_id, 0) + 1
+        self._loop.call_later(delay_after(looks), self._look_again, execution_id)
+
+    def _look_again(self, execution_id: UUID) -> None:
+        ends = self._locked.pop(execution_id, None)
+        if ends is not None:
+            self._arrive(execution_id, ends)
+
+    def _start(self, claimed: Claimed, held_by: UUID, ends: list[asyncio.Future[bool]]) -> None:
+        end, *twice = ends
+        self.dropped += len(twice)
+        _resolve(twice, False)
+        self._ends[claimed.snapshot.id, claimed.token] = end
+        try:
+            self._start_attempt(claimed, held_by)
+        except Exception:  # its neighbours start all the same; `upkeep.unknown` hands it back
+            logger.exception("Task %s was claimed and did not start", claimed.snapshot.id)
+            self.settled(claimed.snapshot.id, claimed.token)
+
+    async def _refuse(self, arrived: dict[UUID, list[asyncio.Future[bool]]]) -> None:
+        """Releases them to other processes, as this one is ending."""
+        try:
+            left = set(arrived)
+            for looks in range(1, RELEASES + 1):
+                left = await self._dispatches.release(left)
+                if not left:
+                    break
+                await asyncio.sleep(delay_after(looks))
+        finally:
+            self._end_all(arrived)
+
+    def _end_all(self, arrived: dict[UUID, list[asyncio.Future[bool]]]) -> None:
+        """Answers the callers: none of the ids runs here."""
+        for execution_id, ends in arrived.items():
+            self._looks.pop(execution_id, None)
+            _resolve(ends, False)
+
+
+def _resolve(ends: list[asyncio.Future[bool]], ran: bool) -> None:
+    for end in ends:
+        if not end.done():
+            end.set_result(ran)

@@ -1,0 +1,151 @@
+"""The local dispatcher: claims due rows for as many slots as are free, one claim at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+from uuid import UUID
+
+import msgspec
+
+from rail_async_tasks.backoff import Backoff
+from rail_async_tasks.ledger.errors import is_of_row
+from rail_async_tasks.ledger.port import Claims, Congestion
+from rail_async_tasks.ledger.records import Claimed
+from rail_async_tasks.registry import Registry
+from rail_async_tasks.runtime.claims.slots import Slots
+from rail_async_tasks.runtime.due import POLL_SECONDS, Due
+from rail_async_tasks.runtime.state import RuntimeState
+from rail_async_tasks.safe_logging import get_logger
+from rail_async_tasks.text import describe
+
+logger = get_logger("rail_async_tasks.runtime")
+
+
+class LocalTimings(msgspec.Struct, frozen=True, kw_only=True):
+    """The pauses of the local dispatcher, in seconds."""
+
+    # After a claim that failed, half of it to all of it: every process asks a database that fails.
+    failure_pause: float = 1.0
+
+
+class ClaimsDue(Due):
+    """Due rows that this process may claim, by queue and kind of body: counted by its slots."""
+
+    def __init__(
+        self,
+        *,
+        slots: Slots,
+        registry: Registry,
+        state: RuntimeState,
+        poll_seconds: float = POLL_SECONDS,
+    ) -> None:
+        super().__init__(state=state, poll_seconds=poll_seconds)
+        self._slots = slots
+        self._registry = registry
+
+    def expect(self, name: str, queue: str) -> None:
+        definition = self._registry.get(name)
+        if definition is None:  # not ours to claim
+            return
+        self._slots.expect(queue, not definition.is_coroutine)
+        self._wake.set()
+
+    def slot_freed(self) -> None:
+        if not self._wake.is_set() and self._slots.worth_a_claim:
+            self._wake.set()
+
+    def expect_all(self) -> None:
+        self._slots.expect_all()
+
+    @property
+    def any_due(self) -> bool:
+        return self._slots.worth_a_claim
+
+    @property
+    def may_act(self) -> bool:
+        return self._state.holding
+
+
+class DispatcherLedger(Claims, Congestion, Protocol):
+    """The ports of the ledger that the local dispatcher uses."""
+
+
+class LocalDispatcher:
+    """Claims due executions for this process and starts them.
+
+    Args:
+        start: starts a claimed execution, which was claimed under that runtime id.
+        suspects_running: returns whether an execution runs here that may have crashed a process.
+        running_by_owner: returns how many attempts of each owner run in a queue; "" is none.
+        max_crashes: executions that were lost with so many processes are suspects.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: DispatcherLedger,
+        registry: Registry,
+        slots: Slots,
+        state: RuntimeState,
+        due: ClaimsDue,
+        start: Callable[[Claimed, UUID], None],
+        suspects_running: Callable[[], bool],
+        running_by_owner: Callable[[str], dict[str, int]],
+        max_crashes: int,
+        timings: LocalTimings = LocalTimings(),  # noqa: B008 (frozen)
+    ) -> None:
+        self._ledger = ledger
+        self._registry = registry
+        self._slots = slots
+        self._state = state
+        self._due = due
+        self._start = start
+        self._suspects_running = suspects_running
+        self._running_by_owner = running_by_owner
+        self._crashes = max(max_crashes, 1)
+        pause = timings.failure_pause
+        self._backoff = Backoff("A claim failed", log=logger, shortest=pause, longest=pause)
+        self.claims = 0
+
+    async def run(self) -> None:
+        """Claims whenever rows may be due, until the runtime drains."""
+        while not self._state.draining:
+            try:
+                if self._state.holding:
+                    await self._claim()
+            except Exception as error:
+                pause = self._backoff.failed(describe(error), error, expected=not is_of_row(error))
+                await self._due.sleep(pause)
+            await asyncio.sleep(0)  # a claim in memory never waits by itself
+            await self._due.until_needed()
+        self._due.end()
+
+    async def _claim(self) -> None:
+        while self._ledger.congested:
+            await self._ledger.relieved()
+        slots = self._slots
+        plan = slots.plan(
+            self._state.id,
+            self._registry.coroutine_names,
+            self._registry.thread_names,
+            crashes=self._crashes,
+            suspects=not self._suspects_running(),
+            running=self._running_by_owner,
+        )
+        try:
+            result = await self._ledger.claim(plan)
+        except BaseException:
+            slots.learn(None)
+            raise
+        self.claims += 1
+        self._backoff.recovered()
+        slots.learn(plan)
+        for claimed in result.claimed:
+            try:
+                self._start(claimed, plan.runtime_id)
+            except Exception:  # its neighbours start all the same
+                logger.exception("Task %s was claimed and did not start", claimed.snapshot.id)
+        if result.next_due is not None:
+            self._due.due_in(max(result.next_due, 0.0))

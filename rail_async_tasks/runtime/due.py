@@ -1,0 +1,132 @@
+"""Due rows and the wake-up of the dispatcher that claims or sends them.
+
+The services that change rows call `expect`, `due_in` and `slot_freed`; one dispatcher waits in
+`until_needed`. Everything that is "later" is a row that comes due.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+
+from rail_async_tasks.runtime.state import RuntimeState
+
+# Rows that another process has left are found within this time (seconds); the claim of an empty
+# queue costs about a millisecond.
+POLL_SECONDS = 1.0
+
+
+class Due(ABC):
+    """Rows that may be due, and the time of the next one. On the runtime's loop.
+
+    Args:
+        state: ends every wait once the runtime drains.
+        poll_seconds: the longest time between two looks at all queues.
+    """
+
+    def __init__(self, *, state: RuntimeState, poll_seconds: float = POLL_SECONDS) -> None:
+        self._state = state
+        self._poll_seconds = poll_seconds
+        self._loop = asyncio.get_running_loop()
+        self._wake = asyncio.Event()
+        # The dispatcher has nothing to do, or had not at its last look.
+        self._idle = asyncio.Event()
+        self._next_due: float | None = None  # by the loop's clock
+        # The broker is away: `caught_up` does not wait for it.
+        self.stalled = False
+
+    # --- for the services that change rows ------------------------------------------------------
+
+    @abstractmethod
+    def expect(self, name: str, queue: str) -> None:
+        """A due row of the task `name` is in the ledger."""
+
+    @abstractmethod
+    def slot_freed(self) -> None:
+        """Wakes the dispatcher if it can use the slot of an attempt that has ended here."""
+
+    def due_in(self, seconds: float) -> None:
+        """A row comes due in so many seconds."""
+        at = self._loop.time() + seconds
+        if self._next_due is None or at < self._next_due:
+            self._next_due = at
+            self._wake.set()
+
+    def wake(self) -> None:
+        """Has the dispatcher look again, for example because the runtime drains."""
+        self._wake.set()
+
+    def look_everywhere(self) -> None:
+        """Has the dispatcher look into every queue: a lease has begun, or a row was handed back."""
+        self.expect_all()
+        self._wake.set()
+
+    # --- for the dispatcher ----------------------------------------------------------------------
+
+    @abstractmethod
+    def expect_all(self) -> None:
+        """Rows may be due in any queue: the next one has come due, or it is time to poll."""
+
+    @property
+    @abstractmethod
+    def any_due(self) -> bool:
+        """Returns whether a row may be due that the dispatcher can do something about."""
+
+    @property
+    def may_act(self) -> bool:
+        """Returns whether the dispatcher may act on due rows now."""
+        return True
+
+    async def until_needed(self) -> None:
+        """Returns when a row may be due: expected, its time come, or the poll interval over."""
+        loop = self._loop
+        poll_at = loop.time() + self._poll_seconds
+        while not self._state.draining:
+            now = loop.time()
+            if (self._next_due is not None and now >= self._next_due) or now >= poll_at:
+                self._next_due = None
+                poll_at = now + self._poll_seconds
+                self.expect_all()
+            if self.any_due and self.may_act:
+                return
+            self._wake.clear()
+            self._idle.set()
+            try:
+                await self._woken_by(
+                    poll_at if self._next_due is None else min(poll_at, self._next_due)
+                )
+            finally:
+                self._idle.clear()
+
+    async def sleep(self, seconds: float) -> None:
+        """Returns after so many seconds, or when the runtime drains."""
+        deadline = self._loop.time() + seconds
+        while not self._state.draining and self._loop.time() < deadline:
+            self._wake.clear()
+            await self._woken_by(deadline)
+
+    def stall(self) -> None:
+        """Releases the callers of `caught_up`: nothing can be done about due rows for now."""
+        self.stalled = True
+        self._idle.set()
+
+    def end(self) -> None:
+        """The dispatcher has ended; releases the callers of `caught_up`."""
+        self._idle.set()
+
+    async def _woken_by(self, when: float) -> None:
+        timer = self._loop.call_at(when, self._wake.set)
+        try:
+            await self._wake.wait()
+        finally:
+            timer.cancel()
+
+    # --- for those that wait for the dispatcher --------------------------------------------------
+
+    async def caught_up(self) -> None:
+        """Returns when the dispatcher has nothing left to do, is stalled, or the runtime drains."""
+        while (self.any_due or not self._idle.is_set()) and not (
+            self.stalled or self._state.draining
+        ):
+            self._idle.clear()
+            await self._idle.wait()

@@ -1,0 +1,235 @@
+"""Builds the services of one runtime, and hands them to each other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, suppress
+from functools import partial
+from types import TracebackType
+from uuid import UUID
+
+from rail_async_tasks.bus.port import Bus
+from rail_async_tasks.conf import TaskSettings
+from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.queue_limits import queue_limits
+from rail_async_tasks.registry import Registry
+from rail_async_tasks.runtime.admission import Admission
+from rail_async_tasks.runtime.announce import announcer_for
+from rail_async_tasks.runtime.attempts.attempts import Attempts
+from rail_async_tasks.runtime.attempts.deadlocks import DeadlockBreaker
+from rail_async_tasks.runtime.attempts.progress_saver import ProgressSaver
+from rail_async_tasks.runtime.attempts.running import Running
+from rail_async_tasks.runtime.attempts.settlements import Settlements
+from rail_async_tasks.runtime.attempts.waits import Wait, Waits
+from rail_async_tasks.runtime.claims.broker import Broker
+from rail_async_tasks.runtime.claims.broker_dispatcher import BrokerDispatcher, SendsDue
+from rail_async_tasks.runtime.claims.deliveries import Deliveries
+from rail_async_tasks.runtime.claims.local_dispatcher import ClaimsDue, LocalDispatcher
+from rail_async_tasks.runtime.claims.slots import Slots
+from rail_async_tasks.runtime.creations import Creations
+from rail_async_tasks.runtime.due import Due
+from rail_async_tasks.runtime.ending import Ending
+from rail_async_tasks.runtime.failure_callbacks import FailureCallbacks
+from rail_async_tasks.runtime.failures import hold_of
+from rail_async_tasks.runtime.leasing import Leasing
+from rail_async_tasks.runtime.outstanding import Outstanding
+from rail_async_tasks.runtime.state import RuntimeState
+from rail_async_tasks.runtime.timings import RuntimeTimings
+from rail_async_tasks.runtime.upkeep.upkeep import Upkeep
+from rail_async_tasks.runtime.upkeep.watchdog import Watchdog
+
+
+class Services:
+    """Built on the runtime's loop; none of them runs before `Runtime.start`.
+
+    Args:
+        concurrency: replaces the limit of coroutines, and limits bodies of either kind together.
+        broke: is called with the name of a thread that an error has ended, and that error.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: TaskSettings,
+        registry: Registry,
+        ledger: Ledger,
+        bus: Bus,
+        broker: Broker | None,
+        concurrency: int | None,
+        admission: Admission,
+        broke: Callable[[str, BaseException], None],
+        timings: RuntimeTimings,
+    ) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._ledger = ledger
+        self._bus = bus
+        self._broker = broker
+        self._broke = broke
+        self._timings = timings
+        self.state = RuntimeState()
+        self.slots = Slots(
+            coroutines=settings.max_concurrency if concurrency is None else concurrency,
+            threads=settings.max_workers,
+            total=concurrency,
+            queues=queue_limits(settings, registry),
+        )
+        self.running = Running()
+        self.outstanding = Outstanding()
+        self.callbacks = FailureCallbacks(
+            settings=settings,
+            reservations=ledger.callbacks(),
+            state=self.state,
+            limits=timings.callbacks,
+        )
+        self.announcer = announcer_for(settings, bus, self.callbacks.failed)
+        self.due: Due
+        self.dispatcher: LocalDispatcher | BrokerDispatcher
+        # Takes the ids in that a broker brings; None where a process runs what it claims.
+        self.deliveries: Deliveries | None = None
+        if broker is None:
+            self._build_local()
+        else:
+            self._build_for(broker)
+        self.creations = Creations(
+            state=self.state, ledger=ledger, registry=registry, slots=self.slots, due=self.due,
+            announcer=self.announcer, admission=admission, attempts=self.attempts,
+            outstanding=self.outstanding, runs_here=broker is None, timings=timings.creations,
+        )  # fmt: skip
+        self.ending = Ending(
+            state=self.state, running=self.running, attempts=self.attempts,
+            creations=self.creations, settlements=self.settlements, outstanding=self.outstanding,
+            drain_seconds=settings.drain_seconds, cancel_grace=settings.cancel_grace_seconds,
+            timings=timings.end,
+        )  # fmt: skip
+        self.watchdog = Watchdog(self.running.name_of)
+        self.upkeep = Upkeep(
+            state=self.state, settings=settings, registry=registry, ledger=ledger, bus=bus,
+            slots=self.slots, due=self.due, announcer=self.announcer, callbacks=self.callbacks,
+            running=self.running, creations=self.creations, settlements=self.settlements,
+            check_lease=self._check_lease, timings=timings,
+        )  # fmt: skip
+        self.leasing = Leasing(
+            state=self.state, ledger=ledger, running=self.running, due=self.due,
+            deliveries=self.deliveries, recoverer=self.upkeep.recoverer, names=registry.names,
+            lag=lambda: self.watchdog.lag, lease_seconds=settings.lease_seconds, broke=broke,
+        )  # fmt: skip
+
+    def _build_local(self) -> None:
+        """Builds the services of a process that runs what it claims."""
+        self.due = due = ClaimsDue(slots=self.slots, registry=self._registry, state=self.state)
+        self._build_attempts(runs_here=True)
+        self.dispatcher = LocalDispatcher(
+            ledger=self._ledger, registry=self._registry, slots=self.slots, state=self.state,
+            due=due, start=self.attempts.start, suspects_running=self._suspects_running,
+            running_by_owner=self.running.by_owner, max_crashes=self._settings.max_crashes,
+            timings=self._timings.local,
+        )  # fmt: skip
+
+    def _build_for(self, broker: Broker) -> None:
+        """Builds the services of a process that sends due executions to a broker."""
+        settings, dispatches = self._settings, self._ledger.dispatches()
+        assert dispatches is not None, "the settings' rules: a broker needs rows in a database"
+        self.due = due = SendsDue(slots=self.slots, state=self.state)
+        self._build_attempts(runs_here=False)
+        self.dispatcher = BrokerDispatcher(
+            ledger=self._ledger, dispatches=dispatches, broker=broker, slots=self.slots,
+            state=self.state, due=due, max_concurrency=settings.max_concurrency,
+            timings=self._timings.broker, inventory_timings=self._timings.inventory,
+        )  # fmt: skip
+        self.deliveries = Deliveries(
+            dispatches=dispatches, state=self.state, names=self._registry.names,
+            start=self.attempts.start, suspects_running=self._suspects_running,
+            max_crashes=settings.max_crashes,
+        )  # fmt: skip
+
+    def _build_attempts(self, *, runs_here: bool) -> None:
+        settings, timings = self._settings, self._timings.attempts
+        self.settlements = Settlements(
+            state=self.state, ledger=self._ledger, writers=self._ledger.writers(),
+            running=self.running, due=self.due, announcer=self.announcer,
+            outstanding=self.outstanding,
+            on_stored=None if runs_here else self._delivery_ended, timings=timings,
+        )  # fmt: skip
+        self.progress = ProgressSaver(ledger=self._ledger, timings=timings)
+        self.waits = Waits(state=self.state, look=self._look_at_wait, timings=timings)
+        self.attempts = Attempts(
+            state=self.state, settings=settings, registry=self._registry, running=self.running,
+            slots=self.slots, due=self.due, announcer=self.announcer, settlements=self.settlements,
+            progress=self.progress, waits=self.waits, outstanding=self.outstanding,
+            callback_hold=hold_of(settings, self._timings.callbacks.hold),
+        )  # fmt: skip
+        self.deadlocks = DeadlockBreaker(
+            state=self.state, ledger=self._ledger, registry=self._registry, running=self.running,
+            slots=self.slots, attempts=self.attempts, waits=self.waits,
+            max_crashes=settings.max_crashes, runs_here=runs_here, timings=timings,
+        )  # fmt: skip
+
+    def loops(self) -> Iterator[tuple[str, Callable[[], Awaitable[None]]]]:
+        """Yields the loop of each service that has one, with its name for the log."""
+        yield "dispatcher", self.dispatcher.run
+        yield from self.upkeep.loops()
+
+    # --- start and end ---------------------------------------------------------------------------
+
+    def open(self, stack: AsyncExitStack) -> None:
+        """Starts threads and connections, and gives the stack what ends them, last step first.
+
+        All steps are taken, also where a start fails half-way.
+        """
+        ledger, timings, writers = self._ledger, self._timings.end, self._ledger.writers()
+        stack.callback(self.attempts.close)
+        stack.callback(self.watchdog.stop)
+        _await_at_end(stack, self._bus.stop)
+        _await_at_end(stack, self._close_broker)
+        # The lease outlasts the last write.
+        _await_at_end(stack, partial(self.leasing.end, timings.flush_timeout))
+        _await_at_end(stack, ledger.stop)
+        _await_at_end(stack, partial(self.callbacks.ended, timings.callback_timeout))
+        _await_at_end(stack, self.ending.flush)
+        if writers is not None:
+            stack.callback(writers.give_up_locked)
+        _await_at_end(stack, partial(self.waits.close, timings.flush_timeout))
+        stack.callback(self.progress.save)
+        ledger.start(self._broke)
+        if self.announcer.emits:
+            self._bus.start(ledger, self.upkeep.cancel_announced)
+        self.watchdog.start()
+        self.leasing.start()
+
+    async def _close_broker(self) -> None:
+        if self._broker is not None:
+            with suppress(Exception):  # the process is ending, the rows are safe
+                timeout = self._timings.end.flush_timeout
+                await asyncio.wait_for(self._broker.aclose(), timeout)
+
+    def _suspects_running(self) -> bool:
+        return self.running.any_suspect
+
+    # --- calls from a service to one that is built after it --------------------------------------
+
+    def _check_lease(self) -> None:
+        self.leasing.check()
+
+    def _delivery_ended(self, execution_id: UUID, token: UUID) -> None:
+        assert self.deliveries is not None
+        self.deliveries.settled(execution_id, token)
+
+    async def _look_at_wait(self, wait: Wait, seconds: float) -> None:
+        await self.deadlocks.look(wait, seconds)
+
+
+def _await_at_end(stack: AsyncExitStack, step: Callable[[], Awaitable[None]]) -> None:
+    """Has the stack await a step of the end, unless a step before it was cancelled.
+
+    The loop cancels a step that takes too long: it ends, and no later step may hold it up.
+    """
+
+    async def take(
+        kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if not isinstance(error, asyncio.CancelledError):
+            await step()
+
+    stack.push_async_exit(take)

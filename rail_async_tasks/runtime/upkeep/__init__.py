@@ -1,0 +1,1 @@
+"""Services that keep the ledger and this process in order."""

@@ -1,0 +1,107 @@
+"""The watchdog: logs who blocks the event loop, while it is blocked."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from rail_async_tasks.safe_logging import get_logger
+from rail_async_tasks.vital import make_vital
+
+logger = get_logger("rail_async_tasks.runtime")
+
+# The loop is asked for a sign of life every `TICK_SECONDS`, and counts as blocked without one for
+# `BLOCKED_SECONDS`. A block of one second must be logged: the bound is shorter by one tick, as the
+# last look may come that long before the block ends.
+TICK_SECONDS = 0.1
+BLOCKED_SECONDS = 0.9
+
+
+class Watchdog:
+    """Watches one loop from a thread. Made and started on the loop.
+
+    Args:
+        name: returns what the loop's current task runs, for the log. Called in the thread.
+        clock: returns seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        name: Callable[[asyncio.Task[Any]], str],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._name = name
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
+        self._stop = threading.Event()
+        self._ticked_at = self._seen = clock()
+        self._answered = False  # the last question
+        self._reported = False  # the block that goes on
+        self.blocked = 0  # how often the loop was blocked
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name="rail-tasks-watchdog", daemon=True).start()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    @property
+    def lag(self) -> float:
+        """Seconds since the loop's last sign of life. From any thread."""
+        return self._clock() - self._ticked_at
+
+    def ask(self) -> bool:
+        """Asks the loop for a sign of life; returns False once it is closed."""
+        self._answered = False
+        try:
+            self._loop.call_soon_threadsafe(self._tick)
+        except RuntimeError:
+            return False
+        return True
+
+    def look(self) -> bool:
+        """Logs a block that has begun or ended since the last look; False once the loop is closed.
+
+        In any thread; always in the same one.
+        """
+        if self._answered:
+            if self._reported:
+                logger.warning("The event loop goes on after %.1f s", self._ticked_at - self._seen)
+            self._seen, self._reported = self._ticked_at, False
+            return self.ask()
+        if (lag := self.lag) > BLOCKED_SECONDS and not self._reported:
+            self._reported = True
+            self.blocked += 1
+            try:
+                self._report(lag)
+            except Exception:  # a task's name is found by the project's own objects
+                logger.exception("The event loop has been blocked for %.1f s", lag)
+        return True
+
+    def _tick(self) -> None:
+        self._ticked_at = self._clock()
+        self._answered = True
+
+    def _run(self) -> None:
+        make_vital()  # while it waited for a log handler, the loop would seem to be blocked
+        self.ask()
+        while not self._stop.wait(TICK_SECONDS):
+            if not self.look():
+                return
+
+    def _report(self, lag: float) -> None:
+        frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 (there is no other)
+        task = asyncio.current_task(self._loop)
+        stack = "" if frame is None else "".join(traceback.format_stack(frame))
+        blocker = "a callback" if task is None else self._name(task)
+        logger.warning(
+            "The event loop has been blocked for %.1f s by %s. It stands at:\n%s",
+            lag, blocker, stack,
+        )  # fmt: skip

@@ -1,0 +1,32 @@
+"""The service that every edge calls: enqueue, get, list, cancel, retry, watch.
+
+It checks access, then acts. The async functions are for code on an event loop; their twins without
+the `a` are for threads. All raise subclasses of `TaskError`.
+"""
+
+from __future__ import annotations
+
+from rail_async_tasks.service.change import Permit, acancel, aretry, cancel, retry
+from rail_async_tasks.service.enqueuing import aenqueue, enqueue
+from rail_async_tasks.service.read import MAX_PAGE, aget, alist, get, list_
+from rail_async_tasks.service.request import AS_DECLARED, EnqueueOptions
+from rail_async_tasks.service.watching import watch, watch_mine
+
+__all__ = [
+    "AS_DECLARED",
+    "MAX_PAGE",
+    "EnqueueOptions",
+    "Permit",
+    "acancel",
+    "aenqueue",
+    "aget",
+    "alist",
+    "aretry",
+    "cancel",
+    "enqueue",
+    "get",
+    "list_",
+    "retry",
+    "watch",
+    "watch_mine",
+]

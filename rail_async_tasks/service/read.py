@@ -1,0 +1,151 @@
+"""Reads of tasks: one, or a page of those that a viewer may see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeVar
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+
+from rail_async_tasks.access import Viewer, may_see
+from rail_async_tasks.conf import get_settings
+from rail_async_tasks.errors import InvalidArguments, TaskNotFound
+from rail_async_tasks.hooks import contained
+from rail_async_tasks.hosting import process
+from rail_async_tasks.ids import parse_id
+from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.ledger.records import Page
+from rail_async_tasks.service.request import enabled_settings
+from rail_async_tasks.snapshot import TaskSnapshot
+from rail_async_tasks.states import Status
+from rail_async_tasks.text import is_storable
+
+T = TypeVar("T")
+
+# The most tasks of one page.
+MAX_PAGE: Final = 500
+
+
+async def aget(viewer: Viewer, task_id: str | UUID) -> TaskSnapshot:
+    """Returns the task as it stands.
+
+    Raises:
+        TaskNotFound: there is none, the viewer may not see it, or `task_id` is no id.
+    """
+    return seen_by(viewer, await on_ledger(lambda ledger: read(ledger, task_id)))
+
+
+def get(viewer: Viewer, task_id: str | UUID) -> TaskSnapshot:
+    """`aget` for code that is not async."""
+    return seen_by(viewer, read(process.ledger(), task_id))
+
+
+async def alist(
+    viewer: Viewer,
+    *,
+    status: str | None = None,
+    name: str | None = None,
+    queue: str | None = None,
+    limit: int = 50,
+    after: str | UUID | None = None,
+) -> list[TaskSnapshot]:
+    """Returns the viewer's tasks, newest first; every task if they may see all.
+
+    Args:
+        limit: 1 to 500.
+        after: the id of the last task of the page before.
+
+    Raises:
+        InvalidArguments: an unknown status, a limit out of range, a cursor that is no id.
+    """
+    page = _page(viewer, status=status, name=name, queue=queue, limit=limit, after=after)
+    return [] if page is None else await on_ledger(lambda ledger: all_freshest(ledger.page(page)))
+
+
+def list_(
+    viewer: Viewer,
+    *,
+    status: str | None = None,
+    name: str | None = None,
+    queue: str | None = None,
+    limit: int = 50,
+    after: str | UUID | None = None,
+) -> list[TaskSnapshot]:
+    """`alist` for code that is not async."""
+    page = _page(viewer, status=status, name=name, queue=queue, limit=limit, after=after)
+    return [] if page is None else all_freshest(process.ledger().page(page))
+
+
+def _page(
+    viewer: Viewer,
+    *,
+    status: str | None,
+    name: str | None,
+    queue: str | None,
+    limit: int,
+    after: str | UUID | None,
+) -> Page | None:
+    """Returns the page to read; None for an anonymous viewer, who has no tasks to list."""
+    enabled_settings()
+    if status is not None and status not in set(Status):
+        raise InvalidArguments(f"There is no status {status!r}. Known are {', '.join(Status)}.")
+    if not 1 <= limit <= MAX_PAGE:
+        raise InvalidArguments(f"limit must be a number from 1 to {MAX_PAGE}, not {limit}.")
+    for key, text in (("name", name), ("queue", queue)):
+        if text is not None and not is_storable(text):
+            raise InvalidArguments(f"{key} contains a NUL or an unpaired surrogate; remove it.")
+    cursor = None if after is None else parse_id(after)
+    if after is not None and cursor is None:
+        raise InvalidArguments("after must be the id of a task: the last one of the page before.")
+    if viewer.is_anonymous and not viewer.sees_all:
+        return None
+    return Page(
+        limit=limit,
+        owner_id=viewer.user_id,
+        tenant_id=viewer.tenant_id,
+        everyone=viewer.sees_all,
+        status=status,
+        name=name,
+        queue=queue,
+        after=cursor,
+    )
+
+
+def read(ledger: Ledger, task_id: str | UUID) -> TaskSnapshot | None:
+    """Returns the task as it stands, if there is one of that id."""
+    enabled_settings()
+    execution_id = parse_id(task_id)
+    snapshot = None if execution_id is None else ledger.get(execution_id)
+    return None if snapshot is None else freshest(snapshot)
+
+
+def seen_by(viewer: Viewer, snapshot: TaskSnapshot | None) -> TaskSnapshot:
+    """Returns the task. Raises `TaskNotFound` if there is none that the viewer may see."""
+    if snapshot is None or not may_see(viewer, snapshot, get_settings().anonymous_access):
+        raise TaskNotFound
+    return snapshot
+
+
+def freshest(snapshot: TaskSnapshot) -> TaskSnapshot:
+    """Returns the snapshot, or an attempt's newer one: progress is stored twice a second."""
+    runtime = process.current()
+    attempt = None if runtime is None else runtime.attempts.get(snapshot.id)
+    if attempt is not None and attempt.snapshot.version > snapshot.version:
+        return attempt.snapshot
+    return snapshot
+
+
+def all_freshest(snapshots: list[TaskSnapshot]) -> list[TaskSnapshot]:
+    """Returns `freshest` of each."""
+    return [freshest(snapshot) for snapshot in snapshots]
+
+
+async def on_ledger(call: Callable[[Ledger], T]) -> T:
+    """Call with the ledger, in a thread if it blocks."""
+    ledger = process.ledger()
+    if not ledger.blocking:
+        return call(ledger)
+    return await sync_to_async(contained(call))(
+        ledger
+    )  # it may call a database router of the project's

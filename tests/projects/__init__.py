@@ -1,0 +1,1 @@
+"""Django projects and apps that tests of several folders start or install."""

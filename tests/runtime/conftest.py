@@ -1,0 +1,76 @@
+"""One service at a time: on the memory ledger, with a clock that a test moves."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import pytest
+
+from rail_async_tasks.definition import define
+from rail_async_tasks.ledger.memory.ledger import MemoryLedger
+from rail_async_tasks.ledger.records import Claimed
+from rail_async_tasks.queue_limits import QueueLimits
+from rail_async_tasks.registry import Registry
+from rail_async_tasks.runtime.claims.slots import Slots
+from rail_async_tasks.runtime.state import RuntimeState
+from tests.support.clock import FakeClock
+
+
+async def echo(n: int) -> int:
+    """A task that the registry of these tests knows."""
+    return n
+
+
+@pytest.fixture
+async def ledger(clock: FakeClock) -> MemoryLedger:
+    """Rows in memory, by the test's clock."""
+    return MemoryLedger(now=clock.now)
+
+
+@pytest.fixture
+def registry() -> Registry:
+    """Knows the task `echo`."""
+    registry = Registry()
+    registry.register(define(echo, name="echo"))
+    return registry
+
+
+@pytest.fixture
+def state() -> RuntimeState:
+    """A runtime that may hold executions."""
+    state = RuntimeState()
+    state.holding = True
+    return state
+
+
+@pytest.fixture
+def slots() -> Slots:
+    """Two slots for coroutines, one for threads, and one queue."""
+    return Slots(coroutines=2, threads=1, total=None, queues=[QueueLimits("default")])
+
+
+class Started:
+    """Keeps what a dispatcher starts; takes a slot for each, as an attempt does."""
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        self.claims: list[Claimed] = []
+        self.held_by: list[UUID] = []
+        self.errors: list[Exception] = []
+
+    def __call__(self, claimed: Claimed, held_by: UUID) -> None:
+        self.held_by.append(held_by)
+        if self.errors:
+            raise self.errors.pop()
+        self._slots.take(claimed.snapshot.queue, False)
+        self.claims.append(claimed)
+
+    @property
+    def ids(self) -> list[UUID]:
+        return [it.snapshot.id for it in self.claims]
+
+
+@pytest.fixture
+def started(slots: Slots) -> Started:
+    """The attempts that a dispatcher has started."""
+    return Started(slots)

@@ -1,0 +1,206 @@
+"""Bodies that wait for tasks, and tasks that are run beside the limits for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from rail_async_tasks.queue_limits import QueueLimits
+from rail_async_tasks.runtime.attempts.attempts import Attempts
+from rail_async_tasks.runtime.attempts.deadlocks import DeadlockBreaker
+from rail_async_tasks.runtime.attempts.waits import Wait, Waits, waiting_for
+from rail_async_tasks.runtime.claims.slots import Slots
+from rail_async_tasks.snapshot import TaskSnapshot
+from tests.runtime.core import Core
+from tests.support.clock import FakeClock
+
+
+class Parents:
+    """Bodies that keep the slots of a process while they wait for children."""
+
+    def __init__(self, core: Core, *, runs_here: bool = True) -> None:
+        self.core = core
+        self.gate = asyncio.Event()
+        self.waits = Waits(state=core.state, look=self._look)
+        self.attempts: Attempts = core.attempts()
+        self.breaker = DeadlockBreaker(
+            state=core.state, ledger=core.ledger, registry=core.registry, running=core.running,
+            slots=core.slots, attempts=self.attempts, waits=self.waits, max_crashes=2,
+            runs_here=runs_here,
+        )  # fmt: skip
+
+        async def parent() -> None:
+            await self.gate.wait()
+
+        async def child() -> None:
+            await self.gate.wait()
+
+        core.task(parent)
+        core.task(child)
+
+    async def _look(self, wait: Wait, seconds: float) -> None:
+        await self.breaker.look(wait, seconds)
+
+    def start(self, name: str = "parent", **fields: Any) -> Any:
+        claimed = self.core.claimed(name, **fields)
+        self.attempts.start(claimed, self.core.state.id)
+        return self.core.running.by_id[claimed.snapshot.id]
+
+    def child(self, **fields: Any) -> TaskSnapshot:
+        """Stores a child that waits for a slot."""
+        new = self.core.new("child", **fields)
+        self.core.ledger.create_here(new)
+        found = self.core.ledger.get(new.id)
+        assert found is not None
+        return found
+
+    def begin_wait(self, attempt: Any, child: TaskSnapshot) -> Wait:
+        wait = Wait(attempt, child)
+        self.waits.begin(wait)
+        return wait
+
+
+@pytest.fixture
+async def core(clock: FakeClock) -> Core:
+    core = Core(clock)
+    core.empty_queues()
+    return core
+
+
+@pytest.fixture
+async def parents(clock: FakeClock, core: Core) -> AsyncIterator[Parents]:
+    parents = Parents(core)
+    yield parents
+    parents.gate.set()
+    await clock.settle()
+    parents.attempts.close()
+
+
+async def test_a_child_runs_beside_the_limits_while_all_slots_wait(
+    clock: FakeClock, core: Core, parents: Parents
+) -> None:
+    """Two slots, two bodies that wait: one child for each, and no more."""
+    first, second = parents.start(), parents.start()
+    children = [parents.child() for _ in range(3)]
+    parents.begin_wait(first, children[0])
+    parents.begin_wait(first, children[1])
+    await clock.advance(2)
+    assert [core.status(it.id) for it in children] == ["running", "pending", "pending"]
+    parents.begin_wait(second, children[2])
+    await clock.advance(2)
+    statuses = sorted(core.status(it.id) for it in children)
+    assert statuses == ["pending", "running", "running"]
+
+
+async def test_a_child_with_a_free_slot_is_left_to_the_dispatcher(
+    clock: FakeClock, core: Core, parents: Parents
+) -> None:
+    """It is claimed when it is due."""
+    child = parents.child()
+    parents.begin_wait(parents.start(), child)
+    await clock.advance(5)
+    assert core.status(child.id) == "pending"
+
+
+async def test_a_delayed_child_is_not_started_before_its_time(
+    clock: FakeClock, core: Core, parents: Parents
+) -> None:
+    """A body waits for it for as long as it must."""
+    first, second = parents.start(), parents.start()
+    child = parents.child(run_after=clock.now() + timedelta(seconds=30))
+    parents.begin_wait(first, child)
+    parents.begin_wait(second, child)
+    await clock.advance(29)
+    assert core.status(child.id) == "pending"
+    await clock.advance(3)
+    assert core.status(child.id) == "running"
+
+
+@pytest.mark.parametrize("reason", ["over", "drain", "no lease"])
+async def test_nothing_is_started_for_a_wait_that_may_not(
+    clock: FakeClock, core: Core, parents: Parents, reason: str
+) -> None:
+    """It is over, or this process takes nothing more."""
+    first, second = parents.start(), parents.start()
+    child = parents.child()
+    waits = [parents.begin_wait(it, child) for it in (first, second)]
+    if reason == "over":
+        for wait in waits:
+            parents.waits.end(wait)
+    core.state.draining = reason == "drain"
+    core.state.holding = reason != "no lease"
+    await clock.advance(5)
+    assert core.status(child.id) == "pending"
+
+
+async def test_a_queue_whose_slots_all_wait_is_reported_once(
+    clock: FakeClock, core: Core, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its own limit is a promise: the child does not start."""
+    core.slots = Slots(9, 1, None, [QueueLimits("default", concurrency=1)])
+    parents = Parents(core)
+    child = parents.child()
+    parents.begin_wait(parents.start(), child)
+    await clock.advance(5)
+    warnings = [it.getMessage() for it in caplog.records if "Deadlock?" in it.getMessage()]
+    assert len(warnings) == 1
+    assert "all that the queue 'default' may run here at once (\"concurrency\": 1)" in warnings[0]
+    assert core.status(child.id) == "pending"
+    parents.gate.set()
+    await clock.settle()
+
+
+async def test_a_child_that_no_worker_begins_is_reported_after_five_seconds(
+    clock: FakeClock, core: Core, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By way of a broker other processes run it; here it is not started."""
+    parents = Parents(core, runs_here=False)
+    child = parents.child()
+    parents.begin_wait(parents.start(), child)
+    parents.begin_wait(parents.start(), child)
+    await clock.advance(4.5)
+    assert "Deadlock?" not in caplog.text
+    await clock.advance(3)
+    assert caplog.text.count("no worker has begun it for 5 s") == 2
+    assert core.status(child.id) == "pending"
+    parents.gate.set()
+    await clock.settle()
+
+
+async def test_a_wait_in_a_body_is_known_while_it_lasts(clock: FakeClock, core: Core) -> None:
+    """`waiting_for` finds the body's own attempt; outside of a body it does nothing."""
+    parents = Parents(core)
+    child = parents.child()
+    ends = asyncio.Event()
+    with waiting_for(child):
+        pass
+
+    async def waiter() -> None:
+        with waiting_for(child):
+            await ends.wait()
+        await asyncio.sleep(1)
+
+    core.task(waiter)
+    core.waits = parents.waits
+    attempts = core.attempts()
+    attempts.start(core.claimed("waiter"), core.state.id)
+    await clock.settle()
+    assert [it.snapshot.name for it in parents.waits.attempts] == ["waiter"]
+    ends.set()
+    await clock.settle()
+    assert parents.waits.attempts == set()
+    await clock.advance(2)
+    attempts.close()
+
+
+async def test_a_close_ends_the_waits(clock: FakeClock, core: Core, parents: Parents) -> None:
+    """No look begins after it."""
+    wait = parents.begin_wait(parents.start(), parents.child())
+    await parents.waits.close(5)
+    assert parents.waits.attempts == set()
+    await clock.advance(5)
+    assert wait.timer is None or wait.timer.cancelled()

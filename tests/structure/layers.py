@@ -1,0 +1,104 @@
+"""The declared order of the package's modules, from the ground up.
+
+A string is one floor: its rooms (modules, or folders with all that is in them) may import the rooms
+of floors before theirs, and nothing else of the same folder. So rooms of one floor know nothing of
+each other. A room may be named more finely than its folder: `upkeep.upkeep` stands above `upkeep`.
+
+A new module gets its place here before anything imports it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# By layer, as CONTRIBUTING.md shows them.
+PACKAGE: Final[dict[str, tuple[str, ...]]] = {
+    "ground": (
+        "errors forks hooks origin own_views retry states text vital",
+        "codec conf ids redis_address safe_logging snapshot",
+        "backoff db_connections",
+    ),
+    "what a task is": (
+        "access migrations models task_options",
+        "definition",
+        "auth registry",
+        "queue_limits",
+    ),
+    "ports, and what is behind them": ("ledger", "bus"),
+    "running": ("runtime",),
+    "how ids leave, how they arrive": ("backends", "hosting"),
+    "doing what was asked": ("observability service workers",),
+    "edges": (
+        "handle health management rest servers",
+        "declare",
+        "graphql",
+        "__init__ asgi urls",
+        "checks testing",
+        "apps",
+    ),
+}
+
+LEDGER: Final = (
+    "edges errors locks options records rows waiters writer_port",
+    "audit postponed snapshots updates upkeep",
+    "port writer",
+    "memory operations",
+    "batch",
+    "portable session sql",
+    "vendors",
+    "orm",
+)
+
+RUNTIME: Final = (
+    "admission failures observers outstanding state unique",
+    "announce due",
+    "claims",
+    "attempts",
+    "creations failure_callbacks inline",
+    "ending upkeep",
+    "timings",
+    "upkeep.upkeep",
+    "leasing",
+    "services",
+    "runtime",
+)
+
+ATTEMPTS: Final = (
+    "leftovers outcomes progress timings",
+    "options threads track",
+    "context orm_threads",
+    "attempt",
+    "body_tasks progress_saver running waits",
+    "settlements",
+    "attempts",
+    "deadlocks",
+)
+
+CLAIMS: Final = (
+    "broker deliveries overdue plan",
+    "inventory slots",
+    "broker_dispatcher local_dispatcher",
+)
+
+UPKEEP: Final = (
+    "cleanup clock corrections cron lease_term persistence recovery steps supervision",
+    "unknown watchdog",
+    "cancels lease ledger_clock watched",
+    "lease_thread reconciler scheduler",
+    "upkeep",
+)
+
+# Each folder whose modules have an order of their own.
+FOLDERS: Final[dict[str, tuple[str, ...]]] = {
+    "": tuple(floor for floors in PACKAGE.values() for floor in floors),
+    "ledger": LEDGER,
+    "runtime": RUNTIME,
+    "runtime.attempts": ATTEMPTS,
+    "runtime.claims": CLAIMS,
+    "runtime.upkeep": UPKEEP,
+}
+
+
+def floors(order: tuple[str, ...]) -> dict[str, int]:
+    """Returns the number of the floor of each room."""
+    return {room: number for number, floor in enumerate(order) for room in floor.split()}

@@ -1,0 +1,1 @@
+"""Parts that tests of every folder share: waiting, clocks, servers, clients, applications."""

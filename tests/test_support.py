@@ -1,0 +1,103 @@
+"""The suite's own tools: the fake clock."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import timedelta
+
+import pytest
+
+from tests.support.clock import START, FakeClock
+
+
+async def test_sleeps_end_when_the_clock_is_advanced(clock: FakeClock) -> None:
+    """An hour of sleep takes no time, and ends at its own time."""
+    began, ended_at = time.monotonic(), 0.0
+    start = clock.monotonic()
+
+    async def sleep() -> None:
+        nonlocal ended_at
+        await asyncio.sleep(3600)
+        ended_at = clock.monotonic() - start
+
+    sleeper = asyncio.create_task(sleep())
+    await clock.advance(3599)
+    assert not sleeper.done()
+    await clock.advance(10)
+    assert sleeper.done()
+    assert ended_at == pytest.approx(3600)
+    assert time.monotonic() - began < 30
+
+
+async def test_a_loop_that_sleeps_runs_each_time(clock: FakeClock) -> None:
+    """Advancing by ten periods runs ten rounds, not one."""
+    rounds = []
+
+    async def work() -> None:
+        start = clock.monotonic()
+        while True:
+            await asyncio.sleep(1)
+            rounds.append(round(clock.monotonic() - start))
+
+    worker = asyncio.create_task(work())
+    await clock.advance(10)
+    worker.cancel()
+    assert rounds == list(range(1, 11))
+
+
+async def test_time_outs_go_by_the_clock(clock: FakeClock) -> None:
+    """`asyncio.timeout` and `asyncio.wait_for` end when the clock reaches them; dates follow."""
+
+    async def wait() -> None:
+        async with asyncio.timeout(5):
+            await asyncio.wait_for(asyncio.Event().wait(), 7)
+
+    waiting = asyncio.create_task(wait())
+    await clock.advance(4)
+    assert not waiting.done()
+    await clock.advance(2)
+    with pytest.raises(TimeoutError):
+        await waiting
+    assert clock.now() == START + timedelta(seconds=6)
+
+
+async def test_cancelled_timers_do_not_hold_the_clock(clock: FakeClock) -> None:
+    """A timer that was cancelled neither runs nor stops the clock on its way."""
+    ran: list[int] = []
+    loop = asyncio.get_running_loop()
+    loop.call_later(1, ran.append, 1).cancel()
+    loop.call_later(2, ran.append, 2)
+    await clock.advance(3)
+    assert ran == [2]
+
+
+async def test_a_busy_loop_is_reported(clock: FakeClock) -> None:
+    """A task that never waits fails the test instead of hanging it."""
+
+    async def spin() -> None:
+        while True:  # noqa: ASYNC110 (a busy loop is the point)
+            await asyncio.sleep(0)
+
+    spinning = asyncio.create_task(spin())
+    with pytest.raises(AssertionError, match="still busy"):
+        await clock.advance(1)
+    spinning.cancel()
+
+
+async def test_the_loop_has_its_own_clock_again_afterwards() -> None:
+    """After the test the loop's time moves by itself."""
+    loop = asyncio.get_running_loop()
+    with FakeClock().driving(loop) as clock:
+        assert loop.time() == clock.monotonic()
+    before = loop.time()
+    await asyncio.sleep(0.001)
+    assert loop.time() > before
+
+
+def test_a_clock_without_a_loop_jumps() -> None:
+    """A decision by time alone needs no loop."""
+    clock = FakeClock()
+    clock.jump(90)
+    assert clock.monotonic() == 90
+    assert clock.now() == START + timedelta(seconds=90)

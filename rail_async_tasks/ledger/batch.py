@@ -98,19 +98,59 @@ class Batch(ABC):
             self.record(cursor, audit.of_creations(zip(rows, made, strict=True)))
         return made
 
-    def create_unique(self, cursor: DriverCursor, new: NewExecution) -> Any:
-        """Inserts a row with a unique key; `AGAIN` while another transaction holds the key."""
+    def create_unique(self, cursor: DriverCursor, rows: Sequence[NewExecution]) -> list[Any]:
+        """Inserts rows with unique keys; `AGAIN` for one whose key another transaction holds.
+
+        All at once if their keys are free, else those whose keys are. What a lock holds up, or the
+        batch has twice, is inserted by itself.
+        """
+        done: dict[UUID, Any] = {}
+        firsts: dict[str | None, NewExecution] = {}
+        for new in rows:
+            firsts.setdefault(new.unique_key, new)
+        missing = list(firsts.values())
+        while len(missing) > 1:
+            try:
+                with self.without_waiting(cursor):
+                    made = self.create(cursor, missing)
+                done.update(zip((new.id for new in missing), made, strict=True))
+                break
+            except IntegrityError:
+                taken = self._taken(missing)
+                if not taken:
+                    break  # the keys were freed since then
+                done.update(taken)
+                missing = [new for new in missing if new.id not in taken]
+            except OperationalError as error:
+                if not is_lock_refusal(error):
+                    raise
+                break
+        return [
+            done[new.id] if new.id in done else self._create_unique(cursor, new) for new in rows
+        ]
+
+    def _create_unique(self, cursor: DriverCursor, new: NewExecution) -> Any:
         try:
             with self.without_waiting(cursor):
                 return self.create(cursor, [new])[0]
         except IntegrityError:
-            existing = find_unfinished(self._alias, new.unique_key)
-            # None: the key was freed since then.
-            return AGAIN if existing is None else Created(existing.created_at, existing=existing)
+            return self._taken([new]).get(new.id, AGAIN)  # missing: the key was freed since then
         except OperationalError as error:
             if not is_lock_refusal(error):
                 raise
             return AGAIN
+
+    def _taken(self, rows: Sequence[NewExecution]) -> dict[UUID, Created]:
+        """Returns, by the row's id, the unfinished executions that have the rows' keys.
+
+        Leaves out a row's own: an earlier COMMIT, whose answer was lost, may have taken effect.
+        """
+        found = find_unfinished(self._alias, [new.unique_key for new in rows])
+        return {
+            new.id: Created(existing.created_at, existing=existing)
+            for new in rows
+            if (existing := found.get(new.unique_key)) is not None and existing.id != new.id
+        }
 
     @abstractmethod
     def _create(self, cursor: Cursor, rows: Sequence[NewExecution]) -> list[Created]: ...

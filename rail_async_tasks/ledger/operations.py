@@ -27,11 +27,6 @@ class Create(msgspec.Struct, gc=False):
     def key(self) -> str | None:
         return self.new.unique_key
 
-    @property
-    def alone(self) -> bool:
-        # A unique key that is taken aborts the transaction: no neighbour may be in it.
-        return self.new.unique_key is not None
-
 
 class Claim(msgspec.Struct, gc=False):
     """Claims by queue. The claimed rows get `token`, by which a retry finds them again."""
@@ -40,7 +35,6 @@ class Claim(msgspec.Struct, gc=False):
     token: UUID
     done: Callable[[Any], None]
     tried: bool = False
-    alone: bool = False
     give_up_at: None = None
     key: None = None
 
@@ -50,7 +44,6 @@ class Settle(msgspec.Struct, gc=False):
 
     outcome: Outcome
     done: Callable[[Any], None]
-    alone: bool = False
     give_up_at: None = None
     key: None = None
 
@@ -60,7 +53,6 @@ class Keep(msgspec.Struct, gc=False):
 
     progress: Progress
     done: Callable[[Any], None]
-    alone: bool = False
     give_up_at: None = None
     key: None = None
 
@@ -71,7 +63,6 @@ class Recover(msgspec.Struct, gc=False):
     recovery: Recovery
     limit: int
     done: Callable[[Any], None]
-    alone: bool = False
     give_up_at: None = None
     key: None = None
 
@@ -84,7 +75,6 @@ class Read(msgspec.Struct, gc=False):
 
     call: Callable[[], Any]
     done: Callable[[Any], None]
-    alone: bool = False
     give_up_at: float = ONCE
     key: None = None
 
@@ -98,7 +88,6 @@ class Change(msgspec.Struct, gc=False):
     call: Callable[[], Any]
     done: Callable[[Any], None]
     once: bool = False
-    alone: bool = False
     key: None = None
 
     @property

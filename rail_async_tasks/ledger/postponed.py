@@ -19,7 +19,7 @@ import msgspec
 from rail_async_tasks.ledger.locks import FIRST_DELAY, delay_after
 from rail_async_tasks.ledger.records import RowLocked
 
-# An operation that is alone in its transaction costs the writer a few milliseconds per offer.
+# An operation with a key may cost the writer a transaction of its own per offer: milliseconds.
 # Each waiting one adds so many seconds to the delay of all: a fifth of the thread's time.
 SHARE = 0.01
 
@@ -48,7 +48,7 @@ class Postponed:
         self._report = report
         self._waiting: dict[int, _Waiting] = {}  # by the operation's `id()`
         self._by_key: dict[str, _Waiting] = {}
-        self._alone = 0
+        self._keyed = 0
         self._in_doubt: set[int] = set()
         self._behind = 0
         self._ending = False
@@ -119,7 +119,7 @@ class Postponed:
         self._waiting.clear()
         self._by_key.clear()
         self._in_doubt.clear()
-        self._alone = self._behind = 0
+        self._keyed = self._behind = 0
         return dropped
 
     def reported(self, operation: Any, *, failed: bool) -> None:
@@ -128,9 +128,9 @@ class Postponed:
         waiting = self._waiting.pop(id(operation), None)
         if waiting is None:
             return
-        self._alone -= operation.alone
         if operation.key is None:
             return
+        self._keyed -= 1
         del self._by_key[operation.key]
         self._behind -= len(waiting.behind)
         # After a failure the lock is still there: one is enough to find out.
@@ -152,8 +152,8 @@ class Postponed:
 
     def _enter(self, operation: Any) -> _Waiting:
         waiting = self._waiting[id(operation)] = _Waiting(operation)
-        self._alone += operation.alone
         if operation.key is not None:
+            self._keyed += 1
             self._by_key[operation.key] = waiting
         return waiting
 
@@ -161,8 +161,8 @@ class Postponed:
         waiting = self._waiting.get(id(operation)) or self._enter(operation)
         waiting.offers += 1
         delay = delay_after(waiting.offers)
-        if operation.alone:
-            delay = max(delay, SHARE * self._alone)
+        if operation.key is not None:
+            delay = max(delay, SHARE * self._keyed)
         if operation.give_up_at is not None:
             delay = min(delay, max(operation.give_up_at - time.monotonic(), FIRST_DELAY))
         loop = asyncio.get_running_loop()

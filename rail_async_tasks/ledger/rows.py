@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, overload
 
@@ -122,7 +123,7 @@ def unexpired(alias: str) -> Q:
     return Q(expires_at__isnull=True) | Q(expires_at__gt=now(alias))
 
 
-def find_unfinished(alias: str, unique_key: str | None) -> TaskSnapshot | None:
-    """Returns the unfinished execution that has the key; every final edge clears it."""
-    row = snapshot_rows(alias).filter(unique_key=unique_key).first()
-    return None if row is None else snapshot_of(row)
+def find_unfinished(alias: str, keys: Sequence[str | None]) -> dict[str | None, TaskSnapshot]:
+    """Returns the unfinished executions that have the keys; every final edge clears its row's."""
+    rows = snapshot_rows(alias).filter(unique_key__in=keys)
+    return {row.unique_key: snapshot_of(row) for row in rows}

@@ -79,9 +79,9 @@ class WriterSession:
         self.may_have_committed = False
         connection, cursor = self._opened()
         work = self._batch_on(connection)
-        if type(batch[0]) is Create and batch[0].alone:
+        if batch[0].key is not None:
             self.may_have_committed = True
-            return [work.create_unique(cursor, batch[0].new)]
+            return work.create_unique(cursor, [op.new for op in batch])
         results = self._write(work, cursor, batch)
         unchanged = [op for op in batch if type(op) is Settle and results[id(op)] is None]
         if unchanged:

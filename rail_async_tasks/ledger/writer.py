@@ -169,13 +169,11 @@ class Writer:
         self._kept = None
         if first is None:
             return []
-        batch = [first]
-        if first.alone:
-            return batch
+        batch, keyed = [first], first.key is not None
         try:
             while len(batch) < MAX_BATCH:
                 following = self._queue.get_nowait()
-                if following is None or following.alone:
+                if following is None or (following.key is not None) is not keyed:
                     self._kept = following
                     if following is None:
                         self._queue.put(None)

@@ -21,18 +21,17 @@ class Operation(Protocol):
         ...
 
     @property
-    def alone(self) -> bool:
-        """Returns whether it must have a transaction of its own."""
-        ...
-
-    @property
     def give_up_at(self) -> float | None:
         """When (by `time.monotonic`) it is reported as failed, if it surely was not written."""
         ...
 
     @property
     def key(self) -> str | None:
-        """Its unique key: while one operation waits for it, the others wait behind that one."""
+        """Its unique key, or None. Operations with a key and those without share no batch.
+
+        A key that is taken aborts the transaction. While one operation waits for a key, the others
+        with that key wait behind it.
+        """
         ...
 
 

@@ -29,6 +29,8 @@ class EndTimings(msgspec.Struct, frozen=True, kw_only=True):
     locked_outcome_timeout: float = 1.0
     # Failure callbacks that are being made get so long; other processes make the rest.
     callback_timeout: float = 1.0
+    # Threads and their connections get so long to end; those of bodies that go on are left.
+    threads_timeout: float = 0.5
     # The end waits so long for a claim.
     catch_up_timeout: float = 2.0
     # Callers that have waited too long are answered this often.

@@ -19,7 +19,7 @@ from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.hooks import is_async
 from rail_async_tasks.ledger.upkeep import Callbacks
 from rail_async_tasks.runtime.attempts.orm_threads import OrmThread, Seat
-from rail_async_tasks.runtime.attempts.threads import DaemonThreads, leaving_nothing
+from rail_async_tasks.runtime.attempts.threads import DaemonThreads, leaving_nothing, threads_ended
 from rail_async_tasks.runtime.failures import (
     HOLD,
     Callback,
@@ -52,7 +52,7 @@ class CallbackLimits(msgspec.Struct, frozen=True, kw_only=True):
     call_timeout: float = 300.0
     # A reservation whose row another transaction has locked is ended this much later.
     clear_again_after: float = 0.2
-    # Calls that were cancelled at the end get so long to return.
+    # Calls that were cancelled at the end get so long to return; so do the threads.
     cancel_timeout: float = 0.2
 
 
@@ -133,8 +133,8 @@ class FailureCallbacks:
             await asyncio.wait({self._clearing}, timeout=seconds)
         if self._keeping is not None:
             self._keeping.cancel()
-        self._threads.shutdown()
-        self._orm_thread.close()
+        threads = [self._threads, *self._orm_thread.close()]
+        await threads_ended(threads, self._limits.cancel_timeout)
 
     def _has_room(self) -> bool:
         # Rows in memory have no reservation that could lapse: all their calls wait here.

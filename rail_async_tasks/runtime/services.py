@@ -179,7 +179,7 @@ class Services:
         All steps are taken, also where a start fails half-way.
         """
         ledger, timings, writers = self._ledger, self._timings.end, self._ledger.writers()
-        stack.callback(self.attempts.close)
+        _await_at_end(stack, partial(self.attempts.close, timings.threads_timeout))
         stack.callback(self.watchdog.stop)
         _await_at_end(stack, self._bus.stop)
         _await_at_end(stack, self._close_broker)

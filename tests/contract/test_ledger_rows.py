@@ -119,6 +119,24 @@ async def test_every_final_edge_frees_the_unique_key(kit: Kit) -> None:
     await taken(False)
 
 
+async def test_a_crowd_with_keys_is_created_in_few_batches(kit: Kit) -> None:
+    """Free keys, taken ones, keys that the crowd itself has twice: each start has its answer."""
+    taken = await kit.waiting(unique_key="taken")
+    writer = getattr(kit.ledger, "intake", None)
+    before = 0 if writer is None else writer.batches
+    crowd = [new_execution(unique_key=f"k{n % 60}") for n in range(100)]
+    late = new_execution(unique_key="taken")
+    *created, refused = await asyncio.gather(*map(kit.create, [*crowd, late]))
+    assert all(it.existing is None for it in created[:60])
+    for n, it in enumerate(created[60:]):
+        assert it.existing is not None
+        assert it.existing.id == crowd[n].id
+    assert refused.existing is not None
+    assert refused.existing.id == taken
+    assert len(await kit.ledger.reread([new.id for new in [*crowd, late]])) == 60
+    assert writer is None or writer.batches - before < 10
+
+
 async def test_a_crowd_with_one_key_is_one_row(kit: Kit) -> None:
     """Of many at once one is created, and all others are led to it."""
     crowd = [new_execution(unique_key="k") for _ in range(20)]

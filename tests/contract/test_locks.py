@@ -81,6 +81,21 @@ async def test_a_creation_waits_for_its_key_apart(kit: Kit) -> None:
     assert created.existing.id == first.id
 
 
+async def test_a_key_that_is_locked_holds_up_no_other_start_of_its_batch(kit: Kit) -> None:
+    """The batch is refused as a whole; then each start is made by itself."""
+    assert isinstance(kit.ledger, OrmLedger)
+    ledger, first = kit.ledger, new_execution(unique_key="k")
+    with a_transaction(lambda: ledger.create_here(first)) as over:
+        crowd = [new_execution(unique_key=key) for key in ("a", "k", "b", "a")]
+        starts = [asyncio.ensure_future(kit.create(new)) for new in crowd]
+        a, b, second_a = await asyncio.wait_for(asyncio.gather(*starts[::2], starts[3]), 20)
+        assert (a.existing, b.existing) == (None, None)
+        assert second_a.existing.id == crowd[0].id
+        assert not starts[1].done()
+        over.set()
+        assert (await asyncio.wait_for(starts[1], 20)).existing.id == first.id
+
+
 async def test_a_key_that_becomes_free_while_it_is_asked_for(
     kit: Kit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,10 +104,10 @@ async def test_a_key_that_becomes_free_while_it_is_asked_for(
     first = await kit.waiting(unique_key="k")
     find, found = batch.find_unfinished, []
 
-    def find_unfinished(alias: str, key: str | None) -> Any:
+    def find_unfinished(alias: str, keys: Any) -> Any:
         if not found:
             found.append(kit.ledger.cancel(first, None))
-        return find(alias, key)
+        return find(alias, keys)
 
     monkeypatch.setattr(batch, "find_unfinished", find_unfinished)
     created = await kit.create(new_execution(unique_key="k"))

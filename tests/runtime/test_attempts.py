@@ -27,7 +27,7 @@ async def core(clock: FakeClock) -> Core:
 async def attempts(core: Core) -> AsyncIterator[Attempts]:
     attempts = core.attempts()
     yield attempts
-    attempts.close()
+    await attempts.close(5)
 
 
 async def body() -> int:

@@ -50,7 +50,7 @@ async def core(clock: FakeClock) -> Core:
 async def end(core: Core) -> AsyncIterator[End]:
     end = End(core)
     yield end
-    end.attempts.close()
+    await end.attempts.close(5)
 
 
 async def lasting(seconds: float) -> None:
@@ -168,7 +168,7 @@ async def slow(clock: FakeClock, ledger: SlowLedger) -> AsyncIterator[End]:
     core.empty_queues()
     end = End(core)
     yield end
-    end.attempts.close()
+    await end.attempts.close(5)
 
 
 async def test_a_flush_waits_for_every_answer(

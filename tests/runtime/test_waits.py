@@ -77,7 +77,7 @@ async def parents(clock: FakeClock, core: Core) -> AsyncIterator[Parents]:
     yield parents
     parents.gate.set()
     await clock.settle()
-    parents.attempts.close()
+    await parents.attempts.close(5)
 
 
 async def test_a_child_runs_beside_the_limits_while_all_slots_wait(
@@ -194,7 +194,7 @@ async def test_a_wait_in_a_body_is_known_while_it_lasts(clock: FakeClock, core: 
     await clock.settle()
     assert parents.waits.attempts == set()
     await clock.advance(2)
-    attempts.close()
+    await attempts.close(5)
 
 
 async def test_a_close_ends_the_waits(clock: FakeClock, core: Core, parents: Parents) -> None:

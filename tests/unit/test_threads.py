@@ -22,11 +22,17 @@ from rail_async_tasks.runtime.attempts.orm_threads import (
     Seat,
     keep_thread_while_waiting,
 )
-from rail_async_tasks.runtime.attempts.threads import DaemonThreads, leaving_nothing
+from rail_async_tasks.runtime.attempts.threads import DaemonThreads, leaving_nothing, threads_ended
 
 
 def me() -> threading.Thread:
     return threading.current_thread()
+
+
+def close(lanes: OrmThread | OrmThreads) -> None:
+    """Returns when the threads and their connections are gone."""
+    for threads in lanes.close():
+        threads.shutdown(wait=True)
 
 
 def test_a_thread_is_reused() -> None:
@@ -117,6 +123,38 @@ def test_an_idle_thread_keeps_nothing_alive() -> None:
     threads.shutdown()
 
 
+@pytest.mark.parametrize("calls", [0, 1])
+def test_shutdown_waits_where_it_is_asked_to(database: Any, calls: int) -> None:
+    """For the call, for the end of the thread, and for its connection."""
+    threads = DaemonThreads("test-pool")
+
+    def use() -> Any:
+        connection.ensure_connection()
+        return me(), connection._connections[connection._alias]
+
+    used = [threads.submit(use) for _ in range(calls)]
+    threads.shutdown(wait=True)
+    for call in used:
+        thread, wrapper = call.result(0)
+        thread.join(0.5)  # its last step comes after its last connection
+        assert wrapper.connection is None
+        assert not thread.is_alive()
+
+
+async def test_threads_that_are_busy_are_left_behind_after_the_timeout() -> None:
+    """The others have ended by then."""
+    busy, idle, go = DaemonThreads("busy"), DaemonThreads("idle"), threading.Event()
+    call = busy.submit(go.wait, 30)
+    thread = idle.submit(me).result(5)
+    await threads_ended([busy, idle], 0.05)
+    assert (busy.over.done(), idle.over.done()) == (False, True)
+    go.set()
+    assert call.result(5)
+    await threads_ended([busy], 5)
+    assert busy.over.done()
+    thread.join(5)
+
+
 def test_shutdown_ends_the_threads() -> None:
     """After the call that they are in."""
     threads = DaemonThreads("test-pool")
@@ -202,7 +240,7 @@ async def test_orm_calls_of_an_attempt_run_in_its_lane() -> None:
     (name,) = await in_seat(seat, body)
     assert name.startswith("rail-tasks-orm-7")
     seat.leave()
-    lane.close()
+    close(lane)
 
 
 def test_attempts_go_to_the_least_busy_lane() -> None:
@@ -216,7 +254,7 @@ def test_attempts_go_to_the_least_busy_lane() -> None:
     assert sorted(lane.attempts for lane in chosen[:3]) == [2, 2, 2]
     seats[1].leave()
     assert lanes.least_busy() is chosen[1]
-    lanes.close()
+    close(lanes)
 
 
 def test_an_idle_lane_gives_its_connections_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +272,7 @@ def test_an_idle_lane_gives_its_connections_back(monkeypatch: pytest.MonkeyPatch
     seats[1].leave()
     (name,) = lane.submit(lambda: list(seen)).result(5)
     assert name.startswith("rail-tasks-orm-8")
-    lane.close()
+    close(lane)
 
 
 @pytest.mark.postgres
@@ -256,7 +294,7 @@ async def test_a_broken_connection_of_a_lane_is_replaced_after_the_call(database
 
     assert await in_seat(seat, body) is False
     seat.leave()
-    lane.close()
+    close(lane)
 
 
 def test_the_last_to_leave_a_lane_gives_back_what_others_used(
@@ -276,7 +314,7 @@ def test_the_last_to_leave_a_lane_gives_back_what_others_used(
     assert lane._threads.submit(lambda: len(given_back)).result(5) == 1
     lane.enter("a test").leave()  # has used nothing
     assert lane._threads.submit(lambda: len(given_back)).result(5) == 1
-    lane.close()
+    close(lane)
 
 
 # --- a thread of one's own ------------------------------------------------------------------------
@@ -313,7 +351,7 @@ async def test_a_transaction_across_calls_takes_its_thread_out_of_the_lane(datab
     assert (inside, visible) == (False, False)
     one.leave()
     other.leave()
-    lane.close()
+    close(lane)
     assert await Group.objects.aexists()
 
 
@@ -341,7 +379,7 @@ async def test_a_transaction_that_a_seat_leaves_is_rolled_back(
 
     assert await in_seat(seat, count) == 0
     seat.leave()
-    lane.close()
+    close(lane)
 
 
 async def test_a_body_that_waits_inside_a_call_does_not_hold_up_the_lane() -> None:
@@ -373,4 +411,4 @@ async def test_a_body_that_waits_inside_a_call_does_not_hold_up_the_lane() -> No
     assert await blocked
     one.leave()
     other.leave()
-    lane.close()
+    close(lane)

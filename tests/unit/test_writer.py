@@ -36,14 +36,12 @@ class Op:
         self,
         name: Any,
         *,
-        alone: bool = False,
         bad: bool = False,
         give_up_at: float | None = None,
         key: str | None = None,
     ) -> None:
         self.name = name
         self.key = key
-        self.alone = alone
         self.bad = bad
         self.give_up_at = give_up_at
         self.results: list[Any] = []
@@ -148,12 +146,12 @@ async def test_a_batch_has_a_limit(
     assert batches == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
 
 
-async def test_an_operation_alone_has_a_batch_of_its_own(
+async def test_operations_with_a_key_share_no_batch_with_others(
     writer: Writer, session: FakeSession
 ) -> None:
     """First, last and in the middle; the order stays."""
-    ops = [Op(n, alone=n in (0, 3, 4, 7)) for n in range(8)]
-    assert await gathered(writer, session, ops) == [[0], [1, 2], [3], [4], [5, 6], [7]]
+    ops = [Op(n, key=f"k{n}" if n in (0, 3, 4, 7) else None) for n in range(8)]
+    assert await gathered(writer, session, ops) == [[0], [1, 2], [3, 4], [5, 6], [7]]
     assert all(len(op.results) == 1 for op in ops)
 
 
@@ -186,7 +184,7 @@ async def test_a_batch_waits_no_longer_for_failures_before_it(
     writer.start(asyncio.get_running_loop())
     for name in range(8):
         session.failures[name,] = [(Lost("away"), False)]
-        read = Op(name, give_up_at=ONCE, alone=True)
+        read = Op(name, give_up_at=ONCE)
         writer.submit(read)
         await eventually(lambda read=read: read.results)
     session.failures["write",] = [(Lost("away"), False)]
@@ -403,13 +401,13 @@ async def test_what_is_locked_is_offered_later_and_later(
 async def test_a_key_that_is_locked_is_asked_for_once(writer: Writer, session: FakeSession) -> None:
     """A thousand starts with the key of an open transaction cost the writer no more than one."""
     session.locked = {"k"}
-    first = Op("first", alone=True, key="k")
+    first = Op("first", key="k")
     writer.submit(first)
     await until_offered(session, "first", 2)
-    others = [Op(n, alone=True, key="k") for n in range(1000)]
+    others = [Op(n, key="k") for n in range(1000)]
     for op in others:
         writer.submit(op)
-    free = Op("free", alone=True, key="another")
+    free = Op("free", key="another")
     writer.submit(free)
     await until_answered(free)
     await until_offered(session, "first", 4)
@@ -427,14 +425,14 @@ async def test_many_keys_that_are_locked_leave_the_writer_its_time(
     """Each costs a few milliseconds a time: the more of them wait, the less often each is tried."""
     session.locked = {f"k{n}" for n in range(100)}
     for n in range(100):
-        writer.submit(Op(n, alone=True, key=f"k{n}"))
+        writer.submit(Op(n, key=f"k{n}"))
     await until_offered(session, 99, 3)
     assert delays[-1] == pytest.approx(100 * postponed.SHARE)
     session.locked = set()
     await writer.flushed()
     delays.clear()
     session.locked = {"k"}
-    writer.submit(Op("one", alone=True, key="k"))
+    writer.submit(Op("one", key="k"))
     await until_offered(session, "one", 2)
     assert delays[0] == 0.01
 
@@ -444,8 +442,8 @@ async def test_what_is_locked_for_too_long_is_reported(
 ) -> None:
     """Nothing was written of it. The next with its key is tried, and those behind that wait on."""
     session.locked = {"k"}
-    first = Op("first", alone=True, key="k", give_up_at=time.monotonic() + 0.05)
-    second, third = (Op(name, alone=True, key="k") for name in ("second", "third"))
+    first = Op("first", key="k", give_up_at=time.monotonic() + 0.05)
+    second, third = (Op(name, key="k") for name in ("second", "third"))
     writer.submit(first)
     await until_offered(session, "first", 2)
     writer.submit(second)
@@ -538,20 +536,20 @@ async def test_an_error_that_ends_the_thread_is_reported(
 
     writer = Writer("dying", lambda: session)
     writer.start(asyncio.get_running_loop(), on_fault)
-    a, b, alone, last = Op("a"), Op("b"), Op("alone", alone=True), Op("last")
+    a, b, keyed, last = Op("a"), Op("b"), Op("keyed", key="k"), Op("last")
     session.go.clear()
     writer.submit(Op("first"))
     await asyncio.to_thread(session.held.wait, 10)
-    for op in (a, b, alone, last):
+    for op in (a, b, keyed, last):
         writer.submit(op)
     session.go.set()
     async with asyncio.timeout(10):
         await ended.wait()
         await writer.flushed()
     assert [name for name, _ in faults] == ["dying"]
-    assert [len(op.results) for op in (a, b, alone, last)] == [1, 1, 1, 1]
+    assert [len(op.results) for op in (a, b, keyed, last)] == [1, 1, 1, 1]
     assert a.results == (["wrote a"] if split else a.results)
-    for op in (b, alone, last):
+    for op in (b, keyed, last):
         assert isinstance(op.results[0], InterfaceError)
     late = Op("late")
     writer.submit(late)

@@ -11,6 +11,7 @@ from rail_async_tasks.ledger.orm.isolation import read_outside, retried
 from rail_async_tasks.ledger.orm.part import OrmPart
 from rail_async_tasks.ledger.records import Created, NewExecution
 from rail_async_tasks.ledger.rows import find_unfinished
+from rail_async_tasks.snapshot import TaskSnapshot
 
 
 class OrmInserts(OrmPart):
@@ -33,12 +34,10 @@ class OrmInserts(OrmPart):
             except IntegrityError:
                 if new.unique_key is None:
                     raise
-                existing = find_unfinished(self.alias, new.unique_key)
+                existing = self._holder_of(new.unique_key)
                 if existing is None and tried:
                     # Committed after the caller's transaction began, which does not see it.
-                    existing = read_outside(
-                        self.alias, lambda: find_unfinished(self.alias, new.unique_key)
-                    )
+                    existing = read_outside(self.alias, lambda: self._holder_of(new.unique_key))
             if existing is not None:
                 return Created(existing.created_at, existing=existing)
             # The key was freed since then.
@@ -46,3 +45,6 @@ class OrmInserts(OrmPart):
             f"{new.name} was not started: other tasks took and freed its unique key"
             f" {self._options.max_key_attempts} times meanwhile. Start it again."
         )
+
+    def _holder_of(self, key: str | None) -> TaskSnapshot | None:
+        return find_unfinished(self.alias, [key]).get(key)

@@ -19,7 +19,7 @@ from rail_async_tasks.runtime.attempts.outcomes import Interruption
 from rail_async_tasks.runtime.attempts.progress_saver import ProgressSaver
 from rail_async_tasks.runtime.attempts.running import Running
 from rail_async_tasks.runtime.attempts.settlements import Settlements
-from rail_async_tasks.runtime.attempts.threads import DaemonThreads
+from rail_async_tasks.runtime.attempts.threads import DaemonThreads, threads_ended
 from rail_async_tasks.runtime.attempts.waits import Waits
 from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.due import Due
@@ -120,10 +120,13 @@ class Attempts:
         """Returns whether a body has neither ended nor been given up."""
         return self._bodies.running
 
-    def close(self) -> None:
-        """Gives idle threads back; the others end with their bodies."""
-        self._threads.shutdown()
-        self._orm_threads.close()
+    async def close(self, timeout: float) -> None:
+        """Ends the threads and closes their connections.
+
+        Args:
+            timeout: seconds; threads whose bodies have not ended by then are left behind.
+        """
+        await threads_ended([self._threads, *self._orm_threads.close()], timeout)
 
     def _progressed(self, attempt: Attempt) -> None:
         self._announcer.progressed(attempt.snapshot)

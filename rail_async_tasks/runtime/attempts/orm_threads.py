@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 
@@ -91,6 +92,7 @@ class OrmThread:
     def __init__(self, number: int) -> None:
         self._name = f"rail-tasks-orm-{number}"
         self._threads = self._new_thread()
+        self._apart: WeakSet[DaemonThreads] = WeakSet()  # threads that seats have for themselves
         self._lock = threading.Lock()
         self._running: Seat | None = None  # whose call the shared thread is in
         self._calls = 0
@@ -138,6 +140,7 @@ class OrmThread:
             if self._running is not seat or seat.threads is not None:
                 return
             seat.threads, self._threads = self._threads, self._new_thread()
+            self._apart.add(seat.threads)
             self._running = None
             for call in seat.threads.take_back():
                 self._line_up(call)
@@ -160,9 +163,11 @@ class OrmThread:
             own.put(partial(give_back, seat.owner))
             own.shutdown()
 
-    def close(self) -> None:
-        self._threads.shutdown()
+    def close(self) -> list[DaemonThreads]:
+        """Takes no more calls. Returns the threads, which are to be shut down."""
         SyncToAsync.context_to_thread_executor.pop(self.sensitive, None)
+        with self._lock:
+            return [self._threads, *self._apart]
 
 
 class OrmThreads:
@@ -178,6 +183,6 @@ class OrmThreads:
                 best = lane
         return best
 
-    def close(self) -> None:
-        for lane in self._lanes:
-            lane.close()
+    def close(self) -> list[DaemonThreads]:
+        """Closes every lane. Returns their threads, which are to be shut down."""
+        return [threads for lane in self._lanes for threads in lane.close()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
@@ -36,6 +36,9 @@ class DaemonThreads(Executor):
         self._idle = 0  # threads that are free, or about to be born free
         self._waiting = 0  # calls that no thread has taken yet
         self._threads = 0
+        self._alive = 0  # those that shutdown has asked to end too
+        self._ending = False
+        self.over: Future[None] = Future()  # done when, after `shutdown`, all threads have ended
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         future: Future[T] = Future()
@@ -60,6 +63,7 @@ class DaemonThreads(Executor):
             self._waiting += 1
             if self._waiting > self._idle and (self._limit is None or self._threads < self._limit):
                 self._threads += 1
+                self._alive += 1
                 self._idle += 1
                 name = f"{self._name}-{self._threads}"
                 threading.Thread(target=self._work, name=name, daemon=True).start()
@@ -72,14 +76,27 @@ class DaemonThreads(Executor):
                 while (call := self._calls.get_nowait()) is not None:
                     self._waiting -= 1
                     calls.append(call)
+                self._calls.put(None)  # that of `shutdown`
             return calls
 
     def shutdown(self, wait: bool = False, *, cancel_futures: bool = False) -> None:
-        """Ends the threads that are idle; the others end after their call."""
+        """Ends the threads that are idle; the others end after their call.
+
+        Args:
+            wait: whether to return only when all have ended.
+        """
         with self._lock:
             threads, self._threads = self._threads, 0
+            self._ending = True
+            self._signal_if_ended()
         for _ in range(threads):
             self._calls.put(None)
+        if wait:
+            self.over.result()
+
+    def _signal_if_ended(self) -> None:
+        if self._ending and not self._alive and not self.over.done():
+            self.over.set_result(None)
 
     def _work(self) -> None:
         try:
@@ -98,6 +115,22 @@ class DaemonThreads(Executor):
         finally:
             give_back(self._name)
             connections.close_all()  # those that last
+            with self._lock:
+                self._alive -= 1
+                self._signal_if_ended()
+
+
+async def threads_ended(pools: Iterable[DaemonThreads], timeout: float) -> None:
+    """Shuts pools down, and waits until their threads have ended and closed their connections.
+
+    Args:
+        timeout: seconds. A thread whose call does not return is left behind after them.
+    """
+    ends = []
+    for pool in pools:
+        pool.shutdown()
+        ends.append(asyncio.wrap_future(pool.over))
+    await asyncio.wait(ends, timeout=timeout)
 
 
 def leaving_nothing(function: Callable[[], T], who: object) -> T:

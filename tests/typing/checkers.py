@@ -1,4 +1,4 @@
-"""Runs mypy and pyright over `programs/`; what they find, beside what the files' markers expect.
+"""Runs mypy and pyright over `programs/` and the page on types, and reads what must be found.
 
 A marker ends a line: `# E: arg-type, reportArgumentType`, mypy's codes and then pyright's rules,
 several parted by spaces, `-` for none. Without a marker a line has no error.
@@ -18,6 +18,7 @@ from tests.services.node import CLIENTS
 
 ROOT: Final = Path(__file__).parents[2]
 PROGRAMS: Final = Path(__file__).parent / "programs"
+PAGE: Final = ROOT / "docs/typing.md"
 PYRIGHT: Final = CLIENTS / "node_modules/pyright"
 MARKER: Final = re.compile(r"# E: ([\w -]+), ([\w -]+)$")
 CHECKERS: Final = ("mypy", "pyright")
@@ -39,10 +40,13 @@ def expected(checker: str) -> Found:
     )
 
 
-def found_by_mypy() -> tuple[Found, str]:
-    """Returns the errors of mypy, as strict as for the package and by its cache; and the output."""
+def found_by_mypy(folder: Path) -> tuple[Found, str]:
+    """Returns the errors of mypy, as strict as for the package and by its cache; and the output.
+
+    `folder` is empty.
+    """
     ran = subprocess.run(
-        [sys.executable, "-m", "mypy", "--output", "json", str(PROGRAMS)],
+        [sys.executable, "-m", "mypy", "--output", "json", PROGRAMS, write_page(folder)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -79,6 +83,15 @@ def found_by_pyright(folder: Path) -> tuple[Found, str]:
 def make_project(folder: Path) -> None:
     """Copy the programs into a project of pyright's, in which our package is an installed one."""
     shutil.copytree(PROGRAMS, folder / "programs")
+    write_page(folder)
     environment = Path(sys.prefix)
     options = {"venvPath": str(environment.parent), "venv": environment.name}
     (folder / "pyrightconfig.json").write_text(json.dumps(options))
+
+
+def write_page(folder: Path) -> Path:
+    """Write the Python blocks of the page on types as one program; returns its file."""
+    blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    path = folder / "page.py"
+    path.write_text("\n".join(blocks))
+    return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,9 +24,9 @@ def pyright() -> None:
 
 
 @pytest.mark.skipif(find_spec("mypy") is None, reason="mypy is not in this environment.")
-def test_mypy_finds_the_expected_errors_and_no_others() -> None:
+def test_mypy_finds_the_expected_errors_and_no_others(tmp_path: Path) -> None:
     """Every `assert_type` holds, and every marked line has its error."""
-    found, output = checkers.found_by_mypy()
+    found, output = checkers.found_by_mypy(tmp_path)
     assert found == checkers.expected("mypy"), output
 
 
@@ -49,7 +50,9 @@ def test_an_editor_shows_the_signature(pyright: None, tmp_path: Path) -> None:
     assert "result(timeout: float | None = None) -> int" in result
 
 
-def test_the_programs_declare_working_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_programs_declare_working_tasks(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """What the checkers accept can be imported: the declarations hold at run time too."""
     monkeypatch.setattr(registry, "_definitions", {})
     for name in ("coroutine_names", "thread_names"):
@@ -57,5 +60,12 @@ def test_the_programs_declare_working_tasks(monkeypatch: pytest.MonkeyPatch) -> 
     for path in sorted(checkers.PROGRAMS.glob("*.py")):
         if path.stem != "mistakes":
             import_module(f"tests.typing.programs.{path.stem}")
-    assert {"with_root", "forms.plain_with_info", "bare.resize", "pack"} <= registry.names()
+    runpy.run_path(str(checkers.write_page(tmp_path)))
+    assert {
+        "report",
+        "with_root",
+        "forms.plain_with_info",
+        "bare.report",
+        "pack",
+    } <= registry.names()
     registry.resolve()

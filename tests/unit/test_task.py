@@ -22,7 +22,7 @@ async def report(root: Any, info: Any, dataset: str, pages: int = 1, *, color: s
 
 def resize(info: Any, width: int) -> int:
     """Resize a picture."""
-    return width + info.extra
+    return width + int(info.extra)
 
 
 def nothing() -> str:

@@ -9,13 +9,13 @@ from typing import Any, assert_type
 from rail_async_tasks import TaskHandle, task, task_mutation
 
 
-@task
+@task(name="bare.report")
 async def report(root, info, number: int, text: str = "") -> dict[str, Any]:
     info.context.task.update_progress(50, text)
     return {"number": number}
 
 
-@task_mutation(name="bare.resize")
+@task_mutation
 def resize(info, width: int) -> str:
     info.context.task.raise_if_cancelled()
     return str(width)

@@ -87,8 +87,8 @@ def test_a_task_has_the_functions_signature_and_text() -> None:
     assert REPORT.__signature__ == inspect.signature(report)
     assert REPORT.__wrapped__ is report
     assert (REPORT.__doc__, REPORT.__name__) == ("Generate a report.", "report")
-    shown = pydoc.plain(pydoc.render_doc(REPORT))
-    assert "report(root: 'Any', info: 'Any', dataset: 'str', pages: 'int' = 1" in shown
+    shown = " ".join(pydoc.plain(pydoc.render_doc(REPORT)).split())
+    assert "root: 'Any', info: 'Any', dataset: 'str', pages: 'int' = 1" in shown
     assert "Generate a report." in shown
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,9 +31,16 @@ SERVERS = {
     "hypercorn": " -b 127.0.0.1:{port}",
     "python manage.py runserver": " {port}",
     "python manage.py task_worker": "",
+    "python manage.py qcluster": "",
+    "python manage.py rundramatiq": "",
+    "python -m shop.shelf": "",
     "celery": "",
 }
 _CONSOLE = Path(__file__).with_name("console.py")
+# What pages say, and what the reader has in its place.
+_PORT, _REDIS = "8000", "localhost:6379"
+# Folders in which a page was followed, with the files that it wrote: by page and environment.
+_followed: dict[tuple[Any, ...], tuple[Path, frozenset[str]]] = {}
 
 
 class Reader:
@@ -38,16 +50,29 @@ class Reader:
         folder: an empty one, the reader's working directory.
         python: of the environment that the reader has activated.
         env: more of the environment.
+        redis: host and port of the Redis that pages call localhost:6379.
+        browser: Selenium's driver; its console runs blocks of JavaScript.
     """
 
-    def __init__(self, folder: Path, python: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        python: Path,
+        env: Mapping[str, str] | None = None,
+        *,
+        redis: str = _REDIS,
+        browser: Any = None,
+    ) -> None:
         self.folder = folder
+        self._redis = redis
+        self._browser = browser
+        self._more_env = dict(env or {})
         self.port = free_port()
         self._env = {
             **{name: it for name, it in os.environ.items() if not name.startswith("PYTHON")},
             "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
             "DJANGO_SETTINGS_MODULE": "root.settings",
-            **(env or {}),
+            **self._more_env,
         }
         self._python = python
         self._written: set[str] = set()
@@ -77,10 +102,29 @@ class Reader:
     def follow(self, page: Page, *, serve: bool = True) -> None:
         """Does what each block says; a page that it starts from goes first, without servers."""
         if page.starts_from is not None:
-            self.follow(read(page.starts_from), serve=False)
+            self._copy_project_of(page.starts_from)
         for block in page.blocks:
             if block.skipped is None:
                 self.do(block, serve=serve)
+
+    def _copy_project_of(self, path: Path) -> None:
+        """Copies what a page yields, which is followed once per process and environment."""
+        key = (path.resolve(), self._python, tuple(self._more_env.items()), self._redis)
+        if key not in _followed:
+            folder = Path(tempfile.mkdtemp(prefix="followed-"))
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            with Reader(folder, self._python, self._more_env, redis=self._redis) as reader:
+                reader.follow(read(path), serve=False)
+                _followed[key] = (folder, frozenset(reader._written))
+        folder, written = _followed[key]
+        shutil.copytree(folder, self.folder, dirs_exist_ok=True)
+        self._written |= written
+
+    def assert_servers_are_well(self) -> None:
+        """Asserts that each server still runs, and has logged no error."""
+        for server in self.servers:
+            assert server.exit_code is None, server.said()
+            assert not server.alarms(), server.said()
 
     def do(self, block: Block, *, serve: bool = True) -> None:
         """Does what a block says. Raises AssertionError, with the block's place, if that fails."""
@@ -92,7 +136,9 @@ class Reader:
             self.execute(block)
         elif block.language == "graphql":
             self.check_document(block)
-        elif block.language in ("js", "html"):
+        elif block.language == "js":
+            self.execute_in_browser(block)
+        elif block.language == "html":
             raise AssertionError(f"{block}: name a file in the first line, or say why not.")
 
     def paste(self, block: Block) -> None:
@@ -102,19 +148,20 @@ class Reader:
         added = block.file in self._written or path.name in ADDED_TO
         before = f"{path.read_text().rstrip()}\n\n\n" if added and path.exists() else ""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(before + block.text)
+        path.write_text(before + block.text.replace(_REDIS, self._redis))
         self._written.add(block.file)
         self._schema = None
         self.leave_console()
 
     def type(self, block: Block, *, serve: bool = True) -> None:
-        """Runs commands; a server is started, and answers when this returns."""
-        commands = block.text.replace("8000", str(self.port)).rstrip().splitlines()
-        server = commands.pop() if _is_server(commands[-1]) else None
-        if commands:
-            self.run("\n".join(commands), str(block))
-        if server is not None and serve:
-            self.serve(server)
+        """Runs commands; servers are started, and answer when this returns."""
+        text = block.text.replace(_PORT, str(self.port)).replace(_REDIS, self._redis)
+        for servers, lines in groupby(text.rstrip().splitlines(), _is_server):
+            if not servers:
+                self.run("\n".join(lines), str(block))
+            elif serve:
+                for command in lines:
+                    self.serve(command.partition("  #")[0])
 
     def run(self, script: str, where: str) -> str:
         """Returns what commands print. Raises AssertionError if one of them fails."""
@@ -131,14 +178,20 @@ class Reader:
         return done.stdout
 
     def serve(self, command: str) -> LoggedProcess:
-        """Starts a server in the background, on the reader's port. Returns it once it answers."""
+        """Starts a server in the background, on the reader's port. Returns it once it answers.
+
+        One that runs already is started again.
+        """
         option = next(option for name, option in SERVERS.items() if _is(name, command))
         if str(self.port) not in command:
             command += option.format(port=self.port)
+        for earlier in [it for it in self.servers if it.name == command]:
+            self.servers.remove(earlier)
+            earlier.stop()
         self._logs += 1
         logs = self.folder.parent / f"{self.folder.name}-log-{self._logs}"
         logs.mkdir()
-        argv = ["bash", "-c", f'cd "{self.folder}" && exec {command}']
+        argv = ["bash", "-c", f'cd "{self.folder}" && exec env {command}']
         server = LoggedProcess(command, argv, self._env, logs, both=True)
         self.servers.append(server)
         if str(self.port) in command:
@@ -161,9 +214,19 @@ class Reader:
             )
         assert console.stdin is not None
         assert console.stdout is not None
-        print(json.dumps({"code": block.text, "where": str(block)}), file=console.stdin, flush=True)
+        code = block.text.replace(_REDIS, self._redis)
+        print(json.dumps({"code": code, "where": str(block)}), file=console.stdin, flush=True)
         answer = json.loads(console.stdout.readline() or '{"error": "The console has ended."}')
         assert answer["error"] is None, f"{block}\n{block.text}\n{answer['error']}"
+
+    def execute_in_browser(self, block: Block) -> None:
+        """Runs a block in the console of a browser that shows the project's first page."""
+        assert self._browser is not None, f"{block}: there is no browser."
+        if not self._browser.current_url.startswith(self.url):
+            self._browser.get(self.url)
+        sent = {"expression": block.text, "replMode": True, "awaitPromise": True}
+        answer = self._browser.execute_cdp_cmd("Runtime.evaluate", sent)
+        assert "exceptionDetails" not in answer, f"{block}\n{block.text}\n{answer}"
 
     def leave_console(self) -> None:
         """Ends the console; a later block gets a new one, with an empty namespace."""
@@ -199,4 +262,5 @@ def _is_server(command: str) -> bool:
 
 
 def _is(name: str, command: str) -> bool:
-    return command == name or command.startswith(f"{name} ")
+    """Whether it is this program, with arguments, or with variables before it, or neither."""
+    return re.fullmatch(rf"([A-Z_]+=\S+ )*{re.escape(name)}( .*)?", command) is not None

@@ -421,7 +421,7 @@ def test_a_setting_without_its_package_is_an_error(
     (message,) = messages(checks.check_packages, tasks)
 
     assert (message.id, package in message.msg) == ("rail_async_tasks.E015", True)
-    assert f'pip install "rail-async-tasks[{extra}]"' in (message.hint or "")
+    assert f'pip install "rail_async_tasks[{extra}]"' in (message.hint or "")
 
 
 @pytest.mark.parametrize(

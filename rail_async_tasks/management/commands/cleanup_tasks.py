@@ -51,6 +51,7 @@ class Command(BaseCommand):
             raise CommandError(f"--batch-size is a number from 1 to {MOST_ROWS}, not {size}.")
         try:
             ledger = host.ledger()
+            ledger.check_tables()
         except TaskError as error:
             raise CommandError(str(error)) from error
         deleted = 0

@@ -66,7 +66,7 @@ def _check_tables(connection: BaseDatabaseWrapper) -> list[CheckMessage]:
         return []
     was_open = connection.connection is not None
     try:
-        missing = missing_table(connection.alias)
+        missing = missing_table(connection)
     except Exception:  # noqa: BLE001 - Django itself reports a database that can't be read
         return []
     finally:

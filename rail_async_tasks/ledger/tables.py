@@ -6,6 +6,7 @@ from typing import Final
 
 from django.apps import apps
 from django.db import DatabaseError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from rail_async_tasks.errors import TablesMissing
 from rail_async_tasks.models import TaskExecution
@@ -21,12 +22,11 @@ _TEXTS: Final = ("no such table", "no such column", "has no column", "doesn't ex
 _complete: set[tuple[str, str]] = set()
 
 
-def missing_table(alias: str) -> str | None:
+def missing_table(connection: BaseDatabaseWrapper) -> str | None:
     """Returns a table or column of the models that the database lacks; None if there is none.
 
-    Does I/O on this thread's connection. Raises the database's errors.
+    Does I/O. Raises the database's errors.
     """
-    connection = connections[alias]
     convert = connection.introspection.identifier_converter
     with connection.cursor() as cursor:
         tables = set(connection.introspection.table_names(cursor, include_views=True))
@@ -43,7 +43,7 @@ def missing_table(alias: str) -> str | None:
 
 
 def check_tables(alias: str) -> None:
-    """Raises `TablesMissing` where the database lacks a table; at most one look finds them all.
+    """Raises `TablesMissing` where the database lacks a table; one look that finds all is enough.
 
     Returns where the database does not answer: that is waited for, as an outage is later.
     """
@@ -51,7 +51,7 @@ def check_tables(alias: str) -> None:
     if database in _complete:
         return
     try:
-        missing = missing_table(alias)
+        missing = missing_table(connections[alias])
     except Exception:  # noqa: BLE001 - whatever the driver raises, and a test that allows no query
         return
     if missing is not None:

@@ -81,5 +81,5 @@ def _statuses(asked: Any) -> frozenset[Status]:
         if status not in set(Status):
             raise CommandError(f"--status: there is no status {status!r}. Known are {known}.")
         if status not in FINAL:
-            raise CommandError(f"--status: {status} tasks are not finished. Use one of {known}.")
+            raise CommandError(f"--status: a {status} task is not finished. Use one of {known}.")
     return frozenset(map(Status, asked)) or FINAL

@@ -10,11 +10,14 @@ from contextlib import contextmanager
 from typing import Final, TypeVar
 
 from django.conf import settings
+from django.http import HttpRequest
 from django.utils import translation
 
 from rail_async_tasks.text import is_storable
 
 T = TypeVar("T")
+
+LOCALE_MIDDLEWARE: Final = "django.middleware.locale.LocaleMiddleware"
 
 # In characters: the width of the column.
 MAX_LANGUAGE: Final = 255
@@ -33,6 +36,16 @@ def activate(language: str) -> None:
     """Activates the language in the current context, unless it is none of LANGUAGES any more."""
     if _is_known(language):
         translation.activate(language)
+
+
+def activate_for_socket(request: HttpRequest) -> None:
+    """Activates the language of a WebSocket's handshake in the current context.
+
+    Where the project has Django's `LocaleMiddleware`, which does not run for WebSockets.
+    """
+    if LOCALE_MIDDLEWARE in settings.MIDDLEWARE:
+        of_path = translation.get_language_from_path(request.path_info)
+        translation.activate(of_path or translation.get_language_from_request(request))
 
 
 def speaking(language: str, call: Callable[[], T]) -> T:

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
-from rail_async_tasks.errors import TaskError
+from rail_async_tasks.errors import TablesMissing, TaskError
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ledger.records import Disposal
 from rail_async_tasks.runtime.upkeep import cleanup
@@ -62,7 +62,7 @@ class Command(BaseCommand):
                 return
             for count in cleanup.batches(ledger, which, size):
                 deleted += count
-        except DatabaseError as error:
+        except (DatabaseError, TablesMissing) as error:
             raise CommandError(
                 f"The database failed; {counted(deleted, 'task')} deleted: {error}"
             ) from error

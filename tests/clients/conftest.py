@@ -45,9 +45,7 @@ def module(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server_env(
-    tmp_path_factory: pytest.TempPathFactory, site: Path
-) -> Iterator[dict[str, str]]:
+def server_env(tmp_path_factory: pytest.TempPathFactory, site: Path) -> Iterator[dict[str, str]]:
     """The environment of a server whose database has one user, Ada."""
     place = {"CLIENTS_SITE": str(site)}
     with pytest.MonkeyPatch.context() as patch:

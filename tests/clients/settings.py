@@ -33,6 +33,7 @@ RAIL_DJANGO_GRAPHQL = {
         "mutation_extensions": [
             *SETTINGS["schema_settings"]["mutation_extensions"],
             "reports.tasks.TaskMutations",
+            "tests.clients.tasks.Mutations",
         ],
     },
     "task_settings": {

@@ -16,8 +16,9 @@ T = TypeVar("T")
 _NOTE = """
 window.seen = [];
 for (const name of ["update", "end", "error"]) {
-  addEventListener(`rail-task-${name}`, ({ target, detail }) => seen.push(
-    { name, bar: target.dataset.bar, status: detail.status, code: detail.code, progress: detail.progress }));
+  addEventListener(`rail-task-${name}`, ({ target, detail: { status, code, progress } }) => {
+    seen.push({ name, bar: target.dataset.bar, status, code, progress });
+  });
 }
 window.sockets = [];
 window.WebSocket = class extends WebSocket {
@@ -56,7 +57,15 @@ CLIMB = (
     "mutation($steps: Int!, $pause: Float!) { it: climb(steps: $steps, pause: $pause) { taskId } }"
 )
 FALL = "mutation { it: fall { taskId } }"
+SURVIVE = "mutation { it: survive { taskId } }"
 CANCEL = "mutation($id: ID!) { it: cancelTask(id: $id) { id } }"
+
+
+# A computed property of a part of the first bar.
+_STYLE = """
+const { shadowRoot } = document.querySelector("rail-task");
+return getComputedStyle(shadowRoot.querySelector(`[part=${arguments[0]}]`))[arguments[1]];
+"""
 
 
 class Tab:
@@ -87,8 +96,15 @@ class Tab:
         assert isinstance(data, dict), data
         return str(data["it"].get("taskId") or data["it"]["id"])
 
-    def climb(self, steps: int = 5, pause: float = 0.05) -> str:
-        """Starts a task that reports progress step by step; returns its id."""
+    def configure(self, options: str) -> None:
+        """Calls `configure` of our module with this JavaScript."""
+        self.browser.execute_async_script(
+            "const done = arguments[0]; import('/static/rail_async_tasks/task.js')"
+            f".then((it) => {{ it.configure({options}); done(); }})"
+        )
+
+    def climb(self, steps: int = 20, pause: float = 0.1) -> str:
+        """Starts a task that reports progress step by step, for 2 s; returns its id."""
         return self.request(CLIMB, steps=steps, pause=pause)
 
     def add(self, bar: str, **attributes: str) -> None:
@@ -113,6 +129,10 @@ class Tab:
             return look if look.get("state") == state else None
 
         return self.wait(f"{bar} to be {state}", there, seconds)
+
+    def style(self, part: str, name: str) -> str:
+        """Returns a computed property of a part of the first bar."""
+        return str(self.run(_STYLE, part, name))
 
     def sockets(self) -> list[int]:
         """Returns the `readyState` of every socket."""

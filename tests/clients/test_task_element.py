@@ -12,7 +12,7 @@ import pytest
 from selenium.webdriver import Chrome
 
 from tests.clients.conftest import APPLICATION
-from tests.clients.tab import CANCEL, FALL, Tab
+from tests.clients.tab import CANCEL, FALL, SURVIVE, Tab
 from tests.support.server import Server
 from tests.support.shop_server import serving
 
@@ -20,6 +20,24 @@ pytestmark = pytest.mark.browser
 
 MISSING = "0193b1a4-7c1e-7000-8000-000000000001"
 REFUSED = "/nowhere/"  # a path at which the server refuses WebSockets
+
+
+# Notes the types of the frames that the page sends.
+NOTE_SENT = """
+window.sent = [];
+const { send } = WebSocket.prototype;
+WebSocket.prototype.send = function (text) {
+  sent.push(JSON.parse(text).type);
+  send.call(this, text);
+};
+"""
+# Notes each text of the live region.
+NOTE_HEARD = """
+window.heard = [];
+const { shadowRoot } = document.querySelector("rail-task");
+const region = shadowRoot.querySelector("[role=status]");
+new MutationObserver(() => heard.push(region.textContent)).observe(region, { childList: true });
+"""
 
 
 @pytest.fixture
@@ -34,7 +52,7 @@ def tab(browser: Chrome, server: Server) -> Iterator[Tab]:
 
 def test_a_bar_moves_to_the_end(tab: Tab) -> None:
     """Over a WebSocket: value and text move, and the end comes once."""
-    tab.add("a", id=tab.climb(steps=8), label="Report")
+    tab.add("a", id=tab.climb(), label="Report")
     look = tab.until("a", "completed")
     assert (look["role"], look["name"], look["label"]) == ("progressbar", "Report", "Report")
     assert (look["now"], look["percent"], look["status"]) == ("100", "100 %", "Done")
@@ -93,8 +111,7 @@ def test_a_task_that_there_is_not(tab: Tab, task_id: str) -> None:
 def test_bars_share_one_socket_which_is_closed_after_them(tab: Tab) -> None:
     """Two elements and a watch of the page; a bar that is moved keeps its subscription."""
     ids = [tab.climb(steps=1, pause=60) for _ in range(2)]
-    tab.run("WebSocket.prototype.send = new Proxy(WebSocket.prototype.send, { apply(send, it, [text]) {"
-            " (window.sent ??= []).push(JSON.parse(text).type); send.call(it, text); } })")  # fmt: skip
+    tab.run(NOTE_SENT)
     for name, task_id in zip("ab", ids, strict=True):
         tab.add(name, id=task_id)
     for name in "ab":
@@ -127,13 +144,9 @@ def test_another_id(tab: Tab) -> None:
 
 def test_a_screen_reader_hears_the_end_alone(tab: Tab) -> None:
     """Progress is the bar's value; the live region has one text."""
-    tab.add("a", id=tab.climb(steps=8), label="Report")
+    tab.add("a", id=tab.climb(), label="Report")
     tab.wait("the bar", lambda: tab.look("a"))
-    tab.run("""
-        window.heard = [];
-        const region = document.querySelector("rail-task").shadowRoot.querySelector("[role=status]");
-        new MutationObserver(() => heard.push(region.textContent)).observe(region, { childList: true });
-    """)
+    tab.run(NOTE_HEARD)
     tab.until("a", "completed")
     assert [text for text in tab.run("return heard") if text] == ["Report Done"]
 
@@ -169,7 +182,6 @@ def test_motion_and_colours_follow_the_user(tab: Tab) -> None:
     """No transition where the user wants less motion; other colours in a dark page."""
     tab.add("a", id=tab.climb(steps=1, pause=0))
     tab.until("a", "completed")
-    fill = "getComputedStyle(document.querySelector('rail-task').shadowRoot.querySelector('[part=fill]'))"
     looks = set()
     for motion, scheme in (("reduce", "light"), ("no-preference", "dark")):
         features = [
@@ -177,7 +189,7 @@ def test_motion_and_colours_follow_the_user(tab: Tab) -> None:
             {"name": "prefers-color-scheme", "value": scheme},
         ]
         tab.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-        looks.add(tuple(tab.run(f"return [{fill}.transitionDuration, {fill}.backgroundColor]")))
+        looks.add((tab.style("fill", "transitionDuration"), tab.style("fill", "backgroundColor")))
     tab.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
     assert looks == {("0s", "rgb(24, 121, 78)"), ("0.2s", "rgb(76, 195, 138)")}
 
@@ -186,10 +198,7 @@ def test_words_of_the_page(tab: Tab) -> None:
     """`configure` changes them also where the element has been shown."""
     tab.add("a", id=tab.climb(steps=1, pause=0))
     tab.until("a", "completed")
-    tab.browser.execute_async_script(
-        "import('/static/rail_async_tasks/task.js').then((it) => {"
-        " it.configure({ texts: { completed: 'Fertig' } }); arguments[0](); })"
-    )
+    tab.configure("{ texts: { completed: 'Fertig' } }")
     tab.wait("the other word", lambda: tab.look("a")["status"] == "Fertig")
 
 
@@ -200,7 +209,7 @@ class TestWithoutWebSocket:
         """Where sockets are refused the bar moves by server-sent events, more than one too."""
         tab = Tab(browser, server)
         for name in "ab":
-            tab.add(name, id=tab.climb(steps=8), ws_url=REFUSED)
+            tab.add(name, id=tab.climb(), ws_url=REFUSED)
         for name in "ab":
             tab.until(name, "completed")
             percents = [it["progress"] for it in tab.seen(name, "update")]
@@ -226,8 +235,9 @@ def test_a_server_that_is_replaced(
     }
     with serving(server_env, APPLICATION) as first:
         tab = Tab(browser, first)
+        tab.configure("{ retryDelay: () => 500 }")
         for name, attributes in ways.items():
-            tab.add(name, id=tab.climb(steps=10, pause=0.1), **attributes)
+            tab.add(name, id=tab.request(SURVIVE), **attributes)
         for name in ways:
             tab.until(name, "running")
         os.kill(first.pid, how)

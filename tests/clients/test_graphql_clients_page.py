@@ -170,7 +170,9 @@ def operations() -> Iterator[tuple[str, str]]:
             yield node.name.value, print_ast(node)
 
 
-@pytest.mark.parametrize(("name", "document"), list(operations()))
+@pytest.mark.parametrize(
+    ("name", "document"), list(operations()), ids=[name for name, _ in operations()]
+)
 async def test_an_operation(server: Server, name: str, document: str) -> None:
     """Each is answered without an error; `Follow` to the final state."""
     token = place_of(server)["token"]

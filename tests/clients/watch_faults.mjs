@@ -157,9 +157,11 @@ run({
     };
     await serving({ socket }, async ({ url, sockets }) => {
       const updates = [];
-      await watch(url, { onUpdate: ({ step }) => updates.push(step) }).ended;
+      let rests = 0;
+      const retryDelay = () => { rests += 1; return 1; };
+      await watch(url, { retryDelay, onUpdate: ({ step }) => updates.push(step) }).ended;
       assert.deepEqual(updates, [1, 2, 0]);
-      assert.equal(sockets(), 1);
+      assert.deepEqual([sockets(), rests], [1, 1]);
     });
   },
 
@@ -254,7 +256,7 @@ run({
     const http = (_, response, __, turn) => {
       if (turn > 1) return stream(response, [2, 1], END);
       stream(response, [2, 1]);
-      response.end();
+      response.end("event: complete\ndata: \n\n"); // early, as a restart may be
     };
     await serving({ http }, async ({ url, requests }) => {
       assert.deepEqual(await steps(watch(url, { transports: ["sse"] })), ["2.1", "3.0"]);

@@ -33,9 +33,11 @@ if TYPE_CHECKING:
     )
     from rail_async_tasks.graphql.decorator import task_mutation
     from rail_async_tasks.handle import TaskHandle
+    from rail_async_tasks.runtime.attempts.around import AttemptInfo
 
 __all__ = [
     "AlreadyFinal",
+    "AttemptInfo",
     "BackendUnavailable",
     "ConfigurationError",
     "Fail",
@@ -63,6 +65,7 @@ __version__ = "0.1.0"
 
 # Where the names live that are no errors.
 _HOMES = {
+    "AttemptInfo": "rail_async_tasks.runtime.attempts.around",
     "Task": "rail_async_tasks.declare",
     "TaskHandle": "rail_async_tasks.handle",
     "task": "rail_async_tasks.declare",

@@ -11,6 +11,7 @@ from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.ledger.records import Claimed, Outcome
 from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.announce import Announcer
+from rail_async_tasks.runtime.attempts.around import find_around
 from rail_async_tasks.runtime.attempts.attempt import Attempt
 from rail_async_tasks.runtime.attempts.body_tasks import BodyTasks
 from rail_async_tasks.runtime.attempts.options import policy_for
@@ -63,6 +64,7 @@ class Attempts:
         self._waits = waits
         self._outstanding = outstanding
         self._callback_hold = callback_hold
+        self._around = find_around(settings)
         self._loop = asyncio.get_running_loop()
         self._threads = DaemonThreads("rail-tasks-def")
         self._orm_threads = OrmThreads(settings.max_workers)
@@ -93,6 +95,7 @@ class Attempts:
                 on_progress=self._progressed,
                 on_end=self._ended,
                 state=state,
+                around=self._around,
             )
         except BaseException:  # `upkeep.unknown` hands the row back
             self._free_slot(claimed.snapshot.queue, definition)

@@ -45,8 +45,8 @@ SETTING: Final = 'task_settings["around_task"]'
 class AttemptInfo:
     """The attempt for which `around_task` makes a manager.
 
-    `attempt` is 1 for the first. `arguments` are those of the body by name, without `sensitive`
-    ones; the values are the objects that the body gets.
+    `attempt` is 1 for the first. `arguments` are those that the task was started with, by name,
+    without `sensitive` ones; the values are the objects that the body gets.
     """
 
     id: UUID

@@ -140,7 +140,7 @@ async def test_our_tables_are_in_the_public_schema_alone(tenants: Tenants) -> No
     """Where each connection finds them."""
     table = TaskExecution._meta.db_table
     found = tenants.select(f"SELECT schemaname FROM pg_tables WHERE tablename = '{table}'")
-    assert found == ["public"]
+    assert found == ["common"]
 
 
 def test_the_checks_accept_it(tenants: Tenants) -> None:

@@ -9,10 +9,13 @@ django.setup()
 from django.conf import settings  # noqa: E402
 from django.contrib.auth.models import User  # noqa: E402
 from django.core.management import call_command  # noqa: E402
+from django.db import connection  # noqa: E402
 from django.test import Client  # noqa: E402
 
 from tests.projects.tenants.customers.models import Customer, Domain  # noqa: E402
 
+with connection.cursor() as cursor:
+    cursor.execute(f"CREATE SCHEMA {settings.PUBLIC_SCHEMA_NAME}")
 call_command("migrate_schemas", shared=True, verbosity=0)
 for name in ("north", "south"):
     tenant = Customer.objects.create(schema_name=name, name=name)

@@ -33,10 +33,12 @@ if TYPE_CHECKING:
     )
     from rail_async_tasks.graphql.decorator import task_mutation
     from rail_async_tasks.handle import TaskHandle
+    from rail_async_tasks.runtime.attempts.around import AttemptInfo
     from rail_async_tasks.runtime.attempts.context import TaskInfo
 
 __all__ = [
     "AlreadyFinal",
+    "AttemptInfo",
     "BackendUnavailable",
     "BoundTask",
     "ConfigurationError",
@@ -66,6 +68,7 @@ __version__ = "0.1.0"
 
 # Where the names live that are no errors.
 _HOMES = {
+    "AttemptInfo": "rail_async_tasks.runtime.attempts.around",
     "BoundTask": "rail_async_tasks.declare",
     "Task": "rail_async_tasks.declare",
     "TaskHandle": "rail_async_tasks.handle",

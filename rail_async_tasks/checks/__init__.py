@@ -26,6 +26,7 @@ stable, so that a silenced check stays silenced.
     E021   the extensions make no GraphQL schema: names clash, or it cannot be built
     E022   an extension of the schema stands outside `schema_settings`, or is misspelt there
     E023   the tables are in several databases
+    E034   django-tenants has the tables in tenants' schemas, or not in the public one
     W001   a section or key that looks like a misspelt one, or that is read at another level
     W002   a setting that another one leaves without effect
     W004   an app is missing from `INSTALLED_APPS`
@@ -37,9 +38,10 @@ stable, so that a silenced check stays silenced.
     W012   `ASGI_APPLICATION` is missing, or does not start the runtime with the server
     W013   probes are redirected to HTTPS (with `check --deploy`)
     W014   pages ask for a login, and `anonymous_access` is not set
+    W018   the database lacks tables or columns: `migrate` has not run
 
-All are prefixed `rail_async_tasks.`. E016, W005 and W006 look at the database, so they run with
-`check --database` and `migrate` only, as Django's own do.
+All are prefixed `rail_async_tasks.`. E016, W005, W006 and W018 look at the database, so they run
+with `check --database` and `migrate` only, as Django's own do; W018 not with `migrate`.
 """
 
 from __future__ import annotations
@@ -62,6 +64,7 @@ from rail_async_tasks.checks.settings import (
     check_redis_url,
     check_settings,
 )
+from rail_async_tasks.checks.tenants import check_tenants
 
 TAG: Final = "rail_async_tasks"
 
@@ -84,6 +87,7 @@ def register_checks() -> None:
         check_tasks,
         check_schema,
         check_application,
+        check_tenants,
     ):
         register(check, TAG)
     register(check_probes, TAG, deploy=True)

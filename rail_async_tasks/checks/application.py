@@ -11,14 +11,15 @@ from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Warning
 from django.utils.module_loading import import_string
 
-from rail_async_tasks.asgi import PROBE
 from rail_async_tasks.checks.settings import APP
 from rail_async_tasks.conf import read
+from rail_async_tasks.servers.lifespan import PROBE
+from rail_async_tasks.text import sentence
 
 HINT = (
     "In asgi.py: from rail_async_tasks.asgi import get_asgi_application; application ="
-    " get_asgi_application(). A ProtocolTypeRouter of your own gets the entry"
-    ' "lifespan": rail_async_tasks.asgi.lifespan. A project that is served by WSGI alone may'
+    " get_asgi_application(). Around an application of your own: from rail_async_tasks.asgi import"
+    " with_tasks; application = with_tasks(application). A project that is served by WSGI alone may"
     " silence this check."
 )
 
@@ -34,7 +35,7 @@ def check_application(app_configs: Sequence[AppConfig] | None, **_: Any) -> list
     try:
         application = import_string(path)
     except Exception as error:  # noqa: BLE001 (a module of the project's)
-        return [_warning(f"ASGI_APPLICATION = {path!r} cannot be imported: {error}.")]
+        return [_warning(f"ASGI_APPLICATION = {path!r} cannot be imported: {sentence(error)}")]
     if _reaches_lifespan(application):
         return []
     return [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -78,12 +79,34 @@ _EXTENSION: Final = _must_be(
 )
 _CALLABLE: Final = _must_be("callable", callable)
 
+
+def _around_problem(value: Any) -> tuple[str, str] | None:
+    """Returns what keeps `around_task` from making context managers."""
+    if (problem := _CALLABLE(value)) is not None:
+        return problem
+    for is_bare, above in (
+        (inspect.isgeneratorfunction, "@contextlib.contextmanager"),
+        (inspect.isasyncgenfunction, "@contextlib.asynccontextmanager"),
+    ):
+        if is_bare(value):
+            return "yields, but makes no context manager.", f"Put {above} above it."
+    try:
+        inspect.signature(value).bind(None)
+    except TypeError as error:
+        hint = "Let it take one argument, the attempt (rail_async_tasks.AttemptInfo)."
+        return f"cannot be called with one argument: {error}.", hint
+    except ValueError:  # a class in C may have no signature
+        pass
+    return None
+
+
 DOTTED_KEYS: Final[dict[str, ProblemOf]] = {
     "backend": lambda value: _CLASS(value) or port_problem(value),
     "celery_app": _must_be("a Celery app", lambda value: hasattr(value, "send_task")),
     "failure_callback": _CALLABLE,
     "tenant_resolver": _CALLABLE,
     "authenticator": _CALLABLE,
+    "around_task": _around_problem,
 }
 
 
@@ -111,7 +134,7 @@ def check_packages(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Ch
         missing = [package for package in packages if not _is_installed(package)]
         if missing:
             message = f"{place} needs {' and '.join(missing)}, which cannot be imported."
-            hint = f'Install it: pip install "rail-async-tasks[{extra}]".'
+            hint = f'Install it: pip install "rail_async_tasks[{extra}]".'
             found.append(Error(message, hint=hint, id=f"{APP}.E015"))
     return found
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Protocol
 from uuid import UUID
 
 import msgspec
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
 from django.db import transaction
 
 from rail_async_tasks.bus.port import Bus
 from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.errors import TaskCancelled
+from rail_async_tasks.hooks import contained
 from rail_async_tasks.ids import new_id
+from rail_async_tasks.language import in_language
 from rail_async_tasks.ledger.port import CallerTransaction, InlineAttempts, Reads
 from rail_async_tasks.ledger.records import INLINE_HOLDER, Claimed, NewExecution, Progress
 from rail_async_tasks.ledger.snapshots import as_created, as_settled
@@ -24,6 +27,8 @@ from rail_async_tasks.ledger.upkeep import Callbacks
 from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.announce import announcer_for
 from rail_async_tasks.runtime.attempts import outcomes
+from rail_async_tasks.runtime.attempts.around import AttemptInfo, around_here, find_around
+from rail_async_tasks.runtime.attempts.calling import call, decode
 from rail_async_tasks.runtime.attempts.context import (
     ExecutionContext,
     TaskContext,
@@ -38,7 +43,6 @@ from rail_async_tasks.runtime.failures import (
     call_here,
     find_callback,
     hold_of,
-    log_failure,
 )
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
@@ -62,10 +66,12 @@ class InlineRun:
         self._settings = settings
         self._registry = registry
         self._ledger = ledger
+        callback = find_callback(settings)
         self._announcer = announcer_for(
-            settings, bus, partial(_failed, ledger, find_callback(settings))
+            settings, bus, partial(_call_back, ledger, callback) if callback else None
         )
         self._runtime_id = INLINE_HOLDER
+        self._around = find_around(settings)
 
     def create(self, new: NewExecution) -> TaskSnapshot:
         """Stores the execution and runs it to its end; an existing one with its key comes back."""
@@ -95,7 +101,9 @@ class InlineRun:
         policy = policy_for(claimed.snapshot, definition, self._settings, hold_of(self._settings))
         progress = _Progress(self, claimed)
         began = time.monotonic()
-        transition = self._body(claimed, definition, policy, progress)
+        language = claimed.language if self._settings.carry_language else None
+        with in_language(language):
+            transition = self._body(claimed, definition, policy, progress)
         seconds = time.monotonic() - began
         slow_after = self._settings.slow_task_threshold_seconds
         if slow_after is not None and seconds > slow_after:
@@ -115,7 +123,7 @@ class InlineRun:
             assert snapshot is not None
             return snapshot
         snapshot = as_settled(progress.snapshot, outcome, settled)
-        self._announcer.settled(snapshot, seconds, outcome.traceback)
+        self._announcer.settled(snapshot, seconds, outcome.traceback, transition.cause)
         return snapshot
 
     def _body(
@@ -126,24 +134,19 @@ class InlineRun:
         progress: _Progress,
     ) -> Transition:
         try:
-            arguments = definition.decode(claimed.arguments)
-            leading: tuple[Any, ...] = ()
-            if definition.takes_info:
-                task = TaskContext(
-                    id=claimed.snapshot.id,
-                    name=claimed.snapshot.name,
-                    attempt=claimed.snapshot.attempts,
-                    queue=claimed.snapshot.queue,
-                    report=progress.report if definition.options.track_progress else None,
-                )
-                user = load_user(claimed.snapshot.owner_id)
-                info = TaskInfo(ExecutionContext(task, user, claimed.snapshot.tenant_id))
-                leading = (None, info) if definition.takes_root else (info,)
+            arguments = decode(definition, claimed.arguments)
+            lead = partial(_leading, claimed.snapshot, definition, progress)
+            timeout = policy.timeout if definition.is_coroutine else None
+            run_it = partial(_call, definition, lead, arguments, timeout)
+            if self._around is not None:
+                attempt = AttemptInfo.of(claimed.snapshot, definition, arguments)
+                there = partial(_call_there, definition, lead, arguments)
+                run = partial(_on_loop, timeout)
+                run_it = partial(around_here, self._around, attempt, run_it, there, run)
             who = f"Task {claimed.snapshot.name} ({claimed.snapshot.id})"
-            value = self._call(definition, leading, arguments, policy.timeout, who)
-            return outcomes.returned(value, policy)
-        except _TimedOut:
-            return outcomes.timed_out(policy)
+            return outcomes.returned(self._contained(run_it, who), policy)
+        except _TimedOut as error:
+            return outcomes.timed_out(policy, error.__cause__)
         except KeyboardInterrupt:  # Ctrl-C is for the caller: this is its thread
             raise
         except (asyncio.CancelledError, TaskCancelled, GeneratorExit) as error:
@@ -151,20 +154,13 @@ class InlineRun:
         except BaseException as error:
             return outcomes.raised(error, policy)
 
-    def _call(
-        self,
-        definition: TaskDefinition,
-        leading: tuple[Any, ...],
-        arguments: dict[str, Any],
-        timeout: float | None,
-        who: str,
-    ) -> Any:
+    def _contained(self, call: Callable[[], Any], who: str) -> Any:
         if not self._ledger.in_transaction():
             with as_found(who):
-                return _call(definition, leading, arguments, timeout)
+                return call()
         # A savepoint: a body that breaks its transaction must not take the caller's with it.
         with transaction.atomic(), as_found(who):
-            return _call(definition, leading, arguments, timeout)
+            return call()
 
     def progressed(self, claimed: Claimed, snapshot: TaskSnapshot) -> None:
         self._announcer.progressed(snapshot)
@@ -185,15 +181,12 @@ class InlineRun:
         return self._settings.progress_interval_seconds
 
 
-def _failed(
-    ledger: InlineLedger, callback: Callback | None, snapshot: TaskSnapshot, traceback: str | None
+def _call_back(
+    ledger: InlineLedger, callback: Callback, snapshot: TaskSnapshot, traceback: str | None
 ) -> None:
-    """Logs a failure or calls the project's callback, after the caller's transaction."""
+    """Calls the project's callback, after the caller's transaction."""
 
     def call_back() -> None:
-        if callback is None:
-            log_failure(snapshot)
-            return
         call_here(callback, snapshot, traceback)
         callbacks = ledger.callbacks()
         if callbacks is not None:
@@ -206,20 +199,53 @@ class _TimedOut(Exception):
     """The attempt took longer than its timeout."""
 
 
+def _leading(
+    snapshot: TaskSnapshot, definition: TaskDefinition, progress: _Progress
+) -> tuple[Any, ...]:
+    """The parameters before the arguments: `(root, info)`, `(info,)` or none."""
+    if not definition.takes_info:
+        return ()
+    task = TaskContext(
+        id=snapshot.id,
+        name=snapshot.name,
+        attempt=snapshot.attempts,
+        queue=snapshot.queue,
+        report=progress.report if definition.options.track_progress else None,
+    )
+    info = TaskInfo(ExecutionContext(task, load_user(snapshot.owner_id), snapshot.tenant_id))
+    return (None, info) if definition.takes_root else (info,)
+
+
 def _call(
     definition: TaskDefinition,
-    leading: tuple[Any, ...],
+    lead: Callable[[], tuple[Any, ...]],
     arguments: dict[str, Any],
     timeout: float | None,
 ) -> Any:
-    if not definition.is_coroutine:  # nothing can interrupt it: its timeout is not enforced here
-        return definition.function(*leading, **arguments)
+    """Runs the body in this thread. Nothing can interrupt a `def`: its timeout is not enforced."""
+    leading = lead()
+    run_it = partial(call, definition.function, leading, arguments)
+    return _on_loop(timeout, run_it) if definition.is_coroutine else run_it()
+
+
+async def _call_there(
+    definition: TaskDefinition, lead: Callable[[], tuple[Any, ...]], arguments: dict[str, Any]
+) -> Any:
+    """Runs the body on the loop of `_on_loop`, and what is plain of it in the caller's thread."""
+    if definition.is_coroutine:
+        leading = await sync_to_async(contained(lead))()
+        return await call(definition.function, leading, arguments)
+    return await sync_to_async(contained(_call))(definition, lead, arguments, None)
+
+
+def _on_loop(timeout: float | None, run_it: Callable[[], Awaitable[Any]]) -> Any:
+    """Awaits on a loop of its own. Raises `_TimedOut`."""
 
     async def body() -> Any:
         scope = asyncio.timeout(timeout)
         try:
             async with scope:
-                return await definition.function(*leading, **arguments)
+                return await run_it()
         except TimeoutError as error:
             if scope.expired():
                 raise _TimedOut from error

@@ -11,7 +11,11 @@ from tests.support.pages import ROOT, RUN, read
 from tests.support.reader import Reader, interpreter
 
 # Pages whose blocks other tests run, one by one.
-FOLLOWED_BY: dict[str, str] = {}
+FOLLOWED_BY: dict[str, str] = {
+    "docs/from-celery.md": "tests/docs/test_from_celery.py",
+    "docs/from-celery-project.md": "tests/docs/test_from_celery.py",
+    "docs/graphql-clients.md": "tests/clients/test_graphql_clients_page.py",
+}
 
 PAGES = sorted(
     str(path.relative_to(ROOT))

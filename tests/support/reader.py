@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import atexit
 import json
 import os
@@ -142,13 +143,20 @@ class Reader:
             raise AssertionError(f"{block}: name a file in the first line, or say why not.")
 
     def paste(self, block: Block) -> None:
-        """Writes a file, or adds to one that this reader or `startproject` has written."""
+        """Writes a file, or adds to one that this reader or `startproject` has written.
+
+        A mark of the block may say otherwise.
+        """
         assert block.file is not None
         path = self.folder / block.file
-        added = block.file in self._written or path.name in ADDED_TO
-        before = f"{path.read_text().rstrip()}\n\n\n" if added and path.exists() else ""
+        before = path.read_text() if path.exists() else ""
+        place = block.place
+        if not place:
+            added = block.file in self._written or path.name in ADDED_TO
+            place = "the end" if added else "the file"
+        text = block.text.replace(_REDIS, self._redis)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(before + block.text.replace(_REDIS, self._redis))
+        path.write_text(put(text, before, place))
         self._written.add(block.file)
         self._schema = None
         self.leave_console()
@@ -180,19 +188,20 @@ class Reader:
     def serve(self, command: str) -> LoggedProcess:
         """Starts a server in the background, on the reader's port. Returns it once it answers.
 
-        One that runs already is started again.
+        Takes the place of one of the same program.
         """
-        option = next(option for name, option in SERVERS.items() if _is(name, command))
+        name = next(name for name in SERVERS if _is(name, command))
+        program, option = command.partition(name)[0] + name, SERVERS[name]
         if str(self.port) not in command:
             command += option.format(port=self.port)
-        for earlier in [it for it in self.servers if it.name == command]:
+        for earlier in [it for it in self.servers if it.name == program]:
             self.servers.remove(earlier)
             earlier.stop()
         self._logs += 1
         logs = self.folder.parent / f"{self.folder.name}-log-{self._logs}"
         logs.mkdir()
         argv = ["bash", "-c", f'cd "{self.folder}" && exec env {command}']
-        server = LoggedProcess(command, argv, self._env, logs, both=True)
+        server = LoggedProcess(program, argv, self._env, logs, both=True)
         self.servers.append(server)
         if str(self.port) in command:
             server.wait_until(lambda: accepts(self.port))
@@ -255,6 +264,19 @@ class Reader:
 def interpreter() -> Path:
     """Returns the Python of the environment that the tests run in."""
     return Path(sys.executable)
+
+
+def put(text: str, before: str, place: str) -> str:
+    """Returns a file with a block in place of it all, of a function or class, or at its end."""
+    if place == "the file":
+        return text
+    lines = before.rstrip().splitlines(keepends=True)
+    if place == "the end":
+        return "".join([*lines, "\n\n\n" if lines else "", text])
+    (old,) = (it for it in ast.parse(before).body if getattr(it, "name", None) == place)
+    assert isinstance(old, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    start = min([old.lineno, *(it.lineno for it in old.decorator_list)]) - 1
+    return "".join([*lines[:start], text, *lines[old.end_lineno :]])
 
 
 def _is_server(command: str) -> bool:

@@ -123,8 +123,8 @@ class ExecutionContext:
         self.tenant_id = tenant_id
 
 
-class Info:
-    """The `info` of a body. No request is behind it: no headers, cookies or tokens are kept."""
+class TaskInfo:
+    """The `info` of a body. No request is behind it: it has no headers, cookies or tokens."""
 
     __slots__ = ("context",)
 

@@ -77,15 +77,16 @@ class ToRuntime:
         return process.from_thread(runtime, runtime.creations.create(new))
 
     def arrived(self, new: NewExecution, created: Created) -> None:
-        runtime = process.runtime_in_thread()
-        process.call_soon(runtime, lambda: runtime.creations.arrived(new, created))
+        self.arrived_many([(new, created)])
 
     def submit_many(self, news: Sequence[NewExecution]) -> list[TaskSnapshot]:
         """Never called: many are stored by the caller, and then arrive."""
         raise NotImplementedError
 
     def arrived_many(self, made: Sequence[tuple[NewExecution, Created]]) -> None:
-        runtime = process.runtime_in_thread()
+        runtime, admission = process.runtime_in_thread(), process.admission()
+        for new, _ in made:  # here, so that the caller's next start counts them
+            admission.left_waiting(new.owner_id)
         for first in range(0, len(made), ARRIVALS_AT_ONCE):
             page = made[first : first + ARRIVALS_AT_ONCE]
             process.call_soon(runtime, partial(_arrive, runtime.creations.arrived, page))

@@ -1,4 +1,4 @@
-"""`enqueue_many`: all starts or none, in one transaction, with handles in the order of the calls."""
+"""`enqueue_many`: all starts or none, in one transaction; handles in the order of the calls."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_many_take_few_statements() -> None:
 
 async def test_misuse_says_what_to_write(settings: Any) -> None:
     """On an event loop, and with tasks switched off."""
-    with pytest.raises(RuntimeError, match="await bulk.double.aenqueue_many"):
+    with pytest.raises(RuntimeError, match=r"await bulk\.double\.aenqueue_many"):
         double.enqueue_many(calls(1))
     use(settings, enabled=False)
     with pytest.raises(TasksDisabled):

@@ -59,7 +59,8 @@ class OrmInserts(OrmPart):
         with transaction.atomic(using=self.alias), connections[self.alias].cursor() as cursor:
             for first in range(0, len(plain), ROWS_PER_STATEMENT):
                 page = plain[first : first + ROWS_PER_STATEMENT]
-                made.update(zip((new.id for new in page), self._batch().create(cursor, page)))
+                ids = [new.id for new in page]
+                made.update(zip(ids, self._batch().create(cursor, page), strict=True))
             for new in rows:
                 if new.unique_key is not None:
                     made[new.id] = self.create_here(new)

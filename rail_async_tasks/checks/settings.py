@@ -15,6 +15,7 @@ from rail_async_tasks import conf
 from rail_async_tasks.backends.port import port_problem
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.redis_address import RedisAddress
+from rail_async_tasks.text import sentence
 
 APP: Final = "rail_async_tasks"
 
@@ -94,7 +95,7 @@ def _around_problem(value: Any) -> tuple[str, str] | None:
         inspect.signature(value).bind(None)
     except TypeError as error:
         hint = "Let it take one argument, the attempt (rail_async_tasks.AttemptInfo)."
-        return f"cannot be called with one argument: {error}.", hint
+        return sentence(f"cannot be called with one argument: {error}"), hint
     except ValueError:  # a class in C may have no signature
         pass
     return None

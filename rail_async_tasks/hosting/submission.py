@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, Protocol
 from uuid import UUID
 
@@ -16,6 +18,9 @@ from rail_async_tasks.ledger.records import Created, NewExecution
 from rail_async_tasks.registry import registry
 from rail_async_tasks.runtime.inline import InlineRun
 from rail_async_tasks.snapshot import TaskSnapshot
+
+# Executions that arrive in one step of the loop: a fraction of a millisecond's work.
+ARRIVALS_AT_ONCE: Final = 50
 
 
 class Submission(Protocol):
@@ -34,6 +39,14 @@ class Submission(Protocol):
 
     def arrived(self, new: NewExecution, created: Created) -> None:
         """Begin what a caller's transaction has inserted, after its commit. In any thread."""
+        ...
+
+    def submit_many(self, news: Sequence[NewExecution]) -> list[TaskSnapshot]:
+        """`submit` for several executions, which are all stored before the first one begins."""
+        ...
+
+    def arrived_many(self, made: Sequence[tuple[NewExecution, Created]]) -> None:
+        """`arrived` for several executions."""
         ...
 
     def cancel(self, execution_id: UUID) -> None:
@@ -64,8 +77,19 @@ class ToRuntime:
         return process.from_thread(runtime, runtime.creations.create(new))
 
     def arrived(self, new: NewExecution, created: Created) -> None:
-        runtime = process.runtime_in_thread()
-        process.call_soon(runtime, lambda: runtime.creations.arrived(new, created))
+        self.arrived_many([(new, created)])
+
+    def submit_many(self, news: Sequence[NewExecution]) -> list[TaskSnapshot]:
+        """Never called: many are stored by the caller, and then arrive."""
+        raise NotImplementedError
+
+    def arrived_many(self, made: Sequence[tuple[NewExecution, Created]]) -> None:
+        runtime, admission = process.runtime_in_thread(), process.admission()
+        for new, _ in made:  # here, so that the caller's next start counts them
+            admission.left_waiting(new.owner_id)
+        for first in range(0, len(made), ARRIVALS_AT_ONCE):
+            page = made[first : first + ARRIVALS_AT_ONCE]
+            process.call_soon(runtime, partial(_arrive, runtime.creations.arrived, page))
 
     def cancel(self, execution_id: UUID) -> None:
         runtime = process.current()
@@ -83,11 +107,25 @@ class Inline:
         run = InlineRun(get_settings(), registry, process.ledger(), process.bus())
         return run.create(new)
 
+    def submit_many(self, news: Sequence[NewExecution]) -> list[TaskSnapshot]:
+        run = InlineRun(get_settings(), registry, process.ledger(), process.bus())
+        return run.create_many(news)
+
     def arrived(self, new: NewExecution, created: Created) -> None:
         """Never called: `submit` inserts and runs in the caller's transaction."""
 
+    def arrived_many(self, made: Sequence[tuple[NewExecution, Created]]) -> None:
+        """Never called, as `arrived`."""
+
     def cancel(self, execution_id: UUID) -> None:
         """Does nothing: no body runs while its caller can ask for a cancel."""
+
+
+def _arrive(
+    arrived: Callable[[NewExecution, Created], None], made: Sequence[tuple[NewExecution, Created]]
+) -> None:
+    for new, created in made:
+        arrived(new, created)
 
 
 _INLINE: Final = Inline()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 from uuid import UUID
@@ -81,6 +81,16 @@ class InlineRun:
         snapshot = as_created(new, created)
         self._announcer.enqueued(snapshot)
         return self.run(new.id)
+
+    def create_many(self, news: Sequence[NewExecution]) -> list[TaskSnapshot]:
+        """Stores all executions or none, then runs them in order, each to its end."""
+        made = self._ledger.create_many_here(news)
+        for new, created in zip(news, made, strict=True):
+            if created.existing is None:
+                self._announcer.enqueued(as_created(new, created))
+        return [
+            created.existing or self.run(new.id) for new, created in zip(news, made, strict=True)
+        ]
 
     def run(self, execution_id: UUID) -> TaskSnapshot:
         """Attempts the execution until it is final. Retries follow at once."""

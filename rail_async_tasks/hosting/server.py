@@ -11,6 +11,7 @@ from rail_async_tasks.conf import get_settings
 from rail_async_tasks.forks import after_fork
 from rail_async_tasks.hosting import process
 from rail_async_tasks.hosting.exit import chain_signals, exit_in_time
+from rail_async_tasks.hosting.no_runtime import is_forbidden
 from rail_async_tasks.safe_logging import get_logger
 
 logger = get_logger("rail_async_tasks.runtime")
@@ -51,7 +52,7 @@ async def startup(*, announced: bool = True) -> None:
     settings = get_settings()
     loop = server.loop = asyncio.get_running_loop()
     server.going_away, server.announced = False, announced
-    if settings.enabled and settings.backend != "sync":
+    if settings.enabled and settings.backend != "sync" and not is_forbidden():
         try:
             runtime = await process.aruntime(in_thread=settings.backend == "thread")
         except BaseException:

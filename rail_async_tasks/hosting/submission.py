@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final, Protocol
+from typing import ClassVar, Final, Protocol
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
 from rail_async_tasks.backends.port import Backend
 from rail_async_tasks.conf import get_settings
+from rail_async_tasks.forks import after_fork
 from rail_async_tasks.hooks import contained
 from rail_async_tasks.hosting import process
 from rail_async_tasks.ledger.records import Created, NewExecution
@@ -19,7 +20,13 @@ from rail_async_tasks.snapshot import TaskSnapshot
 
 
 class Submission(Protocol):
-    """How an execution is stored, and begins. Chosen by the backend of the settings."""
+    """How an execution is stored, and begins. Chosen by the backend of the settings.
+
+    Attributes:
+        in_caller: `submit` stores in the caller's thread and transaction.
+    """
+
+    in_caller: ClassVar[bool]
 
     async def asubmit(self, new: NewExecution) -> TaskSnapshot:
         """Store the execution; returns it as it stands at its creation.
@@ -49,6 +56,8 @@ class ToRuntime:
             script.
     """
 
+    in_caller: ClassVar[bool] = False
+
     def __init__(self, *, own_thread: bool) -> None:
         self._own_thread = own_thread
 
@@ -76,6 +85,8 @@ class ToRuntime:
 class Inline:
     """Runs executions to their end in the caller's thread and transaction."""
 
+    in_caller: ClassVar[bool] = True
+
     async def asubmit(self, new: NewExecution) -> TaskSnapshot:
         return await sync_to_async(contained(self.submit))(new)
 
@@ -94,9 +105,29 @@ _INLINE: Final = Inline()
 _IN_LOOP: Final = ToRuntime(own_thread=False)
 _IN_THREAD: Final = ToRuntime(own_thread=True)
 
+# Takes the place of each of these in a test that runs its tasks itself.
+_replacement: Submission | None = None
+
+
+def replacement() -> Submission | None:
+    """Returns what takes the place of the backend's submission, if anything does."""
+    return _replacement
+
+
+def replace(submission: Submission | None) -> None:
+    """Submits executions of every backend there; None ends that. For tests."""
+    global _replacement
+    _replacement = submission
+
+
+# A server that a test forks runs its tasks itself.
+after_fork(lambda: replace(None))
+
 
 def submission_for(backend: Backend) -> Submission:
     """Returns how executions of this backend are submitted."""
+    if _replacement is not None:
+        return _replacement
     if backend.inline:
         return _INLINE
     return _IN_THREAD if backend.own_thread else _IN_LOOP

@@ -74,14 +74,18 @@ class InlineRun:
     def run(self, execution_id: UUID) -> TaskSnapshot:
         """Attempts the execution until it is final. Retries follow at once."""
         while True:
-            claimed = self._ledger.claim_here(execution_id, self._runtime_id, new_id())
-            if claimed is None:  # cancelled before its claim
+            snapshot = self.attempt(execution_id)
+            if snapshot is None:  # cancelled before its claim
                 snapshot = self._ledger.get(execution_id)
                 assert snapshot is not None
                 return snapshot
-            snapshot = self._attempt(claimed)
             if snapshot.is_final:
                 return snapshot
+
+    def attempt(self, execution_id: UUID) -> TaskSnapshot | None:
+        """Runs the next attempt, due or not; returns None if the execution does not wait."""
+        claimed = self._ledger.claim_here(execution_id, self._runtime_id, new_id())
+        return None if claimed is None else self._attempt(claimed)
 
     def _attempt(self, claimed: Claimed) -> TaskSnapshot:
         definition = self._registry.get(claimed.snapshot.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, Protocol
 from uuid import UUID
@@ -158,12 +159,15 @@ class InlineRun:
         timeout: float | None,
         who: str,
     ) -> Any:
-        if not self._ledger.in_transaction():
-            with as_found(who):
-                return _call(definition, leading, arguments, timeout)
-        # A savepoint: a body that breaks its transaction must not take the caller's with it.
-        with transaction.atomic(), as_found(who):
+        with self._savepoint(), as_found(who):
             return _call(definition, leading, arguments, timeout)
+
+    def _savepoint(self) -> AbstractContextManager[object]:
+        """Returns a savepoint for a body in the caller's transaction; nothing outside of one.
+
+        A body that breaks its transaction must not take the caller's with it.
+        """
+        return transaction.atomic() if self._ledger.in_transaction() else nullcontext()
 
     def progressed(self, claimed: Claimed, snapshot: TaskSnapshot) -> None:
         self._announcer.progressed(snapshot)
@@ -201,7 +205,7 @@ def _failed(
     ledger.on_commit(call_back)
 
 
-class _TimedOut(Exception):
+class _TimedOut(TimeoutError):
     """The attempt took longer than its timeout."""
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, cast
 from uuid import UUID
+
+from django.db import DatabaseError
 
 from rail_async_tasks.conf import TaskSettings, get_settings
 from rail_async_tasks.hosting import process
@@ -19,7 +22,7 @@ MAX_ATTEMPTS: Final = 1_000
 
 
 class HeldRun(InlineRun):
-    """An inline run that keeps the exception of a body.
+    """An inline run that keeps the exception of a body, and what the body wrote before it.
 
     Its retries have no jitter, so that a test knows when they are due, and every report of progress
     is published.
@@ -30,12 +33,23 @@ class HeldRun(InlineRun):
         super().__init__(_deterministic(get_settings()), registry, ledger, process.bus())
         self.raised: BaseException | None = None
 
-    def _call(self, *args: Any, **keywords: Any) -> Any:
+    @contextmanager
+    def _savepoint(self) -> Iterator[None]:
+        """Rolls back a failed body only if it broke the transaction, as nothing does in a server.
+
+        There a body is in no transaction but its own.
+        """
         try:
-            return super()._call(*args, **keywords)
-        except BaseException as error:
-            self.raised = error
-            raise
+            with super()._savepoint():
+                try:
+                    yield
+                except BaseException as error:
+                    self.raised = error
+        except DatabaseError:  # the savepoint of a broken transaction
+            if self.raised is None:
+                raise
+        if self.raised is not None:
+            raise self.raised
 
 
 class _AtOnce:

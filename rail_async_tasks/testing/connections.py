@@ -80,7 +80,13 @@ def _shareable(shared: Connections) -> Iterator[None]:
 
 
 def _of_this_thread() -> dict[str, Any]:
-    return {alias: connections[alias] for alias in connections}
+    # On a running loop `connections` has others: those of the current asyncio task.
+    loop = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)
+    try:
+        return {alias: connections[alias] for alias in connections}
+    finally:
+        asyncio._set_running_loop(loop)
 
 
 def _install(theirs: Connections) -> dict[str, Any]:

@@ -17,7 +17,8 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 DATABASES: dict[str, Any] = {
     "default": json.loads(
         os.environ.get(
-            "LIBRARY_DATABASE", '{"ENGINE": "django.db.backends.sqlite3", "NAME": "no-such-place/db"}'
+            "LIBRARY_DATABASE",
+            '{"ENGINE": "django.db.backends.sqlite3", "NAME": "no-such-place/db"}',
         )
     )
 }

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
+import datetime as dt
 from decimal import Decimal
 from typing import Any
 
 import strawberry
 from django.contrib.auth.models import Group
+from django.db import connection
 from strawberry.permission import BasePermission
 
 from rail_async_tasks import Fail, Retry, task, task_mutation
@@ -69,6 +70,22 @@ async def refuse() -> None:
 
 
 @task
+def shelf() -> list[str]:
+    return sorted(Group.objects.values_list("name", flat=True))
+
+
+@task
+def bad_sql(title: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT nonsense FROM nowhere")
+
+
+@task(max_retries=0, timeout=0.01)
+async def dawdle() -> None:
+    await asyncio.sleep(60)
+
+
+@task
 async def relay(title: str) -> str:
     """Start another task and wait for it."""
     handle = await lend.aenqueue(title=title)
@@ -92,7 +109,7 @@ async def on_loop() -> None:
 
 
 @task(track_progress=False, sensitive=["pin"])
-def check_card(info: Any, pin: str, day: datetime.date) -> str:
+def check_card(info: Any, pin: str, day: dt.date) -> str:
     info.context.task.update_progress(10)
     return f"{pin[-1]} {day:%d}"
 

@@ -1,4 +1,4 @@
-"""The tools in coroutine tests of pytest-asyncio. Run by `tests/tools`."""
+"""The tools in coroutine tests, under pytest-asyncio and under anyio. Run by `tests/testing`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ def nothing_has_leaked(db: None) -> None:
 
 
 @kinds
-async def test_the_orm_of_the_test_and_of_the_bodies_is_one(rail_tasks: RailTasks, kind: str) -> None:
+async def test_the_orm_of_the_test_and_of_the_bodies_is_one(
+    rail_tasks: RailTasks, kind: str
+) -> None:
     in_transaction = await sync_to_async(lambda: connection.in_atomic_block)()
     assert in_transaction is (kind == "db")
     await Group.objects.acreate(name="before")
@@ -66,7 +68,8 @@ async def test_every_spelling_of_run(rail_tasks: RailTasks, kind: str, spelling:
     assert str(ran[1].__cause__) == "Emma does not burn"
     with pytest.raises(TaskFailed):
         await ran[1].aresult()
-    assert [it.name async for it in Group.objects.all()] == ["Emma"]
+    # A failed body's writes stay, in a transaction of the test as without one.
+    assert {it.name async for it in Group.objects.all()} == {"Emma", "ashes of Emma"}
     own_loop = tasks.loops.pop() is asyncio.get_running_loop()
     assert own_loop is (spelling in ("arun", "in a thread"))
 
@@ -80,7 +83,7 @@ async def test_the_rest_are_plain_calls(rail_tasks: RailTasks, kind: str) -> Non
     rail_tasks.advance(300)
     assert len(rail_tasks.enqueued(sweep)) == 1
     assert len(await rail_tasks.enqueued(remind)) == 1
-    with pytest.raises(AssertionError, match="2. sweep"):
+    with pytest.raises(AssertionError, match=r"2\. sweep"):
         rail_tasks.assert_not_enqueued(remind)
 
 
@@ -101,9 +104,7 @@ async def test_a_result_before_the_run(rail_tasks: RailTasks) -> None:
 
 @kinds
 async def test_a_request(rail_tasks: RailTasks, async_client: Any, kind: str) -> None:
-    answer = await async_client.post(
-        "/graphql/", {"query": LEND}, content_type="application/json"
-    )
+    answer = await async_client.post("/graphql/", {"query": LEND}, content_type="application/json")
     assert answer.json()["data"]["lend"]["status"] == "pending"
     rail_tasks.assert_enqueued(lend, days=3)
     assert [it.status for it in await rail_tasks.arun()] == ["completed"]
@@ -113,7 +114,10 @@ async def test_a_request(rail_tasks: RailTasks, async_client: Any, kind: str) ->
 async def test_one_body(kind: str) -> None:
     """Without the fixture, too: it has the test's connection."""
     run = run_task(lend, title="a")
-    assert (run.progress, run.result["by"]) == ([(50, "Looking it up"), (100, None)], "AnonymousUser")
+    assert (run.progress, run.result["by"]) == (
+        [(50, "Looking it up"), (100, None)],
+        "AnonymousUser",
+    )
     assert (await run_task(lend, title="b")).result["title"] == "b"
     assert (await arun_task(lend, User(username="ann"), title="c")).result["by"] == "ann"
     assert (await arun_task(give_back, title="c")).result == 1
@@ -124,9 +128,7 @@ async def test_one_body(kind: str) -> None:
         await arun_task(burn, title="x")
     with pytest.raises(ValueError, match="does not burn"):
         run_task(burn, title="y")
-    names = await sync_to_async(lambda: set(Group.objects.values_list("name", flat=True)))()
-    if kind == "commits":  # asgiref's thread has a connection of its own without the fixture
-        assert names == {"a", "ashes of x", "ashes of y"}
+    assert run_task(tasks.shelf).result == ["a", "ashes of x", "ashes of y"]
 
 
 @kinds
@@ -148,7 +150,7 @@ async def test_a_subscription(rail_tasks: RailTasks, kind: str) -> None:
 async def test_a_subscription_to_all_of_ones_own(rail_tasks: RailTasks) -> None:
     ann = await User.objects.acreate(username="ann")
     updates = subscribe("subscription { myTaskUpdates { name status } }", user=ann, timeout=0.05)
-    with pytest.raises(TimeoutError, match="No event of the subscription came in 0.05 s"):
+    with pytest.raises(TimeoutError, match=r"No event of the subscription came in 0\.05 s"):
         await anext(updates)
     updates = subscribe("subscription { myTaskUpdates { name status } }", user=ann)
     await lend.using(owner=ann).aenqueue(title="Emma")

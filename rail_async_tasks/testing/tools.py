@@ -96,7 +96,7 @@ class RailTasks:
         """Moves the clock of delays, retries, schedules and expiry; starts nothing but ticks.
 
         Each tick of a task with `cron` that is passed enqueues the task. The clock of the schedules
-        stands still otherwise.
+        begins at midnight of Monday, 1 January 2024, and stands still otherwise.
         """
         by = as_timedelta(seconds)
         self._here(lambda: self._advance(by))

@@ -226,8 +226,10 @@ def test_expiry(rail_tasks: RailTasks) -> None:
 
 
 def test_schedules(rail_tasks: RailTasks) -> None:
-    """Five minutes have one tick, whenever they begin."""
-    rail_tasks.advance(300)
+    """Five minutes have one tick, whatever the time of day is."""
+    rail_tasks.advance(299)
+    rail_tasks.assert_not_enqueued()
+    rail_tasks.advance(1)
     rail_tasks.assert_enqueued(sweep)
     rail_tasks.advance(600)
     assert len(rail_tasks.enqueued(sweep)) == 3

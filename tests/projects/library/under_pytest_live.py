@@ -35,7 +35,10 @@ def test_a_live_server_runs_tasks(live_server: Any) -> None:
     assert process.current() is not None
 
 
-def test_the_tools_end_the_runtime_of_an_earlier_test(rail_tasks: RailTasks) -> None:
+def test_the_tools_end_the_runtime_of_an_earlier_test(
+    rail_tasks: RailTasks,
+    transactional_db: None,  # or pytest-django would run it first
+) -> None:
     assert not [it for it in threading.enumerate() if it.name.startswith("rail-tasks")]
     lend.enqueue(title="Emma")
     assert not Group.objects.exists()

@@ -12,8 +12,8 @@ from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.registry import registry
 from rail_async_tasks.runtime.upkeep.cron import Schedule
 
-# A Monday at midnight, in the project's time zone. Were it the time of day, a test that advances by a
-# minute would meet a tick of `*/5` once in five runs.
+# A Monday at midnight, in the project's time zone. Were it the time of day, a test that advances by
+# a minute would meet a tick of `*/5` once in five runs.
 START: Final = datetime(2024, 1, 1)  # noqa: DTZ001 (the zone is a setting)
 
 # The ticks that one move of the clock may pass: more are a mistake, such as milliseconds.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from functools import partial
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -17,6 +16,7 @@ from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.errors import BackendUnavailable, InvalidArguments
 from rail_async_tasks.hooks import contained
 from rail_async_tasks.hosting import process
+from rail_async_tasks.hosting.endless_waits import StartAfterCommit
 from rail_async_tasks.hosting.submission import submission_for
 from rail_async_tasks.ledger.records import Created, NewExecution
 from rail_async_tasks.ledger.snapshots import as_created
@@ -54,7 +54,7 @@ async def aenqueue_many(
     settings = enabled_settings()
     backend = get_backend(settings)
     news = _executions(definition, calls, options, settings)
-    if news and not backend.inline:
+    if news and not submission_for(backend).in_caller:
         # Where none runs yet it starts here, and not in a thread, as the store below would do.
         await process.aruntime(in_thread=backend.own_thread)
     return await sync_to_async(contained(_store))(news, options, settings)
@@ -98,7 +98,7 @@ def _store(
 
 def _submit(news: list[NewExecution], backend: Backend) -> list[TaskSnapshot]:
     submission = submission_for(backend)
-    if backend.inline:
+    if submission.in_caller:
         return submission.submit_many(news)
     ledger = process.ledger()
     try:
@@ -108,7 +108,8 @@ def _submit(news: list[NewExecution], backend: Backend) -> list[TaskSnapshot]:
             raise  # it is the caller's transaction that has failed
         raise BackendUnavailable("The tasks could not be stored: the database fails.") from error
     pairs = [pair for pair in zip(news, made, strict=True) if pair[1].existing is None]
-    ledger.on_commit(partial(submission.arrived_many, pairs))
+    if pairs:
+        ledger.on_commit(StartAfterCommit(submission, pairs))
     return [_snapshot(new, created) for new, created in zip(news, made, strict=True)]
 
 

@@ -21,6 +21,7 @@ from rail_async_tasks.handle import TaskHandle
 from rail_async_tasks.registry import registry
 
 if TYPE_CHECKING:
+    from strawberry.extensions.field_extension import FieldExtension
     from strawberry.permission import BasePermission
 
     from rail_async_tasks.service import EnqueueOptions
@@ -44,6 +45,7 @@ class TaskKeywords(TypedDict, total=False):
     sensitive: Iterable[str]
     description: str
     permission_classes: Iterable[type[BasePermission]]
+    extensions: Iterable[FieldExtension]
 
 
 class ScheduledKeywords(TaskKeywords, total=False):

@@ -43,6 +43,11 @@ class NamedType(StrawberryAnnotation):
         super().__init__(Any)
         self._annotation = annotation
 
+    @property  # type: ignore[misc]
+    def annotation(self) -> Any:
+        """Returns itself: dataclasses write what stands here into the field as its annotation."""
+        return self
+
     @property
     def _evaluated_annotation(self) -> Any:
         return self._annotation()

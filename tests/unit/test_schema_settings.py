@@ -53,7 +53,7 @@ def test_right_values() -> None:
         ({"schema": "schema"}, "E006", "schema", "with dots"),
         ({"schema": 3}, "E003", "schema", "None: the schema that this package merges"),
         ({"extensions": "shop.Timing"}, "E003", "extensions", "Write a list"),
-        ({"extensions": [int]}, "E003", "extensions.0", "dotted path"),
+        ({"extensions": [int]}, "E003", "extensions.0", "as text"),
         ({"config": "shop"}, "E006", "config", "None: Strawberry's defaults"),
         ({"schema": "a.b", "extensions": ["c.d"]}, "E009", "extensions", "Give it to a.b"),
         ({"schema": "a.b", "config": "c.d"}, "E009", "config", "Give it to a.b"),

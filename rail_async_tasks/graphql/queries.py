@@ -42,10 +42,8 @@ def many_tasks(
     after: strawberry.ID | None = UNSET,
 ) -> Any:
     given = {"status": status, "name": name, "queue": queue, "after": after}
-    chosen: dict[str, Any] = {
-        key: None if value is UNSET else value for key, value in given.items()
-    }
-    chosen["limit"] = PAGE_SIZE if limit is None else limit
+    chosen: dict[str, Any] = {"limit": PAGE_SIZE if limit is None else limit}
+    chosen |= {key: value for key, value in given.items() if value is not UNSET}
     return _amany_tasks(info, chosen) if on_event_loop() else _many_tasks(info, chosen)
 
 

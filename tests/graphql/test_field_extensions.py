@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import strawberry
 from asgiref.sync import sync_to_async
-from django.contrib.auth.models import AnonymousUser, Permission, User
+from django.contrib.auth.models import Permission, User
 from django.test import AsyncClient
 from strawberry.extensions.field_extension import FieldExtension
 from strawberry.tools import merge_types
@@ -104,10 +102,10 @@ each_schema = pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)
 
 
 @pytest.fixture
-def ann(configure: Configure, database: object) -> Iterator[User]:
+def ann(configure: Configure, database: object) -> User:
     configure(backend="sync")
     calls.clear()
-    yield User.objects.create(username="ann")
+    return User.objects.create(username="ann")
 
 
 def started(answer: Any, field: str) -> Any:
@@ -167,7 +165,8 @@ async def test_a_permission_in_the_database(way: str, ann: User) -> None:
 async def test_by_default_they_refuse_with_null(way: str, ann: User) -> None:
     """As on strawberry-django's own nullable fields."""
     answer = await ask(way, SCHEMAS["strawberry.Schema"], call("silent"))
-    assert answer == {"data": {"silent": None}} or answer["errors"] is None
+    assert answer["data"] == {"silent": None}
+    assert not answer.get("errors")
     assert started(await ask(way, SCHEMAS["strawberry.Schema"], call("silent"), ann), "silent") == 3
 
 
@@ -229,7 +228,7 @@ async def test_rest_asks_them_at_a_retry(ann: User) -> None:
     await ann.asave()
     handle = await both.using(owner=ann).aenqueue(amount=1)
     response = await client.post(f"/api/v1/tasks/{handle.id}/retry/")
-    assert response.status_code == 403 or response.status_code == 201
+    assert response.status_code == 201
 
 
 @ONE_DATABASE
@@ -241,7 +240,6 @@ def test_a_sync_start_stays_in_its_thread(ann: User) -> None:
     from tests.graphql.own_views import ask_sync
 
     seen: list[int] = []
-    before = threading.get_ident()
     for way in SYNC_VIEWS:
         with transaction.atomic():
             assert started(ask_sync(way, SCHEMAS["TaskSchema"], call("mixed"), ann), "mixed") == 6
@@ -249,7 +247,6 @@ def test_a_sync_start_stays_in_its_thread(ann: User) -> None:
             transaction.set_rollback(True)
         assert TaskExecution.objects.count() == 0
     assert seen == [1] * len(SYNC_VIEWS)
-    assert threading.get_ident() == before
 
 
 def test_the_schema_shows_their_directives() -> None:
@@ -270,5 +267,4 @@ def test_a_wrong_option_is_refused_at_import(wrong: Any) -> None:
 @ONE_DATABASE
 async def test_python_is_not_asked(ann: User) -> None:
     """`enqueue()` is the project's own code."""
-    assert AnonymousUser().is_anonymous
     assert await (await members.aenqueue(amount=1)).aresult(10) == 1

@@ -110,6 +110,10 @@ class Query:
     shelves: int = 3
 
 
+def make_extension() -> SchemaExtension:
+    return SchemaExtension()
+
+
 @pytest.fixture(autouse=True)
 def module(monkeypatch: pytest.MonkeyPatch) -> None:
     """A module `own_shop` of the project."""
@@ -117,7 +121,7 @@ def module(monkeypatch: pytest.MonkeyPatch) -> None:
     made.schema = strawberry.Schema(query=Query)
     made.Timing = SchemaExtension
     made.instance = SchemaExtension()
-    made.factory = lambda: SchemaExtension()
+    made.factory = make_extension
     made.config = StrawberryConfig()
     made.Query = Query
     made.number = 3

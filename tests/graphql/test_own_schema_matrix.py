@@ -15,9 +15,11 @@ from strawberry.tools import merge_types
 from rail_async_tasks import service
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.graphql import Mutation, Query, Subscription, TaskSchema
-from tests.graphql.own_views import EVERY_WAY, HTTP_CONSUMERS, SOCKETS, SYNC_VIEWS, ask
+from rail_async_tasks.hosting import process
+from tests.graphql.own_views import EVERY_WAY, HTTP_CONSUMERS, SOCKETS, SYNC_VIEWS, ask, ask_sync
 from tests.projects import shop
 from tests.support.api import Configure
+from tests.support.waiting import wait_for
 
 MISSING = "0193b1a4-7c1e-7000-8000-000000000001"
 START = "mutation { add(a: 1) { status taskId task { ownerId result } } }"
@@ -198,3 +200,29 @@ async def test_subscriptions_over_a_socket(
     assert answer["data"]["taskProgress"] == {"status": "completed", "ownerId": str(ann.pk)}
     answer = await ask(way, schema, query, bob)
     assert answer["errors"][0]["extensions"] == {"code": "NOT_FOUND"}
+
+
+@ONE_DATABASE
+@pytest.mark.parametrize("backend", ["asyncio", "thread"])
+@pytest.mark.parametrize("way", SYNC_VIEWS)
+def test_a_sync_view_starts_tasks_of_the_default_backend(
+    way: str, backend: str, people: People, configure: Configure
+) -> None:
+    """As under WSGI: the runtime lives in a thread; a query sees the end, a cancel is too late."""
+    configure(backend=backend)
+    schema = SCHEMAS["strawberry.Schema"]
+    try:
+        started = ask_sync(way, schema, START, people.ann)["data"]["add"]
+        assert started["status"] == "pending"
+        id_ = started["taskId"]
+        query = f'{{ task(id: "{id_}") {{ status result }} }}'
+
+        def task() -> Any:
+            return ask_sync(way, schema, query, people.ann)["data"]["task"]
+
+        wait_for(lambda: task() == {"status": "completed", "result": 3}, "the task completes")
+        cancel = f'mutation {{ cancelTask(id: "{id_}") {{ id }} }}'
+        (error,) = ask_sync(way, schema, cancel, people.ann)["errors"]
+        assert error["extensions"] == {"code": "ALREADY_FINAL"}
+    finally:
+        process.stop()

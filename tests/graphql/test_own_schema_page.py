@@ -56,6 +56,13 @@ async def main():
     rest = await AsyncClient().get("/api/v1/tasks/%s/" % id_)
     assert rest.json()["result"] == {"shelf": "top", "boxes": 3}
 
+    import strawberry
+    from rail_async_tasks.graphql import Query
+    from shop.masking import masked
+    schema = strawberry.Schema(query=Query, extensions=[masked])
+    answer = await schema.execute('{ task(id: "1") { id } }')
+    assert answer.errors[0].extensions == {"code": "NOT_FOUND"}, answer
+
 asyncio.run(main())
 print("works")
 """

@@ -25,7 +25,9 @@ class RailAsyncTasksConfig(AppConfig):
         observability.register()
         drain_at_the_end()
         autodiscover()
-        for path in chain(*read().extensions.values()):
+        parsed = read()
+        own = parsed.schema_values.get("schema")
+        for path in chain(*parsed.extensions.values(), [own] if own else []):
             # Their modules declare tasks too. One that can't be imported is the checks' to report.
             with contextlib.suppress(Exception):
                 import_string(path)

@@ -15,7 +15,7 @@ stable, so that a silenced check stays silenced.
     E009   two settings contradict each other
     E010   `jwt` is wrong
     E011   `encryption_keys` has something that is no Fernet key
-    E012   an extension of the schema cannot be imported, or is no Strawberry type
+    E012   an extension of the schema cannot be imported, or is no Strawberry type or extension
     E013   another dotted path cannot be imported, or is not what the setting takes
     E015   a setting needs a Python package that is not installed
     E016   SQLite is older than 3.35

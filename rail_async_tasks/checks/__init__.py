@@ -26,6 +26,8 @@ stable, so that a silenced check stays silenced.
     E021   the extensions make no GraphQL schema: names clash, or it cannot be built
     E022   an extension of the schema stands outside `schema_settings`, or is misspelt there
     E023   the tables are in several databases
+    E030   the OPTIONS or QUEUES of a backend of ours in the TASKS setting are wrong
+    E031   a backend of ours is in the TASKS setting, and the app is not installed
     W001   a section or key that looks like a misspelt one, or that is read at another level
     W002   a setting that another one leaves without effect
     W004   an app is missing from `INSTALLED_APPS`
@@ -38,7 +40,7 @@ stable, so that a silenced check stays silenced.
     W013   probes are redirected to HTTPS (with `check --deploy`)
     W014   pages ask for a login, and `anonymous_access` is not set
 
-All are prefixed `rail_async_tasks.`. E016, W005 and W006 look at the database, so they run with
+All are prefixed `rail_async_tasks.`. E030 and E031 are of `contrib.django_tasks`, which Django asks. E016, W005 and W006 look at the database, so they run with
 `check --database` and `migrate` only, as Django's own do.
 """
 

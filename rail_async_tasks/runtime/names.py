@@ -17,9 +17,7 @@ class NameFinder:
         learnt: is called once more tasks are known.
     """
 
-    def __init__(
-        self, *, registry: Registry, reads: LoopReads, learnt: Callable[[], None]
-    ) -> None:
+    def __init__(self, *, registry: Registry, reads: LoopReads, learnt: Callable[[], None]) -> None:
         self._registry = registry
         self._reads = reads
         self._learnt = learnt

@@ -64,7 +64,7 @@ class TaskBackend(library.BaseTaskBackend):
 
     # --- enqueue ---------------------------------------------------------------------------------
 
-    def enqueue(
+    def enqueue(  # type: ignore[override]  # the stubs bind a function's types
         self, task: library.Task, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> TaskResult:
         """Store an execution. In a transaction it is part of that, and starts after the commit.
@@ -92,7 +92,7 @@ class TaskBackend(library.BaseTaskBackend):
             fill(start.result, snapshot, _traceback(process.ledger(), snapshot))
         return start.result
 
-    async def aenqueue(
+    async def aenqueue(  # type: ignore[override]
         self, task: library.Task, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> TaskResult:
         """`enqueue()` from async code; no thread is used where the runtime is on this loop."""
@@ -109,9 +109,7 @@ class TaskBackend(library.BaseTaskBackend):
             fill(start.result, snapshot, traceback)
         return start.result
 
-    def _start(
-        self, task: library.Task, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> Start:
+    def _start(self, task: library.Task, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Start:
         self.validate_task(task)
         if problem := option_problem(self.options):
             raise ConfigurationError(f'TASKS["{self.alias}"]["OPTIONS"] {problem}')

@@ -25,7 +25,7 @@ _current: contextvars.ContextVar[RunningTask | None] = contextvars.ContextVar(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TaskContext(library.TaskContext):
+class TaskContext(library.TaskContext):  # type: ignore[misc]  # the stubs do not freeze it
     """The `context` of a Django task that `takes_context`, with what our runtime adds."""
 
     info: Info

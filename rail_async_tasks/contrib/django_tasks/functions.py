@@ -81,7 +81,7 @@ def import_task(name: str) -> None:
         return
     try:
         found = _import(parts)
-    except Exception as error:  # the module's own code
+    except Exception as error:  # noqa: BLE001 (the module's own code)
         logger.warning("The module of the task %s can't be imported: %s", name, error)
         return
     # One that names another backend has not registered itself: it was enqueued by

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
-    from django.tasks import Task, TaskContext, TaskResult, TaskResultStatus, task_backends
+    from django.tasks import Task as DjangoTask
+    from django.tasks import TaskContext as DjangoTaskContext
+    from django.tasks import TaskResult as DjangoTaskResult
+    from django.tasks import TaskResultStatus, task_backends
     from django.tasks.backends.base import BaseTaskBackend
     from django.tasks.base import TaskError
     from django.tasks.exceptions import InvalidTask, TaskResultDoesNotExist
     from django.tasks.signals import task_enqueued, task_finished, task_started
+
+    # Generic in the stubs alone.
+    Task: TypeAlias = DjangoTask[..., Any]
+    TaskContext: TypeAlias = DjangoTaskContext[..., Any]
+    TaskResult: TypeAlias = DjangoTaskResult[..., Any]
 else:
     try:
         from django.tasks import Task, TaskContext, TaskResult, TaskResultStatus, task_backends
@@ -19,13 +27,12 @@ else:
         from django.tasks.signals import task_enqueued, task_finished, task_started
     except ImportError:
         try:
-            import django_tasks
+            from django_tasks import TaskContext, TaskResult, TaskResultStatus, task_backends
         except ImportError as error:
             raise ImportError(
                 "Django 5.2 has no django.tasks: install the package django-tasks, for example by"
                 ' pip install "rail_async_tasks[django-tasks]".'
             ) from error
-        from django_tasks import TaskContext, TaskResult, TaskResultStatus, task_backends
         from django_tasks.backends.base import BaseTaskBackend
         from django_tasks.base import Task, TaskError
         from django_tasks.exceptions import InvalidTaskError as InvalidTask

@@ -1,4 +1,4 @@
-"""Options of Django tasks beside Django's: OPTIONS in the TASKS setting, and `@task(timeout=60)`."""
+"""Options of Django tasks beside Django's: in the TASKS setting, and of `@task(timeout=60)`."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class Arguments(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TaskResult(library.TaskResult):
+class TaskResult(library.TaskResult):  # type: ignore[misc]  # the stubs do not freeze it
     """Django's `TaskResult`, with the execution behind it as `handle`."""
 
     _snapshot: TaskSnapshot | None = field(init=False, default=None, repr=False, compare=False)
@@ -131,9 +131,7 @@ def fill(result: TaskResult, snapshot: TaskSnapshot, traceback: str | None) -> N
         object.__setattr__(result, name, value)
 
 
-def as_enqueued(
-    task: library.Task, snapshot: TaskSnapshot, arguments: Arguments
-) -> library.Task:
+def as_enqueued(task: library.Task, snapshot: TaskSnapshot, arguments: Arguments) -> library.Task:
     """Returns the task with the options of this execution."""
     run_after = arguments.run_after
     options = {

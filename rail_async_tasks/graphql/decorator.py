@@ -116,7 +116,7 @@ class MutationField(StrawberryField):
                     anonymous=caller.viewer.is_anonymous,
                 ),
             )
-        return TaskMutationPayload.of(snapshot)
+        return TaskMutationPayload.of(snapshot, caller.viewer)
 
 
 @overload

@@ -164,6 +164,14 @@ class Reads(Protocol):
         """Returns the arguments as JSON text."""
         ...
 
+    def language(self, execution_id: UUID) -> str | None:
+        """Returns the language in which the body runs; None: LANGUAGE_CODE."""
+        ...
+
+    def tracebacks(self, execution_ids: Collection[UUID]) -> dict[UUID, str]:
+        """Returns the tracebacks of those of the executions that have one."""
+        ...
+
     def page(self, page: Page) -> list[TaskSnapshot]:
         """Returns a page of executions, newest first."""
         ...

@@ -9,6 +9,7 @@ from rail_async_tasks.contrib.django_tasks import library, running_here, signals
 from rail_async_tasks.contrib.django_tasks.context import TaskContext, running
 from rail_async_tasks.contrib.django_tasks.json_form import returned
 from rail_async_tasks.contrib.django_tasks.results import Arguments
+from rail_async_tasks.runtime.attempts.calling import call
 from rail_async_tasks.runtime.attempts.context import Info
 
 
@@ -21,7 +22,7 @@ def plain(task: library.Task) -> Callable[..., Any]:
         with running(context.task):
             signals.started(context.task_result)
             leading = (context,) if task.takes_context else ()
-            return returned(task.func(*leading, *given.args, **given.kwargs))
+            return returned(call(task.func, (*leading, *given.args), given.kwargs))
 
     return body
 
@@ -36,6 +37,6 @@ def coroutine(task: library.Task) -> Callable[..., Any]:
         with running(context.task):
             await signals.astarted(context.task_result)
             leading = (context,) if task.takes_context else ()
-            return returned(await task.func(*leading, *given.args, **given.kwargs))
+            return returned(await call(task.func, (*leading, *given.args), given.kwargs))
 
     return body

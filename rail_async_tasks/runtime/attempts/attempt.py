@@ -23,6 +23,7 @@ from rail_async_tasks.errors import TaskCancelled
 from rail_async_tasks.hooks import contained
 from rail_async_tasks.ledger.records import Claimed, Outcome
 from rail_async_tasks.runtime.attempts import outcomes
+from rail_async_tasks.runtime.attempts.calling import call, decode
 from rail_async_tasks.runtime.attempts.context import ExecutionContext, Info, TaskContext, load_user
 from rail_async_tasks.runtime.attempts.orm_threads import Seat
 from rail_async_tasks.runtime.attempts.outcomes import AttemptPolicy, Interruption, Transition
@@ -79,6 +80,7 @@ class Attempt:
         self.given_up = False
         self.refused = False  # the database could not store its first outcome
         self.seconds = 0.0  # how long its body took, once that has ended
+        self.cause: BaseException | None = None  # of its failure, until that is logged
         self.seat: Seat | None = None  # where its ORM calls run
         self._arguments = claimed.arguments
         self._loop = loop
@@ -142,17 +144,17 @@ class Attempt:
         except BaseException as error:
             if self._interruption is not None:
                 # An error that the body raised after it was interrupted: the interruption counts.
-                return outcomes.interrupted(self._interruption, self.policy)
+                return outcomes.interrupted(self._interruption, self.policy, error)
             return outcomes.raised(error, self.policy)
         return outcomes.returned(value, self.policy)
 
     async def _call(self) -> Any:
         function = self.definition.function
-        arguments = self.definition.decode(self._arguments)
+        arguments = decode(self.definition, self._arguments)
         if not self.definition.takes_info:
             if self.definition.is_coroutine:
-                return await function(**arguments)
-            return await self._in_thread(lambda: function(**arguments))
+                return await call(function, (), arguments)
+            return await self._in_thread(lambda: call(function, (), arguments))
         owner_id = self.snapshot.owner_id
         if self.definition.is_coroutine:
             user = (
@@ -160,9 +162,9 @@ class Attempt:
                 if owner_id is None
                 else await sync_to_async(contained(load_user))(owner_id)
             )
-            return await function(*self._leading(user), **arguments)
+            return await call(function, self._leading(user), arguments)
         return await self._in_thread(
-            lambda: function(*self._leading(load_user(owner_id)), **arguments)
+            lambda: call(function, self._leading(load_user(owner_id)), arguments)
         )
 
     async def _in_thread(self, call: Callable[[], Any]) -> Any:
@@ -181,7 +183,7 @@ class Attempt:
 
     def _cancelled(self, error: BaseException) -> Transition:
         if self._interruption is not None:
-            return outcomes.interrupted(self._interruption, self.policy)
+            return outcomes.interrupted(self._interruption, self.policy, error)
         if isinstance(error, TaskCancelled):
             return outcomes.raised(error, self.policy)
         if self._state.is_ending:  # the loop itself is being shut down: the end of `asyncio.run`
@@ -269,6 +271,7 @@ class Attempt:
         self._on_slow(self.snapshot, self._loop.time() - self._started_at)
 
     def _outcome(self, transition: Transition) -> Outcome:
+        self.cause = transition.cause
         return outcomes.as_outcome(
             transition,
             id=self.snapshot.id,

@@ -52,6 +52,7 @@ class TaskBackend(library.BaseTaskBackend):
     def __init__(self, alias: str, params: dict[str, Any]) -> None:
         super().__init__(alias, params)
         observers.register(observer.observe)
+        signals.flush_at_the_end()
         registry.add_finder(functions.import_task)
         registry.add_queues(queue for queue in self.queues if _queue_problem(queue) is None)
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from rail_async_tasks.contrib.django_tasks import library
 from rail_async_tasks.forks import after_fork
+from rail_async_tasks.hosting.exit import when_process_ends
 from rail_async_tasks.runtime.attempts.threads import DaemonThreads, leaving_nothing
 from rail_async_tasks.safe_logging import get_logger
 
@@ -79,11 +80,15 @@ def _logged(call: Callable[[], None]) -> None:
 
 
 _thread = _Thread()
+_flushes_at_the_end = False
 
 
 def _reset() -> None:
     global _thread
     _thread = _Thread()
+
+
+_flushes_at_the_end = False
 
 
 after_fork(_reset)
@@ -97,3 +102,11 @@ def send_soon(call: Callable[[], None]) -> None:
 def flush() -> None:
     """Waits, for a few seconds, until the signals so far are sent."""
     _thread.flush()
+
+
+def flush_at_the_end() -> None:
+    """Has `flush` called when the process ends. Twice is once."""
+    global _flushes_at_the_end
+    if not _flushes_at_the_end:
+        _flushes_at_the_end = True
+        when_process_ends(flush)

@@ -40,8 +40,9 @@ stable, so that a silenced check stays silenced.
     W013   probes are redirected to HTTPS (with `check --deploy`)
     W014   pages ask for a login, and `anonymous_access` is not set
 
-All are prefixed `rail_async_tasks.`. E030 and E031 are of `contrib.django_tasks`, which Django asks. E016, W005 and W006 look at the database, so they run with
-`check --database` and `migrate` only, as Django's own do.
+All are prefixed `rail_async_tasks.`. E016, W005 and W006 look at the database, so they run with
+`check --database` and `migrate` only, as Django's own do. E030 and E031 come from
+`contrib.django_tasks`, by Django's own check of the TASKS setting.
 """
 
 from __future__ import annotations

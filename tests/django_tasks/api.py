@@ -12,6 +12,7 @@ try:
         task,
         task_backends,
     )
+    from django.tasks.checks import check_tasks
     from django.tasks.exceptions import InvalidTask, TaskResultDoesNotExist, TaskResultMismatch
     from django.tasks.signals import task_enqueued, task_finished, task_started
 except ImportError:
@@ -22,14 +23,15 @@ except ImportError:
         task,
         task_backends,
     )
+    from django_tasks.checks import check_tasks
     from django_tasks.exceptions import InvalidTaskError as InvalidTask
     from django_tasks.exceptions import TaskResultDoesNotExist, TaskResultMismatch
     from django_tasks.signals import task_enqueued, task_finished, task_started
 
 __all__ = [
     "TASKS", "InvalidTask", "TaskContext", "TaskResultDoesNotExist", "TaskResultMismatch",
-    "TaskResultStatus", "default_task_backend", "task", "task_backends", "task_enqueued",
-    "task_finished", "task_started",
+    "TaskResultStatus", "check_tasks", "default_task_backend", "task", "task_backends",
+    "task_enqueued", "task_finished", "task_started",
 ]  # fmt: skip
 
 OURS: Final = "rail_async_tasks.contrib.django_tasks.TaskBackend"

@@ -59,7 +59,7 @@ async def test_an_argument_without_json_is_a_type_error() -> None:
 
 async def test_enqueue_on_a_loop_says_what_to_write() -> None:
     """It would block the loop."""
-    with pytest.raises(RuntimeError, match="await echo.aenqueue"):
+    with pytest.raises(RuntimeError, match=r"await echo\.aenqueue"):
         bodies.echo.enqueue()
 
 

@@ -150,7 +150,7 @@ def test_a_result_from_ready_to_successful(backend: str) -> None:
         (b"bytes", "bytes"),
         ({1: "a", None: "b"}, {"1": "a", "null": "b"}),
         (1.0, 1.0),
-        ({"nested": {"b": 1, "a": [1.5, None, True]}}, {"nested": {"b": 1, "a": [1.5, None, True]}}),
+        ({"n": {"b": 1, "a": [1.5, None, True]}}, {"n": {"b": 1, "a": [1.5, None, True]}}),
         ("ü\u2028", "ü\u2028"),
     ],
 )  # fmt: skip

@@ -5,14 +5,16 @@ A row has it only where it is not LANGUAGE_CODE, which a body runs in by itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, TypeVar
 
 from django.conf import settings
 from django.utils import translation
 
 from rail_async_tasks.text import is_storable
+
+T = TypeVar("T")
 
 # In characters: the width of the column.
 MAX_LANGUAGE: Final = 255
@@ -31,6 +33,16 @@ def activate(language: str) -> None:
     """Activates the language in the current context, unless it is none of LANGUAGES any more."""
     if _is_known(language):
         translation.activate(language)
+
+
+def speaking(language: str, call: Callable[[], T]) -> T:
+    """Calls in the language, in a thread and in a context of the call's own.
+
+    `activate` on a loop does not reach its threads, though they get a copy of its context: asgiref,
+    in which Django keeps the active language, tells threads apart.
+    """
+    activate(language)
+    return call()
 
 
 @contextmanager

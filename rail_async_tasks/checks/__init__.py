@@ -39,10 +39,11 @@ stable, so that a silenced check stays silenced.
     W012   `ASGI_APPLICATION` is missing, or does not start the runtime with the server
     W013   probes are redirected to HTTPS (with `check --deploy`)
     W014   pages ask for a login, and `anonymous_access` is not set
+    W018   the database lacks tables or columns: `migrate` has not run
 
-All are prefixed `rail_async_tasks.`. E016, W005 and W006 look at the database, so they run with
-`check --database` and `migrate` only, as Django's own do. E030 and E031 come from
-`contrib.django_tasks`, by Django's own check of the TASKS setting.
+All are prefixed `rail_async_tasks.`. E016, W005, W006 and W018 look at the database, so they run
+with `check --database` and `migrate` only, as Django's own do; W018 not with `migrate`. E030 and
+E031 come from `contrib.django_tasks`, by Django's own check of the TASKS setting.
 """
 
 from __future__ import annotations

@@ -39,9 +39,6 @@ FIELDS: Final[dict[str, Schema]] = {
     "error": _said(_or_null(_TEXT), "Why the task failed."),
     "error_code": {"type": ["string", "null"], "enum": [*(code.value for code in ErrorCode), None]},
     "error_type": _said(_or_null(_TEXT), "The class name of the exception, e.g. KeyError."),
-    "traceback": _said(
-        _or_null(_TEXT), "For superusers and staff with the right to view tasks; else null."
-    ),
     "queue": _TEXT,
     "priority": {"type": "integer", "description": "Higher starts first, within a queue."},
     "cancel_requested": {"type": "boolean"},
@@ -58,6 +55,9 @@ FIELDS: Final[dict[str, Schema]] = {
     "completed_at": _or_null(_TIME),
     "expires_at": _said(_or_null(_TIME), "Hidden from reads after this time."),
     "updated_at": _TIME,
+    "traceback": _said(
+        _or_null(_TEXT), "For superusers and staff with the right to view tasks; else null."
+    ),
 }
 
 _encode: Final = msgspec.json.Encoder().encode

@@ -91,7 +91,7 @@ class Announcer:
         """
         self._publish(snapshot)
         self._observers.ended(snapshot, seconds, traceback)
-        if snapshot.error_code is not None:
+        if snapshot.status != Status.COMPLETED:
             self._failed(snapshot, traceback, cause)
 
     def dropped(self, snapshot: TaskSnapshot, seconds: float) -> None:

@@ -75,7 +75,7 @@ class Ending:
     async def hand_back(self) -> None:
         """Returns when no body runs: the last ones are asked to end after `drain_seconds`."""
         if self._running.by_id:
-            logger.info("Draining: still running: %s", counted(len(self._running.by_id), "task"))
+            logger.info("Draining: %s still running", counted(len(self._running.by_id), "task"))
         await self._until_idle(0 if self._hurried else self._drain_seconds)
         self._interrupt_all()
         # A body that ignores it is given up, and its row settled: the process must end in time.

@@ -79,7 +79,7 @@ class FailureLog:
 def _reason(snapshot: TaskSnapshot) -> str:
     code, name = str(snapshot.error_code), snapshot.error_type
     if snapshot.error_code == ErrorCode.EXCEPTION and name is not None:
-        return name
+        return f"{code} {name}"
     if snapshot.error_code == ErrorCode.INVALID_ARGS:
         return f"{code} ({snapshot.error})"  # the package's own text: names and types, no values
     return code

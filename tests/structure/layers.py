@@ -39,7 +39,7 @@ PACKAGE: Final[dict[str, tuple[str, ...]]] = {
 }
 
 LEDGER: Final = (
-    "edges errors locks options records rows waiters writer_port",
+    "edges errors locks options records rows tables waiters writer_port",
     "audit postponed snapshots updates upkeep",
     "port writer",
     "memory operations",

@@ -67,6 +67,7 @@ class OrmReads(OrmPart):
             rows = rows.filter(id__lt=page.after)
         return [snapshot_of(row) for row in rows.order_by("-id")[: page.limit]]
 
+    @retried
     def ended_lately(self, owner_id: str, tenant_id: str | None, seconds: float) -> list[UUID]:
         theirs = self._rows().filter(owner_id=owner_id, tenant_id=tenant_id)
         ended = theirs.filter(status__in=sorted(FINAL), **self._changed_in(seconds))

@@ -51,6 +51,7 @@ class Command(BaseCommand):
             raise CommandError(f"--batch-size is a number from 1 to {MOST_ROWS}, not {size}.")
         try:
             ledger = host.ledger()
+            ledger.check_tables()
         except TaskError as error:
             raise CommandError(str(error)) from error
         deleted = 0
@@ -80,5 +81,5 @@ def _statuses(asked: Any) -> frozenset[Status]:
         if status not in set(Status):
             raise CommandError(f"--status: there is no status {status!r}. Known are {known}.")
         if status not in FINAL:
-            raise CommandError(f"--status: {status} tasks are not finished. Use one of {known}.")
+            raise CommandError(f"--status: a {status} task is not finished. Use one of {known}.")
     return frozenset(map(Status, asked)) or FINAL

@@ -21,9 +21,10 @@ from asgiref.sync import sync_to_async
 from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.errors import TaskCancelled
 from rail_async_tasks.hooks import contained
+from rail_async_tasks.language import speaking
 from rail_async_tasks.ledger.records import Claimed, Outcome
 from rail_async_tasks.runtime.attempts import outcomes
-from rail_async_tasks.runtime.attempts.calling import call, decode
+from rail_async_tasks.runtime.attempts.calling import call, carried, decode
 from rail_async_tasks.runtime.attempts.context import ExecutionContext, Info, TaskContext, load_user
 from rail_async_tasks.runtime.attempts.orm_threads import Seat
 from rail_async_tasks.runtime.attempts.outcomes import AttemptPolicy, Interruption, Transition
@@ -39,14 +40,6 @@ logger = get_logger("rail_async_tasks.runtime")
 
 # An execution that is handed back while its body still runs is due again after so many seconds.
 LATE_HAND_BACK = 5.0
-
-
-def _carried(call: Callable[[], Any]) -> Any:
-    """Calls; what would end a coroutine that awaits it comes out as an error like any other."""
-    try:
-        return call()
-    except (StopIteration, GeneratorExit) as error:
-        raise RuntimeError(f"The body raised {type(error).__name__}.") from error
 
 
 class Attempt:
@@ -82,6 +75,7 @@ class Attempt:
         self.seconds = 0.0  # how long its body took, once that has ended
         self.cause: BaseException | None = None  # of its failure, until that is logged
         self.seat: Seat | None = None  # where its ORM calls run
+        self.language: str | None = None  # of a body that does not run in LANGUAGE_CODE
         self._arguments = claimed.arguments
         self._loop = loop
         self._threads = threads
@@ -171,7 +165,9 @@ class Attempt:
         # A cancel of this task, such as by a loop that is shut down, ends only the wait. Without
         # the shield it would also drop a call that no thread has begun yet.
         # The thread has run other bodies: this one is in the attempt's own context.
-        run = partial(contextvars.copy_context().run, _carried, call)
+        if self.language is not None:
+            call = partial(speaking, self.language, call)
+        run = partial(contextvars.copy_context().run, carried, call)
         future = self._threads.submit(leaving_nothing, run, self)
         return await asyncio.shield(asyncio.wrap_future(future))
 

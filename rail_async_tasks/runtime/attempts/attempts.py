@@ -111,6 +111,7 @@ class Attempts:
         # Every attempt starts in a clean context, as the host did.
         context = contextvars.Context()
         if claimed.language is not None and settings.carry_language:
+            attempt.language = claimed.language
             context.run(activate, claimed.language)
         if definition.is_coroutine:
             attempt.seat = self._orm_threads.least_busy().enter(attempt)

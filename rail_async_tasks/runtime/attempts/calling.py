@@ -43,3 +43,11 @@ def call(function: Callable[..., Any], leading: tuple[Any, ...], given: Mapping[
         if error.__traceback__ is not None and error.__traceback__.tb_next is None:
             raise NotCalled(error) from error
         raise
+
+
+def carried(body: Callable[[], Any]) -> Any:
+    """Calls; what would end a coroutine that awaits it comes out as an error like any other."""
+    try:
+        return body()
+    except (StopIteration, GeneratorExit) as error:
+        raise RuntimeError(f"The body raised {type(error).__name__}.") from error

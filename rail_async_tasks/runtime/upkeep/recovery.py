@@ -15,7 +15,7 @@ from rail_async_tasks.runtime.attempts import outcomes
 from rail_async_tasks.runtime.due import Due
 from rail_async_tasks.runtime.state import RuntimeState
 from rail_async_tasks.safe_logging import get_logger
-from rail_async_tasks.text import counted
+from rail_async_tasks.text import counted, noun_for
 
 logger = get_logger("rail_async_tasks.runtime")
 
@@ -120,5 +120,7 @@ class Recoverer:
             self._recovering.pop(holder, None)
         if count:
             self.recovered += count
-            tasks = counted(count, "task")
-            logger.warning("Recovered %s of %s, which is gone", tasks, holder)
+            logger.warning(
+                "%s of %s, which is gone, %s recovered",
+                counted(count, "task"), holder, noun_for(count, "was", "were"),
+            )  # fmt: skip

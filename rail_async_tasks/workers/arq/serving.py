@@ -39,7 +39,7 @@ async def aserve(queues: Sequence[QueueLimits], *, concurrency: int, burst: bool
     client = library().connect(url())
     stopped = asyncio.Event()
     with stopped_by_signals(stopped):
-        await server.startup()
+        await server.startup(waits=False)
         settings = get_settings()
         worker = TaskWorker(
             client,

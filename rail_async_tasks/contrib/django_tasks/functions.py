@@ -93,11 +93,11 @@ def import_task(name: str) -> None:
 def _import(parts: list[str]) -> Any:
     """Returns what a dotted path names, or None."""
     for length in range(len(parts) - 1, 0, -1):
-        module = ".".join(parts[:length])
         try:
-            found: Any = import_module(module)
+            found: Any = import_module(".".join(parts[:length]))
         except ModuleNotFoundError as error:
-            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            missing = (error.name or "").split(".")
+            if missing != parts[:length][: len(missing)]:
                 raise  # the module is there, and imports one that is not
             continue
         for name in parts[length:]:

@@ -134,7 +134,7 @@ def _again(
     before = _changeable(ledger, viewer, task_id)
     if not before.is_final:
         raise NotFinal
-    definition = registry.get(before.name)
+    definition = registry.find(before.name)
     if definition is None:
         raise InvalidArguments(f"The task {before.name} does not exist any more.")
     arguments = ledger.arguments(before.id)

@@ -10,13 +10,13 @@ from rail_async_tasks.contrib.django_tasks.context import TaskContext, running
 from rail_async_tasks.contrib.django_tasks.json_form import returned
 from rail_async_tasks.contrib.django_tasks.results import Arguments
 from rail_async_tasks.runtime.attempts.calling import call
-from rail_async_tasks.runtime.attempts.context import Info
+from rail_async_tasks.runtime.attempts.context import TaskInfo
 
 
 def plain(task: library.Task) -> Callable[..., Any]:
     """Returns the body of a `def`."""
 
-    def body(info: Info, **arguments: Any) -> Any:
+    def body(info: TaskInfo, **arguments: Any) -> Any:
         given = Arguments(**arguments)
         context = TaskContext(task_result=running_here.began(task, info, given), info=info)
         with running(context.task):
@@ -30,7 +30,7 @@ def plain(task: library.Task) -> Callable[..., Any]:
 def coroutine(task: library.Task) -> Callable[..., Any]:
     """Returns the body of an `async def`."""
 
-    async def body(info: Info, **arguments: Any) -> Any:
+    async def body(info: TaskInfo, **arguments: Any) -> Any:
         given = Arguments(**arguments)
         result = await running_here.abegan(task, info, given)
         context = TaskContext(task_result=result, info=info)

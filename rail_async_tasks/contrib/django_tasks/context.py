@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from rail_async_tasks.contrib.django_tasks import library
-from rail_async_tasks.runtime.attempts.context import Info
 from rail_async_tasks.runtime.attempts.context import TaskContext as RunningTask
+from rail_async_tasks.runtime.attempts.context import TaskInfo
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
@@ -28,7 +28,7 @@ _current: contextvars.ContextVar[RunningTask | None] = contextvars.ContextVar(
 class TaskContext(library.TaskContext):  # type: ignore[misc]  # the stubs do not freeze it
     """The `context` of a Django task that `takes_context`, with what our runtime adds."""
 
-    info: Info
+    info: TaskInfo
 
     @property
     def task(self) -> RunningTask:

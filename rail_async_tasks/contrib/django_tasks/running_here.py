@@ -8,7 +8,7 @@ from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.contrib.django_tasks import library
 from rail_async_tasks.contrib.django_tasks.results import Arguments, TaskResult, result_of
 from rail_async_tasks.forks import after_fork
-from rail_async_tasks.runtime.attempts.context import Info
+from rail_async_tasks.runtime.attempts.context import TaskInfo
 from rail_async_tasks.snapshot import TaskSnapshot
 
 
@@ -37,7 +37,7 @@ def ended(execution_id: UUID) -> Arguments | None:
     return None if run is None else run.arguments
 
 
-def began(task: library.Task, info: Info, arguments: Arguments) -> TaskResult:
+def began(task: library.Task, info: TaskInfo, arguments: Arguments) -> TaskResult:
     """Returns the result of the attempt whose body begins now: RUNNING."""
     run = _runs.get(info.context.task.id)
     if run is None:  # a runtime that was started before TASKS named our backend: no observer
@@ -47,7 +47,7 @@ def began(task: library.Task, info: Info, arguments: Arguments) -> TaskResult:
     return _begin(task, run, arguments)
 
 
-async def abegan(task: library.Task, info: Info, arguments: Arguments) -> TaskResult:
+async def abegan(task: library.Task, info: TaskInfo, arguments: Arguments) -> TaskResult:
     """`began()` from async code."""
     run = _runs.get(info.context.task.id)
     if run is None:

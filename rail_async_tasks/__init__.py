@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         TooMany,
         Unauthenticated,
         UnknownQueue,
+        WouldWaitForever,
     )
     from rail_async_tasks.graphql.decorator import task_mutation
     from rail_async_tasks.handle import TaskHandle
@@ -60,6 +61,7 @@ __all__ = [
     "TooMany",
     "Unauthenticated",
     "UnknownQueue",
+    "WouldWaitForever",
     "task",
     "task_mutation",
 ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, Protocol
 from uuid import UUID
@@ -82,17 +83,31 @@ class InlineRun:
         self._announcer.enqueued(snapshot)
         return self.run(new.id)
 
+    def create_many(self, news: Sequence[NewExecution]) -> list[TaskSnapshot]:
+        """Stores all executions or none, then runs them in order, each to its end."""
+        made = self._ledger.create_many_here(news)
+        for new, created in zip(news, made, strict=True):
+            if created.existing is None:
+                self._announcer.enqueued(as_created(new, created))
+        return [
+            created.existing or self.run(new.id) for new, created in zip(news, made, strict=True)
+        ]
+
     def run(self, execution_id: UUID) -> TaskSnapshot:
         """Attempts the execution until it is final. Retries follow at once."""
         while True:
-            claimed = self._ledger.claim_here(execution_id, self._runtime_id, new_id())
-            if claimed is None:  # cancelled before its claim
+            snapshot = self.attempt(execution_id)
+            if snapshot is None:  # cancelled before its claim
                 snapshot = self._ledger.get(execution_id)
                 assert snapshot is not None
                 return snapshot
-            snapshot = self._attempt(claimed)
             if snapshot.is_final:
                 return snapshot
+
+    def attempt(self, execution_id: UUID) -> TaskSnapshot | None:
+        """Runs the next attempt, due or not; returns None if the execution does not wait."""
+        claimed = self._ledger.claim_here(execution_id, self._runtime_id, new_id())
+        return None if claimed is None else self._attempt(claimed)
 
     def _attempt(self, claimed: Claimed) -> TaskSnapshot:
         definition = self._registry.get(claimed.snapshot.name)
@@ -155,12 +170,15 @@ class InlineRun:
             return outcomes.raised(error, policy)
 
     def _contained(self, call: Callable[[], Any], who: str) -> Any:
-        if not self._ledger.in_transaction():
-            with as_found(who):
-                return call()
-        # A savepoint: a body that breaks its transaction must not take the caller's with it.
-        with transaction.atomic(), as_found(who):
+        with self._savepoint(), as_found(who):
             return call()
+
+    def _savepoint(self) -> AbstractContextManager[object]:
+        """Returns a savepoint for a body in the caller's transaction; nothing outside of one.
+
+        A body that breaks its transaction must not take the caller's with it.
+        """
+        return transaction.atomic() if self._ledger.in_transaction() else nullcontext()
 
     def progressed(self, claimed: Claimed, snapshot: TaskSnapshot) -> None:
         self._announcer.progressed(snapshot)
@@ -195,7 +213,7 @@ def _call_back(
     ledger.on_commit(call_back)
 
 
-class _TimedOut(Exception):
+class _TimedOut(TimeoutError):
     """The attempt took longer than its timeout."""
 
 

@@ -30,7 +30,7 @@ PACKAGE: Final[dict[str, tuple[str, ...]]] = {
     "doing what was asked": ("observability service workers",),
     "edges": (
         "handle health management rest servers using",
-        "declare",
+        "contrib declare",
         "graphql",
         "__init__ asgi urls",
         "checks testing",
@@ -50,7 +50,7 @@ LEDGER: Final = (
 )
 
 RUNTIME: Final = (
-    "admission failure_log failures observers outstanding state unique",
+    "admission failure_log failures names observers outstanding state unique",
     "announce due",
     "claims",
     "attempts",
@@ -91,6 +91,15 @@ UPKEEP: Final = (
     "upkeep",
 )
 
+TESTING: Final = (
+    "backends clock connections handles rows subscriptions",
+    "apps attempts bodies contracts",
+    "tools",
+    "isolation",
+    "mixin plugin",
+    "__init__",
+)
+
 # Each folder whose modules have an order of their own.
 FOLDERS: Final[dict[str, tuple[str, ...]]] = {
     "": tuple(floor for floors in PACKAGE.values() for floor in floors),
@@ -99,6 +108,7 @@ FOLDERS: Final[dict[str, tuple[str, ...]]] = {
     "runtime.attempts": ATTEMPTS,
     "runtime.claims": CLAIMS,
     "runtime.upkeep": UPKEEP,
+    "testing": TESTING,
 }
 
 

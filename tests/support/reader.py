@@ -23,8 +23,8 @@ from devservers.process import accepts, free_port
 from tests.support.pages import Block, Page, read
 from tests.support.server import LoggedProcess
 
-# Files of `startproject` to which a block is added. Others are replaced by their first block.
-ADDED_TO = {"settings.py", "urls.py"}
+# Files to which a block is added. All others are replaced.
+ADDED_TO = {"settings.py", "urls.py", "tasks.py"}
 # Commands that go on until they are stopped, with the option that gives them another port.
 SERVERS = {
     "uvicorn": " --port {port}",
@@ -40,8 +40,8 @@ SERVERS = {
 _CONSOLE = Path(__file__).with_name("console.py")
 # What pages say, and what the reader has in its place.
 _PORT, _REDIS = "8000", "localhost:6379"
-# Folders in which a page was followed, with the files that it wrote: by page and environment.
-_followed: dict[tuple[Any, ...], tuple[Path, frozenset[str]]] = {}
+# Folders in which a page was followed, by page and environment.
+_followed: dict[tuple[Any, ...], Path] = {}
 
 
 class Reader:
@@ -76,7 +76,6 @@ class Reader:
             **self._more_env,
         }
         self._python = python
-        self._written: set[str] = set()
         self._console: subprocess.Popen[str] | None = None
         self._schema: Any = None
         self._logs = 0
@@ -116,10 +115,8 @@ class Reader:
             atexit.register(shutil.rmtree, folder, ignore_errors=True)
             with Reader(folder, self._python, self._more_env, redis=self._redis) as reader:
                 reader.follow(read(path), serve=False)
-                _followed[key] = (folder, frozenset(reader._written))
-        folder, written = _followed[key]
-        shutil.copytree(folder, self.folder, dirs_exist_ok=True)
-        self._written |= written
+            _followed[key] = folder
+        shutil.copytree(_followed[key], self.folder, dirs_exist_ok=True)
 
     def assert_servers_are_well(self) -> None:
         """Asserts that each server still runs, and has logged no error."""
@@ -143,21 +140,14 @@ class Reader:
             raise AssertionError(f"{block}: name a file in the first line, or say why not.")
 
     def paste(self, block: Block) -> None:
-        """Writes a file, or adds to one that this reader or `startproject` has written.
-
-        A mark of the block may say otherwise.
-        """
+        """Writes a file, or adds to it, by its name; a mark of the block may say otherwise."""
         assert block.file is not None
         path = self.folder / block.file
         before = path.read_text() if path.exists() else ""
-        place = block.place
-        if not place:
-            added = block.file in self._written or path.name in ADDED_TO
-            place = "the end" if added else "the file"
+        place = block.place or ("the end" if path.name in ADDED_TO else "the file")
         text = block.text.replace(_REDIS, self._redis)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(put(text, before, place))
-        self._written.add(block.file)
         self._schema = None
         self.leave_console()
 

@@ -1,4 +1,4 @@
-"""Every promise of docs/contributing/promises.md and docs/reliability.md is shown by tests that exist."""
+"""Every promise of docs/contributing/promises.md, and of reliability.md, is shown by tests."""
 
 from __future__ import annotations
 

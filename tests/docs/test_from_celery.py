@@ -13,7 +13,7 @@ from selenium.webdriver.remote.webdriver import WebDriver
 
 from devservers.redis import RedisServer
 from rail_async_tasks.models import TaskExecution
-from tests.support.pages import ROOT, Page, read
+from tests.support.pages import REDIS, ROOT, Page, read
 from tests.support.reader import Reader, interpreter
 from tests.support.waiting import wait_for
 
@@ -48,7 +48,7 @@ def reader(tmp_path: Path, own_redis: RedisServer) -> Iterator[Reader]:
     """A reader with nothing but a Redis."""
     folder = tmp_path / "project"
     folder.mkdir()
-    with Reader(folder, interpreter(), redis=f"127.0.0.1:{own_redis.port}") as reader:
+    with Reader(folder, interpreter(), replace={REDIS: f"127.0.0.1:{own_redis.port}"}) as reader:
         yield reader
 
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.pages import ROOT, RUN, read
+from tests.support.pages import REDIS, ROOT, RUN, read
 from tests.support.reader import Reader, interpreter
 
 # Pages whose blocks other tests run, one by one.
 FOLLOWED_BY: dict[str, str] = {
     "docs/from-celery.md": "tests/docs/test_from_celery.py",
     "docs/from-celery-project.md": "tests/docs/test_from_celery.py",
+    "docs/own-schema.md": "tests/graphql/test_own_schema_page.py",
+    "docs/testing.md": "tests/testing/test_examples.py",
     "docs/graphql-clients.md": "tests/clients/test_graphql_clients_page.py",
 }
+# As the page about django.tasks says of Django 5.2.
+OLDER_DJANGO = {} if find_spec("django.tasks") else {"django.tasks": "django_tasks"}
 
 PAGES = sorted(
     str(path.relative_to(ROOT))
@@ -28,7 +33,7 @@ def _case(name: str) -> Any:
     """The page, marked with what its blocks need."""
     run = [it for it in read(ROOT / name).blocks if it.skipped is None and it.language in RUN]
     marks = []
-    if any("localhost:6379" in it.text for it in run):
+    if any(REDIS in it.text for it in run):
         marks.append(pytest.mark.redis)
     if any(it.language == "js" and it.file is None for it in run):
         marks.append(pytest.mark.browser)
@@ -46,14 +51,14 @@ def test_every_block_of_a_page_runs(
     folder = tmp_path / "project"
     folder.mkdir()
     marks = {it.name for it in request.node.iter_markers()}
-    needs: dict[str, Any] = {}
+    needs: dict[str, Any] = {"replace": dict(OLDER_DJANGO)}
     if "redis" in marks:
-        needs["redis"] = f"127.0.0.1:{request.getfixturevalue('own_redis').port}"
+        needs["replace"][REDIS] = f"127.0.0.1:{request.getfixturevalue('own_redis').port}"
     if "browser" in marks:
         needs["browser"] = request.getfixturevalue("browser")
     with Reader(folder, interpreter(), **needs) as reader:
         reader.follow(read(ROOT / name))
-        reader.run("python manage.py check", "the end of the page")
+        reader.check()
         reader.assert_servers_are_well()
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+REDIS = "localhost:6379"  # what pages call it
 # The languages whose blocks are run.
 RUN = ("python", "sh", "graphql", "js", "html")
 
@@ -46,7 +47,7 @@ class Block:
         return None if found is None else found["path"]
 
     def __str__(self) -> str:
-        return f"{self.page.relative_to(ROOT)}:{self.line}"
+        return f"{_shown(self.page)}:{self.line}"
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Page:
     starts_from: Path | None
 
     def __str__(self) -> str:
-        return str(self.path.relative_to(ROOT))
+        return str(_shown(self.path))
 
 
 def read(path: Path) -> Page:
@@ -83,6 +84,10 @@ def read(path: Path) -> Page:
         blocks.append(Block(path, number + 1, fence["language"], text, skipped, place))
         mark = {}
     return Page(path, tuple(blocks), starts_from)
+
+
+def _shown(path: Path) -> Path:
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
 
 
 def _until_the_fence_ends(path: Path, number: int, lines: object, indent: int) -> str:

@@ -38,8 +38,9 @@ SERVERS = {
     "celery": "",
 }
 _CONSOLE = Path(__file__).with_name("console.py")
-# What pages say, and what the reader has in its place.
-_PORT, _REDIS = "8000", "localhost:6379"
+_PORT = "8000"  # what pages say; readers have ports of their own
+# Modules that only their program, or a test, imports.
+_NOT_IMPORTED = {"settings.py", "conftest.py"}
 # Folders in which a page was followed, by page and environment.
 _followed: dict[tuple[Any, ...], Path] = {}
 
@@ -51,7 +52,7 @@ class Reader:
         folder: an empty one, the reader's working directory.
         python: of the environment that the reader has activated.
         env: more of the environment.
-        redis: host and port of the Redis that pages call localhost:6379.
+        replace: what the reader writes in place of a page's words, such as another port.
         browser: Selenium's driver; its console runs blocks of JavaScript.
     """
 
@@ -61,11 +62,11 @@ class Reader:
         python: Path,
         env: Mapping[str, str] | None = None,
         *,
-        redis: str = _REDIS,
+        replace: Mapping[str, str] | None = None,
         browser: Any = None,
     ) -> None:
         self.folder = folder
-        self._redis = redis
+        self._replace = dict(replace or {})
         self._browser = browser
         self._more_env = dict(env or {})
         self.port = free_port()
@@ -79,6 +80,7 @@ class Reader:
         self._console: subprocess.Popen[str] | None = None
         self._schema: Any = None
         self._logs = 0
+        self._pasted: dict[str, None] = {}
         self.servers: list[LoggedProcess] = []
 
     def __enter__(self) -> Self:
@@ -109,14 +111,35 @@ class Reader:
 
     def _copy_project_of(self, path: Path) -> None:
         """Copies what a page yields, which is followed once per process and environment."""
-        key = (path.resolve(), self._python, tuple(self._more_env.items()), self._redis)
+        places = (*self._more_env.items(), *self._replace.items())
+        key = (path.resolve(), self._python, *places)
         if key not in _followed:
             folder = Path(tempfile.mkdtemp(prefix="followed-"))
             atexit.register(shutil.rmtree, folder, ignore_errors=True)
-            with Reader(folder, self._python, self._more_env, redis=self._redis) as reader:
+            with Reader(folder, self._python, self._more_env, replace=self._replace) as reader:
                 reader.follow(read(path), serve=False)
             _followed[key] = folder
         shutil.copytree(_followed[key], self.folder, dirs_exist_ok=True)
+
+    def check(self) -> None:
+        """Imports each Python file that was pasted, and runs `manage.py check`."""
+        paths = [Path(it) for it in self._pasted if it.endswith(".py")]
+        modules = [
+            ".".join(it.with_suffix("").parts).removesuffix(".__init__")
+            for it in paths
+            if it.name not in _NOT_IMPORTED
+            and not it.name.startswith("test")
+            and (self.folder / it).exists()
+        ]
+        imports = "".join(f"import {it}\n" for it in modules)
+        script = f"import django\ndjango.setup()\n{imports}"
+        script += "from django.core.management import call_command\ncall_command('check')\n"
+        self.run(f"python - <<END\n{script}END", "the end of the page")
+
+    def _own(self, text: str) -> str:
+        for word, own in self._replace.items():
+            text = text.replace(word, own)
+        return text
 
     def assert_servers_are_well(self) -> None:
         """Asserts that each server still runs, and has logged no error."""
@@ -145,7 +168,8 @@ class Reader:
         path = self.folder / block.file
         before = path.read_text() if path.exists() else ""
         place = block.place or ("the end" if path.name in ADDED_TO else "the file")
-        text = block.text.replace(_REDIS, self._redis)
+        text = self._own(block.text)
+        self._pasted[block.file] = None
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(put(text, before, place))
         self._schema = None
@@ -153,7 +177,7 @@ class Reader:
 
     def type(self, block: Block, *, serve: bool = True) -> None:
         """Runs commands; servers are started, and answer when this returns."""
-        text = block.text.replace(_PORT, str(self.port)).replace(_REDIS, self._redis)
+        text = self._own(block.text).replace(_PORT, str(self.port))
         for servers, lines in groupby(text.rstrip().splitlines(), _is_server):
             if not servers:
                 self.run("\n".join(lines), str(block))
@@ -213,8 +237,8 @@ class Reader:
             )
         assert console.stdin is not None
         assert console.stdout is not None
-        code = block.text.replace(_REDIS, self._redis)
-        print(json.dumps({"code": code, "where": str(block)}), file=console.stdin, flush=True)
+        sent = {"code": self._own(block.text), "where": str(block)}
+        print(json.dumps(sent), file=console.stdin, flush=True)
         answer = json.loads(console.stdout.readline() or '{"error": "The console has ended."}')
         assert answer["error"] is None, f"{block}\n{block.text}\n{answer['error']}"
 

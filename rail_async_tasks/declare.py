@@ -14,9 +14,11 @@ from uuid import UUID
 
 import msgspec
 
+from rail_async_tasks import resolvers as resolvers  # which refuse tasks
 from rail_async_tasks.access import as_id, user_id_of
 from rail_async_tasks.definition import TaskDefinition, define
 from rail_async_tasks.errors import InvalidArguments
+from rail_async_tasks.foreign_names import OF_TASKS, missing
 from rail_async_tasks.handle import TaskHandle
 from rail_async_tasks.registry import registry
 
@@ -80,6 +82,11 @@ class Task:
     def name(self) -> str:
         return self.definition.name
 
+    if not TYPE_CHECKING:  # type checkers know the attributes
+
+        def __getattr__(self, name: str) -> Any:
+            raise missing(self, name, OF_TASKS, vars(self).get("__name__", "task"))
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
 
@@ -109,6 +116,11 @@ class BoundTask(msgspec.Struct, frozen=True):
 
     definition: TaskDefinition
     keywords: UsingKeywords
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise missing(self, name, OF_TASKS, "task.using(...)")
 
     def using(self, **keywords: Unpack[UsingKeywords]) -> BoundTask:
         """Returns a copy with these options too; earlier ones stay unless they are given again."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 from asgiref.sync import async_to_sync
 
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.errors import BackendUnavailable, TaskCancelled, TaskFailed
+from rail_async_tasks.foreign_names import OF_HANDLES, missing
 from rail_async_tasks.runtime.attempts.waits import waiting_for
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.snapshot import TaskSnapshot
@@ -40,6 +41,11 @@ class TaskHandle:
     def snapshot(self) -> TaskSnapshot:
         """The whole task when it was last read."""
         return self._snapshot
+
+    if not TYPE_CHECKING:  # type checkers know the attributes
+
+        def __getattr__(self, name: str) -> Any:
+            raise missing(self, name, OF_HANDLES, "handle")
 
     def __repr__(self) -> str:
         return f"<TaskHandle {self._snapshot.name} {self.id} {self.status}>"

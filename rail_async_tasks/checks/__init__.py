@@ -37,6 +37,8 @@ stable, so that a silenced check stays silenced.
     W012   `ASGI_APPLICATION` is missing, or does not start the runtime with the server
     W013   probes are redirected to HTTPS (with `check --deploy`)
     W014   pages ask for a login, and `anonymous_access` is not set
+    W015   mutations are declared, and no URL serves GraphQL
+    W016   a task of `@task_mutation` is in no schema that a URL serves
 
 All are prefixed `rail_async_tasks.`. E016, W005 and W006 look at the database, so they run with
 `check --database` and `migrate` only, as Django's own do.
@@ -62,6 +64,7 @@ from rail_async_tasks.checks.settings import (
     check_redis_url,
     check_settings,
 )
+from rail_async_tasks.checks.urls import check_urls
 
 TAG: Final = "rail_async_tasks"
 
@@ -84,6 +87,7 @@ def register_checks() -> None:
         check_tasks,
         check_schema,
         check_application,
+        check_urls,
     ):
         register(check, TAG)
     register(check_probes, TAG, deploy=True)

@@ -77,6 +77,7 @@ class ArgumentsCodec:
                 value = values.get(name, UNSET)
                 if value is UNSET or value is absent:
                     if required:
+                        self._refuse_unknown(values)  # which is what a misspelt name looks like
                         raise self._required(name)
                     continue
                 try:
@@ -167,7 +168,7 @@ class ArgumentsCodec:
             leading = 1
         elif names and names[0] in _ROOTS:
             if names[1:2] != ["info"]:
-                raise self._wrong(names[0], "write (root, info, ...), or give it another name")
+                raise self._wrong(names[0], "write (info, ...) or (root, info, ...); a body has its task in info.context.task")
             leading = 2
         else:
             leading = 0

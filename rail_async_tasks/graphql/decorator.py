@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Final, Self, Unpack, overload
 
 from strawberry.annotation import StrawberryAnnotation
 from strawberry.types.field import StrawberryField
@@ -25,8 +25,20 @@ if TYPE_CHECKING:
     from strawberry.types import Info
 
 
+_declared: Final[set[str]] = set()
+
+
+def declared_mutations() -> frozenset[str]:
+    """Returns the names of all tasks that `@task_mutation` has declared in this process."""
+    return frozenset(_declared)
+
+
 class MutationTask(Task):
     """A task that becomes a mutation where it is made an attribute of a class."""
+
+    def __init__(self, definition: TaskDefinition) -> None:
+        super().__init__(definition)
+        _declared.add(definition.name)
 
     def __set_name__(self, owner: type, name: str) -> None:
         """Put a field in this task's place, before `@strawberry.type` looks at the class.

@@ -14,14 +14,14 @@ from typing import Final
 # By layer, as CONTRIBUTING.md shows them.
 PACKAGE: Final[dict[str, tuple[str, ...]]] = {
     "ground": (
-        "errors forks hooks origin own_views retry states text vital",
+        "errors foreign_names forks hooks origin own_views retry states text vital",
         "codec conf ids redis_address safe_logging snapshot",
         "backoff db_connections",
     ),
     "what a task is": (
         "access migrations models task_options",
         "definition",
-        "auth registry",
+        "auth registry resolvers",
         "queue_limits",
     ),
     "ports, and what is behind them": ("ledger", "bus"),

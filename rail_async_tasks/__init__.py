@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rail_async_tasks.declare import Task, task
+    from rail_async_tasks.declare import BoundTask, Task, task
     from rail_async_tasks.errors import (
         AlreadyFinal,
         BackendUnavailable,
@@ -33,10 +33,12 @@ if TYPE_CHECKING:
     )
     from rail_async_tasks.graphql.decorator import task_mutation
     from rail_async_tasks.handle import TaskHandle
+    from rail_async_tasks.runtime.attempts.context import TaskInfo
 
 __all__ = [
     "AlreadyFinal",
     "BackendUnavailable",
+    "BoundTask",
     "ConfigurationError",
     "Fail",
     "InvalidArguments",
@@ -50,6 +52,7 @@ __all__ = [
     "TaskError",
     "TaskFailed",
     "TaskHandle",
+    "TaskInfo",
     "TaskNotFound",
     "TasksDisabled",
     "TooMany",
@@ -63,8 +66,10 @@ __version__ = "0.1.0"
 
 # Where the names live that are no errors.
 _HOMES = {
+    "BoundTask": "rail_async_tasks.declare",
     "Task": "rail_async_tasks.declare",
     "TaskHandle": "rail_async_tasks.handle",
+    "TaskInfo": "rail_async_tasks.runtime.attempts.context",
     "task": "rail_async_tasks.declare",
     "task_mutation": "rail_async_tasks.graphql.decorator",
 }

@@ -6,28 +6,43 @@ a declaration may stand in any module, a `models.py` included.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
-from uuid import UUID
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    Protocol,
+    Self,
+    TypedDict,
+    Unpack,
+    overload,
+)
 
 import msgspec
+from asgiref.sync import markcoroutinefunction
+from typing_extensions import ParamSpec, TypeVar
 
 from rail_async_tasks import resolvers as resolvers  # which refuse tasks
-from rail_async_tasks.access import as_id, user_id_of
 from rail_async_tasks.definition import TaskDefinition, define
-from rail_async_tasks.errors import InvalidArguments
 from rail_async_tasks.foreign_names import OF_TASKS, missing
 from rail_async_tasks.handle import TaskHandle
 from rail_async_tasks.registry import registry
+from rail_async_tasks.signatures import Async, InfoT, P, R, RootT, WithInfo, WithRootAndInfo
+from rail_async_tasks.using import UsingKeywords, enqueue_options, known
 
 if TYPE_CHECKING:
     from strawberry.permission import BasePermission
 
-    from rail_async_tasks.service import EnqueueOptions
 
-Function = Callable[..., Any]
+# The arguments, and what the body returns. Defaults, so that one may write a bare `Task`.
+Arguments = ParamSpec("Arguments", default=...)
+Result_co = TypeVar("Result_co", covariant=True, default=Any)
+# What a call of the function returns, a coroutine or a value, and its whole signature. It stands
+# last: Python 3.13.0 fails where another parameter follows a ParamSpec with a default.
+Called_co = TypeVar("Called_co", covariant=True, default=Any)
+Call = ParamSpec("Call", default=...)
 
 
 class TaskKeywords(TypedDict, total=False):
@@ -55,28 +70,28 @@ class ScheduledKeywords(TaskKeywords, total=False):
     catch_up: bool
 
 
-class UsingKeywords(TypedDict, total=False):
-    """The options of one start."""
+class Task(Generic[Arguments, Result_co, Called_co, Call]):
+    """A declared task. The decorator puts it in the function's place.
 
-    queue: str | None
-    priority: int | None
-    run_after: datetime | None
-    delay: float | timedelta | None
-    unique_key: str | None
-    owner: Any
-    tenant_id: str | None
+    For type checkers it is `Task[arguments, result]`: the function's parameters without root and
+    info, and what its body returns. Two more parameters, which annotations may leave out, are the
+    function as it is called directly.
+    """
 
-
-class Task:
-    """A declared task. The decorator puts it in the function's place."""
+    # A template calls what it can call; a body must not run because a page shows its task.
+    do_not_call_in_templates = True
 
     def __init__(self, definition: TaskDefinition) -> None:
+        function = definition.function
         self.definition = definition
-        self.__doc__ = definition.function.__doc__
-        self.__name__ = definition.function.__name__
+        self.__doc__ = function.__doc__
+        self.__name__ = function.__name__
         self.__qualname__ = definition.qualname
         self.__module__ = definition.module
-        self.__wrapped__ = definition.function
+        self.__wrapped__ = function
+        self.__signature__ = inspect.signature(function)
+        if definition.is_coroutine:
+            markcoroutinefunction(self)
 
     @property
     def name(self) -> str:
@@ -90,28 +105,54 @@ class Task:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
 
-    def enqueue(self, **arguments: Any) -> TaskHandle:
+    def __call__(self, /, *args: Call.args, **kwargs: Call.kwargs) -> Called_co:
+        """Call the function itself, root and info included: a test of its body, say.
+
+        No row is written, nothing is retried, and no timeout holds. An `async def` is awaited.
+        """
+        try:
+            called: Called_co = self.definition.function(*args, **kwargs)
+        except TypeError as error:
+            # Raised in this very frame: the call does not fit the signature.
+            if error.__traceback__ is not None and error.__traceback__.tb_next is None:
+                error.add_note(
+                    f"A call of {self.__name__} runs its body here. To start the task, write"
+                    f" {self.__name__}.enqueue(...), or `await {self.__name__}.aenqueue(...)`."
+                )
+            raise
+        return called
+
+    def __get__(self, instance: object, owner: type | None = None) -> Self:
+        """Returns the task: it is no method. `help()` and Sphinx show a function by this."""
+        return self
+
+    def enqueue(
+        self, /, *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> TaskHandle[Result_co]:
         """Start the task. In a transaction it starts when that commits.
 
-        Raises `TaskError`: `InvalidArguments`, `QueueFull`, `TasksDisabled` and others.
+        Takes the function's arguments without root and info. Raises `TaskError`:
+        `InvalidArguments`, `QueueFull`, `TasksDisabled` and others.
         """
-        return self.using().enqueue(**arguments)
+        return self.using().enqueue(*args, **kwargs)
 
-    async def aenqueue(self, **arguments: Any) -> TaskHandle:
+    async def aenqueue(
+        self, /, *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> TaskHandle[Result_co]:
         """`enqueue()` from async code."""
-        return await self.using().aenqueue(**arguments)
+        return await self.using().aenqueue(*args, **kwargs)
 
-    def using(self, **keywords: Unpack[UsingKeywords]) -> BoundTask:
+    def using(self, **keywords: Unpack[UsingKeywords]) -> BoundTask[Arguments, Result_co]:
         """Returns a copy of the task with options for its next start.
 
         `queue` and `priority` in place of the declared ones; `run_after` (an aware datetime) or
         `delay` (seconds or a timedelta): not before then; `unique_key`: one unfinished task per
         key; `owner`: the user (or their primary key) whose task it is; `tenant_id`.
         """
-        return BoundTask(self.definition, _known(keywords))
+        return BoundTask(self.definition, known(keywords))
 
 
-class BoundTask(msgspec.Struct, frozen=True):
+class BoundTask(msgspec.Struct, Generic[Arguments, Result_co], frozen=True):
     """A task with options for its next start."""
 
     definition: TaskDefinition
@@ -122,79 +163,90 @@ class BoundTask(msgspec.Struct, frozen=True):
         def __getattr__(self, name: str) -> Any:
             raise missing(self, name, OF_TASKS, "task.using(...)")
 
-    def using(self, **keywords: Unpack[UsingKeywords]) -> BoundTask:
+    def using(self, **keywords: Unpack[UsingKeywords]) -> BoundTask[Arguments, Result_co]:
         """Returns a copy with these options too; earlier ones stay unless they are given again."""
-        return BoundTask(self.definition, {**self.keywords, **_known(keywords)})
+        return BoundTask(self.definition, {**self.keywords, **known(keywords)})
 
-    def enqueue(self, **arguments: Any) -> TaskHandle:
+    def enqueue(
+        self, /, *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> TaskHandle[Result_co]:
         """As `Task.enqueue()`."""
         from rail_async_tasks import service
 
-        return TaskHandle(service.enqueue(self.definition, arguments, _options(self.keywords)))
+        arguments = self._named(args, kwargs)
+        options = enqueue_options(self.keywords)
+        return TaskHandle(service.enqueue(self.definition, arguments, options))
 
-    async def aenqueue(self, **arguments: Any) -> TaskHandle:
+    async def aenqueue(
+        self, /, *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> TaskHandle[Result_co]:
         """As `Task.aenqueue()`."""
         from rail_async_tasks import service
 
-        options = _options(self.keywords)
+        arguments = self._named(args, kwargs)
+        options = enqueue_options(self.keywords)
         return TaskHandle(await service.aenqueue(self.definition, arguments, options))
 
-
-def _options(keywords: UsingKeywords) -> EnqueueOptions:
-    from rail_async_tasks.service import AS_DECLARED, EnqueueOptions
-
-    if not keywords:
-        return AS_DECLARED
-    delay = keywords.get("delay")
-    return EnqueueOptions(
-        queue=keywords.get("queue"),
-        priority=keywords.get("priority"),
-        run_after=keywords.get("run_after"),
-        delay=delay.total_seconds() if isinstance(delay, timedelta) else delay,
-        unique_key=keywords.get("unique_key"),
-        owner_id=_owner_id(keywords.get("owner")),
-        tenant_id=as_id(keywords.get("tenant_id")),
-    )
+    def _named(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+        return self.definition.codec.named(args, kwargs) if args else kwargs
 
 
-def _known(keywords: UsingKeywords) -> UsingKeywords:
-    """Returns the keywords. Raises for a misspelt one: a lost `owner` would make a task public."""
-    for name in keywords:
-        if name not in UsingKeywords.__annotations__:
-            close = difflib.get_close_matches(name, UsingKeywords.__annotations__, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else ""
-            known = ", ".join(UsingKeywords.__annotations__)
-            raise TypeError(f"using() takes no {name!r}; {hint or f'it takes {known}.'}")
-    return keywords
+class Declare(Protocol):
+    """Makes a task of a function: what `@task(...)` and `@task_mutation(...)` return.
 
+    The first two overloads are `(root, info, ...)`, the next two `(info, ...)`, the last two
+    neither; of each two, the first is an `async def`.
+    """
 
-def _owner_id(owner: Any) -> str | None:
-    """Returns the id of a user or of a primary key; None for None and `AnonymousUser`."""
-    if isinstance(owner, (str, int, UUID)) and not isinstance(owner, bool) and owner != "":
-        return str(owner)
-    if owner is None or getattr(owner, "is_anonymous", False) is True:
-        return None
-    found = user_id_of(owner)
-    if found is None:
-        raise InvalidArguments(
-            f"owner must be a saved user or their primary key, not {type(owner).__name__}."
-        )
-    return found
+    @overload
+    def __call__(
+        self, function: WithRootAndInfo[RootT, InfoT, P, Async[R]], /
+    ) -> Task[P, R, Async[R], Concatenate[RootT, InfoT, P]]: ...
+    @overload
+    def __call__(
+        self, function: WithRootAndInfo[RootT, InfoT, P, R], /
+    ) -> Task[P, R, R, Concatenate[RootT, InfoT, P]]: ...
+    @overload
+    def __call__(
+        self, function: WithInfo[InfoT, P, Async[R]], /
+    ) -> Task[P, R, Async[R], Concatenate[InfoT, P]]: ...
+    @overload
+    def __call__(
+        self, function: WithInfo[InfoT, P, R], /
+    ) -> Task[P, R, R, Concatenate[InfoT, P]]: ...
+    @overload
+    def __call__(self, function: Callable[P, Async[R]], /) -> Task[P, R, Async[R], P]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Task[P, R, R, P]: ...
 
 
 @overload
-def task(function: Function, /) -> Task: ...
+def task(
+    function: WithRootAndInfo[RootT, InfoT, P, Async[R]], /
+) -> Task[P, R, Async[R], Concatenate[RootT, InfoT, P]]: ...
 @overload
 def task(
-    *, name: str | None = None, **options: Unpack[ScheduledKeywords]
-) -> Callable[[Function], Task]: ...
+    function: WithRootAndInfo[RootT, InfoT, P, R], /
+) -> Task[P, R, R, Concatenate[RootT, InfoT, P]]: ...
+@overload
 def task(
-    function: Function | None = None,
+    function: WithInfo[InfoT, P, Async[R]], /
+) -> Task[P, R, Async[R], Concatenate[InfoT, P]]: ...
+@overload
+def task(function: WithInfo[InfoT, P, R], /) -> Task[P, R, R, Concatenate[InfoT, P]]: ...
+@overload
+def task(function: Callable[P, Async[R]], /) -> Task[P, R, Async[R], P]: ...
+@overload
+def task(function: Callable[P, R], /) -> Task[P, R, R, P]: ...
+@overload
+def task(*, name: str | None = None, **options: Unpack[ScheduledKeywords]) -> Declare: ...
+def task(
+    function: Callable[..., Any] | None = None,
     /,
     *,
     name: str | None = None,
     **options: Unpack[ScheduledKeywords],
-) -> Task | Callable[[Function], Task]:
+) -> Any:
     """Make a task of a `def` or an `async def`.
 
     Usable bare (`@task`) and called (`@task(queue="high")`). The name is the function's unless
@@ -205,7 +257,7 @@ def task(
     cannot work.
     """
 
-    def declare(function: Function) -> Task:
+    def declare(function: Callable[..., Any]) -> Task:
         return Task(registry.register(define(function, name=name, **options)))
 
     return declare if function is None else declare(function)

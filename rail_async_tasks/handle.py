@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Generic, Self
 from uuid import UUID
 
 from asgiref.sync import async_to_sync
+from typing_extensions import TypeVar
 
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.errors import BackendUnavailable, TaskCancelled, TaskFailed
@@ -19,8 +20,11 @@ from rail_async_tasks.states import Status
 
 logger = get_logger("rail_async_tasks")
 
+# The result. The default lets one write a bare `TaskHandle`.
+R_co = TypeVar("R_co", covariant=True, default=Any)
 
-class TaskHandle:
+
+class TaskHandle(Generic[R_co]):
     """A started task, with its state when it was last read."""
 
     __slots__ = ("_snapshot",)
@@ -78,7 +82,7 @@ class TaskHandle:
         self._snapshot = await service.acancel(SYSTEM, self.id)
         return self
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: float | None = None) -> R_co:
         """Wait for the task, `timeout` seconds at most; returns its result.
 
         Raises `TaskFailed` or `TaskCancelled` where it ended so, `TimeoutError` where it has not
@@ -111,7 +115,7 @@ class TaskHandle:
                 " block.", self._snapshot.name, self.id,
             )  # fmt: skip
 
-    async def aresult(self, timeout: float | None = None) -> Any:
+    async def aresult(self, timeout: float | None = None) -> R_co:
         """`result()` from async code."""
         if not self._snapshot.is_final:
             await self._wait(timeout)
@@ -129,10 +133,11 @@ class TaskHandle:
             # A watch that ends early was ended by the shutdown of this process.
             raise BackendUnavailable("This process stopped waiting: it is shutting down.")
 
-    def _outcome(self) -> Any:
+    def _outcome(self) -> R_co:
         snapshot = self._snapshot
         if snapshot.status == Status.FAILED:
             raise TaskFailed(snapshot.error, error_code=snapshot.error_code or "exception")
         if snapshot.status == Status.CANCELLED:
             raise TaskCancelled(snapshot.error)
-        return snapshot.result
+        result: R_co = snapshot.result
+        return result

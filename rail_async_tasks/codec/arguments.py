@@ -56,12 +56,36 @@ class ArgumentsCodec:
         self.takes_root = any(parameter.name in _ROOTS for parameter in leading)
         self.takes_info = any(parameter.name == "info" for parameter in leading)
         self.parameters = tuple(self._parameter(argument) for argument in arguments)
+        self._by_position = tuple(
+            it.name for it in arguments if it.kind is it.POSITIONAL_OR_KEYWORD
+        )
         self._build(final=False)
 
     def resolve(self) -> None:
         """Reads annotations that were not defined before. Raises `TaskDeclarationError`."""
         if self._fields is None:
             self._build(final=True)
+
+    def named(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the arguments of a call by name, as the function would take them.
+
+        Raises `InvalidArguments` for one that is given twice, and for too many.
+        """
+        names = self._by_position
+        if len(args) > len(names):
+            shown = f" ({', '.join(names)})" if names else ""
+            raise InvalidArguments(
+                f"Task {self._task!r} takes {len(names)} arguments by position{shown}, not"
+                f" {len(args)}; leave root and info out."
+            )
+        given = dict(zip(names, args, strict=False))
+        for name in kwargs:
+            if name in given:
+                raise InvalidArguments(
+                    f"Argument {name!r} of task {self._task!r} is given twice: by position and by"
+                    " name."
+                )
+        return {**given, **kwargs}
 
     def encode(self, values: Mapping[str, Any]) -> bytes:
         """Returns canonical JSON: compact, keys sorted, without omitted or `UNSET` arguments.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Self, Unpack, overload
 
 from strawberry.annotation import StrawberryAnnotation
 from strawberry.types.field import StrawberryField
@@ -13,13 +13,14 @@ from strawberry.types.fields.resolver import Parameter, Signature, StrawberryRes
 from strawberry.types.unset import UNSET
 
 from rail_async_tasks.codec import MISSING
-from rail_async_tasks.declare import Function, Task, TaskKeywords
+from rail_async_tasks.declare import Declare, Task, TaskKeywords
 from rail_async_tasks.definition import TaskDefinition, define
 from rail_async_tasks.graphql.context import caller_of
 from rail_async_tasks.graphql.errors import refusals_with_codes
 from rail_async_tasks.graphql.permissions import ask_in_threads
 from rail_async_tasks.graphql.types import TaskMutationPayload
 from rail_async_tasks.registry import registry
+from rail_async_tasks.signatures import Async, InfoT, P, R, RootT, WithInfo, WithRootAndInfo
 
 if TYPE_CHECKING:
     from strawberry.types import Info
@@ -132,18 +133,32 @@ class MutationField(StrawberryField):
 
 
 @overload
-def task_mutation(function: Function, /) -> MutationTask: ...
+def task_mutation(
+    function: WithRootAndInfo[RootT, InfoT, P, Async[R]], /
+) -> Task[P, R, Async[R], Concatenate[RootT, InfoT, P]]: ...
 @overload
 def task_mutation(
-    *, name: str | None = None, **options: Unpack[TaskKeywords]
-) -> Callable[[Function], MutationTask]: ...
+    function: WithRootAndInfo[RootT, InfoT, P, R], /
+) -> Task[P, R, R, Concatenate[RootT, InfoT, P]]: ...
+@overload
 def task_mutation(
-    function: Function | None = None,
+    function: WithInfo[InfoT, P, Async[R]], /
+) -> Task[P, R, Async[R], Concatenate[InfoT, P]]: ...
+@overload
+def task_mutation(function: WithInfo[InfoT, P, R], /) -> Task[P, R, R, Concatenate[InfoT, P]]: ...
+@overload
+def task_mutation(function: Callable[P, Async[R]], /) -> Task[P, R, Async[R], P]: ...
+@overload
+def task_mutation(function: Callable[P, R], /) -> Task[P, R, R, P]: ...
+@overload
+def task_mutation(*, name: str | None = None, **options: Unpack[TaskKeywords]) -> Declare: ...
+def task_mutation(
+    function: Callable[..., Any] | None = None,
     /,
     *,
     name: str | None = None,
     **options: Unpack[TaskKeywords],
-) -> MutationTask | Callable[[Function], MutationTask]:
+) -> Any:
     """Make a task and, where a class has it as an attribute, a mutation that starts it.
 
         @task_mutation
@@ -159,7 +174,7 @@ def task_mutation(
     Raises `TaskDeclarationError` as `@task` does.
     """
 
-    def declare(function: Function) -> MutationTask:
+    def declare(function: Callable[..., Any]) -> Task:
         return MutationTask(registry.register(define(function, name=name, **options)))
 
     return declare if function is None else declare(function)

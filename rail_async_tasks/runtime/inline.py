@@ -24,7 +24,12 @@ from rail_async_tasks.ledger.upkeep import Callbacks
 from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.announce import announcer_for
 from rail_async_tasks.runtime.attempts import outcomes
-from rail_async_tasks.runtime.attempts.context import ExecutionContext, Info, TaskContext, load_user
+from rail_async_tasks.runtime.attempts.context import (
+    ExecutionContext,
+    TaskContext,
+    TaskInfo,
+    load_user,
+)
 from rail_async_tasks.runtime.attempts.leftovers import as_found
 from rail_async_tasks.runtime.attempts.options import policy_for
 from rail_async_tasks.runtime.attempts.outcomes import AttemptPolicy, Transition
@@ -132,7 +137,7 @@ class InlineRun:
                     report=progress.report if definition.options.track_progress else None,
                 )
                 user = load_user(claimed.snapshot.owner_id)
-                info = Info(ExecutionContext(task, user, claimed.snapshot.tenant_id))
+                info = TaskInfo(ExecutionContext(task, user, claimed.snapshot.tenant_id))
                 leading = (None, info) if definition.takes_root else (info,)
             who = f"Task {claimed.snapshot.name} ({claimed.snapshot.id})"
             value = self._call(definition, leading, arguments, policy.timeout, who)

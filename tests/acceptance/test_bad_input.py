@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from strawberry.scalars import JSON
 
 from rail_async_tasks import InvalidArguments, TaskError, UnknownQueue
 from rail_async_tasks.conf import TaskSettings
@@ -264,7 +265,7 @@ async def test_an_unknown_queue_is_told_with_the_known_ones(place: Place) -> Non
     """By an error of its own, with the code of wrong arguments."""
     before = await rows()
     with pytest.raises(UnknownQueue, match="default, high, low"):
-        await take.using(queue="hihg").aenqueue(data=1)
+        await take.using(queue="hihg").aenqueue(data=JSON(1))
     assert UnknownQueue.code == InvalidArguments.code
     assert issubclass(UnknownQueue, TaskError)
     assert await rows() == before

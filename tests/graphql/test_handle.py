@@ -109,7 +109,7 @@ def test_using_again_adds_to_what_was_said(started: Started) -> None:
 def test_a_handle_in_sync_code(configure: Configure, database: object) -> None:
     """Inline, the result is there at once; a failure is an exception with its code."""
     configure(backend="sync")
-    done = shop.add.enqueue(a=1, b=1)
+    done = shop.add.enqueue(1, b=1)
     assert (done.status, done.result()) == ("completed", 2)
     assert done.refresh().status == "completed"
     with pytest.raises(AlreadyFinal):
@@ -119,14 +119,14 @@ def test_a_handle_in_sync_code(configure: Configure, database: object) -> None:
         failed.result()
     assert caught.value.error_code == "exception"
     with pytest.raises(InvalidArguments):
-        shop.add.enqueue(a="one")
+        shop.add.enqueue(a="one")  # type: ignore[arg-type]
 
 
 @ONE_DATABASE
 async def test_a_handle_in_async_code(configure: Configure, database: object) -> None:
     """The same, awaited."""
     configure(backend="sync")
-    done = await shop.add.aenqueue(a=1, b=1)
+    done = await shop.add.aenqueue(1, 1)
     assert (done.status, await done.aresult()) == ("completed", 2)
     assert (await done.arefresh()).status == "completed"
     with pytest.raises(AlreadyFinal):

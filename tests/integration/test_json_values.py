@@ -40,9 +40,9 @@ async def test_arguments_and_results(configure: Configure) -> None:
         return value
 
     handles = [
-        await echo.aenqueue(value=VALUES),
-        await echo.using(delay=0.001).aenqueue(value=VALUES),
-        await echo.aenqueue(value=VALUES, attempts=3),
+        await echo.aenqueue(value=JSON(VALUES)),
+        await echo.using(delay=0.001).aenqueue(value=JSON(VALUES)),
+        await echo.aenqueue(value=JSON(VALUES), attempts=3),
     ]
     for handle in handles:
         assert changed(await handle.aresult(20)) == []
@@ -59,7 +59,7 @@ async def test_every_edge_shows_the_same(configure: Configure) -> None:
 
     @task(name="j.make")
     async def make() -> JSON:
-        return VALUES
+        return JSON(VALUES)
 
     handle = await make.aenqueue()
     await final(handle)

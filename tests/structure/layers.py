@@ -14,7 +14,7 @@ from typing import Final
 # By layer, as CONTRIBUTING.md shows them.
 PACKAGE: Final[dict[str, tuple[str, ...]]] = {
     "ground": (
-        "errors foreign_names forks hooks origin own_views retry states text vital",
+        "errors foreign_names forks hooks origin own_views retry signatures states text vital",
         "codec conf ids redis_address safe_logging snapshot",
         "backoff db_connections",
     ),
@@ -29,7 +29,7 @@ PACKAGE: Final[dict[str, tuple[str, ...]]] = {
     "how ids leave, how they arrive": ("backends", "hosting"),
     "doing what was asked": ("observability service workers",),
     "edges": (
-        "handle health management rest servers",
+        "handle health management rest servers using",
         "declare",
         "graphql",
         "__init__ asgi urls",

@@ -23,7 +23,12 @@ from rail_async_tasks.errors import TaskCancelled
 from rail_async_tasks.hooks import contained
 from rail_async_tasks.ledger.records import Claimed, Outcome
 from rail_async_tasks.runtime.attempts import outcomes
-from rail_async_tasks.runtime.attempts.context import ExecutionContext, Info, TaskContext, load_user
+from rail_async_tasks.runtime.attempts.context import (
+    ExecutionContext,
+    TaskContext,
+    TaskInfo,
+    load_user,
+)
 from rail_async_tasks.runtime.attempts.orm_threads import Seat
 from rail_async_tasks.runtime.attempts.outcomes import AttemptPolicy, Interruption, Transition
 from rail_async_tasks.runtime.attempts.progress import ProgressReporter
@@ -176,7 +181,7 @@ class Attempt:
     def _leading(self, user: Any) -> tuple[Any, ...]:
         """The parameters before the arguments: `(root, info)` or `(info,)`."""
         assert self._context is not None
-        info = Info(ExecutionContext(self._context, user, self.snapshot.tenant_id))
+        info = TaskInfo(ExecutionContext(self._context, user, self.snapshot.tenant_id))
         return (None, info) if self.definition.takes_root else (info,)
 
     def _cancelled(self, error: BaseException) -> Transition:

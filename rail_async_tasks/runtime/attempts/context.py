@@ -134,8 +134,8 @@ class ExecutionContext:
             raise missing(self, name, OF_CONTEXTS, "info.context")
 
 
-class Info:
-    """The `info` of a body. No request is behind it: no headers, cookies or tokens are kept."""
+class TaskInfo:
+    """The `info` of a body. No request is behind it: it has no headers, cookies or tokens."""
 
     __slots__ = ("context",)
 

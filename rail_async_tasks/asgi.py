@@ -11,9 +11,9 @@ from contextlib import nullcontext
 from typing import Any
 
 from django.conf import settings
-from django.core.asgi import get_asgi_application as get_django_application
 
 from rail_async_tasks.safe_logging import get_logger
+from rail_async_tasks.servers.settings_module import get_django_application
 
 logger = get_logger("rail_async_tasks.asgi")
 

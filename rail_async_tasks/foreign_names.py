@@ -9,12 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-_START: Final = (
-    "Start the task by {it}.enqueue(...), in async code by `await {it}.aenqueue(...)`, with the"
-    " body's own arguments."
-)
+_START: Final = "Start the task by {it}.enqueue(...), in async code by `await {it}.aenqueue(...)`."
 _START_WITH_OPTIONS: Final = (
-    f"{_START} Options go before it: {{it}}.using(delay=60, queue=\"low\").enqueue(...)."
+    f'{_START} Options go before it: {{it}}.using(delay=60, queue="low").enqueue(...).'
 )
 _NO_CHAINS: Final = (
     "There are no signatures, chains and groups: start the next task in the body of the one before."
@@ -60,7 +57,10 @@ OF_HANDLES: Final[Remedies] = _remedies(
 OF_RUNNING_TASKS: Final[Remedies] = _remedies(
     ("update_state set_progress set_state update_meta set_meta", _PROGRESS),
     ("retry", "Ask for another attempt by `raise rail_async_tasks.Retry(delay=60)`."),
-    ("is_aborted is_cancelled cancelled", "Ask {it}.cancel_requested, or {it}.raise_if_cancelled()."),
+    (
+        "is_aborted is_cancelled cancelled",
+        "Ask {it}.cancel_requested, or {it}.raise_if_cancelled().",
+    ),
     ("request", "{it} itself has id, name, attempt and queue."),
 )
 OF_CONTEXTS: Final[Remedies] = _remedies(("request response session headers", _NO_REQUEST))

@@ -15,6 +15,10 @@ from urllib.parse import unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
+from tests.no_gdal import spare_the_search
+
+spare_the_search()
+
 
 def _sqlite(path: str, test_path: str | None = None) -> dict[str, Any]:
     return {

@@ -14,6 +14,7 @@ from tests.acceptance.ends import end_of_socket, end_of_stream, handed_back, lef
 from tests.support.client import Client
 from tests.support.places import Place
 from tests.support.server import Server, running_server
+from tests.support.server_kinds import KINDS
 from tests.support.waiting import TIMEOUT
 
 DRAIN_SECONDS = 1
@@ -29,7 +30,8 @@ async def test_sigterm_hands_running_tasks_to_the_next_server(
     place: Place, server_loop: str, stack: AsyncExitStack
 ) -> None:
     """With streams open it ends in time and in silence; its tasks cost no retry and go on."""
-    with running_server(place.env, loop=server_loop, drain_seconds=DRAIN_SECONDS) as server:
+    kind = KINDS["uvicorn" if server_loop == "asyncio" else "uvicorn-uvloop"]  # a real start
+    with running_server(place.env, kind=kind, drain_seconds=DRAIN_SECONDS) as server:
         client = Client(server, place.cookies["ada"])
         stack.push_async_callback(client.http.aclose)
         ids = [await client.start("survive"), await client.start("survive"),
@@ -43,7 +45,7 @@ async def test_sigterm_hands_running_tasks_to_the_next_server(
         endings = await ends
     await handed_back(ids)
     assert (await TaskExecution.objects.aget(id=short)).status == "completed"
-    with running_server(place.env, loop=server_loop, drain_seconds=DRAIN_SECONDS) as server:
+    with running_server(place.env, kind=kind, drain_seconds=DRAIN_SECONDS) as server:
         client = Client(server, place.cookies["ada"])
         stack.push_async_callback(client.http.aclose)
         for task_id in ids:

@@ -26,7 +26,9 @@ class Worker(LoggedProcess):
     def __init__(self, kind: Kind, env: dict[str, str], *more: str) -> None:
         self.kind = kind
         folder = Path(tempfile.mkdtemp(prefix="rail-async-tasks-worker-"))
-        super().__init__(kind.name, [*kind.argv, *more], env, folder, both=True)
+        # The public suite starts one of arq's by its command.
+        forked = kind.name == "arq"
+        super().__init__(kind.name, [*kind.argv, *more], env, folder, both=True, forked=forked)
 
     def family(self) -> list[int]:
         """Return the process and all that it has started; none once it has ended."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import cache
 from typing import Any
 
 import pytest
@@ -24,12 +25,16 @@ def body(value: Any) -> None: ...
 CODEC = ArgumentsCodec(body, task=NAME)
 
 
-def examples(count: int) -> list[Any]:
-    """The corners, and as many values that Hypothesis makes up, the same ones in each run."""
+@cache
+def examples() -> list[Any]:
+    """The corners, and values that Hypothesis makes up, the same ones in each run.
+
+    Made by the first test that asks: every test process imports this module.
+    """
     found: list[Any] = [*CORNERS, nested(30)]  # MariaDB takes no more levels
 
     @settings(
-        max_examples=count, derandomize=True, database=None, deadline=None,
+        max_examples=200, derandomize=True, database=None, deadline=None,
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     @given(st.lists(values, max_size=4))
@@ -38,9 +43,6 @@ def examples(count: int) -> list[Any]:
 
     collect()
     return found
-
-
-EXAMPLES = examples(200)
 
 
 def arguments(value: Any) -> str:
@@ -53,11 +55,11 @@ def value_of(stored: str | bytes) -> Any:
 
 async def test_arguments(kit: Kit) -> None:
     """As they are enqueued, claimed, and read by the ORM for a retry."""
-    texts = [arguments(value) for value in EXAMPLES]
+    texts = [arguments(value) for value in examples()]
     ids = await asyncio.gather(*(kit.waiting(arguments=text) for text in texts))
     claimed = {it.snapshot.id: it.arguments for it in (await kit.claim(limit=len(ids))).claimed}
     wrong = []
-    for execution_id, text, value in zip(ids, texts, EXAMPLES, strict=True):
+    for execution_id, text, value in zip(ids, texts, examples(), strict=True):
         read = await kit.here(kit.ledger.arguments, execution_id)
         paths = {"enqueued": text, "claimed": claimed[execution_id], "read": read or ""}
         wrong += [
@@ -84,7 +86,7 @@ async def test_arguments_of_a_retried_task(kit: Kit) -> None:
 
 async def test_results(kit: Kit) -> None:
     """As the process reports them that ran the task, and as every later reader finds them."""
-    texts = [encode_result(value).decode() for value in EXAMPLES]
+    texts = [encode_result(value).decode() for value in examples()]
     ids = await asyncio.gather(*(kit.waiting() for _ in texts))
     claimed = {it.snapshot.id: it for it in (await kit.claim(limit=len(ids))).claimed}
     outcomes = [
@@ -93,7 +95,7 @@ async def test_results(kit: Kit) -> None:
     ]
     settled = await asyncio.gather(*map(kit.send, outcomes))
     wrong = []
-    for outcome, ended, value in zip(outcomes, settled, EXAMPLES, strict=True):
+    for outcome, ended, value in zip(outcomes, settled, examples(), strict=True):
         assert ended is not None
         reported = as_settled(claimed[outcome.id].snapshot, outcome, ended)
         read = await kit.get(outcome.id)

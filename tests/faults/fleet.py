@@ -64,7 +64,7 @@ class Fleet:
         self._stack = stack
 
     async def serve(
-        self, *, kind: str = "uvicorn", env: dict[str, str] | None = None, **task_settings: Any
+        self, *, kind: str | None = None, env: dict[str, str] | None = None, **task_settings: Any
     ) -> Server:
         [server] = await self.serve_many(1, kind=kind, env=env, **task_settings)
         return server
@@ -73,14 +73,15 @@ class Fleet:
         self,
         count: int,
         *,
-        kind: str = "uvicorn",
+        kind: str | None = None,
         env: dict[str, str] | None = None,
         **task_settings: Any,
     ) -> list[Server]:
         """So many, started at once; returns when all of them answer. `env` is theirs alone."""
         options = {"lease_seconds": LEASE, "drain_seconds": 1, **task_settings}
         its = {**self.env, **(env or {})}
-        servers = [Server(its, kind=KINDS[kind], **options) for _ in range(count)]
+        of = None if kind is None else KINDS[kind]
+        servers = [Server(its, kind=of, **options) for _ in range(count)]
         Fleet.latest += servers
         for server in servers:
             self._stack.callback(server.stop)

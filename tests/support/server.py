@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from devservers.process import ROOT, Process, ServerFailed, accepts, free_port
+from tests.support.forked import ForkedProcess
 from tests.support.server_kinds import KINDS, Kind
 
 # Parts of lines that are logged only when something has gone wrong.
@@ -23,6 +24,7 @@ class LoggedProcess:
     """A program with a log, which ends with the test run at the latest.
 
     `stop` removes the folder, in which the log is. `both` has standard output in the log too.
+    `forked` runs a module of Python without Python's start; see `tests.support.forked`.
     """
 
     def __init__(
@@ -33,17 +35,26 @@ class LoggedProcess:
         folder: Path,
         *,
         both: bool = False,
+        forked: bool = False,
     ) -> None:
         self._folder = folder
         self._log = folder / "errors"
-        redirected = f'exec "$@" {"" if both else "2"}>"{self._log}"{" 2>&1" if both else ""}'
-        self._process = Process(
-            name,
-            ["sh", "-c", redirected, "sh", *argv],
-            folder / "output",
-            env=env,
-            cwd=folder,
-        )
+        output = folder / "output"
+        if forked:
+            path = env["PYTHONPATH"].split(":")
+            self._process: Process = ForkedProcess(
+                name,
+                argv[2:],
+                self._log if both else output,
+                env=env,
+                cwd=folder,
+                errors=self._log,
+                path=path,
+            )
+        else:
+            redirected = f'exec "$@" {"" if both else "2"}>"{self._log}"{" 2>&1" if both else ""}'
+            command = ["sh", "-c", redirected, "sh", *argv]
+            self._process = Process(name, command, output, env=env, cwd=folder)
         self._process.start()
 
     @property
@@ -100,7 +111,7 @@ def children(pid: int) -> list[int]:
 
 
 class Server(LoggedProcess):
-    """A web server: uvicorn on that `loop`, or of the `kind` that is given."""
+    """A web server: uvicorn on that `loop`, forked; or a `kind`, started by its own command."""
 
     def __init__(
         self,
@@ -109,6 +120,7 @@ class Server(LoggedProcess):
         loop: str = "asyncio",
         kind: Kind | None = None,
         port: int | None = None,
+        forked: bool = False,
         **task_settings: Any,
     ) -> None:
         self.kind = kind or KINDS["uvicorn" if loop == "asyncio" else "uvicorn-uvloop"]
@@ -118,6 +130,8 @@ class Server(LoggedProcess):
         folder = Path(tempfile.mkdtemp(prefix="rail-async-tasks-server-"))
         self._watched = folder / "acceptance_watched.py"
         self._watched.touch()
+        # PYTHONPATH names what Python imports as it starts.
+        forked = (kind is None or forked) and "PYTHONPATH" not in env
         its_path = [env["PYTHONPATH"]] if "PYTHONPATH" in env else []
         env = {
             "DJANGO_SETTINGS_MODULE": "tests.projects.acceptance.settings",
@@ -127,7 +141,7 @@ class Server(LoggedProcess):
             "PYTHONPATH": ":".join([*its_path, str(ROOT), str(folder)]),
             "PYTHONWARNINGS": "default",
         }
-        super().__init__(self.kind.name, self.kind.argv(self.port), env, folder)
+        super().__init__(self.kind.name, self.kind.argv(self.port), env, folder, forked=forked)
 
     def wait_until_it_answers(self, seconds: float = 30) -> None:
         """Return once it accepts connections. Raises ServerFailed."""

@@ -44,7 +44,7 @@ def serving(
     loop: str = "auto",
 ) -> Iterator[Server]:
     """Serve on a free port, or on this one; `loop` is uvicorn's option."""
-    server = Server(env, kind=uvicorn("uvicorn", loop, application), port=port)
+    server = Server(env, kind=uvicorn("uvicorn", loop, application), port=port, forked=True)
     try:
         server.wait_until_it_answers()
         yield server

@@ -24,17 +24,19 @@ import msgspec
 from asgiref.sync import markcoroutinefunction
 from typing_extensions import ParamSpec, TypeVar
 
-from rail_async_tasks import resolvers as resolvers  # which refuse tasks
 from rail_async_tasks.definition import TaskDefinition, define
 from rail_async_tasks.foreign_names import OF_TASKS, missing
 from rail_async_tasks.handle import TaskHandle
 from rail_async_tasks.registry import registry
+from rail_async_tasks.resolvers import refuse_tasks_as_resolvers
 from rail_async_tasks.signatures import Async, InfoT, P, R, RootT, WithInfo, WithRootAndInfo
 from rail_async_tasks.using import UsingKeywords, enqueue_options, known
 
 if TYPE_CHECKING:
     from strawberry.permission import BasePermission
 
+
+refuse_tasks_as_resolvers()
 
 # The arguments, and what the body returns. Defaults, so that one may write a bare `Task`.
 Arguments = ParamSpec("Arguments", default=...)

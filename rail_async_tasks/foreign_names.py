@@ -57,10 +57,7 @@ OF_HANDLES: Final[Remedies] = _remedies(
 OF_RUNNING_TASKS: Final[Remedies] = _remedies(
     ("update_state set_progress set_state update_meta set_meta", _PROGRESS),
     ("retry", "Ask for another attempt by `raise rail_async_tasks.Retry(delay=60)`."),
-    (
-        "is_aborted is_cancelled cancelled",
-        "Ask {it}.cancel_requested, or {it}.raise_if_cancelled().",
-    ),
+    ("is_aborted is_cancelled", "Read {it}.cancel_requested, or call {it}.raise_if_cancelled()."),
     ("request", "{it} itself has id, name, attempt and queue."),
 )
 OF_CONTEXTS: Final[Remedies] = _remedies(("request response session headers", _NO_REQUEST))

@@ -1,4 +1,4 @@
-"""Refuses a task as the resolver of a field of Strawberry's, which would run its body in the request.
+"""Refuses a task as the resolver of a Strawberry field, which would run its body in the request.
 
 Strawberry takes any callable as a resolver and has no place to refuse one, so the constructor of
 its resolvers is extended here, for tasks alone.
@@ -32,4 +32,6 @@ def _extended(init: Callable[..., None]) -> Callable[..., None]:
     return extended
 
 
-StrawberryResolver.__init__ = _extended(StrawberryResolver.__init__)  # type: ignore[method-assign]
+def refuse_tasks_as_resolvers() -> None:
+    """Has Strawberry's resolvers raise `TaskDeclarationError` for a task."""
+    StrawberryResolver.__init__ = _extended(StrawberryResolver.__init__)  # type: ignore[method-assign]

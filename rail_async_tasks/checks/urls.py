@@ -78,7 +78,7 @@ def _tasks_of(schema: BaseSchema) -> Iterator[str]:
     """Yields the names of the tasks whose mutations are in any type: they may be nested."""
     from rail_async_tasks.graphql.decorator import MutationField
 
-    for known in schema.schema_converter.type_map.values():  # type: ignore[attr-defined]
+    for known in schema.schema_converter.type_map.values():
         for field in getattr(known.definition, "fields", ()):
             if isinstance(field, MutationField) and field.definition is not None:
                 yield field.definition.name

@@ -194,7 +194,8 @@ class ArgumentsCodec:
             if names[1:2] != ["info"]:
                 raise self._wrong(
                     names[0],
-                    "write (info, ...) or (root, info, ...); a body has its task in info.context.task",
+                    "write (info, ...) or (root, info, ...); a body has its task in"
+                    " info.context.task",
                 )
             leading = 2
         else:

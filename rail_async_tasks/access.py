@@ -149,6 +149,14 @@ def may_change(viewer: Viewer, task: Owned, anonymous_access: str) -> bool:
     return _owns(viewer, task)
 
 
+def may_see_tracebacks(viewer: Viewer) -> bool:
+    """Returns whether `viewer` may read tracebacks: superusers, and staff with the right.
+
+    An owner may not: a traceback has paths, and lines of the project's code.
+    """
+    return viewer.sees_all
+
+
 def may_list(viewer: Viewer, task: Owned) -> bool:
     """Returns whether `task` is in the lists of `viewer`."""
     return viewer.sees_all or _owns(viewer, task)

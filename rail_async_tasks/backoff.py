@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from rail_async_tasks.safe_logging import SafeLogger
+from rail_async_tasks.text import sentence
 
 # The pause after the first failure and the longest one, in seconds; each is twice the one before.
 SHORTEST: Final = 0.1
@@ -112,9 +113,9 @@ class Backoff:
     def _log_failure(self, error: str, cause: BaseException | None, *, expected: bool) -> None:
         self._log.log(
             self._level if expected else logging.ERROR,
-            "%s: %s. %s",
+            "%s: %s %s",
             self._problem,
-            error.rstrip("."),
+            sentence(error),
             self._consequence,
             exc_info=None if expected else cause,
         )

@@ -23,6 +23,7 @@ __all__ = [
     "RateLimited",
     "ResultError",
     "Retry",
+    "TablesMissing",
     "TaskCancelled",
     "TaskDeclarationError",
     "TaskError",
@@ -155,6 +156,18 @@ class BackendUnavailable(TaskError):
 
     code = "BACKEND_UNAVAILABLE"
     default_message = "The task backend is unavailable."
+
+
+class TablesMissing(BackendUnavailable):
+    """The database lacks a table or a column: `manage.py migrate` has not run since an upgrade.
+
+    `str(exc)` names the database and the table; `message`, which the edges show, does not.
+    """
+
+    @property
+    def message(self) -> str:
+        """The public message, without the details of `str(exc)`."""
+        return "The database lacks tables of rail_async_tasks: run `manage.py migrate`."
 
 
 class ConfigurationError(TaskError):

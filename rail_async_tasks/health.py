@@ -92,6 +92,8 @@ def _runtime() -> str:
     """Checks that the runtime takes work. One that is not started yet starts with the first."""
     if server.is_going_away():
         return "draining"
+    if server.waits_for_tables():
+        return "waits for manage.py migrate"
     runtime = host.hosted()
     if runtime is None:
         return OK

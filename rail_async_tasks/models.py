@@ -41,6 +41,9 @@ class TaskExecution(models.Model):
     result = models.JSONField(null=True, blank=True)
     error = models.TextField(null=True, blank=True)
     error_code = models.CharField(max_length=32, null=True, blank=True)
+    error_type = models.CharField(
+        max_length=255, null=True, blank=True, help_text="The exception's class name."
+    )
     traceback = models.TextField(null=True, blank=True, help_text="For staff only.")
 
     attempts = models.IntegerField(default=0)
@@ -57,6 +60,12 @@ class TaskExecution(models.Model):
     tenant_id = models.CharField(max_length=255, null=True, blank=True)
     parent_id = models.UUIDField(null=True, blank=True, help_text="The task that this one retries.")
     unique_key = models.CharField(max_length=255, null=True, blank=True)
+    language = models.CharField(
+        max_length=255,
+        null=True,
+        blank=True,
+        help_text="The language in which the body runs. Empty: LANGUAGE_CODE.",
+    )
 
     seq = models.IntegerField(default=1, help_text="Grows with every change of state.")
     step = models.IntegerField(default=0, help_text="Grows with progress within one state.")

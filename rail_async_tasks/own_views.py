@@ -77,10 +77,11 @@ async def arelease_connections() -> None:
 
     Django closes them when the request ends. A connection in a transaction stays open.
     """
-    await sync_to_async(_close_idle_connections)()
+    await sync_to_async(release_connections)()
 
 
-def _close_idle_connections() -> None:
+def release_connections() -> None:
+    """`arelease_connections` for the thread that has them."""
     for connection in connections.all(initialized_only=True):
         if not connection.in_atomic_block:
             connection.close()

@@ -28,6 +28,7 @@ class TaskSnapshot(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     result: Any = None
     error: str | None = None
     error_code: str | None = None
+    error_type: str | None = None
     priority: int = 0
     cancel_requested: bool = False
     attempts: int = 0

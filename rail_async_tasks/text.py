@@ -8,6 +8,7 @@ import traceback
 MAX_ERROR_BYTES = 4096
 MAX_TRACEBACK_BYTES = 16384
 MAX_MESSAGE_BYTES = 2048
+MAX_TYPE_BYTES = 255
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
@@ -30,6 +31,21 @@ def clean(text: str, max_bytes: int) -> str:
     return raw[: max_bytes - 3].decode("utf-8", "ignore") + "…"
 
 
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Returns the number and its noun: "1 task", "0 tasks", "2 bodies" with the plural given."""
+    return f"{number} {noun_for(number, noun, plural)}"
+
+
+def noun_for(number: int, noun: str, plural: str | None = None) -> str:
+    """Returns the form of the noun that goes with the number; by default the plural ends in s."""
+    return noun if number == 1 else plural or f"{noun}s"
+
+
+def sentence(text: object) -> str:
+    """Returns a text, such as an error's, with one full stop at its end."""
+    return f"{str(text).rstrip('. ')}."
+
+
 def describe(error: BaseException) -> str:
     """Returns `str(error)`, or the name of its type if that is empty or itself raises."""
     try:
@@ -37,6 +53,11 @@ def describe(error: BaseException) -> str:
     except Exception:
         text = f"{type(error).__name__} (its __str__ raised)"
     return clean(text or type(error).__name__, MAX_ERROR_BYTES)
+
+
+def type_name(error: BaseException) -> str:
+    """Returns the name of the error's class, fit for its column."""
+    return clean(type(error).__name__, MAX_TYPE_BYTES)
 
 
 def format_traceback(error: BaseException) -> str:

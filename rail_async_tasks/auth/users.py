@@ -10,6 +10,7 @@ from rail_async_tasks.auth.bearer import Bearer
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.hooks import contained
 from rail_async_tasks.safe_logging import get_logger
+from rail_async_tasks.text import sentence
 
 logger = get_logger("rail_async_tasks.auth")
 
@@ -61,5 +62,5 @@ def load_user(claim: object) -> Any | None:
 
 
 def _refused(reason: str) -> Any | None:
-    logger.warning("A bearer token was refused: %s.", reason)
+    logger.warning("A bearer token was refused: %s", sentence(reason))
     return None

@@ -39,9 +39,10 @@ stable, so that a silenced check stays silenced.
     W014   pages ask for a login, and `anonymous_access` is not set
     W015   mutations are declared, and no URL serves GraphQL
     W016   a task of `@task_mutation` is in no schema that a URL serves
+    W018   the database lacks tables or columns: `migrate` has not run
 
-All are prefixed `rail_async_tasks.`. E016, W005 and W006 look at the database, so they run with
-`check --database` and `migrate` only, as Django's own do.
+All are prefixed `rail_async_tasks.`. E016, W005, W006 and W018 look at the database, so they run
+with `check --database` and `migrate` only, as Django's own do; W018 not with `migrate`.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from django.utils.module_loading import import_string
 from rail_async_tasks.asgi import PROBE
 from rail_async_tasks.checks.settings import APP
 from rail_async_tasks.conf import read
+from rail_async_tasks.text import sentence
 
 HINT = (
     "In asgi.py: from rail_async_tasks.asgi import get_asgi_application; application ="
@@ -35,7 +36,7 @@ def check_application(app_configs: Sequence[AppConfig] | None, **_: Any) -> list
     try:
         application = import_string(path)
     except Exception as error:  # noqa: BLE001 (a module of the project's)
-        return [_warning(f"ASGI_APPLICATION = {path!r} cannot be imported: {error}.")]
+        return [_warning(f"ASGI_APPLICATION = {path!r} cannot be imported: {sentence(error)}")]
     if _reaches_lifespan(application):
         return []
     if isinstance(application, ASGIHandler):

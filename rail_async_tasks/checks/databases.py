@@ -1,8 +1,9 @@
-"""Checks the database of the tasks (E016, W005, W006)."""
+"""Checks the database of the tasks (E016, W005, W006, W018)."""
 
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, cast
 
@@ -13,6 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from rail_async_tasks import conf
 from rail_async_tasks.checks.settings import APP
+from rail_async_tasks.ledger.tables import missing_table, refusal
 
 # `ALTER TABLE ... DROP COLUMN` and `UPDATE ... RETURNING`, which the ledger is written with.
 OLDEST_SQLITE: Final = (3, 35)
@@ -35,8 +37,9 @@ def check_databases(
     if conf.read().task_values.get("track_in_database") is False:
         return []
     connection = connections[alias]
+    tables = _check_tables(connection)
     if connection.vendor == "sqlite":
-        return _check_sqlite(connection)
+        return [*tables, *_check_sqlite(connection)]
     if connection.vendor != "postgresql":
         name = connection.display_name
         message = f'Database "{alias}" ({name}) keeps tasks by a slower path: a statement per row.'
@@ -44,8 +47,8 @@ def check_databases(
             "All promises hold there; it is tested on MariaDB (docs/databases.md). For more tasks a"
             f' second use PostgreSQL, or add "{APP}.W006" to SILENCED_SYSTEM_CHECKS.'
         )
-        return [Warning(message, hint=hint, id=f"{APP}.W006")]
-    return []
+        return [*tables, Warning(message, hint=hint, id=f"{APP}.W006")]
+    return tables
 
 
 def ledger_alias() -> str:
@@ -55,6 +58,25 @@ def ledger_alias() -> str:
     except LookupError:  # the app is not installed; its checks may still be called
         return "default"
     return router.db_for_write(model)
+
+
+def _check_tables(connection: BaseDatabaseWrapper) -> list[CheckMessage]:
+    """Reports tables that are missing: a warning, as `migrate` runs the checks before it helps."""
+    if sys.argv[1:2] == ["migrate"] or not apps.is_installed(APP):
+        return []
+    was_open = connection.connection is not None
+    try:
+        missing = missing_table(connection)
+    except Exception:  # noqa: BLE001 - Django itself reports a database that can't be read
+        return []
+    finally:
+        if not was_open:
+            with contextlib.suppress(Exception):
+                connection.close()
+    if missing is None:
+        return []
+    hint = "Until then no task runs, and every use of tasks answers BACKEND_UNAVAILABLE."
+    return [Warning(str(refusal(connection.alias, missing)), hint=hint, id=f"{APP}.W018")]
 
 
 def _check_sqlite(connection: BaseDatabaseWrapper) -> list[CheckMessage]:

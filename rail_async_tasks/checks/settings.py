@@ -111,7 +111,7 @@ def check_packages(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Ch
         missing = [package for package in packages if not _is_installed(package)]
         if missing:
             message = f"{place} needs {' and '.join(missing)}, which cannot be imported."
-            hint = f'Install it: pip install "rail-async-tasks[{extra}]".'
+            hint = f'Install it: pip install "rail_async_tasks[{extra}]".'
             found.append(Error(message, hint=hint, id=f"{APP}.E015"))
     return found
 

@@ -12,6 +12,7 @@ from rail_async_tasks.conf import problems as ids
 from rail_async_tasks.conf.model import JwtSettings
 from rail_async_tasks.conf.problems import Place, Report, did_you_mean, shown
 from rail_async_tasks.conf.rules import known_keys, number
+from rail_async_tasks.text import counted
 
 HMAC: Final = ("HS256", "HS384", "HS512")
 ASYMMETRIC: Final = (
@@ -195,7 +196,7 @@ def _key(value: Any, hmac: bool, place: Place, report: Report) -> None:
         report.error(
             ids.BAD_JWT,
             place,
-            f"is too short: {len(raw)} bytes",
+            f"is too short: {counted(len(raw), 'byte')}",
             f"Use {MIN_HMAC_BYTES} random bytes or more: {_GENERATE}",
         )
     elif not hmac and not public:

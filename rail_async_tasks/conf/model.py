@@ -104,6 +104,8 @@ class TaskSettings:
     metrics_enabled: bool = False
     log_task_start: bool = False
     log_task_complete: bool = False
+    log_failures: bool = True
+    carry_language: bool = True
     slow_task_threshold_seconds: float | None = None
     audit_enabled: bool = False
     audit_retention_days: int = 90

@@ -82,6 +82,8 @@ _RULES: Final[Mapping[str, Rule]] = {
     "metrics_enabled": flag,
     "log_task_start": flag,
     "log_task_complete": flag,
+    "log_failures": flag,
+    "carry_language": flag,
     "slow_task_threshold_seconds": or_none(number(), "no warning"),
     "audit_enabled": flag,
     "audit_retention_days": whole(low=1, high=36_500),

@@ -15,6 +15,7 @@ from typing import Any, Final
 from rail_async_tasks.conf import problems as ids
 from rail_async_tasks.conf.model import BACKENDS, RateLimit
 from rail_async_tasks.conf.problems import Place, Report, did_you_mean, shown
+from rail_async_tasks.text import counted
 
 Rule = Callable[[Any, Place, Report], Any]
 
@@ -180,7 +181,7 @@ def word(limit: int) -> Rule:
                 ids.MALFORMED,
                 place,
                 f"must be one word, not {shown(value)}",
-                f"Write 1 to {limit} characters without blanks.",
+                f"Write one word of at most {counted(limit, 'character')}, without blanks.",
             )
         return value
 

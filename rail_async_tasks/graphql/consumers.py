@@ -35,6 +35,7 @@ from rail_async_tasks.graphql.frames import (
 from rail_async_tasks.graphql.handshake import handshake_problem
 from rail_async_tasks.graphql.schema import get_schema
 from rail_async_tasks.hosting import server
+from rail_async_tasks.language import activate_for_socket
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.servers import first_request
 
@@ -125,6 +126,7 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
 
     async def _serve(self) -> None:
         try:
+            activate_for_socket(self.request)
             await self.run(self)
         except Exception:
             logger.exception("The handler of a WebSocket died.")

@@ -31,7 +31,7 @@ _declared: Final[set[str]] = set()
 
 def declared_mutations() -> frozenset[str]:
     """Returns the names of all tasks that `@task_mutation` has declared in this process."""
-    return frozenset(_declared)
+    return registry.names() & _declared
 
 
 class MutationTask(Task):
@@ -129,7 +129,7 @@ class MutationField(StrawberryField):
                     anonymous=caller.viewer.is_anonymous,
                 ),
             )
-        return TaskMutationPayload.of(snapshot)
+        return TaskMutationPayload.of(snapshot, caller.viewer)
 
 
 @overload

@@ -17,14 +17,14 @@ from rail_async_tasks.graphql.types import TaskExecution, TaskMutationPayload
 async def cancel_task(info: Info, id: strawberry.ID) -> TaskExecution | None:
     with refusals_with_codes():
         caller = await caller_of(info)
-        return TaskExecution.of(await service.acancel(caller.viewer, id))
+        return TaskExecution.of(await service.acancel(caller.viewer, id), caller.viewer)
 
 
 async def retry_task(info: Info, id: strawberry.ID) -> TaskMutationPayload | None:
     with refusals_with_codes():
         caller = await caller_of(info)
         snapshot = await service.aretry(caller.viewer, id, permit=partial(check_permissions, info))
-        return TaskMutationPayload.of(snapshot)
+        return TaskMutationPayload.of(snapshot, caller.viewer)
 
 
 @strawberry.type

@@ -17,7 +17,7 @@ PAGE_SIZE = 50
 async def one_task(info: Info, id: strawberry.ID) -> TaskExecution | None:
     with refusals_with_codes():
         caller = await caller_of(info)
-        return TaskExecution.of(await service.aget(caller.viewer, id))
+        return TaskExecution.of(await service.aget(caller.viewer, id), caller.viewer)
 
 
 async def many_tasks(
@@ -39,7 +39,7 @@ async def many_tasks(
             limit=PAGE_SIZE if limit is None else limit,
             after=_given(after),
         )
-    return [TaskExecution.of(snapshot) for snapshot in snapshots]
+    return TaskExecution.all_of(snapshots, caller.viewer)
 
 
 def _given(argument: str | None) -> str | None:

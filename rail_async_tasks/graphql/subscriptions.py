@@ -23,7 +23,7 @@ async def follow_task(info: Info, task_id: strawberry.ID) -> AsyncGenerator[Task
             async for snapshot in snapshots:
                 if snapshot.is_final and isinstance(info.context, RequestContext):
                     info.context.ended = True
-                yield TaskExecution.of(snapshot)
+                yield TaskExecution.of(snapshot, caller.viewer, in_stream=True)
 
 
 async def follow_mine(info: Info) -> AsyncGenerator[TaskExecution, None]:
@@ -31,7 +31,7 @@ async def follow_mine(info: Info) -> AsyncGenerator[TaskExecution, None]:
         caller = await caller_of(info)
         async with aclosing(service.watch_mine(caller.viewer)) as snapshots:
             async for snapshot in snapshots:
-                yield TaskExecution.of(snapshot)
+                yield TaskExecution.of(snapshot, caller.viewer, in_stream=True)
 
 
 @strawberry.type

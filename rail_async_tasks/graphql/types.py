@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import cast
+from typing import Any, cast
+from uuid import UUID
 
 import strawberry
 from strawberry.scalars import JSON
 
+from rail_async_tasks.access import Viewer
+from rail_async_tasks.service import Tracebacks
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
+
+
+def _traceback(root: Any) -> str | None:
+    # On an event loop it may be an awaitable, which graphql-core awaits.
+    return root.tracebacks and root.tracebacks.get(UUID(root.id))  # type: ignore[no-any-return]
 
 
 @strawberry.type(description="One request to run a task, as it stands.")
@@ -26,6 +34,10 @@ class TaskExecution:
     error_code: str | None = strawberry.field(
         description="exception, timeout, worker_lost, unknown_task, invalid_args, "
         "result_not_serializable, result_too_large or cancelled."
+    )
+    error_type: str | None = strawberry.field(
+        description="The class name of the exception, e.g. KeyError; null unless the task has "
+        "failed or will be retried."
     )
     queue: str
     priority: int = strawberry.field(description="Higher starts first, within a queue.")
@@ -45,11 +57,33 @@ class TaskExecution:
     completed_at: datetime | None
     expires_at: datetime | None = strawberry.field(description="Hidden from reads after this time.")
     updated_at: datetime
+    tracebacks: strawberry.Private[Tracebacks | None] = None
+    traceback: str | None = strawberry.field(
+        resolver=_traceback,
+        description="The traceback of the last attempt that failed, for superusers and staff with "
+        "the right to view tasks; null for everyone else.",
+    )
 
     @classmethod
-    def of(cls, snapshot: TaskSnapshot) -> TaskExecution:
-        """Returns the GraphQL object of a snapshot."""
+    def all_of(cls, snapshots: list[TaskSnapshot], viewer: Viewer) -> list[TaskExecution]:
+        """Returns the GraphQL objects of snapshots that `viewer` may see."""
+        tracebacks = Tracebacks(viewer, snapshots)
+        return [cls.of(snapshot, tracebacks=tracebacks) for snapshot in snapshots]
+
+    @classmethod
+    def of(
+        cls,
+        snapshot: TaskSnapshot,
+        viewer: Viewer | None = None,
+        *,
+        in_stream: bool = False,
+        tracebacks: Tracebacks | None = None,
+    ) -> TaskExecution:
+        """Returns the GraphQL object of a snapshot. Its traceback is for `viewer`, if they may."""
+        if viewer is not None:
+            tracebacks = Tracebacks(viewer, (snapshot,), in_stream=in_stream)
         return cls(
+            tracebacks=tracebacks,
             id=strawberry.ID(str(snapshot.id)),
             name=snapshot.name,
             status=str(snapshot.status),
@@ -58,6 +92,7 @@ class TaskExecution:
             result=cast("JSON | None", snapshot.result),
             error=snapshot.error,
             error_code=snapshot.error_code,
+            error_type=snapshot.error_type,
             queue=snapshot.queue,
             priority=snapshot.priority,
             cancel_requested=snapshot.cancel_requested,
@@ -89,7 +124,7 @@ class TaskMutationPayload:
     error: str | None = strawberry.field(description="Why it failed, where tasks run inline.")
 
     @classmethod
-    def of(cls, snapshot: TaskSnapshot) -> TaskMutationPayload:
+    def of(cls, snapshot: TaskSnapshot, viewer: Viewer) -> TaskMutationPayload:
         """Returns the payload of a new task.
 
         A task may already hold a slot when its creation is answered; what was created is still a
@@ -98,6 +133,6 @@ class TaskMutationPayload:
         return cls(
             task_id=strawberry.ID(str(snapshot.id)),
             status=str(snapshot.status) if snapshot.is_final else Status.PENDING.value,
-            task=TaskExecution.of(snapshot),
+            task=TaskExecution.of(snapshot, viewer),
             error=snapshot.error if snapshot.is_final else None,
         )

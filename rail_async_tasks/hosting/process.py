@@ -20,6 +20,7 @@ from rail_async_tasks.bus.memory import MemoryBus
 from rail_async_tasks.bus.port import Bus
 from rail_async_tasks.conf import SETTING, get_settings
 from rail_async_tasks.forks import after_fork
+from rail_async_tasks.hosting.tables import acheck_tables
 from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.ledger.options import LedgerOptions
 from rail_async_tasks.ledger.port import Ledger
@@ -160,6 +161,7 @@ async def aruntime(*, in_thread: bool = False) -> Runtime:
     """
     runtime = current()
     if runtime is None:
+        await acheck_tables(ledger())
         loop = asyncio.get_running_loop()
         if in_thread or is_short_lived(loop):
             return runtime_in_thread()
@@ -194,6 +196,8 @@ def runtime_in_thread() -> Runtime:
     runtime = current()
     if runtime is not None:
         return runtime
+    if asyncio._get_running_loop() is None:  # `aruntime` has looked
+        ledger().check_tables()
     process = _process
     with process.lock:
         runtime = current()

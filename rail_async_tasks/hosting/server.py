@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from rail_async_tasks.conf import get_settings
+from rail_async_tasks.errors import TablesMissing
 from rail_async_tasks.forks import after_fork
 from rail_async_tasks.hosting import process
 from rail_async_tasks.hosting.exit import chain_signals, exit_in_time
+from rail_async_tasks.hosting.tables import log_found, log_missing
 from rail_async_tasks.safe_logging import get_logger
 
 logger = get_logger("rail_async_tasks.runtime")
+
+# In seconds.
+LOOK_FOR_TABLES_EVERY: Final = 2.0
 
 
 class _Server:
@@ -24,6 +30,7 @@ class _Server:
         self.announced = True
         self.going_away = False
         self.drains: set[asyncio.Future[None]] = set()
+        self.waiting: asyncio.Task[None] | None = None  # for tables that are missing
 
 
 _server = _Server()
@@ -41,11 +48,13 @@ def reset() -> None:
 after_fork(reset)
 
 
-async def startup(*, announced: bool = True) -> None:
+async def startup(*, announced: bool = True, waits: bool = True) -> None:
     """Start the runtime with the server, before the first request.
 
     Args:
         announced: whether the server will announce its end too, and wait for `shutdown()` then.
+        waits: where the database lacks tables, log that and start once it has them. A worker,
+            which has nothing else to do, raises `TablesMissing` instead.
     """
     server = _server
     settings = get_settings()
@@ -53,11 +62,45 @@ async def startup(*, announced: bool = True) -> None:
     server.going_away, server.announced = False, announced
     if settings.enabled and settings.backend != "sync":
         try:
-            runtime = await process.aruntime(in_thread=settings.backend == "thread")
+            await _start_runtime(announced=announced)
+        except TablesMissing as error:
+            if not waits:
+                server.loop = None
+                raise
+            log_missing(error)
+            server.waiting = loop.create_task(
+                _start_with_tables(server, announced=announced), context=contextvars.Context()
+            )
         except BaseException:
             server.loop = None  # the next request tries again, and logs what the server lacks
             raise
-        runtime.state.under_server = announced and runtime.loop is loop
+
+
+async def _start_runtime(*, announced: bool) -> None:
+    in_thread = get_settings().backend == "thread"
+    runtime = await process.aruntime(in_thread=in_thread)
+    runtime.state.under_server = announced and runtime.loop is asyncio.get_running_loop()
+
+
+async def _start_with_tables(server: _Server, *, announced: bool) -> None:
+    """Starts the runtime once `manage.py migrate` has run; the server answers meanwhile."""
+    while not server.going_away:
+        await asyncio.sleep(LOOK_FOR_TABLES_EVERY)
+        try:
+            await _start_runtime(announced=announced)
+        except TablesMissing as error:
+            log_missing(error)
+        except Exception:
+            logger.exception("The task runtime could not start. Its next use tries again.")
+            return
+        else:
+            log_found()
+            return
+
+
+def waits_for_tables() -> bool:
+    """Returns whether no task runs here because `manage.py migrate` has not run yet."""
+    return _server.waiting is not None and not _server.waiting.done()
 
 
 def is_served() -> bool:
@@ -129,6 +172,8 @@ def begin_drain() -> None:
 
 async def shutdown() -> None:
     """Drain and stop the runtime: what has not ended in `drain_seconds` is handed back."""
+    if _server.waiting is not None:
+        _server.waiting.cancel()
     await drain()
     await process.astop()
 

@@ -235,9 +235,11 @@ class Batch(ABC):
             runtime_id=runtime_id, token=token, status=Status.RUNNING
         )
         return [
-            Claimed(snapshot_of(row), msgspec.json.encode(row.arguments).decode(), token)
+            Claimed(
+                snapshot_of(row), msgspec.json.encode(row.arguments).decode(), token, row.language
+            )
             for row in rows.order_by("-priority", "id")
-        ]
+        ]  # fmt: skip
 
     def _has_suspects(self) -> bool:
         if self._suspects is None:

@@ -83,6 +83,9 @@ def _given(*names: str) -> dict[str, Value]:
     return {name: Given(name) for name in names}
 
 
+# The error of an attempt that has ended, cleared.
+_NO_ERROR: Final[Mapping[str, Value]] = {"error": NULL, "error_code": NULL, "error_type": NULL}
+
 # --- into `pending` and `running` -----------------------------------------------------------------
 
 # An INSERT. Columns that it does not name are NULL. The request has None as holder and token.
@@ -90,7 +93,7 @@ CREATE: Final = Edge(
     "create",
     _given(
         "id", "name", "queue", "priority", "arguments", "max_retries", "rerun_on_crash",
-        "owner_id", "tenant_id", "parent_id", "unique_key", "runtime_id", "token",
+        "owner_id", "tenant_id", "parent_id", "unique_key", "language", "runtime_id", "token",
     )
     | {
         "run_after": Later("delay", otherwise=Given("run_after")),
@@ -116,7 +119,7 @@ CLAIM: Final = Edge(
     "claim",
     {
         "attempts": ONE_MORE, "seq": ONE_MORE, "step": ZERO, "progress": ZERO,
-        "progress_message": NULL, "error": NULL, "error_code": NULL, "traceback": NULL,
+        "progress_message": NULL, **_NO_ERROR, "traceback": NULL,
         **_given("runtime_id", "token"),
         "started_at": NOW, "updated_at": NOW, "run_after": NULL, "dispatched_at": NULL,
         "status": Fixed(Status.RUNNING),
@@ -135,7 +138,8 @@ _END: Final[Mapping[str, Value]] = {
 # lost, did take effect.
 _SETTLE: Final[Mapping[str, Value]] = {
     **_END,
-    **_given("progress", "progress_message", "result", "error", "error_code", "traceback"),
+    **_given("progress", "progress_message", "result"),
+    **_given("error", "error_code", "error_type", "traceback"),
     "callback_at": NULL, "runtime_id": NULL,
 }  # fmt: skip
 
@@ -152,7 +156,7 @@ ACKNOWLEDGE_CANCEL: Final = Edge(
     "acknowledge cancel",
     {
         **_SETTLE,
-        "error": NULL, "error_code": Fixed(ErrorCode.CANCELLED),
+        **_NO_ERROR, "error_code": Fixed(ErrorCode.CANCELLED),
         "status": Fixed(Status.CANCELLED),
     },
 )  # fmt: skip
@@ -188,7 +192,7 @@ PROGRESS: Final = Edge(
 # The token goes too, or the lost attempt would take this for its own outcome.
 _LOSE: Final[Mapping[str, Value]] = {
     **_END,
-    "crashes": ONE_MORE, "error": NULL, "error_code": NULL, "traceback": NULL,
+    "crashes": ONE_MORE, **_NO_ERROR, "traceback": NULL,
     "callback_at": NULL, "runtime_id": NULL, "token": NULL,
 }  # fmt: skip
 
@@ -232,7 +236,7 @@ CANCEL_WAITING: Final = Edge(
     {
         **_END,
         "cancel_requested": Fixed(True),
-        "error": NULL, "error_code": Fixed(ErrorCode.CANCELLED),
+        **_NO_ERROR, "error_code": Fixed(ErrorCode.CANCELLED), "traceback": NULL,
         "dispatched_at": NULL,
         "status": Fixed(Status.CANCELLED),
     },
@@ -246,6 +250,7 @@ FAIL_UNKNOWN: Final = Edge(
     {
         **_END,
         "error": Given("error"), "error_code": Fixed(ErrorCode.UNKNOWN_TASK),
+        "error_type": NULL, "traceback": NULL,
         "dispatched_at": NULL, "callback_at": Later("callback_hold"),
         "status": Fixed(Status.FAILED),
     },

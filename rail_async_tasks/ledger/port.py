@@ -24,7 +24,6 @@ from rail_async_tasks.ledger.records import (
     ClaimResult,
     Created,
     NewExecution,
-    OnFault,
     Outcome,
     Page,
     Progress,
@@ -38,6 +37,7 @@ from rail_async_tasks.ledger.upkeep import (
     Deletions,
     Dispatches,
     Leases,
+    Lifecycle,
     Recoveries,
     Schedules,
     Writers,
@@ -164,6 +164,14 @@ class Reads(Protocol):
         """Returns the arguments as JSON text."""
         ...
 
+    def language(self, execution_id: UUID) -> str | None:
+        """Returns the language in which the body runs; None: LANGUAGE_CODE."""
+        ...
+
+    def tracebacks(self, execution_ids: Collection[UUID]) -> dict[UUID, str]:
+        """Returns the tracebacks of those of the executions that have one."""
+        ...
+
     def page(self, page: Page) -> list[TaskSnapshot]:
         """Returns a page of executions, newest first."""
         ...
@@ -233,22 +241,6 @@ class InlineAttempts(Protocol):
 
     def progress_here(self, progress: Progress) -> None:
         """Stores progress."""
-        ...
-
-
-class Lifecycle(Protocol):
-    """Start and end."""
-
-    def start(self, on_fault: OnFault | None = None) -> None:
-        """Called on the runtime's loop before anything else.
-
-        `on_fault` is called there if an error ends a thread without which nothing is written; the
-        thread's operations are reported as failed before.
-        """
-        ...
-
-    async def stop(self) -> None:
-        """Writes all that was accepted, then ends the threads and closes their connections."""
         ...
 
 

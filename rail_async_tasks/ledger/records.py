@@ -51,6 +51,8 @@ class NewExecution(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     tenant_id: str | None = None
     parent_id: UUID | None = None
     unique_key: str | None = None
+    # The language in which the body runs; None: LANGUAGE_CODE.
+    language: str | None = None
     rerun_on_crash: bool = True
     # The cause, for the audit: a user's id, or the name of a part of the package.
     actor: str | None = None
@@ -74,6 +76,8 @@ class Claimed(msgspec.Struct, frozen=True, gc=False):
     snapshot: TaskSnapshot
     arguments: str
     token: UUID
+    # As in `NewExecution`.
+    language: str | None = None
     # Lost with as many processes as allowed: it runs while no other suspect does.
     suspect: bool = False
 
@@ -95,6 +99,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     result: str | None = None
     error: str | None = None
     error_code: str | None = None
+    # The class name of the exception that ended the attempt.
+    error_type: str | None = None
     traceback: str | None = None
     retried: int = 0
     delay: float | None = None

@@ -62,6 +62,7 @@ def snapshot_of(row: TaskExecution) -> TaskSnapshot:
         result=row.result,
         error=row.error,
         error_code=row.error_code,
+        error_type=row.error_type,
         priority=row.priority,
         cancel_requested=row.cancel_requested,
         attempts=row.attempts,
@@ -81,7 +82,7 @@ def snapshot_of(row: TaskExecution) -> TaskSnapshot:
 
 def snapshot_rows(alias: str) -> QuerySet[TaskExecution]:
     """Returns all rows, without the columns that no snapshot shows."""
-    return TaskExecution.objects.using(alias).defer("arguments", "traceback")
+    return TaskExecution.objects.using(alias).defer("arguments", "traceback", "language")
 
 
 class UtcNow(Now):

@@ -41,6 +41,7 @@ def as_settled(before: TaskSnapshot, outcome: Outcome, settled: Settled) -> Task
         result=None if outcome.result is None else msgspec.json.decode(outcome.result),
         error=None if cancelled else outcome.error,
         error_code="cancelled" if cancelled else outcome.error_code,
+        error_type=None if cancelled else outcome.error_type,
         retry_count=before.retry_count + (outcome.retried if status is Status.RETRYING else 0),
         cancel_requested=settled.cancel_requested,
         updated_at=settled.at,

@@ -19,6 +19,7 @@ from rail_async_tasks.ledger.records import (
     Disposal,
     Held,
     NewExecution,
+    OnFault,
     Recovery,
     WriterState,
 )
@@ -248,4 +249,27 @@ class AuditLog(Protocol):
 
     async def delete(self, days: float, limit: int) -> int:
         """Deletes at most so many audit rows that are older; returns how many."""
+        ...
+
+
+class Lifecycle(Protocol):
+    """Start and end."""
+
+    def check_tables(self) -> None:
+        """Raises `TablesMissing` where the database lacks a table or column; does I/O, briefly.
+
+        Returns where the database does not answer, as that is waited for.
+        """
+        ...
+
+    def start(self, on_fault: OnFault | None = None) -> None:
+        """Called on the runtime's loop before anything else.
+
+        `on_fault` is called there if an error ends a thread without which nothing is written; the
+        thread's operations are reported as failed before.
+        """
+        ...
+
+    async def stop(self) -> None:
+        """Writes all that was accepted, then ends the threads and closes their connections."""
         ...

@@ -6,9 +6,9 @@ No line can be forged by a task's name, which `definition` keeps printable and w
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from rail_async_tasks.conf import TaskSettings
+from rail_async_tasks.runtime.failure_log import log_fields
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.snapshot import TaskSnapshot
 
@@ -30,14 +30,14 @@ class LogObserver:
         if self._starts and logger.isEnabledFor(logging.INFO):
             logger.info(
                 "Task %s (%s) started, attempt %d",
-                snapshot.name, snapshot.id, snapshot.attempts, extra=_facts(snapshot),
+                snapshot.name, snapshot.id, snapshot.attempts, extra=log_fields(snapshot),
             )  # fmt: skip
 
     def slow(self, snapshot: TaskSnapshot, seconds: float) -> None:
         logger.warning(
             "Task %s (%s) is slow: it has run for %.3f s, more than %g s",
             snapshot.name, snapshot.id, seconds, self._slow_after,
-            extra=_facts(snapshot, seconds),
+            extra=log_fields(snapshot, seconds),
         )  # fmt: skip
 
     def ended(self, snapshot: TaskSnapshot, seconds: float | None, traceback: str | None) -> None:
@@ -49,13 +49,13 @@ class LogObserver:
             logger.info(
                 "Task %s (%s) %s (%s), without an attempt here",
                 snapshot.name, snapshot.id, snapshot.status, snapshot.error_code,
-                extra=_facts(snapshot),
+                extra=log_fields(snapshot),
             )  # fmt: skip
             return
         logger.info(
             "Task %s (%s) %s after %.3f s, attempt %d",
             snapshot.name, snapshot.id, _HOW.get(snapshot.status, snapshot.status), seconds,
-            snapshot.attempts, extra=_facts(snapshot, seconds),
+            snapshot.attempts, extra=log_fields(snapshot, seconds),
         )  # fmt: skip
 
     def dropped(self, snapshot: TaskSnapshot, seconds: float) -> None:
@@ -64,18 +64,6 @@ class LogObserver:
 
 # How a line reads where the status alone would not.
 _HOW = {"retrying": "ended and will be retried"}
-
-
-def _facts(snapshot: TaskSnapshot, seconds: float | None = None) -> dict[str, Any]:
-    facts = {
-        "task_id": str(snapshot.id),
-        "task_name": snapshot.name,
-        "queue": snapshot.queue,
-        "attempt": snapshot.attempts,
-        "status": str(snapshot.status),
-        "error_code": snapshot.error_code,
-    }
-    return facts if seconds is None else {**facts, "seconds": round(seconds, 6)}
 
 
 def observe_by_logs(settings: TaskSettings) -> LogObserver | None:

@@ -43,7 +43,7 @@ async def events_response(request: HttpRequest, viewer: Viewer, task_id: str) ->
     seen = last_version(request)
     if not isinstance(request, ASGIRequest) or request.method == "HEAD":
         snapshot = await service.aget(viewer, task_id)
-        content = render_event(snapshot) if _is_new(snapshot, seen) else b""
+        content = await render_event(snapshot, viewer) if _is_new(snapshot, seen) else b""
         return HttpResponse(content, content_type=MEDIA_TYPE, headers=HEADERS)
     snapshots = service.watch(viewer, task_id)
     try:
@@ -53,14 +53,14 @@ async def events_response(request: HttpRequest, viewer: Viewer, task_id: str) ->
         await snapshots.aclose()
         raise
     return StreamingHttpResponse(
-        _chunks(first, snapshots, seen), content_type=MEDIA_TYPE, headers=HEADERS
+        _chunks(first, snapshots, seen, viewer), content_type=MEDIA_TYPE, headers=HEADERS
     )
 
 
-def render_event(snapshot: TaskSnapshot) -> bytes:
+async def render_event(snapshot: TaskSnapshot, viewer: Viewer) -> bytes:
     """Returns one event; its id is the version that `Last-Event-ID` brings back."""
     head = f"event: task\nid: {snapshot.seq}.{snapshot.step}\ndata: "
-    return head.encode() + render_task(snapshot) + b"\n\n"
+    return head.encode() + await render_task(snapshot, viewer, in_stream=True) + b"\n\n"
 
 
 def _is_new(snapshot: TaskSnapshot, seen: Version) -> bool:
@@ -69,12 +69,12 @@ def _is_new(snapshot: TaskSnapshot, seen: Version) -> bool:
 
 
 async def _chunks(
-    first: TaskSnapshot, snapshots: Snapshots, seen: Version
+    first: TaskSnapshot, snapshots: Snapshots, seen: Version, viewer: Viewer
 ) -> AsyncGenerator[bytes, None]:
     """Yields events, and a comment after each pause. A drain ends it without a final event."""
     async with aclosing(snapshots):
         if _is_new(first, seen):
-            yield render_event(first)
+            yield await render_event(first, viewer)
         following: asyncio.Task[TaskSnapshot | None] | None = None
         try:
             while True:
@@ -87,7 +87,7 @@ async def _chunks(
                 if snapshot is None:
                     return
                 if _is_new(snapshot, seen):
-                    yield render_event(snapshot)
+                    yield await render_event(snapshot, viewer)
         finally:
             if following is not None and not following.done():
                 following.cancel()

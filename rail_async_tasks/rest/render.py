@@ -7,6 +7,8 @@ from uuid import UUID
 
 import msgspec
 
+from rail_async_tasks.access import Viewer
+from rail_async_tasks.service import Tracebacks
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import ErrorCode, Status
 
@@ -36,6 +38,7 @@ FIELDS: Final[dict[str, Schema]] = {
     "result": {"description": "What the task returned: any JSON value."},
     "error": _said(_or_null(_TEXT), "Why the task failed."),
     "error_code": {"type": ["string", "null"], "enum": [*(code.value for code in ErrorCode), None]},
+    "error_type": _said(_or_null(_TEXT), "The class name of the exception, e.g. KeyError."),
     "queue": _TEXT,
     "priority": {"type": "integer", "description": "Higher starts first, within a queue."},
     "cancel_requested": {"type": "boolean"},
@@ -52,20 +55,29 @@ FIELDS: Final[dict[str, Schema]] = {
     "completed_at": _or_null(_TIME),
     "expires_at": _said(_or_null(_TIME), "Hidden from reads after this time."),
     "updated_at": _TIME,
+    "traceback": _said(
+        _or_null(_TEXT), "For superusers and staff with the right to view tasks; else null."
+    ),
 }
 
 _encode: Final = msgspec.json.Encoder().encode
 
 
-def render_task(snapshot: TaskSnapshot) -> bytes:
+async def render_task(snapshot: TaskSnapshot, viewer: Viewer, *, in_stream: bool = False) -> bytes:
     """Returns the task as JSON in UTF-8, on one line. Times are RFC 3339, in UTC with a `Z`."""
-    return _encode(_fields(snapshot))
+    return _encode(await _fields(snapshot, Tracebacks(viewer, (snapshot,), in_stream=in_stream)))
 
 
-def render_page(snapshots: list[TaskSnapshot], following: UUID | None) -> bytes:
+async def render_page(
+    snapshots: list[TaskSnapshot], following: UUID | None, viewer: Viewer
+) -> bytes:
     """Returns a page of a list; `following` is the `after` of the next page."""
-    return _encode({"results": [_fields(snapshot) for snapshot in snapshots], "next": following})
+    tracebacks = Tracebacks(viewer, snapshots)
+    results = [await _fields(snapshot, tracebacks) for snapshot in snapshots]
+    return _encode({"results": results, "next": following})
 
 
-def _fields(snapshot: TaskSnapshot) -> dict[str, Any]:
-    return {name: getattr(snapshot, name) for name in FIELDS}
+async def _fields(snapshot: TaskSnapshot, tracebacks: Tracebacks) -> dict[str, Any]:
+    fields = {name: getattr(snapshot, name, None) for name in FIELDS}
+    fields["traceback"] = await tracebacks.aget(snapshot.id)
+    return fields

@@ -32,7 +32,8 @@ async def many_tasks(request: HttpRequest, caller: Caller, query: Query) -> Http
     if len(page) == service.MAX_PAGE:  # the service reads no more at once
         query["after"] = str(page[-1].id)
         more = await read(**query, limit=1)
-    return json_response(render_page(page, page[-1].id if more else None))
+    following = page[-1].id if more else None
+    return json_response(await render_page(page, following, caller.viewer))
 
 
 @endpoint(READ)
@@ -40,7 +41,8 @@ async def one_task(
     request: HttpRequest, caller: Caller, query: Query, task_id: str
 ) -> HttpResponse:
     """Returns the task."""
-    return json_response(render_task(await service.aget(caller.viewer, task_id)))
+    snapshot = await service.aget(caller.viewer, task_id)
+    return json_response(await render_task(snapshot, caller.viewer))
 
 
 @endpoint(CHANGE)
@@ -48,7 +50,8 @@ async def cancel_task(
     request: HttpRequest, caller: Caller, query: Query, task_id: str
 ) -> HttpResponse:
     """Requests the cancel of an unfinished task; returns the task afterwards."""
-    return json_response(render_task(await service.acancel(caller.viewer, task_id)))
+    snapshot = await service.acancel(caller.viewer, task_id)
+    return json_response(await render_task(snapshot, caller.viewer))
 
 
 @endpoint(CHANGE)
@@ -59,7 +62,7 @@ async def retry_task(
     info = StartInfo(RequestContext(request=request, response=HttpResponse(), user=caller.user))
     permit = partial(check_permissions, info)
     snapshot = await service.aretry(caller.viewer, task_id, permit=permit)
-    response = json_response(render_task(snapshot), 201)
+    response = json_response(await render_task(snapshot, caller.viewer), 201)
     response["Location"] = f"{root_url(request)}{snapshot.id}/"
     return response
 

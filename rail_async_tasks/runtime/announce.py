@@ -1,4 +1,4 @@
-"""Announces state changes: publishes them on the bus, calls observers and failure callbacks.
+"""Announces state changes: publishes and logs them, calls observers and failure callbacks.
 
 A change is announced after its commit. Watchers re-read rows, so a bus that fails loses nothing.
 """
@@ -6,9 +6,10 @@ A change is announced after its commit. Watchers re-read rows, so a bus that fai
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from rail_async_tasks.conf import TaskSettings
+from rail_async_tasks.runtime.failure_log import FailureLog
 from rail_async_tasks.runtime.observers import Observers, observers_for
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.snapshot import TaskSnapshot
@@ -23,28 +24,35 @@ class Publisher(Protocol):
     def publish(self, snapshot: TaskSnapshot) -> None: ...
 
 
+# Is called with an execution that has failed for good, and its traceback.
+OnFailure: TypeAlias = Callable[[TaskSnapshot, str | None], None]
+
+
 class Announcer:
     """One method per event. Never raises for the bus or an observer. From any thread.
 
     Args:
         bus: where changes are published.
         observers: the observers that the settings ask for.
-        on_failure: is called with each execution that has failed for good, and its traceback.
+        log: where failures are logged.
+        on_failure: where failures for good go; None: nowhere.
         emits: the setting `emit_subscriptions`; without it nothing is published.
     """
 
-    __slots__ = ("_bus", "_observers", "_on_failure", "emits")
+    __slots__ = ("_bus", "_log", "_observers", "_on_failure", "emits")
 
     def __init__(
         self,
         *,
         bus: Publisher,
         observers: Observers,
-        on_failure: Callable[[TaskSnapshot, str | None], None] = lambda snapshot, traceback: None,
+        log: FailureLog,
+        on_failure: OnFailure | None = None,
         emits: bool = True,
     ) -> None:
         self._bus = bus
         self._observers = observers
+        self._log = log
         self._on_failure = on_failure
         self.emits = emits
 
@@ -70,12 +78,21 @@ class Announcer:
         """An attempt here takes longer than `slow_task_threshold_seconds`."""
         self._observers.slow(snapshot, seconds)
 
-    def settled(self, snapshot: TaskSnapshot, seconds: float, traceback: str | None) -> None:
-        """The outcome of an attempt here is stored. `seconds` is how long its body took."""
+    def settled(
+        self,
+        snapshot: TaskSnapshot,
+        seconds: float,
+        traceback: str | None,
+        cause: BaseException | None = None,
+    ) -> None:
+        """The outcome of an attempt here is stored. `seconds` is how long its body took.
+
+        `cause` is the exception that the attempt failed by, if there is one.
+        """
         self._publish(snapshot)
         self._observers.ended(snapshot, seconds, traceback)
-        if snapshot.status == Status.FAILED:
-            self._on_failure(snapshot, traceback)
+        if snapshot.status != Status.COMPLETED:
+            self._failed(snapshot, traceback, cause)
 
     def dropped(self, snapshot: TaskSnapshot, seconds: float) -> None:
         """The outcome of an attempt here was not stored; `snapshot` is still running."""
@@ -89,8 +106,16 @@ class Announcer:
         self._publish(snapshot)
         if snapshot.is_final:
             self._observers.ended(snapshot, None, None)
-            if snapshot.status == Status.FAILED:
-                self._on_failure(snapshot, None)
+            self._failed(snapshot, None, None)
+        elif snapshot.status == Status.RETRYING:
+            self._log.lost(snapshot)
+
+    def _failed(
+        self, snapshot: TaskSnapshot, traceback: str | None, cause: BaseException | None
+    ) -> None:
+        self._log.failed(snapshot, cause)
+        if snapshot.status == Status.FAILED and self._on_failure is not None:
+            self._on_failure(snapshot, traceback)
 
     def _publish(self, snapshot: TaskSnapshot) -> None:
         if self.emits:
@@ -101,9 +126,7 @@ class Announcer:
 
 
 def announcer_for(
-    settings: TaskSettings,
-    bus: Publisher,
-    on_failure: Callable[[TaskSnapshot, str | None], None] = lambda snapshot, traceback: None,
+    settings: TaskSettings, bus: Publisher, on_failure: OnFailure | None = None
 ) -> Announcer:
     """Returns the announcer that these settings ask for.
 
@@ -113,6 +136,7 @@ def announcer_for(
     return Announcer(
         bus=bus,
         observers=observers_for(settings),
+        log=FailureLog(enabled=settings.log_failures, waits=settings.backend != "sync"),
         on_failure=on_failure,
         emits=settings.emit_subscriptions,
     )

@@ -177,7 +177,7 @@ class Creations:
             running = msgspec.structs.replace(
                 snapshot, status=Status.RUNNING, seq=2, attempts=1, started_at=created.at
             )
-            claimed = Claimed(running, new.arguments, new.token)
+            claimed = Claimed(running, new.arguments, new.token, new.language)
             self._attempts.begin(claimed, definition, new.runtime_id)
 
     def _waits(self, new: NewExecution, created: Created, snapshot: TaskSnapshot) -> None:

@@ -14,6 +14,7 @@ from rail_async_tasks.runtime.creations import Creations
 from rail_async_tasks.runtime.outstanding import Outstanding
 from rail_async_tasks.runtime.state import RuntimeState
 from rail_async_tasks.safe_logging import get_logger
+from rail_async_tasks.text import counted
 
 logger = get_logger("rail_async_tasks.runtime")
 
@@ -76,7 +77,7 @@ class Ending:
     async def hand_back(self) -> None:
         """Returns when no body runs: the last ones are asked to end after `drain_seconds`."""
         if self._running.by_id:
-            logger.info("Draining: %d tasks are running", len(self._running.by_id))
+            logger.info("Draining: %s still running", counted(len(self._running.by_id), "task"))
         await self._until_idle(0 if self._hurried else self._drain_seconds)
         self._interrupt_all()
         # A body that ignores it is given up, and its row settled: the process must end in time.
@@ -100,7 +101,8 @@ class Ending:
             if self._loop.time() > locked_deadline:
                 self._settlements.abandon_locked()
             if self._state.fault is not None and self._loop.time() > deadline:
-                logger.error("%d outcomes could not be stored", self._outstanding.outcomes)
+                lost = counted(self._outstanding.outcomes, "outcome")
+                logger.error("%s could not be stored", lost)
                 self._state.abandoned = True
                 return
             await self._outstanding.wait(self._timings.answer_every)

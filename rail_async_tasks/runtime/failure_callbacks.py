@@ -28,11 +28,11 @@ from rail_async_tasks.runtime.failures import (
     find_callback,
     keywords_of,
     log_error,
-    log_failure,
 )
 from rail_async_tasks.runtime.state import RuntimeState
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.snapshot import TaskSnapshot
+from rail_async_tasks.text import counted
 
 logger = get_logger("rail_async_tasks.failures")
 
@@ -96,10 +96,8 @@ class FailureCallbacks:
         self._keeping: asyncio.Task[None] | None = None
 
     def failed(self, snapshot: TaskSnapshot, traceback: str | None) -> None:
-        """Calls back, soon, for a task that has failed for good. On the loop; never blocks."""
-        if self._callback is None:
-            log_failure(snapshot)
-        elif self._has_room():
+        """Calls back, soon, where there is a callback. On the loop; never blocks."""
+        if self._callback is not None and self._has_room():
             self._begin(self._callback, snapshot, traceback)
         # Otherwise the reservation lapses, and the process that finds it makes the call.
 
@@ -209,7 +207,8 @@ class FailureCallbacks:
                 if self._reservations is not None:
                     locked = await self._reservations.made(made)
             except Exception as error:
-                logger.error("The reservations of %d failure callbacks stay: %s", len(made), error)  # noqa: TRY400
+                calls = counted(len(made), "failure callback")
+                logger.error("The reservation of %s stays: %s", calls, error)  # noqa: TRY400
                 locked = set()
             self._held -= made - locked
             self._made |= locked

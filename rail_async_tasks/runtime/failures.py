@@ -1,4 +1,4 @@
-"""Reports a task that has failed for good: logs it, or calls the project's failure callback."""
+"""The project's failure callback: how it is found, called and logged."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def keywords_of(snapshot: TaskSnapshot, traceback: str | None) -> dict[str, str]
 
 
 def find_callback(settings: TaskSettings) -> Callback | None:
-    """Returns the project's callback; None where failures are logged.
+    """Returns the project's callback; None where there is none.
 
     Raises:
         ConfigurationError: it can't be imported.
@@ -55,21 +55,6 @@ def find_callback(settings: TaskSettings) -> Callback | None:
     assert settings.failure_callback is not None
     place = 'task_settings["failure_callback"]'
     return import_from_setting(settings.failure_callback, place)  # type: ignore[no-any-return]
-
-
-def log_failure(snapshot: TaskSnapshot) -> None:
-    """Logs a failure for `on_failure: "log"`, without the error's text, which may hold secrets."""
-    logger.error(
-        "Task %s (%s) failed: %s", snapshot.name, snapshot.id, snapshot.error_code,
-        extra={
-            "task_id": str(snapshot.id),
-            "task_name": snapshot.name,
-            "queue": snapshot.queue,
-            "attempt": snapshot.attempts,
-            "status": str(snapshot.status),
-            "error_code": snapshot.error_code,
-        },
-    )  # fmt: skip
 
 
 def call_here(callback: Callback, snapshot: TaskSnapshot, traceback: str | None) -> None:

@@ -17,6 +17,7 @@ from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.errors import TaskCancelled
 from rail_async_tasks.ids import new_id
+from rail_async_tasks.language import in_language
 from rail_async_tasks.ledger.port import CallerTransaction, InlineAttempts, Reads
 from rail_async_tasks.ledger.records import INLINE_HOLDER, Claimed, NewExecution, Progress
 from rail_async_tasks.ledger.snapshots import as_created, as_settled
@@ -24,6 +25,7 @@ from rail_async_tasks.ledger.upkeep import Callbacks
 from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.announce import announcer_for
 from rail_async_tasks.runtime.attempts import outcomes
+from rail_async_tasks.runtime.attempts.calling import call, decode
 from rail_async_tasks.runtime.attempts.context import (
     ExecutionContext,
     TaskContext,
@@ -38,7 +40,6 @@ from rail_async_tasks.runtime.failures import (
     call_here,
     find_callback,
     hold_of,
-    log_failure,
 )
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
@@ -62,8 +63,9 @@ class InlineRun:
         self._settings = settings
         self._registry = registry
         self._ledger = ledger
+        callback = find_callback(settings)
         self._announcer = announcer_for(
-            settings, bus, partial(_failed, ledger, find_callback(settings))
+            settings, bus, partial(_call_back, ledger, callback) if callback else None
         )
         self._runtime_id = INLINE_HOLDER
 
@@ -95,7 +97,9 @@ class InlineRun:
         policy = policy_for(claimed.snapshot, definition, self._settings, hold_of(self._settings))
         progress = _Progress(self, claimed)
         began = time.monotonic()
-        transition = self._body(claimed, definition, policy, progress)
+        language = claimed.language if self._settings.carry_language else None
+        with in_language(language):
+            transition = self._body(claimed, definition, policy, progress)
         seconds = time.monotonic() - began
         slow_after = self._settings.slow_task_threshold_seconds
         if slow_after is not None and seconds > slow_after:
@@ -115,7 +119,7 @@ class InlineRun:
             assert snapshot is not None
             return snapshot
         snapshot = as_settled(progress.snapshot, outcome, settled)
-        self._announcer.settled(snapshot, seconds, outcome.traceback)
+        self._announcer.settled(snapshot, seconds, outcome.traceback, transition.cause)
         return snapshot
 
     def _body(
@@ -126,7 +130,7 @@ class InlineRun:
         progress: _Progress,
     ) -> Transition:
         try:
-            arguments = definition.decode(claimed.arguments)
+            arguments = decode(definition, claimed.arguments)
             leading: tuple[Any, ...] = ()
             if definition.takes_info:
                 task = TaskContext(
@@ -142,8 +146,8 @@ class InlineRun:
             who = f"Task {claimed.snapshot.name} ({claimed.snapshot.id})"
             value = self._call(definition, leading, arguments, policy.timeout, who)
             return outcomes.returned(value, policy)
-        except _TimedOut:
-            return outcomes.timed_out(policy)
+        except _TimedOut as error:
+            return outcomes.timed_out(policy, error.__cause__)
         except KeyboardInterrupt:  # Ctrl-C is for the caller: this is its thread
             raise
         except (asyncio.CancelledError, TaskCancelled, GeneratorExit) as error:
@@ -185,15 +189,12 @@ class InlineRun:
         return self._settings.progress_interval_seconds
 
 
-def _failed(
-    ledger: InlineLedger, callback: Callback | None, snapshot: TaskSnapshot, traceback: str | None
+def _call_back(
+    ledger: InlineLedger, callback: Callback, snapshot: TaskSnapshot, traceback: str | None
 ) -> None:
-    """Logs a failure or calls the project's callback, after the caller's transaction."""
+    """Calls the project's callback, after the caller's transaction."""
 
     def call_back() -> None:
-        if callback is None:
-            log_failure(snapshot)
-            return
         call_here(callback, snapshot, traceback)
         callbacks = ledger.callbacks()
         if callbacks is not None:
@@ -213,13 +214,13 @@ def _call(
     timeout: float | None,
 ) -> Any:
     if not definition.is_coroutine:  # nothing can interrupt it: its timeout is not enforced here
-        return definition.function(*leading, **arguments)
+        return call(definition.function, leading, arguments)
 
     async def body() -> Any:
         scope = asyncio.timeout(timeout)
         try:
             async with scope:
-                return await definition.function(*leading, **arguments)
+                return await call(definition.function, leading, arguments)
         except TimeoutError as error:
             if scope.expired():
                 raise _TimedOut from error

@@ -23,6 +23,7 @@ from rail_async_tasks.runtime.services import Services
 from rail_async_tasks.runtime.timings import RuntimeTimings
 from rail_async_tasks.runtime.upkeep.supervision import supervise
 from rail_async_tasks.safe_logging import get_logger
+from rail_async_tasks.text import counted
 
 logger = get_logger("rail_async_tasks.runtime")
 
@@ -197,13 +198,14 @@ class Runtime:
         if self.state.host is None:
             return
         if self.slots.leaked:
-            logger.error("%d bodies that were given up are left behind", self.slots.leaked)
+            bodies = counted(self.slots.leaked, "body", "bodies")
+            logger.error("%s left behind, given up before", bodies)
         timeout = self._timings.flush_timeout
         await asyncio.wait([self.state.host], timeout=timeout)
         if not self.state.host.done():
             logger.error(
-                "%d outcomes could not be written in %g s: the database does not answer",
-                self.services.outstanding.outcomes, timeout,
+                "%s could not be written in %g s: the database does not answer",
+                counted(self.services.outstanding.outcomes, "outcome"), timeout,
             )  # fmt: skip
 
     async def closed(self) -> None:

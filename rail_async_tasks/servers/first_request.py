@@ -17,8 +17,10 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.core.signals import request_started
 
 from rail_async_tasks.conf import get_settings
+from rail_async_tasks.errors import TablesMissing
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.hosting import server
+from rail_async_tasks.hosting.tables import log_missing
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.servers import watch
 
@@ -50,6 +52,8 @@ def _start_in_thread() -> None:
         settings = get_settings()
         if settings.enabled and settings.backend != "sync":
             host.runtime_in_thread()
+    except TablesMissing as error:  # the first task tries again
+        log_missing(error)
     except Exception:
         logger.exception("The task runtime could not start.")
 

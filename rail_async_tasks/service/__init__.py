@@ -10,6 +10,7 @@ from rail_async_tasks.service.change import Permit, acancel, aretry, cancel, ret
 from rail_async_tasks.service.enqueuing import aenqueue, enqueue
 from rail_async_tasks.service.read import MAX_PAGE, aget, alist, get, list_
 from rail_async_tasks.service.request import AS_DECLARED, EnqueueOptions
+from rail_async_tasks.service.tracebacks import Tracebacks
 from rail_async_tasks.service.watching import watch, watch_mine
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "MAX_PAGE",
     "EnqueueOptions",
     "Permit",
+    "Tracebacks",
     "acancel",
     "aenqueue",
     "aget",

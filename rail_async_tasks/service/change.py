@@ -150,7 +150,9 @@ def _again(
     encoded = plain.encode() if isinstance(plain, str) else plain
     new = new_execution(definition, encoded, options, settings)
     # Not checked, as `EnqueueOptions.queue` is: the settings may not name that queue any more.
-    new = msgspec.structs.replace(new, queue=before.queue)
+    # The language is that of the first start: the retry may be asked for by another user.
+    language = ledger.language(before.id) if settings.carry_language else None
+    new = msgspec.structs.replace(new, queue=before.queue, language=language)
     return definition, values, new, options
 
 

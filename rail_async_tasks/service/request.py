@@ -21,11 +21,12 @@ from rail_async_tasks.errors import (
     is_delay,
 )
 from rail_async_tasks.ids import new_id
+from rail_async_tasks.language import language_to_carry
 from rail_async_tasks.ledger.records import NewExecution
 from rail_async_tasks.registry import registry
 from rail_async_tasks.runtime.attempts.options import resolve_options
 from rail_async_tasks.runtime.unique import unique_key
-from rail_async_tasks.text import is_storable
+from rail_async_tasks.text import counted, is_storable
 
 # In characters: the width of the columns.
 MAX_ID: Final = 255
@@ -78,8 +79,9 @@ def new_execution(
         InvalidArguments, UnknownQueue: an option or the size of the arguments breaks its rule.
     """
     if len(arguments) > settings.max_args_bytes:
+        size = counted(len(arguments), "byte")
         raise InvalidArguments(
-            f"The arguments of {definition.name} are {len(arguments)} bytes of JSON, over the limit"
+            f"The arguments of {definition.name} are {size} of JSON, over the limit"
             f" of {settings.max_args_bytes} (max_args_bytes). Pass an id and read the data there."
         )
     _check_texts(options)
@@ -106,6 +108,7 @@ def new_execution(
             tenant_id=options.tenant_id,
             owner_id=options.owner_id,
         ),
+        language=language_to_carry() if settings.carry_language else None,
         delay=_delay(options),
         run_after=_run_after(options),
     )
@@ -129,7 +132,7 @@ def _check_texts(options: EnqueueOptions) -> None:
         if text is not None and not (
             isinstance(text, str) and is_storable(text) and len(text) <= limit
         ):
-            most = "" if limit == math.inf else f" of at most {limit} characters"
+            most = "" if limit == math.inf else f" of at most {MAX_ID} characters"
             raise InvalidArguments(
                 f"{name} must be a string{most} without NUL and unpaired surrogates, not"
                 f" {str(text)!a:.100}."

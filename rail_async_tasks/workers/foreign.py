@@ -15,9 +15,11 @@ from types import FrameType
 from typing import Any
 
 from rail_async_tasks.conf import get_settings
+from rail_async_tasks.errors import TablesMissing
 from rail_async_tasks.forks import after_fork
 from rail_async_tasks.hosting import process
 from rail_async_tasks.hosting.exit import EXIT_TIMEOUT, end_at_once
+from rail_async_tasks.hosting.tables import log_missing
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.workers.delivery import begin_drain, deliver
 
@@ -67,6 +69,8 @@ def run(execution_id: Any) -> None:
             time.sleep(IDLE_SECONDS)
             return
         deliver(execution_id)
+    except TablesMissing as error:
+        log_missing(error)
     except Exception:  # the framework would keep a failed message, or send it again
         logger.exception("A delivery has failed; its task is sent again in a while")
     finally:
@@ -94,6 +98,8 @@ def start_soon() -> None:
 def _start() -> None:
     try:
         process.runtime_in_thread()
+    except TablesMissing as error:
+        log_missing(error)
     except Exception:  # the first delivery tries again
         logger.exception("The runtime of this worker does not start")
 

@@ -23,7 +23,7 @@ async def worker_process() -> AsyncIterator[asyncio.Event]:
     """
     stopped = asyncio.Event()
     with stopped_by_signals(stopped):
-        await server.startup()
+        await server.startup(waits=False)
         try:
             yield stopped
             await server.drain()

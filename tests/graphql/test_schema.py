@@ -47,6 +47,7 @@ type TaskExecution {
   result: JSON
   error: String
   errorCode: String
+  errorType: String
   queue: String!
   priority: Int!
   cancelRequested: Boolean!
@@ -63,6 +64,7 @@ type TaskExecution {
   completedAt: DateTime
   expiresAt: DateTime
   updatedAt: DateTime!
+  traceback: String
 }
 
 type TaskMutationPayload {

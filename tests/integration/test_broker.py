@@ -278,7 +278,7 @@ async def test_what_is_lost_on_its_way_is_sent_again(
     assert "Does a worker serve this queue?" not in caplog.text
     await age(15)
     await eventually(lambda: len(broker.sent) == 2)
-    assert "1 tasks of the queue 'default' were sent to" in caplog.text
+    assert "The queue 'default': 1 task, sent to" in caplog.text
     await age(65)
     await asyncio.sleep(2.2)
     assert len(broker.sent) == 2

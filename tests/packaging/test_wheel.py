@@ -20,8 +20,7 @@ SMOKE = Path(__file__).with_name("smoke.py")
 # What only an extra may bring.
 OPTIONAL = (
     "arq", "celery", "cronsim", "cryptography", "daphne", "django_q", "dramatiq", "jwt",
-    "opentelemetry", "prometheus_client", "psycopg", "redis", "rich", "uvicorn", "uvloop",
-    "vega_datasets", "websockets",
+    "prometheus_client", "psycopg", "redis", "uvicorn", "uvloop", "vega_datasets", "websockets",
 )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from rail_async_tasks.runtime.attempts.waits import Wait, Waits
 from rail_async_tasks.runtime.claims.local_dispatcher import ClaimsDue
 from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.creations import Creations
+from rail_async_tasks.runtime.failure_log import FailureLog
 from rail_async_tasks.runtime.observers import Observers
 from rail_async_tasks.runtime.outstanding import Outstanding
 from rail_async_tasks.runtime.state import RuntimeState
@@ -99,8 +100,9 @@ class Core:
         self.recorder = Recorder()
         self.failures: list[tuple[TaskSnapshot, str | None]] = []
         self.announcer = Announcer(
-            bus=self.bus, observers=Observers([self.recorder]), on_failure=self._failed
-        )
+            bus=self.bus, observers=Observers([self.recorder]), log=FailureLog(),
+            on_failure=self._failed,
+        )  # fmt: skip
         self.stored: list[tuple[UUID, UUID]] = []
         self.waits = Waits(state=self.state, look=self._look)
 

@@ -9,6 +9,7 @@ import pytest
 
 from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.runtime.announce import Announcer, announcer_for
+from rail_async_tasks.runtime.failure_log import FailureLog
 from rail_async_tasks.runtime.observers import Observers
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
@@ -95,7 +96,7 @@ async def test_the_setting_decides_whether_changes_are_published(
 ) -> None:
     """Observers are called all the same."""
     recorder, bus = Recorder(), RecordingBus()
-    announcer = Announcer(bus=bus, observers=Observers([recorder]), emits=emits)
+    announcer = Announcer(bus=bus, observers=Observers([recorder]), log=FailureLog(), emits=emits)
     announcer.started(snapshot)
     assert len(bus.published) == emits
     assert recorder.events == [("started", "running")]

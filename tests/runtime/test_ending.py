@@ -234,4 +234,4 @@ async def test_a_flush_after_a_fault_ends_in_time(
     assert (flush.done(), slow.core.state.abandoned) == (False, False)
     await clock.advance(3)
     assert (flush.done(), slow.core.state.abandoned) == (True, True)
-    assert "1 outcomes could not be stored" in caplog.text
+    assert "1 outcome could not be stored" in caplog.text

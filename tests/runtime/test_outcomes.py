@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
 import pytest
+from django.core.exceptions import SynchronousOnlyOperation
 
 from rail_async_tasks.errors import Fail, InvalidArguments, Retry
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.records import Outcome
 from rail_async_tasks.retry import RetryPolicy
 from rail_async_tasks.runtime.attempts import outcomes
+from rail_async_tasks.runtime.attempts.calling import NotCalled
 from rail_async_tasks.runtime.attempts.outcomes import AttemptPolicy, Interruption, Transition
 from rail_async_tasks.states import ErrorCode, Status
 
@@ -107,10 +110,82 @@ def test_what_was_raised(
 
 def test_arguments_that_do_not_fit_fail_for_good() -> None:
     """They will not fit better next time; no traceback of ours is kept."""
-    it = outcomes.raised(thrown(InvalidArguments("n: not a number")), policy())
+    it = outcomes.raised(NotCalled(InvalidArguments("n: not a number")), policy())
     assert it == Transition(
-        Status.FAILED, error="n: not a number", error_code=ErrorCode.INVALID_ARGS
-    )
+        Status.FAILED, error="n: not a number", error_code=ErrorCode.INVALID_ARGS,
+        error_type="InvalidArguments",
+    )  # fmt: skip
+
+
+def test_arguments_of_another_task_that_do_not_fit_fail_with_a_traceback() -> None:
+    """The body has started a task wrongly: its traceback shows where."""
+    error = thrown(InvalidArguments("n: not a number"))
+    it = outcomes.raised(error, policy())
+    assert (it.status, it.error_code, it.cause) == (Status.FAILED, ErrorCode.INVALID_ARGS, error)
+    assert it.traceback is not None
+    assert "in thrown" in it.traceback
+
+
+PROGRAM_ERRORS = [
+    NameError("no"), UnboundLocalError("no"), ImportError("no"), ModuleNotFoundError("no"),
+    SyntaxError("no"), IndentationError("no"), NotImplementedError("no"),
+    SynchronousOnlyOperation("no"), NotCalled(TypeError("no")),
+    ExceptionGroup("no", [NameError("no"), ExceptionGroup("no", [ImportError("no")])]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", PROGRAM_ERRORS, ids=repr)
+def test_an_error_of_the_program_is_not_retried(error: Exception) -> None:
+    """Nor where `retry_on` has a class above it: that names errors in general."""
+    for retry_on in ((Exception,), (Exception, RuntimeError, ValueError)):
+        it = outcomes.raised(thrown(error), policy(retry_on=retry_on))
+        assert (it.status, it.error_code) == (Status.FAILED, ErrorCode.EXCEPTION)
+
+
+@pytest.mark.parametrize(
+    ("error", "retry_on"),
+    [
+        (NameError("no"), NameError),
+        (ModuleNotFoundError("no"), ImportError),
+        (NotImplementedError("no"), NotImplementedError),
+        (SynchronousOnlyOperation("no"), SynchronousOnlyOperation),
+        (NotCalled(TypeError("no")), TypeError),
+        (TypeError("no"), Exception),
+        (ExceptionGroup("no", [NameError("no"), ValueError("no")]), Exception),
+    ],
+    ids=repr,
+)
+def test_an_error_of_the_program_is_retried_where_it_is_named(
+    error: Exception, retry_on: type[Exception]
+) -> None:
+    """By its class, or by one above it that is itself an error of the program."""
+    it = outcomes.raised(thrown(error), policy(retry_on=(KeyError, retry_on)))
+    assert it.status is Status.RETRYING
+
+
+def test_the_orm_on_an_event_loop_says_what_to_do() -> None:
+    """In the error, and once in the traceback, however often the same error is raised."""
+    error = SynchronousOnlyOperation("You cannot call this from an async context.")
+    for _ in range(2):
+        it = outcomes.raised(thrown(error), policy())
+        assert it.error is not None
+        assert it.error.startswith("You cannot call this from an async context. An `async def`")
+        assert "await x.aget()" in it.error
+        assert it.traceback is not None
+        assert it.traceback.count("make the task a `def`") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "name"),
+    [(KeyError("no"), "KeyError"), (Fail("no"), "Fail"), (NotCalled(TypeError("no")), "TypeError"),
+     (type("é" * 200, (Exception,), {})(), "é" * 126 + "…")],
+)  # fmt: skip
+def test_the_type_of_an_error_is_its_class_name(error: Exception, name: str) -> None:
+    """Cut to the width of its column, in bytes."""
+    it = outcomes.raised(thrown(error), policy())
+    assert it.error_type == name
+    assert it.error_type is not None
+    assert len(it.error_type.encode()) <= 255
 
 
 # --- interrupted ----------------------------------------------------------------------------------
@@ -131,6 +206,16 @@ def test_a_timeout(fields: dict[str, Any], status: Status, delay: float | None) 
     assert (it.status, it.delay, it.error_code) == (status, delay, ErrorCode.TIMEOUT)
     assert it.error is not None
     assert "1.5 s" in it.error
+    assert (it.error_type, it.traceback, it.cause) == ("TimeoutError", None, None)
+
+
+def test_a_timeout_shows_where_the_body_was() -> None:
+    """By the traceback of what the body ended with."""
+    it = outcomes.interrupted(Interruption.TIMEOUT, policy(), thrown(asyncio.CancelledError()))
+    assert it.traceback is not None
+    assert "in thrown" in it.traceback
+    assert it.traceback.rstrip().endswith("timeout of 1.5 s.")
+    assert isinstance(it.cause, TimeoutError)
 
 
 def test_a_hand_back_costs_no_retry() -> None:
@@ -158,12 +243,13 @@ def test_a_cancel() -> None:
 
 def test_an_outcome_is_the_transition_with_the_rows_identity() -> None:
     """Every field of it arrives."""
-    it = Transition(Status.RETRYING, "r", "e", ErrorCode.TIMEOUT, "t", 1, 2.5)
+    it = Transition(Status.RETRYING, "r", "e", ErrorCode.TIMEOUT, "T", "t", 1, 2.5)
     where = {"id": new_id(), "token": new_id(), "progress": 5, "progress_message": "m"}
     agreed = policy(ttl=9.0, callback_hold=60.0)
     assert outcomes.as_outcome(it, **where, policy=agreed) == Outcome(  # type: ignore[arg-type]
-        **msgspec.structs.asdict(it), **where, ttl=9.0, callback_hold=60.0
-    )
+        **{name: value for name, value in msgspec.structs.asdict(it).items() if name != "cause"},
+        **where, ttl=9.0, callback_hold=60.0,
+    )  # fmt: skip
 
 
 def test_a_refused_outcome_is_one_that_can_be_stored() -> None:

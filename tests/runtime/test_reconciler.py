@@ -300,4 +300,4 @@ async def test_times_from_the_future_are_corrected(
     clock.jump(-3 * 86400)  # the clock was ahead, and has come back
     await times.correct()
     await times.correct()
-    assert caplog.text.count("1 rows had times from the future") == 1
+    assert caplog.text.count("1 row had times from the future") == 1

@@ -16,6 +16,7 @@ from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.announce import Announcer
 from rail_async_tasks.runtime.claims.local_dispatcher import ClaimsDue
 from rail_async_tasks.runtime.claims.slots import Slots
+from rail_async_tasks.runtime.failure_log import FailureLog
 from rail_async_tasks.runtime.observers import Observers
 from rail_async_tasks.runtime.state import RuntimeState
 from rail_async_tasks.runtime.upkeep.recovery import Recoverer
@@ -71,7 +72,7 @@ async def recoverer(
     outcomes: Outcomes, failed: list[UUID],
 ) -> Recoverer:  # fmt: skip
     announcer = Announcer(
-        bus=published, observers=Observers(()),
+        bus=published, observers=Observers(()), log=FailureLog(),
         on_failure=lambda snapshot, traceback: failed.append(snapshot.id),
     )  # fmt: skip
     return Recoverer(

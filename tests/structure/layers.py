@@ -15,7 +15,7 @@ from typing import Final
 PACKAGE: Final[dict[str, tuple[str, ...]]] = {
     "ground": (
         "errors foreign_names forks hooks origin own_views retry signatures states text vital",
-        "codec conf ids redis_address safe_logging snapshot",
+        "codec conf ids language redis_address safe_logging snapshot",
         "backoff db_connections",
     ),
     "what a task is": (
@@ -39,7 +39,7 @@ PACKAGE: Final[dict[str, tuple[str, ...]]] = {
 }
 
 LEDGER: Final = (
-    "edges errors locks options records rows waiters writer_port",
+    "edges errors locks options records rows tables waiters writer_port",
     "audit postponed snapshots updates upkeep",
     "port writer",
     "memory operations",
@@ -50,7 +50,7 @@ LEDGER: Final = (
 )
 
 RUNTIME: Final = (
-    "admission failures observers outstanding state unique",
+    "admission failure_log failures observers outstanding state unique",
     "announce due",
     "claims",
     "attempts",
@@ -64,9 +64,9 @@ RUNTIME: Final = (
 )
 
 ATTEMPTS: Final = (
-    "leftovers outcomes progress timings",
-    "options threads track",
-    "context orm_threads",
+    "calling leftovers progress timings",
+    "outcomes threads track",
+    "context options orm_threads",
     "attempt",
     "body_tasks progress_saver running waits",
     "settlements",

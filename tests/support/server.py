@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -18,6 +19,10 @@ from tests.support.server_kinds import KINDS, Kind
 
 # Parts of lines that are logged only when something has gone wrong.
 ALARMS = ("Traceback", "never awaited", "never retrieved", "different loop", "was destroyed")
+
+# The line before a failed task's traceback, and those between the tracebacks of chained errors.
+FAILED = re.compile(r"Task \S+ \(\S+\) (failed|will be retried .*):")
+CHAINED = ("During handling of the above exception", "The above exception was the direct cause")
 
 
 class LoggedProcess:
@@ -74,13 +79,21 @@ class LoggedProcess:
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
     def alarms(self) -> list[str]:
-        """Return the lines of its log that show a mistake, each with its context."""
+        """Return the lines of its log that show a mistake, each with its context.
+
+        The traceback of a task that failed, as it was meant to, is none.
+        """
         lines = self.said().splitlines()
-        return [
-            "\n".join(lines[max(number - 2, 0) : number + 40])
-            for number, line in enumerate(lines)
-            if any(alarm in line for alarm in ALARMS)
-        ]
+        found, meant = [], False
+        for number, line in enumerate(lines):
+            if line.startswith("Traceback"):
+                chained = any(it in lines[max(number - 2, 0)] for it in CHAINED)
+                meant = FAILED.search(lines[max(number - 1, 0)]) is not None or (meant and chained)
+                if meant:
+                    continue
+            if any(alarm in line for alarm in ALARMS):
+                found.append("\n".join(lines[max(number - 2, 0) : number + 40]))
+        return found
 
     def terminate(self) -> None:
         """Send SIGTERM, once, and do not wait."""

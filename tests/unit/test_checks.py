@@ -15,7 +15,7 @@ from channels.routing import ProtocolTypeRouter
 from django.apps import apps
 from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.core.asgi import get_asgi_application as get_django_application
-from django.core.checks import CheckMessage, registry, run_checks
+from django.core.checks import ERROR, CheckMessage, registry, run_checks
 from django.db.utils import ConnectionHandler
 from django.test import override_settings
 
@@ -421,7 +421,7 @@ def test_a_setting_without_its_package_is_an_error(
     (message,) = messages(checks.check_packages, tasks)
 
     assert (message.id, package in message.msg) == ("rail_async_tasks.E015", True)
-    assert f'pip install "rail-async-tasks[{extra}]"' in (message.hint or "")
+    assert f'pip install "rail_async_tasks[{extra}]"' in (message.hint or "")
 
 
 @pytest.mark.parametrize(
@@ -553,12 +553,16 @@ def test_a_login_for_pages_only_is_a_warning(
         assert found(checks.check_login, tasks) == ids
 
 
-def database(monkeypatch: pytest.MonkeyPatch, name: object, **options: Any) -> Any:
-    """Makes the checks see one SQLite database of this name."""
+def database(
+    monkeypatch: pytest.MonkeyPatch, name: object, *, migrate: bool = False, **options: Any
+) -> Any:
+    """Makes the checks see one SQLite database of this name; `migrate` has it lack the tables."""
     handler = ConnectionHandler(
         {"default": {"ENGINE": SQLITE, "NAME": str(name), "OPTIONS": options}}
     )
     monkeypatch.setattr(checks.databases, "connections", handler)
+    if not migrate:
+        monkeypatch.setattr(checks.databases, "missing_table", lambda connection: None)
     return handler["default"]
 
 
@@ -583,6 +587,27 @@ def test_sqlite_without_wal_is_a_warning(
     for message in result:
         assert '"init_command": "PRAGMA journal_mode=WAL"' in (message.hint or "")
         assert '"transaction_mode": "IMMEDIATE"' in (message.hint or "")
+
+
+@pytest.mark.parametrize("command", ["check", "migrate"])
+def test_missing_tables_are_a_warning(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, django_db_blocker: Any, command: str
+) -> None:
+    """One that says what to run; none while that runs, which an error would even prevent."""
+    path = tmp_path / "db.sqlite3"
+    connection = database(monkeypatch, path, migrate=True, init_command="PRAGMA journal_mode=WAL")
+    monkeypatch.setattr(sys, "argv", ["manage.py", command, "--database", "default"])
+    with django_db_blocker.unblock():
+        result = messages(checks.check_databases, databases=["default"])
+    if command == "migrate":
+        assert result == []
+        return
+    (message,) = result
+    assert message.id == "rail_async_tasks.W018"
+    assert message.level < ERROR
+    assert message.msg.startswith('The database "default" lacks the table rail_async_tasks_')
+    assert message.msg.endswith("run `manage.py migrate`.")
+    assert connection.connection is None
 
 
 def test_sqlite_in_memory_is_silent(

@@ -65,6 +65,8 @@ DEFAULTS = {
     "failure_callback": None,
     "metrics_enabled": False,
     "log_task_start": False,
+    "log_failures": True,
+    "carry_language": True,
     "log_task_complete": False,
     "slow_task_threshold_seconds": None,
     "audit_enabled": False,

@@ -131,6 +131,8 @@ function showAnswer(text, ok = true) {
   show(answer, !ok || Boolean(answer.errors));
 }
 
+const events = (count) => `${count} ${count === 1 ? "event" : "events"}`;
+
 async function followByEvents(body, signal) {
   const response = await post(body, "text/event-stream", signal);
   if (!response.headers.get("Content-Type")?.startsWith("text/event-stream")) {
@@ -146,10 +148,10 @@ async function followByEvents(body, signal) {
     const blocks = (rest + value.replaceAll("\r", "")).split("\n\n");
     rest = blocks.pop();
     for (const block of blocks) {
-      if (/^event: complete$/m.test(block)) return `Complete, ${count} events`;
+      if (/^event: complete$/m.test(block)) return `Complete, ${events(count)}`;
       const data = /^data: ?(.+)$/m.exec(block)?.[1];
       if (data) {
-        state(`${count += 1} events (SSE)`);
+        state(`${events(count += 1)} (SSE)`);
         showAnswer(data);
       }
     }
@@ -174,13 +176,13 @@ function followBySocket(body) {
     } else if (message.type === "ping") {
       send({ type: "pong" });
     } else if (message.type === "next") {
-      state(`${count += 1} events (WebSocket)`);
+      state(`${events(count += 1)} (WebSocket)`);
       show(message.payload, Boolean(message.payload.errors));
     } else if (message.type === "error") {
       show({ errors: message.payload }, true);
       end("Refused");
     } else if (message.type === "complete") {
-      end(`Complete, ${count} events`);
+      end(`Complete, ${events(count)}`);
     }
   };
   socket.onclose = ({ code, reason }) => {

@@ -32,7 +32,7 @@ class MemoryAttempts(MemoryPart):
             waits = status is Status.RETRYING
             cancelled = status is Status.CANCELLED
             delay = outcome.delay if waits and outcome.delay else None
-            row.runtime_id = None
+            row.runtime_id, row.traceback = None, outcome.traceback
             row.snapshot = after = replace(
                 before,
                 status=status,
@@ -43,6 +43,7 @@ class MemoryAttempts(MemoryPart):
                 result=None if outcome.result is None else msgspec.json.decode(outcome.result),
                 error=None if cancelled else outcome.error,
                 error_code=ErrorCode.CANCELLED.value if cancelled else outcome.error_code,
+                error_type=None if cancelled else outcome.error_type,
                 retry_count=before.retry_count + (outcome.retried if waits else 0),
                 run_after=None if delay is None else now + timedelta(seconds=delay),
                 completed_at=None if waits else now,
@@ -95,6 +96,7 @@ class MemoryCancels(MemoryPart):
             if before.status == Status.RUNNING:
                 row.snapshot = replace(before, cancel_requested=True, updated_at=now)
             else:
+                row.traceback = None
                 row.snapshot = replace(
                     before,
                     cancel_requested=True,
@@ -103,6 +105,7 @@ class MemoryCancels(MemoryPart):
                     step=0,
                     error=None,
                     error_code=ErrorCode.CANCELLED.value,
+                    error_type=None,
                     run_after=None,
                     completed_at=now,
                     expires_at=store.expiry(ttl),

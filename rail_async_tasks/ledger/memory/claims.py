@@ -54,7 +54,7 @@ class MemoryClaims(MemoryPart):
 
     def _claim(self, row: Row, runtime_id: UUID, token: UUID) -> Claimed:
         now = self.store.now()
-        row.runtime_id, row.token = runtime_id, token
+        row.runtime_id, row.token, row.traceback = runtime_id, token, None
         row.snapshot = replace(
             row.snapshot,
             status=Status.RUNNING,
@@ -65,8 +65,9 @@ class MemoryClaims(MemoryPart):
             progress_message=None,
             error=None,
             error_code=None,
+            error_type=None,
             run_after=None,
             started_at=now,
             updated_at=now,
         )
-        return Claimed(row.snapshot, row.arguments, token)
+        return Claimed(row.snapshot, row.arguments, token, row.language)

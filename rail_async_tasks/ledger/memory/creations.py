@@ -50,7 +50,9 @@ class MemoryCreations(MemoryPart):
                 seq=2 if claimed else 1,
                 started_at=at if claimed else None,
             )
-            row = Row(snapshot, new.arguments, new.unique_key, new.runtime_id, new.token)
+            row = Row(
+                snapshot, new.arguments, new.unique_key, new.runtime_id, new.token, new.language
+            )
             store.rows[new.id] = row
             if new.unique_key is not None:
                 store.keys[new.unique_key] = new.id

@@ -31,6 +31,18 @@ class MemoryReads(MemoryPart):
         row = self.store.rows.get(execution_id)
         return None if row is None else row.arguments
 
+    def language(self, execution_id: UUID) -> str | None:
+        row = self.store.rows.get(execution_id)
+        return None if row is None else row.language
+
+    def tracebacks(self, execution_ids: Collection[UUID]) -> dict[UUID, str]:
+        rows = ((it, self.store.rows.get(it)) for it in execution_ids)
+        return {
+            it: row.traceback
+            for it, row in rows
+            if row is not None and row.traceback is not None and not self.store.is_expired(row)
+        }
+
     def page(self, page: Page) -> list[TaskSnapshot]:
         matching = [snapshot for snapshot in self._visible() if _matches(snapshot, page)]
         return heapq.nlargest(page.limit, matching, key=lambda snapshot: snapshot.id)

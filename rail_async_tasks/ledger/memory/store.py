@@ -30,6 +30,8 @@ class Row(msgspec.Struct):
     unique_key: str | None
     runtime_id: UUID | None = None
     token: UUID | None = None
+    language: str | None = None
+    traceback: str | None = None
 
 
 class Store:

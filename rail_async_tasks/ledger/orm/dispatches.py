@@ -152,7 +152,7 @@ class OrmDispatches(OrmPart):
         return [
             Claimed(
                 snapshot_of(row), msgspec.json.encode(row.arguments).decode(), token,
-                row.crashes >= wanted.crashes,
+                row.language, row.crashes >= wanted.crashes,
             )
             for row in mine.order_by("-priority", "id")
         ]  # fmt: skip

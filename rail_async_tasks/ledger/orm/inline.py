@@ -11,7 +11,7 @@ from rail_async_tasks.ledger import audit
 from rail_async_tasks.ledger.edges import CLAIM
 from rail_async_tasks.ledger.orm.isolation import retried
 from rail_async_tasks.ledger.orm.part import OrmPart
-from rail_async_tasks.ledger.orm.reads import read_arguments, read_one
+from rail_async_tasks.ledger.orm.reads import read_arguments, read_language, read_one
 from rail_async_tasks.ledger.records import Claimed, Outcome, Progress, Settled
 from rail_async_tasks.ledger.updates import database_moment, values_of
 from rail_async_tasks.states import WAITING
@@ -30,7 +30,8 @@ class OrmInlineAttempts(OrmPart):
             if not changed or snapshot is None:
                 return None
             arguments = read_arguments(self.alias, execution_id)
-            claimed = Claimed(snapshot, arguments or "{}", token)
+            language = read_language(self.alias, execution_id)
+            claimed = Claimed(snapshot, arguments or "{}", token, language)
             self._record(lambda: audit.of_claims([claimed], runtime_id))
         return claimed
 

@@ -12,6 +12,7 @@ from rail_async_tasks.ledger.orm.part import OrmPart
 from rail_async_tasks.ledger.records import Created, NewExecution
 from rail_async_tasks.ledger.rows import find_unfinished
 from rail_async_tasks.snapshot import TaskSnapshot
+from rail_async_tasks.text import counted
 
 
 class OrmInserts(OrmPart):
@@ -43,7 +44,7 @@ class OrmInserts(OrmPart):
             # The key was freed since then.
         raise BackendUnavailable(
             f"{new.name} was not started: other tasks took and freed its unique key"
-            f" {self._options.max_key_attempts} times meanwhile. Start it again."
+            f" {counted(self._options.max_key_attempts, 'time')} meanwhile. Start it again."
         )
 
     def _holder_of(self, key: str | None) -> TaskSnapshot | None:

@@ -14,9 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import wraps
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
-from django.db import OperationalError, connections
+from django.db import DatabaseError, OperationalError, connections
 
 from rail_async_tasks.db_connections import dedicated_connection
+from rail_async_tasks.ledger.tables import is_lack_of_tables, refusal
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -34,8 +35,10 @@ class _OnDatabase(Protocol):
     alias: str
 
 
-def is_serialization_failure(error: OperationalError) -> bool:
+def is_serialization_failure(error: DatabaseError) -> bool:
     """Returns whether the same transaction may succeed another time."""
+    if not isinstance(error, OperationalError):
+        return False
     if getattr(error.__cause__, "sqlstate", None) in _REFUSED:
         return True
     return bool(error.args) and error.args[0] in _REFUSED_BY_MYSQL
@@ -46,6 +49,8 @@ def retried(
 ) -> Callable[Concatenate[Any, P], T]:
     """Repeats a ledger's method after a serialization failure, up to `_TRIES` times.
 
+    Raises `TablesMissing` where the database lacks the tables.
+
     Inside the caller's transaction the error goes to the caller: only the whole transaction can be
     repeated.
     """
@@ -55,7 +60,9 @@ def retried(
         for left in reversed(range(_TRIES)):
             try:
                 return method(self, *args, **kwargs)
-            except OperationalError as error:
+            except DatabaseError as error:
+                if is_lack_of_tables(error):
+                    raise refusal(self.alias) from error
                 inside = connections[self.alias].in_atomic_block
                 if inside or not left or not is_serialization_failure(error):
                     raise

@@ -37,6 +37,7 @@ from rail_async_tasks.ledger.records import (
     Progress,
     Settled,
 )
+from rail_async_tasks.ledger.tables import check_tables
 from rail_async_tasks.models import TaskExecution
 
 
@@ -52,6 +53,9 @@ class OrmLedger(
         self.intake, self.outcomes = threads.intake, threads.outcomes
 
     # --- writes of the runtime, in batches -------------------------------------------------------
+
+    def check_tables(self) -> None:
+        check_tables(self.alias)
 
     def start(self, on_fault: OnFault | None = None) -> None:
         self._threads.start(on_fault)

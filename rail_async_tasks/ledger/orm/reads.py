@@ -41,6 +41,16 @@ class OrmReads(OrmPart):
         return read_arguments(self.alias, execution_id)
 
     @retried
+    def language(self, execution_id: UUID) -> str | None:
+        return read_language(self.alias, execution_id)
+
+    @retried
+    def tracebacks(self, execution_ids: Collection[UUID]) -> dict[UUID, str]:
+        rows = self._rows().filter(unexpired(self.alias), id__in=execution_ids)
+        known = rows.filter(traceback__isnull=False).order_by()
+        return {it: text for it, text in known.values_list("id", "traceback") if text is not None}
+
+    @retried
     def page(self, page: Page) -> list[TaskSnapshot]:
         rows = snapshot_rows(self.alias).filter(unexpired(self.alias))
         if not page.everyone:
@@ -57,6 +67,7 @@ class OrmReads(OrmPart):
             rows = rows.filter(id__lt=page.after)
         return [snapshot_of(row) for row in rows.order_by("-id")[: page.limit]]
 
+    @retried
     def ended_lately(self, owner_id: str, tenant_id: str | None, seconds: float) -> list[UUID]:
         theirs = self._rows().filter(owner_id=owner_id, tenant_id=tenant_id)
         ended = theirs.filter(status__in=sorted(FINAL), **self._changed_in(seconds))
@@ -148,3 +159,9 @@ def read_arguments(alias: str, execution_id: UUID) -> str | None:
     rows = TaskExecution.objects.using(alias).filter(id=execution_id)
     row = rows.values_list("arguments", flat=True).first()
     return None if row is None else msgspec.json.encode(row).decode()
+
+
+def read_language(alias: str, execution_id: UUID) -> str | None:
+    """Returns the language in which an execution's body runs; None: LANGUAGE_CODE."""
+    rows = TaskExecution.objects.using(alias).filter(id=execution_id)
+    return rows.values_list("language", flat=True).first()

@@ -36,6 +36,7 @@ def _end(table: Table, row: TaskExecution, outcome: Outcome) -> Settled | None:
         result=None if outcome.result is None else json_value(outcome.result),
         error=outcome.error,
         error_code=outcome.error_code,
+        error_type=outcome.error_type,
         traceback=outcome.traceback,
         retried=outcome.retried,
         delay=outcome.delay,

@@ -61,7 +61,7 @@ def claim(table: Table, op: Claim, part: QueueClaim) -> list[Claimed]:
     rows = snapshot_rows(table.alias).defer(None).defer("traceback")
     mine = rows.filter(id__in=ids, token=op.token, status=Status.RUNNING)
     return [
-        Claimed(snapshot_of(row), json_text(row.arguments), op.token, part.suspect)
+        Claimed(snapshot_of(row), json_text(row.arguments), op.token, row.language, part.suspect)
         for row in mine.order_by("-priority", "id")
     ]
 

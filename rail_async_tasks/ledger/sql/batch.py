@@ -131,7 +131,7 @@ class SqlBatch(Batch):
         else:
             cursor.execute(sql.claim, sql.claim_parameters(*where))
         rows = [
-            Claimed(dialect.snapshot(row), row[-1], op.token, part.suspect)
+            Claimed(dialect.snapshot(row), row[-1], op.token, row[-2], part.suspect)
             for row in cursor.fetchall()
         ]
         # RETURNING promises no order.

@@ -33,7 +33,7 @@ SNAPSHOT = (
     "id", "name", "status", "queue", "priority", "progress", "progress_message", "result", "error",
     "error_code", "attempts", "retry_count", "max_retries", "cancel_requested", "owner_id",
     "tenant_id", "parent_id", "seq", "step", "created_at", "updated_at", "run_after", "started_at",
-    "completed_at", "expires_at",
+    "completed_at", "expires_at", "error_type",
 )  # fmt: skip
 
 
@@ -139,7 +139,7 @@ class Dialect:
             tenant_id=row[15], parent_id=None if row[16] is None else read_id(row[16]),
             seq=row[17], step=row[18], created_at=time(row[19]), updated_at=time(row[20]),
             run_after=read_time(row[21]), started_at=read_time(row[22]),
-            completed_at=read_time(row[23]), expires_at=read_time(row[24]),
+            completed_at=read_time(row[23]), expires_at=read_time(row[24]), error_type=row[25],
         )  # fmt: skip
 
 

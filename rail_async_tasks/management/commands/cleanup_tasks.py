@@ -8,11 +8,12 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
-from rail_async_tasks.errors import TaskError
+from rail_async_tasks.errors import TablesMissing, TaskError
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ledger.records import Disposal
 from rail_async_tasks.runtime.upkeep import cleanup
 from rail_async_tasks.states import FINAL, Status
+from rail_async_tasks.text import counted
 
 DAY = 86_400.0
 MOST_DAYS = 36_500.0
@@ -50,21 +51,22 @@ class Command(BaseCommand):
             raise CommandError(f"--batch-size is a number from 1 to {MOST_ROWS}, not {size}.")
         try:
             ledger = host.ledger()
+            ledger.check_tables()
         except TaskError as error:
             raise CommandError(str(error)) from error
         deleted = 0
         try:
             if options["dry_run"]:
                 count = ledger.count_disposable(which)
-                self.stdout.write(f"{_tasks(count)} would be deleted.")
+                self.stdout.write(f"{counted(count, 'task')} would be deleted.")
                 return
             for count in cleanup.batches(ledger, which, size):
                 deleted += count
-        except DatabaseError as error:
+        except (DatabaseError, TablesMissing) as error:
             raise CommandError(
-                f"The database failed; {_tasks(deleted)} deleted: {error}"
+                f"The database failed; {counted(deleted, 'task')} deleted: {error}"
             ) from error
-        self.stdout.write(f"{_tasks(deleted)} deleted.")
+        self.stdout.write(f"{counted(deleted, 'task')} deleted.")
 
 
 def _days(days: float) -> float:
@@ -79,9 +81,5 @@ def _statuses(asked: Any) -> frozenset[Status]:
         if status not in set(Status):
             raise CommandError(f"--status: there is no status {status!r}. Known are {known}.")
         if status not in FINAL:
-            raise CommandError(f"--status: {status} tasks are not finished. Use one of {known}.")
+            raise CommandError(f"--status: a {status} task is not finished. Use one of {known}.")
     return frozenset(map(Status, asked)) or FINAL
-
-
-def _tasks(count: int) -> str:
-    return "1 task" if count == 1 else f"{count} tasks"

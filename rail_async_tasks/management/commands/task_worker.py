@@ -14,6 +14,7 @@ from rail_async_tasks.conf import TaskSettings, get_settings
 from rail_async_tasks.errors import TaskError
 from rail_async_tasks.queue_limits import QueueLimits, queue_limits
 from rail_async_tasks.registry import registry
+from rail_async_tasks.text import counted, noun_for
 
 # The commands that start the workers of other backends.
 _COMMANDS: Final = {
@@ -58,8 +59,9 @@ class Command(BaseCommand):
             from rail_async_tasks.workers.arq.serving import serve
 
             self.stdout.write(
-                f"Serving the queues {', '.join(queue.name for queue in queues)}:"
-                f" {concurrency} tasks at once. Ctrl-C ends it."
+                f"Serving the {noun_for(len(queues), 'queue')}"
+                f" {', '.join(queue.name for queue in queues)}:"
+                f" {counted(concurrency, 'task')} at once. Ctrl-C ends it."
             )
             self.stdout.flush()
             serve(queues, concurrency=concurrency, burst=options["burst"])

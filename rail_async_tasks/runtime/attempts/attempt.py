@@ -21,8 +21,10 @@ from asgiref.sync import sync_to_async
 from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.errors import TaskCancelled
 from rail_async_tasks.hooks import contained
+from rail_async_tasks.language import speaking
 from rail_async_tasks.ledger.records import Claimed, Outcome
 from rail_async_tasks.runtime.attempts import outcomes
+from rail_async_tasks.runtime.attempts.calling import call, carried, decode
 from rail_async_tasks.runtime.attempts.context import (
     ExecutionContext,
     TaskContext,
@@ -43,14 +45,6 @@ logger = get_logger("rail_async_tasks.runtime")
 
 # An execution that is handed back while its body still runs is due again after so many seconds.
 LATE_HAND_BACK = 5.0
-
-
-def _carried(call: Callable[[], Any]) -> Any:
-    """Calls; what would end a coroutine that awaits it comes out as an error like any other."""
-    try:
-        return call()
-    except (StopIteration, GeneratorExit) as error:
-        raise RuntimeError(f"The body raised {type(error).__name__}.") from error
 
 
 class Attempt:
@@ -84,7 +78,9 @@ class Attempt:
         self.given_up = False
         self.refused = False  # the database could not store its first outcome
         self.seconds = 0.0  # how long its body took, once that has ended
+        self.cause: BaseException | None = None  # of its failure, until that is logged
         self.seat: Seat | None = None  # where its ORM calls run
+        self.language: str | None = None  # of a body that does not run in LANGUAGE_CODE
         self._arguments = claimed.arguments
         self._loop = loop
         self._threads = threads
@@ -147,17 +143,17 @@ class Attempt:
         except BaseException as error:
             if self._interruption is not None:
                 # An error that the body raised after it was interrupted: the interruption counts.
-                return outcomes.interrupted(self._interruption, self.policy)
+                return outcomes.interrupted(self._interruption, self.policy, error)
             return outcomes.raised(error, self.policy)
         return outcomes.returned(value, self.policy)
 
     async def _call(self) -> Any:
         function = self.definition.function
-        arguments = self.definition.decode(self._arguments)
+        arguments = decode(self.definition, self._arguments)
         if not self.definition.takes_info:
             if self.definition.is_coroutine:
-                return await function(**arguments)
-            return await self._in_thread(lambda: function(**arguments))
+                return await call(function, (), arguments)
+            return await self._in_thread(lambda: call(function, (), arguments))
         owner_id = self.snapshot.owner_id
         if self.definition.is_coroutine:
             user = (
@@ -165,16 +161,18 @@ class Attempt:
                 if owner_id is None
                 else await sync_to_async(contained(load_user))(owner_id)
             )
-            return await function(*self._leading(user), **arguments)
+            return await call(function, self._leading(user), arguments)
         return await self._in_thread(
-            lambda: function(*self._leading(load_user(owner_id)), **arguments)
+            lambda: call(function, self._leading(load_user(owner_id)), arguments)
         )
 
     async def _in_thread(self, call: Callable[[], Any]) -> Any:
         # A cancel of this task, such as by a loop that is shut down, ends only the wait. Without
         # the shield it would also drop a call that no thread has begun yet.
         # The thread has run other bodies: this one is in the attempt's own context.
-        run = partial(contextvars.copy_context().run, _carried, call)
+        if self.language is not None:
+            call = partial(speaking, self.language, call)
+        run = partial(contextvars.copy_context().run, carried, call)
         future = self._threads.submit(leaving_nothing, run, self)
         return await asyncio.shield(asyncio.wrap_future(future))
 
@@ -186,7 +184,7 @@ class Attempt:
 
     def _cancelled(self, error: BaseException) -> Transition:
         if self._interruption is not None:
-            return outcomes.interrupted(self._interruption, self.policy)
+            return outcomes.interrupted(self._interruption, self.policy, error)
         if isinstance(error, TaskCancelled):
             return outcomes.raised(error, self.policy)
         if self._state.is_ending:  # the loop itself is being shut down: the end of `asyncio.run`
@@ -274,6 +272,7 @@ class Attempt:
         self._on_slow(self.snapshot, self._loop.time() - self._started_at)
 
     def _outcome(self, transition: Transition) -> Outcome:
+        self.cause = transition.cause
         return outcomes.as_outcome(
             transition,
             id=self.snapshot.id,

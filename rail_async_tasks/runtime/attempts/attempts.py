@@ -8,6 +8,7 @@ from uuid import UUID
 
 from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.definition import TaskDefinition
+from rail_async_tasks.language import activate
 from rail_async_tasks.ledger.records import Claimed, Outcome
 from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.announce import Announcer
@@ -109,6 +110,9 @@ class Attempts:
             return
         # Every attempt starts in a clean context, as the host did.
         context = contextvars.Context()
+        if claimed.language is not None and settings.carry_language:
+            attempt.language = claimed.language
+            context.run(activate, claimed.language)
         if definition.is_coroutine:
             attempt.seat = self._orm_threads.least_busy().enter(attempt)
             context.run(attempt.seat.take)

@@ -6,13 +6,28 @@ from enum import Enum, auto
 from uuid import UUID
 
 import msgspec
+from django.core.exceptions import SynchronousOnlyOperation
 
 from rail_async_tasks.codec import encode_result
 from rail_async_tasks.errors import Fail, InvalidArguments, ResultError, Retry
 from rail_async_tasks.ledger.records import Outcome
 from rail_async_tasks.retry import RetryPolicy
+from rail_async_tasks.runtime.attempts.calling import NotCalled
 from rail_async_tasks.states import ErrorCode, Status
-from rail_async_tasks.text import MAX_ERROR_BYTES, clean, describe, format_traceback
+from rail_async_tasks.text import (
+    MAX_ERROR_BYTES,
+    clean,
+    counted,
+    describe,
+    format_traceback,
+    type_name,
+)
+
+# What to do about the ORM's refusal to block an event loop.
+ORM_ON_LOOP = (
+    "An `async def` task runs on the event loop: use the ORM's async methods, such as"
+    " `await x.aget()` and `async for`, or make the task a `def`, which runs in a thread."
+)
 
 
 class Interruption(Enum):
@@ -37,15 +52,20 @@ class AttemptPolicy(msgspec.Struct, frozen=True):
 
 
 class Transition(msgspec.Struct, frozen=True):
-    """The next state of the execution: `Outcome` without the row's identity and progress."""
+    """The next state of the execution: `Outcome` without the row's identity and progress.
+
+    `cause` is the exception itself, for the log.
+    """
 
     status: Status
     result: str | None = None
     error: str | None = None
     error_code: ErrorCode | None = None
+    error_type: str | None = None
     traceback: str | None = None
     retried: int = 0
     delay: float | None = None
+    cause: BaseException | None = None
 
 
 def returned(value: object, policy: AttemptPolicy) -> Transition:
@@ -61,6 +81,7 @@ def returned(value: object, policy: AttemptPolicy) -> Transition:
             Status.FAILED,
             error=describe(error),
             error_code=ErrorCode.RESULT_NOT_SERIALIZABLE,
+            error_type=type_name(error),
         )
     except Exception as error:  # the value's own code: a property, an iterator, a lazy text
         return Transition(
@@ -70,41 +91,62 @@ def returned(value: object, policy: AttemptPolicy) -> Transition:
                 MAX_ERROR_BYTES,
             ),
             error_code=ErrorCode.RESULT_NOT_SERIALIZABLE,
+            error_type=type_name(error),
             traceback=format_traceback(error),
+            cause=error,
         )
     if len(encoded) > policy.max_result_bytes:
         return Transition(
             Status.FAILED,
             error=(
-                f"The result is {len(encoded)} bytes of JSON, over the limit of"
+                f"The result is {counted(len(encoded), 'byte')} of JSON, over the limit of"
                 f" {policy.max_result_bytes} (max_result_bytes)."
             ),
             error_code=ErrorCode.RESULT_TOO_LARGE,
+            error_type=ResultError.__name__,
         )
     return Transition(Status.COMPLETED, result=encoded.decode())
 
 
 def raised(error: BaseException, policy: AttemptPolicy) -> Transition:
     """The body raised, and had not been asked to end."""
-    text, code, trace = describe(error), ErrorCode.EXCEPTION, format_traceback(error)
-    if isinstance(error, InvalidArguments):
-        return Transition(Status.FAILED, error=text, error_code=ErrorCode.INVALID_ARGS)
+    misfit = False
+    if isinstance(error, NotCalled):
+        error = error.error
+        if isinstance(error, InvalidArguments):
+            # Its traceback is the codec's own.
+            return Transition(
+                Status.FAILED, error=describe(error), error_code=ErrorCode.INVALID_ARGS,
+                error_type=type_name(error),
+            )  # fmt: skip
+        misfit = True
+    failed = _failure(error)
+    if isinstance(error, InvalidArguments):  # of another task, which the body has started
+        return msgspec.structs.replace(failed, error_code=ErrorCode.INVALID_ARGS)
     if isinstance(error, Fail):
-        return Transition(Status.FAILED, error=text, error_code=code, traceback=trace)
+        return failed
     if isinstance(error, Retry):
         if policy.retry_count < policy.max_retries:
             wait = policy.retry.wait(policy.retry_count + 1) if error.delay is None else error.delay
-            return Transition(
-                Status.RETRYING, error=text, error_code=code, traceback=trace, retried=1, delay=wait
-            )
-        return Transition(Status.FAILED, error=text, error_code=code, traceback=trace)
-    return _retry_or_fail(error, text, code, trace, policy)
+            return _retried(failed, wait)
+        return failed
+    return _retry_or_fail(failed, error, policy, misfit=misfit)
 
 
-def timed_out(policy: AttemptPolicy) -> Transition:
-    """The attempt took longer than its timeout."""
+def timed_out(policy: AttemptPolicy, ended_by: BaseException | None = None) -> Transition:
+    """The attempt took longer than its timeout.
+
+    `ended_by` is what the body raised then; its traceback shows where the body was.
+    """
     text = f"The attempt took longer than its timeout of {policy.timeout:g} s."
-    return _retry_or_fail(TimeoutError(text), text, ErrorCode.TIMEOUT, None, policy)
+    error = TimeoutError(text)
+    failed = Transition(
+        Status.FAILED, error=text, error_code=ErrorCode.TIMEOUT, error_type=type_name(error)
+    )
+    if ended_by is not None:
+        error.__cause__ = ended_by
+        failed = msgspec.structs.replace(failed, traceback=format_traceback(error), cause=error)
+    return _retry_or_fail(failed, error, policy)
 
 
 def handed_back(policy: AttemptPolicy) -> Transition:
@@ -135,28 +177,42 @@ def lost(
     )  # fmt: skip
 
 
-def interrupted(why: Interruption, policy: AttemptPolicy) -> Transition:
-    """The body ended because it was asked to, or did not and was given up."""
+def interrupted(
+    why: Interruption, policy: AttemptPolicy, ended_by: BaseException | None = None
+) -> Transition:
+    """The body ended because it was asked to, or did not and was given up.
+
+    `ended_by` is what it raised, if it did.
+    """
     if why is Interruption.TIMEOUT:
-        return timed_out(policy)
+        return timed_out(policy, ended_by)
     if why is Interruption.HAND_BACK:
         return handed_back(policy)
     return Transition(Status.CANCELLED, error_code=ErrorCode.CANCELLED)
 
 
+def _failure(error: BaseException) -> Transition:
+    text = describe(error)
+    if isinstance(error, SynchronousOnlyOperation):
+        text = clean(f"{text} {ORM_ON_LOOP}", MAX_ERROR_BYTES)
+        if ORM_ON_LOOP not in getattr(error, "__notes__", ()):
+            error.add_note(ORM_ON_LOOP)  # the traceback ends in it, in the row and in the log
+    return Transition(
+        Status.FAILED, error=text, error_code=ErrorCode.EXCEPTION, error_type=type_name(error),
+        traceback=format_traceback(error), cause=error,
+    )  # fmt: skip
+
+
 def _retry_or_fail(
-    error: BaseException, text: str, code: ErrorCode, trace: str | None, policy: AttemptPolicy
+    failed: Transition, error: BaseException, policy: AttemptPolicy, *, misfit: bool = False
 ) -> Transition:
-    if policy.retry.allows(error, policy.retry_count, policy.max_retries):
-        return Transition(
-            Status.RETRYING,
-            error=text,
-            error_code=code,
-            traceback=trace,
-            retried=1,
-            delay=policy.retry.wait(policy.retry_count + 1),
-        )
-    return Transition(Status.FAILED, error=text, error_code=code, traceback=trace)
+    if policy.retry.allows(error, policy.retry_count, policy.max_retries, misfit=misfit):
+        return _retried(failed, policy.retry.wait(policy.retry_count + 1))
+    return failed
+
+
+def _retried(failed: Transition, delay: float) -> Transition:
+    return msgspec.structs.replace(failed, status=Status.RETRYING, retried=1, delay=delay)
 
 
 def as_outcome(
@@ -178,6 +234,7 @@ def as_outcome(
         result=transition.result,
         error=transition.error,
         error_code=transition.error_code,
+        error_type=transition.error_type,
         traceback=transition.traceback,
         retried=transition.retried,
         delay=transition.delay,
@@ -192,4 +249,6 @@ def refused(error: BaseException) -> Transition:
         Status.FAILED,
         error=f"The outcome can't be stored: {type(error).__name__}.",
         error_code=ErrorCode.RESULT_NOT_SERIALIZABLE,
+        error_type=type_name(error),
+        cause=error,
     )

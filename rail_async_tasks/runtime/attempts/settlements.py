@@ -117,7 +117,9 @@ class Settlements:
 
     def _stored(self, attempt: Attempt, outcome: Outcome, settled: Settled) -> None:
         after = as_settled(attempt.snapshot, outcome, settled)
-        self._announcer.settled(after, attempt.seconds, outcome.traceback)
+        # The attempt is in the traceback's frames, and so in a ring with it.
+        cause, attempt.cause = attempt.cause, None
+        self._announcer.settled(after, attempt.seconds, outcome.traceback, cause)
         if settled.status is Status.RETRYING and not self._state.draining:
             if settled.run_after is None:
                 self._due.expect(after.name, after.queue)

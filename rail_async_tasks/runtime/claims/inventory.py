@@ -15,7 +15,7 @@ from rail_async_tasks.ledger.records import Dispatch
 from rail_async_tasks.ledger.upkeep import Dispatches
 from rail_async_tasks.runtime.claims.broker import Inventory
 from rail_async_tasks.safe_logging import get_logger
-from rail_async_tasks.text import describe
+from rail_async_tasks.text import counted, describe
 
 logger = get_logger("rail_async_tasks.runtime")
 
@@ -86,8 +86,8 @@ class LostDispatches:
             first = any(dispatch.number == 1 for dispatch in lost)
             logger.log(
                 logging.WARNING if first else logging.INFO,
-                "The broker %s does not have %d tasks any more; they are sent again",
-                self._name, len(lost),
+                "The broker %s has lost %s, sent again now",
+                self._name, counted(len(lost), "task"),
             )  # fmt: skip
         return lost
 

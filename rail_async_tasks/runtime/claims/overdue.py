@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from rail_async_tasks.safe_logging import get_logger
+from rail_async_tasks.text import counted
 
 logger = get_logger("rail_async_tasks.runtime")
 
@@ -33,7 +34,7 @@ class OverdueWarnings:
         if count and now >= self._warn_at.get(queue, now):
             self._warn_at[queue] = now + self._warn_every
             logger.warning(
-                "%d tasks of the queue %r were sent to %s a minute ago or more, and no worker has"
-                " taken them; they are sent again. Does a worker serve this queue?",
-                count, queue, self._broker,
+                "The queue %r: %s, sent to %s a minute ago or more, taken by no worker, sent again."
+                " Does a worker serve this queue?",
+                queue, counted(count, "task"), self._broker,
             )  # fmt: skip

@@ -100,7 +100,7 @@ class Cleaner:
                 break
             await self._pause(max(times.shortest_rest, times.rest * (loop.time() - began)))
         if total:
-            logger.debug("%d %s were deleted", total, rows)
+            logger.debug("Deleted: %d %s", total, rows)
 
     async def _until_stopped(self, delete: Batch) -> int:
         """Deletes one batch. A database that is away must not hold up the end of the process."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from rail_async_tasks.ledger.port import LoopReads
 from rail_async_tasks.ledger.upkeep import Clock
 from rail_async_tasks.safe_logging import get_logger
+from rail_async_tasks.text import counted
 
 logger = get_logger("rail_async_tasks.runtime")
 
@@ -44,6 +45,7 @@ class TimeCorrector:
         count = await self._ledger_clock.correct_times(self._ttl, self._hold)
         if count:
             logger.warning(
-                "%d rows had times from the future: the clock of the database (on SQLite, of this"
-                " machine) was ahead. They are corrected; see that it is kept by NTP.", count,
+                "%s had times from the future, corrected now: the clock of the database (on"
+                " SQLite, of this machine) was ahead. See that it is kept by NTP.",
+                counted(count, "row"),
             )  # fmt: skip

@@ -23,7 +23,7 @@ from rail_async_tasks.ledger.upkeep import Leases
 from rail_async_tasks.runtime.upkeep.clock import boottime
 from rail_async_tasks.runtime.upkeep.lease_term import LeaseTerm
 from rail_async_tasks.safe_logging import get_logger
-from rail_async_tasks.text import describe
+from rail_async_tasks.text import counted, describe, sentence
 
 logger = get_logger("rail_async_tasks.runtime")
 
@@ -131,7 +131,7 @@ class Lease:
             self._term.lost()
         if lost is None:
             return
-        logger.error("The lease of %s is over: %s. What ran under it is handed back.", lost, why)
+        logger.error("The lease of %s is over: %s Its tasks are handed back.", lost, sentence(why))
         self._notify(self._holder.fenced, lost)
 
     # --- in the lease's thread -------------------------------------------------------------------
@@ -238,7 +238,9 @@ class Lease:
                 return
         silent = self._leases.condemn()
         if silent:
-            logger.warning("%d processes have been silent for longer than their lease", silent)
+            logger.warning(
+                "Silent for longer than the lease: %s", counted(silent, "process", "processes")
+            )
         holders = self._leases.dead_holders()
         if holders:
             self._notify(self._holder.dead_holders, frozenset(holders))

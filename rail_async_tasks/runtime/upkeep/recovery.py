@@ -15,6 +15,7 @@ from rail_async_tasks.runtime.attempts import outcomes
 from rail_async_tasks.runtime.due import Due
 from rail_async_tasks.runtime.state import RuntimeState
 from rail_async_tasks.safe_logging import get_logger
+from rail_async_tasks.text import counted, noun_for
 
 logger = get_logger("rail_async_tasks.runtime")
 
@@ -97,7 +98,8 @@ class Recoverer:
         while failed := await self._recoveries.fail_unknown(
             name, self._ttl, self._callback_hold, self._page
         ):
-            logger.error("%d tasks failed: no process knows the name %s", len(failed), name)
+            count = counted(len(failed), "task")
+            logger.error("%s failed: no process knows the name %s", count, name)
             for snapshot in failed:
                 self._announcer.changed(snapshot)
 
@@ -118,4 +120,7 @@ class Recoverer:
             self._recovering.pop(holder, None)
         if count:
             self.recovered += count
-            logger.warning("%d tasks of %s, which is gone, were recovered", count, holder)
+            logger.warning(
+                "%s of %s, which is gone, %s recovered",
+                counted(count, "task"), holder, noun_for(count, "was", "were"),
+            )  # fmt: skip

@@ -30,7 +30,7 @@ from rail_async_tasks.runtime.upkeep.cron import Schedule
 from rail_async_tasks.runtime.upkeep.ledger_clock import READ_EVERY_SECONDS, LedgerClock
 from rail_async_tasks.runtime.upkeep.persistence import PersistentCalls
 from rail_async_tasks.safe_logging import get_logger
-from rail_async_tasks.text import describe
+from rail_async_tasks.text import describe, sentence
 
 logger = get_logger("rail_async_tasks.runtime")
 
@@ -206,9 +206,9 @@ class Scheduler:
         self._failing.add(definition.name)
         expected = isinstance(error, ConfigurationError | TaskError)
         logger.error(
-            "The schedule of the task %s (cron=%r) could not start it: %s. Mend what this names; it"
+            "The schedule of the task %s (cron=%r) could not start it: %s Mend what this names; it"
             " is tried again at the next tick. Other tasks and schedules go on.",
-            definition.name, definition.options.cron, describe(error).rstrip("."),
+            definition.name, definition.options.cron, sentence(describe(error)),
             exc_info=None if expected else error,
         )  # fmt: skip
 

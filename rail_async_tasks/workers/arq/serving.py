@@ -12,6 +12,7 @@ from rail_async_tasks.conf import get_settings
 from rail_async_tasks.hosting import process, server
 from rail_async_tasks.queue_limits import QueueLimits
 from rail_async_tasks.safe_logging import get_logger
+from rail_async_tasks.text import counted, noun_for
 from rail_async_tasks.workers.arq.worker import TaskWorker
 from rail_async_tasks.workers.own import stopped_by_signals
 
@@ -38,7 +39,7 @@ async def aserve(queues: Sequence[QueueLimits], *, concurrency: int, burst: bool
     client = library().connect(url())
     stopped = asyncio.Event()
     with stopped_by_signals(stopped):
-        await server.startup()
+        await server.startup(waits=False)
         settings = get_settings()
         worker = TaskWorker(
             client,
@@ -51,7 +52,8 @@ async def aserve(queues: Sequence[QueueLimits], *, concurrency: int, burst: bool
             burst=burst,
         )
         names = ", ".join(queue.name for queue in queues)
-        logger.info("A worker serves the queues %s, %d tasks at once", names, concurrency)
+        noun, tasks = noun_for(len(queues), "queue"), counted(concurrency, "task")
+        logger.info("A worker serves the %s %s, %s at once", noun, names, tasks)
         main = asyncio.ensure_future(worker.main())
         stopping = asyncio.ensure_future(stopped.wait())
         try:

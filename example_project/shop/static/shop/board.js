@@ -231,7 +231,7 @@ function drawGroup() {
   const failed = shown.some((task) => task.status === "failed");
   group.row.dataset.status = !done ? "running" : failed ? "failed" : "completed";
   group.badge.textContent = done ? group.row.dataset.status : "running";
-  group.meta.textContent = `${shown.length} tasks`;
+  group.meta.textContent = `${shown.length} ${shown.length === 1 ? "task" : "tasks"}`;
   group.note.textContent = `${over} of ${shown.length} done${running ? `, ${running} running` : ""}`;
   drawBar(group.bar, Math.floor((100 * over) / shown.length), group.note.textContent);
   drawShares(shown);

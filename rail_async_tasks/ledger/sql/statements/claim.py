@@ -30,7 +30,7 @@ def postgresql(dialect: Dialect, compared: str) -> str:
                 ORDER BY priority DESC, id LIMIT %s FOR NO KEY UPDATE SKIP LOCKED)
             UPDATE {TABLE} AS t SET {claim_sets(dialect)}
             FROM due WHERE t.id = due.id AND due.id = COALESCE(due.id, t.token)
-            RETURNING {columns}, t.arguments"""
+            RETURNING {columns}, t.language, t.arguments"""
 
 
 def postgresql_parameters(
@@ -50,7 +50,7 @@ def sqlite(dialect: Dialect, compared: str) -> str:
                     AND name IN (SELECT value FROM json_each(%s)) AND crashes {compared} %s
                 ORDER BY priority DESC, id LIMIT %s) AS r
             WHERE t.id = r.due_id
-            RETURNING {columns}, arguments"""
+            RETURNING {columns}, language, arguments"""
 
 
 def sqlite_parameters(

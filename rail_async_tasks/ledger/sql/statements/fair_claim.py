@@ -61,7 +61,7 @@ def postgresql(dialect: Dialect) -> str:
                 FOR NO KEY UPDATE OF t SKIP LOCKED)
             UPDATE {TABLE} AS t SET {claim_sets(dialect)}
             FROM due WHERE t.id = due.id
-            RETURNING {columns}, t.arguments"""
+            RETURNING {columns}, t.language, t.arguments"""
 
 
 def postgresql_parameters(
@@ -102,7 +102,7 @@ def sqlite(dialect: Dialect) -> str:
                 SELECT id AS due_id, %s AS now FROM heads
                 ORDER BY turn, id LIMIT (SELECT most FROM w)) AS r
             WHERE t.id = r.due_id
-            RETURNING {columns}, arguments"""
+            RETURNING {columns}, language, arguments"""
 
 
 def sqlite_parameters(

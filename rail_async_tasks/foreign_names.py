@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from rail_async_tasks.text import sentence
+
 _START: Final = "Start the task by {it}.enqueue(...), in async code by `await {it}.aenqueue(...)`."
 _START_WITH_OPTIONS: Final = (
     f'{_START} Options go before it: {{it}}.using(delay=60, queue="low").enqueue(...).'
@@ -75,4 +77,4 @@ def missing(owner: object, name: str, remedies: Remedies, it: str) -> AttributeE
     if remedy is None:
         return AttributeError(message, name=name, obj=owner)
     # Without `obj`, from which Python would guess a name.
-    return AttributeError(f"{message}. {remedy.format(it=it)}")
+    return AttributeError(f"{sentence(message)} {remedy.format(it=it)}")

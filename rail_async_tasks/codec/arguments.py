@@ -192,11 +192,10 @@ class ArgumentsCodec:
             leading = 1
         elif names and names[0] in _ROOTS:
             if names[1:2] != ["info"]:
-                raise self._wrong(
-                    names[0],
-                    "write (info, ...) or (root, info, ...); a body has its task in"
-                    " info.context.task",
-                )
+                remedy = "write (root, info, ...), or give it another name"
+                if names[0] == "self":
+                    remedy = "write (info, ...): a body has its task in info.context.task"
+                raise self._wrong(names[0], remedy)
             leading = 2
         else:
             leading = 0

@@ -75,7 +75,7 @@ def test_request_as_an_argument() -> str:
 @mistake(
     "`self` as Celery's `bind=True` has it",
     says="parameter 'self':",
-    do="write (info, ...) or (root, info, ...); a body has its task in info.context.task.",
+    do="write (info, ...): a body has its task in info.context.task.",
     where=IMPORT,
 )
 def test_self() -> str:

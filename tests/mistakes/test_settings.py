@@ -179,8 +179,7 @@ def test_schedule_in_words() -> str:
     where=CHECK,
 )
 def test_memory_bus_with_workers() -> str:
-    app = "tests.backends.celery_app.app"
-    return checked({"backend": "celery", "celery_app": app, "bus": "memory"})
+    return checked({"backend": "arq", "redis_url": "redis://127.0.0.1", "bus": "memory"})
 
 
 @mistake(

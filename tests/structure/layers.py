@@ -14,8 +14,8 @@ from typing import Final
 # By layer, as CONTRIBUTING.md shows them.
 PACKAGE: Final[dict[str, tuple[str, ...]]] = {
     "ground": (
-        "errors foreign_names forks hooks origin own_views retry signatures states text vital",
-        "codec conf ids language redis_address safe_logging snapshot",
+        "errors forks hooks origin own_views retry signatures states text vital",
+        "codec conf foreign_names ids language redis_address safe_logging snapshot",
         "backoff db_connections",
     ),
     "what a task is": (

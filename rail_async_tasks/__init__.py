@@ -30,13 +30,16 @@ if TYPE_CHECKING:
         TooMany,
         Unauthenticated,
         UnknownQueue,
+        WouldWaitForever,
     )
     from rail_async_tasks.graphql.decorator import task_mutation
     from rail_async_tasks.handle import TaskHandle
+    from rail_async_tasks.runtime.attempts.around import AttemptInfo
     from rail_async_tasks.runtime.attempts.context import TaskInfo
 
 __all__ = [
     "AlreadyFinal",
+    "AttemptInfo",
     "BackendUnavailable",
     "BoundTask",
     "ConfigurationError",
@@ -58,6 +61,7 @@ __all__ = [
     "TooMany",
     "Unauthenticated",
     "UnknownQueue",
+    "WouldWaitForever",
     "task",
     "task_mutation",
 ]
@@ -66,6 +70,7 @@ __version__ = "0.1.0"
 
 # Where the names live that are no errors.
 _HOMES = {
+    "AttemptInfo": "rail_async_tasks.runtime.attempts.around",
     "BoundTask": "rail_async_tasks.declare",
     "Task": "rail_async_tasks.declare",
     "TaskHandle": "rail_async_tasks.handle",

@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from functools import cache
 from inspect import getattr_static
 from typing import Any, Final, Protocol
+from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.core.exceptions import SynchronousOnlyOperation, ValidationError
 from django.db import DataError, connections, transaction
 from django.db.models.query_utils import DeferredAttribute
+from django.utils.functional import LazyObject
 
 from rail_async_tasks.conf import get_settings, import_from_setting
+from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.hooks import acall, call, contained
 
 VIEW_PERMISSION = "rail_async_tasks.view_taskexecution"
@@ -171,13 +174,15 @@ def _owns(viewer: Viewer, task: Owned) -> bool:
 
 
 async def atenant_of(request: Any) -> str | None:
-    """Returns a request's tenant, by the `tenant_resolver` setting, else its `tenant_id`.
+    """Returns a request's tenant, by the `tenant_resolver` setting, else by its attributes.
 
     A plain function runs in a thread, as it may query the database.
     """
     resolve = get_settings().tenant_resolver
     if resolve is None:
-        return as_id(getattr(request, "tenant_id", None))
+        if isinstance(getattr(request, "tenant", None), LazyObject):  # it may query, too
+            return await sync_to_async(contained(tenant_in))(request)
+        return tenant_in(request)
     return as_id(await acall(import_from_setting(resolve, "tenant_resolver"), request))
 
 
@@ -185,8 +190,37 @@ def tenant_of(request: Any) -> str | None:
     """`atenant_of()` for synchronous code."""
     resolve = get_settings().tenant_resolver
     if resolve is None:
-        return as_id(getattr(request, "tenant_id", None))
+        return tenant_in(request)
     return as_id(call(import_from_setting(resolve, "tenant_resolver"), request))
+
+
+_ABSENT: Final = object()
+
+
+def tenant_in(request: Any) -> str | None:
+    """Returns the tenant in a request's attributes, which a middleware has set.
+
+    `tenant_id`, where there is one; else `tenant`: text, a number or a UUID as it is, the
+    `schema_name` of django-tenants, or another object's `pk`.
+
+    Raises:
+        ConfigurationError: `tenant` is none of these. To ignore it would mix tenants.
+    """
+    tenant_id = getattr(request, "tenant_id", _ABSENT)
+    if tenant_id is not _ABSENT:
+        return as_id(tenant_id)
+    tenant = getattr(request, "tenant", None)
+    if tenant is None or tenant.__class__ is type(None):  # a lazy object around None
+        return None
+    if isinstance(tenant, str | int | UUID):
+        return str(tenant)
+    for name in ("schema_name", "pk"):
+        if (value := getattr(tenant, name, None)) is not None:
+            return str(value)
+    raise ConfigurationError(
+        f"request.tenant is a {type(tenant).__name__}, which has neither schema_name nor pk. Name a"
+        ' function that returns the tenant\'s id: task_settings["tenant_resolver"].'
+    )
 
 
 def as_id(value: Any) -> str | None:

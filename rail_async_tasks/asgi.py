@@ -6,112 +6,75 @@ daphne has no lifespan: there the runtime starts and ends with the reactor.
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import nullcontext
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
-from django.conf import settings
+import django
+from django.apps import apps
+from django.core.asgi import get_asgi_application as get_django_application
+from django.core.handlers.wsgi import WSGIHandler
 
-from rail_async_tasks.safe_logging import get_logger
-from rail_async_tasks.servers.settings_module import get_django_application
+from rail_async_tasks.servers import lifespan as lifespans
+from rail_async_tasks.servers.connections import ended_by_drain
+from rail_async_tasks.servers.protocol import Application, Receive, Scope, Send
+from rail_async_tasks.servers.settings_module import settings_expected
 
-logger = get_logger("rail_async_tasks.asgi")
+__all__ = ["get_asgi_application", "lifespan", "with_tasks"]
 
-Message = MutableMapping[str, Any]
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-# The path of GraphQL where the project's URLs have none.
-DEFAULT_PATH = "/graphql/"
-# A key of a lifespan scope. `lifespan` adds itself to the list there, and starts nothing.
-PROBE = "rail_async_tasks.probe"
+# An application that hosts the runtime has this attribute, and is true.
+_HOSTS: Final = "hosts_tasks"
 
 
-def get_asgi_application() -> Application:
-    """Returns the application for `root/asgi.py`. Sets Django up, as Django's own does."""
-    django_application = get_django_application()
+def get_asgi_application(
+    *, websocket: Sequence[Any] = (), http: Application | None = None
+) -> Application:
+    """Returns the application for `root/asgi.py`. Sets Django up, as Django's own does.
+
+    Args:
+        websocket: the project's own WebSocket routes, `path()` or `re_path()` with consumers, as
+            Channels' `URLRouter` takes them. They get session and user, and foreign pages are
+            refused. GraphQL stays at its path, unless a `path()` here is for that very path.
+        http: an application for HTTP in place of Django's. Its lifespan runs too.
+
+    Raises:
+        TypeError: an argument is not of these kinds.
+    """
+    with settings_expected():
+        django_application = get_django_application()
+    if http is not None:
+        _check_application(http, "get_asgi_application(http=…)")
 
     # These need apps that are loaded.
-    from channels.auth import AuthMiddlewareStack  # type: ignore[import-untyped]
     from channels.routing import ProtocolTypeRouter  # type: ignore[import-untyped]
 
-    from rail_async_tasks.graphql.consumers import TaskGraphQLConsumer
+    from rail_async_tasks.graphql.sockets import socket_router
 
-    application: Application = ProtocolTypeRouter(
+    router = ProtocolTypeRouter(
         {
-            "http": django_application,
-            "websocket": _only_at_graphql(AuthMiddlewareStack(TaskGraphQLConsumer.as_asgi())),
-            "lifespan": lifespan,
+            "http": django_application if http is None else ended_by_drain(http),
+            "websocket": socket_router(websocket),
         }
     )
-    application = _start_with_requests(application)
-    if "daphne.server" in sys.modules:
-        # It serves us; or it is only installed, and its reactor never runs.
-        from rail_async_tasks.servers.daphne import host_in_reactor
-
-        return host_in_reactor(application)
-    return application
+    return _hosting(router, inner=http)
 
 
-def _start_with_requests(application: Application) -> Application:
-    """Starts the runtime with the first request of any kind, if the server has not."""
-    from rail_async_tasks.servers import first_request
+def with_tasks(application: Application) -> Application:
+    """Returns an ASGI application of the project's with the task runtime around it.
 
-    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] in ("http", "websocket"):
-            await first_request.arrived()
-        await application(scope, receive, send)
+    The runtime starts with the server and drains with it, under any server. The application's own
+    lifespan, if it has one, runs around the runtime's: what it opens is there for tasks. Around an
+    application that hosts the runtime already it changes nothing.
 
-    return serve
-
-
-def _only_at_graphql(application: Application) -> Application:
-    """Serves sockets at the path of the HTTP view, under any prefix; refuses all others."""
-
-    async def route(scope: Scope, receive: Receive, send: Send) -> None:
-        if _is_graphql(scope):
-            await application(scope, receive, send)
-        else:
-            await _refuse(scope, receive, send)
-
-    return route
-
-
-def _is_graphql(scope: Scope) -> bool:
-    from django.urls import Resolver404, resolve
-    from django.utils import translation
-
-    from rail_async_tasks.auth.context import handshake_request
-    from rail_async_tasks.graphql.views import TaskGraphQLView
-
-    # The path as Django has it over HTTP: without `root_path` or FORCE_SCRIPT_NAME, which the
-    # server or a proxy may have left in.
-    path = handshake_request(dict(scope)).path_info
-    if path == DEFAULT_PATH:
-        return True
-    # Below `i18n_patterns` the language is part of the path; over HTTP LocaleMiddleware reads it.
-    language = translation.get_language_from_path(path)
-    try:
-        with translation.override(language) if language else nullcontext():
-            view = resolve(path).func
-    except Resolver404:
-        return False
-    kind = getattr(view, "view_class", None)
-    return isinstance(kind, type) and issubclass(kind, TaskGraphQLView)
-
-
-async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    """Refuses a handshake; the server answers it with 403."""
-    # The query string stays out of the log: some clients put a token there.
-    logger.warning(
-        "WebSocket refused: no URL pattern serves GraphQL at %.200r (root_path %.200r,"
-        " FORCE_SCRIPT_NAME %r).",
-        scope["path"], scope.get("root_path", ""), settings.FORCE_SCRIPT_NAME,
-    )  # fmt: skip
-    await receive()  # websocket.connect
-    await send({"type": "websocket.close"})
+    Raises:
+        TypeError: it is no ASGI application.
+    """
+    _check_application(application, "with_tasks(…)")
+    if not apps.ready:
+        with settings_expected():
+            django.setup(set_prefix=False)
+    if getattr(application, _HOSTS, False) is True:
+        return application
+    return _hosting(ended_by_drain(application), inner=application)
 
 
 async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
@@ -119,32 +82,58 @@ async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
 
     For a router of the project's own: `ProtocolTypeRouter({..., "lifespan": lifespan})`.
     """
-    from rail_async_tasks import servers
-    from rail_async_tasks.hosting import server
-
-    if (probe := scope.get(PROBE)) is not None:
-        probe.append(lifespan)
-        return
-    await receive()  # lifespan.startup
-    try:
-        await server.startup()
-        servers.watch()
-        server.drain_on_signal()
-    except Exception as error:
-        logger.exception("The task runtime could not start.")
-        await send({"type": "lifespan.startup.failed", "message": _reason(error)})
-        return
-    await send({"type": "lifespan.startup.complete"})
-
-    await receive()  # lifespan.shutdown
-    try:
-        await server.shutdown()
-    except Exception as error:
-        logger.exception("The task runtime did not shut down cleanly.")
-        await send({"type": "lifespan.shutdown.failed", "message": _reason(error)})
-        return
-    await send({"type": "lifespan.shutdown.complete"})
+    await lifespans.run(None, scope, receive, send, lifespans.ServerHost())
 
 
-def _reason(error: Exception) -> str:
-    return f"rail_async_tasks: {error}" if str(error) else f"rail_async_tasks: {error!r}"
+class _Hosting:
+    """An application, and the runtime beside it.
+
+    Args:
+        inner: the application of the project's whose lifespan runs too.
+    """
+
+    hosts_tasks = True
+
+    def __init__(self, application: Application, inner: Application | None) -> None:
+        self._application = application
+        self._inner = inner
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        from rail_async_tasks.servers import first_request
+
+        if scope["type"] == "lifespan":
+            await self.live(scope, receive, send, lifespans.ServerHost())
+            return
+        if scope["type"] in ("http", "websocket"):
+            await first_request.arrived()  # the server may send no lifespan
+        await self._application(scope, receive, send)
+
+    async def live(self, scope: Scope, receive: Receive, send: Send, host: lifespans.Host) -> None:
+        """Speaks lifespan with a server."""
+        await lifespans.run(self._inner, scope, receive, send, host)
+
+
+def _hosting(application: Application, inner: Application | None) -> Application:
+    hosting = _Hosting(application, inner)
+    if "daphne.server" in sys.modules:
+        # It serves us; or it is only installed, and its reactor never runs.
+        from rail_async_tasks.servers.daphne import host_in_reactor
+
+        return host_in_reactor(hosting, hosting.live)
+    return hosting
+
+
+def _check_application(application: Any, place: str) -> None:
+    """Raises `TypeError` for what is known to be no ASGI application."""
+    factories: tuple[Callable[..., Any], ...] = (get_django_application, get_asgi_application)
+    if application in factories:
+        raise TypeError(f"{place}: got the function {application.__name__}; call it.")
+    if isinstance(application, WSGIHandler):
+        raise TypeError(
+            f"{place}: got a WSGI application; use django.core.asgi.get_asgi_application()."
+        )
+    if not callable(application):
+        raise TypeError(
+            f"{place}: must be an ASGI application, not {application!r:.100}; an ASGI application"
+            " is called with scope, receive and send."
+        )

@@ -73,7 +73,8 @@ class DriverCursor:
     """
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
-        connection.ensure_connection()
+        # Django's own first: a backend may choose a schema as it makes one, as django-tenants does.
+        connection.cursor().close()
         self._errors = connection.wrap_database_errors
         self._cursor = connection.connection.cursor()
         sqlite = connection.vendor == "sqlite"

@@ -144,6 +144,20 @@ class Task(Generic[Arguments, Result_co, Called_co, Call]):
         """`enqueue()` from async code."""
         return await self.using().aenqueue(*args, **kwargs)
 
+    def enqueue_many(self, calls: Iterable[Mapping[str, Any]], /) -> list[TaskHandle[Result_co]]:
+        """Start the task once for each dict of arguments: all or none, in one transaction.
+
+        Returns the handles in the same order. Raises as `enqueue()` does; `InvalidArguments` names
+        the call by its number, from 0.
+        """
+        return self.using().enqueue_many(calls)
+
+    async def aenqueue_many(
+        self, calls: Iterable[Mapping[str, Any]], /
+    ) -> list[TaskHandle[Result_co]]:
+        """`enqueue_many()` from async code."""
+        return await self.using().aenqueue_many(calls)
+
     def using(self, **keywords: Unpack[UsingKeywords]) -> BoundTask[Arguments, Result_co]:
         """Returns a copy of the task with options for its next start.
 
@@ -188,6 +202,22 @@ class BoundTask(msgspec.Struct, Generic[Arguments, Result_co], frozen=True):
         arguments = self._named(args, kwargs)
         options = enqueue_options(self.keywords)
         return TaskHandle(await service.aenqueue(self.definition, arguments, options))
+
+    def enqueue_many(self, calls: Iterable[Mapping[str, Any]], /) -> list[TaskHandle[Result_co]]:
+        """As `Task.enqueue_many()`."""
+        from rail_async_tasks import service
+
+        options = enqueue_options(self.keywords)
+        return list(map(TaskHandle, service.enqueue_many(self.definition, calls, options)))
+
+    async def aenqueue_many(
+        self, calls: Iterable[Mapping[str, Any]], /
+    ) -> list[TaskHandle[Result_co]]:
+        """As `Task.aenqueue_many()`."""
+        from rail_async_tasks import service
+
+        options = enqueue_options(self.keywords)
+        return list(map(TaskHandle, await service.aenqueue_many(self.definition, calls, options)))
 
     def _named(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
         return self.definition.codec.named(args, kwargs) if args else kwargs

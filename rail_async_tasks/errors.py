@@ -33,6 +33,7 @@ __all__ = [
     "TooMany",
     "Unauthenticated",
     "UnknownQueue",
+    "WouldWaitForever",
 ]
 
 
@@ -231,6 +232,13 @@ class TaskCancelled(TaskError):
 
     code = "TASK_CANCELLED"
     default_message = "The task was cancelled."
+
+
+class WouldWaitForever(TaskError, RuntimeError):
+    """`result()` was called where the task can't start before the call returns."""
+
+    code = "TASK_ERROR"
+    default_message = "The task cannot start while its result is waited for."
 
 
 def is_delay(seconds: object) -> TypeGuard[float]:

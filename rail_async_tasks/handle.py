@@ -14,11 +14,8 @@ from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.errors import BackendUnavailable, TaskCancelled, TaskFailed
 from rail_async_tasks.foreign_names import OF_HANDLES, missing
 from rail_async_tasks.runtime.attempts.waits import waiting_for
-from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
-
-logger = get_logger("rail_async_tasks")
 
 # The result. The default lets one write a bare `TaskHandle`.
 R_co = TypeVar("R_co", covariant=True, default=Any)
@@ -45,6 +42,13 @@ class TaskHandle(Generic[R_co]):
     def snapshot(self) -> TaskSnapshot:
         """The whole task when it was last read."""
         return self._snapshot
+
+    @property
+    def __cause__(self) -> BaseException | None:
+        """The exception of its last attempt, in a test that ran it by `rail_tasks.run()`."""
+        from rail_async_tasks.hosting import held
+
+        return held.cause_of(self.id)
 
     if not TYPE_CHECKING:  # type checkers know the attributes
 
@@ -92,32 +96,30 @@ class TaskHandle(Generic[R_co]):
         the task runs beside the limits of this process. A queue's own `concurrency` still holds,
         and so do the worker processes of a broker: where all of those run bodies that wait, nothing
         can go on until a timeout. A WARNING that contains "Deadlock?" then says which task waits
-        for which. After an `enqueue()` in a transaction, wait when the transaction is committed.
+        for which.
+
+        After an `enqueue()` in a transaction, wait when the transaction is committed: before, this
+        raises `WouldWaitForever`. So it does in a test whose tasks wait for `rail_tasks.run()`.
         """
         if not self._snapshot.is_final:
+            from rail_async_tasks.hosting.endless_waits import refuse_endless_wait
+
             if asyncio._get_running_loop() is not None:
                 raise RuntimeError(
                     "result() was called on an event loop, which it would block: "
                     "write `await handle.aresult()`."
                 )
-            self._warn_in_transaction()
+            refuse_endless_wait(self._snapshot)
             # Reads go through this thread, and so through its connection and its transaction.
             async_to_sync(self._wait)(timeout)
         return self._outcome()
 
-    def _warn_in_transaction(self) -> None:
-        from rail_async_tasks.hosting import process as host
-
-        if host.ledger().in_transaction():
-            logger.warning(
-                "Deadlock? result() of task %s (%s) waits inside a transaction, and a task that was"
-                " enqueued in it begins only after the commit. Call result() after the `atomic()`"
-                " block.", self._snapshot.name, self.id,
-            )  # fmt: skip
-
     async def aresult(self, timeout: float | None = None) -> R_co:
         """`result()` from async code."""
         if not self._snapshot.is_final:
+            from rail_async_tasks.hosting.endless_waits import arefuse_endless_wait
+
+            await arefuse_endless_wait(self._snapshot)
             await self._wait(timeout)
         return self._outcome()
 
@@ -136,8 +138,9 @@ class TaskHandle(Generic[R_co]):
     def _outcome(self) -> R_co:
         snapshot = self._snapshot
         if snapshot.status == Status.FAILED:
-            raise TaskFailed(snapshot.error, error_code=snapshot.error_code or "exception")
+            code = snapshot.error_code or "exception"
+            raise TaskFailed(snapshot.error, error_code=code) from self.__cause__
         if snapshot.status == Status.CANCELLED:
-            raise TaskCancelled(snapshot.error)
+            raise TaskCancelled(snapshot.error) from self.__cause__
         result: R_co = snapshot.result
         return result

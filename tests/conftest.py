@@ -53,7 +53,7 @@ LONGEST = (
     "acceptance/test_crash.py",
     "acceptance/test_parity.py",
 )
-SLOW = ("acceptance", "backends", "browser", "clients", "faults")
+SLOW = ("acceptance", "backends", "browser", "clients", "faults", "testing")
 
 
 @pytest.hookimpl(trylast=True)  # after the shuffle, whose order holds within each group

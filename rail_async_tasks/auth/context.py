@@ -55,7 +55,7 @@ def handshake_request(scope: dict[str, Any]) -> ASGIRequest:
     So permissions, tenant resolvers and resolvers read one kind of object over every transport.
     """
     request = ASGIRequest({**scope, "type": "http", "method": "GET"}, BytesIO())
-    for name in ("user", "session", "tenant_id"):
+    for name in ("user", "session", "tenant_id", "tenant"):
         if name in scope:
             setattr(request, name, scope[name])
     return request

@@ -26,6 +26,7 @@ stable, so that a silenced check stays silenced.
     E021   the extensions make no GraphQL schema: names clash, or it cannot be built
     E022   an extension of the schema stands outside `schema_settings`, or is misspelt there
     E023   the tables are in several databases
+    E034   django-tenants has the tables in tenants' schemas, or not in the public one
     W001   a section or key that looks like a misspelt one, or that is read at another level
     W002   a setting that another one leaves without effect
     W004   an app is missing from `INSTALLED_APPS`
@@ -65,6 +66,7 @@ from rail_async_tasks.checks.settings import (
     check_redis_url,
     check_settings,
 )
+from rail_async_tasks.checks.tenants import check_tenants
 from rail_async_tasks.checks.urls import check_urls
 
 TAG: Final = "rail_async_tasks"
@@ -88,6 +90,7 @@ def register_checks() -> None:
         check_tasks,
         check_schema,
         check_application,
+        check_tenants,
         check_urls,
     ):
         register(check, TAG)

@@ -12,15 +12,15 @@ from django.core.checks import CheckMessage, Warning
 from django.core.handlers.asgi import ASGIHandler
 from django.utils.module_loading import import_string
 
-from rail_async_tasks.asgi import PROBE
 from rail_async_tasks.checks.settings import APP
 from rail_async_tasks.conf import read
+from rail_async_tasks.servers.lifespan import PROBE
 from rail_async_tasks.text import sentence
 
 HINT = (
     "In asgi.py: from rail_async_tasks.asgi import get_asgi_application; application ="
-    " get_asgi_application(). A ProtocolTypeRouter of your own gets the entry"
-    ' "lifespan": rail_async_tasks.asgi.lifespan. A project that is served by WSGI alone may'
+    " get_asgi_application(). Around an application of your own: from rail_async_tasks.asgi import"
+    " with_tasks; application = with_tasks(application). A project that is served by WSGI alone may"
     " silence this check."
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -14,6 +15,7 @@ from rail_async_tasks import conf
 from rail_async_tasks.backends.port import port_problem
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.redis_address import RedisAddress
+from rail_async_tasks.text import sentence
 
 APP: Final = "rail_async_tasks"
 
@@ -78,12 +80,34 @@ _EXTENSION: Final = _must_be(
 )
 _CALLABLE: Final = _must_be("callable", callable)
 
+
+def _around_problem(value: Any) -> tuple[str, str] | None:
+    """Returns what keeps `around_task` from making context managers."""
+    if (problem := _CALLABLE(value)) is not None:
+        return problem
+    for is_bare, above in (
+        (inspect.isgeneratorfunction, "@contextlib.contextmanager"),
+        (inspect.isasyncgenfunction, "@contextlib.asynccontextmanager"),
+    ):
+        if is_bare(value):
+            return "yields, but makes no context manager.", f"Put {above} above it."
+    try:
+        inspect.signature(value).bind(None)
+    except TypeError as error:
+        hint = "Let it take one argument, the attempt (rail_async_tasks.AttemptInfo)."
+        return sentence(f"cannot be called with one argument: {error}"), hint
+    except ValueError:  # a class in C may have no signature
+        pass
+    return None
+
+
 DOTTED_KEYS: Final[dict[str, ProblemOf]] = {
     "backend": lambda value: _CLASS(value) or port_problem(value),
     "celery_app": _must_be("a Celery app", lambda value: hasattr(value, "send_task")),
     "failure_callback": _CALLABLE,
     "tenant_resolver": _CALLABLE,
     "authenticator": _CALLABLE,
+    "around_task": _around_problem,
 }
 
 

@@ -114,6 +114,7 @@ class TaskSettings:
     anonymous_access: str = "by_id"
     tenant_resolver: str | None = None
     authenticator: str | None = None
+    around_task: str | None = None
     encryption_keys: tuple[bytes, ...] | None = field(default=None, repr=False)
     limits: LimitSettings = LimitSettings()
     jwt: JwtSettings | None = None

@@ -92,6 +92,7 @@ _RULES: Final[Mapping[str, Rule]] = {
     "anonymous_access": one_of("by_id", "deny"),
     "tenant_resolver": or_none(dotted_path, "request.tenant_id where it exists"),
     "authenticator": or_none(dotted_path, "session and JWT"),
+    "around_task": or_none(dotted_path, "nothing around bodies"),
     "encryption_keys": or_none(encryption_keys, "no encryption"),
     "limits": limits,
     "jwt": or_none(jwt, "no bearer tokens"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 from asgiref.sync import AsyncToSync
@@ -20,6 +20,7 @@ from rail_async_tasks.bus.memory import MemoryBus
 from rail_async_tasks.bus.port import Bus
 from rail_async_tasks.conf import SETTING, get_settings
 from rail_async_tasks.forks import after_fork
+from rail_async_tasks.hosting.no_runtime import is_forbidden, refuse_start
 from rail_async_tasks.hosting.tables import acheck_tables
 from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.ledger.options import LedgerOptions
@@ -62,6 +63,17 @@ def _reset() -> None:
 
 
 after_fork(_reset)
+
+
+@contextlib.contextmanager
+def other_services() -> Iterator[None]:
+    """Gives this process other services while the block runs, made anew. For tests."""
+    global _process
+    before, _process = _process, _Process()
+    try:
+        yield
+    finally:
+        _process = before
 
 
 # --- ledger, bus, admission ----------------------------------------------------------------------
@@ -118,7 +130,7 @@ def bus_if_any() -> Bus | None:
 
 def _make_bus() -> Bus:
     settings = get_settings()
-    if settings.bus == "memory" or settings.redis_url is None:
+    if settings.bus == "memory" or settings.redis_url is None or is_forbidden():
         return MemoryBus()
     from rail_async_tasks.bus.redis import RedisBus  # needs redis-py
 
@@ -161,6 +173,7 @@ async def aruntime(*, in_thread: bool = False) -> Runtime:
     """
     runtime = current()
     if runtime is None:
+        refuse_start()
         await acheck_tables(ledger())
         loop = asyncio.get_running_loop()
         if in_thread or is_short_lived(loop):
@@ -196,6 +209,7 @@ def runtime_in_thread() -> Runtime:
     runtime = current()
     if runtime is not None:
         return runtime
+    refuse_start()
     if asyncio._get_running_loop() is None:  # `aruntime` has looked
         ledger().check_tables()
     process = _process

@@ -13,6 +13,7 @@ from rail_async_tasks.errors import TablesMissing
 from rail_async_tasks.forks import after_fork
 from rail_async_tasks.hosting import process
 from rail_async_tasks.hosting.exit import chain_signals, exit_in_time
+from rail_async_tasks.hosting.no_runtime import is_forbidden
 from rail_async_tasks.hosting.tables import log_found, log_missing
 from rail_async_tasks.safe_logging import get_logger
 
@@ -60,7 +61,7 @@ async def startup(*, announced: bool = True, waits: bool = True) -> None:
     settings = get_settings()
     loop = server.loop = asyncio.get_running_loop()
     server.going_away, server.announced = False, announced
-    if settings.enabled and settings.backend != "sync":
+    if settings.enabled and settings.backend != "sync" and not is_forbidden():
         try:
             await _start_runtime(announced=announced)
         except TablesMissing as error:

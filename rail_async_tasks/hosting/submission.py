@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final, Protocol
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import ClassVar, Final, Protocol
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
 
 from rail_async_tasks.backends.port import Backend
 from rail_async_tasks.conf import get_settings
+from rail_async_tasks.forks import after_fork
 from rail_async_tasks.hooks import contained
 from rail_async_tasks.hosting import process
 from rail_async_tasks.ledger.records import Created, NewExecution
@@ -17,9 +20,18 @@ from rail_async_tasks.registry import registry
 from rail_async_tasks.runtime.inline import InlineRun
 from rail_async_tasks.snapshot import TaskSnapshot
 
+# Executions that arrive in one step of the loop: a fraction of a millisecond's work.
+ARRIVALS_AT_ONCE: Final = 50
+
 
 class Submission(Protocol):
-    """How an execution is stored, and begins. Chosen by the backend of the settings."""
+    """How an execution is stored, and begins. Chosen by the backend of the settings.
+
+    Attributes:
+        in_caller: `submit` stores in the caller's thread and transaction.
+    """
+
+    in_caller: ClassVar[bool]
 
     async def asubmit(self, new: NewExecution) -> TaskSnapshot:
         """Store the execution; returns it as it stands at its creation.
@@ -32,7 +44,11 @@ class Submission(Protocol):
         """`asubmit` for a thread that has no running event loop."""
         ...
 
-    def arrived(self, new: NewExecution, created: Created) -> None:
+    def submit_many(self, news: Sequence[NewExecution]) -> list[TaskSnapshot]:
+        """`submit` for several executions, which are all stored before the first one begins."""
+        ...
+
+    def arrived_many(self, made: Sequence[tuple[NewExecution, Created]]) -> None:
         """Begin what a caller's transaction has inserted, after its commit. In any thread."""
         ...
 
@@ -49,6 +65,8 @@ class ToRuntime:
             script.
     """
 
+    in_caller: ClassVar[bool] = False
+
     def __init__(self, *, own_thread: bool) -> None:
         self._own_thread = own_thread
 
@@ -63,9 +81,17 @@ class ToRuntime:
         runtime = process.runtime_in_thread()
         return process.from_thread(runtime, runtime.creations.create(new))
 
-    def arrived(self, new: NewExecution, created: Created) -> None:
-        runtime = process.runtime_in_thread()
-        process.call_soon(runtime, lambda: runtime.creations.arrived(new, created))
+    def submit_many(self, news: Sequence[NewExecution]) -> list[TaskSnapshot]:
+        """Never called: many are stored by the caller, and then arrive."""
+        raise NotImplementedError
+
+    def arrived_many(self, made: Sequence[tuple[NewExecution, Created]]) -> None:
+        runtime, admission = process.runtime_in_thread(), process.admission()
+        for new, _ in made:  # here, so that the caller's next start counts them
+            admission.left_waiting(new.owner_id)
+        for first in range(0, len(made), ARRIVALS_AT_ONCE):
+            page = made[first : first + ARRIVALS_AT_ONCE]
+            process.call_soon(runtime, partial(_arrive, runtime.creations.arrived, page))
 
     def cancel(self, execution_id: UUID) -> None:
         runtime = process.current()
@@ -76,6 +102,8 @@ class ToRuntime:
 class Inline:
     """Runs executions to their end in the caller's thread and transaction."""
 
+    in_caller: ClassVar[bool] = True
+
     async def asubmit(self, new: NewExecution) -> TaskSnapshot:
         return await sync_to_async(contained(self.submit))(new)
 
@@ -83,20 +111,51 @@ class Inline:
         run = InlineRun(get_settings(), registry, process.ledger(), process.bus())
         return run.create(new)
 
-    def arrived(self, new: NewExecution, created: Created) -> None:
+    def submit_many(self, news: Sequence[NewExecution]) -> list[TaskSnapshot]:
+        run = InlineRun(get_settings(), registry, process.ledger(), process.bus())
+        return run.create_many(news)
+
+    def arrived_many(self, made: Sequence[tuple[NewExecution, Created]]) -> None:
         """Never called: `submit` inserts and runs in the caller's transaction."""
 
     def cancel(self, execution_id: UUID) -> None:
         """Does nothing: no body runs while its caller can ask for a cancel."""
 
 
+def _arrive(
+    arrived: Callable[[NewExecution, Created], None], made: Sequence[tuple[NewExecution, Created]]
+) -> None:
+    for new, created in made:
+        arrived(new, created)
+
+
 _INLINE: Final = Inline()
 _IN_LOOP: Final = ToRuntime(own_thread=False)
 _IN_THREAD: Final = ToRuntime(own_thread=True)
 
+# Takes the place of each of these in a test that runs its tasks itself.
+_replacement: Submission | None = None
+
+
+def replacement() -> Submission | None:
+    """Returns what takes the place of the backend's submission, if anything does."""
+    return _replacement
+
+
+def replace(submission: Submission | None) -> None:
+    """Submits executions of every backend there; None ends that. For tests."""
+    global _replacement
+    _replacement = submission
+
+
+# A server that a test forks runs its tasks itself.
+after_fork(lambda: replace(None))
+
 
 def submission_for(backend: Backend) -> Submission:
     """Returns how executions of this backend are submitted."""
+    if _replacement is not None:
+        return _replacement
     if backend.inline:
         return _INLINE
     return _IN_THREAD if backend.own_thread else _IN_LOOP

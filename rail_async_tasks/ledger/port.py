@@ -139,9 +139,12 @@ class CallerTransaction(Protocol):
         """Inserts in the caller's transaction."""
         ...
 
+    def create_many_here(self, rows: Sequence[NewExecution]) -> list[Created]:
+        """Inserts all rows or none, in the caller's transaction or in one of their own."""
+        ...
+
     def on_commit(self, callback: Callable[[], None]) -> None:
         """Runs `callback` after the caller's transaction has committed; at once without one."""
-        ...
 
 
 class Reads(Protocol):

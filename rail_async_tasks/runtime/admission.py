@@ -10,7 +10,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Final, Self
 from uuid import UUID
 
@@ -247,3 +248,21 @@ class Entry:
 
     def __exit__(self, *error: object) -> None:
         self._admission.let_out(self)
+
+
+@contextmanager
+def entries(admission: Admission, ids: Sequence[UUID], limits: Limits) -> Iterator[None]:
+    """Admits several creations of one owner together, around their check and their creation.
+
+    Raises:
+        QueueFull, RateLimited: one of them would exceed a limit, so none may be created.
+    """
+    admission.count(limits)
+    with ExitStack() as stack:
+        ahead: frozenset[UUID] = frozenset()
+        for execution_id in ids:
+            entry = stack.enter_context(Entry(admission, execution_id, limits))
+            ahead = admission.let_in(entry)
+        if limits.rate is not None:
+            admission.check_rate(limits, limits.rate, ahead)
+        yield

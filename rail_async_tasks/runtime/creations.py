@@ -121,7 +121,7 @@ class Creations:
         return snapshot
 
     def arrived(self, new: NewExecution, created: Created) -> None:
-        """An execution was created elsewhere than in `create`, and waits."""
+        """An execution was created elsewhere than in `create`, and waits; it is counted there."""
         self._waits(new, created, as_created(new, created))
 
     def answer_overdue(self) -> None:
@@ -171,6 +171,7 @@ class Creations:
             caller.set_result(snapshot)
         if new.token is None:
             self._waits(new, created, snapshot)
+            self._admission.left_waiting(new.owner_id)
         else:
             assert definition is not None
             self._announcer.enqueued_as_claim(snapshot)
@@ -183,7 +184,6 @@ class Creations:
     def _waits(self, new: NewExecution, created: Created, snapshot: TaskSnapshot) -> None:
         """Announces a waiting row; the dispatcher looks for it when it is due."""
         self._announcer.enqueued(snapshot)
-        self._admission.left_waiting(new.owner_id)
         if created.run_after is None:
             self._due.expect(new.name, new.queue)
         else:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, Protocol
 from uuid import UUID
 
 import msgspec
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
 from django.db import transaction
 
 from rail_async_tasks.bus.port import Bus
 from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.errors import TaskCancelled
+from rail_async_tasks.hooks import contained
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.language import in_language
 from rail_async_tasks.ledger.port import CallerTransaction, InlineAttempts, Reads
@@ -25,6 +28,7 @@ from rail_async_tasks.ledger.upkeep import Callbacks
 from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.announce import announcer_for
 from rail_async_tasks.runtime.attempts import outcomes
+from rail_async_tasks.runtime.attempts.around import AttemptInfo, around_here, find_around
 from rail_async_tasks.runtime.attempts.calling import call, decode
 from rail_async_tasks.runtime.attempts.context import (
     ExecutionContext,
@@ -68,6 +72,7 @@ class InlineRun:
             settings, bus, partial(_call_back, ledger, callback) if callback else None
         )
         self._runtime_id = INLINE_HOLDER
+        self._around = find_around(settings)
 
     def create(self, new: NewExecution) -> TaskSnapshot:
         """Stores the execution and runs it to its end; an existing one with its key comes back."""
@@ -78,17 +83,31 @@ class InlineRun:
         self._announcer.enqueued(snapshot)
         return self.run(new.id)
 
+    def create_many(self, news: Sequence[NewExecution]) -> list[TaskSnapshot]:
+        """Stores all executions or none, then runs them in order, each to its end."""
+        made = self._ledger.create_many_here(news)
+        for new, created in zip(news, made, strict=True):
+            if created.existing is None:
+                self._announcer.enqueued(as_created(new, created))
+        return [
+            created.existing or self.run(new.id) for new, created in zip(news, made, strict=True)
+        ]
+
     def run(self, execution_id: UUID) -> TaskSnapshot:
         """Attempts the execution until it is final. Retries follow at once."""
         while True:
-            claimed = self._ledger.claim_here(execution_id, self._runtime_id, new_id())
-            if claimed is None:  # cancelled before its claim
+            snapshot = self.attempt(execution_id)
+            if snapshot is None:  # cancelled before its claim
                 snapshot = self._ledger.get(execution_id)
                 assert snapshot is not None
                 return snapshot
-            snapshot = self._attempt(claimed)
             if snapshot.is_final:
                 return snapshot
+
+    def attempt(self, execution_id: UUID) -> TaskSnapshot | None:
+        """Runs the next attempt, due or not; returns None if the execution does not wait."""
+        claimed = self._ledger.claim_here(execution_id, self._runtime_id, new_id())
+        return None if claimed is None else self._attempt(claimed)
 
     def _attempt(self, claimed: Claimed) -> TaskSnapshot:
         definition = self._registry.get(claimed.snapshot.name)
@@ -131,21 +150,16 @@ class InlineRun:
     ) -> Transition:
         try:
             arguments = decode(definition, claimed.arguments)
-            leading: tuple[Any, ...] = ()
-            if definition.takes_info:
-                task = TaskContext(
-                    id=claimed.snapshot.id,
-                    name=claimed.snapshot.name,
-                    attempt=claimed.snapshot.attempts,
-                    queue=claimed.snapshot.queue,
-                    report=progress.report if definition.options.track_progress else None,
-                )
-                user = load_user(claimed.snapshot.owner_id)
-                info = TaskInfo(ExecutionContext(task, user, claimed.snapshot.tenant_id))
-                leading = (None, info) if definition.takes_root else (info,)
+            lead = partial(_leading, claimed.snapshot, definition, progress)
+            timeout = policy.timeout if definition.is_coroutine else None
+            run_it = partial(_call, definition, lead, arguments, timeout)
+            if self._around is not None:
+                attempt = AttemptInfo.of(claimed.snapshot, definition, arguments)
+                there = partial(_call_there, definition, lead, arguments)
+                run = partial(_on_loop, timeout)
+                run_it = partial(around_here, self._around, attempt, run_it, there, run)
             who = f"Task {claimed.snapshot.name} ({claimed.snapshot.id})"
-            value = self._call(definition, leading, arguments, policy.timeout, who)
-            return outcomes.returned(value, policy)
+            return outcomes.returned(self._contained(run_it, who), policy)
         except _TimedOut as error:
             return outcomes.timed_out(policy, error.__cause__)
         except KeyboardInterrupt:  # Ctrl-C is for the caller: this is its thread
@@ -155,20 +169,16 @@ class InlineRun:
         except BaseException as error:
             return outcomes.raised(error, policy)
 
-    def _call(
-        self,
-        definition: TaskDefinition,
-        leading: tuple[Any, ...],
-        arguments: dict[str, Any],
-        timeout: float | None,
-        who: str,
-    ) -> Any:
-        if not self._ledger.in_transaction():
-            with as_found(who):
-                return _call(definition, leading, arguments, timeout)
-        # A savepoint: a body that breaks its transaction must not take the caller's with it.
-        with transaction.atomic(), as_found(who):
-            return _call(definition, leading, arguments, timeout)
+    def _contained(self, call: Callable[[], Any], who: str) -> Any:
+        with self._savepoint(), as_found(who):
+            return call()
+
+    def _savepoint(self) -> AbstractContextManager[object]:
+        """Returns a savepoint for a body in the caller's transaction; nothing outside of one.
+
+        A body that breaks its transaction must not take the caller's with it.
+        """
+        return transaction.atomic() if self._ledger.in_transaction() else nullcontext()
 
     def progressed(self, claimed: Claimed, snapshot: TaskSnapshot) -> None:
         self._announcer.progressed(snapshot)
@@ -203,24 +213,57 @@ def _call_back(
     ledger.on_commit(call_back)
 
 
-class _TimedOut(Exception):
+class _TimedOut(TimeoutError):
     """The attempt took longer than its timeout."""
+
+
+def _leading(
+    snapshot: TaskSnapshot, definition: TaskDefinition, progress: _Progress
+) -> tuple[Any, ...]:
+    """The parameters before the arguments: `(root, info)`, `(info,)` or none."""
+    if not definition.takes_info:
+        return ()
+    task = TaskContext(
+        id=snapshot.id,
+        name=snapshot.name,
+        attempt=snapshot.attempts,
+        queue=snapshot.queue,
+        report=progress.report if definition.options.track_progress else None,
+    )
+    info = TaskInfo(ExecutionContext(task, load_user(snapshot.owner_id), snapshot.tenant_id))
+    return (None, info) if definition.takes_root else (info,)
 
 
 def _call(
     definition: TaskDefinition,
-    leading: tuple[Any, ...],
+    lead: Callable[[], tuple[Any, ...]],
     arguments: dict[str, Any],
     timeout: float | None,
 ) -> Any:
-    if not definition.is_coroutine:  # nothing can interrupt it: its timeout is not enforced here
-        return call(definition.function, leading, arguments)
+    """Runs the body in this thread. Nothing can interrupt a `def`: its timeout is not enforced."""
+    leading = lead()
+    run_it = partial(call, definition.function, leading, arguments)
+    return _on_loop(timeout, run_it) if definition.is_coroutine else run_it()
+
+
+async def _call_there(
+    definition: TaskDefinition, lead: Callable[[], tuple[Any, ...]], arguments: dict[str, Any]
+) -> Any:
+    """Runs the body on the loop of `_on_loop`, and what is plain of it in the caller's thread."""
+    if definition.is_coroutine:
+        leading = await sync_to_async(contained(lead))()
+        return await call(definition.function, leading, arguments)
+    return await sync_to_async(contained(_call))(definition, lead, arguments, None)
+
+
+def _on_loop(timeout: float | None, run_it: Callable[[], Awaitable[Any]]) -> Any:
+    """Awaits on a loop of its own. Raises `_TimedOut`."""
 
     async def body() -> Any:
         scope = asyncio.timeout(timeout)
         try:
             async with scope:
-                return await call(definition.function, leading, arguments)
+                return await run_it()
         except TimeoutError as error:
             if scope.expired():
                 raise _TimedOut from error

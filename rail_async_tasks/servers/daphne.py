@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from rail_async_tasks.conf import get_settings
@@ -19,14 +19,13 @@ from rail_async_tasks.hosting import process as host
 from rail_async_tasks.hosting import server
 from rail_async_tasks.hosting.exit import chain_signals, exit_in_time
 from rail_async_tasks.safe_logging import get_logger
+from rail_async_tasks.servers.lifespan import Host, LifespanClient, LifespanFailed
+from rail_async_tasks.servers.protocol import Application, Receive, Scope, Send
 
 logger = get_logger("rail_async_tasks.servers")
 
-Message = MutableMapping[str, Any]
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+# Speaks lifespan, with a host of the runtime that the caller gives.
+Live = Callable[[Scope, Receive, Send, Host], Awaitable[None]]
 
 # For connections to end, in seconds, after they were asked to close.
 LAST_WORDS: Final = 0.5
@@ -34,18 +33,25 @@ LAST_WORDS: Final = 0.5
 START_FAILED: Final = 3
 
 
-def host_in_reactor(application: Application) -> Application:
+_host: ReactorHost | None = None
+
+
+def host_in_reactor(application: Application, live: Live) -> Application:
     """Returns the application; the runtime lives from the reactor's start to its end.
 
-    Nothing happens as long as the reactor does not run.
+    Nothing happens as long as the reactor does not run. Of applications within each other, the last
+    is the outermost: its lifespan is the one that runs.
     """
+    global _host
     from twisted.internet import reactor
 
-    _let_sockets_close_with_any_code()
-    served = ReactorHost(application, reactor)
-    # Its loop starts a moment after the reactor's start is signalled.
-    reactor.callWhenRunning(reactor.callLater, 0, served.start)
-    return served
+    if _host is None:
+        _let_sockets_close_with_any_code()
+        _host = ReactorHost(reactor)
+        # Its loop starts a moment after the reactor's start is signalled.
+        reactor.callWhenRunning(reactor.callLater, 0, _host.start)
+    _host.live = live
+    return _Served(_host, application)
 
 
 def drain_with_reactor() -> bool:
@@ -58,7 +64,7 @@ def drain_with_reactor() -> bool:
     if not reactor.running:
         return False
     _let_sockets_close_with_any_code()
-    ReactorHost(None, reactor).hook()
+    ReactorHost(reactor, serves=False).hook()
     return True
 
 
@@ -80,29 +86,57 @@ def _let_sockets_close_with_any_code() -> None:
     WebSocketProtocol.serverClose = server_close
 
 
+class _Served:
+    """An application that daphne serves, beside the runtime."""
+
+    hosts_tasks = True
+
+    def __init__(self, host: ReactorHost, application: Application) -> None:
+        self._host = host
+        self._application = application
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":  # from a server that is not daphne, or from a check
+            await self._application(scope, receive, send)
+        else:
+            await self._host.serve(self._application, scope, receive, send)
+
+
 class ReactorHost:
-    """The application under daphne, and the runtime beside it.
+    """The runtime in daphne's reactor, and the lifespan of the application that daphne serves.
 
     Args:
-        application: None if daphne serves another one.
+        serves: False if daphne serves an application that is not ours.
     """
 
-    def __init__(self, application: Application | None, reactor: Any) -> None:
-        self._application = application
+    live: Live
+
+    def __init__(self, reactor: Any, *, serves: bool = True) -> None:
         self._reactor = reactor
+        self._serves = serves
         self._open: dict[asyncio.Task[Any], str] = {}  # what each of them serves
         self._starting: asyncio.Task[None] | None = None
+        self._lifespan: LifespanClient | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._told_to_stop = False
         self._reactor_stops = False
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        assert self._application is not None
+    async def serve(
+        self, application: Application, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Serves one request or WebSocket, once the application has started."""
         task = asyncio.current_task()
         assert task is not None
+        if task in self._open:  # by an application further out
+            await application(scope, receive, send)
+            return
         self._open[task] = scope["type"]
         try:
-            await self._application(scope, receive, send)
+            if self._starting is not None and not self._starting.done():
+                await asyncio.shield(self._starting)
+            if self._lifespan is not None and self._lifespan.state:
+                scope = {**scope, "state": self._lifespan.state.copy()}
+            await application(scope, receive, send)
         finally:
             self._open.pop(task, None)
 
@@ -113,13 +147,15 @@ class ReactorHost:
         self._starting = asyncio.get_running_loop().create_task(self._start())
 
     async def _start(self) -> None:
+        self._lifespan = LifespanClient(self._live)
         try:
-            await server.startup()
-        except Exception:
-            logger.exception("The task runtime could not start.")
+            await self._lifespan.startup()
+        except LifespanFailed as error:
+            logger.error("The application could not start: %s", error)  # noqa: TRY400 - no traceback
             asyncio.get_running_loop().call_soon(sys.exit, START_FAILED)
-            return
-        self.hook()
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.live(scope, receive, send, _ReactorRuntime(self))
 
     def hook(self) -> None:
         """Makes the reactor, and the signals that stop it, wait for the drain."""
@@ -164,7 +200,10 @@ class ReactorHost:
             deadline = loop.time() + get_settings().drain_seconds
             self._stop_listening()
             await asyncio.gather(server.drain(), self._end_connections(deadline))
-            await server.shutdown()
+            if self._lifespan is None:
+                await server.shutdown()
+            else:
+                await self._lifespan.shutdown()
         except Exception:
             logger.exception("The task runtime did not shut down cleanly.")
 
@@ -185,7 +224,7 @@ class ReactorHost:
         requests = {task for task, kind in self._open.items() if kind == "http"}
         if requests:
             await asyncio.wait(requests, timeout=max(deadline - now, LAST_WORDS))
-        if self._application is None:
+        if not self._serves:
             await asyncio.sleep(LAST_WORDS)
         if self._open:
             # Sockets end when their clients confirm that they are closed.
@@ -195,6 +234,20 @@ class ReactorHost:
             task.cancel()
         if left:
             await asyncio.wait(left, timeout=LAST_WORDS)
+
+
+class _ReactorRuntime:
+    """Starts and ends the runtime; see `lifespan.Host`."""
+
+    def __init__(self, host: ReactorHost) -> None:
+        self._host = host
+
+    async def start(self) -> None:
+        await server.startup()
+        self._host.hook()
+
+    async def end(self) -> None:
+        await server.shutdown()
 
 
 def main() -> None:

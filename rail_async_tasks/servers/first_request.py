@@ -77,8 +77,8 @@ async def arrived() -> None:
     logger.warning(
         "The server has sent no ASGI lifespan, so the task runtime starts with this first request;"
         " until now no task was run here, also none that another process has left. Make"
-        " the application in asgi.py with rail_async_tasks.asgi.get_asgi_application(), or add"
-        ' "lifespan": rail_async_tasks.asgi.lifespan to your ProtocolTypeRouter, and start the'
+        " the application in asgi.py with rail_async_tasks.asgi.get_asgi_application(), or put"
+        " rail_async_tasks.asgi.with_tasks(…) around your own, and start the"
         " server without an option like uvicorn's --lifespan off."
     )
 

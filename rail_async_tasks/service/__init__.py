@@ -6,6 +6,7 @@ the `a` are for threads. All raise subclasses of `TaskError`.
 
 from __future__ import annotations
 
+from rail_async_tasks.service.bulk import aenqueue_many, enqueue_many
 from rail_async_tasks.service.change import Permit, acancel, aretry, cancel, retry
 from rail_async_tasks.service.enqueuing import aenqueue, enqueue
 from rail_async_tasks.service.read import MAX_PAGE, aget, alist, get, list_
@@ -21,11 +22,13 @@ __all__ = [
     "Tracebacks",
     "acancel",
     "aenqueue",
+    "aenqueue_many",
     "aget",
     "alist",
     "aretry",
     "cancel",
     "enqueue",
+    "enqueue_many",
     "get",
     "list_",
     "retry",

@@ -14,6 +14,7 @@ from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.hooks import contained
 from rail_async_tasks.hosting import process
+from rail_async_tasks.hosting.endless_waits import StartAfterCommit
 from rail_async_tasks.hosting.submission import submission_for
 from rail_async_tasks.ledger.records import NewExecution
 from rail_async_tasks.ledger.snapshots import as_created
@@ -96,11 +97,11 @@ def store(new: NewExecution, options: EnqueueOptions, settings: TaskSettings) ->
 
 
 def _submit(new: NewExecution, backend: Backend) -> TaskSnapshot:
-    ledger = process.ledger()
-    if backend.inline or not ledger.in_transaction():
-        return submission_for(backend).submit(new)
+    ledger, submission = process.ledger(), submission_for(backend)
+    if submission.in_caller or not ledger.in_transaction():
+        return submission.submit(new)
     created = ledger.create_here(new)
     if created.existing is not None:
         return created.existing
-    ledger.on_commit(lambda: submission_for(backend).arrived(new, created))
+    ledger.on_commit(StartAfterCommit(submission, [(new, created)]))
     return as_created(new, created)

@@ -1,10 +1,14 @@
-"""The Django app that brings the suite's tasks into the test process and its workers."""
+"""The app of the suite for authors of backends, under its earlier name: see `testing.backends`."""
 
 from __future__ import annotations
 
-from django.apps import AppConfig
+from rail_async_tasks.testing.backends.apps import BackendSuiteConfig
 
 
-class TestingConfig(AppConfig):
+class EarlierName(BackendSuiteConfig):
+    """For INSTALLED_APPS that have `"rail_async_tasks.testing"`."""
+
     name = "rail_async_tasks.testing"
-    label = "rail_async_tasks_testing"
+
+    def ready(self) -> None:
+        from rail_async_tasks.testing.backends import tasks  # noqa: F401 - declares the tasks

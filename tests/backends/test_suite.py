@@ -27,7 +27,7 @@ import django
 
 django.setup()
 
-from rail_async_tasks.testing.contracts import BackendContract
+from rail_async_tasks.testing.backends.contracts import BackendContract
 
 
 class TestBackend(BackendContract):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
 
-from tests.clients.settings import LIMIT, SECRET
+from tests.clients.constants import LIMIT, SECRET
+from tests.clients.page_blocks import STATIC, write_site
 from tests.services.node import node_problem
 from tests.support.needs import unavailable
 from tests.support.server import Server
@@ -27,9 +30,27 @@ def node() -> None:
 
 
 @pytest.fixture(scope="session")
-def server_env(tmp_path_factory: pytest.TempPathFactory, node: None) -> dict[str, str]:
+def site(tmp_path_factory: pytest.TempPathFactory, node: None) -> Path:
+    """The folder with the files of docs/graphql-clients.md."""
+    return write_site(tmp_path_factory.mktemp("site"))
+
+
+@pytest.fixture(scope="session")
+def module(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Our module task.js for Node.js, which takes a `.js` for ESM where a package.json says so."""
+    folder = tmp_path_factory.mktemp("module")
+    shutil.copytree(STATIC / "rail_async_tasks", folder, dirs_exist_ok=True)
+    (folder / "package.json").write_text('{"type": "module"}')
+    return folder / "task.js"
+
+
+@pytest.fixture(scope="session")
+def server_env(tmp_path_factory: pytest.TempPathFactory, site: Path) -> Iterator[dict[str, str]]:
     """The environment of a server whose database has one user, Ada."""
-    return migrated(tmp_path_factory, "tests.clients.settings", ADA)
+    place = {"CLIENTS_SITE": str(site)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLIENTS_SITE", str(site))
+        yield migrated(tmp_path_factory, "tests.clients.settings", ADA) | place
 
 
 @pytest.fixture(scope="package")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections import Counter
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.contrib.auth.models import Group
 from django.db import connections, transaction
 
-from rail_async_tasks import TaskCancelled, TaskFailed, task
+from rail_async_tasks import TaskCancelled, TaskFailed, TaskNotFound, WouldWaitForever, task
 from rail_async_tasks.hosting import process as host
 from tests.support.runtimes import Configure, on_databases
 from tests.support.waiting import TIMEOUT
@@ -105,10 +107,10 @@ def test_nothing_starts_before_the_commit(configure: Configure, store: str) -> N
 
 
 @on_databases
-def test_a_wait_for_what_the_own_transaction_holds_back_is_named(
-    configure: Configure, caplog: pytest.LogCaptureFixture
+def test_a_wait_for_what_the_own_transaction_holds_back_is_refused(
+    configure: Configure, store: str
 ) -> None:
-    """The task begins after the commit, and the wait comes before it: the WARNING says so."""
+    """The task begins after the commit, and the wait comes before it: the error says so at once."""
 
     @task(name="h.held_back")
     def held_back() -> int:
@@ -116,12 +118,44 @@ def test_a_wait_for_what_the_own_transaction_holds_back_is_named(
 
     with transaction.atomic():
         handle = held_back.enqueue()
-        with pytest.raises(TimeoutError):
-            handle.result(0.01)
+        with pytest.raises(WouldWaitForever) as refused:
+            handle.result()
+        with pytest.raises(WouldWaitForever, match="after the commit"):
+            async_to_sync(handle.aresult)()
+        with transaction.atomic(), pytest.raises(WouldWaitForever):
+            handle.result()
+    for part in ("h.held_back", str(handle.id), "transaction", "rail_tasks.run()", '"sync"'):
+        assert part in str(refused.value)
     assert handle.result(TIMEOUT) == 1
-    (message,) = [it.getMessage() for it in caplog.records if "Deadlock?" in it.getMessage()]
-    for part in ("h.held_back", str(handle.id), "transaction", "after"):
-        assert part in message
+
+
+@on_databases
+def test_a_wait_for_a_task_of_an_earlier_transaction_is_not_refused(
+    configure: Configure, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may end while this transaction is open; a WARNING says what could keep it from that."""
+
+    @task(name="h.earlier")
+    async def earlier() -> int:
+        await asyncio.sleep(0.01)
+        return 1
+
+    with transaction.atomic():
+        lost = earlier.enqueue()
+        transaction.set_rollback(True)
+    with transaction.atomic():
+        handle = earlier.enqueue()
+    with transaction.atomic():
+        with pytest.raises(TaskNotFound):
+            lost.result()
+        # On SQLite the open transaction may hold the only write lock.
+        with contextlib.suppress(TimeoutError):
+            handle.result(0.05)
+    assert handle.result(TIMEOUT) == 1
+    messages = [it.getMessage() for it in caplog.records if "Deadlock?" in it.getMessage()]
+    assert len(messages) >= 1
+    for part in ("h.earlier", str(handle.id), "transaction", "after"):
+        assert part in messages[-1]
 
 
 def test_the_runtime_starts_again_after_it_was_stopped(configure: Configure) -> None:

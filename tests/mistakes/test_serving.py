@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 @mistake(
     "`asgi.py` names no settings",
     says="DJANGO_SETTINGS_MODULE is not set.",
-    do="Write in asgi.py, before get_asgi_application(): import os;"
+    do="Write in asgi.py, before the application is made: import os;"
     ' os.environ.setdefault("DJANGO_SETTINGS_MODULE", "root.settings").',
     where="`uvicorn`, at its start",
 )

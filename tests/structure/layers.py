@@ -67,6 +67,9 @@ ATTEMPTS: Final = (
     "calling leftovers progress timings",
     "outcomes threads track",
     "context options orm_threads",
+    "managers",
+    "around",
+    "body",
     "attempt",
     "body_tasks progress_saver running waits",
     "settlements",
@@ -88,6 +91,15 @@ UPKEEP: Final = (
     "upkeep",
 )
 
+TESTING: Final = (
+    "backends clock connections handles rows subscriptions",
+    "apps attempts bodies contracts",
+    "tools",
+    "isolation",
+    "mixin plugin",
+    "__init__",
+)
+
 # Each folder whose modules have an order of their own.
 FOLDERS: Final[dict[str, tuple[str, ...]]] = {
     "": tuple(floor for floors in PACKAGE.values() for floor in floors),
@@ -96,6 +108,7 @@ FOLDERS: Final[dict[str, tuple[str, ...]]] = {
     "runtime.attempts": ATTEMPTS,
     "runtime.claims": CLAIMS,
     "runtime.upkeep": UPKEEP,
+    "testing": TESTING,
 }
 
 

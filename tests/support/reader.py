@@ -17,8 +17,8 @@ from devservers.process import accepts, free_port
 from tests.support.pages import Block, Page, read
 from tests.support.server import LoggedProcess
 
-# Files of `startproject` to which a block is added. Others are replaced by their first block.
-ADDED_TO = {"settings.py", "urls.py"}
+# Files to which a block is added. All others are replaced.
+ADDED_TO = {"settings.py", "urls.py", "tasks.py"}
 # Commands that go on until they are stopped, with the option that gives them another port.
 SERVERS = {
     "uvicorn": " --port {port}",
@@ -50,7 +50,6 @@ class Reader:
             **(env or {}),
         }
         self._python = python
-        self._written: set[str] = set()
         self._console: subprocess.Popen[str] | None = None
         self._schema: Any = None
         self._logs = 0
@@ -96,14 +95,13 @@ class Reader:
             raise AssertionError(f"{block}: name a file in the first line, or say why not.")
 
     def paste(self, block: Block) -> None:
-        """Writes a file, or adds to one that this reader or `startproject` has written."""
+        """Writes a file, or adds to it, by its name."""
         assert block.file is not None
         path = self.folder / block.file
-        added = block.file in self._written or path.name in ADDED_TO
-        before = f"{path.read_text().rstrip()}\n\n\n" if added and path.exists() else ""
+        added = path.name in ADDED_TO and path.exists()
+        before = f"{path.read_text().rstrip()}\n\n\n" if added else ""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(before + block.text)
-        self._written.add(block.file)
         self._schema = None
         self.leave_console()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import AnonymousUser
 from django.test import override_settings
+from django.utils.functional import SimpleLazyObject
 
 from rail_async_tasks.access import (
     SYSTEM,
@@ -23,6 +25,7 @@ from rail_async_tasks.access import (
     tenant_of,
     user_id_of,
 )
+from rail_async_tasks.errors import ConfigurationError
 
 ANONYMOUS = Viewer()
 ADA = Viewer("1")
@@ -199,3 +202,55 @@ def test_fields_and_djangos_own_properties_are_read_at_once() -> None:
     assert [is_plain(it) for it in (User, AnonymousUser, type(None), Subscriber)] == [
         True, True, True, False,
     ]  # fmt: skip
+
+
+@dataclass
+class SchemaTenant:
+    """As django-tenants has it."""
+
+    schema_name: str
+    pk: int = 3
+
+
+@pytest.mark.parametrize(
+    ("attributes", "tenant_id"),
+    [
+        ({"tenant": "north"}, "north"),
+        ({"tenant": 7}, "7"),
+        ({"tenant": SchemaTenant("north")}, "north"),
+        ({"tenant": SimpleNamespace(pk=3)}, "3"),
+        ({"tenant": None}, None),
+        ({"tenant": SimpleLazyObject(lambda: SchemaTenant("lazy"))}, "lazy"),
+        ({"tenant": SimpleLazyObject(lambda: None)}, None),
+        ({"tenant": "north", "tenant_id": "south"}, "south"),
+        ({"tenant": "north", "tenant_id": None}, None),
+    ],
+    ids=str,
+)
+async def test_the_tenant_that_a_middleware_has_set(
+    attributes: dict[str, Any], tenant_id: str | None
+) -> None:
+    """`tenant_id` before `tenant`; of that its `schema_name`, else its `pk`."""
+    assert await atenant_of(SimpleNamespace(**attributes)) == tenant_id
+    assert await asyncio.to_thread(tenant_of, SimpleNamespace(**attributes)) == tenant_id
+
+
+async def test_a_lazy_tenant_may_query() -> None:
+    """It is read in a thread, where Django allows that."""
+    thread: list[Any] = []
+
+    def load() -> SchemaTenant:
+        thread.append(threading.current_thread())
+        return SchemaTenant("north")
+
+    assert await atenant_of(SimpleNamespace(tenant=SimpleLazyObject(load))) == "north"
+    assert thread != [threading.current_thread()]
+
+
+async def test_a_tenant_that_cannot_be_read_is_refused() -> None:
+    """Without it, one user's tasks in two tenants would be in one list."""
+    request = SimpleNamespace(tenant=object())
+    with pytest.raises(ConfigurationError, match="tenant_resolver"):
+        await atenant_of(request)
+    with pytest.raises(ConfigurationError, match="neither schema_name nor pk"):
+        tenant_of(request)

@@ -754,3 +754,37 @@ def test_an_application_that_is_not_there_is_a_warning(
     """Not set, or it cannot be imported."""
     settings.ASGI_APPLICATION = path
     assert found(checks.check_application) == ["W012"]
+
+
+# --- tenants -------------------------------------------------------------------------------------
+
+
+def test_tables_in_the_schemas_of_tenants_are_an_error(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """django-tenants: what is enqueued there would never run. In the public schema it is right."""
+    installed = apps.is_installed
+    monkeypatch.setattr(
+        apps, "is_installed", lambda name: name == "django_tenants" or installed(name)
+    )
+    settings.SHARED_APPS = ["rail_async_tasks"]
+    settings.TENANT_APPS = ["notes"]
+    assert checks.check_tenants(None) == []
+    settings.TENANT_APPS = ["notes", "rail_async_tasks.apps.RailAsyncTasksConfig"]
+    [error] = checks.check_tenants(None)
+    assert error.id == "rail_async_tasks.E034"
+    assert "TENANT_APPS" in error.msg
+    assert "SHARED_APPS" in str(error.hint)
+    settings.SHARED_APPS = []
+    assert len(checks.check_tenants(None)) == 2
+    settings.HAS_MULTI_TYPE_TENANTS = True
+    settings.TENANT_TYPES = {
+        "public": {"APPS": ["rail_async_tasks"]},
+        "shop": {"APPS": ["rail_async_tasks"]},
+    }
+    [error] = checks.check_tenants(None)
+    assert 'TENANT_TYPES["shop"]' in error.msg
+
+
+def test_without_django_tenants_there_is_nothing_to_check() -> None:
+    assert checks.check_tenants(None) == []

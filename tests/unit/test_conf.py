@@ -76,6 +76,7 @@ DEFAULTS = {
     "anonymous_access": "by_id",
     "tenant_resolver": None,
     "authenticator": None,
+    "around_task": None,
     "encryption_keys": None,
     "limits": LimitSettings(subscriptions_per_socket=100),
     "jwt": None,

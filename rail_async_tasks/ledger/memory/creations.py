@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from rail_async_tasks.ledger.memory.store import MemoryPart, Row
@@ -59,6 +59,9 @@ class MemoryCreations(MemoryPart):
             if not claimed:
                 store.wait(row)
             return Created(at, run_after)
+
+    def create_many_here(self, rows: Sequence[NewExecution]) -> list[Created]:
+        return [self.create_here(new) for new in rows]
 
     def _existing(self, new: NewExecution) -> Created | None:
         row = self.store.rows.get(new.id)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Final
+from uuid import UUID
 
 from django.db import IntegrityError, connections, transaction
 
@@ -13,6 +15,9 @@ from rail_async_tasks.ledger.records import Created, NewExecution
 from rail_async_tasks.ledger.rows import find_unfinished
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.text import counted
+
+# A statement's cost grows faster than its rows much beyond this.
+ROWS_PER_STATEMENT: Final = 1000
 
 
 class OrmInserts(OrmPart):
@@ -46,6 +51,20 @@ class OrmInserts(OrmPart):
             f"{new.name} was not started: other tasks took and freed its unique key"
             f" {counted(self._options.max_key_attempts, 'time')} meanwhile. Start it again."
         )
+
+    @retried
+    def create_many_here(self, rows: Sequence[NewExecution]) -> list[Created]:
+        made: dict[UUID, Created] = {}
+        plain = [new for new in rows if new.unique_key is None]
+        with transaction.atomic(using=self.alias), connections[self.alias].cursor() as cursor:
+            for first in range(0, len(plain), ROWS_PER_STATEMENT):
+                page = plain[first : first + ROWS_PER_STATEMENT]
+                ids = [new.id for new in page]
+                made.update(zip(ids, self._batch().create(cursor, page), strict=True))
+            for new in rows:
+                if new.unique_key is not None:
+                    made[new.id] = self.create_here(new)
+        return [made[new.id] for new in rows]
 
     def _holder_of(self, key: str | None) -> TaskSnapshot | None:
         return find_unfinished(self.alias, [key]).get(key)

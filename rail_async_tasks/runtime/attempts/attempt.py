@@ -10,31 +10,23 @@ replaced and counted as leaked, and its later writes are refused, as its token i
 from __future__ import annotations
 
 import asyncio
-import contextvars
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
-from asgiref.sync import sync_to_async
 
 from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.errors import TaskCancelled
-from rail_async_tasks.hooks import contained
-from rail_async_tasks.language import speaking
 from rail_async_tasks.ledger.records import Claimed, Outcome
 from rail_async_tasks.runtime.attempts import outcomes
-from rail_async_tasks.runtime.attempts.calling import call, carried, decode
-from rail_async_tasks.runtime.attempts.context import (
-    ExecutionContext,
-    TaskContext,
-    TaskInfo,
-    load_user,
-)
+from rail_async_tasks.runtime.attempts.around import Factory
+from rail_async_tasks.runtime.attempts.body import Body
+from rail_async_tasks.runtime.attempts.context import TaskContext
 from rail_async_tasks.runtime.attempts.orm_threads import Seat
 from rail_async_tasks.runtime.attempts.outcomes import AttemptPolicy, Interruption, Transition
 from rail_async_tasks.runtime.attempts.progress import ProgressReporter
-from rail_async_tasks.runtime.attempts.threads import DaemonThreads, leaving_nothing
+from rail_async_tasks.runtime.attempts.threads import DaemonThreads
 from rail_async_tasks.runtime.state import RuntimeState
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.snapshot import TaskSnapshot
@@ -55,7 +47,7 @@ class Attempt:
     whether the runtime is ending.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (collaborators)
         self,
         claimed: Claimed,
         definition: TaskDefinition,
@@ -68,6 +60,7 @@ class Attempt:
         on_progress: Callable[[Attempt], None],
         on_end: Callable[[Attempt, Outcome], None],
         state: RuntimeState,
+        around: Factory | None = None,
     ) -> None:
         self.snapshot: TaskSnapshot = claimed.snapshot
         self.token = claimed.token
@@ -80,14 +73,12 @@ class Attempt:
         self.seconds = 0.0  # how long its body took, once that has ended
         self.cause: BaseException | None = None  # of its failure, until that is logged
         self.seat: Seat | None = None  # where its ORM calls run
-        self.language: str | None = None  # of a body that does not run in LANGUAGE_CODE
-        self._arguments = claimed.arguments
         self._loop = loop
-        self._threads = threads
         self._grace = grace
         self._on_progress = on_progress
         self._on_end = on_end
         self._state = state
+        self._cancellable = definition.is_coroutine
         self._started_at: float | None = None
         self._slow_after: float | None = None
         self._task: asyncio.Task[Any] | None = None
@@ -106,8 +97,16 @@ class Attempt:
                 report=None if self._reporter is None else self._reporter.report,
             )
 
+        self._function = Body(
+            claimed, definition, task=self._context, threads=threads, around=around, who=self
+        )
+
     def __str__(self) -> str:
         return f"Task {self.snapshot.name} ({self.snapshot.id})"
+
+    def speak(self, language: str) -> None:
+        """Has a `def` body run in this language: its thread does not see the task's."""
+        self._function.language = language
 
     def watch(self, slow_after: float, on_slow: Callable[[TaskSnapshot, float], None]) -> None:
         """Has `on_slow` called, once, when the body takes longer than so many seconds."""
@@ -137,7 +136,7 @@ class Attempt:
 
     async def _body(self) -> Transition:
         try:
-            value = await self._call()
+            value = await self._function.run(self.seat, self._while_cancellable)
         except (asyncio.CancelledError, TaskCancelled) as error:
             return self._cancelled(error)
         except BaseException as error:
@@ -146,41 +145,6 @@ class Attempt:
                 return outcomes.interrupted(self._interruption, self.policy, error)
             return outcomes.raised(error, self.policy)
         return outcomes.returned(value, self.policy)
-
-    async def _call(self) -> Any:
-        function = self.definition.function
-        arguments = decode(self.definition, self._arguments)
-        if not self.definition.takes_info:
-            if self.definition.is_coroutine:
-                return await call(function, (), arguments)
-            return await self._in_thread(lambda: call(function, (), arguments))
-        owner_id = self.snapshot.owner_id
-        if self.definition.is_coroutine:
-            user = (
-                load_user(None)
-                if owner_id is None
-                else await sync_to_async(contained(load_user))(owner_id)
-            )
-            return await call(function, self._leading(user), arguments)
-        return await self._in_thread(
-            lambda: call(function, self._leading(load_user(owner_id)), arguments)
-        )
-
-    async def _in_thread(self, call: Callable[[], Any]) -> Any:
-        # A cancel of this task, such as by a loop that is shut down, ends only the wait. Without
-        # the shield it would also drop a call that no thread has begun yet.
-        # The thread has run other bodies: this one is in the attempt's own context.
-        if self.language is not None:
-            call = partial(speaking, self.language, call)
-        run = partial(contextvars.copy_context().run, carried, call)
-        future = self._threads.submit(leaving_nothing, run, self)
-        return await asyncio.shield(asyncio.wrap_future(future))
-
-    def _leading(self, user: Any) -> tuple[Any, ...]:
-        """The parameters before the arguments: `(root, info)` or `(info,)`."""
-        assert self._context is not None
-        info = TaskInfo(ExecutionContext(self._context, user, self.snapshot.tenant_id))
-        return (None, info) if self.definition.takes_root else (info,)
 
     def _cancelled(self, error: BaseException) -> Transition:
         if self._interruption is not None:
@@ -193,6 +157,17 @@ class Attempt:
             RuntimeError("The body raised CancelledError, but the task had not been cancelled."),
             self.policy,
         )
+
+    @contextmanager
+    def _while_cancellable(self) -> Iterator[None]:
+        """Has an interruption cancel the task of a `def` body, which nothing of it waits for."""
+        if self._interruption is not None:
+            raise asyncio.CancelledError
+        self._cancellable = True
+        try:
+            yield
+        finally:
+            self._cancellable = False
 
     def runs_in(self, task: asyncio.Task[Any]) -> bool:
         return self._task is task
@@ -211,7 +186,7 @@ class Attempt:
             self._grace = grace
         if self._context is not None:
             self._context.request_end()
-        if self.definition.is_coroutine:
+        if self._cancellable:
             self._cancel_body()
             self._timers.append(self._loop.call_later(self._grace / 2, self._cancel_body))
         self._timers.append(self._loop.call_later(self._grace, self._give_up))
@@ -226,7 +201,7 @@ class Attempt:
         self._end(self._cancelled(asyncio.CancelledError()))
 
     def _cancel_body(self) -> None:
-        if self._task is not None and not self.ended:
+        if self._task is not None and self._cancellable and not self.ended:
             self._task.cancel()
 
     def _give_up(self) -> None:

@@ -12,6 +12,7 @@ from rail_async_tasks.language import activate
 from rail_async_tasks.ledger.records import Claimed, Outcome
 from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.announce import Announcer
+from rail_async_tasks.runtime.attempts.around import find_around
 from rail_async_tasks.runtime.attempts.attempt import Attempt
 from rail_async_tasks.runtime.attempts.body_tasks import BodyTasks
 from rail_async_tasks.runtime.attempts.options import policy_for
@@ -64,6 +65,7 @@ class Attempts:
         self._waits = waits
         self._outstanding = outstanding
         self._callback_hold = callback_hold
+        self._around = find_around(settings)
         self._loop = asyncio.get_running_loop()
         self._threads = DaemonThreads("rail-tasks-def")
         self._orm_threads = OrmThreads(settings.max_workers)
@@ -94,6 +96,7 @@ class Attempts:
                 on_progress=self._progressed,
                 on_end=self._ended,
                 state=state,
+                around=self._around,
             )
         except BaseException:  # `upkeep.unknown` hands the row back
             self._free_slot(claimed.snapshot.queue, definition)
@@ -111,7 +114,7 @@ class Attempts:
         # Every attempt starts in a clean context, as the host did.
         context = contextvars.Context()
         if claimed.language is not None and settings.carry_language:
-            attempt.language = claimed.language
+            attempt.speak(claimed.language)
             context.run(activate, claimed.language)
         if definition.is_coroutine:
             attempt.seat = self._orm_threads.least_busy().enter(attempt)

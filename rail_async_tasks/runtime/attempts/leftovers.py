@@ -10,8 +10,9 @@ is lost.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -64,6 +65,38 @@ def left_between_calls() -> bool:
                 connection.close()
             connection.errors_occurred = False
     return left
+
+
+class ConnectionWatch:
+    """Notices whether this thread's connections are used, or changed, from now on."""
+
+    def __init__(self) -> None:
+        self._used = False
+        self._before = {it: dict(vars(it)) for it in connections.all()}
+        for it in self._before:
+            it.execute_wrappers.insert(0, self._note)
+
+    def _note(self, execute: Callable[..., Any], *args: Any) -> Any:
+        self._used = True
+        return execute(*args)
+
+    def ended(self) -> bool:
+        """Ends the watch. True if a statement was executed, or a wrapper has another attribute.
+
+        A library may keep there which schema, role or tenant the connection is for.
+        """
+        for it in self._before:
+            with suppress(ValueError):
+                it.execute_wrappers.remove(self._note)
+        return (
+            self._used
+            or set(connections.all()) != self._before.keys()
+            or any(_differ(vars(it), before) for it, before in self._before.items())
+        )
+
+
+def _differ(now: dict[str, Any], before: dict[str, Any]) -> bool:
+    return now.keys() != before.keys() or any(now[key] is not before[key] for key in now)
 
 
 def give_back(who: object) -> None:

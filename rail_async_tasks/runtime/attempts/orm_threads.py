@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakSet
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 
-from rail_async_tasks.runtime.attempts.leftovers import give_back, left_between_calls
+from rail_async_tasks.runtime.attempts.leftovers import (
+    ConnectionWatch,
+    give_back,
+    left_between_calls,
+)
 from rail_async_tasks.runtime.attempts.threads import DaemonThreads
 
 T = TypeVar("T")
@@ -26,13 +31,14 @@ T = TypeVar("T")
 class Seat:
     """The place of one body in a lane. `owner` names the body in the log."""
 
-    __slots__ = ("lane", "left", "owner", "threads")
+    __slots__ = ("is_wary", "lane", "left", "owner", "threads")
 
     def __init__(self, lane: OrmThread, owner: object) -> None:
         self.lane = lane
         self.owner = owner
         self.threads: DaemonThreads | None = None  # the thread that it has for itself
         self.left = False
+        self.is_wary = False
 
     def context(self) -> contextvars.Context:
         """A clean context in which the seat is taken."""
@@ -44,6 +50,22 @@ class Seat:
         """Makes thread-sensitive calls in the current context run in the lane."""
         SyncToAsync.thread_sensitive_context.set(self.lane.sensitive)
         _seat.set(self)
+
+    @contextmanager
+    def wary(self) -> Iterator[None]:
+        """Gives the body its thread for itself if a call within touches a connection.
+
+        What the call sets there (a schema, a variable of the session) is then for its body alone.
+        """
+        self.is_wary = True
+        try:
+            yield
+        finally:
+            self.is_wary = False
+
+    def submit(self, function: Callable[[], T]) -> Future[T]:
+        """Makes a call where the body's ORM calls are made. In the body's task."""
+        return self.lane.submit(function)
 
     def leave(self) -> None:
         """Called when the body has ended. Looks after the connections where they were used."""
@@ -76,13 +98,14 @@ class _Call:
         if not self.future.set_running_or_notify_cancel():
             return
         self.lane.begins(self.seat)
+        watch = None if self.seat is None or not self.seat.is_wary else ConnectionWatch()
         try:
             result = self.function()
         except BaseException as error:
-            self.lane.ended(self.seat)
+            self.lane.ended(self.seat, watch)
             self.future.set_exception(error)
         else:
-            self.lane.ended(self.seat)
+            self.lane.ended(self.seat, watch)
             self.future.set_result(result)
 
 
@@ -124,7 +147,10 @@ class OrmThread:
             if seat is None or seat.threads is None:
                 self._running = seat
 
-    def ended(self, seat: Seat | None) -> None:
+    def ended(self, seat: Seat | None, watch: ConnectionWatch | None = None) -> None:
+        touched = watch is not None and watch.ended()
+        if touched and seat is not None:
+            self.set_apart_if_running(seat)
         if left_between_calls():
             if seat is None or seat.left:  # no end will come that would roll it back
                 give_back("A call after the end of its task" if seat is None else seat.owner)

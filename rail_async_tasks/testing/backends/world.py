@@ -16,7 +16,7 @@ from rail_async_tasks.conf import TaskSettings, get_settings
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ledger.records import Dispatch
 from rail_async_tasks.models import TaskExecution
-from rail_async_tasks.testing.worker import WorkerProcess
+from rail_async_tasks.testing.backends.worker import WorkerProcess
 
 FINAL = ("completed", "failed", "cancelled")
 

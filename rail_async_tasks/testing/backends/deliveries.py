@@ -10,9 +10,9 @@ import pytest
 from rail_async_tasks.backends.broker import BrokerBackend
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.models import TaskExecution, TaskRuntime
-from rail_async_tasks.testing import tasks
-from rail_async_tasks.testing.worker import WorkerProcess
-from rail_async_tasks.testing.world import FINAL, BackendWorld
+from rail_async_tasks.testing.backends import tasks
+from rail_async_tasks.testing.backends.worker import WorkerProcess
+from rail_async_tasks.testing.backends.world import FINAL, BackendWorld
 
 
 class DeliveryContract(BackendWorld):

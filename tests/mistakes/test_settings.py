@@ -106,6 +106,7 @@ def test_backend_without_its_package(monkeypatch: pytest.MonkeyPatch) -> str:
     do='pip install "rail_async_tasks[arq]"',
     where="`enqueue()`, the server's log",
 )
+@pytest.mark.django_db(transaction=True)
 def test_start_without_the_backends_package(monkeypatch: pytest.MonkeyPatch, settings: Any) -> str:
     from rail_async_tasks import backends
 

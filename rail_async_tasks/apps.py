@@ -17,6 +17,7 @@ class RailAsyncTasksConfig(AppConfig):
     def ready(self) -> None:
         from rail_async_tasks import backends, checks, observability, servers, workers
         from rail_async_tasks.conf import read
+        from rail_async_tasks.contrib import tasks_setting
         from rail_async_tasks.hosting.interpreter import drain_at_the_end
         from rail_async_tasks.registry import autodiscover
         from rail_async_tasks.servers import first_request
@@ -24,8 +25,11 @@ class RailAsyncTasksConfig(AppConfig):
         checks.register_checks()
         observability.register()
         drain_at_the_end()
+        tasks_setting.declare()
         autodiscover()
-        for path in chain(*read().extensions.values()):
+        parsed = read()
+        own = parsed.schema_values.get("schema")
+        for path in chain(*parsed.extensions.values(), [own] if own else []):
             # Their modules declare tasks too. One that can't be imported is the checks' to report.
             with contextlib.suppress(Exception):
                 import_string(path)

@@ -33,6 +33,7 @@ from rail_async_tasks.signatures import Async, InfoT, P, R, RootT, WithInfo, Wit
 from rail_async_tasks.using import UsingKeywords, enqueue_options, known
 
 if TYPE_CHECKING:
+    from strawberry.extensions.field_extension import FieldExtension
     from strawberry.permission import BasePermission
 
 
@@ -63,6 +64,7 @@ class TaskKeywords(TypedDict, total=False):
     sensitive: Iterable[str]
     description: str
     permission_classes: Iterable[type[BasePermission]]
+    extensions: Iterable[FieldExtension]
 
 
 class ScheduledKeywords(TaskKeywords, total=False):

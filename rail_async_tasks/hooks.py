@@ -26,6 +26,11 @@ def is_async(function: Any) -> bool:
     return iscoroutinefunction(function) or iscoroutinefunction(type(function).__call__)
 
 
+def on_event_loop() -> bool:
+    """Returns whether this thread runs an event loop, which a call must not block."""
+    return asyncio._get_running_loop() is not None
+
+
 def asks_to_end(error: BaseException) -> bool:
     """Returns whether the error is a Ctrl-C, which only the main thread gets."""
     return (

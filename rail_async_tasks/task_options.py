@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any, Final
 
+from strawberry.extensions.field_extension import FieldExtension
 from strawberry.permission import BasePermission
 
 from rail_async_tasks.codec import ArgumentsCodec
@@ -49,6 +50,7 @@ class TaskOptions:
     sensitive: frozenset[str] = frozenset()
     description: str | None = None
     permission_classes: tuple[type[BasePermission], ...] = ()
+    extensions: tuple[FieldExtension, ...] = ()
     cron: str | None = None
     catch_up: bool = False
 
@@ -73,6 +75,8 @@ class TaskOptions:
         self._tidy("retry_on", "exception types", tuple, _is_exception_type)
         self._tidy("sensitive", "names of arguments", frozenset, lambda it: isinstance(it, str))
         self._tidy("permission_classes", "Strawberry permission classes", tuple, _is_permission)
+        what = "Strawberry field extensions: instances, such as IsAuthenticated()"
+        self._tidy("extensions", what, tuple, lambda it: isinstance(it, FieldExtension))
         for name in ("description", "cron"):
             text = getattr(self, name)
             fits = text is None or (isinstance(text, str) and text.strip() != "")

@@ -10,7 +10,7 @@ from asgiref.sync import sync_to_async
 from channels.db import database_sync_to_async  # type: ignore[import-untyped]
 from django.utils.functional import LazyObject
 
-from rail_async_tasks.access import Viewer, atenant_of
+from rail_async_tasks.access import Viewer, atenant_of, tenant_of
 from rail_async_tasks.auth import authenticator
 from rail_async_tasks.auth.bearer import bearer_of, scope_of
 from rail_async_tasks.auth.users import auser_of, user_of
@@ -35,6 +35,12 @@ async def acaller(user: Any, request: Any) -> Caller:
     """Returns the caller: `user`, in the tenant of `request`."""
     tenant_id = None if request is None else await atenant_of(request)
     return Caller(user, await Viewer.afor_user(user, tenant_id))
+
+
+def caller(user: Any, request: Any) -> Caller:
+    """`acaller()` for synchronous code."""
+    tenant_id = None if request is None else tenant_of(request)
+    return Caller(user, Viewer.for_user(user, tenant_id))
 
 
 def refuse_anonymous(caller: Caller) -> None:

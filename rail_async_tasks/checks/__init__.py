@@ -15,7 +15,7 @@ stable, so that a silenced check stays silenced.
     E009   two settings contradict each other
     E010   `jwt` is wrong
     E011   `encryption_keys` has something that is no Fernet key
-    E012   an extension of the schema cannot be imported, or is no Strawberry type
+    E012   an extension of the schema cannot be imported, or is no Strawberry type or extension
     E013   another dotted path cannot be imported, or is not what the setting takes
     E015   a setting needs a Python package that is not installed
     E016   SQLite is older than 3.35
@@ -26,6 +26,8 @@ stable, so that a silenced check stays silenced.
     E021   the extensions make no GraphQL schema: names clash, or it cannot be built
     E022   an extension of the schema stands outside `schema_settings`, or is misspelt there
     E023   the tables are in several databases
+    E030   the OPTIONS or QUEUES of a backend of ours in the TASKS setting are wrong
+    E031   a backend of ours is in the TASKS setting, and the app is not installed
     E034   django-tenants has the tables in tenants' schemas, or not in the public one
     W001   a section or key that looks like a misspelt one, or that is read at another level
     W002   a setting that another one leaves without effect
@@ -43,7 +45,8 @@ stable, so that a silenced check stays silenced.
     W018   the database lacks tables or columns: `migrate` has not run
 
 All are prefixed `rail_async_tasks.`. E016, W005, W006 and W018 look at the database, so they run
-with `check --database` and `migrate` only, as Django's own do; W018 not with `migrate`.
+with `check --database` and `migrate` only, as Django's own do; W018 not with `migrate`. E030 and
+E031 come from `contrib.django_tasks`, by Django's own check of the TASKS setting.
 """
 
 from __future__ import annotations

@@ -59,9 +59,10 @@ def check_probes(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Chec
 
 def _probes() -> Iterator[str]:
     """Yield the paths of the probes, if the project's URLs have them."""
-    # Django's own checks report broken URLs.
-    with suppress(NoReverseMatch, ImportError, ImproperlyConfigured):
-        yield from (reverse("rail_async_tasks:live"), reverse("rail_async_tasks:ready"))
+    for namespace in ("rail_async_tasks", "rail_async_tasks_health"):  # whole, or the part
+        # Django's own checks report broken URLs.
+        with suppress(NoReverseMatch, ImportError, ImproperlyConfigured):
+            yield from (reverse(f"{namespace}:live"), reverse(f"{namespace}:ready"))
 
 
 def _has(kind: type) -> bool:

@@ -9,14 +9,15 @@ from django.apps import AppConfig
 from django.core.checks import CheckMessage, Error
 
 from rail_async_tasks import conf
-from rail_async_tasks.checks.settings import APP, extension_problems
+from rail_async_tasks.checks.settings import APP, extension_problems, schema_problems
 from rail_async_tasks.errors import ConfigurationError, TaskDeclarationError
 from rail_async_tasks.registry import registry
 
 HINT = (
     "Until then every request to /graphql/ is answered with 503. Rename a type or a field by "
-    '@strawberry.type(name="...") or strawberry.field(name="..."), or take the type out of '
-    'schema_settings; "from rail_async_tasks.graphql.schema import build_schema; build_schema()" '
+    '@strawberry.type(name="...") or strawberry.field(name="..."), rename ours by '
+    'schema_settings["rename"], or take the type out of schema_settings; '
+    '"from rail_async_tasks.graphql.schema import build_schema; build_schema()" '
     "shows the whole error."
 )
 
@@ -30,7 +31,7 @@ def check_schema(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Chec
     from rail_async_tasks.graphql.schema import get_schema
 
     parsed = conf.read()
-    if parsed.schema is None or extension_problems(parsed):
+    if parsed.schema is None or extension_problems(parsed) or schema_problems(parsed):
         return []  # what other checks report
     try:
         registry.resolve()

@@ -9,6 +9,9 @@ from typing import Any, Final, TypeAlias
 
 from django.apps import AppConfig
 from django.core.checks import CheckMessage, Error, Warning
+from strawberry import Schema
+from strawberry.extensions import SchemaExtension
+from strawberry.schema.config import StrawberryConfig
 from strawberry.types import has_object_definition
 
 from rail_async_tasks import conf
@@ -42,7 +45,7 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Ch
 def check_dotted_paths(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
     """Imports the objects of dotted paths and checks their types (E012, E013)."""
     parsed = conf.read()
-    found = extension_problems(parsed)
+    found = [*extension_problems(parsed), *schema_problems(parsed)]
     for key, problem_of in DOTTED_KEYS.items():
         value = parsed.task_values.get(key)
         if value is not None and "." in value:  # a backend may be a bare name
@@ -60,6 +63,20 @@ def extension_problems(parsed: conf.Parsed) -> list[CheckMessage]:
     ]
 
 
+def schema_problems(parsed: conf.Parsed) -> list[CheckMessage]:
+    """Returns the problems of `schema`, `config` and `extensions` (E012, E013)."""
+    values = parsed.schema_values
+    named = [
+        *((path, "extensions", "E012") for path in values.get("extensions", ())),
+        *((values[key], key, "E013") for key in ("schema", "config") if values.get(key)),
+    ]
+    return [
+        problem
+        for path, key, number in named
+        for problem in import_problems(path, f'schema_settings["{key}"]', number, _SCHEMA_KEYS[key])
+    ]
+
+
 # Returns what is wrong with the object of a dotted path, and the remedy; None if it is right.
 ProblemOf: TypeAlias = Callable[[Any], tuple[str, str] | None]
 
@@ -68,7 +85,8 @@ def _must_be(expected: str, is_right: Callable[[Any], bool]) -> ProblemOf:
     def problem_of(value: Any) -> tuple[str, str] | None:
         if is_right(value):
             return None
-        message = f"is not {expected} but {type(value).__name__}."
+        kind = value.__qualname__ if isinstance(value, type) else type(value).__name__
+        message = f"is not {expected} but {kind}."
         return message, f"Name {expected} there, or remove it."
 
     return problem_of
@@ -100,6 +118,21 @@ def _around_problem(value: Any) -> tuple[str, str] | None:
         pass
     return None
 
+
+def _is_schema_extension(value: Any) -> bool:
+    if isinstance(value, type):
+        return issubclass(value, SchemaExtension)
+    return isinstance(value, SchemaExtension) or callable(value)
+
+
+_SCHEMA_KEYS: Final[dict[str, ProblemOf]] = {
+    "schema": _must_be("a strawberry.Schema", lambda value: isinstance(value, Schema)),
+    "config": _must_be("a StrawberryConfig", lambda value: isinstance(value, StrawberryConfig)),
+    "extensions": _must_be(
+        "a Strawberry schema extension (a class, an instance, or a function that returns one)",
+        _is_schema_extension,
+    ),
+}
 
 DOTTED_KEYS: Final[dict[str, ProblemOf]] = {
     "backend": lambda value: _CLASS(value) or port_problem(value),

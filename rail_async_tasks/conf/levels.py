@@ -31,7 +31,9 @@ def _names(model: type) -> tuple[str, ...]:
     return tuple(field.name for field in fields(model))
 
 
-EXTENSIONS: Final = _names(SchemaSettings)
+# The types that are merged into the schema. No other package has keys of these names.
+EXTENSIONS: Final = ("query_extensions", "mutation_extensions", "subscription_extensions")
+_SCHEMA_KEYS: Final = _names(SchemaSettings)
 
 
 def _homes(*groups: tuple[Iterable[str], str]) -> dict[str, str]:
@@ -52,7 +54,7 @@ STRAY_TASK_KEYS: Final[Mapping[str, str]] = {
         (_names(QueueSettings), '["task_settings"]["queues"][<name>]'),
         (_names(LimitSettings), '["task_settings"]["limits"]'),
     ),
-    **_TO_SCHEMA,
+    **_homes((_SCHEMA_KEYS, '["schema_settings"]')),
     **_TO_ROOT,
 }
 
@@ -75,7 +77,7 @@ def check_root(raw: Collection[Any], report: Report) -> None:
 
 def check_schema(raw: Collection[Any], report: Report) -> None:
     """Reports wrong keys of `schema_settings`."""
-    _check(raw, EXTENSIONS, SCHEMA, {**_TO_TASKS, **_TO_ROOT}, report)
+    _check(raw, _SCHEMA_KEYS, SCHEMA, {**_TO_TASKS, **_TO_ROOT}, report)
 
 
 def _check(

@@ -118,6 +118,8 @@ class TaskSettings:
     encryption_keys: tuple[bytes, ...] | None = field(default=None, repr=False)
     limits: LimitSettings = LimitSettings()
     jwt: JwtSettings | None = None
+    introspection: bool | None = None  # None: as DEBUG
+    console: bool | None = None  # None: as DEBUG
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,3 +129,7 @@ class SchemaSettings:
     query_extensions: tuple[str, ...] = ()
     mutation_extensions: tuple[str, ...] = ()
     subscription_extensions: tuple[str, ...] = ()
+    schema: str | None = None
+    extensions: tuple[str, ...] = ()
+    config: str | None = None
+    rename: Mapping[str, str | None] = field(default_factory=dict)

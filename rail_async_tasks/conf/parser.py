@@ -47,6 +47,15 @@ from rail_async_tasks.conf.rules import (
     whole,
     word,
 )
+from rail_async_tasks.conf.schema_rules import check_schema_relations, rename
+
+_SCHEMA_RULES: Final[Mapping[str, Rule]] = {
+    **dict.fromkeys(EXTENSIONS, dotted_paths),
+    "schema": or_none(dotted_path, "the schema that this package merges"),
+    "extensions": dotted_paths,
+    "config": or_none(dotted_path, "Strawberry's defaults"),
+    "rename": rename,
+}
 
 _RULES: Final[Mapping[str, Rule]] = {
     "enabled": flag,
@@ -96,6 +105,8 @@ _RULES: Final[Mapping[str, Rule]] = {
     "encryption_keys": or_none(encryption_keys, "no encryption"),
     "limits": limits,
     "jwt": or_none(jwt, "no bearer tokens"),
+    "introspection": or_none(flag, "as DEBUG"),
+    "console": or_none(flag, "as DEBUG"),
 }
 
 
@@ -103,7 +114,7 @@ _RULES: Final[Mapping[str, Rule]] = {
 class Parsed:
     """The result of parsing.
 
-    `tasks` and `schema` are None where their part has an error. `task_values` and `extensions`
+    `tasks` and `schema` are None where their part has an error. `task_values` and `schema_values`
     hold the valid values even then, so that the checks can use them.
     """
 
@@ -111,7 +122,12 @@ class Parsed:
     schema: SchemaSettings | None
     problems: tuple[SettingProblem, ...]
     task_values: Mapping[str, Any]
-    extensions: Mapping[str, tuple[str, ...]]
+    schema_values: Mapping[str, Any]
+
+    @property
+    def extensions(self) -> Mapping[str, tuple[str, ...]]:
+        """The dotted paths of the types that are merged into the schema, by key."""
+        return {key: self.schema_values[key] for key in EXTENSIONS if key in self.schema_values}
 
     @property
     def errors(self) -> tuple[SettingProblem, ...]:
@@ -136,11 +152,11 @@ def parse(root: object) -> Parsed:
     tasks = None if _has_errors(task_report) else TaskSettings(**values)
 
     schema_report = Report()
-    extensions = _extensions(root.get(SCHEMA.section, {}), schema_report)
-    schema = None if _has_errors(schema_report) else SchemaSettings(**extensions)
+    schema_values = _schema_values(root.get(SCHEMA.section, {}), schema_report)
+    schema = None if _has_errors(schema_report) else SchemaSettings(**schema_values)
 
     found = (*report.problems, *task_report.problems, *schema_report.problems)
-    return Parsed(tasks, schema, found, values, extensions)
+    return Parsed(tasks, schema, found, values, schema_values)
 
 
 def parse_settings(raw: object) -> tuple[TaskSettings | None, list[SettingProblem]]:
@@ -153,7 +169,7 @@ def parse_settings(raw: object) -> tuple[TaskSettings | None, list[SettingProble
 def parse_schema_settings(raw: object) -> tuple[SchemaSettings | None, list[SettingProblem]]:
     """Reads the content of `schema_settings`, as `parse_settings` does."""
     report = Report()
-    values = _extensions(raw, report)
+    values = _schema_values(raw, report)
     return (None if _has_errors(report) else SchemaSettings(**values)), report.problems
 
 
@@ -183,12 +199,24 @@ def _task_values(raw: object, report: Report) -> dict[str, Any]:
     return values
 
 
-def _extensions(raw: object, report: Report) -> dict[str, tuple[str, ...]]:
-    """Returns the well-formed dotted paths by key. Unknown keys belong to other packages."""
+def _schema_values(raw: object, report: Report) -> dict[str, Any]:
+    """Returns the valid values by key; of a list, the well-formed paths.
+
+    Unknown keys belong to other packages.
+    """
     if not _is_section(raw, SCHEMA, report):
         return {}
     check_schema(raw, report)
-    return {key: dotted_paths(raw[key], SCHEMA / key, report) for key in EXTENSIONS if key in raw}
+    values: dict[str, Any] = {}
+    for key, rule in _SCHEMA_RULES.items():
+        if key in raw:
+            own = Report()
+            value = rule(raw[key], SCHEMA / key, own)
+            report.problems.extend(own.problems)
+            if rule is dotted_paths or not _has_errors(own):
+                values[key] = value
+    check_schema_relations(values, report)
+    return values
 
 
 def _is_section(raw: object, place: Place, report: Report) -> TypeGuard[Mapping[Any, Any]]:

@@ -14,6 +14,7 @@ from importlib.resources import files
 from django.http import Http404, HttpRequest, HttpResponse
 from django.views.decorators.http import condition, require_safe
 
+from rail_async_tasks.graphql.schema import console_is_on
 from rail_async_tasks.own_views import own_view
 
 _ASSETS = {
@@ -30,7 +31,9 @@ def console_page() -> HttpResponse:
 
 
 def _etag(request: HttpRequest, name: str) -> str | None:
-    return f'"{sha256(_read(name)).hexdigest()[:16]}"' if name in _ASSETS else None
+    if name not in _ASSETS or not console_is_on():
+        return None
+    return f'"{sha256(_read(name)).hexdigest()[:16]}"'
 
 
 @partial(own_view, same_for_all=True)
@@ -38,7 +41,7 @@ def _etag(request: HttpRequest, name: str) -> str | None:
 @condition(etag_func=_etag)
 def console_asset(request: HttpRequest, name: str) -> HttpResponse:
     """Serves the page's style sheet and script."""
-    if name not in _ASSETS:
+    if name not in _ASSETS or not console_is_on():
         raise Http404
     response = HttpResponse(_read(name), content_type=_ASSETS[name])
     # Asked about each time, so that an upgraded package never meets an old script.

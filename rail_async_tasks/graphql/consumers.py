@@ -33,7 +33,7 @@ from rail_async_tasks.graphql.frames import (
     decode_json,
 )
 from rail_async_tasks.graphql.handshake import handshake_problem
-from rail_async_tasks.graphql.schema import get_schema
+from rail_async_tasks.graphql.routes import schema_at
 from rail_async_tasks.hosting import server
 from rail_async_tasks.language import activate_for_socket
 from rail_async_tasks.safe_logging import get_logger
@@ -83,10 +83,12 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
     graphql_transport_ws_handler_class = TransportHandler
     request: ASGIRequest
 
-    def __init__(self) -> None:
+    def __init__(self, schema: BaseSchema | None = None) -> None:
+        """Without `schema`, serves that of the view at the same path, else that of the settings."""
+        self._own_schema = schema
         super().__init__(
             # Set at the handshake: a wrong setting must not break the routing.
-            schema=cast("BaseSchema", None),
+            schema=cast("BaseSchema", schema),
             subscription_protocols=[GRAPHQL_TRANSPORT_WS_PROTOCOL],
             connection_init_wait_timeout=INIT_TIMEOUT,
             # Its limit counts a cancel among the subscriptions; the handler of ours has one.
@@ -114,7 +116,7 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
         problem = handshake_problem(self.request)
         if problem is None:
             try:
-                self.schema = get_schema()
+                self.schema = self._own_schema or schema_at(self.request.path_info)
             except TaskError as error:
                 problem = str(error)
         if problem is not None:

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Self, Unpack, overload
 
-from strawberry.annotation import StrawberryAnnotation
 from strawberry.types.field import StrawberryField
 from strawberry.types.fields.resolver import Parameter, Signature, StrawberryResolver
-from strawberry.types.unset import UNSET
 
 from rail_async_tasks.codec import MISSING
 from rail_async_tasks.declare import Declare, Task, TaskKeywords
 from rail_async_tasks.definition import TaskDefinition, define
-from rail_async_tasks.graphql.context import caller_of
-from rail_async_tasks.graphql.errors import refusals_with_codes
-from rail_async_tasks.graphql.permissions import ask_in_threads
-from rail_async_tasks.graphql.types import TaskMutationPayload
+from rail_async_tasks.graphql.starts import StartExtension, resolve_start
+from rail_async_tasks.graphql.types import MAYBE_PAYLOAD
 from rail_async_tasks.registry import registry
 from rail_async_tasks.signatures import Async, InfoT, P, R, RootT, WithInfo, WithRootAndInfo
 
@@ -84,15 +80,15 @@ class MutationField(StrawberryField):
         if definition is not None:
             keywords = {
                 # Nullable, so that one refused mutation does not null its neighbours in a request.
-                "type_annotation": StrawberryAnnotation(TaskMutationPayload | None),
+                "type_annotation": MAYBE_PAYLOAD,
                 "description": definition.options.description,
                 "base_resolver": ArgumentsResolver(definition),
-                "permission_classes": list(definition.options.permission_classes),
+                "extensions": StartExtension.of(definition),
                 **keywords,
             }
         super().__init__(**keywords)
-        if definition is not None:  # a copy has its permissions wrapped already
-            ask_in_threads(self)
+        if definition is not None:  # shown to those who look; the extension asks them
+            self.permission_classes = list(definition.options.permission_classes)
         self.definition = definition
 
     def __copy__(self) -> Self:
@@ -103,33 +99,14 @@ class MutationField(StrawberryField):
 
     @property
     def is_async(self) -> bool:
-        return True
+        """Returns False: Strawberry then leaves the form to `get_result()`, per execution."""
+        return False
 
     def get_result(
         self, source: Any, info: Info[Any, Any] | None, args: list[Any], kwargs: dict[str, Any]
-    ) -> Awaitable[TaskMutationPayload]:
-        return self._start(info, kwargs)
-
-    async def _start(
-        self, info: Info[Any, Any] | None, kwargs: dict[str, Any]
-    ) -> TaskMutationPayload:
-        from rail_async_tasks import service
-
+    ) -> Any:
         assert self.definition is not None
-        assert info is not None
-        with refusals_with_codes():
-            caller = await caller_of(info)
-            snapshot = await service.aenqueue(
-                self.definition,
-                {name: value for name, value in kwargs.items() if value is not UNSET},
-                service.EnqueueOptions(
-                    owner_id=caller.viewer.user_id,
-                    tenant_id=caller.tenant_id,
-                    actor=caller.viewer.user_id,
-                    anonymous=caller.viewer.is_anonymous,
-                ),
-            )
-        return TaskMutationPayload.of(snapshot, caller.viewer)
+        return resolve_start(self.definition, info, kwargs)
 
 
 @overload

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from django.conf import settings
+from django.core.exceptions import PermissionDenied
 from graphql import GraphQLError
 from strawberry.exceptions import MissingQueryError
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
@@ -19,6 +20,7 @@ logger = get_logger("rail_async_tasks.graphql")
 execution_logger = get_logger("strawberry.execution")
 
 INTERNAL_ERROR = "INTERNAL_ERROR"
+FORBIDDEN = "FORBIDDEN"
 WHICH_OPERATION = (
     "The document must have one operation, or operationName must name one of its operations."
 )
@@ -32,17 +34,68 @@ def graphql_error(error: TaskError) -> GraphQLError:
     return GraphQLError(error.message, extensions=dict(error.extensions), original_error=error)
 
 
+class InternalError(Exception):
+    """An unforeseen error of ours, in a text that is fit for clients; its cause is the error."""
+
+    def __init__(self) -> None:
+        super().__init__("Internal server error.")
+        self.extensions = {"code": INTERNAL_ERROR}  # graphql-core copies them into its error
+
+
+class _OfTheProject(Exception):
+    """Carries an error of the project's own code through `errors_for_clients()`."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+
 @contextmanager
-def refusals_with_codes() -> Iterator[None]:
-    """Turns a refusal into a `GraphQLError` with its code and its public message.
+def errors_for_clients() -> Iterator[None]:
+    """Turns what a resolver of ours raises into errors for clients, with codes.
 
     Each resolver of ours uses it, so that codes come with the fields whichever schema class, view
-    or consumer serves them. `process()` does the same for the project's resolvers.
+    or consumer serves them, and no client reads the text of an accident, a database's say. With
+    `DEBUG` that text stays. `process()` does the same for the project's resolvers.
     """
     try:
         yield
     except TaskError as error:
         raise graphql_error(error) from error
+    except PermissionDenied as error:
+        raise forbidden(error) from error
+    except _OfTheProject as carrier:
+        raise carrier.error from carrier.error.__cause__
+    except Exception as error:
+        if settings.DEBUG or isinstance(error, GraphQLError):
+            raise
+        raise InternalError from error
+
+
+@contextmanager
+def of_the_project() -> Iterator[None]:
+    """Within `errors_for_clients()`: lets what the project's own code raises pass as it is."""
+    try:
+        yield
+    except (TaskError, PermissionDenied, GraphQLError):
+        raise
+    except Exception as error:
+        raise _OfTheProject(error) from error
+
+
+@contextmanager
+def denials_with_codes() -> Iterator[None]:
+    """Turns Django's `PermissionDenied`, as strawberry-django's extensions raise it."""
+    try:
+        yield
+    except PermissionDenied as error:
+        raise forbidden(error) from error
+
+
+def forbidden(error: PermissionDenied) -> GraphQLError:
+    """Returns a refusal by the project's permissions as a GraphQL error with its code."""
+    message = str(error) or "You may not do this."
+    return GraphQLError(message, extensions={"code": FORBIDDEN}, original_error=error)
 
 
 def process(error: GraphQLError, context: ExecutionContext | None) -> None:
@@ -57,10 +110,16 @@ def process(error: GraphQLError, context: ExecutionContext | None) -> None:
         error.extensions = dict(refusal.extensions)
         if isinstance(refusal, ConfigurationError):
             logger.error("%s", refusal)
+    elif isinstance(error.original_error, PermissionDenied):
+        error.message = forbidden(error.original_error).message
+        error.extensions = {"code": FORBIDDEN}
     elif isinstance(error.original_error, CannotGetOperationTypeError):
         error.message = unknown_operation(error.original_error)
     elif _is_an_accident(error):
-        execution_logger.error(error, exc_info=error.original_error)
+        cause: BaseException | None = error.original_error
+        if isinstance(cause, InternalError):
+            cause = cause.__cause__
+        execution_logger.error(error, exc_info=cause)
         if not settings.DEBUG:
             error.message = "Internal server error."
             error.extensions = {"code": INTERNAL_ERROR}
@@ -97,6 +156,6 @@ def _is_an_accident(error: GraphQLError) -> bool:
     The coercion of arguments also keeps its cause, but such an error has nodes and no path.
     """
     cause = error.original_error
-    if cause is None or isinstance(cause, (GraphQLError, *_CLIENT_MISTAKES)):
+    if cause is None or isinstance(cause, (GraphQLError, PermissionDenied, *_CLIENT_MISTAKES)):
         return False
     return error.path is not None or error.nodes is None

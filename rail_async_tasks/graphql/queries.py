@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import strawberry
 from strawberry.types import Info
 from strawberry.types.unset import UNSET
 
 from rail_async_tasks import service
-from rail_async_tasks.graphql.context import caller_of
-from rail_async_tasks.graphql.errors import refusals_with_codes
-from rail_async_tasks.graphql.types import TaskExecution
+from rail_async_tasks.graphql.context import acaller_of, caller_of
+from rail_async_tasks.graphql.errors import errors_for_clients
+from rail_async_tasks.graphql.types import EXECUTIONS, MAYBE_EXECUTION, TaskExecution
+from rail_async_tasks.hooks import on_event_loop
 
 PAGE_SIZE = 50
 
 
-async def one_task(info: Info, id: strawberry.ID) -> TaskExecution | None:
-    with refusals_with_codes():
-        caller = await caller_of(info)
+def one_task(info: Info, id: strawberry.ID) -> Any:
+    return _aone_task(info, id) if on_event_loop() else _one_task(info, id)
+
+
+async def _aone_task(info: Info, id: str) -> TaskExecution:
+    with errors_for_clients():
+        caller = await acaller_of(info)
         return TaskExecution.of(await service.aget(caller.viewer, id), caller.viewer)
 
 
-async def many_tasks(
+def _one_task(info: Info, id: str) -> TaskExecution:
+    with errors_for_clients():
+        viewer = caller_of(info).viewer
+        return TaskExecution.of(service.get(viewer, id), viewer)
+
+
+def many_tasks(
     info: Info,
     # UNSET, not None, so that the schema shows no default value.
     status: str | None = UNSET,
@@ -28,31 +41,36 @@ async def many_tasks(
     queue: str | None = UNSET,
     limit: int | None = PAGE_SIZE,
     after: strawberry.ID | None = UNSET,
-) -> list[TaskExecution]:
-    with refusals_with_codes():
-        caller = await caller_of(info)
-        snapshots = await service.alist(
-            caller.viewer,
-            status=_given(status),
-            name=_given(name),
-            queue=_given(queue),
-            limit=PAGE_SIZE if limit is None else limit,
-            after=_given(after),
-        )
+) -> Any:
+    given = {"status": status, "name": name, "queue": queue, "after": after}
+    chosen: dict[str, Any] = {"limit": PAGE_SIZE if limit is None else limit}
+    chosen |= {key: value for key, value in given.items() if value is not UNSET}
+    return _amany_tasks(info, chosen) if on_event_loop() else _many_tasks(info, chosen)
+
+
+async def _amany_tasks(info: Info, chosen: dict[str, Any]) -> list[TaskExecution]:
+    with errors_for_clients():
+        caller = await acaller_of(info)
+        snapshots = await service.alist(caller.viewer, **chosen)
     return TaskExecution.all_of(snapshots, caller.viewer)
 
 
-def _given(argument: str | None) -> str | None:
-    return None if argument is UNSET else argument
+def _many_tasks(info: Info, chosen: dict[str, Any]) -> list[TaskExecution]:
+    with errors_for_clients():
+        viewer = caller_of(info).viewer
+        snapshots = service.list_(viewer, **chosen)
+    return TaskExecution.all_of(snapshots, viewer)
 
 
 @strawberry.type
 class Query:
     task = strawberry.field(
         resolver=one_task,
+        graphql_type=MAYBE_EXECUTION,
         description="One task. A task that the caller may not see is NOT_FOUND.",
     )
     tasks = strawberry.field(
         resolver=many_tasks,
+        graphql_type=EXECUTIONS,
         description="The caller's tasks, newest first; `limit` is at most 500.",
     )

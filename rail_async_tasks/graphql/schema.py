@@ -1,38 +1,64 @@
-"""The GraphQL schema: the base types merged with the types that the settings name."""
+"""The GraphQL schema that our view and consumer serve: the project's own, or a merged one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
 from functools import cache
 from typing import Any
 
 import strawberry
+from django.conf import settings as django_settings
 from django.core.signals import setting_changed
-from graphql import GraphQLError
-from strawberry.schema.name_converter import NameConverter
-from strawberry.tools import merge_types
+from graphql import (
+    GraphQLError,
+    NoSchemaIntrospectionCustomRule,
+    get_introspection_query,
+    graphql_sync,
+)
 from strawberry.types import ExecutionContext
-from strawberry.types.base import has_object_definition
 
-from rail_async_tasks.conf import SETTING, get_schema_settings, import_from_setting
+from rail_async_tasks.conf import (
+    SETTING,
+    get_schema_settings,
+    get_settings,
+    import_from_setting,
+)
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.graphql import errors as client_errors
 from rail_async_tasks.graphql.documents import OneOperation
-from rail_async_tasks.graphql.mutations import Mutation
-from rail_async_tasks.graphql.queries import Query
-from rail_async_tasks.graphql.subscriptions import Subscription
+from rail_async_tasks.graphql.merging import (
+    merged_roots,
+    place,
+    schema_extensions,
+    strawberry_config,
+)
+
+_INTROSPECTION = re.compile(r"__(schema|type)\b")
 
 
 class TaskSchema(strawberry.Schema):
     """A schema whose errors carry codes, for use in place of `strawberry.Schema`.
 
-    A document with several operations is refused unless the request names one.
+    A document with several operations is refused unless the request names one. Introspection is as
+    `task_settings["introspection"]` says.
     """
 
     def _create_execution_context(self, *args: Any, **kwargs: Any) -> ExecutionContext:
         context = super()._create_execution_context(*args, **kwargs)
         context.__class__ = OneOperation  # Strawberry has no place to say which class it makes
+        # An extension may find a document that the request does not hold.
+        introspects = not context.query or _INTROSPECTION.search(context.query)
+        if introspects and not introspection_is_on():
+            rules = (*context.validation_rules, NoSchemaIntrospectionCustomRule)
+            context.validation_rules = rules
         return context
+
+    def introspect(self) -> dict[str, Any]:
+        """Returns the result of the introspection query, for the project's own code."""
+        result = graphql_sync(self._schema, get_introspection_query())
+        if result.errors or result.data is None:
+            raise ValueError(f"Invalid Schema. Errors {result.errors!r}")
+        return result.data
 
     def process_errors(
         self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
@@ -41,74 +67,54 @@ class TaskSchema(strawberry.Schema):
             client_errors.process(error, execution_context)
 
 
+def introspection_is_on() -> bool:
+    """Returns whether clients may read the schema: the setting, else `DEBUG`."""
+    return _as_debug("introspection")
+
+
+def console_is_on() -> bool:
+    """Returns whether the console is served: the setting, else `DEBUG`."""
+    return _as_debug("console")
+
+
+def _as_debug(key: str) -> bool:
+    try:
+        chosen: bool | None = getattr(get_settings(), key)
+    except ConfigurationError:  # every operation is refused for it
+        chosen = None
+    return bool(django_settings.DEBUG) if chosen is None else chosen
+
+
 @cache
-def get_schema() -> TaskSchema:
+def get_schema() -> strawberry.Schema:
     """Returns the schema of the settings, built at first use. Raises `ConfigurationError`."""
-    return build_schema()
+    path = get_schema_settings().schema
+    return build_schema() if path is None else own_schema(path)
+
+
+def own_schema(path: str) -> strawberry.Schema:
+    """Returns the project's schema at a dotted path. Raises `ConfigurationError`."""
+    found = import_from_setting(path, place("schema"))
+    if not isinstance(found, strawberry.Schema):
+        raise ConfigurationError(f"{place('schema')}: {path!r} is no strawberry.Schema.")
+    return found
 
 
 def build_schema() -> TaskSchema:
-    """Builds a schema by the settings.
+    """Merges a schema by the settings.
 
     Raises `ConfigurationError`, with a line for each clash of fields, where the extensions make no
     schema: one cannot be imported, is no type, or does not go with the others.
     """
-    extensions = get_schema_settings()
-    roots = {
-        "Query": _types("query", Query, extensions.query_extensions),
-        "Mutation": _types("mutation", Mutation, extensions.mutation_extensions),
-        "Subscription": _types("subscription", Subscription, extensions.subscription_extensions),
-    }
-    if clashes := [line for name, types in roots.items() for line in _clashes(name, types)]:
-        raise ConfigurationError("\n".join(clashes))
+    settings = get_schema_settings()
+    config = strawberry_config(settings.config)
+    extensions = schema_extensions(settings.extensions)
+    roots = merged_roots(settings, config.name_converter)
     try:
-        query, mutation, subscription = (
-            merge_types(name, types) if len(types) > 1 else types[0]
-            for name, types in roots.items()
-        )
-        return TaskSchema(query=query, mutation=mutation, subscription=subscription)
+        return TaskSchema(**roots, extensions=extensions, config=config)  # type: ignore[arg-type]
     except Exception as error:  # whatever Strawberry and graphql-core find wrong
         said = " ".join(str(error).split())
         raise ConfigurationError(f"The GraphQL schema cannot be built: {said}") from error
-
-
-def _types(root: str, base: type, paths: tuple[str, ...]) -> tuple[type, ...]:
-    return (base, *(_imported(path, _setting(root)) for path in paths))
-
-
-def _setting(root: str) -> str:
-    return f'{SETTING}["schema_settings"]["{root.lower()}_extensions"]'
-
-
-def _imported(path: str, setting: str) -> type:
-    found = import_from_setting(path, setting)
-    if not (isinstance(found, type) and has_object_definition(found)):
-        raise ConfigurationError(f"{setting}: {path!r} is not a type made by @strawberry.type.")
-    return found
-
-
-def _clashes(root: str, types: tuple[type, ...]) -> Iterator[str]:
-    """Returns fields with one name, which a merge would silently reduce to one."""
-    graphql_name = NameConverter().get_graphql_name
-    owners: dict[str, type] = {}
-    for type_ in types:
-        definition: Any = type_.__strawberry_definition__  # type: ignore[attr-defined]
-        for field in definition.fields:
-            name = graphql_name(field)
-            if name in owners:
-                yield (
-                    f"{_setting(root)}: the field {name!r} is declared by "
-                    f"{_both(owners[name], type_)}; rename one of them."
-                )
-            owners[name] = type_
-
-
-def _both(first: type, second: type) -> str:
-    return _path(first) + (" twice" if first is second else f" and {_path(second)}")
-
-
-def _path(type_: type) -> str:
-    return f"{type_.__module__}.{type_.__qualname__}"
 
 
 def _forget(*, setting: str, **_: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cache
 from typing import Any, cast
 from uuid import UUID
 
@@ -10,6 +11,7 @@ import strawberry
 from strawberry.scalars import JSON
 
 from rail_async_tasks.access import Viewer
+from rail_async_tasks.graphql.names import NamedType, type_name
 from rail_async_tasks.service import Tracebacks
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
@@ -136,3 +138,33 @@ class TaskMutationPayload:
             task=TaskExecution.of(snapshot, viewer),
             error=snapshot.error if snapshot.is_final else None,
         )
+
+
+def execution_type() -> Any:
+    """Returns `TaskExecution`, under the name of the settings. Resolvers return either."""
+    return _types(type_name("TaskExecution"), type_name("TaskMutationPayload"))[0]
+
+
+def payload_type() -> Any:
+    """Returns `TaskMutationPayload`, under the name of the settings. Resolvers return either."""
+    return _types(type_name("TaskExecution"), type_name("TaskMutationPayload"))[1]
+
+
+@cache
+def _types(execution: str, payload: str) -> tuple[type, type]:
+    if (execution, payload) == ("TaskExecution", "TaskMutationPayload"):
+        return TaskExecution, TaskMutationPayload
+    task = _named(execution, TaskExecution, {})
+    return task, _named(payload, TaskMutationPayload, {"__annotations__": {"task": task}})
+
+
+def _named(name: str, base: Any, namespace: dict[str, Any]) -> type:
+    made = type(base.__name__, (base,), {"__module__": base.__module__, **namespace})
+    return strawberry.type(made, name=name, description=base.__strawberry_definition__.description)
+
+
+# What fields are annotated with.
+EXECUTION = NamedType(execution_type)
+MAYBE_EXECUTION = NamedType(lambda: execution_type() | None)
+EXECUTIONS = NamedType(lambda: list[execution_type()])  # type: ignore[misc]
+MAYBE_PAYLOAD = NamedType(lambda: payload_type() | None)

@@ -14,6 +14,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 from django.utils.decorators import classonlymethod
+from strawberry import Schema
 from strawberry.django.views import AsyncGraphQLView, TemporalHttpResponse
 from strawberry.exceptions import MissingQueryError
 from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData
@@ -33,7 +34,7 @@ from rail_async_tasks.graphql.console import console_page
 from rail_async_tasks.graphql.documents import operation_type
 from rail_async_tasks.graphql.errors import INTERNAL_ERROR
 from rail_async_tasks.graphql.frames import decode_json
-from rail_async_tasks.graphql.schema import get_schema
+from rail_async_tasks.graphql.schema import console_is_on, get_schema
 from rail_async_tasks.graphql.streams import EventStream, without_farewell
 from rail_async_tasks.own_views import own_view
 from rail_async_tasks.safe_logging import get_logger
@@ -74,14 +75,16 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
         GRAPHQL_SSE_PROTOCOL: EventStream
     }
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, schema: Schema | None = None, **kwargs: Any) -> None:
+        self._own_schema = schema
         self.context: RequestContext | None = None
         self.accept = Accept(None)
         self.media_type: str | None = JSON
         self.status: int | None = None  # where the operation was refused as a whole
-        # The schema is built at the first request: a URL configuration must import in any case.
+        # The schema of the settings is built at the first request: a URL configuration must import
+        # in any case.
         super().__init__(
-            schema=cast("BaseSchema", None),
+            schema=cast("BaseSchema", schema),
             subscription_protocols=[GRAPHQL_SSE_PROTOCOL],
             multipart_uploads_enabled=False,
             **kwargs,
@@ -90,7 +93,7 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
     # The base class writes `self` for the class.
     @classonlymethod
     def as_view(cls, **initkwargs: Any) -> Callable[..., Any]:  # noqa: N805
-        """Returns the view for a URL pattern.
+        """Returns the view for a URL pattern. `schema` replaces the schema of the settings.
 
         It asks for no CSRF token: a change comes by POST with a JSON body only, which a foreign
         page cannot send without the browser asking us first.
@@ -114,7 +117,7 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
 
     async def _answer(self, request: HttpRequest) -> HttpResponseBase:
         try:
-            self.schema = get_schema()
+            self.schema = get_schema() if self._own_schema is None else self._own_schema
             return await self.run(request=request)
         except HTTPException as error:
             response = self._refusal(error.status_code, error.reason)
@@ -143,6 +146,7 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
         """Returns whether a browser asks: a client that accepts anything meant to send a query."""
         return (
             request.method == "GET"
+            and console_is_on()
             and "query" not in request.query_params
             and self.accept.best(JSON, HTML) == HTML
         )

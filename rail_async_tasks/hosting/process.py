@@ -105,9 +105,8 @@ def make_ledger() -> Ledger:
     """Make another ledger, of the kind that the settings name."""
     if not get_settings().track_in_database:
         return MemoryLedger()
-    from rail_async_tasks.ledger.orm.ledger import (
-        OrmLedger,  # models exist only once the apps are loaded
-    )
+    # Models exist only once the apps are loaded.
+    from rail_async_tasks.ledger.orm.ledger import OrmLedger
 
     return OrmLedger(options=lambda: LedgerOptions.of(get_settings()))
 

@@ -33,6 +33,7 @@ from rail_async_tasks.runtime.ending import Ending
 from rail_async_tasks.runtime.failure_callbacks import FailureCallbacks
 from rail_async_tasks.runtime.failures import hold_of
 from rail_async_tasks.runtime.leasing import Leasing
+from rail_async_tasks.runtime.names import NameFinder
 from rail_async_tasks.runtime.outstanding import Outstanding
 from rail_async_tasks.runtime.state import RuntimeState
 from rail_async_tasks.runtime.timings import RuntimeTimings
@@ -84,6 +85,7 @@ class Services:
             limits=timings.callbacks,
         )
         self.announcer = announcer_for(settings, bus, self.callbacks.failed)
+        self.names = NameFinder(registry=registry, reads=ledger, learnt=self._learnt)
         self.due: Due
         self.dispatcher: LocalDispatcher | BrokerDispatcher
         # Takes the ids in that a broker brings; None where a process runs what it claims.
@@ -108,7 +110,7 @@ class Services:
             state=self.state, settings=settings, registry=registry, ledger=ledger, bus=bus,
             slots=self.slots, due=self.due, announcer=self.announcer, callbacks=self.callbacks,
             running=self.running, creations=self.creations, settlements=self.settlements,
-            check_lease=self._check_lease, timings=timings,
+            names=self.names, check_lease=self._check_lease, timings=timings,
         )  # fmt: skip
         self.leasing = Leasing(
             state=self.state, ledger=ledger, running=self.running, due=self.due,
@@ -141,7 +143,7 @@ class Services:
         self.deliveries = Deliveries(
             dispatches=dispatches, state=self.state, names=self._registry.names,
             start=self.attempts.start, suspects_running=self._suspects_running,
-            max_crashes=settings.max_crashes,
+            max_crashes=settings.max_crashes, learn=self.names.learn_of,
         )  # fmt: skip
 
     def _build_attempts(self, *, runs_here: bool) -> None:
@@ -208,6 +210,9 @@ class Services:
         return self.running.any_suspect
 
     # --- calls from a service to one that is built after it --------------------------------------
+
+    def _learnt(self) -> None:
+        self.due.look_everywhere()
 
     def _check_lease(self) -> None:
         self.leasing.check()

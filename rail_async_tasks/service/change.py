@@ -38,6 +38,7 @@ LOCK_TIMEOUT: Final = 30.0
 
 # Raises if the caller may not start this task with these arguments.
 Permit: TypeAlias = Callable[[TaskDefinition, dict[str, Any]], Awaitable[None]]
+SyncPermit: TypeAlias = Callable[[TaskDefinition, dict[str, Any]], None]
 
 
 async def acancel(viewer: Viewer, task_id: str | UUID) -> TaskSnapshot:
@@ -118,10 +119,12 @@ async def aretry(
     return await astore(new, options, settings)
 
 
-def retry(viewer: Viewer, task_id: str | UUID) -> TaskSnapshot:
+def retry(viewer: Viewer, task_id: str | UUID, *, permit: SyncPermit | None = None) -> TaskSnapshot:
     """`aretry` for code that is not async."""
     settings = enabled_settings()
-    _, _, new, options = _again(process.ledger(), viewer, task_id, settings)
+    definition, arguments, new, options = _again(process.ledger(), viewer, task_id, settings)
+    if permit is not None:
+        permit(definition, arguments)
     return store(new, options, settings)
 
 
@@ -131,7 +134,7 @@ def _again(
     before = _changeable(ledger, viewer, task_id)
     if not before.is_final:
         raise NotFinal
-    definition = registry.get(before.name)
+    definition = registry.find(before.name)
     if definition is None:
         raise InvalidArguments(f"The task {before.name} does not exist any more.")
     arguments = ledger.arguments(before.id)

@@ -20,6 +20,13 @@ INSTALLED_APPS = [
 RAIL_DJANGO_GRAPHQL["schema_settings"]["mutation_extensions"] = [
     "tests.backends.bodies.tasks.Mutations"
 ]
+# Django's own tasks, on Django 6 or with the package django-tasks.
+TASKS = {
+    "default": {
+        "BACKEND": "rail_async_tasks.contrib.django_tasks.TaskBackend",
+        "QUEUES": ["default", "mail"],
+    }
+}
 
 DRAMATIQ_BROKER = {
     "BROKER": "dramatiq.brokers.redis.RedisBroker",

@@ -86,7 +86,7 @@ def test_the_table_above_has_every_url() -> None:
 @pytest.fixture
 def strict(settings: Any, tasks_settings: Callable[..., None]) -> None:
     """Rules that a project may have set for its pages."""
-    tasks_settings(backend="sync", metrics_enabled=True)
+    tasks_settings(backend="sync", metrics_enabled=True, console=True)
     settings.MIDDLEWARE = [
         *settings.MIDDLEWARE,
         "django.contrib.auth.middleware.LoginRequiredMiddleware",

@@ -55,7 +55,7 @@ def test_a_copied_field_knows_its_task() -> None:
     assert copied.definition is field.definition
     assert copied.permission_classes == field.permission_classes == [shop.IsStaff]
     assert [a.python_name for a in copied.arguments] == ["amount"]
-    assert copied.is_async
+    assert copied.extensions == field.extensions
     assert copied.description == field.description
 
 

@@ -288,7 +288,7 @@ async def test_cancel_and_retry(api: Api, database: object) -> None:
 
 def test_a_browser_gets_the_console(configure: Configure) -> None:
     """A page that loads its own two files and nothing else, from wherever it is mounted."""
-    configure()
+    configure(console=True)
     client = Client()
     page = client.get("/graphql/", headers={"accept": "text/html,*/*;q=0.8"})
     assert page.status_code == 200

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from tests.projects.shop import SETTINGS as RAIL_DJANGO_GRAPHQL  # noqa: F401
+from tests.projects.shop import SETTINGS
 from tests.settings import *  # noqa: F403
+
+RAIL_DJANGO_GRAPHQL = {
+    **SETTINGS,
+    # The console's page is tested in a browser; it shows the schema.
+    "task_settings": {"console": True, "introspection": True},
+}
 
 MIDDLEWARE = ["django.middleware.gzip.GZipMiddleware", *MIDDLEWARE]  # noqa: F405

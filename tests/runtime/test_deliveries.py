@@ -7,11 +7,13 @@ import asyncio
 import pytest
 from django.db import OperationalError
 
+from rail_async_tasks.definition import define
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.claims.deliveries import Deliveries
 from rail_async_tasks.runtime.claims.slots import Slots
+from rail_async_tasks.runtime.names import NameFinder
 from rail_async_tasks.runtime.state import RuntimeState
 from tests.runtime.conftest import Started
 from tests.runtime.fakes import MemoryDispatches
@@ -249,3 +251,59 @@ async def test_a_cancelled_caller_cancels_nothing(
     await clock.settle()
     assert slots.running == 1
     deliveries.settled(new.id, started.claims[0].token)
+
+
+async def late(number: int) -> int:
+    return number
+
+
+async def test_an_id_whose_task_can_be_learnt_runs(
+    dispatches: MemoryDispatches, ledger: MemoryLedger, state: RuntimeState, registry: Registry,
+    started: Started, suspects: Suspects, clock: FakeClock,
+) -> None:  # fmt: skip
+    """Its module was not imported here; what stays unknown is dropped."""
+    asked: list[str] = []
+
+    def find(name: str) -> None:
+        asked.append(name)
+        if name == "late":
+            registry.register(define(late, name="late"))
+
+    registry.add_finder(find)
+    learnt: list[None] = []
+    names = NameFinder(registry=registry, reads=ledger, learnt=lambda: learnt.append(None))
+    deliveries = Deliveries(
+        dispatches=dispatches, state=state, names=registry.names, start=started,
+        suspects_running=suspects, max_crashes=3, learn=names.learn_of,
+    )  # fmt: skip
+    found, gone = new_execution(name="late"), new_execution(name="gone")
+    for new in (found, gone):
+        ledger.create_here(new)
+    delivery = asyncio.create_task(deliveries.attempt(found.id))
+    assert await deliveries.attempt(gone.id) is False
+    assert started.ids == [found.id]
+    deliveries.settled(found.id, started.claims[0].token)
+    assert await delivery is True
+    assert learnt == [None]
+    # A name that was not found is not sought again.
+    assert await deliveries.attempt(gone.id) is False
+    assert asked == ["gone", "late"]
+
+
+async def test_an_id_is_dropped_whose_name_can_not_be_read(
+    dispatches: MemoryDispatches, ledger: MemoryLedger, state: RuntimeState, registry: Registry,
+    started: Started, suspects: Suspects, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """The broker's caller is answered all the same."""
+
+    async def learn(execution_ids: object) -> bool:
+        raise OperationalError("away")
+
+    deliveries = Deliveries(
+        dispatches=dispatches, state=state, names=registry.names, start=started,
+        suspects_running=suspects, max_crashes=3, learn=learn,
+    )  # fmt: skip
+    new = new_execution(name="gone")
+    ledger.create_here(new)
+    assert await deliveries.attempt(new.id) is False
+    assert "can't be read" in caplog.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -250,6 +251,33 @@ async def test_without_a_lease_no_row_is_disowned(state: RuntimeState) -> None:
     assert disowned == []
 
 
+async def _learn_nothing(names: Collection[str]) -> bool:
+    return False
+
+
+async def test_a_name_that_can_be_learnt_does_not_fail(clock: FakeClock) -> None:
+    """Its module is imported at the first look; the others' time goes on."""
+    recoveries, failed, known = MemoryRecoveries(), list[str](), {"echo"}
+
+    async def fail(name: str) -> None:
+        failed.append(name)
+
+    async def learn(names: Collection[str]) -> bool:
+        known.update({"late"}.intersection(names))
+        return True
+
+    row: Any = object()
+    recoveries.unknown = {"gone": [row], "late": [row]}
+    names = UnknownNames(
+        recoveries=recoveries, known=lambda: known, learn=learn, fail=fail, seconds=60.0,
+        clock=clock.monotonic,
+    )  # fmt: skip
+    await names.read()
+    clock.jump(60)
+    await names.read()
+    assert failed == ["gone"]
+
+
 async def test_a_name_fails_that_was_unknown_for_long(
     ledger: MemoryLedger, clock: FakeClock
 ) -> None:
@@ -262,8 +290,8 @@ async def test_a_name_fails_that_was_unknown_for_long(
     row: Any = ledger.get(new_execution().id)
     recoveries.unknown = {"gone": [row], "comes": [row], "echo": [row]}
     names = UnknownNames(
-        recoveries=recoveries, known=lambda: {"echo"}, fail=fail, seconds=60.0,
-        clock=clock.monotonic,
+        recoveries=recoveries, known=lambda: {"echo"}, learn=_learn_nothing, fail=fail,
+        seconds=60.0, clock=clock.monotonic,
     )  # fmt: skip
     await names.read()
     clock.jump(30)

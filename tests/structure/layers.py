@@ -30,7 +30,7 @@ PACKAGE: Final[dict[str, tuple[str, ...]]] = {
     "doing what was asked": ("observability service workers",),
     "edges": (
         "handle health management rest servers using",
-        "declare",
+        "contrib declare",
         "graphql",
         "__init__ asgi urls",
         "checks testing",
@@ -50,7 +50,7 @@ LEDGER: Final = (
 )
 
 RUNTIME: Final = (
-    "admission failure_log failures observers outstanding state unique",
+    "admission failure_log failures names observers outstanding state unique",
     "announce due",
     "claims",
     "attempts",

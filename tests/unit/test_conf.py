@@ -80,6 +80,8 @@ DEFAULTS = {
     "encryption_keys": None,
     "limits": LimitSettings(subscriptions_per_socket=100),
     "jwt": None,
+    "introspection": None,
+    "console": None,
 }
 
 

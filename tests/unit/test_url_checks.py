@@ -59,7 +59,7 @@ def schema_with(report: Any, *, nested: bool = False) -> strawberry.Schema:
 
     @strawberry.type
     class Nested:
-        reports: Any = strawberry.field(resolver=lambda: Reports(), graphql_type=Reports)
+        reports: Any = strawberry.field(resolver=Reports, graphql_type=Reports)
 
     return strawberry.Schema(query=Query, mutation=Nested if nested else Reports)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from uuid import UUID
 
 from rail_async_tasks.ledger.locks import delay_after
@@ -34,6 +34,8 @@ class Deliveries:
         start: starts a claimed execution, which was claimed under that runtime id.
         suspects_running: returns whether an execution runs here that may have crashed a process.
         max_crashes: executions that were lost with so many processes are suspects.
+        learn: imports the tasks of executions that were not claimable; returns whether one of them
+            has become known here.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Deliveries:
         start: Callable[[Claimed, UUID], None],
         suspects_running: Callable[[], bool],
         max_crashes: int,
+        learn: Callable[[Collection[UUID]], Awaitable[bool]] | None = None,
     ) -> None:
         self._dispatches = dispatches
         self._state = state
@@ -52,6 +55,7 @@ class Deliveries:
         self._start_attempt = start
         self._suspects_running = suspects_running
         self._crashes = max(max_crashes, 1)
+        self._learn = learn
         self._loop = asyncio.get_running_loop()
         self._arrived: dict[UUID, list[asyncio.Future[bool]]] = {}
         self._postponed: dict[UUID, list[asyncio.Future[bool]]] = {}
@@ -133,6 +137,9 @@ class Deliveries:
         for claimed in brought.claimed:
             self._looks.pop(claimed.snapshot.id, None)
             self._start(claimed, held_by, arrived.pop(claimed.snapshot.id))
+        refused = arrived.keys() - brought.locked - brought.postponed
+        if refused and await self._has_learnt(refused):
+            await self._claim({execution_id: arrived.pop(execution_id) for execution_id in refused})
         for execution_id, ends in arrived.items():
             if execution_id in brought.locked:
                 self._wait_for_lock(execution_id, ends)
@@ -143,6 +150,16 @@ class Deliveries:
             else:
                 self.dropped += len(ends)
                 _resolve(ends, False)
+
+    async def _has_learnt(self, execution_ids: Collection[UUID]) -> bool:
+        """Returns whether tasks of these executions are known that were not a moment ago."""
+        if self._learn is None:
+            return False
+        try:
+            return await self._learn(execution_ids)
+        except Exception:  # the ids are dropped, and sent again later
+            logger.exception("The names of delivered tasks can't be read")
+            return False
 
     def _wait_for_lock(self, execution_id: UUID, ends: list[asyncio.Future[bool]]) -> None:
         if execution_id in self._locked:  # brought once more during the claim

@@ -52,6 +52,7 @@ class UnknownNames:
 
     Args:
         known: returns the names of the tasks that are known here.
+        learn: imports the tasks of these names, where it can.
         fail: fails the executions that wait under a name.
         seconds: the setting `unknown_task_seconds`.
         clock: returns seconds that never go back.
@@ -62,12 +63,14 @@ class UnknownNames:
         *,
         recoveries: Recoveries,
         known: Callable[[], Collection[str]],
+        learn: Callable[[Collection[str]], Awaitable[bool]],
         fail: Callable[[str], Awaitable[None]],
         seconds: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._recoveries = recoveries
         self._known = known
+        self._learn = learn
         self._fail = fail
         self._seconds = seconds
         self._clock = clock
@@ -76,6 +79,8 @@ class UnknownNames:
     async def read(self) -> None:
         now = self._clock()
         unknown = await self._recoveries.unknown_names(self._known())
+        if unknown and await self._learn(unknown):
+            unknown -= set(self._known())
         self._since = {name: self._since.get(name, now) for name in unknown}
         for name, since in self._since.items():
             if now - since >= self._seconds:

@@ -17,6 +17,7 @@ from rail_async_tasks.runtime.creations import Creations
 from rail_async_tasks.runtime.due import Due
 from rail_async_tasks.runtime.failure_callbacks import FailureCallbacks
 from rail_async_tasks.runtime.failures import INLINE_HOLD, hold_of
+from rail_async_tasks.runtime.names import NameFinder
 from rail_async_tasks.runtime.state import RuntimeState
 from rail_async_tasks.runtime.timings import RuntimeTimings
 from rail_async_tasks.runtime.upkeep.cancels import CancelReader
@@ -52,6 +53,7 @@ class Upkeep:
         running: Running,
         creations: Creations,
         settlements: Settlements,
+        names: NameFinder,
         check_lease: Callable[[], None],
         timings: RuntimeTimings,
     ) -> None:
@@ -75,14 +77,14 @@ class Upkeep:
             rows = UnknownRows(
                 recoveries=recoveries, state=state, running=ids, disown=self.recoverer.disown
             )
-            names = UnknownNames(
-                recoveries=recoveries, known=registry.names, fail=self.recoverer.fail_unknown,
-                seconds=settings.unknown_task_seconds,
+            unknown = UnknownNames(
+                recoveries=recoveries, known=registry.names, learn=names.learn,
+                fail=self.recoverer.fail_unknown, seconds=settings.unknown_task_seconds,
             )  # fmt: skip
             steps = [
                 self._cancels.step,
                 Step("running tasks", rows.read, every=every.held_every),
-                Step("unknown names", names.read, every=every.names_every),
+                Step("unknown names", unknown.read, every=every.names_every),
             ]
         watched = WatchedReader(
             reads=ledger, bus=bus, running=ids, emits=announcer.emits, overlap=every.overlap

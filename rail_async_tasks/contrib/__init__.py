@@ -1,0 +1,1 @@
+"""Bridges to task frameworks whose functions a project has already."""

@@ -1,0 +1,1 @@
+"""Modules that no process imports by itself."""

@@ -39,6 +39,7 @@ RAIL_DJANGO_GRAPHQL = {
     "task_settings": {
         "jwt": {"key": SECRET, "algorithms": ["HS256"]},
         "limits": {"subscriptions_per_socket": LIMIT},
+        "introspection": True,  # the audits ask for types
         "drain_seconds": 0.2,
         "lease_seconds": 3,
     },

@@ -24,9 +24,9 @@ from tests.projects.acceptance import bad_tasks, tasks
 
 COLUMNS = (
     "id", "name", "status", "progress", "progress_message", "result", "error", "error_code",
-    "queue", "priority", "cancel_requested", "attempts", "retry_count", "max_retries", "owner_id",
+    "error_type", "queue", "priority", "cancel_requested", "attempts", "retry_count", "max_retries", "owner_id",
     "parent_id", "seq", "step", "created_at", "run_after", "started_at", "completed_at",
-    "expires_at", "updated_at",
+    "expires_at", "updated_at", "traceback",
 )  # fmt: skip
 
 
@@ -95,7 +95,10 @@ def in_a_thread(request: HttpRequest) -> HttpResponse:
 
 def _answer(given: TaskSnapshot | list[TaskSnapshot]) -> HttpResponse:
     many = isinstance(given, list)
-    columns = [{name: getattr(it, name) for name in COLUMNS} for it in (given if many else [given])]
+    # A snapshot has no traceback, which these callers could not read over the other edges either.
+    columns = [
+        {name: getattr(it, name, None) for name in COLUMNS} for it in (given if many else [given])
+    ]
     return HttpResponse(msgspec.json.encode(columns if many else columns[0]))
 
 

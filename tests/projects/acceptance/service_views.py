@@ -24,8 +24,8 @@ from tests.projects.acceptance import bad_tasks, tasks
 
 COLUMNS = (
     "id", "name", "status", "progress", "progress_message", "result", "error", "error_code",
-    "error_type", "queue", "priority", "cancel_requested", "attempts", "retry_count", "max_retries", "owner_id",
-    "parent_id", "seq", "step", "created_at", "run_after", "started_at", "completed_at",
+    "error_type", "queue", "priority", "cancel_requested", "attempts", "retry_count", "max_retries",
+    "owner_id", "parent_id", "seq", "step", "created_at", "run_after", "started_at", "completed_at",
     "expires_at", "updated_at", "traceback",
 )  # fmt: skip
 

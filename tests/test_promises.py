@@ -1,4 +1,4 @@
-"""Every promise of docs/promises.md and docs/reliability.md is shown by tests that exist."""
+"""Every promise of docs/contributing/promises.md and docs/reliability.md is shown by tests that exist."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Promise = tuple[str, str, str]  # section, promise, what shows it
 
 def sections() -> dict[str, str]:
     """The text of each section by its title."""
-    text = (TESTS.parent / "docs/promises.md").read_text()
+    text = (TESTS.parent / "docs/contributing/promises.md").read_text()
     return {part.partition("\n")[0]: part for part in text.split("\n## ")[1:]}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,11 @@ from tests.support.pages import ROOT, RUN, read
 from tests.support.reader import Reader, interpreter
 
 # Pages whose blocks other tests run, one by one.
-FOLLOWED_BY: dict[str, str] = {}
+FOLLOWED_BY: dict[str, str] = {
+    "docs/from-celery.md": "tests/docs/test_from_celery.py",
+    "docs/from-celery-project.md": "tests/docs/test_from_celery.py",
+    "docs/graphql-clients.md": "tests/clients/test_graphql_clients_page.py",
+}
 
 PAGES = sorted(
     str(path.relative_to(ROOT))
@@ -19,16 +24,37 @@ PAGES = sorted(
 )
 
 
-@pytest.mark.parametrize("name", [it for it in PAGES if it not in FOLLOWED_BY])
-def test_every_block_of_a_page_runs(name: str, tmp_path: Path) -> None:
+def _case(name: str) -> Any:
+    """The page, marked with what its blocks need."""
+    run = [it for it in read(ROOT / name).blocks if it.skipped is None and it.language in RUN]
+    marks = []
+    if any("localhost:6379" in it.text for it in run):
+        marks.append(pytest.mark.redis)
+    if any(it.language == "js" and it.file is None for it in run):
+        marks.append(pytest.mark.browser)
+    return pytest.param(name, id=name, marks=marks) if run else None
+
+
+CASES = [case for name in PAGES if name not in FOLLOWED_BY and (case := _case(name)) is not None]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_block_of_a_page_runs(
+    name: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """In its order, in a project that grows as the page says."""
-    page = read(ROOT / name)
-    if not any(it.skipped is None and it.language in RUN for it in page.blocks):
-        return
     folder = tmp_path / "project"
     folder.mkdir()
-    with Reader(folder, interpreter()) as reader:
-        reader.follow(page)
+    marks = {it.name for it in request.node.iter_markers()}
+    needs: dict[str, Any] = {}
+    if "redis" in marks:
+        needs["redis"] = f"127.0.0.1:{request.getfixturevalue('own_redis').port}"
+    if "browser" in marks:
+        needs["browser"] = request.getfixturevalue("browser")
+    with Reader(folder, interpreter(), **needs) as reader:
+        reader.follow(read(ROOT / name))
+        reader.run("python manage.py check", "the end of the page")
+        reader.assert_servers_are_well()
 
 
 def test_a_page_that_others_follow_is_read_by_them() -> None:

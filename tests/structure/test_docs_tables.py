@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 
-from rail_async_tasks.conf import BACKENDS
+from rail_async_tasks.conf import BACKENDS, SchemaSettings, TaskSettings
 from tests.structure.graph import PACKAGES, ROOT, modules
 from tests.structure.layers import PACKAGE
 
 PACKAGE_NAME = "rail_async_tasks"
+MAX_ROW = 180  # characters of a setting's row, without the targets of its links
 
 
 def rows(page: str, heading: str) -> list[list[str]]:
@@ -52,6 +54,16 @@ def test_how_it_works_names_every_backend() -> None:
     table = rows("docs/how-it-works.md", "Where what lives")
     line = next(text for names, text in table if "`backends/`" in names)
     assert set(quoted(line)) == set(BACKENDS)
+
+
+def test_each_setting_has_a_short_row() -> None:
+    """One key and one idea a row, in the tables of the page; more words are below them."""
+    text = (ROOT / "docs/settings.md").read_text().split("\n## In more words\n")[0]
+    lines = [line for line in text.splitlines() if line.startswith("| `")]
+    assert all(len(re.sub(r"\(.*?\)", "", line)) <= MAX_ROW for line in lines)
+    keys = [line.split("`")[1] for line in lines]
+    declared = [field.name for kind in (TaskSettings, SchemaSettings) for field in fields(kind)]
+    assert sorted(keys) == sorted(declared)
 
 
 def test_files_that_docs_name_exist() -> None:

@@ -3,7 +3,8 @@
     python console.py   with DJANGO_SETTINGS_MODULE set, in the project's folder
 
 Each line is `{"code": ..., "where": ...}`; the answer is `{"error": null or a traceback}`. All
-share one namespace and one event loop. `await` may stand at the top level.
+share one namespace. Code that awaits at the top level runs in an event loop, the same for all;
+other code runs without one, as in `manage.py shell`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ import inspect
 import json
 import sys
 import traceback
+from types import CodeType
 from typing import Any
+
+_TOP_LEVEL_AWAIT = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 
 
 def main() -> None:
@@ -29,18 +33,18 @@ def main() -> None:
             block = json.loads(line)
             error = None
             try:
-                runner.run(_execute(block["code"], block["where"], namespace))
+                code = compile(block["code"], block["where"], "exec", flags=_TOP_LEVEL_AWAIT)
+                if code.co_flags & inspect.CO_COROUTINE:
+                    runner.run(_execute(code, namespace))
+                else:
+                    eval(code, namespace)
             except BaseException:  # noqa: BLE001 (it is the answer)
                 error = traceback.format_exc()
             print(json.dumps({"error": error}), file=answers, flush=True)
 
 
-async def _execute(code: str, where: str, namespace: dict[str, Any]) -> None:
-    compiled = compile(code, where, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    # In a frame of its own: `eval` returns a coroutine where the code awaits.
-    result = eval(compiled, namespace)
-    if inspect.iscoroutine(result):
-        await result
+async def _execute(code: CodeType, namespace: dict[str, Any]) -> None:
+    await eval(code, namespace)
 
 
 if __name__ == "__main__":

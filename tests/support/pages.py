@@ -3,6 +3,9 @@
 A mark is an HTML comment on the line before a block, or at the top of the page:
 
 * `<!-- not run: REASON -->`: the block is not run.
+* `<!-- in place of: NAME -->`: the block takes the place of that function or class of its file;
+  `the file` is the whole of it.
+* `<!-- at the end of: FILE -->`: the block is added to its file.
 * `<!-- starts from: PAGE -->`, at the top: the reader has followed that page before.
 
 A block whose first line is a comment with a path is the text of that file.
@@ -25,13 +28,17 @@ _FILE = re.compile(r"^(?:#|//|<!--|\{#)\s*(?P<path>[\w./-]+\.\w+)\s*(?:-->|#\})?
 
 @dataclass(frozen=True)
 class Block:
-    """A block of code. `file` is the path that its first line names, `skipped` why it isn't run."""
+    """A block of code. `file` is the path that its first line names, `skipped` why it isn't run.
+
+    `place` is the function or class that it replaces, "the file" or "the end"; "" without a mark.
+    """
 
     page: Path
     line: int
     language: str
     text: str
     skipped: str | None
+    place: str = ""
 
     @property
     def file(self) -> str | None:
@@ -56,22 +63,25 @@ class Page:
 
 def read(path: Path) -> Page:
     """Returns a page's blocks in order. Raises ValueError for a fence that does not end."""
-    blocks, starts_from, mark = [], None, None
+    blocks, starts_from = [], None
+    mark: dict[str, str] = {}
     lines = iter(enumerate(path.read_text().splitlines(), 1))
     for number, line in lines:
         if found := _MARK.match(line):
             if found["name"] == "starts from":
                 starts_from = path.parent / found["value"]
-            mark = found["value"] if found["name"] == "not run" else None
+            mark = {found["name"]: found["value"]}
             continue
         fence = _FENCE.match(line)
         if fence is None:
             if line.strip():
-                mark = None
+                mark = {}
             continue
         text = _until_the_fence_ends(path, number, lines, len(fence["indent"]))
-        blocks.append(Block(path, number + 1, fence["language"], text, mark))
-        mark = None
+        place = "the end" if "at the end of" in mark else mark.get("in place of", "")
+        skipped = mark.get("not run")
+        blocks.append(Block(path, number + 1, fence["language"], text, skipped, place))
+        mark = {}
     return Page(path, tuple(blocks), starts_from)
 
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+import atexit
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,9 +32,16 @@ SERVERS = {
     "hypercorn": " -b 127.0.0.1:{port}",
     "python manage.py runserver": " {port}",
     "python manage.py task_worker": "",
+    "python manage.py qcluster": "",
+    "python manage.py rundramatiq": "",
+    "python -m shop.shelf": "",
     "celery": "",
 }
 _CONSOLE = Path(__file__).with_name("console.py")
+# What pages say, and what the reader has in its place.
+_PORT, _REDIS = "8000", "localhost:6379"
+# Folders in which a page was followed, by page and environment.
+_followed: dict[tuple[Any, ...], Path] = {}
 
 
 class Reader:
@@ -38,16 +51,29 @@ class Reader:
         folder: an empty one, the reader's working directory.
         python: of the environment that the reader has activated.
         env: more of the environment.
+        redis: host and port of the Redis that pages call localhost:6379.
+        browser: Selenium's driver; its console runs blocks of JavaScript.
     """
 
-    def __init__(self, folder: Path, python: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        python: Path,
+        env: Mapping[str, str] | None = None,
+        *,
+        redis: str = _REDIS,
+        browser: Any = None,
+    ) -> None:
         self.folder = folder
+        self._redis = redis
+        self._browser = browser
+        self._more_env = dict(env or {})
         self.port = free_port()
         self._env = {
             **{name: it for name, it in os.environ.items() if not name.startswith("PYTHON")},
             "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
             "DJANGO_SETTINGS_MODULE": "root.settings",
-            **(env or {}),
+            **self._more_env,
         }
         self._python = python
         self._console: subprocess.Popen[str] | None = None
@@ -76,10 +102,27 @@ class Reader:
     def follow(self, page: Page, *, serve: bool = True) -> None:
         """Does what each block says; a page that it starts from goes first, without servers."""
         if page.starts_from is not None:
-            self.follow(read(page.starts_from), serve=False)
+            self._copy_project_of(page.starts_from)
         for block in page.blocks:
             if block.skipped is None:
                 self.do(block, serve=serve)
+
+    def _copy_project_of(self, path: Path) -> None:
+        """Copies what a page yields, which is followed once per process and environment."""
+        key = (path.resolve(), self._python, tuple(self._more_env.items()), self._redis)
+        if key not in _followed:
+            folder = Path(tempfile.mkdtemp(prefix="followed-"))
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            with Reader(folder, self._python, self._more_env, redis=self._redis) as reader:
+                reader.follow(read(path), serve=False)
+            _followed[key] = folder
+        shutil.copytree(_followed[key], self.folder, dirs_exist_ok=True)
+
+    def assert_servers_are_well(self) -> None:
+        """Asserts that each server still runs, and has logged no error."""
+        for server in self.servers:
+            assert server.exit_code is None, server.said()
+            assert not server.alarms(), server.said()
 
     def do(self, block: Block, *, serve: bool = True) -> None:
         """Does what a block says. Raises AssertionError, with the block's place, if that fails."""
@@ -91,28 +134,32 @@ class Reader:
             self.execute(block)
         elif block.language == "graphql":
             self.check_document(block)
-        elif block.language in ("js", "html"):
+        elif block.language == "js":
+            self.execute_in_browser(block)
+        elif block.language == "html":
             raise AssertionError(f"{block}: name a file in the first line, or say why not.")
 
     def paste(self, block: Block) -> None:
-        """Writes a file, or adds to it, by its name."""
+        """Writes a file, or adds to it, by its name; a mark of the block may say otherwise."""
         assert block.file is not None
         path = self.folder / block.file
-        added = path.name in ADDED_TO and path.exists()
-        before = f"{path.read_text().rstrip()}\n\n\n" if added else ""
+        before = path.read_text() if path.exists() else ""
+        place = block.place or ("the end" if path.name in ADDED_TO else "the file")
+        text = block.text.replace(_REDIS, self._redis)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(before + block.text)
+        path.write_text(put(text, before, place))
         self._schema = None
         self.leave_console()
 
     def type(self, block: Block, *, serve: bool = True) -> None:
-        """Runs commands; a server is started, and answers when this returns."""
-        commands = block.text.replace("8000", str(self.port)).rstrip().splitlines()
-        server = commands.pop() if _is_server(commands[-1]) else None
-        if commands:
-            self.run("\n".join(commands), str(block))
-        if server is not None and serve:
-            self.serve(server)
+        """Runs commands; servers are started, and answer when this returns."""
+        text = block.text.replace(_PORT, str(self.port)).replace(_REDIS, self._redis)
+        for servers, lines in groupby(text.rstrip().splitlines(), _is_server):
+            if not servers:
+                self.run("\n".join(lines), str(block))
+            elif serve:
+                for command in lines:
+                    self.serve(command.partition("  #")[0])
 
     def run(self, script: str, where: str) -> str:
         """Returns what commands print. Raises AssertionError if one of them fails."""
@@ -129,15 +176,22 @@ class Reader:
         return done.stdout
 
     def serve(self, command: str) -> LoggedProcess:
-        """Starts a server in the background, on the reader's port. Returns it once it answers."""
-        option = next(option for name, option in SERVERS.items() if _is(name, command))
+        """Starts a server in the background, on the reader's port. Returns it once it answers.
+
+        Takes the place of one of the same program.
+        """
+        name = next(name for name in SERVERS if _is(name, command))
+        program, option = command.partition(name)[0] + name, SERVERS[name]
         if str(self.port) not in command:
             command += option.format(port=self.port)
+        for earlier in [it for it in self.servers if it.name == program]:
+            self.servers.remove(earlier)
+            earlier.stop()
         self._logs += 1
         logs = self.folder.parent / f"{self.folder.name}-log-{self._logs}"
         logs.mkdir()
-        argv = ["bash", "-c", f'cd "{self.folder}" && exec {command}']
-        server = LoggedProcess(command, argv, self._env, logs, both=True)
+        argv = ["bash", "-c", f'cd "{self.folder}" && exec env {command}']
+        server = LoggedProcess(program, argv, self._env, logs, both=True)
         self.servers.append(server)
         if str(self.port) in command:
             server.wait_until(lambda: accepts(self.port))
@@ -159,9 +213,19 @@ class Reader:
             )
         assert console.stdin is not None
         assert console.stdout is not None
-        print(json.dumps({"code": block.text, "where": str(block)}), file=console.stdin, flush=True)
+        code = block.text.replace(_REDIS, self._redis)
+        print(json.dumps({"code": code, "where": str(block)}), file=console.stdin, flush=True)
         answer = json.loads(console.stdout.readline() or '{"error": "The console has ended."}')
         assert answer["error"] is None, f"{block}\n{block.text}\n{answer['error']}"
+
+    def execute_in_browser(self, block: Block) -> None:
+        """Runs a block in the console of a browser that shows the project's first page."""
+        assert self._browser is not None, f"{block}: there is no browser."
+        if not self._browser.current_url.startswith(self.url):
+            self._browser.get(self.url)
+        sent = {"expression": block.text, "replMode": True, "awaitPromise": True}
+        answer = self._browser.execute_cdp_cmd("Runtime.evaluate", sent)
+        assert "exceptionDetails" not in answer, f"{block}\n{block.text}\n{answer}"
 
     def leave_console(self) -> None:
         """Ends the console; a later block gets a new one, with an empty namespace."""
@@ -192,9 +256,23 @@ def interpreter() -> Path:
     return Path(sys.executable)
 
 
+def put(text: str, before: str, place: str) -> str:
+    """Returns a file with a block in place of it all, of a function or class, or at its end."""
+    if place == "the file":
+        return text
+    lines = before.rstrip().splitlines(keepends=True)
+    if place == "the end":
+        return "".join([*lines, "\n\n\n" if lines else "", text])
+    (old,) = (it for it in ast.parse(before).body if getattr(it, "name", None) == place)
+    assert isinstance(old, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    start = min([old.lineno, *(it.lineno for it in old.decorator_list)]) - 1
+    return "".join([*lines[:start], text, *lines[old.end_lineno :]])
+
+
 def _is_server(command: str) -> bool:
     return any(_is(name, command) for name in SERVERS)
 
 
 def _is(name: str, command: str) -> bool:
-    return command == name or command.startswith(f"{name} ")
+    """Whether it is this program, with arguments, or with variables before it, or neither."""
+    return re.fullmatch(rf"([A-Z_]+=\S+ )*{re.escape(name)}( .*)?", command) is not None

@@ -42,6 +42,7 @@ class LoggedProcess:
         both: bool = False,
         forked: bool = False,
     ) -> None:
+        self.name = name
         self._folder = folder
         self._log = folder / "errors"
         output = folder / "output"

@@ -15,6 +15,8 @@ FOLLOWED_BY: dict[str, str] = {
     "docs/from-celery.md": "tests/docs/test_from_celery.py",
     "docs/from-celery-project.md": "tests/docs/test_from_celery.py",
     "docs/graphql-clients.md": "tests/clients/test_graphql_clients_page.py",
+    "docs/own-schema.md": "tests/docs/test_own_schema.py",
+    "docs/quick-start.md": "tests/docs/test_quick_start.py",
 }
 
 PAGES = sorted(

@@ -40,6 +40,10 @@ SERVERS = {
 _CONSOLE = Path(__file__).with_name("console.py")
 # What pages say, and what the reader has in its place.
 _PORT, _REDIS = "8000", "localhost:6379"
+# Variables of the test run that no reader has.
+_OURS = ("PYTHON", "DJANGO_SETTINGS_MODULE")
+# For consoles, which `manage.py shell` would set up.
+_SETTINGS = {"DJANGO_SETTINGS_MODULE": "root.settings"}
 # Folders in which a page was followed, by page and environment.
 _followed: dict[tuple[Any, ...], Path] = {}
 
@@ -70,9 +74,8 @@ class Reader:
         self._more_env = dict(env or {})
         self.port = free_port()
         self._env = {
-            **{name: it for name, it in os.environ.items() if not name.startswith("PYTHON")},
+            **{name: it for name, it in os.environ.items() if not name.startswith(_OURS)},
             "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
-            "DJANGO_SETTINGS_MODULE": "root.settings",
             **self._more_env,
         }
         self._python = python
@@ -206,7 +209,7 @@ class Reader:
             console = self._console = subprocess.Popen(
                 [self._python, _CONSOLE],
                 cwd=self.folder,
-                env=self._env,
+                env=_SETTINGS | self._env,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -237,7 +240,7 @@ class Reader:
         """Asserts that each operation of a block fits the project's schema."""
         if self._schema is None:
             command = (
-                'python -c "import django; django.setup();'
+                'DJANGO_SETTINGS_MODULE=root.settings python -c "import django; django.setup();'
                 " from rail_async_tasks.graphql.schema import get_schema;"
                 ' print(get_schema().as_str())"'
             )

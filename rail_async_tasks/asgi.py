@@ -17,6 +17,7 @@ from django.core.handlers.wsgi import WSGIHandler
 from rail_async_tasks.servers import lifespan as lifespans
 from rail_async_tasks.servers.connections import ended_by_drain
 from rail_async_tasks.servers.protocol import Application, Receive, Scope, Send
+from rail_async_tasks.servers.settings_module import settings_expected
 
 __all__ = ["get_asgi_application", "lifespan", "with_tasks"]
 
@@ -38,7 +39,8 @@ def get_asgi_application(
     Raises:
         TypeError: an argument is not of these kinds.
     """
-    django_application = get_django_application()
+    with settings_expected():
+        django_application = get_django_application()
     if http is not None:
         _check_application(http, "get_asgi_application(http=…)")
 
@@ -68,7 +70,8 @@ def with_tasks(application: Application) -> Application:
     """
     _check_application(application, "with_tasks(…)")
     if not apps.ready:
-        django.setup(set_prefix=False)
+        with settings_expected():
+            django.setup(set_prefix=False)
     if getattr(application, _HOSTS, False) is True:
         return application
     return _hosting(ended_by_drain(application), inner=application)

@@ -25,8 +25,10 @@ from asgiref.sync import markcoroutinefunction
 from typing_extensions import ParamSpec, TypeVar
 
 from rail_async_tasks.definition import TaskDefinition, define
+from rail_async_tasks.foreign_names import OF_TASKS, missing
 from rail_async_tasks.handle import TaskHandle
 from rail_async_tasks.registry import registry
+from rail_async_tasks.resolvers import refuse_tasks_as_resolvers
 from rail_async_tasks.signatures import Async, InfoT, P, R, RootT, WithInfo, WithRootAndInfo
 from rail_async_tasks.using import UsingKeywords, enqueue_options, known
 
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from strawberry.extensions.field_extension import FieldExtension
     from strawberry.permission import BasePermission
 
+
+refuse_tasks_as_resolvers()
 
 # The arguments, and what the body returns. Defaults, so that one may write a bare `Task`.
 Arguments = ParamSpec("Arguments", default=...)
@@ -97,6 +101,11 @@ class Task(Generic[Arguments, Result_co, Called_co, Call]):
     def name(self) -> str:
         return self.definition.name
 
+    if not TYPE_CHECKING:  # type checkers know the attributes
+
+        def __getattr__(self, name: str) -> Any:
+            raise missing(self, name, OF_TASKS, vars(self).get("__name__", "task"))
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
 
@@ -105,7 +114,16 @@ class Task(Generic[Arguments, Result_co, Called_co, Call]):
 
         No row is written, nothing is retried, and no timeout holds. An `async def` is awaited.
         """
-        called: Called_co = self.definition.function(*args, **kwargs)
+        try:
+            called: Called_co = self.definition.function(*args, **kwargs)
+        except TypeError as error:
+            # Raised in this very frame: the call does not fit the signature.
+            if error.__traceback__ is not None and error.__traceback__.tb_next is None:
+                error.add_note(
+                    f"A call of {self.__name__} runs its body here. To start the task, write"
+                    f" {self.__name__}.enqueue(...), or `await {self.__name__}.aenqueue(...)`."
+                )
+            raise
         return called
 
     def __get__(self, instance: object, owner: type | None = None) -> Self:
@@ -157,6 +175,11 @@ class BoundTask(msgspec.Struct, Generic[Arguments, Result_co], frozen=True):
 
     definition: TaskDefinition
     keywords: UsingKeywords
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise missing(self, name, OF_TASKS, "task.using(...)")
 
     def using(self, **keywords: Unpack[UsingKeywords]) -> BoundTask[Arguments, Result_co]:
         """Returns a copy with these options too; earlier ones stay unless they are given again."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from asgiref.sync import iscoroutinefunction
+from strawberry.types.field import StrawberryField
 
 from rail_async_tasks.codec import ArgumentsCodec
 from rail_async_tasks.codec.encryption import decrypt, encrypt
@@ -105,9 +106,7 @@ def define(
 def _kind_of(function: Any) -> bool:
     """Returns whether it is a coroutine function; raises if it is no function of a task."""
     if not inspect.isfunction(function):
-        raise TaskDeclarationError(
-            f"{function!r} is not a function; a task is a plain def or async def, so write one."
-        )
+        raise TaskDeclarationError(f"{function!r:.200} is not a function; {_remedy(function)}.")
     original = inspect.unwrap(function)
     for it in (function, original):
         if inspect.isgeneratorfunction(it) or inspect.isasyncgenfunction(it):
@@ -122,6 +121,14 @@ def _kind_of(function: Any) -> bool:
             "decorator's wrapper an async def too."
         )
     return is_coroutine
+
+
+def _remedy(given: Any) -> str:
+    if isinstance(given, str):
+        return f"give a name by name={given!r}"
+    if isinstance(given, StrawberryField):
+        return "put @task_mutation in place of @strawberry.mutation, not on top of it"
+    return "a task is a plain def or async def, so write one"
 
 
 def _is_name(name: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from typing import Any, Generic, Self
+from typing import TYPE_CHECKING, Any, Generic, Self
 from uuid import UUID
 
 from asgiref.sync import async_to_sync
@@ -12,6 +12,7 @@ from typing_extensions import TypeVar
 
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.errors import BackendUnavailable, TaskCancelled, TaskFailed
+from rail_async_tasks.foreign_names import OF_HANDLES, missing
 from rail_async_tasks.runtime.attempts.waits import waiting_for
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
@@ -48,6 +49,11 @@ class TaskHandle(Generic[R_co]):
         from rail_async_tasks.hosting import held
 
         return held.cause_of(self.id)
+
+    if not TYPE_CHECKING:  # type checkers know the attributes
+
+        def __getattr__(self, name: str) -> Any:
+            raise missing(self, name, OF_HANDLES, "handle")
 
     def __repr__(self) -> str:
         return f"<TaskHandle {self._snapshot.name} {self.id} {self.status}>"

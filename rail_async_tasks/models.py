@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.apps import apps
 from django.core.checks import CheckMessage
+from django.core.exceptions import ImproperlyConfigured
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.db.models import F, Q, Value
@@ -16,6 +18,12 @@ from django.db.models.functions import Coalesce
 
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.states import FINAL, WAITING, Status
+
+if not apps.is_installed("rail_async_tasks"):
+    raise ImproperlyConfigured(
+        '"rail_async_tasks" is not in INSTALLED_APPS. Add it:'
+        ' INSTALLED_APPS = [..., "channels", "strawberry_django", "rail_async_tasks"].'
+    )
 
 
 class TaskExecution(models.Model):

@@ -6,6 +6,7 @@ import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
+from datetime import timedelta
 from typing import Any, Final
 
 from strawberry.extensions.field_extension import FieldExtension
@@ -17,6 +18,13 @@ from rail_async_tasks.errors import TaskDeclarationError
 # The sizes of the columns.
 _MAX_QUEUE: Final = 100
 _MAX_INT: Final = 2**31 - 1
+
+# What options of other task libraries are here.
+_ELSEWHERE: Final = {
+    "time_limit": "write timeout=..., in seconds.",
+    "soft_time_limit": "write timeout=..., in seconds.",
+    "bind": "leave it out, and take (info, ...): a body has its task in info.context.task.",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +68,10 @@ class TaskOptions:
             _require(_is_int(self.max_retries, 0), "max_retries", "a whole number from 0 up")
         if self.retry_delay is not None:
             fits = _is_seconds(self.retry_delay) and self.retry_delay >= 0
-            _require(fits, "retry_delay", "seconds from 0 up")
+            _require(fits, "retry_delay", f"seconds from 0 up, not {_shown(self.retry_delay)}")
         if self.timeout is not None:
             fits = _is_seconds(self.timeout) and self.timeout > 0
-            _require(fits, "timeout", "seconds, more than 0")
+            _require(fits, "timeout", f"seconds, more than 0, not {_shown(self.timeout)}")
         self._tidy("retry_on", "exception types", tuple, _is_exception_type)
         self._tidy("sensitive", "names of arguments", frozenset, lambda it: isinstance(it, str))
         self._tidy("permission_classes", "Strawberry permission classes", tuple, _is_permission)
@@ -99,6 +107,7 @@ def read_options(given: Mapping[str, Any]) -> TaskOptions:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}."
+            hint = _ELSEWHERE.get(name, hint)
             raise TaskDeclarationError(f"there is no option {name!r}; {hint}")
     return TaskOptions(**given)
 
@@ -125,6 +134,14 @@ def _is_int(value: object, least: int) -> bool:
 
 def _is_seconds(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, timedelta):
+        return f"a timedelta; write {value.total_seconds():g}"
+    if isinstance(value, str):
+        return f"{value!r:.80}; write a number, as an int or a float"
+    return f"{value!r:.80}"
 
 
 def _is_exception_type(value: object) -> bool:

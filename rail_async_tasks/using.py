@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 from uuid import UUID
 
 from rail_async_tasks.access import as_id, user_id_of
@@ -12,6 +12,17 @@ from rail_async_tasks.errors import InvalidArguments
 
 if TYPE_CHECKING:
     from rail_async_tasks.service import EnqueueOptions
+
+
+# What options of other task libraries are here.
+_ELSEWHERE: Final = {
+    "countdown": "write delay=..., in seconds or as a timedelta.",
+    "eta": "write run_after=..., an aware datetime.",
+    "schedule_at": "write run_after=..., an aware datetime.",
+    "user": "write owner=..., a user or their primary key.",
+    "time_limit": "write @task(timeout=...), in seconds.",
+    "retries": "write @task(max_retries=...).",
+}
 
 
 class UsingKeywords(TypedDict, total=False):
@@ -32,6 +43,7 @@ def known(keywords: UsingKeywords) -> UsingKeywords:
         if name not in UsingKeywords.__annotations__:
             close = difflib.get_close_matches(name, UsingKeywords.__annotations__, n=1)
             hint = f"did you mean {close[0]!r}?" if close else ""
+            hint = _ELSEWHERE.get(name, hint)
             names = ", ".join(UsingKeywords.__annotations__)
             raise TypeError(f"using() takes no {name!r}; {hint or f'it takes {names}.'}")
     return keywords

@@ -40,6 +40,8 @@ stable, so that a silenced check stays silenced.
     W012   `ASGI_APPLICATION` is missing, or does not start the runtime with the server
     W013   probes are redirected to HTTPS (with `check --deploy`)
     W014   pages ask for a login, and `anonymous_access` is not set
+    W015   mutations are declared, and no URL serves GraphQL
+    W016   a task of `@task_mutation` is in no schema that a URL serves
     W018   the database lacks tables or columns: `migrate` has not run
 
 All are prefixed `rail_async_tasks.`. E016, W005, W006 and W018 look at the database, so they run
@@ -68,6 +70,7 @@ from rail_async_tasks.checks.settings import (
     check_settings,
 )
 from rail_async_tasks.checks.tenants import check_tenants
+from rail_async_tasks.checks.urls import check_urls
 
 TAG: Final = "rail_async_tasks"
 
@@ -91,6 +94,7 @@ def register_checks() -> None:
         check_schema,
         check_application,
         check_tenants,
+        check_urls,
     ):
         register(check, TAG)
     register(check_probes, TAG, deploy=True)

@@ -9,6 +9,7 @@ from typing import Any
 from django.apps import AppConfig
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Warning
+from django.core.handlers.asgi import ASGIHandler
 from django.utils.module_loading import import_string
 
 from rail_async_tasks.checks.settings import APP
@@ -38,6 +39,13 @@ def check_application(app_configs: Sequence[AppConfig] | None, **_: Any) -> list
         return [_warning(f"ASGI_APPLICATION = {path!r} cannot be imported: {sentence(error)}")]
     if _reaches_lifespan(application):
         return []
+    if isinstance(application, ASGIHandler):
+        return [
+            _warning(
+                f"ASGI_APPLICATION = {path!r} is Django's own application: it refuses WebSockets,"
+                " and tasks that wait in the database start with the server's first request only."
+            )
+        ]
     return [
         _warning(
             f"ASGI_APPLICATION = {path!r} does not pass ASGI's lifespan to rail_async_tasks: tasks"

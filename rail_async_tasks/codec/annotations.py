@@ -15,6 +15,8 @@ from enum import Enum, Flag
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, Union, get_args, get_origin
 
+from django.db.models import Model
+from django.http import HttpRequest
 from strawberry import UNSET
 from strawberry.types.base import (
     StrawberryList,
@@ -205,4 +207,9 @@ def _why_not(annotation: Any) -> str:
         instead = _INSTEAD.get(origin)
     except TypeError:
         instead = None
+    if isinstance(origin, type):
+        if issubclass(origin, Model):
+            instead = "pass its primary key, and load it in the body"
+        elif issubclass(origin, HttpRequest):
+            instead = "info.context.user is its user; pass what else the body needs of it"
     return f"{_shown(annotation)} has no JSON form; {instead or SUPPORTED}"

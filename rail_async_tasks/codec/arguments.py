@@ -101,6 +101,7 @@ class ArgumentsCodec:
                 value = values.get(name, UNSET)
                 if value is UNSET or value is absent:
                     if required:
+                        self._refuse_unknown(values)  # which is what a misspelt name looks like
                         raise self._required(name)
                     continue
                 try:
@@ -191,7 +192,10 @@ class ArgumentsCodec:
             leading = 1
         elif names and names[0] in _ROOTS:
             if names[1:2] != ["info"]:
-                raise self._wrong(names[0], "write (root, info, ...), or give it another name")
+                remedy = "write (root, info, ...), or give it another name"
+                if names[0] == "self":
+                    remedy = "write (info, ...): a body has its task in info.context.task"
+                raise self._wrong(names[0], remedy)
             leading = 2
         else:
             leading = 0

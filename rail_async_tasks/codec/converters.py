@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from django.db.models import Model
 from strawberry import UNSET, Some
 
 from rail_async_tasks.codec.json_values import Mismatch, key_step, kind
@@ -36,7 +37,8 @@ class Field(NamedTuple):
 
 
 def expected(what: str, value: object) -> Mismatch:
-    return Mismatch(f"expected {what}, got {kind(value)}")
+    remedy = "; pass its primary key" if isinstance(value, Model) else ""
+    return Mismatch(f"expected {what}, got {kind(value)}{remedy}")
 
 
 def optional(inner: Converter) -> Converter:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Concatenate, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Self, Unpack, overload
 
 from strawberry.types.field import StrawberryField
 from strawberry.types.fields.resolver import Parameter, Signature, StrawberryResolver
@@ -22,8 +22,20 @@ if TYPE_CHECKING:
     from strawberry.types import Info
 
 
+_declared: Final[set[str]] = set()
+
+
+def declared_mutations() -> frozenset[str]:
+    """Returns the names of all tasks that `@task_mutation` has declared in this process."""
+    return registry.names() & _declared
+
+
 class MutationTask(Task):
     """A task that becomes a mutation where it is made an attribute of a class."""
+
+    def __init__(self, definition: TaskDefinition) -> None:
+        super().__init__(definition)
+        _declared.add(definition.name)
 
     def __set_name__(self, owner: type, name: str) -> None:
         """Put a field in this task's place, before `@strawberry.type` looks at the class.

@@ -44,7 +44,12 @@ logger = get_logger("rail_async_tasks.graphql")
 EVENTS_ONLY = (
     "A subscription is answered by events: send `Accept: text/event-stream`, or use a WebSocket."
 )
-NO_STREAMS = "Server-sent events need an ASGI server; this one is WSGI."
+_USE_ASGI = (
+    'start "uvicorn root.asgi:application"; or, for `manage.py runserver`, install daphne and put'
+    ' "daphne" first in INSTALLED_APPS.'
+)
+NO_STREAMS = f"Server-sent events need an ASGI server, and this one is WSGI: {_USE_ASGI}"
+NO_SOCKETS = f"A WebSocket needs an ASGI server, and this one is WSGI: {_USE_ASGI}"
 NO_MUTATION_BY_GET = "mutations are not allowed when using GET"
 TOO_BIG = "The body has more bytes than DATA_UPLOAD_MAX_MEMORY_SIZE allows."
 NOT_ACCEPTABLE = (
@@ -102,6 +107,10 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
         # Under WSGI an open stream would occupy one of few workers.
         streams = [EVENT_STREAM] if isinstance(request, ASGIRequest) else []
         self.media_type = self.accept.best(JSON, GRAPHQL_RESPONSE, *streams)
+        if not streams and request.headers.get("upgrade", "").lower() == "websocket":
+            # A browser does not show the body of a handshake's answer.
+            logger.warning("WebSocket refused: %s", NO_SOCKETS)
+            return self._refusal(501, NO_SOCKETS)
         response = await self._answer(request)
         patch_vary_headers(response, ["Accept"])
         return response

@@ -15,13 +15,13 @@ from typing import Final
 PACKAGE: Final[dict[str, tuple[str, ...]]] = {
     "ground": (
         "errors forks hooks origin own_views retry signatures states text vital",
-        "codec conf ids language redis_address safe_logging snapshot",
+        "codec conf foreign_names ids language redis_address safe_logging snapshot",
         "backoff db_connections",
     ),
     "what a task is": (
         "access migrations models task_options",
         "definition",
-        "auth registry",
+        "auth registry resolvers",
         "queue_limits",
     ),
     "ports, and what is behind them": ("ledger", "bus"),

@@ -34,7 +34,7 @@ async def service_world(
 ) -> AsyncIterator[None]:
     """The gate is closed; what it holds goes on after the test, and the runtime ends."""
     # The owners of these tests are in no database, as rows are not either.
-    module = importlib.import_module("rail_async_tasks.runtime.attempts.attempt")
+    module = importlib.import_module("rail_async_tasks.runtime.attempts.body")
     monkeypatch.setattr(module, "load_user", lambda owner_id: AnonymousUser())
     gate.close()
     yield

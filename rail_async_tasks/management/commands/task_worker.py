@@ -79,7 +79,10 @@ class Command(BaseCommand):
             elif find_broker(settings) is not None:
                 hint = "Its workers have a command of their own."
             else:
-                hint = "Its tasks run in the web process."
+                hint = (
+                    "Its tasks run in the web process: start the server alone, or set the backend"
+                    ' to "arq".'
+                )
             raise CommandError(
                 'task_worker serves the backend "arq", and task_settings["backend"] is'
                 f' "{settings.backend}". {hint}'

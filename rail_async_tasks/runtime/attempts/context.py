@@ -8,6 +8,7 @@ from uuid import UUID
 
 from rail_async_tasks.access import find_user
 from rail_async_tasks.errors import TaskCancelled
+from rail_async_tasks.foreign_names import OF_CONTEXTS, OF_RUNNING_TASKS, missing
 from rail_async_tasks.runtime.attempts.progress import check_percent
 from rail_async_tasks.runtime.attempts.track import Loopable, Tracked, check_total
 
@@ -37,6 +38,11 @@ class TaskContext:
         self.queue = queue
         self._report = report
         self._end_requested = False
+
+    if not TYPE_CHECKING:  # type checkers know the attributes
+
+        def __getattr__(self, name: str) -> Any:
+            raise missing(self, name, OF_RUNNING_TASKS, "info.context.task")
 
     def update_progress(self, percent: float, message: str | None = None) -> None:
         """Reports to watchers how far the task is. Never blocks.
@@ -121,6 +127,11 @@ class ExecutionContext:
         self.task = task
         self.user = user
         self.tenant_id = tenant_id
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise missing(self, name, OF_CONTEXTS, "info.context")
 
 
 class TaskInfo:

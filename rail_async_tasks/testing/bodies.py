@@ -14,6 +14,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 from rail_async_tasks.access import user_id_of
 from rail_async_tasks.codec import encode_result
 from rail_async_tasks.conf import get_settings
+from rail_async_tasks.declare import BoundTask
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.runtime.attempts.around import (
     AttemptInfo,
@@ -27,7 +28,7 @@ from rail_async_tasks.runtime.attempts.context import ExecutionContext, TaskCont
 from rail_async_tasks.runtime.attempts.orm_threads import Seat
 from rail_async_tasks.testing.connections import call_here, shared
 from rail_async_tasks.testing.handles import definition_of
-from rail_async_tasks.using import UsingKeywords, enqueue_options
+from rail_async_tasks.using import enqueue_options
 
 
 class Reported(NamedTuple):
@@ -91,8 +92,7 @@ class _Body:
         self._user = user
         self._arguments = self._definition.codec.decode(self._definition.codec.encode(arguments))
         self._progress: list[Reported] = []
-        keywords: UsingKeywords = getattr(task, "keywords", {})
-        start = enqueue_options(keywords)
+        start = enqueue_options(task.keywords if isinstance(task, BoundTask) else {})
         queue = start.queue or self._definition.options.queue or get_settings().default_queue
         hidden = self._definition.options.sensitive
         shown = {name: it for name, it in self._arguments.items() if name not in hidden}

@@ -193,7 +193,9 @@ class Reader:
         self._logs += 1
         logs = self.folder.parent / f"{self.folder.name}-log-{self._logs}"
         logs.mkdir()
-        argv = ["bash", "-c", f'cd "{self.folder}" && exec env {command}']
+        # A process has the test run's environment below its own.
+        less = " ".join(f"-u {name}" for name in os.environ if name.startswith(_OURS))
+        argv = ["bash", "-c", f'cd "{self.folder}" && exec env {less} {command}']
         server = LoggedProcess(program, argv, self._env, logs, both=True)
         self.servers.append(server)
         if str(self.port) in command:

@@ -39,5 +39,7 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "handlers": {"console": {"class": "logging.StreamHandler"}},
-    "loggers": {"django.db.backends": {"handlers": ["console"], "level": "DEBUG"}},
+    "loggers": {
+        "django.db.backends": {"handlers": ["console"], "level": "DEBUG", "propagate": False}
+    },
 }

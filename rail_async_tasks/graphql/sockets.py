@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any, Final
 
 from channels.auth import AuthMiddlewareStack  # type: ignore[import-untyped]
 from channels.routing import URLRouter  # type: ignore[import-untyped]
 from django.conf import settings
-from django.urls import Resolver404, URLPattern, resolve
+from django.urls import Resolver404, URLPattern
 from django.urls.resolvers import RoutePattern
-from django.utils import translation
 
 from rail_async_tasks.auth.context import handshake_request
 from rail_async_tasks.graphql.consumers import TaskGraphQLConsumer
 from rail_async_tasks.graphql.handshake import handshake_problem
-from rail_async_tasks.graphql.views import TaskGraphQLView
+from rail_async_tasks.graphql.routes import view_at
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.servers.connections import ended_by_drain
 from rail_async_tasks.servers.protocol import Application, Message, Receive, Scope, Send
@@ -57,17 +55,7 @@ def socket_router(routes: Sequence[Any]) -> Application:
 
 
 def _is_graphql(path: str) -> bool:
-    if path == DEFAULT_PATH:
-        return True
-    # Below `i18n_patterns` the language is part of the path; over HTTP LocaleMiddleware reads it.
-    language = translation.get_language_from_path(path)
-    try:
-        with translation.override(language) if language else nullcontext():
-            view = resolve(path).func
-    except Resolver404:
-        return False
-    kind = getattr(view, "view_class", None)
-    return isinstance(kind, type) and issubclass(kind, TaskGraphQLView)
+    return path == DEFAULT_PATH or view_at(path) is not None
 
 
 # --- routes of the project's own -----------------------------------------------------------------

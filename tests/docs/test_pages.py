@@ -18,6 +18,8 @@ FOLLOWED_BY: dict[str, str] = {
     "docs/own-schema.md": "tests/graphql/test_own_schema_page.py",
     "docs/testing.md": "tests/testing/test_examples.py",
     "docs/graphql-clients.md": "tests/clients/test_graphql_clients_page.py",
+    "docs/own-schema.md": "tests/docs/test_own_schema.py",
+    "docs/quick-start.md": "tests/docs/test_quick_start.py",
 }
 # As the page about django.tasks says of Django 5.2.
 OLDER_DJANGO = {} if find_spec("django.tasks") else {"django.tasks": "django_tasks"}

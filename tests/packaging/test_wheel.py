@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 import zipfile
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from devservers.process import ROOT
+from tests.packaging.outside import LOCK, UV, new_environment, run
 from tests.support.needs import unavailable
 
-ROOT = Path(__file__).parents[2]
 SMOKE = Path(__file__).with_name("smoke.py")
 # What only an extra may bring.
 OPTIONAL = (
@@ -24,32 +21,12 @@ OPTIONAL = (
 )  # fmt: skip
 
 
-def run(command: Sequence[str | Path], cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Runs without anything of the checkout on Python's path, warnings being errors no more."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel that `WHEEL` names, else one that is built here."""
-    if given := os.environ.get("WHEEL"):
-        return Path(given).resolve(strict=True)
-    folder = tmp_path_factory.mktemp("dist")
-    built = run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder], ROOT)
-    assert built.returncode == 0, built.stderr
-    return next(folder.glob("*.whl"))
-
-
 @pytest.fixture(scope="module")
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A new environment's interpreter, in which only the wheel and what it needs are installed."""
     folder = tmp_path_factory.mktemp("installed")
-    uv = Path(sys.executable).with_name("uv")
-    assert run([uv, "venv", "-q", "-p", sys.executable, folder / "env"], folder).returncode == 0
-    python = folder / "env" / "bin" / "python"
-    lock = ROOT / "requirements" / "dev.lock"
-    installed = run([uv, "pip", "install", "-q", "-p", python, "-c", lock, wheel], folder)
+    python = new_environment(folder / "env")
+    installed = run([UV, "pip", "install", "-q", "-p", python, "-c", LOCK, wheel], folder)
     if "error sending request" in installed.stderr:
         unavailable("The package index can't be reached.")
     assert installed.returncode == 0, installed.stderr

@@ -19,6 +19,8 @@ from rail_async_tasks import AttemptInfo, Fail, task
 tenant: contextvars.ContextVar[str] = contextvars.ContextVar("tenant", default="none")
 # What managers and bodies do, in order.
 heard: list[Any] = []
+# The attempts that `noting` was made for.
+attempts: list[AttemptInfo] = []
 
 
 class Broken(Exception):
@@ -84,6 +86,13 @@ def querying(info: AttemptInfo) -> Iterator[None]:
     heard.append(Group.objects.count())
     yield
     heard.append(Group.objects.count())
+
+
+@contextmanager
+def noting(info: AttemptInfo) -> Iterator[None]:
+    """Keeps the attempt that it is made for."""
+    attempts.append(info)
+    yield
 
 
 @contextmanager

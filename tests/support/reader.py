@@ -41,6 +41,10 @@ _CONSOLE = Path(__file__).with_name("console.py")
 _PORT = "8000"  # what pages say; readers have ports of their own
 # Modules that only their program, or a test, imports.
 _NOT_IMPORTED = {"settings.py", "conftest.py"}
+# Variables of the test run that no reader has.
+_OURS = ("PYTHON", "DJANGO_SETTINGS_MODULE")
+# For consoles, which `manage.py shell` would set up.
+_SETTINGS = {"DJANGO_SETTINGS_MODULE": "root.settings"}
 # Folders in which a page was followed, by page and environment.
 _followed: dict[tuple[Any, ...], Path] = {}
 
@@ -71,9 +75,8 @@ class Reader:
         self._more_env = dict(env or {})
         self.port = free_port()
         self._env = {
-            **{name: it for name, it in os.environ.items() if not name.startswith("PYTHON")},
+            **{name: it for name, it in os.environ.items() if not name.startswith(_OURS)},
             "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
-            "DJANGO_SETTINGS_MODULE": "root.settings",
             **self._more_env,
         }
         self._python = python
@@ -214,7 +217,9 @@ class Reader:
         self._logs += 1
         logs = self.folder.parent / f"{self.folder.name}-log-{self._logs}"
         logs.mkdir()
-        argv = ["bash", "-c", f'cd "{self.folder}" && exec env {command}']
+        # A process has the test run's environment below its own.
+        less = " ".join(f"-u {name}" for name in os.environ if name.startswith(_OURS))
+        argv = ["bash", "-c", f'cd "{self.folder}" && exec env {less} {command}']
         server = LoggedProcess(program, argv, self._env, logs, both=True)
         self.servers.append(server)
         if str(self.port) in command:
@@ -230,7 +235,7 @@ class Reader:
             console = self._console = subprocess.Popen(
                 [self._python, _CONSOLE],
                 cwd=self.folder,
-                env=self._env,
+                env=_SETTINGS | self._env,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -261,7 +266,7 @@ class Reader:
         """Asserts that each operation of a block fits the project's schema."""
         if self._schema is None:
             command = (
-                'python -c "import django; django.setup();'
+                'DJANGO_SETTINGS_MODULE=root.settings python -c "import django; django.setup();'
                 " from rail_async_tasks.graphql.schema import get_schema;"
                 ' print(get_schema().as_str())"'
             )

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Group
 from django.test import override_settings
 
-from rail_async_tasks import TaskFailed
+from rail_async_tasks import AttemptInfo, Fail, TaskFailed, task
 from rail_async_tasks.checks.settings import check_dotted_paths
 from rail_async_tasks.registry import registry
+from rail_async_tasks.testing import arun_task, run_task
 from tests.support import around
 from tests.support.around import LIFE, SEEN, declared, heard, look, path
 
@@ -68,6 +70,64 @@ def test_errors_there(kind: str, factory: Any, error: str) -> None:
     """They are the attempt's, on the way in and on the way out."""
     with using(factory), pytest.raises(TaskFailed, match=error):
         declared(kind).enqueue().result()
+
+
+@every_factory
+@pytest.mark.parametrize("kind", ["coroutine", "thread"])
+def test_run_task_enters_it(kind: str, factory: Any) -> None:
+    """As a real attempt does, and leaves everything as it was."""
+    before = look()
+    with using(factory):
+        run = run_task(declared(kind).using(tenant_id="north"))
+    assert run.result == [SEEN] * (2 if kind == "coroutine" else 1)
+    assert heard == LIFE
+    assert look() == before
+
+
+@every_factory
+@pytest.mark.parametrize("kind", ["coroutine", "thread"])
+async def test_arun_task_enters_it(kind: str, factory: Any) -> None:
+    """On the test's loop."""
+    before = look()
+    with using(factory):
+        run = await arun_task(declared(kind).using(tenant_id="north"))
+    assert run.result == [SEEN] * (2 if kind == "coroutine" else 1)
+    assert heard == LIFE
+    assert look() == before
+
+
+@pytest.mark.parametrize("kind", ["coroutine", "thread"])
+@pytest.mark.django_db
+def test_a_plain_manager_may_query_around_run_task(kind: str) -> None:
+    """In the test's own transaction."""
+    Group.objects.create(name="of this test")
+    with using(around.querying):
+        run_task(declared(kind))
+    assert heard == [1, "body", 1]
+
+
+@pytest.mark.parametrize("kind", ["coroutine", "thread"])
+def test_run_task_raises_what_the_manager_raises(kind: str) -> None:
+    with using(around.refuses), pytest.raises(Fail, match="not today"):
+        run_task(declared(kind))
+    assert heard == []
+
+
+def test_run_task_hides_sensitive_arguments_from_the_manager() -> None:
+    """It gets the attempt with its owner, tenant, queue and the other arguments."""
+    seen: list[AttemptInfo] = []
+
+    @task(name="around.log_in", sensitive=["password"], queue="low")
+    def log_in(name: str, password: str) -> None:
+        assert password == "hunter2"
+
+    with using(around.noting), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(around, "attempts", seen)
+        run_task(log_in.using(tenant_id="north", owner=7), name="ann", password="hunter2")
+    (attempt,) = seen
+    assert dict(attempt.arguments) == {"name": "ann"}
+    assert (attempt.name, attempt.attempt) == ("around.log_in", 1)
+    assert (attempt.queue, attempt.owner_id, attempt.tenant_id) == ("low", "7", "north")
 
 
 @pytest.mark.django_db

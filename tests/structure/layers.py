@@ -29,12 +29,13 @@ PACKAGE: Final[dict[str, tuple[str, ...]]] = {
     "how ids leave, how they arrive": ("backends", "hosting"),
     "doing what was asked": ("observability service workers",),
     "edges": (
-        "handle health management rest servers using",
+        "handle health rest servers using",
         "contrib declare",
         "graphql",
         "__init__ asgi urls",
         "checks testing",
-        "apps",
+        "cli",
+        "apps management",
     ),
 }
 
@@ -91,6 +92,16 @@ UPKEEP: Final = (
     "upkeep",
 )
 
+CLI: Final = (
+    "exits words",
+    "filters tables",
+    "ids screen fields",
+    "exchange rich_screen list processes queues",
+    "change show watch",
+    "doctor pauses",
+    "main",
+)
+
 TESTING: Final = (
     "backends clock connections handles rows subscriptions",
     "apps attempts bodies contracts",
@@ -108,6 +119,7 @@ FOLDERS: Final[dict[str, tuple[str, ...]]] = {
     "runtime.attempts": ATTEMPTS,
     "runtime.claims": CLAIMS,
     "runtime.upkeep": UPKEEP,
+    "cli": CLI,
     "testing": TESTING,
 }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
-from typing import Final
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
@@ -15,9 +14,6 @@ from rail_async_tasks.conf import get_settings
 from rail_async_tasks.hosting import process
 from rail_async_tasks.runtime.announce import announcer_for
 from rail_async_tasks.snapshot import TaskSnapshot
-
-# For the first connection to the bus, in seconds.
-FLUSH_TIMEOUT: Final = 2.0
 
 
 class Reads:
@@ -42,7 +38,7 @@ async def exchanging() -> AsyncIterator[Bus]:
     if process.current() is not None:  # inside a server: its runtime has started it
         yield bus
         return
-    bus.start(Reads(), lambda execution_id: None)
+    bus.start(Reads(), lambda execution_id: None, lambda: None)
     try:
         yield bus
     finally:

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from rail_async_tasks import queues
 from rail_async_tasks.cli.change import operator
 from rail_async_tasks.cli.exchange import announce_queues
 from rail_async_tasks.cli.exits import OK, UNAVAILABLE, Stop
@@ -51,8 +52,6 @@ def run_resume(screen: Screen, options: Mapping[str, Any]) -> int:
 
 def _change(queue: str, *, paused: bool) -> bool:
     """Pauses or resumes the queue in the operator's name; returns whether that changed it."""
-    from rail_async_tasks import queues
-
     database()
     by = operator().acts_as
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from rail_async_tasks import queues as control
 from rail_async_tasks.cli.exits import OK
 from rail_async_tasks.cli.filters import database
 from rail_async_tasks.cli.screen import Screen
@@ -45,8 +46,6 @@ def queues() -> list[dict[str, Any]]:
 
     By priority, highest first. `oldest_seconds` is the age of the oldest pending task that is due.
     """
-    from rail_async_tasks import queues as control
-
     database()
     names = (
         "name", "paused", "paused_at", "paused_by", "pending", "retrying", "running",

@@ -35,6 +35,9 @@ class Stored(Inline):
             snapshots.append(snapshot)
         return snapshots
 
+    def queue_changed(self, queue: str) -> None:
+        """Does nothing: what waits is started elsewhere."""
+
 
 @contextmanager
 def storing() -> Iterator[None]:

@@ -112,7 +112,7 @@ async def make_bus(stack: AsyncExitStack, configure: Configure) -> MakeBus:
         bus, ledger = RedisBus(url, prefix), host.make_ledger()
         ledger.start()
         stack.push_async_callback(ledger.stop)
-        bus.start(ledger, lambda _: None)
+        bus.start(ledger, lambda _: None, lambda: None)
         stack.push_async_callback(bus.stop)
         if connected:
             await eventually(lambda: bus.connected, timeout=5)

@@ -29,7 +29,7 @@ PACKAGE: Final[dict[str, tuple[str, ...]]] = {
     "how ids leave, how they arrive": ("backends", "hosting"),
     "doing what was asked": ("observability service workers",),
     "edges": (
-        "handle health rest servers using",
+        "handle health queues rest servers using",
         "contrib declare",
         "graphql",
         "__init__ asgi urls",
@@ -40,7 +40,7 @@ PACKAGE: Final[dict[str, tuple[str, ...]]] = {
 }
 
 LEDGER: Final = (
-    "edges errors locks options records rows tables waiters writer_port",
+    "edges errors locks options queue_states records rows tables waiters writer_port",
     "audit postponed snapshots updates upkeep",
     "port writer",
     "memory operations",
@@ -79,8 +79,8 @@ ATTEMPTS: Final = (
 )
 
 CLAIMS: Final = (
-    "broker deliveries overdue plan",
-    "inventory slots",
+    "broker overdue pauses plan",
+    "deliveries inventory slots",
     "broker_dispatcher local_dispatcher",
 )
 

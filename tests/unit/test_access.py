@@ -225,7 +225,6 @@ class SchemaTenant:
         ({"tenant": "north", "tenant_id": "south"}, "south"),
         ({"tenant": "north", "tenant_id": None}, None),
     ],
-    ids=str,
 )
 async def test_the_tenant_that_a_middleware_has_set(
     attributes: dict[str, Any], tenant_id: str | None

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Protocol
@@ -81,20 +79,6 @@ class LineBar:
 
     def close(self) -> None:
         """Does nothing: each line is complete."""
-
-
-def screen_for(stream: Stream, *, no_color: bool) -> Screen:
-    """Returns the screen for a stream: with colours on a terminal that may have them."""
-    if not stream.isatty():
-        return Screen(stream)
-    width = shutil.get_terminal_size().columns
-    if no_color or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
-        return Screen(stream, width)
-    try:
-        from rail_async_tasks.cli.rich_screen import RichScreen
-    except ImportError:  # the extra `cli` is not installed
-        return Screen(stream, width)
-    return RichScreen(stream, width)
 
 
 def _encodable(value: Any) -> Any:

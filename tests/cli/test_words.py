@@ -10,8 +10,9 @@ import sys
 import pytest
 
 from rail_async_tasks.cli.rich_screen import RichScreen
-from rail_async_tasks.cli.screen import Screen, screen_for
+from rail_async_tasks.cli.screen import Screen
 from rail_async_tasks.cli.tables import Column, render
+from rail_async_tasks.cli.terminal import screen_for
 from rail_async_tasks.cli.words import cut, duration, lines, one_line, parse_duration, width_of
 
 

@@ -93,11 +93,11 @@ UPKEEP: Final = (
 )
 
 CLI: Final = (
-    "exits words",
+    "exchange exits fields words",
     "filters tables",
-    "ids screen fields",
-    "exchange rich_screen list processes queues",
-    "change show watch",
+    "ids screen",
+    "list processes queues rich_screen",
+    "change show terminal watch",
     "doctor pauses",
     "main",
 )

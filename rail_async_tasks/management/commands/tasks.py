@@ -11,7 +11,7 @@ from django.db import DatabaseError, InterfaceError
 
 from rail_async_tasks.cli import main
 from rail_async_tasks.cli.exits import UNAVAILABLE, WRONG, Stop
-from rail_async_tasks.cli.screen import screen_for
+from rail_async_tasks.cli.terminal import screen_for
 from rail_async_tasks.cli.words import one_line
 from rail_async_tasks.errors import TaskError
 

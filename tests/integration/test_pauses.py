@@ -157,7 +157,11 @@ async def test_a_process_that_starts_later_heeds_the_pause(
     assert handle.status == "pending"
     assert there.paused_queues == ["low"]
     await sync_to_async(queues.resume)("low")
-    assert (await final(handle)).status == "completed"
+
+    async def completed() -> bool:
+        return (await handle.arefresh()).status == "completed"
+
+    await eventually(completed)
 
 
 @on_databases

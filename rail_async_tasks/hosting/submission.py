@@ -107,7 +107,11 @@ class ToRuntime:
 
     def queue_changed(self, queue: str) -> None:
         runtime = process.current()
-        if runtime is not None:
+        if runtime is None:
+            return
+        if runtime.loop is asyncio._get_running_loop():
+            runtime.queues_changed()  # before the caller's next creation
+        else:
             process.call_soon(runtime, runtime.queues_changed)
 
 

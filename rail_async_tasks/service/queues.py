@@ -53,7 +53,7 @@ def pause(ledger: Ledger, queue: str, by: str | None) -> bool:
     _check_name(ledger, queue, settings)
     changed = ledger.pause_queue(queue, _name(by))
     if changed:
-        ledger.on_commit(lambda: _announce(queue, settings))
+        _heed(ledger, queue, settings)
     return changed
 
 
@@ -63,7 +63,7 @@ def resume(ledger: Ledger, queue: str, by: str | None) -> bool:
     _check_name(ledger, queue, settings)
     changed = ledger.resume_queue(queue, _name(by))
     if changed:
-        ledger.on_commit(lambda: _announce(queue, settings))
+        _heed(ledger, queue, settings)
     return changed
 
 
@@ -94,12 +94,20 @@ def list_queues(ledger: Ledger) -> list[Queue]:
     return found
 
 
-def _announce(queue: str, settings: TaskSettings) -> None:
+def _heed(ledger: Ledger, queue: str, settings: TaskSettings) -> None:
     """Has this process and the others heed the change at once; they find it by themselves too."""
-    try:
-        process.bus().announce_queues()
-    finally:
-        submission_for(get_backend(settings)).queue_changed(queue)
+    submission = submission_for(get_backend(settings))
+
+    def announce() -> None:
+        try:
+            process.bus().announce_queues()
+        finally:
+            if not submission.in_caller:
+                submission.queue_changed(queue)
+
+    ledger.on_commit(announce)
+    if submission.in_caller:  # in the caller's transaction, as every inline run
+        submission.queue_changed(queue)
 
 
 def _check_name(ledger: Ledger, queue: str, settings: TaskSettings) -> None:

@@ -307,6 +307,22 @@ def news(snapshot: TaskSnapshot, **fields: Any) -> TaskSnapshot:
     return msgspec.structs.replace(snapshot, **fields)
 
 
+async def test_a_pause_elsewhere_is_heeded_at_once(far: RedisBus, timings: Timings) -> None:
+    """Not only when what is known is old."""
+    timings.set("reconciler", interval=3600.0)
+    runtime = await host.aruntime()
+    await eventually(lambda: host.bus().connected)
+    pauses = runtime.services.pauses
+    pauses.max_age = 3600.0
+    await pauses.read()
+    await sync_to_async(host.ledger().pause_queue)("low", None)
+    far.announce_queues()
+    await eventually(lambda: runtime.paused_queues == ["low"], timeout=5)
+    await sync_to_async(host.ledger().resume_queue)("low", None)
+    far.announce_queues()
+    await eventually(lambda: runtime.paused_queues == [], timeout=5)
+
+
 async def test_the_last_word_is_sent_before_the_end(
     far: RedisBus, own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

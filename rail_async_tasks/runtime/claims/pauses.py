@@ -29,7 +29,7 @@ class Pauses:
     ) -> None:
         self._reads = reads
         self._hold = hold
-        self._max_age = max_age
+        self.max_age = max_age
         self._clock = asyncio.get_running_loop().time
         self._lock = asyncio.Lock()
         self._changes = 0
@@ -69,7 +69,7 @@ class Pauses:
         asked_at, changes = self._clock(), self._changes
         queues = frozenset(await self._reads.paused_queues())
         if changes == self._changes:
-            self._good_until = asked_at + self._max_age
+            self._good_until = asked_at + self.max_age
             self.outdated = False
         if queues != self.queues:
             self.queues = queues

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rail_async_tasks import queues
     from rail_async_tasks.declare import BoundTask, Task, task
     from rail_async_tasks.errors import (
         AlreadyFinal,
@@ -62,11 +63,15 @@ __all__ = [
     "Unauthenticated",
     "UnknownQueue",
     "WouldWaitForever",
+    "queues",
     "task",
     "task_mutation",
 ]
 
 __version__ = "0.1.0"
+
+# Public names that are modules.
+_MODULES = {"queues"}
 
 # Where the names live that are no errors.
 _HOMES = {
@@ -83,6 +88,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
     value = getattr(import_module(_HOMES.get(name, "rail_async_tasks.errors")), name)
     globals()[name] = value
     return value

@@ -39,16 +39,26 @@ class Owned(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """The user who asks. `user_id` is None for an anonymous one."""
+    """The user who asks. `user_id` is None for an anonymous one, and for the project's own code.
+
+    Attributes:
+        acts_as: who the audit names, where that is no user: an operator at a terminal.
+    """
 
     user_id: str | None = None
     tenant_id: str | None = None
     sees_all: bool = False
     changes_all: bool = False
+    acts_as: str | None = None
 
     @property
     def is_anonymous(self) -> bool:
         return self.user_id is None
+
+    @property
+    def is_system(self) -> bool:
+        """Whether the project's own code asks, or an operator: not a user."""
+        return self.user_id is None and self.changes_all
 
     @classmethod
     def for_user(cls, user: Any, tenant_id: str | None = None) -> Viewer:

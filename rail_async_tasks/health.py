@@ -67,6 +67,9 @@ async def ready(request: HttpRequest) -> HttpResponse:
     answer: dict[str, object] = {"status": "ok", "checks": found}
     if warnings := _warnings():
         answer["warnings"] = warnings
+    runtime = host.current()
+    if runtime is not None and (paused := runtime.paused_queues):
+        answer["paused_queues"] = paused  # an operator's wish: no reason to take this process out
     return JsonResponse(answer)
 
 

@@ -1,4 +1,4 @@
-"""The tables: executions, the processes that run them, schedules, the audit.
+"""The tables: executions, the processes that run them, queues, schedules, the audit.
 
 Users read them with the ORM and the admin. Only the ledger writes them: each change is one
 compare-and-set, which `save()` is not.
@@ -218,6 +218,25 @@ class TaskRuntime(models.Model):
         return f"{self.place} {self.id}{' (dead)' if self.dead else ''}"
 
 
+class QueueState(models.Model):
+    """What operators have changed about a queue. A queue without a row has never been paused."""
+
+    name = models.CharField(primary_key=True, max_length=100)
+    paused_at = models.DateTimeField(
+        null=True, blank=True, help_text="Since when none of it starts. Empty: it is not paused."
+    )
+    paused_by = models.CharField(
+        max_length=255, null=True, blank=True, help_text="A user's id, or what paused it by itself."
+    )
+    seq = models.IntegerField(default=0, help_text="Grows with every pause and resume.")
+
+    class Meta:
+        db_table = "rail_async_tasks_queue"
+
+    def __str__(self) -> str:
+        return f"{self.name}{'' if self.paused_at is None else ' (paused)'}"
+
+
 class TaskSchedule(models.Model):
     """The last tick of a task with `cron`; each tick starts it in one process."""
 
@@ -232,7 +251,11 @@ class TaskSchedule(models.Model):
 
 
 class TaskEvent(models.Model):
-    """One change of an execution's state, stored where `audit_enabled` is on; outlives its row."""
+    """One change of an execution's state, stored where `audit_enabled` is on; outlives its row.
+
+    A pause of a queue and its end are events too, with the queue's name as `name` and an
+    `execution_id` that belongs to no execution.
+    """
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     execution_id = models.UUIDField()

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from rail_async_tasks.bus.connection import Command, Connection, Describe, Open
@@ -34,7 +34,7 @@ class Listener:
         describe: Describe,
         channel: Callable[[str], str],
         *,
-        always: str,
+        always: Sequence[str],
         watched: Callable[[], list[str]],
         is_watched: Callable[[str], bool],
         received: Callable[[str, Any], None],
@@ -45,7 +45,7 @@ class Listener:
             open_connection: opens a connection.
             describe: returns an error's text for the log.
             channel: returns the channel of a topic.
-            always: a topic that is received without a watcher, too.
+            always: topics that are received without a watcher, too.
             watched: returns the topics that have watchers here.
             is_watched: returns whether a topic has one.
             received: is called with the topic and the data of each event.
@@ -98,7 +98,7 @@ class Listener:
             self._subscribed = set()
             with self._lock:
                 self._touched.clear()
-            wanted = [self._always, *self._watched()]
+            wanted = [*self._always, *self._watched()]
             self._subscribed.update(wanted)
             await connection.send(list(self._commands("SUBSCRIBE", wanted)))
             await _first_to_fail(self._receive(connection), self._maintain(connection))
@@ -119,7 +119,7 @@ class Listener:
                 self._received(self._topic(channel), data)
             case [b"subscribe", bytes(channel), _]:
                 topic = self._topic(channel)
-                if topic == self._always:
+                if topic in self._always:
                     self.connected = True
                     self.backoff.recovered()
                 else:

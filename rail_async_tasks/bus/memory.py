@@ -24,7 +24,12 @@ class MemoryBus:
         self._lock = threading.Lock()
         self.published_count = 0
 
-    def start(self, ledger: LoopReads, on_cancel: Callable[[UUID], None]) -> None:
+    def start(
+        self,
+        ledger: LoopReads,
+        on_cancel: Callable[[UUID], None],
+        on_queues: Callable[[], None],
+    ) -> None:
         """Does nothing: there are no other processes."""
 
     async def stop(self) -> None:
@@ -33,6 +38,9 @@ class MemoryBus:
     def publish(self, snapshot: TaskSnapshot) -> None:
         self.published_count += 1
         self.deliver(snapshot)
+
+    def announce_queues(self) -> None:
+        """Does nothing: there are no other processes."""
 
     def deliver(self, snapshot: TaskSnapshot) -> None:
         if not self._mailboxes:

@@ -20,11 +20,17 @@ class Bus(Protocol):
     execution that it has not read yet it gets the latest.
     """
 
-    def start(self, ledger: LoopReads, on_cancel: Callable[[UUID], None]) -> None:
+    def start(
+        self,
+        ledger: LoopReads,
+        on_cancel: Callable[[UUID], None],
+        on_queues: Callable[[], None],
+    ) -> None:
         """Begins to exchange events with other processes, on the running loop of a runtime.
 
         `ledger` is read to follow their events. `on_cancel` is called on the loop when another
-        process has published a cancel request; its row has to confirm it.
+        process has published a cancel request; its row has to confirm it. `on_queues` is called on
+        the loop when another process has paused or resumed a queue.
         """
         ...
 
@@ -34,6 +40,10 @@ class Bus(Protocol):
 
     def publish(self, snapshot: TaskSnapshot) -> None:
         """Sends a changed execution to its watchers, in this process and in others."""
+        ...
+
+    def announce_queues(self) -> None:
+        """Announces to other processes that a queue was paused or resumed. As `publish`."""
         ...
 
     def deliver(self, snapshot: TaskSnapshot) -> None:

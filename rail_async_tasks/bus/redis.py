@@ -16,12 +16,14 @@ from rail_async_tasks.bus.memory import MemoryBus
 from rail_async_tasks.bus.outbox import Parcel
 from rail_async_tasks.bus.publisher import Publisher
 from rail_async_tasks.bus.redis_connection import Connector
-from rail_async_tasks.bus.wire import decode, event_of
+from rail_async_tasks.bus.wire import decode, event_of, event_of_queues
 from rail_async_tasks.ledger.port import LoopReads
 from rail_async_tasks.snapshot import TaskSnapshot, topics
 
 # The topic of cancel requests: the process that runs the execution re-reads its row at once.
 CANCELS = "cancels"
+# The topic of pauses: every process re-reads the paused queues at once.
+QUEUES = "queues"
 # For sending the waiting events at the end of the process, in seconds.
 FLUSH_TIMEOUT = 0.3
 
@@ -45,8 +47,15 @@ class RedisBus(MemoryBus):
         self._id = uuid4()
         self._exchange: _Exchange | None = None
 
-    def start(self, ledger: LoopReads, on_cancel: Callable[[UUID], None]) -> None:
-        self._exchange = _Exchange(self, self._connector, self._prefix, self._id, on_cancel)
+    def start(
+        self,
+        ledger: LoopReads,
+        on_cancel: Callable[[UUID], None],
+        on_queues: Callable[[], None],
+    ) -> None:
+        self._exchange = _Exchange(
+            self, self._connector, self._prefix, self._id, on_cancel, on_queues
+        )
         self._exchange.begin(ledger)
 
     async def stop(self) -> None:
@@ -59,6 +68,11 @@ class RedisBus(MemoryBus):
         exchange = self._exchange
         if exchange is not None:
             exchange.send(snapshot)
+
+    def announce_queues(self) -> None:
+        exchange = self._exchange
+        if exchange is not None:
+            exchange.send_queues()
 
     @asynccontextmanager
     async def subscribe(self, topic: str) -> AsyncIterator[Mailbox]:
@@ -97,9 +111,11 @@ class _Exchange:
         prefix: str,
         sender: UUID,
         on_cancel: Callable[[UUID], None],
+        on_queues: Callable[[], None],
     ) -> None:
         self._sender = sender
         self._on_cancel = on_cancel
+        self._on_queues = on_queues
         self._tasks: list[asyncio.Task[None]] = []
         self.received_count = 0
         self.malformed_count = 0
@@ -113,7 +129,7 @@ class _Exchange:
             connector.open,
             connector.describe,
             channel,
-            always=CANCELS,
+            always=(CANCELS, QUEUES),
             watched=bus.watched,
             is_watched=bus.is_watched,
             received=self._received,
@@ -148,6 +164,10 @@ class _Exchange:
             addressed = (*addressed, CANCELS)
         self.publisher.put(Parcel(event_of(snapshot, self._sender), addressed, snapshot.is_final))
 
+    def send_queues(self) -> None:
+        """Queues the announcement of a pause or its end. From any thread."""
+        self.publisher.put(Parcel(event_of_queues(self._sender), (QUEUES,), is_final=True))
+
     def _received(self, topic: str, data: Any) -> None:
         event = decode(data)
         if event is None:
@@ -156,6 +176,8 @@ class _Exchange:
             self.received_count += 1
             if topic == CANCELS:
                 self._on_cancel(event.id)
+            elif topic == QUEUES:
+                self._on_queues()
             else:
                 self._follower.received(event)
 

@@ -34,6 +34,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
 
 
 VERSION: Final = 1
+_NO_EXECUTION: Final = UUID(int=0)
 
 _decoder: Final = msgspec.json.Decoder(Event)
 _encoder: Final = msgspec.json.Encoder()
@@ -52,6 +53,11 @@ def event_of(snapshot: TaskSnapshot, sender: UUID) -> Event:
         progress=snapshot.progress,
         message=snapshot.progress_message,
     )
+
+
+def event_of_queues(sender: UUID) -> Event:
+    """Returns the event that announces a pause, or its end: it belongs to no execution."""
+    return Event(v=VERSION, by=sender, id=_NO_EXECUTION, seq=1)
 
 
 def encode(event: Event) -> bytes:

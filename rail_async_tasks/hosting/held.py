@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
-from rail_async_tasks.conf import get_settings
 from rail_async_tasks.hosting import process
 from rail_async_tasks.hosting.no_runtime import forbidden
-from rail_async_tasks.hosting.submission import Inline, replace, replacement
-from rail_async_tasks.ledger.records import NewExecution
-from rail_async_tasks.ledger.snapshots import as_created
-from rail_async_tasks.runtime.announce import announcer_for
-from rail_async_tasks.snapshot import TaskSnapshot
+from rail_async_tasks.hosting.stored import Stored
+from rail_async_tasks.hosting.submission import replace, replacement
 
 
-class Held(Inline):
+class Held(Stored):
     """Stores executions in the caller's thread and transaction, and begins none.
 
     Attributes:
@@ -27,24 +23,6 @@ class Held(Inline):
     def __init__(self) -> None:
         self.causes: dict[UUID, BaseException] = {}
         self.finish: Callable[[UUID], None] | None = None
-
-    def submit(self, new: NewExecution) -> TaskSnapshot:
-        created = process.ledger().create_here(new)
-        if created.existing is not None:
-            return created.existing
-        snapshot = as_created(new, created)
-        announcer_for(get_settings(), process.bus()).enqueued(snapshot)
-        return snapshot
-
-    def submit_many(self, news: Sequence[NewExecution]) -> list[TaskSnapshot]:
-        announcer, snapshots = announcer_for(get_settings(), process.bus()), []
-        for new, created in zip(news, process.ledger().create_many_here(news), strict=True):
-            snapshot = created.existing
-            if snapshot is None:
-                snapshot = as_created(new, created)
-                announcer.enqueued(snapshot)
-            snapshots.append(snapshot)
-        return snapshots
 
 
 @contextmanager

@@ -19,9 +19,12 @@ from rail_async_tasks.ledger.records import Created, NewExecution
 from rail_async_tasks.registry import registry
 from rail_async_tasks.runtime.inline import InlineRun
 from rail_async_tasks.snapshot import TaskSnapshot
+from rail_async_tasks.states import WAITING
 
 # Executions that arrive in one step of the loop: a fraction of a millisecond's work.
 ARRIVALS_AT_ONCE: Final = 50
+# Executions of a resumed queue that are read at once, to be run inline.
+RUN_AT_ONCE: Final = 100
 
 
 class Submission(Protocol):
@@ -54,6 +57,10 @@ class Submission(Protocol):
 
     def cancel(self, execution_id: UUID) -> None:
         """Ask a body that runs here to end; its row has the request already."""
+        ...
+
+    def queue_changed(self, queue: str) -> None:
+        """Heed at once that a queue was paused or resumed, which is stored already."""
         ...
 
 
@@ -98,6 +105,15 @@ class ToRuntime:
         if runtime is not None:
             process.call_soon(runtime, lambda: runtime.running.cancel(execution_id))
 
+    def queue_changed(self, queue: str) -> None:
+        runtime = process.current()
+        if runtime is None:
+            return
+        if runtime.loop is asyncio._get_running_loop():
+            runtime.queues_changed()  # before the caller's next creation
+        else:
+            process.call_soon(runtime, runtime.queues_changed)
+
 
 class Inline:
     """Runs executions to their end in the caller's thread and transaction."""
@@ -120,6 +136,15 @@ class Inline:
 
     def cancel(self, execution_id: UUID) -> None:
         """Does nothing: no body runs while its caller can ask for a cancel."""
+
+    def queue_changed(self, queue: str) -> None:
+        """Run what waits in a queue that was resumed, each execution to its end."""
+        ledger = process.ledger()
+        run = InlineRun(get_settings(), registry, ledger, process.bus())
+        while waiting := ledger.waiting_in(queue, registry.names(), RUN_AT_ONCE):
+            for execution_id in waiting:
+                if run.run(execution_id).status in WAITING:
+                    return  # the queue is paused, perhaps by one of the bodies
 
 
 def _arrive(

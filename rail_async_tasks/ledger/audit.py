@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from uuid import UUID
+from uuid import NAMESPACE_URL, UUID, uuid5
 
 import msgspec
 
@@ -37,6 +37,11 @@ def _event(
 def process(runtime_id: UUID | None) -> str:
     """Returns the name of a runtime as the actor of a change."""
     return "runtime" if runtime_id is None else f"runtime:{runtime_id}"
+
+
+def queue_id(queue: str) -> UUID:
+    """Returns the id under which the pauses of a queue are recorded, in an execution's place."""
+    return uuid5(NAMESPACE_URL, f"rail_async_tasks/queues/{queue}")
 
 
 def of_creations(made: Iterable[tuple[NewExecution, Created]]) -> Iterator[Event]:

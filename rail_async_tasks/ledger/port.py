@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Protocol
 from uuid import UUID
 
+from rail_async_tasks.ledger.queue_states import QueueStates
 from rail_async_tasks.ledger.records import (
     Cancelled,
     Claimed,
@@ -235,7 +236,7 @@ class InlineAttempts(Protocol):
     """Writes by an attempt that runs inline, in its caller's thread and transaction."""
 
     def claim_here(self, execution_id: UUID, runtime_id: UUID, token: UUID) -> Claimed | None:
-        """Claims one row by id, due or not."""
+        """Claims one row by id, due or not; None if it does not wait or its queue is paused."""
         ...
 
     def settle_here(self, outcome: Outcome) -> Settled | None:
@@ -265,6 +266,7 @@ class Ledger(
     Clock,
     Schedules,
     Deletions,
+    QueueStates,
     Protocol,
 ):
     """All ports of one process's ledger. The methods below return ports that it may lack."""

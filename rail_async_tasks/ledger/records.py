@@ -248,6 +248,8 @@ class DeliveryClaim(msgspec.Struct, frozen=True, kw_only=True):
     runtime_id: UUID
     crashes: int
     suspects: bool
+    # Executions of these queues are not claimed.
+    paused: Collection[str] = ()
 
 
 class DeliveryClaimResult(msgspec.Struct, frozen=True):
@@ -255,8 +257,10 @@ class DeliveryClaimResult(msgspec.Struct, frozen=True):
 
     `locked`: another transaction holds these, and they still wait. The caller looks again: that
     transaction may cancel them, or claim them, or leave them as they are.
+    `paused`: these wait in a paused queue.
     """
 
     claimed: list[Claimed]
     postponed: set[UUID]
     locked: set[UUID] = set()
+    paused: set[UUID] = set()

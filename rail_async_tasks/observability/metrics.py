@@ -205,8 +205,17 @@ class _Now:
         blocked = CounterMetricFamily(
             f"{PREFIX}_loop_blocked", "How often something held the event loop for over a second."
         )
+        paused = GaugeMetricFamily(
+            f"{PREFIX}_queue_paused", "1 while nothing of the queue starts.", labels=("queue",)
+        )
         runtime = host.current()
         if runtime is not None:
+            states: dict[str, bool] = {}
+            for queue in runtime.slots.queues():
+                label = labels_of("", queue)[1]
+                states[label] = states.get(label, False) or queue in runtime.slots.paused
+            for label, state in states.items():
+                paused.add_metric((label,), state)
             attempts = [it.snapshot for it in list(runtime.attempts.values()) if not it.ended]
             counted = Tally(labels_of(it.name, it.queue) for it in attempts)
             for labels, count in counted.items():
@@ -215,7 +224,7 @@ class _Now:
             recovered.add_metric((), runtime.recovered)
             fences.add_metric((), runtime.fences)
             blocked.add_metric((), runtime.blocked)
-        yield from (running, leaked, recovered, fences, blocked)
+        yield from (running, leaked, recovered, fences, blocked, paused)
         yield from _of_writers()
         yield from _of_bus()
 

@@ -19,6 +19,7 @@ from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.admission import Admission
 from rail_async_tasks.runtime.announce import Announcer
 from rail_async_tasks.runtime.attempts.attempts import Attempts
+from rail_async_tasks.runtime.claims.pauses import Pauses
 from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.due import Due
 from rail_async_tasks.runtime.outstanding import Outstanding
@@ -58,6 +59,7 @@ class Creations:
         ledger: CreationLedger,
         registry: Registry,
         slots: Slots,
+        pauses: Pauses,
         due: Due,
         announcer: Announcer,
         admission: Admission,
@@ -70,6 +72,7 @@ class Creations:
         self._ledger = ledger
         self._registry = registry
         self._slots = slots
+        self._pauses = pauses
         self._due = due
         self._announcer = announcer
         self._admission = admission
@@ -104,6 +107,7 @@ class Creations:
             and new.delay is None
             and new.run_after is None
             and self._state.holding
+            and self._pauses.known
             and self._slots.may_start_at_once(new.queue, in_thread)
         ):
             # Nothing waits in front of it: its insert is its claim, with no second write.

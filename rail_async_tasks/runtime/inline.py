@@ -97,7 +97,7 @@ class InlineRun:
         """Attempts the execution until it is final. Retries follow at once."""
         while True:
             snapshot = self.attempt(execution_id)
-            if snapshot is None:  # cancelled before its claim
+            if snapshot is None:  # cancelled before its claim, or its queue is paused
                 snapshot = self._ledger.get(execution_id)
                 assert snapshot is not None
                 return snapshot

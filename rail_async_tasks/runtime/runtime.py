@@ -225,6 +225,10 @@ class Runtime:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.services.due.caught_up(), self._timings.catch_up_timeout)
 
+    def queues_changed(self) -> None:
+        """A queue was paused or resumed: heeds that at once."""
+        self.services.queues_changed()
+
     async def send_waiting(self, queues: Sequence[str]) -> bool:
         """Sends waiting executions of these queues to workers; False where the broker is away."""
         assert isinstance(self.services.dispatcher, BrokerDispatcher), "only a broker is sent to"
@@ -253,6 +257,11 @@ class Runtime:
     def recovered(self) -> int:
         """Executions that were taken over from dead processes."""
         return 0 if self.recoverer is None else self.recoverer.recovered
+
+    @property
+    def paused_queues(self) -> list[str]:
+        """The paused queues, as this process knows them."""
+        return sorted(self.slots.paused)
 
     @property
     def failing_schedules(self) -> list[str]:

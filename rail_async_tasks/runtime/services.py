@@ -26,6 +26,7 @@ from rail_async_tasks.runtime.claims.broker import Broker
 from rail_async_tasks.runtime.claims.broker_dispatcher import BrokerDispatcher, SendsDue
 from rail_async_tasks.runtime.claims.deliveries import Deliveries
 from rail_async_tasks.runtime.claims.local_dispatcher import ClaimsDue, LocalDispatcher
+from rail_async_tasks.runtime.claims.pauses import Pauses
 from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.creations import Creations
 from rail_async_tasks.runtime.due import Due
@@ -76,6 +77,7 @@ class Services:
             total=concurrency,
             queues=queue_limits(settings, registry),
         )
+        self.pauses = Pauses(reads=ledger, hold=self._hold)
         self.running = Running()
         self.outstanding = Outstanding()
         self.callbacks = FailureCallbacks(
@@ -95,9 +97,10 @@ class Services:
         else:
             self._build_for(broker)
         self.creations = Creations(
-            state=self.state, ledger=ledger, registry=registry, slots=self.slots, due=self.due,
-            announcer=self.announcer, admission=admission, attempts=self.attempts,
-            outstanding=self.outstanding, runs_here=broker is None, timings=timings.creations,
+            state=self.state, ledger=ledger, registry=registry, slots=self.slots,
+            pauses=self.pauses, due=self.due, announcer=self.announcer, admission=admission,
+            attempts=self.attempts, outstanding=self.outstanding, runs_here=broker is None,
+            timings=timings.creations,
         )  # fmt: skip
         self.ending = Ending(
             state=self.state, running=self.running, attempts=self.attempts,
@@ -108,9 +111,10 @@ class Services:
         self.watchdog = Watchdog(self.running.name_of)
         self.upkeep = Upkeep(
             state=self.state, settings=settings, registry=registry, ledger=ledger, bus=bus,
-            slots=self.slots, due=self.due, announcer=self.announcer, callbacks=self.callbacks,
-            running=self.running, creations=self.creations, settlements=self.settlements,
-            names=self.names, check_lease=self._check_lease, timings=timings,
+            slots=self.slots, pauses=self.pauses, due=self.due, announcer=self.announcer,
+            callbacks=self.callbacks, running=self.running, creations=self.creations,
+            settlements=self.settlements, names=self.names, check_lease=self._check_lease,
+            timings=timings,
         )  # fmt: skip
         self.leasing = Leasing(
             state=self.state, ledger=ledger, running=self.running, due=self.due,
@@ -120,29 +124,31 @@ class Services:
 
     def _build_local(self) -> None:
         """Builds the services of a process that runs what it claims."""
-        self.due = due = ClaimsDue(slots=self.slots, registry=self._registry, state=self.state)
+        self.due = due = ClaimsDue(
+            slots=self.slots, registry=self._registry, state=self.state, pauses=self.pauses
+        )
         self._build_attempts(runs_here=True)
         self.dispatcher = LocalDispatcher(
             ledger=self._ledger, registry=self._registry, slots=self.slots, state=self.state,
-            due=due, start=self.attempts.start, suspects_running=self._suspects_running,
-            running_by_owner=self.running.by_owner, max_crashes=self._settings.max_crashes,
-            timings=self._timings.local,
+            due=due, start=self.attempts.start, pauses=self.pauses,
+            suspects_running=self._suspects_running, running_by_owner=self.running.by_owner,
+            max_crashes=self._settings.max_crashes, timings=self._timings.local,
         )  # fmt: skip
 
     def _build_for(self, broker: Broker) -> None:
         """Builds the services of a process that sends due executions to a broker."""
         settings, dispatches = self._settings, self._ledger.dispatches()
         assert dispatches is not None, "the settings' rules: a broker needs rows in a database"
-        self.due = due = SendsDue(slots=self.slots, state=self.state)
+        self.due = due = SendsDue(slots=self.slots, state=self.state, pauses=self.pauses)
         self._build_attempts(runs_here=False)
         self.dispatcher = BrokerDispatcher(
             ledger=self._ledger, dispatches=dispatches, broker=broker, slots=self.slots,
-            state=self.state, due=due, max_concurrency=settings.max_concurrency,
+            state=self.state, due=due, pauses=self.pauses, max_concurrency=settings.max_concurrency,
             timings=self._timings.broker, inventory_timings=self._timings.inventory,
         )  # fmt: skip
         self.deliveries = Deliveries(
             dispatches=dispatches, state=self.state, names=self._registry.names,
-            start=self.attempts.start, suspects_running=self._suspects_running,
+            start=self.attempts.start, pauses=self.pauses, suspects_running=self._suspects_running,
             max_crashes=settings.max_crashes, learn=self.names.learn_of,
         )  # fmt: skip
 
@@ -196,7 +202,7 @@ class Services:
         stack.callback(self.progress.save)
         ledger.start(self._broke)
         if self.announcer.emits:
-            self._bus.start(ledger, self.upkeep.cancel_announced)
+            self._bus.start(ledger, self.upkeep.cancel_announced, self.queues_changed)
         self.watchdog.start()
         self.leasing.start()
 
@@ -209,9 +215,18 @@ class Services:
     def _suspects_running(self) -> bool:
         return self.running.any_suspect
 
+    def queues_changed(self) -> None:
+        """A queue was paused or resumed, here or elsewhere: the dispatcher reads which."""
+        self.pauses.changed()
+        self.due.wake()
+
     # --- calls from a service to one that is built after it --------------------------------------
 
     def _learnt(self) -> None:
+        self.due.look_everywhere()
+
+    def _hold(self, paused: frozenset[str]) -> None:
+        self.slots.hold(paused)
         self.due.look_everywhere()
 
     def _check_lease(self) -> None:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from rail_async_tasks.access import SYSTEM, Viewer, may_change
+from rail_async_tasks.access import Viewer, may_change
 from rail_async_tasks.backends import get_backend
 from rail_async_tasks.conf import TaskSettings, get_settings
 from rail_async_tasks.definition import TaskDefinition
@@ -148,7 +148,7 @@ def _again(
         tenant_id=before.tenant_id,
         parent_id=before.id,
         actor=_actor(viewer),
-        anonymous=viewer.is_anonymous and viewer != SYSTEM,
+        anonymous=viewer.is_anonymous and not viewer.is_system,
     )
     encoded = plain.encode() if isinstance(plain, str) else plain
     new = new_execution(definition, encoded, options, settings)
@@ -162,7 +162,9 @@ def _again(
 def _actor(viewer: Viewer) -> str:
     if viewer.user_id is not None:
         return viewer.user_id
-    return "system" if viewer == SYSTEM else "anonymous"
+    if not viewer.is_system:
+        return "anonymous"
+    return viewer.acts_as or "system"
 
 
 def _changeable(ledger: Ledger, viewer: Viewer, task_id: str | UUID) -> TaskSnapshot:

@@ -12,6 +12,7 @@ from django.db import router
 from django.db.models import F, Q
 
 from rail_async_tasks.ledger.memory.ledger import MemoryLedger
+from rail_async_tasks.ledger.orm.queue_states import paused_rows
 from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.ledger.rows import now, snapshot_of, snapshot_rows
 from rail_async_tasks.models import TaskExecution
@@ -37,7 +38,10 @@ class Rows(Protocol):
         ...
 
     def next_due(self, names: frozenset[str], only: UUID | None) -> UUID | None:
-        """Returns the oldest execution that is due, of these tasks; `only` that one if given."""
+        """Returns the oldest execution that is due, of these tasks; `only` that one if given.
+
+        Those of paused queues wait.
+        """
         ...
 
     def advance(self, by: timedelta) -> None:
@@ -65,6 +69,7 @@ class _OrmRows:
         waiting = rows.filter(status__in=sorted(WAITING), name__in=sorted(names))
         if only is not None:
             waiting = waiting.filter(id=only)
+        waiting = waiting.exclude(queue__in=paused_rows(self._alias).values("name"))
         due = waiting.filter(Q(run_after__isnull=True) | Q(run_after__lte=now(self._alias)))
         return due.order_by("id").values_list("id", flat=True).first()
 
@@ -91,6 +96,7 @@ class _MemoryRows:
                 if it.snapshot.status in WAITING
                 and it.snapshot.name in names
                 and only in (None, it.snapshot.id)
+                and it.snapshot.queue not in self._store.pauses
             ]
         due = [it.id for it in waiting if it.run_after is None or it.run_after <= at]
         return min(due, default=None)

@@ -25,7 +25,7 @@ from django.db import connection
 from django.utils import timezone
 
 from devservers.redis import RedisServer, running_redis
-from rail_async_tasks import Task, backends, service, task
+from rail_async_tasks import Task, backends, queues, service, task
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.backends.arq import ArqBackend, deserialize, library, serialize
 from rail_async_tasks.backends.arq.backend import library as find_library
@@ -702,3 +702,26 @@ async def test_a_burst_of_one_queue(command: Any) -> None:
     await other.arefresh_from_db()
     assert (mine.status, mine.result, other.status) == ("completed", 3, "pending")
     assert b"Traceback" not in errors
+
+
+# --- pauses ---------------------------------------------------------------------------------------
+
+
+async def test_a_paused_queue(arq: Any, redis: ArqRedis) -> None:
+    """Ids that are in Redis already are handed back at no cost; new ones are not sent."""
+    add = adds()
+    sent = [await add.aenqueue(a=n, b=1) for n in range(3)]
+    await until_queued(redis, 3)
+    await queues.apause("default")
+    later = await add.aenqueue(a=3, b=1)
+    async with working():
+        await until_empty(redis)  # the worker has taken all, and run none
+        other = add.using(queue="high")
+        assert (await final(await other.aenqueue(a=4, b=1))).result == 5
+        assert await asked(redis, "ZCARD", DEFAULT) == 0
+        async for row in TaskExecution.objects.filter(queue="default"):
+            state = (row.status, row.attempts, row.retry_count, row.crashes, row.dispatched_at)
+            assert state == ("pending", 0, 0, 0, None)
+        await queues.aresume("default")
+        results = [(await final(it)).result for it in [*sent, later]]
+    assert results == [1, 2, 3, 4]

@@ -50,7 +50,7 @@ async def bus(request: pytest.FixtureRequest, anyio_backend: Any) -> AsyncIterat
         return
     server: RedisServer = request.getfixturevalue("redis_server")
     redis_bus = RedisBus(server.url, f"test-{new_id()}")
-    redis_bus.start(MemoryLedger(), lambda _: None)
+    redis_bus.start(MemoryLedger(), lambda _: None, lambda: None)
     await eventually(lambda: redis_bus.connected)
     yield redis_bus
     await redis_bus.stop()

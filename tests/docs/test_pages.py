@@ -15,7 +15,6 @@ from tests.support.reader import Reader, interpreter
 FOLLOWED_BY: dict[str, str] = {
     "docs/from-celery.md": "tests/docs/test_from_celery.py",
     "docs/from-celery-project.md": "tests/docs/test_from_celery.py",
-    "docs/own-schema.md": "tests/graphql/test_own_schema_page.py",
     "docs/testing.md": "tests/testing/test_examples.py",
     "docs/graphql-clients.md": "tests/clients/test_graphql_clients_page.py",
     "docs/own-schema.md": "tests/docs/test_own_schema.py",

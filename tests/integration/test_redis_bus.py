@@ -112,7 +112,7 @@ async def make_bus(stack: AsyncExitStack, configure: Configure) -> MakeBus:
         bus, ledger = RedisBus(url, prefix), host.make_ledger()
         ledger.start()
         stack.push_async_callback(ledger.stop)
-        bus.start(ledger, lambda _: None)
+        bus.start(ledger, lambda _: None, lambda: None)
         stack.push_async_callback(bus.stop)
         if connected:
             await eventually(lambda: bus.connected, timeout=5)
@@ -305,6 +305,22 @@ def declared_other() -> Task:
 
 def news(snapshot: TaskSnapshot, **fields: Any) -> TaskSnapshot:
     return msgspec.structs.replace(snapshot, **fields)
+
+
+async def test_a_pause_elsewhere_is_heeded_at_once(far: RedisBus, timings: Timings) -> None:
+    """Not only when what is known is old."""
+    timings.set("reconciler", interval=3600.0)
+    runtime = await host.aruntime()
+    await eventually(lambda: host.bus().connected)
+    pauses = runtime.services.pauses
+    pauses.max_age = 3600.0
+    await pauses.read()
+    await sync_to_async(host.ledger().pause_queue)("low", None)
+    far.announce_queues()
+    await eventually(lambda: runtime.paused_queues == ["low"], timeout=5)
+    await sync_to_async(host.ledger().resume_queue)("low", None)
+    far.announce_queues()
+    await eventually(lambda: runtime.paused_queues == [], timeout=5)
 
 
 async def test_the_last_word_is_sent_before_the_end(

@@ -15,7 +15,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import OperationalError
 from django.test import AsyncClient, Client
 
-from rail_async_tasks import health, task
+from rail_async_tasks import health, queues, task
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.hosting import server
 from rail_async_tasks.ledger.session import WriterSession
@@ -57,6 +57,18 @@ async def test_a_process_that_runs_tasks_is_live_and_ready(
         )  # fmt: skip
         assert "no-store" in response["Cache-Control"]
         assert response["Content-Type"] == "application/json"
+
+
+@pytest.mark.usefixtures("ends_cleanly")
+async def test_paused_queues_are_shown(configure: Configure, web: AsyncClient) -> None:
+    """The process stays ready: the pause is an operator's wish."""
+    runtime = await host.aruntime()
+    await queues.apause("low")
+    await eventually(lambda: runtime.paused_queues)
+    response = await web.get(READY)
+    assert response.status_code == 200
+    assert response.json()["paused_queues"] == ["low"]
+    await queues.aresume("low")
 
 
 @pytest.mark.usefixtures("configure")

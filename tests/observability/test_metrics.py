@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from prometheus_client import REGISTRY, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from rail_async_tasks import ConfigurationError, Retry, service, task
+from rail_async_tasks import ConfigurationError, Retry, queues, service, task
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.hosting import process as host
@@ -87,6 +87,21 @@ async def test_what_happens_to_a_task_is_counted(configure: Configure, backend: 
     assert 0.01 <= found["duration_seconds_sum", *labels] < 5
     assert 0 <= found["queue_wait_seconds_sum", *labels] < 5
     assert not any(key[0] == "running" for key in found)
+
+
+@in_memory
+@pytest.mark.usefixtures("ends_cleanly")
+async def test_paused_queues_are_gauged(configure: Configure) -> None:
+    """Queues whose names are not known share one series."""
+    configure(metrics_enabled=True)
+    runtime = await host.aruntime()
+    for name in ("stray", "other stray"):
+        runtime.slots.know(name)
+    await queues.apause("low")
+    await eventually(lambda: runtime.paused_queues)
+    found = samples()
+    assert (found["queue_paused", "low"], found["queue_paused", "high"]) == (1, 0)
+    assert found["queue_paused", "(other)"] == 0
 
 
 @in_memory

@@ -11,6 +11,7 @@ from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.ledger.records import Claimed
 from rail_async_tasks.queue_limits import QueueLimits
 from rail_async_tasks.registry import Registry
+from rail_async_tasks.runtime.claims.pauses import Pauses
 from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.state import RuntimeState
 from tests.support.clock import FakeClock
@@ -47,6 +48,12 @@ def state() -> RuntimeState:
 def slots() -> Slots:
     """Two slots for coroutines, one for threads, and one queue."""
     return Slots(coroutines=2, threads=1, total=None, queues=[QueueLimits("default")])
+
+
+@pytest.fixture
+async def pauses(ledger: MemoryLedger, slots: Slots, clock: FakeClock) -> Pauses:
+    """The pauses of the ledger, which reach the slots."""
+    return Pauses(reads=ledger, hold=slots.hold)
 
 
 class Started:

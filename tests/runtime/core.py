@@ -29,6 +29,7 @@ from rail_async_tasks.runtime.observers import Observers
 from rail_async_tasks.runtime.outstanding import Outstanding
 from rail_async_tasks.runtime.state import RuntimeState
 from rail_async_tasks.snapshot import TaskSnapshot
+from tests.runtime.fakes import ReadPauses
 from tests.support.clock import FakeClock
 from tests.support.recorder import Recorder
 
@@ -91,9 +92,11 @@ class Core:
         self.state.holding = True
         self.slots = Slots(2, 1, None, [QueueLimits("default")])
         # Polls so rarely that a test sees only what was expected.
+        self.pauses = ReadPauses()
         self.due = ClaimsDue(
-            slots=self.slots, registry=self.registry, state=self.state, poll_seconds=3600.0
-        )
+            slots=self.slots, registry=self.registry, state=self.state, pauses=self.pauses,
+            poll_seconds=3600.0,
+        )  # fmt: skip
         self.running = Running()
         self.outstanding = Outstanding()
         self.bus = RecordingBus()
@@ -168,8 +171,9 @@ class Core:
     def creations(self, **options: Any) -> Creations:
         return Creations(
             state=self.state, ledger=self.ledger, registry=self.registry, slots=self.slots,
-            due=self.due, announcer=self.announcer, admission=Admission(self.ledger),
-            attempts=self.attempts(), outstanding=self.outstanding, **options,
+            pauses=self.pauses, due=self.due, announcer=self.announcer,
+            admission=Admission(self.ledger), attempts=self.attempts(),
+            outstanding=self.outstanding, **options,
         )  # fmt: skip
 
     def status(self, execution_id: UUID) -> str:

@@ -18,9 +18,21 @@ from rail_async_tasks.ledger.records import (
     Recovery,
 )
 from rail_async_tasks.ledger.upkeep import Dispatches, Leases, Recoveries
+from rail_async_tasks.runtime.claims.pauses import Pauses
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import WAITING
 from tests.support.clock import FakeClock
+
+
+class ReadPauses(Pauses):
+    """Pauses that were read, and stay known: for tests whose service is not about them."""
+
+    def __init__(self) -> None:
+        super().__init__(reads=MemoryLedger(), hold=lambda paused: None)
+
+    @property
+    def known(self) -> bool:
+        return True
 
 
 @dataclass
@@ -101,10 +113,14 @@ class MemoryDispatches(Dispatches):
         locked = ids & self.locked
         claimed: list[Claimed] = []
         postponed: set[UUID] = set()
+        paused: set[UUID] = set()
         token, may_suspect = new_id(), delivery.suspects
         for execution_id in sorted(ids - locked):
             row = self._ledger.get(execution_id)
             if row is None or row.status not in WAITING or row.name not in delivery.names:
+                continue
+            if row.queue in delivery.paused:
+                paused.add(execution_id)
                 continue
             if execution_id in self.suspects:
                 if not may_suspect:
@@ -115,7 +131,7 @@ class MemoryDispatches(Dispatches):
             if found is not None:
                 self.marks.pop(execution_id, None)
                 claimed.append(found)
-        return DeliveryClaimResult(claimed, postponed, locked)
+        return DeliveryClaimResult(claimed, postponed, locked, paused)
 
 
 class ListBroker:

@@ -16,6 +16,7 @@ from rail_async_tasks.runtime.claims.broker_dispatcher import (
     SendsDue,
 )
 from rail_async_tasks.runtime.claims.inventory import InventoryTimings
+from rail_async_tasks.runtime.claims.pauses import Pauses
 from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.state import RuntimeState
 from tests.runtime.fakes import ListBroker, ListInventory, MemoryDispatches
@@ -31,14 +32,14 @@ async def dispatches(ledger: MemoryLedger, clock: FakeClock) -> MemoryDispatches
 
 
 @pytest.fixture
-async def due(slots: Slots, state: RuntimeState, clock: FakeClock) -> SendsDue:
-    return SendsDue(slots=slots, state=state)
+async def due(slots: Slots, state: RuntimeState, pauses: Pauses, clock: FakeClock) -> SendsDue:
+    return SendsDue(slots=slots, state=state, pauses=pauses)
 
 
 @pytest.fixture
 async def run(
     ledger: MemoryLedger, dispatches: MemoryDispatches, slots: Slots, state: RuntimeState,
-    due: SendsDue, clock: FakeClock,
+    pauses: Pauses, due: SendsDue, clock: FakeClock,
 ) -> Run:  # fmt: skip
     """Starts a dispatcher for a broker. The loop of the test ends it."""
     tasks = []
@@ -46,7 +47,7 @@ async def run(
     async def start(broker: ListBroker) -> BrokerDispatcher:
         dispatcher = BrokerDispatcher(
             ledger=ledger, dispatches=dispatches, broker=broker, slots=slots, state=state, due=due,
-            max_concurrency=1,
+            pauses=pauses, max_concurrency=1,
             timings=BrokerTimings(push_timeout=5.0, shortest_pause=0.5, longest_pause=3.0),
             inventory_timings=InventoryTimings(ask_every=3.0, ask_after=5.0),
         )  # fmt: skip

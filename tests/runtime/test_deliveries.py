@@ -16,7 +16,7 @@ from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.names import NameFinder
 from rail_async_tasks.runtime.state import RuntimeState
 from tests.runtime.conftest import Started
-from tests.runtime.fakes import MemoryDispatches
+from tests.runtime.fakes import MemoryDispatches, ReadPauses
 from tests.support.clock import FakeClock
 from tests.support.ledgers import new_execution
 
@@ -47,7 +47,7 @@ async def deliveries(
 ) -> Deliveries:  # fmt: skip
     return Deliveries(
         dispatches=dispatches, state=state, names=registry.names, start=started,
-        suspects_running=suspects, max_crashes=3,
+        pauses=ReadPauses(), suspects_running=suspects, max_crashes=3,
     )  # fmt: skip
 
 
@@ -274,7 +274,7 @@ async def test_an_id_whose_task_can_be_learnt_runs(
     names = NameFinder(registry=registry, reads=ledger, learnt=lambda: learnt.append(None))
     deliveries = Deliveries(
         dispatches=dispatches, state=state, names=registry.names, start=started,
-        suspects_running=suspects, max_crashes=3, learn=names.learn_of,
+        pauses=ReadPauses(), suspects_running=suspects, max_crashes=3, learn=names.learn_of,
     )  # fmt: skip
     found, gone = new_execution(name="late"), new_execution(name="gone")
     for new in (found, gone):
@@ -301,7 +301,7 @@ async def test_an_id_is_dropped_whose_name_can_not_be_read(
 
     deliveries = Deliveries(
         dispatches=dispatches, state=state, names=registry.names, start=started,
-        suspects_running=suspects, max_crashes=3, learn=learn,
+        pauses=ReadPauses(), suspects_running=suspects, max_crashes=3, learn=learn,
     )  # fmt: skip
     new = new_execution(name="gone")
     ledger.create_here(new)

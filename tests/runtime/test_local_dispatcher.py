@@ -19,9 +19,11 @@ from rail_async_tasks.runtime.claims.local_dispatcher import (
     LocalDispatcher,
     LocalTimings,
 )
+from rail_async_tasks.runtime.claims.pauses import Pauses
 from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.state import RuntimeState
 from tests.runtime.conftest import Started
+from tests.runtime.fakes import ReadPauses
 from tests.support.clock import FakeClock
 from tests.support.ledgers import new_execution
 
@@ -45,19 +47,21 @@ async def ledger(clock: FakeClock) -> Faulty:
 
 
 @pytest.fixture
-async def due(slots: Slots, registry: Registry, state: RuntimeState, clock: FakeClock) -> ClaimsDue:
-    return ClaimsDue(slots=slots, registry=registry, state=state)
+async def due(
+    slots: Slots, registry: Registry, state: RuntimeState, pauses: Pauses, clock: FakeClock
+) -> ClaimsDue:
+    return ClaimsDue(slots=slots, registry=registry, state=state, pauses=pauses)
 
 
 @pytest.fixture
 async def dispatcher(
     ledger: Faulty, registry: Registry, slots: Slots, state: RuntimeState, due: ClaimsDue,
-    started: Started,
+    started: Started, pauses: Pauses,
 ) -> LocalDispatcher:  # fmt: skip
     return LocalDispatcher(
         ledger=ledger, registry=registry, slots=slots, state=state, due=due, start=started,
-        suspects_running=lambda: False, running_by_owner=lambda queue: {}, max_crashes=3,
-        timings=LocalTimings(failure_pause=4.0),
+        pauses=pauses, suspects_running=lambda: False, running_by_owner=lambda queue: {},
+        max_crashes=3, timings=LocalTimings(failure_pause=4.0),
     )  # fmt: skip
 
 
@@ -238,7 +242,7 @@ async def test_one_suspect_at_a_time(
     dispatcher = LocalDispatcher(
         ledger=Asking(), registry=registry, slots=slots, state=state, due=due,
         start=lambda claimed, held_by: None, suspects_running=lambda: suspect,
-        running_by_owner=lambda queue: {}, max_crashes=3,
+        pauses=ReadPauses(), running_by_owner=lambda queue: {}, max_crashes=3,
     )  # fmt: skip
     task = asyncio.create_task(dispatcher.run())
     await clock.settle()

@@ -22,7 +22,7 @@ from rail_async_tasks.runtime.state import RuntimeState
 from rail_async_tasks.runtime.upkeep.recovery import Recoverer
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
-from tests.runtime.fakes import MemoryRecoveries, Outcomes
+from tests.runtime.fakes import MemoryRecoveries, Outcomes, ReadPauses
 from tests.support.clock import FakeClock
 from tests.support.ledgers import new_execution
 
@@ -63,7 +63,7 @@ async def due(slots: Slots, registry: Registry, state: RuntimeState, clock: Fake
     plan = slots.plan(new_id(), (), ())
     assert list(plan.claims()) == []  # a look that has found nothing
     slots.learn(plan)
-    return ClaimsDue(slots=slots, registry=registry, state=state)
+    return ClaimsDue(slots=slots, registry=registry, state=state, pauses=ReadPauses())
 
 
 @pytest.fixture

@@ -29,17 +29,18 @@ PACKAGE: Final[dict[str, tuple[str, ...]]] = {
     "how ids leave, how they arrive": ("backends", "hosting"),
     "doing what was asked": ("observability service workers",),
     "edges": (
-        "handle health management rest servers using",
+        "handle health queues rest servers using",
         "contrib declare",
         "graphql",
         "__init__ asgi urls",
         "checks testing",
-        "apps",
+        "cli",
+        "apps management",
     ),
 }
 
 LEDGER: Final = (
-    "edges errors locks options records rows tables waiters writer_port",
+    "edges errors locks options queue_states records rows tables waiters writer_port",
     "audit postponed snapshots updates upkeep",
     "port writer",
     "memory operations",
@@ -78,8 +79,8 @@ ATTEMPTS: Final = (
 )
 
 CLAIMS: Final = (
-    "broker deliveries overdue plan",
-    "inventory slots",
+    "broker overdue pauses plan",
+    "deliveries inventory slots",
     "broker_dispatcher local_dispatcher",
 )
 
@@ -89,6 +90,16 @@ UPKEEP: Final = (
     "cancels lease ledger_clock watched",
     "lease_thread reconciler scheduler",
     "upkeep",
+)
+
+CLI: Final = (
+    "exchange exits fields words",
+    "filters tables",
+    "ids screen",
+    "list processes queues rich_screen",
+    "change show terminal watch",
+    "doctor pauses",
+    "main",
 )
 
 TESTING: Final = (
@@ -108,6 +119,7 @@ FOLDERS: Final[dict[str, tuple[str, ...]]] = {
     "runtime.attempts": ATTEMPTS,
     "runtime.claims": CLAIMS,
     "runtime.upkeep": UPKEEP,
+    "cli": CLI,
     "testing": TESTING,
 }
 

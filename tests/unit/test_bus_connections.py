@@ -224,7 +224,7 @@ class Watchers:
             server.open,
             str,
             "tasks:{}".format,
-            always="cancels",
+            always=("cancels",),
             watched=lambda: sorted(self.topics),
             is_watched=self.topics.__contains__,
             received=lambda topic, data: self.received.append((topic, data)),

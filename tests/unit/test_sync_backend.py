@@ -15,7 +15,7 @@ from django.contrib.auth.models import Group
 from django.db import transaction
 from django.test import TestCase, override_settings
 
-from rail_async_tasks import service
+from rail_async_tasks import queues, service
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.definition import define
 from rail_async_tasks.errors import Fail
@@ -321,3 +321,31 @@ def test_a_body_that_raises_generator_exit_has_failed() -> None:
     """As under the other backends."""
     snapshot = run(GIVES_UP)
     assert (snapshot.status, snapshot.error_code) == ("failed", "exception")
+
+
+def _ends() -> str:
+    calls.append("ended")
+    return "done"
+
+
+@pytest.mark.django_db
+def test_a_paused_queue_accepts_and_does_not_start() -> None:
+    """What waits runs in the call that resumes the queue, until a body pauses it again."""
+
+    def pauses() -> None:
+        queues.pause("low")
+
+    ends, again = _declared(_ends, queue="low"), _declared(pauses, queue="low")
+    with override_settings(RAIL_DJANGO_GRAPHQL=SETTINGS):
+        queues.pause("low", by="7")
+        waiting = service.enqueue(ends, {}, EnqueueOptions())
+        assert (waiting.status, waiting.attempts) == ("pending", 0)
+        before = len(calls)
+        service.enqueue(again, {}, EnqueueOptions(priority=-1))
+        last = service.enqueue(ends, {}, EnqueueOptions(priority=-2))
+        queues.resume("low")
+        assert calls[before:] == ["ended"]
+        assert service.get(SYSTEM, waiting.id).status == "completed"
+        assert service.get(SYSTEM, last.id).status == "pending"
+        queues.resume("low")
+        assert service.get(SYSTEM, last.id).result == "done"

@@ -50,6 +50,8 @@ class MemoryClaims(MemoryPart):
             row = self.store.rows.get(execution_id)
             if row is None or row.snapshot.status not in WAITING:
                 return None
+            if row.snapshot.queue in self.store.pauses:
+                return None
             return self._claim(row, runtime_id, token)
 
     def _claim(self, row: Row, runtime_id: UUID, token: UUID) -> Claimed:

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from rail_async_tasks.ledger.memory.attempts import MemoryAttempts, MemoryCancels
 from rail_async_tasks.ledger.memory.claims import MemoryClaims
+from rail_async_tasks.ledger.memory.queue_states import MemoryQueueStates
 from rail_async_tasks.ledger.memory.reads import MemoryCounts, MemoryReads
 from rail_async_tasks.ledger.memory.store import Store, utc_now
 from rail_async_tasks.ledger.memory.upkeep import MemoryClock, MemoryDeletions, MemorySchedules
@@ -26,6 +27,7 @@ class MemoryLedger(
     MemoryClock,
     MemorySchedules,
     MemoryDeletions,
+    MemoryQueueStates,
 ):
     """Executions in memory. See `port.Ledger`."""
 

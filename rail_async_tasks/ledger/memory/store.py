@@ -11,6 +11,7 @@ from uuid import UUID
 
 import msgspec
 
+from rail_async_tasks.ledger.queue_states import Pause
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
 
@@ -47,6 +48,7 @@ class Store:
         self.delayed: list[tuple[datetime, UUID]] = []
         # Final rows by the time at which they expire: memory is not a place to keep them in.
         self.expiring: list[tuple[datetime, UUID]] = []
+        self.pauses: dict[str, Pause] = {}
 
     def wait(self, row: Row) -> None:
         """Enters a waiting row into its queue, or among the delayed ones."""

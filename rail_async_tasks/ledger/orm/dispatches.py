@@ -127,8 +127,13 @@ class OrmDispatches(OrmPart):
             Q(run_after__isnull=True) | Q(run_after__lte=storable(at)),
             id__in=list(wanted.ids), name__in=list(wanted.names),
         )  # fmt: skip
+        paused: set[UUID] = set()
+        if wanted.paused:
+            theirs = self._waiting().filter(id__in=list(wanted.ids), queue__in=list(wanted.paused))
+            paused = set(theirs.values_list("id", flat=True))
+            due = due.exclude(queue__in=list(wanted.paused))
         if not due.exists():  # a transaction on SQLite takes the one write lock
-            return DeliveryClaimResult(self._claimed(wanted, token), set())
+            return DeliveryClaimResult(self._claimed(wanted, token), set(), paused=paused)
         with transaction.atomic(using=self.alias):
             rows = list(unlocked(due.only("id", "crashes").order_by("id")))
             ids = [row.id for row in rows if row.crashes < wanted.crashes]
@@ -144,7 +149,7 @@ class OrmDispatches(OrmPart):
                 left = due.exclude(id__in=[row.id for row in rows])
                 locked = set(left.values_list("id", flat=True))
             self._record(lambda: audit.of_claims(claimed, wanted.runtime_id))
-        return DeliveryClaimResult(claimed, set(suspects) - set(ids), locked)
+        return DeliveryClaimResult(claimed, set(suspects) - set(ids), locked, paused)
 
     def _claimed(self, wanted: DeliveryClaim, token: UUID) -> list[Claimed]:
         rows = snapshot_rows(self.alias).defer(None).defer("traceback")

@@ -11,6 +11,7 @@ from rail_async_tasks.ledger import audit
 from rail_async_tasks.ledger.edges import CLAIM
 from rail_async_tasks.ledger.orm.isolation import retried
 from rail_async_tasks.ledger.orm.part import OrmPart
+from rail_async_tasks.ledger.orm.queue_states import paused_rows
 from rail_async_tasks.ledger.orm.reads import read_arguments, read_language, read_one
 from rail_async_tasks.ledger.records import Claimed, Outcome, Progress, Settled
 from rail_async_tasks.ledger.updates import database_moment, values_of
@@ -23,6 +24,7 @@ class OrmInlineAttempts(OrmPart):
     @retried
     def claim_here(self, execution_id: UUID, runtime_id: UUID, token: UUID) -> Claimed | None:
         waiting = self._rows().filter(id=execution_id, status__in=sorted(WAITING))
+        waiting = waiting.exclude(queue__in=paused_rows(self.alias).values("name"))
         at = database_moment(self.alias)
         with transaction.atomic(using=self.alias):
             changed = waiting.update(**values_of(CLAIM, at, runtime_id=runtime_id, token=token))

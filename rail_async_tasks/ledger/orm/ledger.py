@@ -22,6 +22,7 @@ from rail_async_tasks.ledger.orm.deletions import OrmAuditLog, OrmDeletions
 from rail_async_tasks.ledger.orm.dispatches import OrmDispatches
 from rail_async_tasks.ledger.orm.inline import OrmInlineAttempts
 from rail_async_tasks.ledger.orm.leases import OrmLeases
+from rail_async_tasks.ledger.orm.queue_states import OrmQueueStates
 from rail_async_tasks.ledger.orm.reads import OrmCounts, OrmReads
 from rail_async_tasks.ledger.orm.recoveries import OrmRecoveries
 from rail_async_tasks.ledger.orm.schedules import OrmSchedules
@@ -42,7 +43,14 @@ from rail_async_tasks.models import TaskExecution
 
 
 class OrmLedger(
-    OrmReads, OrmCounts, OrmCancels, OrmInlineAttempts, OrmSchedules, OrmClock, OrmDeletions
+    OrmReads,
+    OrmCounts,
+    OrmCancels,
+    OrmInlineAttempts,
+    OrmSchedules,
+    OrmClock,
+    OrmDeletions,
+    OrmQueueStates,
 ):
     """Executions as rows of `TaskExecution`. See `port.Ledger`."""
 

@@ -76,6 +76,10 @@ class DeadlockBreaker:
             if seconds >= self._report_after:
                 await self._report_unbegun(wait)
             return
+        if awaited.queue in slots.paused:
+            queue = awaited.queue
+            self._report(wait, f"the queue {queue!r} is paused. Resume the queue.")
+            return
         in_thread = not definition.is_coroutine
         if slots.room(awaited.queue, in_thread) > 0:
             return  # the dispatcher begins it when it is due
@@ -106,6 +110,7 @@ class DeadlockBreaker:
                 runtime_id=self._state.id,
                 crashes=max(self._max_crashes, 1),
                 suspects=not self._running.any_suspect,
+                paused=self._slots.paused,
             )
         )
         return brought.claimed[0] if brought.claimed else None

@@ -24,6 +24,7 @@ from rail_async_tasks.ledger.upkeep import Dispatches
 from rail_async_tasks.runtime.claims.broker import Broker, Inventory
 from rail_async_tasks.runtime.claims.inventory import InventoryTimings, LostDispatches
 from rail_async_tasks.runtime.claims.overdue import OverdueWarnings
+from rail_async_tasks.runtime.claims.pauses import Pauses
 from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.due import POLL_SECONDS, Due
 from rail_async_tasks.runtime.state import RuntimeState
@@ -56,18 +57,25 @@ class SendsDue(Due):
     """Queues in which rows may be due that are to be sent to workers."""
 
     def __init__(
-        self, *, slots: Slots, state: RuntimeState, poll_seconds: float = POLL_SECONDS
+        self,
+        *,
+        slots: Slots,
+        state: RuntimeState,
+        pauses: Pauses,
+        poll_seconds: float = POLL_SECONDS,
     ) -> None:
         super().__init__(state=state, poll_seconds=poll_seconds)
         self._slots = slots
+        self._pauses = pauses
         self.queues: set[str] = set()
         self._sent_at: dict[str, float] = {}  # by queue: when some were last sent
         self._ended = 0  # attempts, since the windows were filled up
 
     def expect(self, name: str, queue: str) -> None:
         self._slots.know(queue)
-        self.queues.add(queue)
-        self._wake.set()
+        if queue not in self._slots.paused:
+            self.queues.add(queue)
+            self._wake.set()
 
     def slot_freed(self) -> None:
         """Counts an ended attempt; every `REFILL` of them has recently used queues refilled."""
@@ -84,10 +92,11 @@ class SendsDue(Due):
 
     def expect_all(self) -> None:
         self.queues.update(self._slots.queues())
+        self.queues -= self._slots.paused
 
     @property
     def any_due(self) -> bool:
-        return bool(self.queues)
+        return bool(self.queues) or self._pauses.outdated
 
 
 class _NotTaken(Exception):
@@ -102,7 +111,7 @@ class BrokerDispatcher:
         page: dispatches of one push.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (collaborators)
         self,
         *,
         ledger: Claims,
@@ -111,6 +120,7 @@ class BrokerDispatcher:
         slots: Slots,
         state: RuntimeState,
         due: SendsDue,
+        pauses: Pauses,
         max_concurrency: int,
         page: int = PAGE,
         timings: BrokerTimings = BrokerTimings(),  # noqa: B008 (frozen)
@@ -122,6 +132,7 @@ class BrokerDispatcher:
         self._slots = slots
         self._state = state
         self._due = due
+        self._pauses = pauses
         self._window = max(LEAST_WINDOW, 2 * max_concurrency)
         self._page = page
         self._timings = timings
@@ -138,8 +149,8 @@ class BrokerDispatcher:
             )
         # Marked as sent, and not sent: another transaction had their rows locked.
         self._unsent: list[Dispatch] = []
-        pauses = {"shortest": timings.shortest_pause, "longest": timings.longest_pause}
-        options: dict[str, Any] = {"log": logger, "clock": clock, **pauses}
+        bounds = {"shortest": timings.shortest_pause, "longest": timings.longest_pause}
+        options: dict[str, Any] = {"log": logger, "clock": clock, **bounds}
         self._push_backoff = Backoff(
             f"The broker {broker.name} does not take tasks",
             "They wait in the database, and are sent when it does",
@@ -187,6 +198,8 @@ class BrokerDispatcher:
     async def _send_due(self) -> None:
         if self._unsent:
             await self._unsend([])
+        await self._pauses.up_to_date()
+        self._due.queues -= self._slots.paused
         # A claim of nothing clears `run_after` of rows that have come due.
         result = await self._ledger.claim(_NoClaim(self._state.id))
         if result.next_due is not None:
@@ -208,7 +221,7 @@ class BrokerDispatcher:
                 self._due.expect(dispatch.name, dispatch.queue)
 
     async def _send_queue(self, queue: str) -> None:
-        while not self._state.draining:
+        while not self._state.draining and queue not in self._slots.paused:
             sent = await self._dispatches.send(queue, self._broker.name, self._window, self._page)
             if sent:
                 self._overdue.report(queue, sum(dispatch.overdue for dispatch in sent))

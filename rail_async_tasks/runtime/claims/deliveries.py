@@ -1,6 +1,7 @@
 """Deliveries: claims the ids that a broker brings to this process, and runs their next attempt.
 
-An id that is not claimable is dropped: it came twice, was cancelled, or runs elsewhere. An id whose
+An id that is not claimable is dropped: it came twice, was cancelled, or runs elsewhere. An id of a
+paused queue is handed back: its row is marked as not sent, and is sent after the pause. An id whose
 row another transaction has locked is none of these yet: it is looked at again, at growing
 intervals, until the lock is gone. The ids that come in during a claim are claimed together by the
 next one.
@@ -16,6 +17,7 @@ from uuid import UUID
 from rail_async_tasks.ledger.locks import delay_after
 from rail_async_tasks.ledger.records import Claimed, DeliveryClaim
 from rail_async_tasks.ledger.upkeep import Dispatches
+from rail_async_tasks.runtime.claims.pauses import Pauses
 from rail_async_tasks.runtime.state import RuntimeState
 from rail_async_tasks.safe_logging import get_logger
 
@@ -45,6 +47,7 @@ class Deliveries:
         state: RuntimeState,
         names: Callable[[], Collection[str]],
         start: Callable[[Claimed, UUID], None],
+        pauses: Pauses,
         suspects_running: Callable[[], bool],
         max_crashes: int,
         learn: Callable[[Collection[UUID]], Awaitable[bool]] | None = None,
@@ -53,6 +56,7 @@ class Deliveries:
         self._state = state
         self._names = names
         self._start_attempt = start
+        self._pauses = pauses
         self._suspects_running = suspects_running
         self._crashes = max(max_crashes, 1)
         self._learn = learn
@@ -119,8 +123,9 @@ class Deliveries:
             await self._claim(arrived)
 
     async def _claim(self, arrived: dict[UUID, list[asyncio.Future[bool]]]) -> None:
-        held_by = self._state.id
         try:
+            await self._pauses.up_to_date()
+            held_by = self._state.id
             brought = await self._dispatches.claim(
                 DeliveryClaim(
                     ids=arrived.keys(),
@@ -128,6 +133,7 @@ class Deliveries:
                     runtime_id=held_by,
                     crashes=self._crashes,
                     suspects=not self._suspects_running(),
+                    paused=self._pauses.queues,
                 )
             )
         except Exception:
@@ -137,6 +143,8 @@ class Deliveries:
         for claimed in brought.claimed:
             self._looks.pop(claimed.snapshot.id, None)
             self._start(claimed, held_by, arrived.pop(claimed.snapshot.id))
+        if brought.paused:
+            await self._hand_back({it: arrived.pop(it) for it in brought.paused & arrived.keys()})
         refused = arrived.keys() - brought.locked - brought.postponed
         if refused and await self._has_learnt(refused):
             await self._claim({execution_id: arrived.pop(execution_id) for execution_id in refused})
@@ -184,6 +192,17 @@ class Deliveries:
         except Exception:  # its neighbours start all the same; `upkeep.unknown` hands it back
             logger.exception("Task %s was claimed and did not start", claimed.snapshot.id)
             self.settled(claimed.snapshot.id, claimed.token)
+
+    async def _hand_back(self, paused: dict[UUID, list[asyncio.Future[bool]]]) -> None:
+        """Marks ids of paused queues as not sent; a locked one is looked at again later."""
+        try:
+            locked = await self._dispatches.release(paused)
+        except Exception:  # they are sent again once they are overdue
+            logger.exception("Tasks of paused queues can't be handed back")
+            locked = set()
+        for execution_id in locked:
+            self._wait_for_lock(execution_id, paused.pop(execution_id))
+        self._end_all(paused)
 
     async def _refuse(self, arrived: dict[UUID, list[asyncio.Future[bool]]]) -> None:
         """Releases them to other processes, as this one is ending."""

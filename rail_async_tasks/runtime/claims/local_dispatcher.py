@@ -14,6 +14,7 @@ from rail_async_tasks.ledger.errors import is_of_row
 from rail_async_tasks.ledger.port import Claims, Congestion
 from rail_async_tasks.ledger.records import Claimed
 from rail_async_tasks.registry import Registry
+from rail_async_tasks.runtime.claims.pauses import Pauses
 from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.due import POLL_SECONDS, Due
 from rail_async_tasks.runtime.state import RuntimeState
@@ -39,11 +40,13 @@ class ClaimsDue(Due):
         slots: Slots,
         registry: Registry,
         state: RuntimeState,
+        pauses: Pauses,
         poll_seconds: float = POLL_SECONDS,
     ) -> None:
         super().__init__(state=state, poll_seconds=poll_seconds)
         self._slots = slots
         self._registry = registry
+        self._pauses = pauses
 
     def expect(self, name: str, queue: str) -> None:
         definition = self._registry.get(name)
@@ -61,7 +64,7 @@ class ClaimsDue(Due):
 
     @property
     def any_due(self) -> bool:
-        return self._slots.worth_a_claim
+        return self._slots.worth_a_claim or self._pauses.outdated
 
     @property
     def may_act(self) -> bool:
@@ -82,7 +85,7 @@ class LocalDispatcher:
         max_crashes: executions that were lost with so many processes are suspects.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (collaborators)
         self,
         *,
         ledger: DispatcherLedger,
@@ -91,6 +94,7 @@ class LocalDispatcher:
         state: RuntimeState,
         due: ClaimsDue,
         start: Callable[[Claimed, UUID], None],
+        pauses: Pauses,
         suspects_running: Callable[[], bool],
         running_by_owner: Callable[[str], dict[str, int]],
         max_crashes: int,
@@ -102,6 +106,7 @@ class LocalDispatcher:
         self._state = state
         self._due = due
         self._start = start
+        self._pauses = pauses
         self._suspects_running = suspects_running
         self._running_by_owner = running_by_owner
         self._crashes = max(max_crashes, 1)
@@ -125,6 +130,7 @@ class LocalDispatcher:
     async def _claim(self) -> None:
         while self._ledger.congested:
             await self._ledger.relieved()
+        await self._pauses.up_to_date()
         slots = self._slots
         plan = slots.plan(
             self._state.id,

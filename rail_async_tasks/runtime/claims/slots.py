@@ -41,6 +41,8 @@ class Slots:
         self._looked_at: set[Line] = set()
         # Lines in which the last claim has left some waiting: owners take turns there.
         self._crowded: set[Line] = set()
+        # Queues of which nothing may start.
+        self.paused: frozenset[str] = frozenset()
         self.running = 0
         self.leaked = 0
 
@@ -50,6 +52,16 @@ class Slots:
             self._limits[queue] = QueueLimits(queue)
             self._queue_free[queue] = NO_LIMIT
             self._unknown.update(_lines(queue))
+
+    def hold(self, paused: frozenset[str]) -> None:
+        """Lets nothing of these queues start from now on, and everything of the others."""
+        # How many wait in a paused queue is counted no longer: a claim after the end will see.
+        counted = {line for line in self._expected if line[0] in paused}
+        for line in counted:
+            del self._expected[line]
+        resumed = {line for queue in self.paused - paused for line in _lines(queue)}
+        self._unknown |= counted | {line for line in resumed if line[0] in self._limits}
+        self.paused = paused
 
     def queues(self) -> list[str]:
         """Returns the known queues."""
@@ -76,7 +88,9 @@ class Slots:
         return min(self._free[in_thread] + waiting, self._total_free + waiting_in_all)
 
     def queue_room(self, queue: str) -> int:
-        """Returns how many more may start now by the limit of the queue alone."""
+        """Returns how many more may start now by the limit of the queue alone: 0 if paused."""
+        if queue in self.paused:
+            return 0
         return self._queue_free.get(queue, NO_LIMIT)
 
     def take(self, queue: str, in_thread: bool) -> None:
@@ -97,7 +111,10 @@ class Slots:
     def expect(self, queue: str, in_thread: bool) -> None:
         """One more row of the queue is waiting."""
         self.know(queue)
-        self._expected[queue, in_thread] += 1
+        if queue in self.paused:
+            self._unknown.add((queue, in_thread))
+        else:
+            self._expected[queue, in_thread] += 1
 
     def expect_all(self) -> None:
         """Rows may be waiting anywhere: another process may have left some, or one is due."""
@@ -141,7 +158,8 @@ class Slots:
                 in which more wait than may start.
         """
         self._turn += 1
-        names = sorted(self._limits)
+        held = {line for line in self._unknown if line[0] in self.paused}
+        names = sorted(self._limits.keys() - self.paused)
         turn = self._turn % len(names) if names else 0
         order = sorted(names[turn:] + names[:turn], key=lambda name: -self._limits[name].priority)
         plan = Plan(
@@ -161,7 +179,7 @@ class Slots:
             running={line: running(line[0]) for line in self._crowded},
         )
         self._planned, self._expected = self._expected, Counter()
-        self._looked_at, self._unknown = self._unknown, set()
+        self._looked_at, self._unknown = self._unknown - held, held
         return plan
 
     def learn(self, plan: Plan | None) -> None:

@@ -12,6 +12,7 @@ from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.announce import Announcer
 from rail_async_tasks.runtime.attempts.running import Running
 from rail_async_tasks.runtime.attempts.settlements import Settlements
+from rail_async_tasks.runtime.claims.pauses import Pauses
 from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.creations import Creations
 from rail_async_tasks.runtime.due import Due
@@ -47,6 +48,7 @@ class Upkeep:
         ledger: Ledger,
         bus: Bus,
         slots: Slots,
+        pauses: Pauses,
         due: Due,
         announcer: Announcer,
         callbacks: FailureCallbacks,
@@ -63,7 +65,8 @@ class Upkeep:
         # None where rows are in this process's memory.
         self.recoverer: Recoverer | None = None
         self._cancels: CancelReader | None = None
-        steps: list[Step] = []
+        # First, as it must not wait for the others: nothing starts by what was read long ago.
+        steps: list[Step] = [Step("pauses", pauses.read)]
         if recoveries is not None:
             self.recoverer = Recoverer(
                 recoveries=recoveries, state=state, due=due, announcer=announcer,
@@ -81,7 +84,7 @@ class Upkeep:
                 recoveries=recoveries, known=registry.names, learn=names.learn,
                 fail=self.recoverer.fail_unknown, seconds=settings.unknown_task_seconds,
             )  # fmt: skip
-            steps = [
+            steps += [
                 self._cancels.step,
                 Step("running tasks", rows.read, every=every.held_every),
                 Step("unknown names", unknown.read, every=every.names_every),

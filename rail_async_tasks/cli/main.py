@@ -1,0 +1,66 @@
+"""The subcommands of `manage.py tasks`, their arguments, and what ends each of them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+from rail_async_tasks.cli import change, pauses, processes, queues, show, watch
+from rail_async_tasks.cli import list as tasks_list
+from rail_async_tasks.cli.doctor import report
+from rail_async_tasks.cli.screen import Screen
+
+Run = Callable[[Screen, Mapping[str, Any]], int]
+
+
+def _nothing(parser: argparse.ArgumentParser) -> None:
+    """Adds no argument."""
+
+
+class Subcommand(NamedTuple):
+    """A subcommand. `json`: it takes `--json`."""
+
+    help: str
+    run: Run
+    add_arguments: Callable[[argparse.ArgumentParser], None] = _nothing
+    json: bool = True
+
+
+SUBCOMMANDS: Final = {
+    "list": Subcommand("List tasks, newest first.", tasks_list.run, tasks_list.add_arguments),
+    "show": Subcommand("Show all that is known of a task.", show.run, show.add_arguments),
+    "watch": Subcommand(
+        "Follow a task until it ends. Exit code 0: completed, 1: failed, 3: cancelled.",
+        watch.run, watch.add_arguments, json=False,
+    ),
+    "cancel": Subcommand("Cancel tasks.", change.run_cancel, change.add_arguments),
+    "retry": Subcommand("Run finished tasks again.", change.run_retry, change.add_arguments),
+    "pause": Subcommand(
+        "Start no more tasks of a queue.", pauses.run_pause, pauses.add_arguments, json=False
+    ),
+    "resume": Subcommand(
+        "Start a paused queue's tasks again.", pauses.run_resume, pauses.add_arguments, json=False
+    ),
+    "queues": Subcommand("List the queues, and what waits in them.", queues.run),
+    "processes": Subcommand("List the processes that run tasks.", processes.run),
+    "doctor": Subcommand(
+        "Look for broken set-ups, and name the remedies. Exit code 1: something is wrong.",
+        report.run, report.add_arguments,
+    ),
+}  # fmt: skip
+
+
+def add_subcommands(parser: argparse.ArgumentParser) -> None:
+    """Adds every subcommand to the command's parser."""
+    subparsers = parser.add_subparsers(dest="subcommand", required=True, metavar="SUBCOMMAND")
+    for name, subcommand in SUBCOMMANDS.items():
+        added = subparsers.add_parser(name, help=subcommand.help, description=subcommand.help)
+        subcommand.add_arguments(added)
+        if subcommand.json:
+            added.add_argument("--json", action="store_true", help="Write one JSON document.")
+
+
+def run(name: str, screen: Screen, options: Mapping[str, Any]) -> int:
+    """Runs a subcommand. Returns the exit code. Raises `Stop`, `TaskError`, `DatabaseError`."""
+    return SUBCOMMANDS[name].run(screen, options)

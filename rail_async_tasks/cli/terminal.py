@@ -1,0 +1,22 @@
+"""Chooses the screen: colours and a bar on a terminal, where rich is installed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from rail_async_tasks.cli.screen import Screen, Stream
+
+
+def screen_for(stream: Stream, *, no_color: bool) -> Screen:
+    """Returns the screen for a stream: with colours on a terminal that may have them."""
+    if not stream.isatty():
+        return Screen(stream)
+    width = shutil.get_terminal_size().columns
+    if no_color or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return Screen(stream, width)
+    try:
+        from rail_async_tasks.cli.rich_screen import RichScreen
+    except ImportError:  # the extra `cli` is not installed
+        return Screen(stream, width)
+    return RichScreen(stream, width)

@@ -34,5 +34,5 @@ class Migration(migrations.Migration):
                 'db_table': 'rail_async_tasks_queue',
             },
         ),
-        migrations.RunPython(compare_bytes, migrations.RunPython.noop),
+        migrations.RunPython(compare_bytes, migrations.RunPython.noop, atomic=False),
     ]

@@ -34,7 +34,7 @@ def refused(text: str, limits: LimitSettings = LIMITS) -> str:
     [
         ("{ a b c d }", "root_fields"),
         ("{ ...F } fragment F on Q { a b ...G } fragment G on Q { c d }", "root_fields"),
-        ("{ a: x b: x c: x ... on Q { x { d: x } } }", "aliases"),
+        ("{ a: x b: x ... on Q { x { c: x d: x } } }", "aliases"),
         ("{ a { b { c { d { e } } } } }", "depth"),
         (
             "{ ...F } fragment F on Q { a { b { ...G } } } fragment G on Q { c { d { e } } }",
@@ -89,7 +89,7 @@ def test_mutations_are_counted_by_field() -> None:
     [
         ("{ " + "x " * 2000 + "}", "more tokens than"),
         ("# " + "x" * 70_000 + "\n{ x }", "characters"),
-        ("{ a" * 900 + "}" * 900, "tokens"),
+        ("{ a" * 900 + "}" * 900, "nested too deeply"),
         ("{ a(x: " + "[" * 600 + "]" * 600 + ") }", "nested too deeply"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import FrozenInstanceError, asdict, fields
 from datetime import timedelta
+from ipaddress import ip_network
 from typing import Any
 
 import pytest

@@ -133,7 +133,7 @@ def bound(errors: list[GraphQLError]) -> None:
     """Cuts the errors of an answer, in place: a list may have one for each field of each item."""
     more = len(errors) - MOST_ERRORS
     if more > 0:
-        errors[MOST_ERRORS:] = [GraphQLError(f"{more} more errors are left out.")]
+        errors[MOST_ERRORS:] = [GraphQLError(f"Errors that are left out: {more}.")]
 
 
 def unknown_operation(error: CannotGetOperationTypeError) -> str:

@@ -181,7 +181,7 @@ async def test_errors_of_an_answer_are_bounded(api: Api, configure: Configure) -
     text = "{" + " ".join(f'a{n}:task(id:"x"){{id}}' for n in range(150)) + "}"
     for answer in (await api.send(text), await over_own_schema(text)):
         assert len(answer["errors"]) == 101
-        assert answer["errors"][-1]["message"] == "50 more errors are left out."
+        assert answer["errors"][-1]["message"] == "Errors that are left out: 50."
 
 
 # --- bytes ----------------------------------------------------------------------------------------
@@ -290,7 +290,7 @@ async def test_a_frame_s_size_is_the_setting_s(configure: Configure) -> None:
     await socket.ready()
     await socket.send_text(" " * 201)
     assert await socket.closed() == 1009
-    assert socket.reason == 'A message has 200 bytes at most (limits["frame_bytes"])'
+    assert socket.reason == 'A message is larger than limits["frame_bytes"] allows: 200'
     await socket.leave()
 
 

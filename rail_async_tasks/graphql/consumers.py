@@ -177,9 +177,8 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
         limits = limits_in_force()
         most = limits.frame_bytes
         if most is not None and byte_length(text_data or "") > most:
-            await self.close(
-                TOO_BIG, f'A message is larger than limits["frame_bytes"] allows: {most}'
-            )
+            reason = f'A message is larger than limits["frame_bytes"] allows: {most}'
+            await self.close(TOO_BIG, reason)
         elif not self._rate.allows(limits.frames_per_second):
             rate = limits.frames_per_second
             reason = f'More than {rate} messages a second (limits["frames_per_second"])'

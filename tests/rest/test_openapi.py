@@ -38,7 +38,7 @@ def subclasses(of: type[TaskError]) -> set[type[TaskError]]:
 
 
 def test_every_code_is_in_the_table() -> None:
-    """But for those that no caller of REST can meet: of declarations, results, handles, documents."""
+    """But for those that no caller of REST can meet: of declarations, results, documents."""
     elsewhere = {"TASK_ERROR", "TASK_FAILED", "TASK_CANCELLED", "TOO_COMPLEX"}
     assert {it.code for it in subclasses(TaskError)} - elsewhere == set(ANSWERS)
 

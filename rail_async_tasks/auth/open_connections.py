@@ -58,8 +58,8 @@ class OpenConnections:
         with self._lock:
             if self._counts[key] >= most:
                 raise TooMany(
-                    f"{self._counts[key]} {self._what} are open, as many as"
-                    f' limits["{self._limit}"] allows: close one.'
+                    f'As many {self._what} are open as limits["{self._limit}"] allows: {most}.'
+                    " Close one."
                 )
             self._counts[key] += 1
         return Place(self, key)

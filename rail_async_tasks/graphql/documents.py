@@ -119,9 +119,8 @@ def _parsed(text: str, limits: LimitSettings) -> DocumentNode:
     most = limits.tokens
     if most is not None and len(text) > most * CHARACTERS_PER_TOKEN:
         raise TooComplex(
-            f"The document has {len(text)} characters, more than the {most * CHARACTERS_PER_TOKEN}"
-            f' that limits["tokens"] allows ({CHARACTERS_PER_TOKEN} for each token). Pass long'
-            " values as variables."
+            f'The document has more characters than limits["tokens"] allows:'
+            f" {most * CHARACTERS_PER_TOKEN}. Pass long values as variables."
         )
     short = len(text) <= MOST_LOCATED and text.count("\n") + text.count("\r") <= MOST_LINES
     try:

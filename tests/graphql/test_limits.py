@@ -332,7 +332,7 @@ async def test_sockets_of_one_address_are_counted(configure: Configure) -> None:
         await socket.ready()
     assert (await sockets[2].open())["type"] == "websocket.accept"
     assert await sockets[2].closed() == 1008
-    assert sockets[2].reason.startswith("TOO_MANY: 2 sockets of this address are open")
+    assert sockets[2].reason.startswith("TOO_MANY: As many sockets of this address are open")
     await sockets[2].leave()
     other = Socket(scope={"client": ("2.2.2.2", 1)})
     await other.ready()
@@ -357,7 +357,7 @@ async def test_sockets_of_one_user_are_counted(database: object, configure: Conf
     await second.open()
     await second.send({"type": "connection_init"})
     assert await second.closed() == 1008
-    assert second.reason.startswith("TOO_MANY: 1 sockets of this user are open")
+    assert second.reason.startswith("TOO_MANY: As many sockets of this user are open")
     await second.leave()
     await first.leave()
     assert len(open_connections.sockets_of_users) == 0

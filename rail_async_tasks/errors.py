@@ -30,6 +30,8 @@ __all__ = [
     "TaskFailed",
     "TaskNotFound",
     "TasksDisabled",
+    "TooComplex",
+    "TooLarge",
     "TooMany",
     "Unauthenticated",
     "UnknownQueue",
@@ -122,6 +124,20 @@ class TooMany(TaskError):
 
     code = "TOO_MANY"
     default_message = "A limit per client is reached."
+
+
+class TooComplex(TaskError):
+    """A document is over one of `task_settings["limits"]`; the message names the limit."""
+
+    code = "TOO_COMPLEX"
+    default_message = "The document is too complex."
+
+
+class TooLarge(TaskError):
+    """More bytes than one of `task_settings["limits"]` allows; the message names the limit."""
+
+    code = "TOO_LARGE"
+    default_message = "The request or its answer has too many bytes."
 
 
 class InvalidArguments(TaskError):

@@ -1,8 +1,10 @@
-"""The rule for `limits`, the limits of one client."""
+"""The rules for `limits`, the limits of one client, and for `trusted_proxies`."""
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any, Final
 
 from rail_async_tasks.conf import problems as ids
@@ -11,7 +13,7 @@ from rail_async_tasks.conf.problems import Place, Report, shown
 from rail_async_tasks.conf.rules import Rule, known_keys, or_none, whole
 
 _RULES: Final[Mapping[str, Rule]] = {
-    "subscriptions_per_socket": or_none(whole(low=1), "no limit"),
+    field.name: or_none(whole(low=1), "no limit") for field in fields(LimitSettings)
 }
 
 
@@ -29,3 +31,24 @@ def limits(value: Any, place: Place, report: Report) -> Any:
             if key in value
         }
     )
+
+
+def trusted_proxies(value: Any, place: Place, report: Report) -> Any:
+    """Returns the addresses and networks of the proxies before this server."""
+    if not isinstance(value, list | tuple):
+        hint = f"Write a list: [{value!r}]." if isinstance(value, str) else "Write a list of text."
+        report.error(ids.WRONG_TYPE, place, f"must be a list, not {shown(value)}", hint)
+        return ()
+    found = []
+    for index, text in enumerate(value):
+        try:
+            # It takes numbers too: an address of so many bits.
+            found.append(ipaddress.ip_network(text if isinstance(text, str) else ""))
+        except ValueError:
+            report.error(
+                ids.MALFORMED,
+                place / index,
+                f"is no address and no network: {shown(text)}",
+                'Write "10.0.0.7", or a network without host bits, "10.0.0.0/8" or "fd00::/8".',
+            )
+    return tuple(found)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
 from types import MappingProxyType
 from typing import Final
 
@@ -62,9 +63,24 @@ class JwtSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitSettings:
-    """Limits per client. `None`: no limit."""
+    """Limits on one operation, and on what one client has open. `None`: no limit.
 
+    `docs/settings.md` says how each default was found.
+    """
+
+    tokens: int | None = 2_000
+    depth: int | None = 20
+    aliases: int | None = 50
+    root_fields: int | None = 50
+    starts_per_request: int | None = 20
+    request_bytes: int | None = 1024 * 1024
+    frame_bytes: int | None = 256 * 1024
+    answer_bytes: int | None = 4 * 1024 * 1024
     subscriptions_per_socket: int | None = 100
+    sockets_per_user: int | None = 50
+    sockets_per_address: int | None = 500
+    streams_per_user: int | None = 100
+    frames_per_second: int | None = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +133,7 @@ class TaskSettings:
     around_task: str | None = None
     encryption_keys: tuple[bytes, ...] | None = field(default=None, repr=False)
     limits: LimitSettings = LimitSettings()
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     jwt: JwtSettings | None = None
     introspection: bool | None = None  # None: as DEBUG
     console: bool | None = None  # None: as DEBUG

@@ -17,7 +17,7 @@ from rail_async_tasks.conf.levels import (
     check_root,
     check_schema,
 )
-from rail_async_tasks.conf.limits import limits
+from rail_async_tasks.conf.limits import limits, trusted_proxies
 from rail_async_tasks.conf.model import (
     BUSES,
     SchemaSettings,
@@ -104,6 +104,7 @@ _RULES: Final[Mapping[str, Rule]] = {
     "around_task": or_none(dotted_path, "nothing around bodies"),
     "encryption_keys": or_none(encryption_keys, "no encryption"),
     "limits": limits,
+    "trusted_proxies": trusted_proxies,
     "jwt": or_none(jwt, "no bearer tokens"),
     "introspection": or_none(flag, "as DEBUG"),
     "console": or_none(flag, "as DEBUG"),

@@ -24,15 +24,26 @@ from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.types.unset import UNSET
 
 from rail_async_tasks.auth.context import RequestContext, handshake_request
-from rail_async_tasks.errors import TaskError, Unauthenticated
+from rail_async_tasks.auth.open_connections import (
+    Place,
+    address_key,
+    sockets_of_addresses,
+    sockets_of_users,
+    user_key,
+)
+from rail_async_tasks.errors import TaskError, TooMany, Unauthenticated
+from rail_async_tasks.graphql import answers
+from rail_async_tasks.graphql.documents import limits_in_force
+from rail_async_tasks.graphql.errors import graphql_error
 from rail_async_tasks.graphql.frames import (
-    MAX_FRAME_BYTES,
     FrameQueue,
+    FrameRate,
     TransportHandler,
     byte_length,
     decode_json,
 )
 from rail_async_tasks.graphql.handshake import handshake_problem
+from rail_async_tasks.graphql.limited import served
 from rail_async_tasks.graphql.routes import schema_at
 from rail_async_tasks.hosting import server
 from rail_async_tasks.language import activate_for_socket
@@ -70,8 +81,13 @@ class SocketAdapter(ChannelsWebSocketAdapter):
     """Signals a closed socket to the handler in the one way that it understands."""
 
     async def send_json(self, message: Mapping[str, object]) -> None:
+        text = self.view.encode_json(message)
+        too_large = answers.too_large(len(text))
+        if too_large is not None and message.get("type") == "next":
+            payload = {"data": None, "errors": [graphql_error(too_large).formatted]}
+            text = self.view.encode_json({**message, "payload": payload})
         try:
-            await super().send_json(message)
+            await self.ws_consumer.send(text)
         except Exception as error:  # each server has an exception of its own for it
             raise WebSocketDisconnected from error
 
@@ -95,6 +111,8 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
             max_subscriptions_per_connection=None,
         )
         self._frames = FrameQueue()
+        self._rate = FrameRate()
+        self._places: list[Place] = []  # among the open sockets of the address and of the user
         self.message_queue = self._frames  # type: ignore[assignment]
         self._closed = False
         # The handshake ends with `connection_ack`; until then a close refuses the client.
@@ -106,7 +124,11 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
             await super().__call__(scope, receive, send)
         finally:
             # Also reached without `disconnect()`, when the server cancels the application.
-            await self._end_handler()
+            try:
+                await self._end_handler()
+            finally:
+                for place in self._places:
+                    place.close()
 
     # The life of a connection
 
@@ -116,7 +138,12 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
         problem = handshake_problem(self.request)
         if problem is None:
             try:
-                self.schema = self._own_schema or schema_at(self.request.path_info)
+                found: Any = self._own_schema or schema_at(self.request.path_info)
+                self.schema = served(found)
+                self._places.append(sockets_of_addresses.open(address_key(self.scope)))
+            except TooMany as error:
+                await self._refuse_one_too_many(error)
+                return
             except TaskError as error:
                 problem = str(error)
         if problem is not None:
@@ -125,6 +152,14 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
             return
         _open.add(self)
         self.run_task = asyncio.create_task(self._serve())
+
+    async def _refuse_one_too_many(self, error: TooMany) -> None:
+        """Accepts and closes: a browser shows no reason of a handshake that was refused."""
+        self._refusal = error.message
+        offered = self.scope["subprotocols"]
+        known = GRAPHQL_TRANSPORT_WS_PROTOCOL in offered
+        await self.accept(GRAPHQL_TRANSPORT_WS_PROTOCOL if known else None)
+        await self.close(POLICY_VIOLATION, f"{error.code}: {error.message}")
 
     async def _serve(self) -> None:
         try:
@@ -139,8 +174,15 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         if self._closed:
             return
-        if byte_length(text_data or "") > MAX_FRAME_BYTES:
-            await self.close(TOO_BIG, f"A message has {MAX_FRAME_BYTES} bytes at most")
+        limits = limits_in_force()
+        most = limits.frame_bytes
+        if most is not None and byte_length(text_data or "") > most:
+            reason = f'A message is larger than limits["frame_bytes"] allows: {most}'
+            await self.close(TOO_BIG, reason)
+        elif not self._rate.allows(limits.frames_per_second):
+            rate = limits.frames_per_second
+            reason = f'More than {rate} messages a second (limits["frames_per_second"])'
+            await self.close(POLICY_VIOLATION, reason)
         elif not self._frames.offer(text_data):
             await self.close(POLICY_VIOLATION, "Too many messages at once")
 
@@ -210,6 +252,12 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
         except Exception:  # see `TaskGraphQLView.dispatch`
             logger.exception("A WebSocket cannot be served.")
             await self.close(INTERNAL_ERROR, "Internal server error.")
+            raise ConnectionRejectionError from None
+        try:
+            self._places.append(sockets_of_users.open(user_key(context.user)))
+        except TooMany as error:
+            self._refusal = error.message
+            await self.close(POLICY_VIOLATION, f"{error.code}: {error.message}")
             raise ConnectionRejectionError from None
         self._acknowledged = True
         return UNSET

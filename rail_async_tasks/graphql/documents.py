@@ -1,21 +1,151 @@
-"""Reads the operation of a GraphQL document before it is executed."""
+"""Reads GraphQL documents before they are executed: parsed once, measured, kept.
+
+The view and the consumer read a document here, and refuse it or execute it; the schema that
+executes it takes the parsed one by `current()`. An error scans its document for the line that it
+names. So a long document is parsed without locations: its errors have a message and a path.
+"""
 
 from __future__ import annotations
 
-from graphql import DocumentNode, GraphQLError, OperationDefinitionNode, get_operation_ast, parse
+import re
+from collections import OrderedDict
+from contextvars import ContextVar
+from dataclasses import dataclass
+from threading import Lock
+from typing import Final
+
+from graphql import (
+    DocumentNode,
+    GraphQLError,
+    OperationDefinitionNode,
+    get_operation_ast,
+    parse,
+)
 from strawberry.types import ExecutionContext
 from strawberry.types.graphql import OperationType
+
+from rail_async_tasks.conf import LimitSettings, get_settings
+from rail_async_tasks.errors import ConfigurationError, TooComplex
+from rail_async_tasks.graphql.complexity import Calls, measure
+
+# The lexer takes about a microsecond for each character of a long text or comment.
+CHARACTERS_PER_TOKEN: Final = 32
+# Longer documents are parsed without locations.
+MOST_LOCATED: Final = 16 * 1024
+MOST_LINES: Final = 1_000
+# What is kept: a parsed document takes a few hundred times the memory of its text.
+KEPT_EACH: Final = 4 * 1024
+KEPT_IN_ALL: Final = 64 * 1024
+
+# graphql-core has no class for these two.
+_TOO_MANY_TOKENS: Final = re.compile(r"Syntax Error: Document contains more tha[nt] \d+ tokens")
+_TOO_DEEP: Final = re.compile(r"Syntax Error: Document is nested too deeply")
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document within the limits. `calls`: of each mutation, how often it has each field."""
+
+    text: str
+    node: DocumentNode
+    calls: tuple[Calls, ...]
+
+
+class _Kept:
+    """The documents that were read last, bounded by the length of their texts."""
+
+    def __init__(self) -> None:
+        self._documents: OrderedDict[tuple[str, LimitSettings], Document] = OrderedDict()
+        self._size = 0
+        self._lock = Lock()
+
+    def get(self, key: tuple[str, LimitSettings]) -> Document | None:
+        with self._lock:
+            found = self._documents.get(key)
+            if found is not None:
+                self._documents.move_to_end(key)
+            return found
+
+    def add(self, key: tuple[str, LimitSettings], document: Document) -> None:
+        size = len(document.text)
+        if size > KEPT_EACH:
+            return
+        with self._lock:
+            if key not in self._documents:
+                self._documents[key] = document
+                self._size += size
+            while self._size > KEPT_IN_ALL:
+                (text, _), _ = self._documents.popitem(last=False)
+                self._size -= len(text)
+
+
+_kept: Final = _Kept()
+_current: ContextVar[Document | None] = ContextVar("graphql_document", default=None)
+
+
+def limits_in_force() -> LimitSettings:
+    """Returns the limits; the defaults where a setting is wrong, which resolvers report."""
+    try:
+        return get_settings().limits
+    except ConfigurationError:
+        return LimitSettings()
+
+
+def read(text: str) -> Document:
+    """Returns the document, and makes it the one that `current()` has.
+
+    Raises:
+        TooComplex: it is over one of the limits.
+        GraphQLError: it is no document.
+    """
+    limits = limits_in_force()
+    key = (text, limits)
+    document = _kept.get(key)
+    if document is None:
+        node = _parsed(text, limits)
+        document = Document(text, node, measure(node, limits))
+        _kept.add(key, document)
+    _current.set(document)
+    return document
+
+
+def current(text: str | None) -> DocumentNode | None:
+    """Returns the parsed document if the text was the last that was read in this context."""
+    document = _current.get()
+    return document.node if document is not None and document.text == text else None
+
+
+def _parsed(text: str, limits: LimitSettings) -> DocumentNode:
+    most = limits.tokens
+    if most is not None and len(text) > most * CHARACTERS_PER_TOKEN:
+        raise TooComplex(
+            f'The document has more characters than limits["tokens"] allows:'
+            f" {most * CHARACTERS_PER_TOKEN}. Pass long values as variables."
+        )
+    short = len(text) <= MOST_LOCATED and text.count("\n") + text.count("\r") <= MOST_LINES
+    try:
+        return parse(text, no_location=not short, max_tokens=most)
+    except RecursionError:
+        raise TooComplex("The document is nested too deeply.") from None
+    except GraphQLError as error:
+        if _TOO_MANY_TOKENS.match(error.message):
+            raise TooComplex(
+                f'The document has more tokens than limits["tokens"] allows: {most}.'
+            ) from None
+        if _TOO_DEEP.match(error.message):
+            raise TooComplex("The document is nested too deeply.") from None
+        raise
 
 
 def operation_type(query: str | None, operation_name: str | None = None) -> OperationType | None:
     """Returns whether the operation is a query, a mutation or a subscription.
 
-    None for a document that has no such operation, has several and no name that chooses one, or
-    cannot be parsed; its execution reports that.
+    None for a document that has no such operation, has several and no name that chooses one, is
+    too complex, or cannot be parsed; its execution reports that.
     """
     try:
-        operation = get_operation_ast(parse(query or "", no_location=True), operation_name)
-    except (GraphQLError, RecursionError):
+        operation = get_operation_ast(read(query or "").node, operation_name)
+    except (GraphQLError, TooComplex):
         return None
     return None if operation is None else OperationType(operation.operation.value)
 

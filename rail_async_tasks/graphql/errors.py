@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
@@ -24,6 +25,9 @@ FORBIDDEN = "FORBIDDEN"
 WHICH_OPERATION = (
     "The document must have one operation, or operationName must name one of its operations."
 )
+
+# Each is logged and sent; graphql-core's validation ends at as many.
+MOST_ERRORS: Final = 100
 
 # Mistakes of the client that Strawberry reports as exceptions.
 _CLIENT_MISTAKES = (MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError)
@@ -123,6 +127,13 @@ def process(error: GraphQLError, context: ExecutionContext | None) -> None:
         if not settings.DEBUG:
             error.message = "Internal server error."
             error.extensions = {"code": INTERNAL_ERROR}
+
+
+def bound(errors: list[GraphQLError]) -> None:
+    """Cuts the errors of an answer, in place: a list may have one for each field of each item."""
+    more = len(errors) - MOST_ERRORS
+    if more > 0:
+        errors[MOST_ERRORS:] = [GraphQLError(f"Errors that are left out: {more}.")]
 
 
 def unknown_operation(error: CannotGetOperationTypeError) -> str:

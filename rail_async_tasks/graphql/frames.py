@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
+from time import monotonic
 from typing import Any, Final
 
 from strawberry.channels.handlers.ws_handler import MessageQueueData
@@ -17,12 +19,13 @@ from strawberry.types.graphql import OperationType
 from rail_async_tasks.auth.context import RequestContext
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import TooMany
+from rail_async_tasks.graphql import answers
 from rail_async_tasks.graphql.documents import operation_type
 from rail_async_tasks.graphql.errors import graphql_error
+from rail_async_tasks.graphql.limited import refusal
 
-# A frame is one operation: a query of a few KiB, and the variables with the arguments of a task,
-# which are 64 KiB at most by default.
-MAX_FRAME_BYTES: Final = 256 * 1024
+# A client that connects again subscribes to all that it follows at once.
+BURST_SECONDS: Final = 3
 # Frames that wait for the handler, which takes microseconds for each: only a flood gets here.
 MAX_WAITING_FRAMES: Final = 128
 MAX_WAITING_BYTES: Final = 1024 * 1024
@@ -41,6 +44,24 @@ def decode_json(data: str | bytes) -> object:
         raise
     except (ValueError, RecursionError) as error:  # not UTF-8, a huge number, deep nesting
         raise json.JSONDecodeError(str(error), "", 0) from error
+
+
+class FrameRate:
+    """A token bucket: so many frames a second on the average, three seconds' worth at once."""
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._seen = clock()
+        self._spent = 0.0  # frames that are not yet paid for by time
+
+    def allows(self, per_second: int | None) -> bool:
+        """Counts a frame; returns whether it is within the rate."""
+        if per_second is None:
+            return True
+        now = self._clock()
+        self._spent = max(self._spent - (now - self._seen) * per_second, 0.0) + 1
+        self._seen = now
+        return self._spent <= per_second * BURST_SECONDS
 
 
 class FrameQueue:
@@ -133,14 +154,18 @@ class TransportHandler(BaseGraphQLTransportWSHandler[RequestContext, None]):
     async def handle_subscribe(self, message: SubscribeMessage) -> None:
         # Before the acknowledgement, and for an id in use, the socket is closed.
         if self.connection_acknowledged and message["id"] not in self.operations:
-            refusal = self._refusal(message)
-            if refusal is not None:
-                payload = [graphql_error(refusal).formatted]
+            answers.begin()  # the operation's task copies this context
+            # The refusal reads the document, which the operation's context then has.
+            refused = refusal(self.schema, message["payload"]["query"]) or self._one_too_many(
+                message
+            )
+            if refused is not None:
+                payload = [graphql_error(refused).formatted]
                 await self.send_message({"id": message["id"], "type": "error", "payload": payload})
                 return
         await super().handle_subscribe(message)
 
-    def _refusal(self, message: SubscribeMessage) -> TooMany | None:
+    def _one_too_many(self, message: SubscribeMessage) -> TooMany | None:
         """Counts the operation, or returns the reason that it is one too many.
 
         Queries and mutations are counted apart, so that a client that follows as many tasks as it

@@ -9,6 +9,7 @@ from strawberry.types import Info
 from strawberry.types.unset import UNSET
 
 from rail_async_tasks import service
+from rail_async_tasks.graphql import answers
 from rail_async_tasks.graphql.context import acaller_of, caller_of
 from rail_async_tasks.graphql.errors import errors_for_clients
 from rail_async_tasks.graphql.types import EXECUTIONS, MAYBE_EXECUTION, TaskExecution
@@ -24,13 +25,17 @@ def one_task(info: Info, id: strawberry.ID) -> Any:
 async def _aone_task(info: Info, id: str) -> TaskExecution:
     with errors_for_clients():
         caller = await acaller_of(info)
-        return TaskExecution.of(await service.aget(caller.viewer, id), caller.viewer)
+        snapshot = await service.aget(caller.viewer, id)
+        answers.current().take((snapshot,), answers.uses(info, "result"))
+        return TaskExecution.of(snapshot, caller.viewer)
 
 
 def _one_task(info: Info, id: str) -> TaskExecution:
     with errors_for_clients():
         viewer = caller_of(info).viewer
-        return TaskExecution.of(service.get(viewer, id), viewer)
+        snapshot = service.get(viewer, id)
+        answers.current().take((snapshot,), answers.uses(info, "result"))
+        return TaskExecution.of(snapshot, viewer)
 
 
 def many_tasks(
@@ -51,14 +56,23 @@ def many_tasks(
 async def _amany_tasks(info: Info, chosen: dict[str, Any]) -> list[TaskExecution]:
     with errors_for_clients():
         caller = await acaller_of(info)
-        snapshots = await service.alist(caller.viewer, **chosen)
+        answer, times = answers.current(), answers.uses(info, "result")
+        async with answer.reading:
+            size = answer.at_most(times)
+            snapshots = await service.alist(
+                caller.viewer, **chosen, results=times > 0, at_most=size
+            )
+            answer.take(snapshots, times)
     return TaskExecution.all_of(snapshots, caller.viewer)
 
 
 def _many_tasks(info: Info, chosen: dict[str, Any]) -> list[TaskExecution]:
     with errors_for_clients():
         viewer = caller_of(info).viewer
-        snapshots = service.list_(viewer, **chosen)
+        answer, times = answers.current(), answers.uses(info, "result")
+        size = answer.at_most(times)
+        snapshots = service.list_(viewer, **chosen, results=times > 0, at_most=size)
+        answer.take(snapshots, times)
     return TaskExecution.all_of(snapshots, viewer)
 
 

@@ -25,7 +25,7 @@ from rail_async_tasks.conf import (
 )
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.graphql import errors as client_errors
-from rail_async_tasks.graphql.documents import OneOperation
+from rail_async_tasks.graphql.documents import OneOperation, current
 from rail_async_tasks.graphql.merging import (
     merged_roots,
     place,
@@ -46,6 +46,7 @@ class TaskSchema(strawberry.Schema):
     def _create_execution_context(self, *args: Any, **kwargs: Any) -> ExecutionContext:
         context = super()._create_execution_context(*args, **kwargs)
         context.__class__ = OneOperation  # Strawberry has no place to say which class it makes
+        context.graphql_document = current(context.query)
         # An extension may find a document that the request does not hold.
         introspects = not context.query or _INTROSPECTION.search(context.query)
         if introspects and not introspection_is_on():
@@ -63,6 +64,7 @@ class TaskSchema(strawberry.Schema):
     def process_errors(
         self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
     ) -> None:
+        client_errors.bound(errors)
         for error in errors:
             client_errors.process(error, execution_context)
 

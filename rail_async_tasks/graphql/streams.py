@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any, cast
 
+from strawberry.http import GraphQLHTTPResponse
 from strawberry.http.streaming import SSETransport
+from strawberry.types import ExecutionResult
 
 from rail_async_tasks.auth.context import RequestContext
+from rail_async_tasks.auth.open_connections import Place
+from rail_async_tasks.graphql import answers
+from rail_async_tasks.graphql.errors import graphql_error
 from rail_async_tasks.hosting import server
 from rail_async_tasks.own_views import arelease_connections
 
@@ -22,21 +27,45 @@ class EventStream(SSETransport):
     def encode_event(self, event: str, data: str | None = None) -> str:
         return super().encode_event(event, data).replace("\r\n", "\n")
 
+    def encode_next(
+        self, response: GraphQLHTTPResponse, encode_json: Callable[[object], str]
+    ) -> str:
+        text = super().encode_next(response, encode_json)
+        too_large = answers.too_large(len(text))
+        if too_large is None:
+            return text
+        return super().encode_next(
+            {"data": None, "errors": [graphql_error(too_large).formatted]}, encode_json
+        )
+
     def encode_comment(self, comment: str) -> str:
         return super().encode_comment(comment).replace("\r\n", "\n")
 
 
 async def without_farewell(
-    stream: AsyncIterator[Any], context: RequestContext | None
+    stream: AsyncIterator[Any], context: RequestContext | None, place: Place | None
 ) -> AsyncIterator[Any]:
-    """Yields the events, without a `complete` that only means that this process ends."""
+    """Yields the events, without a `complete` that only means that this process ends.
+
+    `place` is the stream's among those of its caller, until it ends.
+    """
     released = False
-    async with aclosing(cast("AsyncGenerator[Any, None]", stream)) as events:
-        async for event in events:
-            ended = context is not None and context.ended
-            if server.is_going_away() and not ended and str(event).startswith("event: complete"):
-                return
-            if not released and str(event).startswith("event: next"):
-                released = True  # the row has been read; changes come over the bus
-                await arelease_connections()
-            yield event
+    try:
+        async with aclosing(cast("AsyncGenerator[Any, None]", stream)) as events:
+            async for event in events:
+                ended = context is not None and context.ended
+                completes = str(event).startswith("event: complete")
+                if completes and server.is_going_away() and not ended:
+                    return
+                if not released and str(event).startswith("event: next"):
+                    released = True  # the row has been read; changes come over the bus
+                    await arelease_connections()
+                yield event
+    finally:
+        if place is not None:
+            place.close()
+
+
+async def only(result: ExecutionResult) -> AsyncGenerator[ExecutionResult, None]:
+    """Yields the one result of a stream."""
+    yield result

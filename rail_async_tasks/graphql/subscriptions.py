@@ -11,6 +11,7 @@ from strawberry.types import Info
 
 from rail_async_tasks import service
 from rail_async_tasks.auth.context import RequestContext
+from rail_async_tasks.graphql import answers
 from rail_async_tasks.graphql.context import acaller_of
 from rail_async_tasks.graphql.errors import errors_for_clients
 from rail_async_tasks.graphql.streamed_fields import streamed
@@ -20,19 +21,25 @@ from rail_async_tasks.graphql.types import EXECUTION, TaskExecution
 async def follow_task(info: Info, task_id: strawberry.ID) -> AsyncGenerator[Any, None]:
     with errors_for_clients():
         caller = await acaller_of(info)
+        answer, times = answers.current(), answers.uses(info, "result")
         # Unsubscribes from the bus now, not when the garbage collector finds the generator.
         async with aclosing(service.watch(caller.viewer, task_id)) as snapshots:
             async for snapshot in snapshots:
                 if snapshot.is_final and isinstance(info.context, RequestContext):
                     info.context.ended = True
+                answer.begin_event()
+                answer.take((snapshot,), times)
                 yield TaskExecution.of(snapshot, caller.viewer, in_stream=True)
 
 
 async def follow_mine(info: Info) -> AsyncGenerator[Any, None]:
     with errors_for_clients():
         caller = await acaller_of(info)
+        answer, times = answers.current(), answers.uses(info, "result")
         async with aclosing(service.watch_mine(caller.viewer)) as snapshots:
             async for snapshot in snapshots:
+                answer.begin_event()
+                answer.take((snapshot,), times)
                 yield TaskExecution.of(snapshot, caller.viewer, in_stream=True)
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from http import HTTPStatus
+from functools import partial
 from typing import Any, cast
 
 from cross_web import AsyncHTTPRequestAdapter, HTTPException
-from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
 from django.core.handlers.asgi import ASGIRequest
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 from django.utils.decorators import classonlymethod
@@ -23,23 +22,24 @@ from strawberry.http.streaming import HTTPStreamTransport
 from strawberry.schema.base import BaseSchema
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL
-from strawberry.types import ExecutionResult, SubscriptionExecutionResult
+from strawberry.types import ExecutionResult
+from strawberry.types.execution import PreExecutionError
 from strawberry.types.graphql import OperationType
 
 from rail_async_tasks.auth.context import RequestContext
-from rail_async_tasks.errors import TaskError, Unauthenticated
+from rail_async_tasks.auth.open_connections import Place, caller_key, streams
+from rail_async_tasks.graphql import answers
 from rail_async_tasks.graphql import errors as client_errors
 from rail_async_tasks.graphql.accept import EVENT_STREAM, GRAPHQL_RESPONSE, HTML, JSON, Accept
+from rail_async_tasks.graphql.bodies import read_body
 from rail_async_tasks.graphql.console import console_page
 from rail_async_tasks.graphql.documents import operation_type
-from rail_async_tasks.graphql.errors import INTERNAL_ERROR
 from rail_async_tasks.graphql.frames import decode_json
+from rail_async_tasks.graphql.limited import refusal, served
+from rail_async_tasks.graphql.refusals import refused
 from rail_async_tasks.graphql.schema import console_is_on, get_schema
-from rail_async_tasks.graphql.streams import EventStream, without_farewell
+from rail_async_tasks.graphql.streams import EventStream, only, without_farewell
 from rail_async_tasks.own_views import own_view
-from rail_async_tasks.safe_logging import get_logger
-
-logger = get_logger("rail_async_tasks.graphql")
 
 EVENTS_ONLY = (
     "A subscription is answered by events: send `Accept: text/event-stream`, or use a WebSocket."
@@ -80,6 +80,7 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
         self.context: RequestContext | None = None
         self.accept = Accept(None)
         self.media_type: str | None = JSON
+        self.place: Place | None = None  # the stream's among those of the caller
         self.status: int | None = None  # where the operation was refused as a whole
         # The schema of the settings is built at the first request: a URL configuration must import
         # in any case.
@@ -117,25 +118,10 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
 
     async def _answer(self, request: HttpRequest) -> HttpResponseBase:
         try:
-            self.schema = get_schema() if self._own_schema is None else self._own_schema
+            self.schema = get_schema() if self._own_schema is None else served(self._own_schema)
             return await self.run(request=request)
-        except HTTPException as error:
-            response = self._refusal(error.status_code, error.reason)
-            if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-                response["Allow"] = "GET, POST"
-            return response
-        except Unauthenticated as error:
-            response = self._refusal(401, error.message, code=error.code)
-            response["WWW-Authenticate"] = "Bearer"
-            return response
-        except TaskError as error:
-            logger.exception("GraphQL cannot be served.")
-            message = str(error) if settings.DEBUG else error.message
-            return self._refusal(503, message, code=error.code)
-        except Exception as error:  # an authenticator, a user manager, a router of the project
-            logger.exception("A GraphQL request failed.")
-            message = f"{error!r:.1000}" if settings.DEBUG else "Internal server error."
-            return self._refusal(500, message, code=INTERNAL_ERROR)
+        except Exception as error:  # noqa: BLE001 - whatever it is, a client gets JSON
+            return refused(error, self.media_type)
 
     async def get_context(self, request: HttpRequest, response: HttpResponse) -> RequestContext:
         context = self.context = RequestContext(request=request, response=response)
@@ -170,7 +156,7 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
             if media_type != "application/json":
                 raise HTTPException(415, "POST takes application/json only.")
             try:
-                body = await request.get_body()
+                body = await read_body(request)
             except RequestDataTooBig:
                 raise HTTPException(413, TOO_BIG) from None
             if not isinstance(self.parse_json(body), dict):
@@ -197,17 +183,35 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
         context: RequestContext,
         root_value: None,
         sub_response: TemporalHttpResponse,
-    ) -> ExecutionResult | list[ExecutionResult] | SubscriptionExecutionResult:
+    ) -> Any:
+        assert isinstance(request_data, GraphQLRequestData)
+        answers.begin()
+        too_complex = refusal(self.schema, request_data.query)
+        if too_complex is not None:
+            error = client_errors.graphql_error(too_complex)
+            result = PreExecutionError(data=None, errors=[error])
+            return only(result) if request_data.protocol == "sse" else result
         arguments = (request, request_adapter, request_data, context, root_value, sub_response)
+        if request_data.protocol == "sse":
+            return await self._stream(arguments)
         try:
             return await super().execute_operation(*arguments)
         except EventsOnly:
             # The client prefers JSON, but accepts events, the only format of a subscription.
             if not self.accept.names(EVENT_STREAM):
                 raise
-            assert isinstance(request_data, GraphQLRequestData)
             request_data.protocol = "sse"
+            return await self._stream(arguments)
+
+    async def _stream(self, arguments: tuple[Any, ...]) -> Any:
+        """Executes an operation that events answer. Raises `TooMany` before it does."""
+        request, _, _, context, _, _ = arguments
+        self.place = streams.open(caller_key(context.user, request))
+        try:
             return await super().execute_operation(*arguments)
+        except BaseException:
+            self.place.close()
+            raise
 
     async def execute_single(
         self,
@@ -261,6 +265,10 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
         sub_response: HttpResponse,
     ) -> HttpResponseBase:
         response = super().create_response(response_data, sub_response)
+        too_large = answers.too_large(len(cast("HttpResponse", response).content))
+        if too_large is not None:
+            error = client_errors.graphql_error(too_large).formatted
+            response = super().create_response({"data": None, "errors": [error]}, sub_response)
         if self.media_type == GRAPHQL_RESPONSE:
             response["Content-Type"] = GRAPHQL_RESPONSE
             if self.status is not None and not sub_response.status_code:
@@ -276,17 +284,15 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
     ) -> HttpResponseBase:
         if not isinstance(request, ASGIRequest):
             # It would occupy one of few workers until the task's end, and send all events then.
+            if self.place is not None:
+                self.place.close()
             raise HTTPException(501, NO_STREAMS)
+        events = partial(without_farewell, context=self.context, place=self.place)
         response = await super().create_streaming_response(
-            request, lambda: without_farewell(stream(), self.context), sub_response, headers
+            request, lambda: events(stream()), sub_response, headers
         )
+        if self.place is not None:
+            self.place.close_with(response)
         # GZipMiddleware, which would buffer events, skips responses with a Content-Encoding.
         response["Content-Encoding"] = "identity"
         return response
-
-    def _refusal(self, status: int, message: str, **extensions: str) -> JsonResponse:
-        error: dict[str, Any] = {"message": message}
-        if extensions:
-            error["extensions"] = extensions
-        media_type = GRAPHQL_RESPONSE if self.media_type == GRAPHQL_RESPONSE else JSON
-        return JsonResponse({"errors": [error]}, status=status, content_type=media_type)

@@ -180,6 +180,10 @@ class Reads(Protocol):
         """Returns a page of executions, newest first."""
         ...
 
+    def result_bytes(self, page: Page) -> int:
+        """Returns the bytes of the results of a page as JSON, about, without reading one."""
+        ...
+
     def ended_lately(self, owner_id: str, tenant_id: str | None, seconds: float) -> list[UUID]:
         """Returns the owner's executions, within a tenant, that ended in the last seconds.
 

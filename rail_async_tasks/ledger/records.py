@@ -155,7 +155,10 @@ class ClaimResult(msgspec.Struct, frozen=True, gc=False):
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
-    """A keyset page of executions, newest first. `everyone` lifts the owner and tenant filter."""
+    """A keyset page of executions, newest first. `everyone` lifts the owner and tenant filter.
+
+    Without `results` each execution has None in place of its result, which is not read.
+    """
 
     limit: int
     owner_id: str | None = None
@@ -166,6 +169,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     name: str | None = None
     queue: str | None = None
     after: UUID | None = None
+    results: bool = True
 
 
 class Disposal(msgspec.Struct, frozen=True, kw_only=True):

@@ -59,7 +59,7 @@ def snapshot_of(row: TaskExecution) -> TaskSnapshot:
         updated_at=in_utc(row.updated_at),
         progress=row.progress,
         progress_message=row.progress_message,
-        result=row.result,
+        result=row.__dict__.get("result"),  # None where it was deferred, without a query
         error=row.error,
         error_code=row.error_code,
         error_type=row.error_type,

@@ -12,15 +12,19 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from typing import Final
 
+import msgspec
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
 from rail_async_tasks import service
 from rail_async_tasks.access import Viewer
+from rail_async_tasks.auth.caller import Caller
+from rail_async_tasks.auth.open_connections import Place, caller_key, streams
+from rail_async_tasks.errors import TooLarge
 from rail_async_tasks.own_views import arelease_connections
 from rail_async_tasks.rest.parameters import last_version
-from rail_async_tasks.rest.render import render_task
+from rail_async_tasks.rest.render import render_task, within_limit
 from rail_async_tasks.snapshot import TaskSnapshot
 
 # Below the 30 and 60 seconds after which proxies close silent connections.
@@ -38,29 +42,45 @@ Version = tuple[int, int]
 Snapshots = AsyncGenerator[TaskSnapshot, None]
 
 
-async def events_response(request: HttpRequest, viewer: Viewer, task_id: str) -> HttpResponseBase:
-    """Returns the stream. Raises as `service.watch`, before a status is sent."""
-    seen = last_version(request)
+async def events_response(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponseBase:
+    """Returns the stream. Raises as `service.watch` and `TooMany`, before a status is sent."""
+    viewer, seen = caller.viewer, last_version(request)
     if not isinstance(request, ASGIRequest) or request.method == "HEAD":
         snapshot = await service.aget(viewer, task_id)
         content = await render_event(snapshot, viewer) if _is_new(snapshot, seen) else b""
         return HttpResponse(content, content_type=MEDIA_TYPE, headers=HEADERS)
+    place = streams.open(caller_key(caller.user, request))
     snapshots = service.watch(viewer, task_id)
     try:
         first = await anext(snapshots)
         await arelease_connections()
     except BaseException:
+        place.close()
         await snapshots.aclose()
         raise
-    return StreamingHttpResponse(
-        _chunks(first, snapshots, seen, viewer), content_type=MEDIA_TYPE, headers=HEADERS
+    response = StreamingHttpResponse(
+        _counted(_chunks(first, snapshots, seen, viewer), place),
+        content_type=MEDIA_TYPE,
+        headers=HEADERS,
     )
+    place.close_with(response)
+    return response
 
 
 async def render_event(snapshot: TaskSnapshot, viewer: Viewer) -> bytes:
     """Returns one event; its id is the version that `Last-Event-ID` brings back."""
     head = f"event: task\nid: {snapshot.seq}.{snapshot.step}\ndata: "
-    return head.encode() + await render_task(snapshot, viewer, in_stream=True) + b"\n\n"
+    data = within_limit(await render_task(snapshot, viewer, in_stream=True))
+    return head.encode() + data + b"\n\n"
+
+
+async def _event(snapshot: TaskSnapshot, viewer: Viewer) -> bytes:
+    """`render_event` in a stream that is open: one that is too large says so in its place."""
+    try:
+        return await render_event(snapshot, viewer)
+    except TooLarge as error:
+        data = msgspec.json.encode({"error": {"code": error.code, "message": error.message}})
+        return b"event: error\ndata: " + data + b"\n\n"
 
 
 def _is_new(snapshot: TaskSnapshot, seen: Version) -> bool:
@@ -74,7 +94,7 @@ async def _chunks(
     """Yields events, and a comment after each pause. A drain ends it without a final event."""
     async with aclosing(snapshots):
         if _is_new(first, seen):
-            yield await render_event(first, viewer)
+            yield await _event(first, viewer)
         following: asyncio.Task[TaskSnapshot | None] | None = None
         try:
             while True:
@@ -87,12 +107,24 @@ async def _chunks(
                 if snapshot is None:
                     return
                 if _is_new(snapshot, seen):
-                    yield await render_event(snapshot, viewer)
+                    yield await _event(snapshot, viewer)
         finally:
             if following is not None and not following.done():
                 following.cancel()
                 with suppress(asyncio.CancelledError):
                     await following
+
+
+async def _counted(
+    chunks: AsyncGenerator[bytes, None], place: Place
+) -> AsyncGenerator[bytes, None]:
+    """Yields the chunks; the stream is one of the caller's until it ends."""
+    try:
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
+    finally:
+        place.close()
 
 
 async def _next(snapshots: Snapshots) -> TaskSnapshot | None:

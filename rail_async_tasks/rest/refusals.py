@@ -76,6 +76,8 @@ ANSWERS: Final[dict[str, Answer]] = {
     "NOT_FINAL": Answer(409, "The task has not ended, so it cannot be run again."),
     "QUEUE_FULL": Answer(429, "Too many tasks are waiting; nothing was stored.", 1),
     "RATE_LIMITED": Answer(429, "The owner starts too many tasks; nothing was stored.", 1),
+    "TOO_MANY": Answer(429, "The caller has too many streams open.", 5),
+    "TOO_LARGE": Answer(400, "The request or the answer has too many bytes."),
     "INTERNAL_ERROR": Answer(500, "An unexpected error; the server's log has the details."),
     "TASKS_DISABLED": Answer(503, "Tasks are switched off.", 60),
     "BACKEND_UNAVAILABLE": Answer(503, "The database or the task backend does not answer.", 5),

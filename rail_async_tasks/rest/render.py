@@ -8,7 +8,8 @@ from uuid import UUID
 import msgspec
 
 from rail_async_tasks.access import Viewer
-from rail_async_tasks.service import Tracebacks
+from rail_async_tasks.conf import get_settings
+from rail_async_tasks.service import Tracebacks, answer_too_large
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import ErrorCode, Status
 
@@ -75,6 +76,14 @@ async def render_page(
     tracebacks = Tracebacks(viewer, snapshots)
     results = [await _fields(snapshot, tracebacks) for snapshot in snapshots]
     return _encode({"results": results, "next": following})
+
+
+def within_limit(body: bytes) -> bytes:
+    """Returns the body. Raises `TooLarge` for one over `limits["answer_bytes"]`."""
+    limit = get_settings().limits.answer_bytes
+    if limit is not None and len(body) > limit:
+        raise answer_too_large(limit)
+    return body
 
 
 async def _fields(snapshot: TaskSnapshot, tracebacks: Tracebacks) -> dict[str, Any]:

@@ -50,6 +50,7 @@ ROUTES: Final = (
         view=views.many_tasks,
         summary="The caller's tasks, newest first; every task for those who may see them all.",
         answer="TaskPage",
+        codes=("TOO_LARGE",),
         parameters=LIST_PARAMETERS,
     ),
     Route(
@@ -59,7 +60,7 @@ ROUTES: Final = (
         view=views.one_task,
         summary="One task as it stands.",
         answer="Task",
-        codes=("NOT_FOUND",),
+        codes=("NOT_FOUND", "TOO_LARGE"),
     ),
     Route(
         name="task-cancel",
@@ -87,7 +88,7 @@ ROUTES: Final = (
         view=views.task_events,
         summary="The task as it stands, then its changes in order, to its end.",
         answer="events",
-        codes=("NOT_FOUND",),
+        codes=("NOT_FOUND", "TOO_MANY", "TOO_LARGE"),
     ),
 )
 

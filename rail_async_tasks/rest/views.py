@@ -14,12 +14,13 @@ from rail_async_tasks import service
 from rail_async_tasks.auth.caller import Caller
 from rail_async_tasks.auth.context import RequestContext
 from rail_async_tasks.auth.permissions import acheck_start
+from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import TaskNotFound
 from rail_async_tasks.rest.endpoint import CHANGE, READ, endpoint, root_url
 from rail_async_tasks.rest.events import events_response
 from rail_async_tasks.rest.parameters import LIST_PARAMETERS, read_limit
 from rail_async_tasks.rest.refusals import json_response
-from rail_async_tasks.rest.render import render_page, render_task
+from rail_async_tasks.rest.render import render_page, render_task, within_limit
 
 Query = dict[str, str]
 
@@ -28,14 +29,15 @@ Query = dict[str, str]
 async def many_tasks(request: HttpRequest, caller: Caller, query: Query) -> HttpResponse:
     """Returns the caller's tasks, newest first, and the cursor of the next page."""
     limit = read_limit(query.pop("limit", None))
-    read = partial(service.alist, caller.viewer)
+    at_most = get_settings().limits.answer_bytes
+    read: Any = partial(service.alist, caller.viewer, at_most=at_most)
     found = await read(**query, limit=min(limit + 1, service.MAX_PAGE))
     page, more = found[:limit], found[limit:]
     if len(page) == service.MAX_PAGE:  # the service reads no more at once
         query["after"] = str(page[-1].id)
-        more = await read(**query, limit=1)
+        more = await read(**query, limit=1, results=False)
     following = page[-1].id if more else None
-    return json_response(await render_page(page, following, caller.viewer))
+    return json_response(within_limit(await render_page(page, following, caller.viewer)))
 
 
 @endpoint(READ)
@@ -44,7 +46,7 @@ async def one_task(
 ) -> HttpResponse:
     """Returns the task."""
     snapshot = await service.aget(caller.viewer, task_id)
-    return json_response(await render_task(snapshot, caller.viewer))
+    return json_response(within_limit(await render_task(snapshot, caller.viewer)))
 
 
 @endpoint(CHANGE)
@@ -88,7 +90,7 @@ async def task_events(
     request: HttpRequest, caller: Caller, query: Query, task_id: str
 ) -> HttpResponseBase:
     """Returns the task, then its changes, as server-sent events."""
-    return await events_response(request, caller.viewer, task_id)
+    return await events_response(request, caller, task_id)
 
 
 @endpoint(None)

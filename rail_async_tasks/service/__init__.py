@@ -11,6 +11,7 @@ from rail_async_tasks.service.change import Permit, acancel, aretry, cancel, ret
 from rail_async_tasks.service.enqueuing import aenqueue, enqueue
 from rail_async_tasks.service.read import MAX_PAGE, aget, alist, get, list_
 from rail_async_tasks.service.request import AS_DECLARED, EnqueueOptions
+from rail_async_tasks.service.sizes import answer_too_large, size_of
 from rail_async_tasks.service.tracebacks import Tracebacks
 from rail_async_tasks.service.watching import watch, watch_mine
 
@@ -25,6 +26,7 @@ __all__ = [
     "aenqueue_many",
     "aget",
     "alist",
+    "answer_too_large",
     "aretry",
     "cancel",
     "enqueue",
@@ -32,6 +34,7 @@ __all__ = [
     "get",
     "list_",
     "retry",
+    "size_of",
     "watch",
     "watch_mine",
 ]

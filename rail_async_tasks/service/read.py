@@ -17,6 +17,7 @@ from rail_async_tasks.ids import parse_id
 from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.ledger.records import Page
 from rail_async_tasks.service.request import enabled_settings
+from rail_async_tasks.service.sizes import page_within
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
 from rail_async_tasks.text import is_storable
@@ -49,18 +50,25 @@ async def alist(
     queue: str | None = None,
     limit: int = 50,
     after: str | UUID | None = None,
+    results: bool = True,
+    at_most: int | None = None,
 ) -> list[TaskSnapshot]:
     """Returns the viewer's tasks, newest first; every task if they may see all.
 
     Args:
         limit: 1 to 500.
         after: the id of the last task of the page before.
+        results: False leaves the results in the database; each task has None in its place.
+        at_most: bytes of results.
 
     Raises:
         InvalidArguments: an unknown status, a limit out of range, a cursor that is no id.
+        TooLarge: the results have more bytes than `at_most`; none was read.
     """
-    page = _page(viewer, status=status, name=name, queue=queue, limit=limit, after=after)
-    return [] if page is None else await on_ledger(lambda ledger: all_freshest(ledger.page(page)))
+    page = _page(viewer, status, name, queue, limit, after, results)
+    if page is None:
+        return []
+    return await on_ledger(lambda ledger: all_freshest(page_within(ledger, page, at_most)))
 
 
 def list_(
@@ -71,20 +79,22 @@ def list_(
     queue: str | None = None,
     limit: int = 50,
     after: str | UUID | None = None,
+    results: bool = True,
+    at_most: int | None = None,
 ) -> list[TaskSnapshot]:
     """`alist` for code that is not async."""
-    page = _page(viewer, status=status, name=name, queue=queue, limit=limit, after=after)
-    return [] if page is None else all_freshest(process.ledger().page(page))
+    page = _page(viewer, status, name, queue, limit, after, results)
+    return [] if page is None else all_freshest(page_within(process.ledger(), page, at_most))
 
 
 def _page(
     viewer: Viewer,
-    *,
     status: str | None,
     name: str | None,
     queue: str | None,
     limit: int,
     after: str | UUID | None,
+    results: bool,
 ) -> Page | None:
     """Returns the page to read; None for an anonymous viewer, who has no tasks to list."""
     enabled_settings()
@@ -109,6 +119,7 @@ def _page(
         name=name,
         queue=queue,
         after=cursor,
+        results=results,
     )
 
 

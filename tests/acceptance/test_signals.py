@@ -13,7 +13,7 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from rail_async_tasks.graphql.frames import MAX_FRAME_BYTES
+from rail_async_tasks.conf import LimitSettings
 from rail_async_tasks.models import TaskExecution
 from tests.acceptance.ends import handed_back
 from tests.support.client import Client
@@ -115,7 +115,7 @@ async def test_daphne_closes_sockets_with_any_code(serve: Serve) -> None:
     """Its own protocol refuses those of RFC 6455, and leaves the socket open."""
     client = serve("daphne", drain_seconds=1)
     async with client.socket() as ws, asyncio.timeout(TIMEOUT):
-        await ws.send("x" * (MAX_FRAME_BYTES + 1))
+        await ws.send("x" * ((LimitSettings().frame_bytes or 0) + 1))
         with pytest.raises(ConnectionClosed) as closed:
             await ws.recv()
     assert closed.value.rcvd is not None

@@ -231,12 +231,13 @@ async def test_an_oversized_frame_closes_the_socket() -> None:
     """1009 past the limit, counted in bytes; up to it a frame is served."""
     socket = Socket()
     await socket.ready()
-    query = "{ shelves } #"
-    frame = json.dumps({"type": "subscribe", "id": "1", "payload": {"query": query}})
-    await socket.send_text(frame.replace("#", "#" * (frames.MAX_FRAME_BYTES - len(frame) + 1)))
+    most = 256 * 1024
+    payload = {"query": "{ shelves }", "variables": {"x": "#"}}
+    frame = json.dumps({"type": "subscribe", "id": "1", "payload": payload})
+    await socket.send_text(frame.replace("#", "#" * (most - len(frame) + 1)))
     assert (await socket.receive())["payload"] == {"data": {"shelves": 3}}
     await socket.receive()
-    await socket.send_text("é" * (frames.MAX_FRAME_BYTES // 2 + 1))
+    await socket.send_text("é" * (most // 2 + 1))
     assert await socket.closed() == 1009
     await socket.leave()
 

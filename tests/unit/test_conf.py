@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import FrozenInstanceError, asdict, fields
 from datetime import timedelta
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -78,10 +79,29 @@ DEFAULTS = {
     "authenticator": None,
     "around_task": None,
     "encryption_keys": None,
-    "limits": LimitSettings(subscriptions_per_socket=100),
+    "limits": LimitSettings(),
+    "trusted_proxies": (),
     "jwt": None,
     "introspection": None,
     "console": None,
+}
+
+
+# As docs/settings.md has them.
+LIMITS = {
+    "tokens": 2000,
+    "depth": 20,
+    "aliases": 50,
+    "root_fields": 50,
+    "starts_per_request": 20,
+    "request_bytes": 1024 * 1024,
+    "frame_bytes": 256 * 1024,
+    "answer_bytes": 4 * 1024 * 1024,
+    "subscriptions_per_socket": 100,
+    "sockets_per_user": 50,
+    "sockets_per_address": 500,
+    "streams_per_user": 100,
+    "frames_per_second": 100,
 }
 
 
@@ -129,7 +149,7 @@ def test_every_key_has_a_rule_and_every_rule_a_key() -> None:
 def test_the_defaults_written_out_are_valid() -> None:
     """Writing a default changes nothing: what is documented can be pasted."""
     queues = {"high": {"priority": 10}, "default": {}, "low": {}}
-    written = {**DEFAULTS, "queues": queues, "limits": {"subscriptions_per_socket": 100}}
+    written = {**DEFAULTS, "queues": queues, "limits": LIMITS}
 
     assert valid(**written) == valid()
 
@@ -168,6 +188,8 @@ def test_settings_are_frozen() -> None:
             {"subscriptions_per_socket": None},
             LimitSettings(subscriptions_per_socket=None),
         ),
+        ("limits", dict.fromkeys(LIMITS), LimitSettings(**dict.fromkeys(LIMITS))),
+        ("trusted_proxies", ["10.0.0.0/8", "::1"], (ip_network("10.0.0.0/8"), ip_network("::1"))),
         ("encryption_keys", [FERNET], (FERNET.encode(),)),
         ("encryption_keys", (FERNET.encode(), FERNET), (FERNET.encode(), FERNET.encode())),
         ("redis_url", "rediss://:pw@redis.example:6380/1", "rediss://:pw@redis.example:6380/1"),
@@ -204,6 +226,8 @@ def test_a_right_value_is_read(key: str, value: object, parsed: object) -> None:
         ("max_retries", 2**31, "E004"),
         pytest.param("max_retries", 10**5000, "E004", id="more-digits-than-python-writes"),
         ("max_retries", None, "E003"),
+        ("trusted_proxies", "10.0.0.1", "E003"),
+        ("trusted_proxies", True, "E003"),
         ("rate_limit", "100", "E006"),
         ("rate_limit", "0/m", "E006"),
         ("rate_limit", "100/w", "E006"),

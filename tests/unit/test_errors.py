@@ -17,6 +17,8 @@ CODES = {
     errors.TasksDisabled: "TASKS_DISABLED",
     errors.QueueFull: "QUEUE_FULL",
     errors.RateLimited: "RATE_LIMITED",
+    errors.TooComplex: "TOO_COMPLEX",
+    errors.TooLarge: "TOO_LARGE",
     errors.TooMany: "TOO_MANY",
     errors.InvalidArguments: "INVALID_ARGUMENT",
     errors.UnknownQueue: "INVALID_ARGUMENT",

@@ -8,6 +8,8 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
 from rail_async_tasks.ledger.memory.store import MemoryPart
 from rail_async_tasks.ledger.records import TOLERANCE, Page
 from rail_async_tasks.snapshot import TaskSnapshot
@@ -44,6 +46,16 @@ class MemoryReads(MemoryPart):
         }
 
     def page(self, page: Page) -> list[TaskSnapshot]:
+        found = self._on(page)
+        if page.results:
+            return found
+        return [msgspec.structs.replace(snapshot, result=None) for snapshot in found]
+
+    def result_bytes(self, page: Page) -> int:
+        results = (snapshot.result for snapshot in self._on(page))
+        return sum(len(msgspec.json.encode(it)) for it in results if it is not None)
+
+    def _on(self, page: Page) -> list[TaskSnapshot]:
         matching = [snapshot for snapshot in self._visible() if _matches(snapshot, page)]
         return heapq.nlargest(page.limit, matching, key=lambda snapshot: snapshot.id)
 

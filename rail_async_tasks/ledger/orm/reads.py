@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 from django.db import InterfaceError, OperationalError, connections
+from django.db.models import Func, IntegerField, QuerySet, Sum
 
 from rail_async_tasks.ledger.orm.isolation import retried
 from rail_async_tasks.ledger.orm.part import OrmPart
@@ -19,6 +20,23 @@ from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import FINAL, UNFINISHED, WAITING
 
 T = TypeVar("T")
+
+
+class StoredBytes(Func):
+    """The length of a JSON column's text in bytes, which the database counts."""
+
+    output_field = IntegerField()
+    template = "LENGTH(%(expressions)s)"  # of a CLOB or a text; of bytes on MySQL and MariaDB
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        return self.as_sql(
+            compiler, connection, template="LENGTH(CAST(%(expressions)s AS BLOB))", **context
+        )
+
+    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        return self.as_sql(
+            compiler, connection, template="OCTET_LENGTH((%(expressions)s)::text)", **context
+        )
 
 
 class OrmReads(OrmPart):
@@ -52,6 +70,17 @@ class OrmReads(OrmPart):
 
     @retried
     def page(self, page: Page) -> list[TaskSnapshot]:
+        rows = self._on(page)
+        return [snapshot_of(row) for row in (rows if page.results else rows.defer("result"))]
+
+    @retried
+    def result_bytes(self, page: Page) -> int:
+        sized = self._on(page).annotate(result_size=StoredBytes("result")).values("result_size")
+        total: int | None = sized.aggregate(total=Sum("result_size"))["total"]
+        return total or 0
+
+    def _on(self, page: Page) -> QuerySet[TaskExecution]:
+        """Returns the rows of a page."""
         rows = snapshot_rows(self.alias).filter(unexpired(self.alias))
         if not page.everyone:
             rows = rows.filter(owner_id=page.owner_id, tenant_id=page.tenant_id)
@@ -65,7 +94,7 @@ class OrmReads(OrmPart):
             rows = rows.filter(queue=page.queue)
         if page.after is not None:
             rows = rows.filter(id__lt=page.after)
-        return [snapshot_of(row) for row in rows.order_by("-id")[: page.limit]]
+        return rows.order_by("-id")[: page.limit]
 
     @retried
     def ended_lately(self, owner_id: str, tenant_id: str | None, seconds: float) -> list[UUID]:

@@ -1,0 +1,27 @@
+"""Reads the body of a POST, which may be larger than it says."""
+
+from __future__ import annotations
+
+from cross_web import AsyncHTTPRequestAdapter
+
+from rail_async_tasks.errors import TooLarge
+from rail_async_tasks.graphql.documents import limits_in_force
+
+
+async def read_body(adapter: AsyncHTTPRequestAdapter) -> str | bytes:
+    """Returns the body. Raises `TooLarge` before more of it than the limit is in memory."""
+    request, most = adapter.request, limits_in_force().request_bytes  # type: ignore[attr-defined]
+    if most is not None:
+        declared = request.META.get("CONTENT_LENGTH") or ""
+        if declared.isdecimal() and int(declared) > most:
+            raise _too_large(most)
+        if not declared:  # sent in chunks: its size is known when it has been read
+            body = request.read(most + 1)
+            if len(body) > most:
+                raise _too_large(most)
+            request._body = body  # noqa: SLF001 - what `request.body` returns from now on
+    return await adapter.get_body()
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f'The body has more bytes than limits["request_bytes"] allows: {limit}.')

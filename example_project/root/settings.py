@@ -94,6 +94,8 @@ RAIL_DJANGO_GRAPHQL = {
         "queues": {"bulk": {"priority": -20, "concurrency": 20}},
         # Ctrl-C ends the demo soon; what was running goes on at the next start.
         "drain_seconds": 2,
+        # "100 at once" is one request with a hundred mutations, more than the default allows.
+        "limits": {"starts_per_request": 100, "aliases": 200, "root_fields": 200},
     },
     "schema_settings": {
         "query_extensions": ["example_project.shop.schema.ShopQuery"],

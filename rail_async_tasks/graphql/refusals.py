@@ -47,6 +47,13 @@ def refused(error: Exception, media_type: str | None) -> JsonResponse:
     return _answer(media_type, 500, message, code=INTERNAL_ERROR)
 
 
+def refused_handshake(reason: str, media_type: str | None) -> JsonResponse:
+    """Returns the response to a WebSocket's handshake where there are no WebSockets."""
+    # A browser does not show the body of a handshake's answer.
+    logger.warning("WebSocket refused: %s", reason)
+    return _answer(media_type, 501, reason)
+
+
 def _answer(media_type: str | None, status: int, message: str, **extensions: str) -> JsonResponse:
     error: dict[str, Any] = {"message": message}
     if extensions:

@@ -36,7 +36,7 @@ from rail_async_tasks.graphql.console import console_page
 from rail_async_tasks.graphql.documents import operation_type
 from rail_async_tasks.graphql.frames import decode_json
 from rail_async_tasks.graphql.limited import refusal, served
-from rail_async_tasks.graphql.refusals import refused
+from rail_async_tasks.graphql.refusals import refused, refused_handshake
 from rail_async_tasks.graphql.schema import console_is_on, get_schema
 from rail_async_tasks.graphql.streams import EventStream, only, without_farewell
 from rail_async_tasks.own_views import own_view
@@ -109,9 +109,7 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
         streams = [EVENT_STREAM] if isinstance(request, ASGIRequest) else []
         self.media_type = self.accept.best(JSON, GRAPHQL_RESPONSE, *streams)
         if not streams and request.headers.get("upgrade", "").lower() == "websocket":
-            # A browser does not show the body of a handshake's answer.
-            logger.warning("WebSocket refused: %s", NO_SOCKETS)
-            return self._refusal(501, NO_SOCKETS)
+            return refused_handshake(NO_SOCKETS, self.media_type)
         response = await self._answer(request)
         patch_vary_headers(response, ["Accept"])
         return response

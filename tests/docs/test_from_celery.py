@@ -17,7 +17,7 @@ from tests.support.pages import REDIS, ROOT, Page, read
 from tests.support.reader import Reader, interpreter
 from tests.support.waiting import wait_for
 
-pytestmark = [pytest.mark.browser, pytest.mark.redis]
+pytestmark = [pytest.mark.browser, pytest.mark.redis, pytest.mark.long]
 
 BEFORE = ROOT / "docs/from-celery-project.md"
 PAGE = ROOT / "docs/from-celery.md"

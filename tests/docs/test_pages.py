@@ -20,6 +20,8 @@ FOLLOWED_BY: dict[str, str] = {
     "docs/own-schema.md": "tests/docs/test_own_schema.py",
     "docs/quick-start.md": "tests/docs/test_quick_start.py",
 }
+# Each starts workers of its own; docs/backends/arq.md stands for them in `make test`.
+LONG = ("docs/backends/celery.md", "docs/backends/dramatiq.md", "docs/backends/django-q.md")
 # As the page about django.tasks says of Django 5.2.
 OLDER_DJANGO = {} if find_spec("django.tasks") else {"django.tasks": "django_tasks"}
 
@@ -33,7 +35,7 @@ PAGES = sorted(
 def _case(name: str) -> Any:
     """The page, marked with what its blocks need."""
     run = [it for it in read(ROOT / name).blocks if it.skipped is None and it.language in RUN]
-    marks = []
+    marks = [pytest.mark.long] if name in LONG else []
     if any(REDIS in it.text for it in run):
         marks.append(pytest.mark.redis)
     if any(it.language == "js" and it.file is None for it in run):

@@ -95,7 +95,12 @@ RAIL_DJANGO_GRAPHQL = {
         # Ctrl-C ends the demo soon; what was running goes on at the next start.
         "drain_seconds": 2,
         # "100 at once" is one request with a hundred mutations, more than the default allows.
-        "limits": {"starts_per_request": 100, "aliases": 200, "root_fields": 200},
+        "limits": {
+            "starts_per_request": 100,
+            "aliases": 200,
+            "root_fields": 200,
+            "tokens": 10_000,
+        },  # fmt: skip
     },
     "schema_settings": {
         "query_extensions": ["example_project.shop.schema.ShopQuery"],

@@ -43,7 +43,7 @@ class EventStream(SSETransport):
 
 
 async def without_farewell(
-    stream: AsyncIterator[Any], context: RequestContext | None, place: Place | None
+    stream: AsyncIterator[Any], context: RequestContext | None, place: Place | None = None
 ) -> AsyncIterator[Any]:
     """Yields the events, without a `complete` that only means that this process ends.
 

@@ -70,7 +70,7 @@ class World:
         self.task_settings = {
             "backend": kind.name, "lease_seconds": LEASE, "drain_seconds": 1,
             "redis_url": redis_url, "bus": "memory",
-            **kind.task_settings, **task_settings,
+            "limits": {"sockets_per_user": 500}, **kind.task_settings, **task_settings,
         }  # fmt: skip
         self._stack = stack
         self.env = {

@@ -60,7 +60,7 @@ async def test_what_is_published_at_one_node_is_heard_at_another(nodes: list[Red
     )  # fmt: skip
     async with AsyncExitStack() as stack:
         for bus in (here, there):
-            bus.start(MemoryLedger(), lambda _: None)
+            bus.start(MemoryLedger(), lambda _: None, lambda: None)
             stack.push_async_callback(bus.stop)
         await stack.enter_async_context(there.subscribe(task_topic(running.id)))
 

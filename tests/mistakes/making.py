@@ -51,6 +51,8 @@ def module(monkeypatch: pytest.MonkeyPatch, name: str, **attributes: Any) -> Non
 
 def without(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     """Makes the imports of a package fail, as if it were not installed."""
-    for name in [it for it in sys.modules if it.split(".")[0] == package]:
-        monkeypatch.delitem(sys.modules, name)
+    ours = f"rail_async_tasks.backends.{package}"  # has it already, in an earlier test
+    for name in list(sys.modules):
+        if name.split(".")[0] == package or name.startswith(ours):
+            monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)

@@ -110,7 +110,7 @@ def test_model_as_a_value(report: Task) -> str:
 
 @mistake(
     "A queue that is not there",
-    says="There is no queue 'hihg'. Known are default, high, low;",
+    says="There is no queue 'hihg'. Known are",
     do='add others to the "queues" setting.',
     where="`UnknownQueue`",
 )

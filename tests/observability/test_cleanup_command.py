@@ -146,11 +146,11 @@ def test_what_is_wrong_is_refused(arguments: list[str], said: str) -> None:
 
 
 def test_a_database_that_fails_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With what was deleted until then, not a traceback."""
+    """Words, not a traceback."""
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE rail_async_tasks_execution RENAME TO gone")
     try:
-        with pytest.raises(CommandError, match="0 tasks deleted"):
+        with pytest.raises(CommandError, match=r"manage\.py migrate"):
             run("--days", "7")
     finally:
         with connection.cursor() as cursor:

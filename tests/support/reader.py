@@ -137,7 +137,10 @@ class Reader:
         imports = "".join(f"import {it}\n" for it in modules)
         script = f"import django\ndjango.setup()\n{imports}"
         script += "from django.core.management import call_command\ncall_command('check')\n"
-        self.run(f"python - <<END\n{script}END", "the end of the page")
+        self.run(
+            f"DJANGO_SETTINGS_MODULE=root.settings python - <<END\n{script}END",
+            "the end of the page",
+        )
 
     def _own(self, text: str) -> str:
         for word, own in self._replace.items():

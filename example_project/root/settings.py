@@ -100,7 +100,7 @@ RAIL_DJANGO_GRAPHQL = {
             "aliases": 200,
             "root_fields": 200,
             "tokens": 10_000,
-        },  # fmt: skip
+        },
     },
     "schema_settings": {
         "query_extensions": ["example_project.shop.schema.ShopQuery"],

@@ -126,11 +126,20 @@ class TaskHandle(Generic[R_co]):
     async def _wait(self, timeout: float | None) -> None:
         from rail_async_tasks import service
 
-        with waiting_for(self._snapshot):
-            async with asyncio.timeout(timeout):
-                async with aclosing(service.watch(SYSTEM, self.id)) as snapshots:
+        scope = asyncio.timeout(timeout)
+        try:
+            with waiting_for(self._snapshot):
+                async with scope, aclosing(service.watch(SYSTEM, self.id)) as snapshots:
                     async for snapshot in snapshots:
                         self._snapshot = snapshot
+        except TimeoutError as error:
+            if not scope.expired():
+                raise
+            task = f"Task {self._snapshot.name} ({self.id})"
+            raise TimeoutError(
+                f"{task} is still {self.status} after {timeout:g} s, and goes on."
+                " `manage.py tasks doctor` says whether anything runs it."
+            ) from error
         if not self._snapshot.is_final:
             # A watch that ends early was ended by the shutdown of this process.
             raise BackendUnavailable("This process stopped waiting: it is shutting down.")

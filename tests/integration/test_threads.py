@@ -51,7 +51,7 @@ def test_errors_and_cancels_without_a_loop(configure: Configure) -> None:
         breaks.enqueue().result(TIMEOUT)
     handle = endless.enqueue()
     assert entered.wait(TIMEOUT)
-    with pytest.raises(TimeoutError):
+    with pytest.raises(TimeoutError, match=r"h\.endless .* after 0\.05 s, and goes on"):
         handle.result(0.05)
     handle.cancel()
     with pytest.raises(TaskCancelled):

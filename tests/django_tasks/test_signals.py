@@ -130,15 +130,18 @@ def _own(number: int) -> int:
 def test_the_end_of_the_process_waits_for_receivers(configure: Configure) -> None:
     """`flush()` returns once what was to be sent is sent."""
     configure(backend="thread")
-    go, heard = threading.Event(), threading.Event()
+    entered, go, heard = threading.Event(), threading.Event(), threading.Event()
 
     def receive(**_: Any) -> None:
+        entered.set()
         go.wait(10)
         heard.set()
 
     task_finished.connect(receive)
     try:
         finished(bodies.echo.enqueue())
+        # The row is final a moment before the signal is on its way.
+        assert entered.wait(10)
         threading.Timer(0.05, go.set).start()
         sending.flush()
         assert heard.is_set()

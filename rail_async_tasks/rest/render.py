@@ -8,6 +8,8 @@ from uuid import UUID
 import msgspec
 
 from rail_async_tasks.access import Viewer
+from rail_async_tasks.conf import get_settings
+from rail_async_tasks.public_errors import error_for
 from rail_async_tasks.service import Tracebacks
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import ErrorCode, Status
@@ -79,5 +81,6 @@ async def render_page(
 
 async def _fields(snapshot: TaskSnapshot, tracebacks: Tracebacks) -> dict[str, Any]:
     fields = {name: getattr(snapshot, name, None) for name in FIELDS}
+    fields["error"] = error_for(tracebacks.viewer, snapshot, get_settings().public_errors)
     fields["traceback"] = await tracebacks.aget(snapshot.id)
     return fields

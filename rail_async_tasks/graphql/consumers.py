@@ -24,6 +24,7 @@ from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.types.unset import UNSET
 
 from rail_async_tasks.auth.context import RequestContext, handshake_request
+from rail_async_tasks.auth.rights import Guard, Loss
 from rail_async_tasks.errors import TaskError, Unauthenticated
 from rail_async_tasks.graphql.frames import (
     MAX_FRAME_BYTES,
@@ -99,6 +100,9 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
         self._closed = False
         # The handshake ends with `connection_ack`; until then a close refuses the client.
         self._acknowledged = False
+        self._guard: Guard | None = None
+        self._context: RequestContext | None = None
+        self._closing: asyncio.Task[None] | None = None
         self._refusal: str | None = None  # the log's reason, where the close frame has less
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -151,6 +155,8 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
     async def _end_handler(self) -> None:
         """Lets the handler end every operation; cancels it after a timeout."""
         self._frames.end()
+        if self._guard is not None:
+            self._guard.close()
         task = self.run_task
         if task is None:
             return
@@ -165,7 +171,8 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
     async def send(self, text_data: Any = None, bytes_data: Any = None, close: Any = False) -> None:
         # Drops the frames of operations after the close; above all `complete`, by which the client
         # would believe that its task's updates are over.
-        if not self._closed:
+        lost = self._guard is not None and self._guard.lost is not None
+        if not self._closed and not lost:
             await super().send(text_data, bytes_data, close)
 
     async def close(self, code: int | bool | None = None, reason: str | None = None) -> None:
@@ -190,6 +197,29 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
         """Closes with 1012, without completing subscriptions, so that the client reconnects."""
         await self.close(SERVICE_RESTART, "Service restart")
 
+    # The right to be here
+
+    def _watch_rights(self, context: RequestContext) -> None:
+        """Closes the socket once its caller has lost the right to it."""
+        self._context, self._guard = context, context.guard()
+        if self._guard is not None:
+            self._guard.on_lost = self._lost
+            self._guard.__enter__()  # `_end_handler` closes it
+
+    def _lost(self, loss: Loss) -> None:
+        self._closing = asyncio.create_task(self.close(loss.close_code, loss.message))
+
+    async def renew_rights(self) -> None:
+        """Asks again who the caller is and what they may do, before an operation.
+
+        Raises what `Guard.ask` raises; the socket is closed where the right is lost.
+        """
+        if self._guard is None or self._context is None:
+            return
+        standing = await self._guard.ask()
+        if standing is not None:
+            self._context.renew(standing.user, standing.viewer)
+
     # Hooks of Strawberry
 
     async def get_context(
@@ -212,6 +242,7 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
             await self.close(INTERNAL_ERROR, "Internal server error.")
             raise ConnectionRejectionError from None
         self._acknowledged = True
+        self._watch_rights(context)
         return UNSET
 
     async def pick_websocket_subprotocol(self, request: GraphQLWSConsumer[Any, Any]) -> str | None:

@@ -11,7 +11,8 @@ from strawberry.types import Info
 
 from rail_async_tasks import service
 from rail_async_tasks.auth.context import RequestContext
-from rail_async_tasks.graphql.context import acaller_of
+from rail_async_tasks.auth.rights import guarded
+from rail_async_tasks.graphql.context import acaller_of, guard_of
 from rail_async_tasks.graphql.errors import errors_for_clients
 from rail_async_tasks.graphql.streamed_fields import streamed
 from rail_async_tasks.graphql.types import EXECUTION, TaskExecution
@@ -21,7 +22,8 @@ async def follow_task(info: Info, task_id: strawberry.ID) -> AsyncGenerator[Any,
     with errors_for_clients():
         caller = await acaller_of(info)
         # Unsubscribes from the bus now, not when the garbage collector finds the generator.
-        async with aclosing(service.watch(caller.viewer, task_id)) as snapshots:
+        watched = guarded(service.watch(caller.viewer, task_id), guard_of(info, caller))
+        async with aclosing(watched) as snapshots:
             async for snapshot in snapshots:
                 if snapshot.is_final and isinstance(info.context, RequestContext):
                     info.context.ended = True
@@ -31,7 +33,8 @@ async def follow_task(info: Info, task_id: strawberry.ID) -> AsyncGenerator[Any,
 async def follow_mine(info: Info) -> AsyncGenerator[Any, None]:
     with errors_for_clients():
         caller = await acaller_of(info)
-        async with aclosing(service.watch_mine(caller.viewer)) as snapshots:
+        watched = guarded(service.watch_mine(caller.viewer), guard_of(info, caller))
+        async with aclosing(watched) as snapshots:
             async for snapshot in snapshots:
                 yield TaskExecution.of(snapshot, caller.viewer, in_stream=True)
 

@@ -12,12 +12,17 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from typing import Final
 
+import msgspec
+from django.core.exceptions import PermissionDenied
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
 from rail_async_tasks import service
 from rail_async_tasks.access import Viewer
+from rail_async_tasks.auth.caller import Caller
+from rail_async_tasks.auth.rights import Guard, guarded
+from rail_async_tasks.errors import Unauthenticated
 from rail_async_tasks.own_views import arelease_connections
 from rail_async_tasks.rest.parameters import last_version
 from rail_async_tasks.rest.render import render_task
@@ -38,8 +43,9 @@ Version = tuple[int, int]
 Snapshots = AsyncGenerator[TaskSnapshot, None]
 
 
-async def events_response(request: HttpRequest, viewer: Viewer, task_id: str) -> HttpResponseBase:
+async def events_response(request: HttpRequest, caller: Caller, task_id: str) -> HttpResponseBase:
     """Returns the stream. Raises as `service.watch`, before a status is sent."""
+    viewer = caller.viewer
     seen = last_version(request)
     if not isinstance(request, ASGIRequest) or request.method == "HEAD":
         snapshot = await service.aget(viewer, task_id)
@@ -52,9 +58,26 @@ async def events_response(request: HttpRequest, viewer: Viewer, task_id: str) ->
     except BaseException:
         await snapshots.aclose()
         raise
+    guard = Guard.of(caller.user, request, viewer=viewer)
+    chunks = _chunks(first, snapshots, seen, viewer)
     return StreamingHttpResponse(
-        _chunks(first, snapshots, seen, viewer), content_type=MEDIA_TYPE, headers=HEADERS
+        _while_permitted(chunks, guard), content_type=MEDIA_TYPE, headers=HEADERS
     )
+
+
+async def _while_permitted(
+    chunks: AsyncGenerator[bytes, None], guard: Guard | None
+) -> AsyncGenerator[bytes, None]:
+    """Yields the chunks while the caller may read them; then one event `error`, the last."""
+    try:
+        async with aclosing(guarded(chunks, guard)) as permitted:
+            async for chunk in permitted:
+                yield chunk
+    except (Unauthenticated, PermissionDenied):
+        if guard is None or guard.lost is None:
+            raise
+        error = {"error": {"code": guard.lost.code, "message": guard.lost.message}}
+        yield b"event: error\ndata: " + msgspec.json.encode(error) + b"\n\n"
 
 
 async def render_event(snapshot: TaskSnapshot, viewer: Viewer) -> bytes:

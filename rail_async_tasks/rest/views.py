@@ -88,7 +88,7 @@ async def task_events(
     request: HttpRequest, caller: Caller, query: Query, task_id: str
 ) -> HttpResponseBase:
     """Returns the task, then its changes, as server-sent events."""
-    return await events_response(request, caller.viewer, task_id)
+    return await events_response(request, caller, task_id)
 
 
 @endpoint(None)

@@ -270,9 +270,9 @@ class Watch:
             return False
         for guard, standing in zip(guards, found, strict=True):
             guard.judge(standing)
-            future = asked.pop(guard, None)
-            if future is not None and not future.done():
-                future.set_result(standing)
+            waiter = asked.pop(guard, None)
+            if waiter is not None and not waiter.done():
+                waiter.set_result(standing)
         for future in asked.values():  # lost meanwhile: `Guard.ask` raises that
             if not future.done():
                 future.set_result(Standing(None, Viewer()))

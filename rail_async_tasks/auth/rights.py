@@ -1,64 +1,28 @@
 """Ends streams and sockets whose caller has lost the right to them.
 
-A `Guard` stands for one stream or socket. Each event loop has a `Watch` over its guards, which
-asks for all of them together: every `CHECK_SECONDS`, at once where `auth.signals` has heard of a
-change in this process, and before each operation on a socket. A token ends at its own time.
+A `Guard` stands for one stream or socket. The `Watch` of its event loop asks for all guards
+together: every `CHECK_SECONDS`, at once where `auth.signals` has heard of a change in this process,
+and before each operation on a socket. A token ends at its own time.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
 from typing import Any, Final, Self, TypeVar
-from weakref import WeakKeyDictionary
-
-from asgiref.sync import sync_to_async
-from django.core.exceptions import PermissionDenied
 
 from rail_async_tasks.access import Viewer
 from rail_async_tasks.auth.credential import credential_of
-from rail_async_tasks.auth.standing import Claim, Standing, standings
-from rail_async_tasks.errors import BackendUnavailable, Unauthenticated
-from rail_async_tasks.forks import after_fork
-from rail_async_tasks.hooks import contained
-from rail_async_tasks.safe_logging import get_logger
-
-logger = get_logger("rail_async_tasks.auth")
+from rail_async_tasks.auth.losses import EXPIRED, SIGNED_OUT, WITHDRAWN, Loss
+from rail_async_tasks.auth.standing import Claim, Standing
+from rail_async_tasks.auth.watch import Watch, watch_here
 
 T = TypeVar("T")
 
-# Seconds between two checks. A loss that no signal announces ends streams within this time and
-# that of a query.
-CHECK_SECONDS: Final = 15.0
-# After a check that failed: the database is away.
-RETRY_SECONDS: Final = 2.0
-# The longest timer: event loops refuse some that are centuries long.
+# The longest timer in seconds: event loops refuse some that are centuries long.
 _LONGEST_TIMER: Final = 86_400.0
-
-
-@dataclass(frozen=True, slots=True)
-class Loss:
-    """Why a stream ends. `close_code` is for WebSockets, `code` and `message` for the client."""
-
-    close_code: int
-    code: str
-    message: str
-
-    def error(self) -> Exception:
-        """Returns the refusal that the edges know."""
-        if self.code == Unauthenticated.code:
-            return Unauthenticated(self.message)
-        return PermissionDenied(self.message)
-
-
-SIGNED_OUT: Final = Loss(4401, "UNAUTHENTICATED", "You are signed out. Sign in again.")
-EXPIRED: Final = Loss(4401, "UNAUTHENTICATED", "The token has expired. Connect with a new one.")
-WITHDRAWN: Final = Loss(4403, "FORBIDDEN", "You may not see all tasks any more. Connect again.")
 
 
 class Guard:
@@ -100,7 +64,7 @@ class Guard:
         )
 
     def __enter__(self) -> Self:
-        self._watch = _watch_here()
+        self._watch = watch_here()
         self._watch.add(self)
         self._arm()
         return self
@@ -125,7 +89,7 @@ class Guard:
         """
         standing = None
         if self.lost is None and self.claim is not None:
-            standing = await (self._watch or _watch_here()).ask(self)
+            standing = await (self._watch or watch_here()).ask(self)
         self.check()
         return standing
 
@@ -190,128 +154,3 @@ async def guarded(events: AsyncGenerator[T, None], guard: Guard | None) -> Async
         with guard, suppress(StopAsyncIteration):
             while True:
                 yield await guard.next(events)
-
-
-class Watch:
-    """The guards of one event loop, asked for together."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self._guards: set[Guard] = set()
-        self._asked: dict[Guard, asyncio.Future[Standing]] = {}
-        self._wanted = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    def add(self, guard: Guard) -> None:
-        self._guards.add(guard)
-        self._start()
-
-    def remove(self, guard: Guard) -> None:
-        self._guards.discard(guard)
-        if not self._guards:
-            self._wanted.set()  # ends the task
-
-    async def ask(self, guard: Guard) -> Standing:
-        """Returns the standing by a check that begins after this call, shared with other calls."""
-        future = self._asked.get(guard)
-        if future is None:
-            future = self._asked[guard] = self.loop.create_future()
-        self._wanted.set()
-        self._start()
-        return await asyncio.shield(future)
-
-    def hurry(self, user_ids: Collection[str] | None) -> None:
-        """Asks at once for the guards of these users, None for all. In the event loop."""
-        for guard in self._guards:
-            claim = guard.claim
-            if claim is not None and (user_ids is None or claim.user_id in user_ids):
-                if guard not in self._asked:
-                    self._asked[guard] = self.loop.create_future()
-                self._wanted.set()
-
-    def end_session(self, session_key: str) -> None:
-        """Ends what was opened with this session. In the event loop."""
-        for guard in list(self._guards):
-            if guard.claim is not None and guard.claim.session_key == session_key:
-                guard.lose(SIGNED_OUT)
-
-    def _start(self) -> None:
-        if self._task is None or self._task.done():
-            # Not in the context of a request: its thread ends with it.
-            context = contextvars.Context()
-            self._task = self.loop.create_task(self._run(), context=context)
-
-    async def _run(self) -> None:
-        pause = CHECK_SECONDS
-        while self._guards or self._asked:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._wanted.wait()
-            everyone = not self._wanted.is_set()
-            self._wanted.clear()
-            asked, self._asked = self._asked, {}
-            guards = list(self._guards | asked.keys() if everyone else asked)
-            pause = CHECK_SECONDS if await self._judge(guards, asked) else RETRY_SECONDS
-
-    async def _judge(
-        self, guards: list[Guard], asked: dict[Guard, asyncio.Future[Standing]]
-    ) -> bool:
-        """Asks for the guards; returns whether the database answered."""
-        guards = [guard for guard in guards if guard.claim is not None and guard.lost is None]
-        try:
-            found = await _standings([guard.claim for guard in guards if guard.claim is not None])
-        except Exception as error:  # noqa: BLE001 - a database, a session store
-            # Nothing can be withdrawn in a database that is away. Streams stay, operations do not.
-            logger.warning("Open streams cannot be checked: %s", type(error).__name__)
-            for future in asked.values():
-                if not future.done():
-                    future.set_exception(BackendUnavailable())
-                    future.exception()  # nobody may wait for it
-            return False
-        for guard, standing in zip(guards, found, strict=True):
-            guard.judge(standing)
-            waiter = asked.pop(guard, None)
-            if waiter is not None and not waiter.done():
-                waiter.set_result(standing)
-        for future in asked.values():  # lost meanwhile: `Guard.ask` raises that
-            if not future.done():
-                future.set_result(Standing(None, Viewer()))
-        return True
-
-
-async def _standings(claims: list[Claim]) -> list[Standing]:
-    if not claims:
-        return []
-    found: list[Standing] = await sync_to_async(contained(standings))(claims)
-    return found
-
-
-_lock = threading.Lock()
-_watches: WeakKeyDictionary[asyncio.AbstractEventLoop, Watch] = WeakKeyDictionary()
-
-
-def _watch_here() -> Watch:
-    loop = asyncio.get_running_loop()
-    with _lock:
-        watch = _watches.get(loop)
-        if watch is None:
-            watch = _watches[loop] = Watch(loop)
-        return watch
-
-
-def on_each_watch(call: Callable[[Watch], None]) -> None:
-    """Calls with each watch of this process, in its event loop. From any thread; never waits."""
-    with _lock:
-        watches = list(_watches.values())
-    for watch in watches:
-        with suppress(RuntimeError):  # its loop is closed
-            watch.loop.call_soon_threadsafe(call, watch)
-
-
-def _start_afresh() -> None:
-    """Forgets the parent's streams in a forked child."""
-    global _lock, _watches
-    _lock, _watches = threading.Lock(), WeakKeyDictionary()
-
-
-after_fork(_start_afresh)

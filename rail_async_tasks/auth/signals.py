@@ -12,7 +12,7 @@ from django.contrib.auth.signals import user_logged_out
 from django.db import transaction
 from django.db.models.signals import m2m_changed, post_delete, post_save
 
-from rail_async_tasks.auth.rights import on_each_watch
+from rail_async_tasks.auth.watch import on_each_watch
 
 
 def connect() -> None:

@@ -36,6 +36,7 @@ class Claim:
     user_id: str
     auth_hash: str | None
     session_key: str | None = None
+    was_active: bool = True
 
     @classmethod
     def of(cls, user: Any, session_key: str | None) -> Claim:
@@ -43,7 +44,7 @@ class Claim:
         auth_hash = None
         with suppress(SynchronousOnlyOperation):  # a password that was not loaded
             auth_hash = _auth_hash(user)
-        return cls(str(user.pk), auth_hash, session_key)
+        return cls(str(user.pk), auth_hash, session_key, bool(getattr(user, "is_active", True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,8 @@ def _users(user_ids: Collection[str]) -> Iterator[tuple[str, Any]]:
 
 def _is_unchanged(user: Any, claim: Claim) -> bool:
     """Returns whether the user is active, with the password that they were let in with."""
-    if not getattr(user, "is_active", True):
+    # An `authenticator` may let inactive users in.
+    if claim.was_active and not getattr(user, "is_active", True):
         return False
     now = _auth_hash(user)
     if now is None or claim.auth_hash is None:

@@ -37,8 +37,10 @@ Found = Iterator[tuple[str, str]]
 def _anonymous(tasks: conf.TaskSettings) -> Found:
     if tasks.anonymous_access != "deny":
         yield (
-            'task_settings["anonymous_access"] is "by_id": a caller without a credential may start'
-            " tasks.",
+            (
+                'task_settings["anonymous_access"] is "by_id": a caller without a credential may'
+                " start tasks."
+            ),
             'Set it to "deny". If strangers are meant to start tasks, silence this check.',
         )
 
@@ -69,10 +71,14 @@ def _key(tasks: conf.TaskSettings) -> Found:
         if reason is not None:
             place = "key" if tasks.jwt.key is not None else f'keys"]["{name}'
             yield (
-                f'task_settings["jwt"]["{place}"] {reason}: whoever finds it signs tokens for every'
-                " user.",
-                f"Make one of its own with secrets.token_urlsafe({max(needed, 48)}), kept outside"
-                " of the code.",
+                (
+                    f'task_settings["jwt"]["{place}"] {reason}: whoever finds it signs tokens for'
+                    " every user."
+                ),
+                (
+                    f"Make one of its own with secrets.token_urlsafe({max(needed, 48)}), kept"
+                    " outside of the code."
+                ),
             )
 
 
@@ -94,10 +100,14 @@ def _bus(tasks: conf.TaskSettings) -> Found:
     if tasks.bus == "memory" and workers != "1":
         counted = f"has {workers}" if workers.isdigit() else "may have several"
         yield (
-            f'task_settings["bus"] is "memory", and the server {counted} worker processes:'
-            " subscriptions hear of other processes' tasks only by reading again, every 2 s.",
-            'Set "redis_url". With one worker process set WEB_CONCURRENCY=1, or silence this'
-            " check.",
+            (
+                f'task_settings["bus"] is "memory", and the server {counted} worker processes:'
+                " subscriptions hear of other processes' tasks only by reading again, every 2 s."
+            ),
+            (
+                'Set "redis_url". With one worker process set WEB_CONCURRENCY=1, or silence this'
+                " check."
+            ),
         )
 
 
@@ -120,10 +130,14 @@ def _console(tasks: conf.TaskSettings) -> Found:
 def _proxy(tasks: conf.TaskSettings) -> Found:
     if settings.SECURE_PROXY_SSL_HEADER is None:
         yield (
-            "SECURE_PROXY_SSL_HEADER is not set: behind a proxy that ends TLS every request looks"
-            " like plain HTTP, and pages of https:// fail the CSRF check of REST.",
-            'Set it to the header that your proxy always sets, ("HTTP_X_FORWARDED_PROTO",'
-            ' "https") say. Where the server itself speaks TLS, silence this check.',
+            (
+                "SECURE_PROXY_SSL_HEADER is not set: behind a proxy that ends TLS every request"
+                " looks like plain HTTP, and pages of https:// fail the CSRF check of REST."
+            ),
+            (
+                'Set it to the header that your proxy always sets, ("HTTP_X_FORWARDED_PROTO",'
+                ' "https") say. Where the server itself speaks TLS, silence this check.'
+            ),
         )
 
 

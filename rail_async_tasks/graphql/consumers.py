@@ -24,7 +24,8 @@ from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.types.unset import UNSET
 
 from rail_async_tasks.auth.context import RequestContext, handshake_request
-from rail_async_tasks.auth.rights import Guard, Loss
+from rail_async_tasks.auth.losses import Loss
+from rail_async_tasks.auth.rights import Guard
 from rail_async_tasks.errors import TaskError, Unauthenticated
 from rail_async_tasks.graphql.frames import (
     MAX_FRAME_BYTES,

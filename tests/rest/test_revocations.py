@@ -17,7 +17,7 @@ import pytest
 from django.contrib.auth.models import Group, Permission, User
 from django.contrib.sessions.models import Session
 
-from rail_async_tasks.auth import rights
+from rail_async_tasks.auth import watch
 from rail_async_tasks.models import TaskExecution
 from tests.rest import shelf
 from tests.rest.conftest import Configure, Rest, logged_in, waiting
@@ -190,7 +190,7 @@ async def test_a_stream_ends_by_the_periodic_check(
     ada: Rest, monkeypatch: pytest.MonkeyPatch, transport: str, cause: Cause, code: int
 ) -> None:
     """What another process has changed, this one asks for."""
-    monkeypatch.setattr(rights, "CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(watch, "CHECK_SECONDS", 0.05)
     task_id = await waiting(ada)
     async with stream(transport, ada, task_id) as opened:
         await cause(ada)
@@ -199,7 +199,7 @@ async def test_a_stream_ends_by_the_periodic_check(
 
 async def test_the_periodic_check_is_at_most_30_seconds_apart(database: object) -> None:
     """With time for the query."""
-    assert rights.CHECK_SECONDS <= 20
+    assert watch.CHECK_SECONDS <= 20
 
 
 async def test_one_query_serves_all_open_streams(
@@ -207,14 +207,14 @@ async def test_one_query_serves_all_open_streams(
 ) -> None:
     """Whoever reads, and however many streams."""
     rounds: list[int] = []
-    read = rights.standings
+    read = watch.standings
 
     def counted(claims: Any) -> Any:
         rounds.append(len(claims))
         return read(claims)
 
-    monkeypatch.setattr(rights, "standings", counted)
-    monkeypatch.setattr(rights, "CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(watch, "standings", counted)
+    monkeypatch.setattr(watch, "CHECK_SECONDS", 0.05)
     task_id = await waiting()  # everyone may read it
     async with (
         stream("rest", ada, task_id),
@@ -229,7 +229,7 @@ async def test_an_owner_whose_rights_grow_or_stay_reads_on(
     ada: Rest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A login elsewhere, a new right, a save of the user: nothing is lost."""
-    monkeypatch.setattr(rights, "CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(watch, "CHECK_SECONDS", 0.05)
     task_id = await waiting(ada)
     assert ada.user is not None
     async with stream("rest", ada, task_id) as opened:

@@ -1,8 +1,8 @@
 """Ends streams and sockets whose caller has lost the right to them.
 
 A `Guard` stands for one stream or socket. The `Watch` of its event loop asks for all guards
-together: every `CHECK_SECONDS`, at once where `auth.signals` has heard of a change in this process,
-and before each operation on a socket. A token ends at its own time.
+together: every `CHECK_SECONDS`, and at once where `auth.signals` has heard of a change in this
+process. Before each operation on a socket its guard asks. A token ends at its own time.
 """
 
 from __future__ import annotations
@@ -13,11 +13,15 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
 from typing import Any, Final, Self, TypeVar
 
+from asgiref.sync import sync_to_async
+
 from rail_async_tasks.access import Viewer
 from rail_async_tasks.auth.credential import credential_of
 from rail_async_tasks.auth.losses import EXPIRED, SIGNED_OUT, WITHDRAWN, Loss
-from rail_async_tasks.auth.standing import Claim, Standing
+from rail_async_tasks.auth.standing import Claim, Standing, standings
 from rail_async_tasks.auth.watch import Watch, watch_here
+from rail_async_tasks.errors import BackendUnavailable
+from rail_async_tasks.hooks import contained
 
 T = TypeVar("T")
 
@@ -89,7 +93,12 @@ class Guard:
         """
         standing = None
         if self.lost is None and self.claim is not None:
-            standing = await (self._watch or watch_here()).ask(self)
+            # In the caller's context, so that it is in their thread, and in a test's transaction.
+            try:
+                (standing,) = await sync_to_async(contained(standings))([self.claim])
+            except Exception as error:  # a database, a session store
+                raise BackendUnavailable from error
+            self.judge(standing)
         self.check()
         return standing
 

@@ -12,12 +12,11 @@ from weakref import WeakKeyDictionary
 
 from asgiref.sync import sync_to_async
 
-from rail_async_tasks.access import Viewer
 from rail_async_tasks.auth.losses import SIGNED_OUT, Loss
 from rail_async_tasks.auth.standing import Claim, Standing, standings
-from rail_async_tasks.errors import BackendUnavailable
 from rail_async_tasks.forks import after_fork
 from rail_async_tasks.hooks import contained
+from rail_async_tasks.own_views import release_connections
 from rail_async_tasks.safe_logging import get_logger
 
 logger = get_logger("rail_async_tasks.auth")
@@ -46,35 +45,28 @@ class Watch:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._guards: set[Watched] = set()
-        self._asked: dict[Watched, asyncio.Future[Standing]] = {}
+        self._hurried: set[Watched] = set()
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def add(self, guard: Watched) -> None:
         self._guards.add(guard)
-        self._start()
+        if self._task is None or self._task.done():
+            # Not in the context of a request, which ends before.
+            context = contextvars.Context()
+            self._task = self.loop.create_task(self._run(), context=context)
 
     def remove(self, guard: Watched) -> None:
         self._guards.discard(guard)
         if not self._guards:
             self._wanted.set()  # ends the task
 
-    async def ask(self, guard: Watched) -> Standing:
-        """Returns the standing by a check that begins after this call, shared with other calls."""
-        future = self._asked.get(guard)
-        if future is None:
-            future = self._asked[guard] = self.loop.create_future()
-        self._wanted.set()
-        self._start()
-        return await asyncio.shield(future)
-
     def hurry(self, user_ids: Collection[str] | None) -> None:
         """Asks at once for the guards of these users, None for all. In the event loop."""
         for guard in self._guards:
             claim = guard.claim
             if claim is not None and (user_ids is None or claim.user_id in user_ids):
-                if guard not in self._asked:
-                    self._asked[guard] = self.loop.create_future()
+                self._hurried.add(guard)
                 self._wanted.set()
 
     def end_session(self, session_key: str) -> None:
@@ -83,55 +75,42 @@ class Watch:
             if guard.claim is not None and guard.claim.session_key == session_key:
                 guard.lose(SIGNED_OUT)
 
-    def _start(self) -> None:
-        if self._task is None or self._task.done():
-            # Not in the context of a request: its thread ends with it.
-            context = contextvars.Context()
-            self._task = self.loop.create_task(self._run(), context=context)
-
     async def _run(self) -> None:
         pause = CHECK_SECONDS
-        while self._guards or self._asked:
+        while self._guards:
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._wanted.wait()
             everyone = not self._wanted.is_set()
             self._wanted.clear()
-            asked, self._asked = self._asked, {}
-            guards = list(self._guards | asked.keys() if everyone else asked)
-            pause = CHECK_SECONDS if await self._judge(guards, asked) else RETRY_SECONDS
+            hurried, self._hurried = self._hurried, set()
+            answered = await self._judge(self._guards if everyone else hurried & self._guards)
+            pause = CHECK_SECONDS if answered else RETRY_SECONDS
 
-    async def _judge(
-        self, guards: list[Watched], asked: dict[Watched, asyncio.Future[Standing]]
-    ) -> bool:
-        """Asks for the guards; returns whether the database answered."""
-        guards = [guard for guard in guards if guard.claim is not None and guard.lost is None]
+    async def _judge(self, some: Collection[Watched]) -> bool:
+        """Asks for these guards; returns whether the database answered."""
+        asked = [(it, it.claim) for it in some if it.claim is not None and it.lost is None]
+        if not asked:
+            return True
+        # In a thread of its own: the one that requests share may be waiting for this event loop.
+        ask = sync_to_async(contained(_standings), thread_sensitive=False)
         try:
-            found = await _standings([guard.claim for guard in guards if guard.claim is not None])
+            found: list[Standing] = await ask([claim for _, claim in asked])
         except Exception as error:  # noqa: BLE001 - a database, a session store
-            # Nothing can be withdrawn in a database that is away. Streams stay, operations do not.
+            # Nothing can be withdrawn in a database that is away: streams stay.
             logger.warning("Open streams cannot be checked: %s", type(error).__name__)
-            for future in asked.values():
-                if not future.done():
-                    future.set_exception(BackendUnavailable())
-                    future.exception()  # nobody may wait for it
             return False
-        for guard, standing in zip(guards, found, strict=True):
+        for (guard, _), standing in zip(asked, found, strict=True):
             guard.judge(standing)
-            waiter = asked.pop(guard, None)
-            if waiter is not None and not waiter.done():
-                waiter.set_result(standing)
-        for future in asked.values():  # lost meanwhile: `Guard.ask` raises that
-            if not future.done():
-                future.set_result(Standing(None, Viewer()))
         return True
 
 
-async def _standings(claims: list[Claim]) -> list[Standing]:
-    if not claims:
-        return []
-    found: list[Standing] = await sync_to_async(contained(standings))(claims)
-    return found
+def _standings(claims: list[Claim]) -> list[Standing]:
+    """Reads the standings; an open stream holds no connection between two checks."""
+    try:
+        return standings(claims)
+    finally:
+        release_connections()
 
 
 _lock = threading.Lock()

@@ -13,6 +13,7 @@ from django.core.checks import CheckMessage, Warning
 from rail_async_tasks import conf
 from rail_async_tasks.checks.settings import APP
 from rail_async_tasks.graphql.schema import console_is_on, introspection_is_on
+from rail_async_tasks.text import counted
 
 # Fewer different characters than this are a word or a pattern, not a random key.
 _MIN_DISTINCT: Final = 12
@@ -85,7 +86,7 @@ def _key(tasks: conf.TaskSettings) -> Found:
 def _weakness(key: bytes, needed: int) -> str | None:
     """Returns what is wrong with a secret; no part of it."""
     if len(key) < needed:
-        return f"has {len(key)} bytes, fewer than the {needed} of its hash"
+        return f"has {counted(len(key), 'byte')}, fewer than the {needed} of its hash"
     if len(set(key)) < _MIN_DISTINCT:
         return f"has fewer than {_MIN_DISTINCT} different characters"
     if key == str(settings.SECRET_KEY).encode():
@@ -98,10 +99,10 @@ def _weakness(key: bytes, needed: int) -> str | None:
 def _bus(tasks: conf.TaskSettings) -> Found:
     workers = os.environ.get("WEB_CONCURRENCY", "")
     if tasks.bus == "memory" and workers != "1":
-        counted = f"has {workers}" if workers.isdigit() else "may have several"
+        workers_here = f"has {workers}" if workers.isdigit() else "may have several"
         yield (
             (
-                f'task_settings["bus"] is "memory", and the server {counted} worker processes:'
+                f'task_settings["bus"] is "memory", and the server {workers_here} worker processes:'
                 " subscriptions hear of other processes' tasks only by reading again, every 2 s."
             ),
             (

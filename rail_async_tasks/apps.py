@@ -16,6 +16,7 @@ class RailAsyncTasksConfig(AppConfig):
 
     def ready(self) -> None:
         from rail_async_tasks import backends, checks, observability, servers, workers
+        from rail_async_tasks.auth import signals
         from rail_async_tasks.conf import read
         from rail_async_tasks.contrib import tasks_setting
         from rail_async_tasks.hosting.interpreter import drain_at_the_end
@@ -24,6 +25,7 @@ class RailAsyncTasksConfig(AppConfig):
 
         checks.register_checks()
         observability.register()
+        signals.connect()
         drain_at_the_end()
         tasks_setting.declare()
         autodiscover()

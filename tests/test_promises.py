@@ -1,4 +1,4 @@
-"""Every promise of docs/contributing/promises.md, and of reliability.md, is shown by tests."""
+"""Every promise of the pages, of reliability.md and SECURITY.md is shown by tests that exist."""
 
 from __future__ import annotations
 
@@ -48,6 +48,14 @@ def faults() -> Iterator[Promise]:
             yield fault, promise, shown
 
 
+def threats() -> Iterator[tuple[str, str]]:
+    """The lines of SECURITY.md's threat model: the threat, and what shows its defence."""
+    text = (TESTS.parent / "SECURITY.md").read_text().partition("\n| threat |")[2]
+    for line in text.partition("\n\n")[0].splitlines()[2:]:
+        threat, _, shown, _ = (cell.strip() for cell in line.strip().strip("|").split("|"))
+        yield threat, shown
+
+
 @cache
 def names_in(file: str) -> frozenset[str]:
     """The names of a file's tests, without importing it."""
@@ -78,6 +86,17 @@ def test_a_promise_is_shown_by_tests_that_exist(promise: Promise) -> None:
     for file, name in named:
         assert (TESTS / file).is_file(), file
         assert name in names_in(file)
+
+
+@pytest.mark.parametrize(("threat", "shown"), list(threats()))
+def test_a_defence_is_shown_by_tests_that_exist(threat: str, shown: str) -> None:
+    """Files, or tests in them, and nothing else in that column."""
+    named = re.findall(r"`tests/([\w/]+\.py)(?:::(test_\w+))?`", shown)
+    assert named
+    assert re.sub(r"`tests/[\w/]+\.py(::test_\w+)?`", "", shown).strip() == ""
+    for file, name in named:
+        assert (TESTS / file).is_file(), file
+        assert not name or name in names_in(file), name
 
 
 @pytest.mark.parametrize("model", [TaskSettings, SchemaSettings])

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from typing import Any
 
 from django.core.handlers.asgi import ASGIRequest
 from strawberry.django.context import StrawberryDjangoContext
 
+from rail_async_tasks.access import Viewer
 from rail_async_tasks.auth.caller import Caller, acaller, authenticate
+from rail_async_tasks.auth.rights import Guard
 
 
 @dataclass
@@ -33,14 +35,27 @@ class RequestContext(StrawberryDjangoContext):
 
         Raises `Unauthenticated` for a bad credential, and `ConfigurationError`.
         """
-        user = await authenticate(self.request, self.connection_params)
+        self._set_user(await authenticate(self.request, self.connection_params))
 
+    def _set_user(self, user: Any) -> None:
         async def auser() -> Any:
             return user
 
         self.user = self.request.user = user
         # Django's own reads the session, which may belong to another user.
         self.request.auser = auser
+
+    def guard(self) -> Guard | None:
+        """Returns the guard of the authenticated caller; None for an anonymous one."""
+        viewer = None if self._caller is None else self._caller.viewer
+        return Guard.of(self.user, self.request, self.connection_params, viewer)
+
+    def renew(self, user: Any, rights: Viewer) -> None:
+        """Takes the user and rights that a check has found. The tenant stays."""
+        self._set_user(user)
+        if self._caller is not None:
+            viewer = replace(rights, tenant_id=self._caller.tenant_id)
+            self._caller = Caller(user, viewer)
 
     async def caller(self) -> Caller:
         """Returns the user and their rights, looked up at the first call."""

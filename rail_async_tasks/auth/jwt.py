@@ -156,6 +156,11 @@ class Verifier:
         return by_algorithm[head.algorithm]
 
 
+def expiry_of(bearer: Bearer) -> float:
+    """Returns the end of a token that `claim()` has accepted, in seconds since 1970."""
+    return float(jwt.decode(bearer.token or "", options={"verify_signature": False})["exp"])
+
+
 def _guarded(function: Any, *args: Any, **kwargs: Any) -> Any:
     """Returns the function's result; turns any error over a stranger's token into `BadToken`.
 

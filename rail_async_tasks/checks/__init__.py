@@ -43,6 +43,14 @@ stable, so that a silenced check stays silenced.
     W015   mutations are declared, and no URL serves GraphQL
     W016   a task of `@task_mutation` is in no schema that a URL serves
     W018   the database lacks tables or columns: `migrate` has not run
+    W020  callers without a credential may start tasks (W020 to W027 with `check --deploy`)
+    W021  starts have no rate limit
+    W022  `DEBUG` is on
+    W023  the key of bearer tokens is weak
+    W024  several worker processes, and the bus reaches no further than one
+    W025  introspection is on
+    W026  the console is on
+    W027  `SECURE_PROXY_SSL_HEADER` is not set
 
 All are prefixed `rail_async_tasks.`. E016, W005, W006 and W018 look at the database, so they run
 with `check --database` and `migrate` only, as Django's own do; W018 not with `migrate`. E030 and
@@ -59,6 +67,7 @@ from django.core.checks import CheckMessage, Tags, register
 from rail_async_tasks.checks.application import check_application
 from rail_async_tasks.checks.brokers import check_backend, check_bus, check_capabilities
 from rail_async_tasks.checks.databases import check_databases
+from rail_async_tasks.checks.exposure import check_exposure
 from rail_async_tasks.checks.middleware import check_login, check_probes
 from rail_async_tasks.checks.project import check_project, check_tasks
 from rail_async_tasks.checks.schema import check_schema
@@ -98,4 +107,5 @@ def register_checks() -> None:
     ):
         register(check, TAG)
     register(check_probes, TAG, deploy=True)
+    register(check_exposure, TAG, deploy=True)
     register(check_databases, Tags.database)

@@ -128,6 +128,7 @@ class TaskSettings:
     max_args_bytes: int = 65_536
     max_result_bytes: int = 262_144
     anonymous_access: str = "by_id"
+    public_errors: str = "all"
     tenant_resolver: str | None = None
     authenticator: str | None = None
     around_task: str | None = None

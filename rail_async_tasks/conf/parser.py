@@ -99,6 +99,7 @@ _RULES: Final[Mapping[str, Rule]] = {
     "max_args_bytes": whole(low=1),
     "max_result_bytes": whole(low=1),
     "anonymous_access": one_of("by_id", "deny"),
+    "public_errors": one_of("all", "declared"),
     "tenant_resolver": or_none(dotted_path, "request.tenant_id where it exists"),
     "authenticator": or_none(dotted_path, "session and JWT"),
     "around_task": or_none(dotted_path, "nothing around bodies"),

@@ -8,7 +8,6 @@ cleaned up at its end.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final, cast
@@ -16,14 +15,13 @@ from weakref import WeakSet
 
 from django.core.handlers.asgi import ASGIRequest
 from strawberry.channels import GraphQLWSConsumer
-from strawberry.channels.handlers.ws_handler import ChannelsWebSocketAdapter
 from strawberry.exceptions import ConnectionRejectionError
-from strawberry.http.exceptions import WebSocketDisconnected
 from strawberry.schema.base import BaseSchema
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.types.unset import UNSET
 
 from rail_async_tasks.auth.context import RequestContext, handshake_request
+from rail_async_tasks.auth.losses import Loss
 from rail_async_tasks.auth.open_connections import (
     Place,
     address_key,
@@ -31,10 +29,9 @@ from rail_async_tasks.auth.open_connections import (
     sockets_of_users,
     user_key,
 )
+from rail_async_tasks.auth.rights import Guard
 from rail_async_tasks.errors import TaskError, TooMany, Unauthenticated
-from rail_async_tasks.graphql import answers
 from rail_async_tasks.graphql.documents import limits_in_force
-from rail_async_tasks.graphql.errors import graphql_error
 from rail_async_tasks.graphql.frames import (
     FrameQueue,
     FrameRate,
@@ -45,6 +42,7 @@ from rail_async_tasks.graphql.frames import (
 from rail_async_tasks.graphql.handshake import handshake_problem
 from rail_async_tasks.graphql.limited import served
 from rail_async_tasks.graphql.routes import schema_at
+from rail_async_tasks.graphql.socket_adapter import SocketAdapter
 from rail_async_tasks.hosting import server
 from rail_async_tasks.language import activate_for_socket
 from rail_async_tasks.safe_logging import get_logger
@@ -77,21 +75,6 @@ async def close_all_for_restart() -> None:
 server.on_drain(close_all_for_restart)
 
 
-class SocketAdapter(ChannelsWebSocketAdapter):
-    """Signals a closed socket to the handler in the one way that it understands."""
-
-    async def send_json(self, message: Mapping[str, object]) -> None:
-        text = self.view.encode_json(message)
-        too_large = answers.too_large(len(text))
-        if too_large is not None and message.get("type") == "next":
-            payload = {"data": None, "errors": [graphql_error(too_large).formatted]}
-            text = self.view.encode_json({**message, "payload": payload})
-        try:
-            await self.ws_consumer.send(text)
-        except Exception as error:  # each server has an exception of its own for it
-            raise WebSocketDisconnected from error
-
-
 class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
     """One WebSocket connection."""
 
@@ -117,6 +100,9 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
         self._closed = False
         # The handshake ends with `connection_ack`; until then a close refuses the client.
         self._acknowledged = False
+        self._guard: Guard | None = None
+        self._context: RequestContext | None = None
+        self._closing: asyncio.Task[None] | None = None
         self._refusal: str | None = None  # the log's reason, where the close frame has less
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -193,6 +179,8 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
     async def _end_handler(self) -> None:
         """Lets the handler end every operation; cancels it after a timeout."""
         self._frames.end()
+        if self._guard is not None:
+            self._guard.close()
         task = self.run_task
         if task is None:
             return
@@ -207,7 +195,8 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
     async def send(self, text_data: Any = None, bytes_data: Any = None, close: Any = False) -> None:
         # Drops the frames of operations after the close; above all `complete`, by which the client
         # would believe that its task's updates are over.
-        if not self._closed:
+        lost = self._guard is not None and self._guard.lost is not None
+        if not self._closed and not lost:
             await super().send(text_data, bytes_data, close)
 
     async def close(self, code: int | bool | None = None, reason: str | None = None) -> None:
@@ -231,6 +220,29 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
     async def close_for_restart(self) -> None:
         """Closes with 1012, without completing subscriptions, so that the client reconnects."""
         await self.close(SERVICE_RESTART, "Service restart")
+
+    # The right to be here
+
+    def _watch_rights(self, context: RequestContext) -> None:
+        """Closes the socket once its caller has lost the right to it."""
+        self._context, self._guard = context, context.guard()
+        if self._guard is not None:
+            self._guard.on_lost = self._lost
+            self._guard.__enter__()  # `_end_handler` closes it
+
+    def _lost(self, loss: Loss) -> None:
+        self._closing = asyncio.create_task(self.close(loss.close_code, loss.message))
+
+    async def renew_rights(self) -> None:
+        """Asks again who the caller is and what they may do, before an operation.
+
+        Raises what `Guard.ask` raises; the socket is closed where the right is lost.
+        """
+        if self._guard is None or self._context is None:
+            return
+        standing = await self._guard.ask()
+        if standing is not None:
+            self._context.renew(standing.user, standing.viewer)
 
     # Hooks of Strawberry
 
@@ -260,6 +272,7 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
             await self.close(POLICY_VIOLATION, f"{error.code}: {error.message}")
             raise ConnectionRejectionError from None
         self._acknowledged = True
+        self._watch_rights(context)
         return UNSET
 
     async def pick_websocket_subprotocol(self, request: GraphQLWSConsumer[Any, Any]) -> str | None:

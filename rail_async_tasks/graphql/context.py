@@ -21,6 +21,7 @@ from rail_async_tasks.auth.caller import (
     refuse_anonymous,
 )
 from rail_async_tasks.auth.context import RequestContext, handshake_request
+from rail_async_tasks.auth.rights import Guard
 
 if TYPE_CHECKING:
     from strawberry.types import Info
@@ -36,9 +37,21 @@ async def acaller_of(info: Info[Any, Any]) -> Caller:
         found = await context.caller()
     else:
         request, params = _request_of(context)
-        found = await acaller(await authenticate(request, params), request)
+        user = await authenticate(request, params)
+        guard = Guard.of(user, request, params) if params is not None else None
+        # Of a socket that another consumer serves: its session was read when it was opened.
+        standing = None if guard is None else await guard.ask()
+        found = await acaller(user if standing is None else standing.user, request)
     refuse_anonymous(found)
     return found
+
+
+def guard_of(info: Info[Any, Any], caller: Caller) -> Guard | None:
+    """Returns the guard of a subscription, where no view or consumer of ours has one around it."""
+    if isinstance(info.context, RequestContext):
+        return None
+    request, params = _request_of(info.context)
+    return Guard.of(caller.user, request, params, caller.viewer)
 
 
 def caller_of(info: Info[Any, Any]) -> Caller:

@@ -28,6 +28,8 @@ WHICH_OPERATION = (
 
 # Each is logged and sent; graphql-core's validation ends at as many.
 MOST_ERRORS: Final = 100
+# Where graphql-core refuses what a resolver returned; its messages quote the value.
+_COMPLETION: Final = ("graphql.type.", "graphql.execution.exec")
 
 # Mistakes of the client that Strawberry reports as exceptions.
 _CLIENT_MISTAKES = (MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError)
@@ -120,10 +122,7 @@ def process(error: GraphQLError, context: ExecutionContext | None) -> None:
     elif isinstance(error.original_error, CannotGetOperationTypeError):
         error.message = unknown_operation(error.original_error)
     elif _is_an_accident(error):
-        cause: BaseException | None = error.original_error
-        if isinstance(cause, InternalError):
-            cause = cause.__cause__
-        execution_logger.error(error, exc_info=cause)
+        _log(error)
         if not settings.DEBUG:
             error.message = "Internal server error."
             error.extensions = {"code": INTERNAL_ERROR}
@@ -134,6 +133,23 @@ def bound(errors: list[GraphQLError]) -> None:
     more = len(errors) - MOST_ERRORS
     if more > 0:
         errors[MOST_ERRORS:] = [GraphQLError(f"Errors that are left out: {more}.")]
+
+
+def _log(error: GraphQLError) -> None:
+    """Logs an accident without the document, which may have arguments written into it.
+
+    `str(error)` would quote the document. A wrong value's message quotes the value, after a colon.
+    """
+    cause: BaseException | None = error.original_error
+    if isinstance(cause, InternalError):
+        cause = cause.__cause__
+    field = ".".join(str(key) for key in error.path or ()) or "the operation"
+    if _is_wrong_value(error):
+        reason = error.message.partition(":")[0].rstrip(".")
+        execution_logger.error("%s returned a value that its type refuses: %s", field, reason)
+    else:
+        name = type(cause).__name__
+        execution_logger.error("%s raised %s", field, name, exc_info=cause or error.original_error)
 
 
 def unknown_operation(error: CannotGetOperationTypeError) -> str:
@@ -166,7 +182,29 @@ def _is_an_accident(error: GraphQLError) -> bool:
 
     The coercion of arguments also keeps its cause, but such an error has nodes and no path.
     """
+    if _is_wrong_value(error):
+        return True
     cause = error.original_error
     if cause is None or isinstance(cause, (GraphQLError, PermissionDenied, *_CLIENT_MISTAKES)):
         return False
     return error.path is not None or error.nodes is None
+
+
+def _is_wrong_value(error: GraphQLError) -> bool:
+    """Returns whether graphql-core refused what a resolver returned: a wrong Int, enum or list.
+
+    It raises a GraphQLError then, as a resolver may do on purpose to show its text; only the place
+    where it was raised tells the two apart.
+    """
+    if error.path is None:
+        return False
+    cause: BaseException = error
+    while isinstance(cause, GraphQLError) and cause.original_error is not None:
+        cause = cause.original_error
+    if not isinstance(cause, GraphQLError):
+        return False
+    trace = cause.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    module = "" if trace is None else trace.tb_frame.f_globals.get("__name__", "")
+    return str(module).startswith(_COMPLETION)

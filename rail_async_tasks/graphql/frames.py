@@ -8,6 +8,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final
 
+from django.core.exceptions import PermissionDenied
 from strawberry.channels.handlers.ws_handler import MessageQueueData
 from strawberry.http.exceptions import WebSocketDisconnected
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
@@ -18,7 +19,7 @@ from strawberry.types.graphql import OperationType
 
 from rail_async_tasks.auth.context import RequestContext
 from rail_async_tasks.conf import get_settings
-from rail_async_tasks.errors import TooMany
+from rail_async_tasks.errors import BackendUnavailable, TooMany, Unauthenticated
 from rail_async_tasks.graphql import answers
 from rail_async_tasks.graphql.documents import operation_type
 from rail_async_tasks.graphql.errors import graphql_error
@@ -189,6 +190,17 @@ class TransportHandler(BaseGraphQLTransportWSHandler[RequestContext, None]):
         if is_subscription:
             self.subscriptions.add(id_)
         return None
+
+    async def run_operation(self, operation: Any) -> None:
+        """Runs an operation of a caller who may still be here, with the rights of now."""
+        try:
+            await self.view.renew_rights()  # type: ignore[attr-defined]
+        except BackendUnavailable as error:
+            await operation.send_initial_errors([graphql_error(error)])
+        except (Unauthenticated, PermissionDenied):
+            self.operations.pop(operation.id, None)  # the socket is being closed
+        else:
+            await super().run_operation(operation)
 
     async def handle_task_exception(self, error: Exception) -> None:
         # A client that left in the middle of a message is not an error.

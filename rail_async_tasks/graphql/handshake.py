@@ -31,7 +31,7 @@ def handshake_problem(request: HttpRequest) -> str | None:
         except DisallowedHost as error:
             return str(error)
     origin = request.headers.get("origin")
-    if origin is None or is_same_origin(origin, host) or origin_is_trusted(origin):
+    if origin is None or is_same_origin(origin, host) or origin_is_trusted(origin, host):
         return None
     return (
         f"A page of {origin!r:.200} may not open a WebSocket here. "
@@ -39,23 +39,33 @@ def handshake_problem(request: HttpRequest) -> str | None:
     )
 
 
-def origin_is_trusted(origin: str) -> bool:
-    """Returns whether the origin is one of ALLOWED_HOSTS or of CSRF_TRUSTED_ORIGINS."""
+def origin_is_trusted(origin: str, host: str | None) -> bool:
+    """Returns whether the origin is one of ALLOWED_HOSTS or of CSRF_TRUSTED_ORIGINS.
+
+    ALLOWED_HOSTS has names without ports. They stand for the ports of http and https, and for the
+    port of this request: another port may be another service, with other authors.
+    """
     try:
         parts = urlsplit(origin)
-        hostname = parts.hostname
+        hostname, port = parts.hostname, parts.port
     except ValueError:
         return False
     if not hostname:
         return False
     # A lone "*" says that the proxy in front checks the Host header; it names no origin.
-    hosts = [host for host in settings.ALLOWED_HOSTS if host != "*"]
+    hosts = [name for name in settings.ALLOWED_HOSTS if name != "*"]
+    ours = port is None or port == _port_of(host)
     if settings.DEBUG and not settings.ALLOWED_HOSTS:
-        hosts = _LOCAL
+        hosts, ours = _LOCAL, True  # a front end's development server has a port of its own
     name = f"[{hostname}]" if ":" in hostname else hostname
-    return validate_host(name, hosts) or any(
+    return (ours and validate_host(name, hosts)) or any(
         _matches(parts.scheme, parts.netloc, trusted) for trusted in settings.CSRF_TRUSTED_ORIGINS
     )
+
+
+def _port_of(host: str | None) -> int | None:
+    """Returns the port in a Host header that Django has accepted."""
+    return urlsplit(f"//{host or ''}").port
 
 
 def _matches(scheme: str, netloc: str, trusted: str) -> bool:

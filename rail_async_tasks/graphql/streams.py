@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, cast
 
+from django.core.exceptions import PermissionDenied
 from strawberry.http import GraphQLHTTPResponse
 from strawberry.http.streaming import SSETransport
 from strawberry.types import ExecutionResult
 
 from rail_async_tasks.auth.context import RequestContext
 from rail_async_tasks.auth.open_connections import Place
+from rail_async_tasks.auth.rights import guarded
+from rail_async_tasks.errors import Unauthenticated
 from rail_async_tasks.graphql import answers
 from rail_async_tasks.graphql.errors import graphql_error
 from rail_async_tasks.hosting import server
@@ -42,6 +46,27 @@ class EventStream(SSETransport):
         return super().encode_comment(comment).replace("\r\n", "\n")
 
 
+async def while_permitted(
+    stream: AsyncIterator[Any], context: RequestContext | None
+) -> AsyncIterator[Any]:
+    """Yields the events while the caller may read them; then one event `error`, the last."""
+    guard = None
+    if context is not None:
+        with suppress(Exception):  # a tenant resolver: the fields report it
+            await context.caller()  # whose rights the guard compares with
+        guard = context.guard()
+    events = cast("AsyncGenerator[Any, None]", stream)
+    try:
+        async with aclosing(guarded(events, guard)) as permitted:
+            async for event in permitted:
+                yield event
+    except (Unauthenticated, PermissionDenied):
+        if guard is None or guard.lost is None:
+            raise
+        loss = {"code": guard.lost.code, "message": guard.lost.message}
+        yield f"event: error\ndata: {json.dumps(loss)}\n\n"
+
+
 async def without_farewell(
     stream: AsyncIterator[Any], context: RequestContext | None, place: Place | None = None
 ) -> AsyncIterator[Any]:
@@ -51,7 +76,9 @@ async def without_farewell(
     """
     released = False
     try:
-        async with aclosing(cast("AsyncGenerator[Any, None]", stream)) as events:
+        async with aclosing(
+            cast("AsyncGenerator[Any, None]", while_permitted(stream, context))
+        ) as events:
             async for event in events:
                 ended = context is not None and context.ended
                 completes = str(event).startswith("event: complete")

@@ -11,8 +11,9 @@ from strawberry.types import Info
 
 from rail_async_tasks import service
 from rail_async_tasks.auth.context import RequestContext
+from rail_async_tasks.auth.rights import guarded
 from rail_async_tasks.graphql import answers
-from rail_async_tasks.graphql.context import acaller_of
+from rail_async_tasks.graphql.context import acaller_of, guard_of
 from rail_async_tasks.graphql.errors import errors_for_clients
 from rail_async_tasks.graphql.streamed_fields import streamed
 from rail_async_tasks.graphql.types import EXECUTION, TaskExecution
@@ -23,7 +24,8 @@ async def follow_task(info: Info, task_id: strawberry.ID) -> AsyncGenerator[Any,
         caller = await acaller_of(info)
         answer, times = answers.current(), answers.uses(info, "result")
         # Unsubscribes from the bus now, not when the garbage collector finds the generator.
-        async with aclosing(service.watch(caller.viewer, task_id)) as snapshots:
+        watched = guarded(service.watch(caller.viewer, task_id), guard_of(info, caller))
+        async with aclosing(watched) as snapshots:
             async for snapshot in snapshots:
                 if snapshot.is_final and isinstance(info.context, RequestContext):
                     info.context.ended = True
@@ -36,7 +38,8 @@ async def follow_mine(info: Info) -> AsyncGenerator[Any, None]:
     with errors_for_clients():
         caller = await acaller_of(info)
         answer, times = answers.current(), answers.uses(info, "result")
-        async with aclosing(service.watch_mine(caller.viewer)) as snapshots:
+        watched = guarded(service.watch_mine(caller.viewer), guard_of(info, caller))
+        async with aclosing(watched) as snapshots:
             async for snapshot in snapshots:
                 answer.begin_event()
                 answer.take((snapshot,), times)

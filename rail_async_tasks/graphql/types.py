@@ -11,7 +11,9 @@ import strawberry
 from strawberry.scalars import JSON
 
 from rail_async_tasks.access import Viewer
+from rail_async_tasks.conf import get_settings
 from rail_async_tasks.graphql.names import NamedType, type_name
+from rail_async_tasks.public_errors import error_for
 from rail_async_tasks.service import Tracebacks
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
@@ -81,9 +83,15 @@ class TaskExecution:
         in_stream: bool = False,
         tracebacks: Tracebacks | None = None,
     ) -> TaskExecution:
-        """Returns the GraphQL object of a snapshot. Its traceback is for `viewer`, if they may."""
+        """Returns the GraphQL object of a snapshot.
+
+        Its error and its traceback are what `viewer`, or that of `tracebacks`, may read; without
+        one, what strangers may.
+        """
         if viewer is not None:
             tracebacks = Tracebacks(viewer, (snapshot,), in_stream=in_stream)
+        elif tracebacks is not None:
+            viewer = tracebacks.viewer
         return cls(
             tracebacks=tracebacks,
             id=strawberry.ID(str(snapshot.id)),
@@ -92,7 +100,7 @@ class TaskExecution:
             progress=snapshot.progress,
             progress_message=snapshot.progress_message,
             result=cast("JSON | None", snapshot.result),
-            error=snapshot.error,
+            error=error_for(viewer, snapshot, get_settings().public_errors),
             error_code=snapshot.error_code,
             error_type=snapshot.error_type,
             queue=snapshot.queue,
@@ -132,11 +140,12 @@ class TaskMutationPayload:
         A task may already hold a slot when its creation is answered; what was created is still a
         pending one.
         """
+        task = TaskExecution.of(snapshot, viewer)
         return cls(
             task_id=strawberry.ID(str(snapshot.id)),
             status=str(snapshot.status) if snapshot.is_final else Status.PENDING.value,
-            task=TaskExecution.of(snapshot, viewer),
-            error=snapshot.error if snapshot.is_final else None,
+            task=task,
+            error=task.error if snapshot.is_final else None,
         )
 
 

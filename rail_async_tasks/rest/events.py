@@ -13,6 +13,7 @@ from contextlib import aclosing, suppress
 from typing import Final
 
 import msgspec
+from django.core.exceptions import PermissionDenied
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -21,7 +22,8 @@ from rail_async_tasks import service
 from rail_async_tasks.access import Viewer
 from rail_async_tasks.auth.caller import Caller
 from rail_async_tasks.auth.open_connections import Place, caller_key, streams
-from rail_async_tasks.errors import TooLarge
+from rail_async_tasks.auth.rights import Guard, guarded
+from rail_async_tasks.errors import TooLarge, Unauthenticated
 from rail_async_tasks.own_views import arelease_connections
 from rail_async_tasks.rest.parameters import last_version
 from rail_async_tasks.rest.render import render_task, within_limit
@@ -58,13 +60,28 @@ async def events_response(request: HttpRequest, caller: Caller, task_id: str) ->
         place.close()
         await snapshots.aclose()
         raise
+    guard = Guard.of(caller.user, request, viewer=viewer)
+    chunks = _while_permitted(_chunks(first, snapshots, seen, viewer), guard)
     response = StreamingHttpResponse(
-        _counted(_chunks(first, snapshots, seen, viewer), place),
-        content_type=MEDIA_TYPE,
-        headers=HEADERS,
+        _counted(chunks, place), content_type=MEDIA_TYPE, headers=HEADERS
     )
     place.close_with(response)
     return response
+
+
+async def _while_permitted(
+    chunks: AsyncGenerator[bytes, None], guard: Guard | None
+) -> AsyncGenerator[bytes, None]:
+    """Yields the chunks while the caller may read them; then one event `error`, the last."""
+    try:
+        async with aclosing(guarded(chunks, guard)) as permitted:
+            async for chunk in permitted:
+                yield chunk
+    except (Unauthenticated, PermissionDenied):
+        if guard is None or guard.lost is None:
+            raise
+        error = {"error": {"code": guard.lost.code, "message": guard.lost.message}}
+        yield b"event: error\ndata: " + msgspec.json.encode(error) + b"\n\n"
 
 
 async def render_event(snapshot: TaskSnapshot, viewer: Viewer) -> bytes:

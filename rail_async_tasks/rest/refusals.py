@@ -10,6 +10,7 @@ import msgspec
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
 from django.http import HttpResponse, UnreadablePostError
+from django.http.multipartparser import MultiPartParserError
 from graphql import GraphQLError
 
 from rail_async_tasks.errors import (
@@ -118,7 +119,7 @@ def _refusal(error: Exception) -> TaskError:
         return error
     if isinstance(error, PermissionDenied | GraphQLError):  # by a permission class
         return Forbidden(error.message if isinstance(error, GraphQLError) else None)
-    if isinstance(error, SuspiciousOperation | UnreadablePostError):
+    if isinstance(error, SuspiciousOperation | UnreadablePostError | MultiPartParserError):
         return InvalidArguments("The request is malformed or too large.")
     if isinstance(error, OperationalError | InterfaceError):
         logger.error("The database does not answer a request: %s", error)

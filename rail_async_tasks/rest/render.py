@@ -9,6 +9,7 @@ import msgspec
 
 from rail_async_tasks.access import Viewer
 from rail_async_tasks.conf import get_settings
+from rail_async_tasks.public_errors import error_for
 from rail_async_tasks.service import Tracebacks, answer_too_large
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import ErrorCode, Status
@@ -88,5 +89,6 @@ def within_limit(body: bytes) -> bytes:
 
 async def _fields(snapshot: TaskSnapshot, tracebacks: Tracebacks) -> dict[str, Any]:
     fields = {name: getattr(snapshot, name, None) for name in FIELDS}
+    fields["error"] = error_for(tracebacks.viewer, snapshot, get_settings().public_errors)
     fields["traceback"] = await tracebacks.aget(snapshot.id)
     return fields

@@ -26,6 +26,7 @@ class Tracebacks:
     ) -> None:
         failed = (it.id for it in snapshots if it.error is not None)
         self._ids = list(failed) if may_see_tracebacks(viewer) else []
+        self.viewer = viewer
         self._in_stream = in_stream
         self._found: dict[UUID, str] | None = None
         self._reading: asyncio.Task[dict[UUID, str]] | None = None

@@ -29,7 +29,7 @@ from rail_async_tasks import Task, backends, queues, service, task
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.backends.arq import ArqBackend, deserialize, library, serialize
 from rail_async_tasks.backends.arq.backend import library as find_library
-from rail_async_tasks.backends.arq.keys import EXECUTE, queue_key
+from rail_async_tasks.backends.arq.keys import EXECUTE, queue_key, wake_key
 from rail_async_tasks.backends.arq.scripts import CLAIM
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import ConfigurationError
@@ -526,6 +526,21 @@ async def test_a_redis_that_refuses_says_so_in_a_line(
     assert message
     assert all("maxmemory" in it and "redis.call" not in it and len(it) < 300 for it in message)
     assert "redis.call" not in "".join(it.getMessage() for it in caplog.records)
+
+
+async def test_a_key_of_the_wrong_type_stops_no_other_queue(
+    arq: Any, redis: ArqRedis, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Attack: one who may write to Redis stops every queue by one key."""
+    add = adds()
+    for key in (queue_key("low"), wake_key("high")):
+        await asked(redis, "SET", key, "forged")
+    async with working() as (_, run):
+        for number in range(3):
+            assert (await final(await add.aenqueue(a=number, b=2))).result == number + 2
+        await eventually(lambda: "queue low is not served" in caplog.text)
+        assert not run.done()
+    await asked(redis, "DEL", queue_key("low"))
 
 
 # --- the end --------------------------------------------------------------------------------------

@@ -358,3 +358,11 @@ async def test_an_accident_is_told_without_its_details(
         "error": {"code": "INTERNAL_ERROR", "message": "Internal server error."}
     }
     assert "hunter2" in caplog.text
+
+
+async def test_a_multipart_form_without_boundary_is_a_400(ada: Rest) -> None:
+    """Attack: a session's POST whose form Django cannot read."""
+    task_id = await finished(shelf.echo, ada)
+    ada.client.handler.enforce_csrf_checks = True
+    response = await ada.post(f"{task_id}/retry/", data=b"x=1", content_type="multipart/form-data")
+    assert (response.status_code, code_of(response)) == (400, "INVALID_ARGUMENT")

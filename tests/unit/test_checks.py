@@ -790,3 +790,65 @@ def test_tables_in_the_schemas_of_tenants_are_an_error(
 
 def test_without_django_tenants_there_is_nothing_to_check() -> None:
     assert checks.check_tenants(None) == []
+
+
+DEPLOYED = {
+    "tasks": {"anonymous_access": "deny", "rate_limit": "100/m", "redis_url": "redis://r:1/0",
+              "introspection": False, "console": False},
+    "DEBUG": False, "SECURE_PROXY_SSL_HEADER": ("HTTP_X_FORWARDED_PROTO", "https"),
+}  # fmt: skip
+WEAK_KEYS = [
+    ({"key": "0123456789abcdef" * 2, "algorithms": ["HS512"]}, "fewer than the 64"),
+    ({"key": "ab" * 32, "algorithms": ["HS256"]}, "different characters"),
+    ({"key": "django-insecure-0123456789abcdefgh", "algorithms": ["HS256"]}, "django-insecure-"),
+    ({"keys": {"a": "the secret key of this project 1"}, "algorithms": ["HS256"]}, "SECRET_KEY"),
+]
+
+
+def exposed(tasks: dict[str, Any] | None = None, **django_settings: Any) -> list[CheckMessage]:
+    given = {key: value for key, value in DEPLOYED.items() if key != "tasks"}
+    key = "the secret key of this project 1"
+    with override_settings(**{**given, "SECRET_KEY": key, **django_settings}):
+        return messages(checks.check_exposure, {**DEPLOYED["tasks"], **(tasks or {})})  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "django_settings", "number"),
+    [
+        ({"anonymous_access": "by_id"}, {}, "W020"),
+        ({"rate_limit": None}, {}, "W021"),
+        ({}, {"DEBUG": True}, "W022"),
+        *(({"jwt": jwt}, {}, "W023") for jwt, _ in WEAK_KEYS),
+        ({"bus": "memory"}, {}, "W024"),
+        ({"introspection": True}, {}, "W025"),
+        ({"console": True}, {}, "W026"),
+        ({}, {"SECURE_PROXY_SSL_HEADER": None}, "W027"),
+    ],
+)
+def test_what_strangers_may_do_is_a_warning_each(
+    monkeypatch: pytest.MonkeyPatch, tasks: Any, django_settings: Any, number: str
+) -> None:
+    """One line each with its remedy, and none in a closed deployment."""
+    monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
+    assert exposed() == []
+    (message,) = exposed(tasks, **django_settings)
+    assert message.id == f"rail_async_tasks.{number}"
+    assert "\n" not in message.msg
+
+
+@pytest.mark.parametrize(("jwt", "reason"), WEAK_KEYS)
+def test_a_weak_key_is_named_and_not_shown(jwt: Any, reason: str) -> None:
+    """Neither it nor a part of it."""
+    (message,) = exposed({"jwt": jwt})
+    key = jwt.get("key") or jwt["keys"]["a"]
+    assert reason in message.msg
+    assert key not in message.msg + str(message.hint)
+
+
+def test_one_worker_process_needs_no_other_bus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the server is told so."""
+    monkeypatch.setenv("WEB_CONCURRENCY", "1")
+    assert exposed({"bus": "memory"}) == []
+    monkeypatch.setenv("WEB_CONCURRENCY", "4")
+    (message,) = exposed({"bus": "memory"})
+    assert "has 4 worker processes" in message.msg

@@ -45,7 +45,8 @@ if redis.call('LLEN', KEYS[2]) == 0 then redis.call('RPUSH', KEYS[2], '1') end
 # how many were passed over for want of a thread; then three for each claimed job: the number of its
 # queue from 1, its id, and its value, or ''. A claimed job stays in its queue with the time at
 # which its Redis lease ends for a score. A queue with jobs left over gets a token, for a worker
-# that has room.
+# that has room. A key of another type, which `pcall` answers with an error, is a queue without
+# jobs: it must not stop the others.
 CLAIM: Final = (
     _CLOCK
     + f"""
@@ -56,7 +57,7 @@ for q = 1, queues do
   local queue, room = KEYS[q], math.min(left, tonumber(ARGV[3 + q]))
   local past, over = 0, false
   while past < {_PAST} do
-    local ids = redis.call(
+    local ids = redis.pcall(
       'ZRANGEBYSCORE', queue, '-inf', now, 'LIMIT', past, math.max(room, 1))
     if #ids == 0 then break end
     if room <= 0 then over = true break end
@@ -81,10 +82,10 @@ for q = 1, queues do
       end
     end
   end
-  if over and redis.call('LLEN', KEYS[queues + q]) == 0 then
+  if over and redis.pcall('LLEN', KEYS[queues + q]) == 0 then
     redis.call('RPUSH', KEYS[queues + q], '1')
   end
-  local later = redis.call(
+  local later = redis.pcall(
     'ZRANGEBYSCORE', queue, '(' .. string.format('%d', now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
   if later[2] then
     local wait = math.max(math.floor(later[2] - now), 0)
@@ -101,7 +102,7 @@ RENEW: Final = (
     _CLOCK
     + """
 for i = 2, #ARGV, 2 do
-  redis.call('ZADD', KEYS[tonumber(ARGV[i])], 'XX', now + ARGV[1], ARGV[i + 1])
+  redis.pcall('ZADD', KEYS[tonumber(ARGV[i])], 'XX', now + ARGV[1], ARGV[i + 1])
   redis.call('PEXPIRE', 'arq:in-progress:' .. ARGV[i + 1], ARGV[1])
 end
 """
@@ -111,8 +112,20 @@ end
 PRESENT: Final = """
 local answer = {}
 for i = 1, #ARGV, 2 do
-  local queued = redis.call('ZSCORE', KEYS[tonumber(ARGV[i])], ARGV[i + 1])
+  local queued = redis.pcall('ZSCORE', KEYS[tonumber(ARGV[i])], ARGV[i + 1])
+  if type(queued) == 'table' then queued = false end
   answer[#answer + 1] = queued and redis.call('EXISTS', 'arq:job:' .. ARGV[i + 1]) or 0
 end
 return answer
+"""
+
+# KEYS: a queue. ARGV: ids of jobs. Removes them.
+REMOVE: Final = """
+redis.pcall('ZREM', KEYS[1], unpack(ARGV))
+"""
+
+# KEYS: a queue. Answers how many jobs it has; -1 where the key is of another type.
+COUNT: Final = """
+local count = redis.pcall('ZCARD', KEYS[1])
+return type(count) == 'number' and count or -1
 """

@@ -11,6 +11,7 @@ from django.core.exceptions import SynchronousOnlyOperation
 from rail_async_tasks.codec import encode_result
 from rail_async_tasks.errors import Fail, InvalidArguments, ResultError, Retry
 from rail_async_tasks.ledger.records import Outcome
+from rail_async_tasks.public_errors import error_type
 from rail_async_tasks.retry import RetryPolicy
 from rail_async_tasks.runtime.attempts.calling import NotCalled
 from rail_async_tasks.states import ErrorCode, Status
@@ -20,7 +21,6 @@ from rail_async_tasks.text import (
     counted,
     describe,
     format_traceback,
-    type_name,
 )
 
 # What to do about the ORM's refusal to block an event loop.
@@ -81,7 +81,7 @@ def returned(value: object, policy: AttemptPolicy) -> Transition:
             Status.FAILED,
             error=describe(error),
             error_code=ErrorCode.RESULT_NOT_SERIALIZABLE,
-            error_type=type_name(error),
+            error_type=error_type(error),
         )
     except Exception as error:  # the value's own code: a property, an iterator, a lazy text
         return Transition(
@@ -91,7 +91,7 @@ def returned(value: object, policy: AttemptPolicy) -> Transition:
                 MAX_ERROR_BYTES,
             ),
             error_code=ErrorCode.RESULT_NOT_SERIALIZABLE,
-            error_type=type_name(error),
+            error_type=error_type(error),
             traceback=format_traceback(error),
             cause=error,
         )
@@ -117,7 +117,7 @@ def raised(error: BaseException, policy: AttemptPolicy) -> Transition:
             # Its traceback is the codec's own.
             return Transition(
                 Status.FAILED, error=describe(error), error_code=ErrorCode.INVALID_ARGS,
-                error_type=type_name(error),
+                error_type=error_type(error),
             )  # fmt: skip
         misfit = True
     failed = _failure(error)
@@ -141,7 +141,7 @@ def timed_out(policy: AttemptPolicy, ended_by: BaseException | None = None) -> T
     text = f"The attempt took longer than its timeout of {policy.timeout:g} s."
     error = TimeoutError(text)
     failed = Transition(
-        Status.FAILED, error=text, error_code=ErrorCode.TIMEOUT, error_type=type_name(error)
+        Status.FAILED, error=text, error_code=ErrorCode.TIMEOUT, error_type=error_type(error)
     )
     if ended_by is not None:
         error.__cause__ = ended_by
@@ -198,7 +198,7 @@ def _failure(error: BaseException) -> Transition:
         if ORM_ON_LOOP not in getattr(error, "__notes__", ()):
             error.add_note(ORM_ON_LOOP)  # the traceback ends in it, in the row and in the log
     return Transition(
-        Status.FAILED, error=text, error_code=ErrorCode.EXCEPTION, error_type=type_name(error),
+        Status.FAILED, error=text, error_code=ErrorCode.EXCEPTION, error_type=error_type(error),
         traceback=format_traceback(error), cause=error,
     )  # fmt: skip
 
@@ -249,6 +249,6 @@ def refused(error: BaseException) -> Transition:
         Status.FAILED,
         error=f"The outcome can't be stored: {type(error).__name__}.",
         error_code=ErrorCode.RESULT_NOT_SERIALIZABLE,
-        error_type=type_name(error),
+        error_type=error_type(error),
         cause=error,
     )

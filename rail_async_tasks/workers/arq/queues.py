@@ -19,8 +19,11 @@ from rail_async_tasks.backends.arq.keys import (
     wake_key,
 )
 from rail_async_tasks.backends.arq.library import ArqRedis
-from rail_async_tasks.backends.arq.scripts import CLAIM, RENEW
+from rail_async_tasks.backends.arq.scripts import CLAIM, COUNT, REMOVE, RENEW
 from rail_async_tasks.queue_limits import QueueLimits
+from rail_async_tasks.safe_logging import get_logger
+
+logger = get_logger("rail_async_tasks.backends")
 
 
 class Claims(msgspec.Struct, frozen=True):
@@ -68,7 +71,7 @@ class WorkerQueues:
             for number, key in enumerate(self._keys):
                 ids = [job_id for queue, job_id in over if queue == number]
                 if ids:
-                    pipe.zrem(key, *map(_raw, ids))
+                    pipe.eval(REMOVE, 1, key, *map(_raw, ids))
                     kinds = (JOB, IN_PROGRESS, RETRY)
                     pipe.unlink(*(_raw(kind + job_id) for job_id in ids for kind in kinds))
             if any(rooms):
@@ -95,14 +98,28 @@ class WorkerQueues:
     async def wait(self, numbers: Iterable[int], seconds: float) -> bool:
         """Wait until one of these queues has jobs. Returns whether one has."""
         keys = [self._wake_keys[number] for number in numbers]
-        return await self._redis.blpop(keys, timeout=seconds) is not None
+        try:
+            return await self._redis.blpop(keys, timeout=seconds) is not None
+        except Exception as error:
+            if "WRONGTYPE" not in str(error):
+                raise
+            right = [key for key in keys if await self._redis.type(key) in (b"list", b"none")]
+            if not right:
+                raise
+            return await self._redis.blpop(right, timeout=seconds) is not None
 
     async def record_health(self, counts: str, *, seconds: float) -> None:
         """Store a line for `arq --check` for each queue. It expires after that many seconds."""
         async with self._redis.pipeline(transaction=False) as pipe:
             for key in self._keys:
-                pipe.zcard(key)
+                pipe.eval(COUNT, 1, key)
             for name, queued in zip(self._names, await pipe.execute(), strict=True):
+                if queued < 0:
+                    logger.error(
+                        "The queue %s is not served: its key %s in Redis is no sorted set. Delete"
+                        " the key.",
+                        name, queue_key(name),
+                    )  # fmt: skip
                 pipe.set(health_key(name), f"{counts} queued={queued}", px=int(seconds * 1000))
             await pipe.execute()
 

@@ -77,7 +77,7 @@ class LimitSettings:
     frame_bytes: int | None = 256 * 1024
     answer_bytes: int | None = 4 * 1024 * 1024
     subscriptions_per_socket: int | None = 100
-    sockets_per_user: int | None = 50
+    sockets_per_user: int | None = 100
     sockets_per_address: int | None = 500
     streams_per_user: int | None = 100
     frames_per_second: int | None = 100

@@ -98,7 +98,7 @@ LIMITS = {
     "frame_bytes": 256 * 1024,
     "answer_bytes": 4 * 1024 * 1024,
     "subscriptions_per_socket": 100,
-    "sockets_per_user": 50,
+    "sockets_per_user": 100,
     "sockets_per_address": 500,
     "streams_per_user": 100,
     "frames_per_second": 100,

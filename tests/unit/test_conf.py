@@ -75,6 +75,7 @@ DEFAULTS = {
     "max_args_bytes": 65536,
     "max_result_bytes": 262144,
     "anonymous_access": "by_id",
+    "public_errors": "all",
     "tenant_resolver": None,
     "authenticator": None,
     "around_task": None,

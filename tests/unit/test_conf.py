@@ -103,6 +103,8 @@ LIMITS = {
     "sockets_per_address": 500,
     "streams_per_user": 100,
     "frames_per_second": 100,
+    "anonymous_pending_per_address": 1000,
+    "anonymous_pending_percent": 80,
 }
 
 

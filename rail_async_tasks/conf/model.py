@@ -81,6 +81,8 @@ class LimitSettings:
     sockets_per_address: int | None = 500
     streams_per_user: int | None = 100
     frames_per_second: int | None = 100
+    anonymous_pending_per_address: int | None = 1_000
+    anonymous_pending_percent: int | None = 80
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Protocol
 from uuid import UUID
 
+from rail_async_tasks.ledger.counts import Counts
 from rail_async_tasks.ledger.queue_states import QueueStates
 from rail_async_tasks.ledger.records import (
     Cancelled,
@@ -193,27 +194,6 @@ class Reads(Protocol):
 
     def ping(self) -> None:
         """Raises where executions can't be read now."""
-        ...
-
-
-class Counts(Protocol):
-    """Counts for admission, in the caller's thread."""
-
-    def count_waiting(self, owner_id: str | None, at_most: int) -> int:
-        """Counts waiting executions, delayed and retrying ones included: the owner's, or all.
-
-        Counts no further than `at_most`.
-        """
-        ...
-
-    def nth_newest(
-        self, owner_id: str | None, since: UUID, until: UUID, n: int, besides: Collection[UUID]
-    ) -> UUID | None:
-        """Returns the owner's `n`-th newest execution; None if it is older than `since`.
-
-        The owner None has the executions without one. Those from `until` on, and those in
-        `besides`, do not count.
-        """
         ...
 
 

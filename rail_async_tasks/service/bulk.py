@@ -20,8 +20,13 @@ from rail_async_tasks.hosting.endless_waits import StartAfterCommit
 from rail_async_tasks.hosting.submission import submission_for
 from rail_async_tasks.ledger.records import Created, NewExecution
 from rail_async_tasks.ledger.snapshots import as_created
-from rail_async_tasks.runtime.admission import entries, limits_for
-from rail_async_tasks.service.request import EnqueueOptions, enabled_settings, new_execution
+from rail_async_tasks.runtime.admission import entries
+from rail_async_tasks.service.request import (
+    EnqueueOptions,
+    enabled_settings,
+    limits_of,
+    new_execution,
+)
 from rail_async_tasks.snapshot import TaskSnapshot
 
 
@@ -89,7 +94,7 @@ def _store(
         return []
     backend = get_backend(settings)
     owner_id = news[0].owner_id  # the options', and so the same in all
-    limits = limits_for(settings, owner_id, anonymous=options.anonymous, inline=backend.inline)
+    limits = limits_of(owner_id, options, settings, inline=backend.inline)
     if limits is None:
         return _submit(news, backend)
     with entries(process.admission(), [new.id for new in news], limits):

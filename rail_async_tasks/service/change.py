@@ -98,12 +98,17 @@ def _announce_cancel(snapshot: TaskSnapshot, settings: TaskSettings) -> None:
 
 
 async def aretry(
-    viewer: Viewer, task_id: str | UUID, *, permit: Permit | None = None
+    viewer: Viewer,
+    task_id: str | UUID,
+    *,
+    permit: Permit | None = None,
+    address: str | None = None,
 ) -> TaskSnapshot:
     """Run a finished task again, as a new one with its id as `parent_id`.
 
     Args:
         permit: called before anything is stored; raises if the caller may not start the task.
+        address: see `EnqueueOptions`.
 
     Raises:
         TaskNotFound: as `acancel`.
@@ -112,24 +117,36 @@ async def aretry(
     """
     settings = enabled_settings()
     definition, arguments, new, options = await on_ledger(
-        lambda ledger: _again(ledger, viewer, task_id, settings)
+        lambda ledger: _again(ledger, viewer, task_id, settings, address)
     )
     if permit is not None:
         await permit(definition, arguments)
     return await astore(new, options, settings)
 
 
-def retry(viewer: Viewer, task_id: str | UUID, *, permit: SyncPermit | None = None) -> TaskSnapshot:
+def retry(
+    viewer: Viewer,
+    task_id: str | UUID,
+    *,
+    permit: SyncPermit | None = None,
+    address: str | None = None,
+) -> TaskSnapshot:
     """`aretry` for code that is not async."""
     settings = enabled_settings()
-    definition, arguments, new, options = _again(process.ledger(), viewer, task_id, settings)
+    definition, arguments, new, options = _again(
+        process.ledger(), viewer, task_id, settings, address
+    )
     if permit is not None:
         permit(definition, arguments)
     return store(new, options, settings)
 
 
 def _again(
-    ledger: Ledger, viewer: Viewer, task_id: str | UUID, settings: TaskSettings
+    ledger: Ledger,
+    viewer: Viewer,
+    task_id: str | UUID,
+    settings: TaskSettings,
+    address: str | None,
 ) -> tuple[TaskDefinition, dict[str, Any], NewExecution, EnqueueOptions]:
     before = _changeable(ledger, viewer, task_id)
     if not before.is_final:
@@ -149,6 +166,7 @@ def _again(
         parent_id=before.id,
         actor=_actor(viewer),
         anonymous=viewer.is_anonymous and not viewer.is_system,
+        address=address,
     )
     encoded = plain.encode() if isinstance(plain, str) else plain
     new = new_execution(definition, encoded, options, settings)

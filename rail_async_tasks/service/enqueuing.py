@@ -18,12 +18,13 @@ from rail_async_tasks.hosting.endless_waits import StartAfterCommit
 from rail_async_tasks.hosting.submission import submission_for
 from rail_async_tasks.ledger.records import NewExecution
 from rail_async_tasks.ledger.snapshots import as_created
-from rail_async_tasks.runtime.admission import Entry, limits_for
+from rail_async_tasks.runtime.admission import Entry
 from rail_async_tasks.service.read import on_ledger
 from rail_async_tasks.service.request import (
     AS_DECLARED,
     EnqueueOptions,
     enabled_settings,
+    limits_of,
     new_execution,
 )
 from rail_async_tasks.snapshot import TaskSnapshot
@@ -73,7 +74,7 @@ async def astore(
         # The caller of `async_to_sync` may be inside a transaction of its thread.
         return await sync_to_async(contained(store))(new, options, settings)
     backend = get_backend(settings)
-    limits = limits_for(settings, new.owner_id, anonymous=options.anonymous, inline=backend.inline)
+    limits = limits_of(new.owner_id, options, settings, inline=backend.inline)
     if limits is None:
         return await submission_for(backend).asubmit(new)
     admission = process.admission()
@@ -88,7 +89,7 @@ async def astore(
 def store(new: NewExecution, options: EnqueueOptions, settings: TaskSettings) -> TaskSnapshot:
     """`astore` for code that is not async."""
     backend = get_backend(settings)
-    limits = limits_for(settings, new.owner_id, anonymous=options.anonymous, inline=backend.inline)
+    limits = limits_of(new.owner_id, options, settings, inline=backend.inline)
     if limits is None:
         return _submit(new, backend)
     with Entry(process.admission(), new.id, limits) as entry:

@@ -41,7 +41,7 @@ PACKAGE: Final[dict[str, tuple[str, ...]]] = {
 
 LEDGER: Final = (
     "edges errors locks options queue_states records rows tables waiters writer_port",
-    "audit postponed snapshots updates upkeep",
+    "audit counts postponed snapshots updates upkeep",
     "port writer",
     "memory operations",
     "batch",
@@ -51,6 +51,8 @@ LEDGER: Final = (
 )
 
 RUNTIME: Final = (
+    "anonymous_starts",
+    "limits",
     "admission failure_log failures names observers outstanding state unique",
     "announce due",
     "claims",

@@ -75,6 +75,7 @@ DEFAULTS = {
     "max_args_bytes": 65536,
     "max_result_bytes": 262144,
     "anonymous_access": "by_id",
+    "public_errors": "all",
     "tenant_resolver": None,
     "authenticator": None,
     "around_task": None,
@@ -102,6 +103,8 @@ LIMITS = {
     "sockets_per_address": 500,
     "streams_per_user": 100,
     "frames_per_second": 100,
+    "anonymous_pending_per_address": 1000,
+    "anonymous_pending_percent": 80,
 }
 
 

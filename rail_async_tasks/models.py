@@ -210,6 +210,12 @@ class TaskRuntime(models.Model):
     renewed_at = models.DateTimeField()
     lapses_at = models.DateTimeField(help_text="Past it others take it for dead.")
     dead = models.BooleanField(default=False)
+    role = models.CharField(
+        max_length=16,
+        null=True,
+        blank=True,
+        help_text="web, or worker: it takes tasks from a broker.",
+    )
 
     class Meta:
         db_table = "rail_async_tasks_runtime"

@@ -42,6 +42,7 @@ stable, so that a silenced check stays silenced.
     W014   pages ask for a login, and `anonymous_access` is not set
     W015   mutations are declared, and no URL serves GraphQL
     W016   a task of `@task_mutation` is in no schema that a URL serves
+    W017   a schema starts tasks, and has no field that reads or follows them
     W018   the database lacks tables or columns: `migrate` has not run
     W020  callers without a credential may start tasks (W020 to W028 with `check --deploy`)
     W021  starts have no rate limit

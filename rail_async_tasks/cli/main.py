@@ -43,7 +43,7 @@ SUBCOMMANDS: Final = {
         "Start a paused queue's tasks again.", pauses.run_resume, pauses.add_arguments, json=False
     ),
     "queues": Subcommand("List the queues, and what waits in them.", queues.run),
-    "processes": Subcommand("List the processes that run tasks.", processes.run),
+    "processes": Subcommand("List the processes, and which of them run tasks.", processes.run),
     "doctor": Subcommand(
         "Look for broken set-ups, and name the remedies. Exit code 1: something is wrong.",
         report.run, report.add_arguments,

@@ -141,6 +141,13 @@ class Dispatches(Protocol):
         """Claims those of the executions that are due; the others are held elsewhere, or final."""
         ...
 
+    def any_worker(self) -> bool:
+        """Returns whether a process is alive that runs dispatched executions. In any thread.
+
+        A process of a version that stored no role counts.
+        """
+        ...
+
 
 class Leases(Protocol):
     """The rows by which processes know of each other. Used by one thread; raises DatabaseError."""
@@ -150,12 +157,21 @@ class Leases(Protocol):
         """Returns whether the database lets one process write at a time, and others wait."""
         ...
 
-    def begin(self, runtime_id: UUID, names: Collection[str], seconds: float) -> None:
+    def begin(
+        self,
+        runtime_id: UUID,
+        names: Collection[str],
+        seconds: float,
+        role: str | None = None,
+    ) -> None:
         """Registers a runtime that knows these tasks: for so long it may hold executions."""
         ...
 
-    def renew(self, runtime_id: UUID, seconds: float) -> bool:
-        """Prolongs the lease by so many seconds; False once the runtime was found dead."""
+    def renew(self, runtime_id: UUID, seconds: float, role: str | None = None) -> bool:
+        """Prolongs the lease by so many seconds; False once the runtime was found dead.
+
+        Stores the role anew: a process becomes a worker at its first delivery.
+        """
         ...
 
     def left(self, runtime_id: UUID) -> float | None:

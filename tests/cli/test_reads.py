@@ -172,16 +172,19 @@ def test_ids_may_be_abbreviated(tasks: Tasks, row: Row) -> None:
 
 def test_processes(tasks: Tasks, row: Row, process_row: Callable[..., Any]) -> None:
     """Alive, silent and dead ones, with what they run."""
-    alive = process_row()
-    process_row(-5, place="shop-2 12")
+    alive = process_row(role="worker")
+    process_row(-5, place="shop-2 12", role="web")
     process_row(-5, place="shop-3 13", dead=True)
     row("running", runtime_id=alive.id)
     found = {it["place"]: it for it in tasks("processes", "--json").json["results"]}
     states = {place: it["state"] for place, it in found.items()}
     assert states == {"shop-1 4711": "alive", "shop-2 12": "silent", "shop-3 13": "dead"}
     assert found["shop-1 4711"]["running"] == 1
-    lines = tasks("processes").out.splitlines()
-    assert lines[0].split()[:3] == ["PROCESS", "STATE", "RUNNING"]
+    roles = {place: it["role"] for place, it in found.items()}
+    assert roles == {"shop-1 4711": "worker", "shop-2 12": "web", "shop-3 13": None}
+    lines = [line.split() for line in tasks("processes").out.splitlines()]
+    assert lines[0][:4] == ["PROCESS", "ROLE", "STATE", "RUNNING"]
+    assert {line[2] for line in lines[1:]} == {"worker", "web", "-"}  # a place is two words
     assert len(lines) == 4
 
 

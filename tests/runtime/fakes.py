@@ -189,6 +189,7 @@ class MemoryLeases(Leases):
         self.ahead = 0.0
         self.rows: dict[UUID, LeaseRow] = {}
         self.names: dict[UUID, set[str]] = {}
+        self.roles: dict[UUID, str | None] = {}
         self.holders: set[UUID] = set()  # of running executions
         self.errors: list[BaseException] = []
         self.forgotten = 0
@@ -201,13 +202,21 @@ class MemoryLeases(Leases):
         if self.errors:
             raise self.errors.pop(0)
 
-    def begin(self, runtime_id: UUID, names: Collection[str], seconds: float) -> None:
+    def begin(
+        self,
+        runtime_id: UUID,
+        names: Collection[str],
+        seconds: float,
+        role: str | None = None,
+    ) -> None:
         self._fail()
+        self.roles[runtime_id] = role
         self.rows[runtime_id] = LeaseRow(self._now() + seconds)
         self.names[runtime_id] = set(names)
 
-    def renew(self, runtime_id: UUID, seconds: float) -> bool:
+    def renew(self, runtime_id: UUID, seconds: float, role: str | None = None) -> bool:
         self._fail()
+        self.roles[runtime_id] = role
         row = self.rows[runtime_id]
         if not row.dead:
             row.lapses_at = self._now() + seconds

@@ -96,6 +96,19 @@ def test_the_first_beat_begins_a_lease(made: Made, leases: MemoryLeases, holder:
     assert leases.names == {holder.id: {"echo"}}
 
 
+def test_the_role_is_stored_with_each_renewal(
+    made: Made, leases: MemoryLeases, holder: Holder, clock: FakeClock
+) -> None:
+    """A process may turn out to be a worker after its start: at its first delivery."""
+    roles = ["web"]
+    lease = made(role=lambda: roles[0])
+    lease.beat()
+    assert list(leases.roles.values()) == ["web"]
+    roles[0] = "worker"
+    beats(lease, clock, 2)
+    assert leases.roles == {holder.id: "worker"}
+
+
 def test_a_lease_that_is_renewed_goes_on(
     made: Made, leases: MemoryLeases, holder: Holder, clock: FakeClock
 ) -> None:

@@ -14,7 +14,7 @@ from typing import Final
 # By layer, as CONTRIBUTING.md shows them.
 PACKAGE: Final[dict[str, tuple[str, ...]]] = {
     "ground": (
-        "errors forks hooks origin own_views retry signatures states text vital",
+        "errors forks hooks origin own_views retry roles signatures states text vital",
         "codec conf foreign_names ids language redis_address safe_logging snapshot",
         "backoff db_connections",
     ),

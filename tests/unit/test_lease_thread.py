@@ -27,11 +27,13 @@ class FakeLeases:
         self.failures: list[BaseException] = []
         self.renewed = threading.Condition()
 
-    def begin(self, runtime_id: UUID, names: Collection[str], seconds: float) -> None:
+    def begin(
+        self, runtime_id: UUID, names: Collection[str], seconds: float, role: str | None = None
+    ) -> None:
         self._fail()
         self.begun.append(runtime_id)
 
-    def renew(self, runtime_id: UUID, seconds: float) -> bool:
+    def renew(self, runtime_id: UUID, seconds: float, role: str | None = None) -> bool:
         self._fail()
         with self.renewed:
             self.renewals += 1

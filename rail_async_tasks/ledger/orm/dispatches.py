@@ -23,9 +23,10 @@ from rail_async_tasks.ledger.edges import CLAIM, DISPATCH, RELEASE, UNSEND, Edge
 from rail_async_tasks.ledger.locks import unlocked, update_unlocked
 from rail_async_tasks.ledger.orm.part import OrmPart
 from rail_async_tasks.ledger.records import Claimed, DeliveryClaim, DeliveryClaimResult, Dispatch
-from rail_async_tasks.ledger.rows import clock, snapshot_of, snapshot_rows, storable
+from rail_async_tasks.ledger.rows import clock, now, snapshot_of, snapshot_rows, storable
 from rail_async_tasks.ledger.updates import database_moment, moment_of, values_of
-from rail_async_tasks.models import TaskExecution
+from rail_async_tasks.models import TaskExecution, TaskRuntime
+from rail_async_tasks.roles import Role
 from rail_async_tasks.states import WAITING, Status
 
 # An execution that was dispatched so many seconds ago is dispatched again; each time this doubles.
@@ -62,6 +63,11 @@ class OrmDispatches(OrmPart):
         # try finds them by the token.
         token = new_id()
         return await self._threads.run(lambda: self._claim(delivery, token))
+
+    def any_worker(self) -> bool:
+        at = now(self.alias)
+        alive = TaskRuntime.objects.using(self.alias).filter(dead=False, lapses_at__gt=at)
+        return alive.exclude(role=Role.WEB).exists()
 
     # --- in the writer's thread ------------------------------------------------------------------
 

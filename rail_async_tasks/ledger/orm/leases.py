@@ -38,7 +38,13 @@ class OrmLeases:
     def one_writer(self) -> bool:
         return connections[self._alias].vendor == "sqlite"
 
-    def begin(self, runtime_id: UUID, names: Collection[str], seconds: float) -> None:
+    def begin(
+        self,
+        runtime_id: UUID,
+        names: Collection[str],
+        seconds: float,
+        role: str | None = None,
+    ) -> None:
         at = now(self._alias)
         row = TaskRuntime(
             id=runtime_id,
@@ -47,14 +53,16 @@ class OrmLeases:
             started_at=at,
             renewed_at=at,
             lapses_at=at + timedelta(seconds=seconds),
+            role=role,
         )
         # In bulk, which sends no signals: a project's receiver for every model must not run here.
         self._rows().bulk_create([row])
 
-    def renew(self, runtime_id: UUID, seconds: float) -> bool:
+    def renew(self, runtime_id: UUID, seconds: float, role: str | None = None) -> bool:
         at = now(self._alias)
         alive = self._rows().filter(id=runtime_id, dead=False)
-        return bool(alive.update(renewed_at=at, lapses_at=at + timedelta(seconds=seconds)))
+        lapses_at = at + timedelta(seconds=seconds)
+        return bool(alive.update(renewed_at=at, lapses_at=lapses_at, role=role))
 
     def left(self, runtime_id: UUID) -> float | None:
         left = ExpressionWrapper(F("lapses_at") - now(self._alias), DurationField())

@@ -20,6 +20,8 @@ MICROSECOND = 1_000_000
 SLACK_SECONDS = 0.1
 # Spent so many seconds ahead of the clock: it was set back since then. Less is two processes.
 LEAP_SECONDS = 1.0
+# Ids are sent to workers so many seconds before there is a token: they need some time to arrive.
+AHEAD_SECONDS = 0.1
 
 
 class TokenBucket(msgspec.Struct, frozen=True):
@@ -51,6 +53,17 @@ class TokenBucket(msgspec.Struct, frozen=True):
     def wait(self, tokens: int = 1) -> float:
         """Returns the seconds until there are so many tokens; 0 if there are."""
         return max(self._start + tokens * self.interval - self.now, 0.0) / MICROSECOND
+
+    def wait_to_send(self, under_way: int) -> float:
+        """Returns the seconds until one more may be sent to a worker, with so many under way.
+
+        Where a full bucket has no token for one more, a worker must claim some first: it is looked
+        at again after the time of a token, at most a second.
+        """
+        interval = self.interval / MICROSECOND
+        if under_way + 1 > self.capacity + AHEAD_SECONDS / interval:
+            return min(interval, 1.0)
+        return max(self.wait(under_way + 1) - AHEAD_SECONDS, 0.0)
 
     @property
     def capacity(self) -> float:

@@ -34,17 +34,13 @@ from rail_async_tasks.ledger.rows import clock, snapshot_of, snapshot_rows, stor
 from rail_async_tasks.ledger.updates import database_moment, moment_of, values_of
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.states import WAITING, Status
-from rail_async_tasks.token_bucket import MICROSECOND, TokenBucket
+from rail_async_tasks.token_bucket import AHEAD_SECONDS
 
 # An execution that was dispatched so many seconds ago is dispatched again; each time this doubles.
 FIRST_BOUND = 60.0
 DOUBLINGS = 6
 # The same where the broker can be asked which ids it has.
 ASK_DOUBLINGS = 3
-
-# Executions of a queue with a rate are sent so many seconds before there is a token for them: they
-# need some time to arrive.
-AHEAD_SECONDS = 0.1
 
 # The columns that a dispatch is made of.
 _COLUMNS = ("id", "name", "queue", "priority", "dispatches")
@@ -99,7 +95,7 @@ class OrmDispatches(OrmPart):
             under_way = due.under_way(tokens + 1)
             sent = self._mark(due, backend, tokens - under_way, limit)
             fresh = sum(not it.overdue for it in sent)
-            return RatedSend(sent, _wait(bucket, under_way + fresh))
+            return RatedSend(sent, bucket.wait_to_send(under_way + fresh))
 
     def _mark(self, due: _Due, backend: str, room: int, limit: int) -> list[Dispatch]:
         """Marks overdue rows, and others for which there is room, as sent; returns them."""
@@ -233,18 +229,6 @@ class _Due:
     def under_way(self, at_most: int) -> int:
         """Counts what is under way, no further than `at_most`."""
         return self._sent.order_by()[:at_most].count()
-
-
-def _wait(bucket: TokenBucket, under_way: int) -> float:
-    """Returns the seconds until one more may be sent, with so many under way.
-
-    Where a full bucket has no token for one more, a worker must claim some first: it is looked at
-    again after the time of a token, at most a second.
-    """
-    interval = bucket.interval / MICROSECOND
-    if under_way + 1 > bucket.capacity + AHEAD_SECONDS / interval:
-        return min(interval, 1.0)
-    return max(bucket.wait(under_way + 1) - AHEAD_SECONDS, 0.0)
 
 
 def _dispatch(row: TaskExecution, number: int, *, overdue: bool = False) -> Dispatch:

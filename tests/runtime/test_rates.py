@@ -112,6 +112,18 @@ async def test_other_queues_start_at_once(
     assert started.ids[-1] == new.id
 
 
+async def test_rows_of_other_queues_that_another_process_left_are_found(
+    run: Run, ledger: MemoryLedger, started: Started, clock: FakeClock
+) -> None:
+    """By the poll, which the tokens do not put off."""
+    waiting(ledger, 100)
+    await run()
+    new = new_execution()
+    ledger.create_here(new)
+    await clock.advance(1.1)
+    assert new.id in started.ids
+
+
 async def test_an_idle_queue_is_not_asked_for(
     run: Run, ledger: MemoryLedger, dispatcher: LocalDispatcher, clock: FakeClock
 ) -> None:

@@ -243,6 +243,25 @@ class QueueState(models.Model):
         return f"{self.name}{'' if self.paused_at is None else ' (paused)'}"
 
 
+class QueueRate(models.Model):
+    """How much of a queue's rate is spent: a row for each queue that has started something by one.
+
+    See `rail_async_tasks.token_bucket`.
+    """
+
+    name = models.CharField(primary_key=True, max_length=100)
+    # A number, which no time zone makes ambiguous.
+    spent_until = models.BigIntegerField(
+        null=True, blank=True, help_text="Microseconds since 1970 in UTC. Empty: nothing is spent."
+    )
+
+    class Meta:
+        db_table = "rail_async_tasks_rate"
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class TaskSchedule(models.Model):
     """The last tick of a task with `cron`; each tick starts it in one process."""
 

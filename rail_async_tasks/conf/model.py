@@ -16,6 +16,21 @@ IN_PROCESS_BACKENDS: Final = ("asyncio", "thread", "sync")
 OUT_OF_PROCESS_BACKENDS: Final = ("arq", "celery", "dramatiq", "django_q")
 BACKENDS: Final = IN_PROCESS_BACKENDS + OUT_OF_PROCESS_BACKENDS
 BUSES: Final = ("memory", "redis")
+# The letters of a rate, "10/s", and what they are in seconds.
+PERIODS: Final = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """At most `count` starts in `period` seconds."""
+
+    count: int
+    period: float
+
+    def __str__(self) -> str:
+        """Returns it as settings write it: "10/s"."""
+        letters = {seconds: letter for letter, seconds in PERIODS.items()}
+        return f"{self.count}/{letters[self.period]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +38,12 @@ class QueueSettings:
     """A queue's options. A queue that only a declaration names has the defaults.
 
     `priority`: higher first. `concurrency`: at most so many at once per process, `None`: no limit
-    but `max_concurrency`.
+    but `max_concurrency`. `rate`: at most so many starts in a time, of all processes together.
     """
 
     priority: int = 0
     concurrency: int | None = None
+    rate: RateLimit | None = None
 
 
 DEFAULT_QUEUES: Final[Mapping[str, QueueSettings]] = MappingProxyType(
@@ -37,14 +53,6 @@ DEFAULT_QUEUES: Final[Mapping[str, QueueSettings]] = MappingProxyType(
         "low": QueueSettings(priority=-10),
     }
 )
-
-
-@dataclass(frozen=True, slots=True)
-class RateLimit:
-    """At most `count` starts in `period` seconds."""
-
-    count: int
-    period: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Protocol
 from uuid import UUID
 
+from rail_async_tasks.conf.model import RateLimit
 from rail_async_tasks.ledger.counts import Counts
 from rail_async_tasks.ledger.queue_states import QueueStates
 from rail_async_tasks.ledger.records import (
@@ -64,11 +65,12 @@ class ClaimPlan(Protocol):
 
     def claims(self) -> Iterator[QueueClaim]:
         """Yields the next part; `took` must be called before the next is asked for."""
-        ...
 
     def took(self, claim: QueueClaim, count: int, /) -> None:
         """Records how many rows a part has claimed."""
-        ...
+
+    def rests(self, claim: QueueClaim, seconds: float, /) -> None:
+        """Records, after `took`, that the queue's rate has its next token in so many seconds."""
 
 
 class Claims(Protocol):
@@ -76,7 +78,6 @@ class Claims(Protocol):
 
     async def claim(self, plan: ClaimPlan) -> ClaimResult:
         """Clears `run_after` where its time has come, then claims what the plan asks for."""
-        ...
 
 
 class Attempts(Protocol):
@@ -86,11 +87,9 @@ class Attempts(Protocol):
         self, outcome: Outcome, done: Callable[[Settled | BaseException | None], None]
     ) -> None:
         """Ends an attempt; `done` gets None if the row was no longer the attempt's."""
-        ...
 
     def progress(self, progress: Progress) -> None:
         """Stores progress, in a while. Never blocks, never fails the caller."""
-        ...
 
 
 class Congestion(Protocol):
@@ -99,11 +98,9 @@ class Congestion(Protocol):
     @property
     def congested(self) -> bool:
         """Returns whether more has been accepted than is written in good time."""
-        ...
 
     async def relieved(self) -> None:
         """Returns when the ledger is not congested."""
-        ...
 
 
 class LoopReads(Protocol):
@@ -219,17 +216,19 @@ class Cancels(Protocol):
 class InlineAttempts(Protocol):
     """Writes by an attempt that runs inline, in its caller's thread and transaction."""
 
-    def claim_here(self, execution_id: UUID, runtime_id: UUID, token: UUID) -> Claimed | None:
-        """Claims one row by id, due or not; None if it does not wait or its queue is paused."""
-        ...
+    def claim_here(
+        self, execution_id: UUID, runtime_id: UUID, token: UUID, rate: RateLimit | None = None
+    ) -> Claimed | None:
+        """Claims one row by id, due or not; None if it does not wait or its queue is paused.
+
+        With the rate of its queue also None if that has no token; the claim takes one.
+        """
 
     def settle_here(self, outcome: Outcome) -> Settled | None:
         """Ends an attempt; None if the row was no longer the attempt's."""
-        ...
 
     def progress_here(self, progress: Progress) -> None:
         """Stores progress."""
-        ...
 
 
 # --- all of it ------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 from typing import TypeAlias
 from uuid import UUID
@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 from django.db import OperationalError
 
+from rail_async_tasks.conf.model import RateLimit
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import FINAL, Status
 
@@ -142,6 +143,8 @@ class QueueClaim(msgspec.Struct, frozen=True, gc=False):
     limit: int
     crashes: int = 2**31 - 1
     suspect: bool = False
+    # The queue's rate: the claim takes a token for each row, and no more rows than there are.
+    rate: RateLimit | None = None
     # Where more wait than there are slots: the number of each owner's running attempts here. Within
     # a priority, owners with fewer go first; "" stands for tasks without an owner.
     running: dict[str, int] | None = None
@@ -254,6 +257,8 @@ class DeliveryClaim(msgspec.Struct, frozen=True, kw_only=True):
     suspects: bool
     # Executions of these queues are not claimed.
     paused: Collection[str] = ()
+    # The queues with a rate: a claim takes a token for each of their executions.
+    rates: Mapping[str, RateLimit] = msgspec.field(default_factory=dict)
 
 
 class DeliveryClaimResult(msgspec.Struct, frozen=True):
@@ -262,9 +267,18 @@ class DeliveryClaimResult(msgspec.Struct, frozen=True):
     `locked`: another transaction holds these, and they still wait. The caller looks again: that
     transaction may cancel them, or claim them, or leave them as they are.
     `paused`: these wait in a paused queue.
+    `early`: the rate of their queue has no token for these, but in so many seconds.
     """
 
     claimed: list[Claimed]
     postponed: set[UUID]
     locked: set[UUID] = set()
     paused: set[UUID] = set()
+    early: dict[UUID, float] = msgspec.field(default_factory=dict)
+
+
+class RatedSend(msgspec.Struct, frozen=True):
+    """What was sent of a queue with a rate, and the seconds until more may be; None: none wait."""
+
+    sent: list[Dispatch]
+    wait: float | None

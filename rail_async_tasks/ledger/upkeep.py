@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+from rail_async_tasks.conf.model import RateLimit
 from rail_async_tasks.ledger.records import (
     Created,
     DeliveryClaim,
@@ -20,6 +21,7 @@ from rail_async_tasks.ledger.records import (
     Held,
     NewExecution,
     OnFault,
+    RatedSend,
     Recovery,
     WriterState,
 )
@@ -113,6 +115,13 @@ class Dispatches(Protocol):
         Returns at most `limit` rows. Overdue dispatches come first. New rows follow while fewer
         than `window` rows of the queue are under way. Leaves out rows that another transaction has
         locked, for a later call.
+        """
+        ...
+
+    async def send_rated(self, queue: str, backend: str, rate: RateLimit, limit: int) -> RatedSend:
+        """Marks due executions of a queue with a rate as sent, as many as may start by then.
+
+        Those under way count. Takes no token: the claim does. Otherwise as `send`.
         """
         ...
 

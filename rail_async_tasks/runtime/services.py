@@ -149,7 +149,7 @@ class Services:
         self.deliveries = Deliveries(
             dispatches=dispatches, state=self.state, names=self._registry.names,
             start=self.attempts.start, pauses=self.pauses, suspects_running=self._suspects_running,
-            max_crashes=settings.max_crashes, learn=self.names.learn_of,
+            max_crashes=settings.max_crashes, rates=self.slots.rates, learn=self.names.learn_of,
         )  # fmt: skip
 
     def _build_attempts(self, *, runs_here: bool) -> None:

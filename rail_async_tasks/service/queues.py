@@ -25,7 +25,8 @@ SYSTEM_NAME = "system"
 class Queue(msgspec.Struct, frozen=True, kw_only=True):
     """A queue, and its unfinished executions at one moment.
 
-    `concurrency` is per process; None: no limit of its own. `paused_at` is an aware time, None
+    `concurrency` is per process; None: no limit of its own. `rate` is that of the settings, such as
+    "10/s", for all processes together; None: no limit. `paused_at` is an aware time, None
     while the queue is not paused; `paused_by` is a user's id or another text. `pending` counts
     delayed executions too. `oldest_seconds` is the age of the oldest pending execution that is due;
     None without such a one.
@@ -34,6 +35,7 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     priority: int
     concurrency: int | None
+    rate: str | None
     paused_at: datetime | None
     paused_by: str | None
     pending: int
@@ -83,6 +85,7 @@ def list_queues(ledger: Ledger) -> list[Queue]:
                 name=it.name,
                 priority=it.priority,
                 concurrency=it.concurrency,
+                rate=None if it.rate is None else str(it.rate),
                 paused_at=None if paused is None else paused.at,
                 paused_by=None if paused is None else paused.by,
                 pending=count.pending,

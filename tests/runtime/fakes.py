@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from rail_async_tasks.conf import RateLimit
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.ledger.records import (
@@ -15,12 +16,14 @@ from rail_async_tasks.ledger.records import (
     Dispatch,
     Held,
     Outcome,
+    RatedSend,
     Recovery,
 )
 from rail_async_tasks.ledger.upkeep import Dispatches, Leases, Recoveries
 from rail_async_tasks.runtime.claims.pauses import Pauses
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import WAITING
+from rail_async_tasks.token_bucket import AHEAD_SECONDS
 from tests.support.clock import FakeClock
 
 
@@ -66,6 +69,12 @@ class MemoryDispatches(Dispatches):
         fresh = [row for row in due if row.id not in self.marks]
         room = max(window - sum(row.id in self.marks for row in due), 0)
         return [self._mark(row, row.id in self.marks) for row in [*overdue, *fresh[:room]][:limit]]
+
+    async def send_rated(self, queue: str, backend: str, rate: RateLimit, limit: int) -> RatedSend:
+        bucket = self._ledger.store.bucket(queue, rate)
+        before = sum(it.dispatch.queue == queue for it in self.marks.values())
+        sent = await self.send(queue, backend, bucket.tokens(AHEAD_SECONDS), limit)
+        return RatedSend(sent, bucket.wait_to_send(before + len(sent)))
 
     def _waiting(self, queue: str) -> list[TaskSnapshot]:
         rows = self._ledger.get_many(list(self._ledger.store.rows))
@@ -114,6 +123,7 @@ class MemoryDispatches(Dispatches):
         claimed: list[Claimed] = []
         postponed: set[UUID] = set()
         paused: set[UUID] = set()
+        early: dict[UUID, float] = {}
         token, may_suspect = new_id(), delivery.suspects
         for execution_id in sorted(ids - locked):
             row = self._ledger.get(execution_id)
@@ -127,11 +137,15 @@ class MemoryDispatches(Dispatches):
                     postponed.add(execution_id)
                     continue
                 may_suspect = False
-            found = self._ledger.claim_here(execution_id, delivery.runtime_id, token)
+            rate = delivery.rates.get(row.queue)
+            found = self._ledger.claim_here(execution_id, delivery.runtime_id, token, rate)
             if found is not None:
                 self.marks.pop(execution_id, None)
                 claimed.append(found)
-        return DeliveryClaimResult(claimed, postponed, locked, paused)
+            elif rate is not None:
+                bucket = self._ledger.store.bucket(row.queue, rate)
+                early[execution_id] = bucket.wait(len(early) + 1)
+        return DeliveryClaimResult(claimed, postponed, locked, paused, early)
 
 
 class ListBroker:

@@ -19,7 +19,7 @@ PACKAGE: Final[dict[str, tuple[str, ...]]] = {
         "backoff db_connections",
     ),
     "what a task is": (
-        "access migrations models task_options",
+        "access migrations models task_options token_bucket",
         "definition",
         "auth registry resolvers",
         "public_errors queue_limits",
@@ -41,7 +41,7 @@ PACKAGE: Final[dict[str, tuple[str, ...]]] = {
 
 LEDGER: Final = (
     "edges errors locks options queue_states records rows tables waiters writer_port",
-    "audit counts postponed snapshots updates upkeep",
+    "audit counts postponed rates snapshots updates upkeep",
     "port writer",
     "memory operations",
     "batch",
@@ -82,7 +82,8 @@ ATTEMPTS: Final = (
 
 CLAIMS: Final = (
     "broker overdue pauses plan",
-    "deliveries inventory slots",
+    "inventory slots",
+    "deliveries rates",
     "broker_dispatcher local_dispatcher",
 )
 

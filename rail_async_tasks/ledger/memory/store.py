@@ -11,9 +11,11 @@ from uuid import UUID
 
 import msgspec
 
+from rail_async_tasks.conf.model import RateLimit
 from rail_async_tasks.ledger.queue_states import Pause
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
+from rail_async_tasks.token_bucket import MICROSECOND, TokenBucket
 
 replace = msgspec.structs.replace
 
@@ -49,6 +51,8 @@ class Store:
         # Final rows by the time at which they expire: memory is not a place to keep them in.
         self.expiring: list[tuple[datetime, UUID]] = []
         self.pauses: dict[str, Pause] = {}
+        # By queue: up to when the tokens of its rate are spent, in microseconds since 1970.
+        self.spent_until: dict[str, int | None] = {}
 
     def wait(self, row: Row) -> None:
         """Enters a waiting row into its queue, or among the delayed ones."""
@@ -73,6 +77,11 @@ class Store:
                 row.snapshot = replace(row.snapshot, run_after=None)
                 self.wait(row)
         return None
+
+    def bucket(self, queue: str, rate: RateLimit) -> TokenBucket:
+        """Returns the tokens of a queue with a rate, as they stand."""
+        now = round(self.now().timestamp() * MICROSECOND)
+        return TokenBucket(rate, self.spent_until.get(queue), now)
 
     def held(self, execution_id: UUID, token: UUID) -> Row | None:
         """Returns the row if it runs under this token."""

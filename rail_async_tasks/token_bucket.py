@@ -1,0 +1,83 @@
+"""The rate of a queue as a token bucket: how many of its tasks may start now, and when the next.
+
+Pure. A start takes a token; tokens come at the rate. A full bucket has one token and what comes in
+a tenth of a second: late wake-ups lose no start, and a queue that was idle starts no crowd.
+
+The state is one number: the time up to which all tokens are spent. It says the same to processes
+whose settings have different rates, as during a deploy.
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from rail_async_tasks.conf.model import RateLimit
+
+MICROSECOND = 1_000_000
+# Tokens that came in so many seconds are kept for a late start.
+SLACK_SECONDS = 0.1
+# Spent so many seconds ahead of the clock: it was set back since then. Less is two processes.
+LEAP_SECONDS = 1.0
+# Ids are sent to workers so many seconds before there is a token: they need some time to arrive.
+AHEAD_SECONDS = 0.1
+
+
+class TokenBucket(msgspec.Struct, frozen=True):
+    """A queue's bucket at one moment. `spent_until` and `now` are microseconds since 1970.
+
+    `spent_until` is None before the first start.
+    """
+
+    rate: RateLimit
+    spent_until: int | None
+    now: int
+
+    @property
+    def interval(self) -> float:
+        """Returns the microseconds between two tokens."""
+        return self.rate.period / self.rate.count * MICROSECOND
+
+    @property
+    def leaps(self) -> bool:
+        """Returns whether the clock was set back since the last start: the state must be stored."""
+        ahead = LEAP_SECONDS * MICROSECOND
+        return self.spent_until is not None and self.spent_until > self.now + ahead
+
+    def tokens(self, ahead: float = 0.0) -> int:
+        """Returns how many may start now; with `ahead`, so many seconds later."""
+        level = (self.now + ahead * MICROSECOND - self._start) / self.interval
+        return max(math.floor(level + 1e-6), 0)
+
+    def wait(self, tokens: int = 1) -> float:
+        """Returns the seconds until there are so many tokens; 0 if there are."""
+        return max(self._start + tokens * self.interval - self.now, 0.0) / MICROSECOND
+
+    def wait_to_send(self, under_way: int) -> float:
+        """Returns the seconds until one more may be sent to a worker, with so many under way.
+
+        Where a full bucket has no token for one more, a worker must claim some first: it is looked
+        at again after the time of a token, at most a second.
+        """
+        interval = self.interval / MICROSECOND
+        if under_way + 1 > self.capacity + AHEAD_SECONDS / interval:
+            return min(interval, 1.0)
+        return max(self.wait(under_way + 1) - AHEAD_SECONDS, 0.0)
+
+    @property
+    def capacity(self) -> float:
+        """Returns the tokens of a full bucket."""
+        return 1 + SLACK_SECONDS * MICROSECOND / self.interval
+
+    def spend(self, tokens: int) -> TokenBucket:
+        """Returns the bucket without so many tokens."""
+        spent_until = round(self._start + tokens * self.interval)
+        return TokenBucket(self.rate, spent_until, self.now)
+
+    @property
+    def _start(self) -> float:
+        full = self.now - self.capacity * self.interval
+        if self.spent_until is None:
+            return full
+        return float(self.now) if self.leaps else max(float(self.spent_until), full)

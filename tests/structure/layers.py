@@ -40,7 +40,8 @@ PACKAGE: Final[dict[str, tuple[str, ...]]] = {
 }
 
 LEDGER: Final = (
-    "edges errors locks options queue_states records rows tables waiters writer_port",
+    "edges errors locks options queue_states records tables waiters writer_port",
+    "rows",
     "audit postponed snapshots updates upkeep",
     "port writer",
     "memory operations",

@@ -13,7 +13,6 @@ from operator import or_
 from typing import Any
 from uuid import UUID
 
-import msgspec
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
@@ -23,7 +22,7 @@ from rail_async_tasks.ledger.edges import CLAIM, DISPATCH, RELEASE, UNSEND, Edge
 from rail_async_tasks.ledger.locks import unlocked, update_unlocked
 from rail_async_tasks.ledger.orm.part import OrmPart
 from rail_async_tasks.ledger.records import Claimed, DeliveryClaim, DeliveryClaimResult, Dispatch
-from rail_async_tasks.ledger.rows import clock, snapshot_of, snapshot_rows, storable
+from rail_async_tasks.ledger.rows import claimed_of, clock, snapshot_rows, storable
 from rail_async_tasks.ledger.updates import database_moment, moment_of, values_of
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.states import WAITING, Status
@@ -155,12 +154,9 @@ class OrmDispatches(OrmPart):
         rows = snapshot_rows(self.alias).defer(None).defer("traceback")
         mine = rows.filter(id__in=list(wanted.ids), token=token, status=Status.RUNNING)
         return [
-            Claimed(
-                snapshot_of(row), msgspec.json.encode(row.arguments).decode(), token,
-                row.language, row.crashes >= wanted.crashes,
-            )
+            claimed_of(row, token, suspect=row.crashes >= wanted.crashes)
             for row in mine.order_by("-priority", "id")
-        ]  # fmt: skip
+        ]
 
     def _waiting(self) -> QuerySet[TaskExecution]:
         return self._rows().filter(status__in=sorted(WAITING))

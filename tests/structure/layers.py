@@ -16,7 +16,7 @@ PACKAGE: Final[dict[str, tuple[str, ...]]] = {
     "ground": (
         "errors forks hooks origin own_views retry signatures states text vital",
         "codec conf foreign_names ids language redis_address safe_logging snapshot",
-        "backoff db_connections",
+        "backoff db_connections logs",
     ),
     "what a task is": (
         "access migrations models task_options",
@@ -52,7 +52,7 @@ LEDGER: Final = (
 )
 
 RUNTIME: Final = (
-    "admission failure_log failures names observers outstanding state unique",
+    "admission failure_log failures names observers outstanding state tracing unique",
     "announce due",
     "claims",
     "attempts",
@@ -67,7 +67,7 @@ RUNTIME: Final = (
 
 ATTEMPTS: Final = (
     "calling leftovers progress timings",
-    "outcomes threads track",
+    "outcomes span threads track",
     "context options orm_threads",
     "managers",
     "around",
@@ -103,6 +103,15 @@ CLI: Final = (
     "main",
 )
 
+OBSERVABILITY: Final = (
+    "instruments logs otel_library prometheus_library",
+    "counting",
+    "readings",
+    "otel_metrics processes spans",
+    "metrics",
+    "__init__ endpoint",
+)
+
 TESTING: Final = (
     "backends clock connections handles rows subscriptions",
     "apps attempts bodies contracts",
@@ -121,6 +130,7 @@ FOLDERS: Final[dict[str, tuple[str, ...]]] = {
     "runtime.claims": CLAIMS,
     "runtime.upkeep": UPKEEP,
     "cli": CLI,
+    "observability": OBSERVABILITY,
     "testing": TESTING,
 }
 

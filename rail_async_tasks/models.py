@@ -66,6 +66,10 @@ class TaskExecution(models.Model):
         blank=True,
         help_text="The language in which the body runs. Empty: LANGUAGE_CODE.",
     )
+    traceparent = models.CharField(
+        max_length=55, null=True, blank=True, help_text="The span that started it (W3C)."
+    )
+    tracestate = models.CharField(max_length=512, null=True, blank=True)
 
     seq = models.IntegerField(default=1, help_text="Grows with every change of state.")
     step = models.IntegerField(default=0, help_text="Grows with progress within one state.")

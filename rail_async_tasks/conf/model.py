@@ -128,6 +128,7 @@ class TaskSettings:
     on_failure: str = "log"
     failure_callback: str | None = None
     metrics_enabled: bool = False
+    otel_enabled: bool = False
     log_task_start: bool = False
     log_task_complete: bool = False
     log_failures: bool = True

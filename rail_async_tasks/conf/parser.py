@@ -89,6 +89,7 @@ _RULES: Final[Mapping[str, Rule]] = {
     "on_failure": one_of("log", "callback"),
     "failure_callback": or_none(dotted_path, "no callback"),
     "metrics_enabled": flag,
+    "otel_enabled": flag,
     "log_task_start": flag,
     "log_task_complete": flag,
     "log_failures": flag,

@@ -32,7 +32,7 @@ from rail_async_tasks.ledger.records import (
     Recovery,
     Settled,
 )
-from rail_async_tasks.ledger.rows import find_unfinished, snapshot_of, snapshot_rows
+from rail_async_tasks.ledger.rows import claimed_of, find_unfinished, snapshot_of, snapshot_rows
 from rail_async_tasks.ledger.writer_port import AGAIN
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.snapshot import TaskSnapshot
@@ -246,12 +246,7 @@ class Batch(ABC):
         rows = TaskExecution.objects.using(self._alias).filter(
             runtime_id=runtime_id, token=token, status=Status.RUNNING
         )
-        return [
-            Claimed(
-                snapshot_of(row), msgspec.json.encode(row.arguments).decode(), token, row.language
-            )
-            for row in rows.order_by("-priority", "id")
-        ]  # fmt: skip
+        return [claimed_of(row, token) for row in rows.order_by("-priority", "id")]
 
     def _has_suspects(self) -> bool:
         if self._suspects is None:

@@ -93,7 +93,8 @@ CREATE: Final = Edge(
     "create",
     _given(
         "id", "name", "queue", "priority", "arguments", "max_retries", "rerun_on_crash",
-        "owner_id", "tenant_id", "parent_id", "unique_key", "language", "runtime_id", "token",
+        "owner_id", "tenant_id", "parent_id", "unique_key", "language", "traceparent", "tracestate",
+        "runtime_id", "token",
     )
     | {
         "run_after": Later("delay", otherwise=Given("run_after")),

@@ -54,6 +54,9 @@ class NewExecution(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     unique_key: str | None = None
     # The language in which the body runs; None: LANGUAGE_CODE.
     language: str | None = None
+    # The span that started it, as W3C Trace Context; None: no span was open.
+    traceparent: str | None = None
+    tracestate: str | None = None
     rerun_on_crash: bool = True
     # The cause, for the audit: a user's id, or the name of a part of the package.
     actor: str | None = None
@@ -81,6 +84,9 @@ class Claimed(msgspec.Struct, frozen=True, gc=False):
     language: str | None = None
     # Lost with as many processes as allowed: it runs while no other suspect does.
     suspect: bool = False
+    # As in `NewExecution`.
+    traceparent: str | None = None
+    tracestate: str | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):

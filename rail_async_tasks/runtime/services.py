@@ -38,6 +38,7 @@ from rail_async_tasks.runtime.names import NameFinder
 from rail_async_tasks.runtime.outstanding import Outstanding
 from rail_async_tasks.runtime.state import RuntimeState
 from rail_async_tasks.runtime.timings import RuntimeTimings
+from rail_async_tasks.runtime.tracing import tracer_for
 from rail_async_tasks.runtime.upkeep.upkeep import Upkeep
 from rail_async_tasks.runtime.upkeep.watchdog import Watchdog
 
@@ -167,6 +168,7 @@ class Services:
             slots=self.slots, due=self.due, announcer=self.announcer, settlements=self.settlements,
             progress=self.progress, waits=self.waits, outstanding=self.outstanding,
             callback_hold=hold_of(settings, self._timings.callbacks.hold),
+            tracer=tracer_for(settings),
         )  # fmt: skip
         self.deadlocks = DeadlockBreaker(
             state=self.state, ledger=self._ledger, registry=self._registry, running=self.running,

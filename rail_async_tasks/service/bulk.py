@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -21,6 +21,7 @@ from rail_async_tasks.hosting.submission import submission_for
 from rail_async_tasks.ledger.records import Created, NewExecution
 from rail_async_tasks.ledger.snapshots import as_created
 from rail_async_tasks.runtime.admission import entries
+from rail_async_tasks.runtime.tracing import tracer_for
 from rail_async_tasks.service.request import (
     EnqueueOptions,
     enabled_settings,
@@ -92,6 +93,16 @@ def _store(
 ) -> list[TaskSnapshot]:
     if not news:
         return []
+    tracer = tracer_for(settings)
+    if tracer is None:
+        return _admit(news, options, settings)
+    with tracer.sending(news) as sending:
+        return _admit(sending.news, options, settings)
+
+
+def _admit(
+    news: Sequence[NewExecution], options: EnqueueOptions, settings: TaskSettings
+) -> list[TaskSnapshot]:
     backend = get_backend(settings)
     owner_id = news[0].owner_id  # the options', and so the same in all
     limits = limits_of(owner_id, options, settings, inline=backend.inline)
@@ -101,7 +112,7 @@ def _store(
         return _submit(news, backend)
 
 
-def _submit(news: list[NewExecution], backend: Backend) -> list[TaskSnapshot]:
+def _submit(news: Sequence[NewExecution], backend: Backend) -> list[TaskSnapshot]:
     submission = submission_for(backend)
     if submission.in_caller:
         return submission.submit_many(news)

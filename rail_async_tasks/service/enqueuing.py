@@ -19,6 +19,7 @@ from rail_async_tasks.hosting.submission import submission_for
 from rail_async_tasks.ledger.records import NewExecution
 from rail_async_tasks.ledger.snapshots import as_created
 from rail_async_tasks.runtime.admission import Entry
+from rail_async_tasks.runtime.tracing import tracer_for
 from rail_async_tasks.service.read import on_ledger
 from rail_async_tasks.service.request import (
     AS_DECLARED,
@@ -70,9 +71,21 @@ async def astore(
     new: NewExecution, options: EnqueueOptions, settings: TaskSettings
 ) -> TaskSnapshot:
     """Admit the execution and submit it. Raises as `aenqueue`."""
+    tracer = tracer_for(settings)
+    if tracer is None:
+        return await _astore(new, options, settings)
+    with tracer.sending([new]) as sending:
+        snapshot = await _astore(sending.news[0], options, settings)
+        sending.stored(snapshot)
+        return snapshot
+
+
+async def _astore(
+    new: NewExecution, options: EnqueueOptions, settings: TaskSettings
+) -> TaskSnapshot:
     if process.is_short_lived(asyncio.get_running_loop()):
         # The caller of `async_to_sync` may be inside a transaction of its thread.
-        return await sync_to_async(contained(store))(new, options, settings)
+        return await sync_to_async(contained(_store))(new, options, settings)
     backend = get_backend(settings)
     limits = limits_of(new.owner_id, options, settings, inline=backend.inline)
     if limits is None:
@@ -88,6 +101,16 @@ async def astore(
 
 def store(new: NewExecution, options: EnqueueOptions, settings: TaskSettings) -> TaskSnapshot:
     """`astore` for code that is not async."""
+    tracer = tracer_for(settings)
+    if tracer is None:
+        return _store(new, options, settings)
+    with tracer.sending([new]) as sending:
+        snapshot = _store(sending.news[0], options, settings)
+        sending.stored(snapshot)
+        return snapshot
+
+
+def _store(new: NewExecution, options: EnqueueOptions, settings: TaskSettings) -> TaskSnapshot:
     backend = get_backend(settings)
     limits = limits_of(new.owner_id, options, settings, inline=backend.inline)
     if limits is None:

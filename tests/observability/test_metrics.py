@@ -230,8 +230,9 @@ async def test_without_the_package_use_refuses(
     """With the words that install it; the URL answers 503 without these words."""
     configure(metrics_enabled=True)
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
-    monkeypatch.delitem(sys.modules, module.__name__)
-    monkeypatch.delattr("rail_async_tasks.observability.metrics")
+    for name in ("metrics", "processes", "prometheus_library"):
+        monkeypatch.delitem(sys.modules, f"rail_async_tasks.observability.{name}")
+        monkeypatch.delattr(f"rail_async_tasks.observability.{name}")
     with pytest.raises(ConfigurationError, match=r'pip install "rail_async_tasks\[metrics\]"'):
         observe_by_metrics(get_settings())
     response = await web.get("/tasks/metrics")

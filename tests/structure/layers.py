@@ -16,7 +16,7 @@ PACKAGE: Final[dict[str, tuple[str, ...]]] = {
     "ground": (
         "errors forks hooks origin own_views retry roles signatures states text vital",
         "codec conf foreign_names ids language redis_address safe_logging snapshot",
-        "backoff db_connections",
+        "backoff db_connections logs",
     ),
     "what a task is": (
         "access migrations models task_options token_bucket",
@@ -40,7 +40,8 @@ PACKAGE: Final[dict[str, tuple[str, ...]]] = {
 }
 
 LEDGER: Final = (
-    "edges errors locks options queue_states records rows tables waiters writer_port",
+    "edges errors locks options queue_states records tables waiters writer_port",
+    "rows",
     "audit counts postponed rates snapshots updates upkeep",
     "port writer",
     "memory operations",
@@ -53,7 +54,7 @@ LEDGER: Final = (
 RUNTIME: Final = (
     "anonymous_starts",
     "limits",
-    "admission failure_log failures names observers outstanding state unique",
+    "admission failure_log failures names observers outstanding state tracing unique",
     "announce due",
     "claims",
     "attempts",
@@ -68,7 +69,7 @@ RUNTIME: Final = (
 
 ATTEMPTS: Final = (
     "calling leftovers progress timings",
-    "outcomes threads track",
+    "outcomes span threads track",
     "context options orm_threads",
     "managers",
     "around",
@@ -105,6 +106,15 @@ CLI: Final = (
     "main",
 )
 
+OBSERVABILITY: Final = (
+    "instruments logs otel_library prometheus_library",
+    "counting",
+    "readings",
+    "otel_metrics processes spans",
+    "metrics",
+    "__init__ endpoint",
+)
+
 TESTING: Final = (
     "backends clock connections handles rows subscriptions",
     "apps attempts bodies contracts",
@@ -123,6 +133,7 @@ FOLDERS: Final[dict[str, tuple[str, ...]]] = {
     "runtime.claims": CLAIMS,
     "runtime.upkeep": UPKEEP,
     "cli": CLI,
+    "observability": OBSERVABILITY,
     "testing": TESTING,
 }
 

@@ -65,6 +65,7 @@ DEFAULTS = {
     "on_failure": "log",
     "failure_callback": None,
     "metrics_enabled": False,
+    "otel_enabled": False,
     "log_task_start": False,
     "log_failures": True,
     "carry_language": True,

@@ -91,4 +91,6 @@ class MemoryClaims(MemoryPart):
             started_at=now,
             updated_at=now,
         )
-        return Claimed(row.snapshot, row.arguments, token, row.language)
+        return Claimed(
+            row.snapshot, row.arguments, token, row.language, False, row.traceparent, row.tracestate
+        )

@@ -34,6 +34,8 @@ class Row(msgspec.Struct):
     runtime_id: UUID | None = None
     token: UUID | None = None
     language: str | None = None
+    traceparent: str | None = None
+    tracestate: str | None = None
     traceback: str | None = None
 
 

@@ -13,7 +13,6 @@ from operator import or_
 from typing import Any
 from uuid import UUID
 
-import msgspec
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
@@ -30,7 +29,7 @@ from rail_async_tasks.ledger.records import (
     Dispatch,
     RatedSend,
 )
-from rail_async_tasks.ledger.rows import clock, now, snapshot_of, snapshot_rows, storable
+from rail_async_tasks.ledger.rows import claimed_of, clock, now, snapshot_rows, storable
 from rail_async_tasks.ledger.updates import database_moment, moment_of, values_of
 from rail_async_tasks.models import TaskExecution, TaskRuntime
 from rail_async_tasks.roles import Role
@@ -208,12 +207,9 @@ class OrmDispatches(OrmPart):
         rows = snapshot_rows(self.alias).defer(None).defer("traceback")
         mine = rows.filter(id__in=list(wanted.ids), token=token, status=Status.RUNNING)
         return [
-            Claimed(
-                snapshot_of(row), msgspec.json.encode(row.arguments).decode(), token,
-                row.language, row.crashes >= wanted.crashes,
-            )
+            claimed_of(row, token, suspect=row.crashes >= wanted.crashes)
             for row in mine.order_by("-priority", "id")
-        ]  # fmt: skip
+        ]
 
     def _waiting(self) -> QuerySet[TaskExecution]:
         return self._rows().filter(status__in=sorted(WAITING))

@@ -13,7 +13,7 @@ from rail_async_tasks.ledger.edges import CLAIM
 from rail_async_tasks.ledger.orm.isolation import retried
 from rail_async_tasks.ledger.orm.part import OrmPart
 from rail_async_tasks.ledger.orm.queue_states import paused_rows
-from rail_async_tasks.ledger.orm.reads import read_arguments, read_language, read_one
+from rail_async_tasks.ledger.orm.reads import read_arguments, read_carried, read_one
 from rail_async_tasks.ledger.records import Claimed, Outcome, Progress, Settled
 from rail_async_tasks.ledger.updates import database_moment, values_of
 from rail_async_tasks.states import WAITING
@@ -40,8 +40,8 @@ class OrmInlineAttempts(OrmPart):
                     transaction.set_rollback(True, using=self.alias)
                     return None
             arguments = read_arguments(self.alias, execution_id)
-            language = read_language(self.alias, execution_id)
-            claimed = Claimed(snapshot, arguments or "{}", token, language)
+            language, *trace = read_carried(self.alias, execution_id)
+            claimed = Claimed(snapshot, arguments or "{}", token, language, False, *trace)
             self._record(lambda: audit.of_claims([claimed], runtime_id))
         return claimed
 

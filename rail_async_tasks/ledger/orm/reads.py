@@ -64,7 +64,7 @@ class OrmReads(OrmPart):
 
     @retried
     def language(self, execution_id: UUID) -> str | None:
-        return read_language(self.alias, execution_id)
+        return read_carried(self.alias, execution_id)[0]
 
     @retried
     def tracebacks(self, execution_ids: Collection[UUID]) -> dict[UUID, str]:
@@ -204,7 +204,8 @@ def read_arguments(alias: str, execution_id: UUID) -> str | None:
     return None if row is None else msgspec.json.encode(row).decode()
 
 
-def read_language(alias: str, execution_id: UUID) -> str | None:
-    """Returns the language in which an execution's body runs; None: LANGUAGE_CODE."""
+def read_carried(alias: str, execution_id: UUID) -> tuple[str | None, str | None, str | None]:
+    """Returns the language, `traceparent` and `tracestate` of an execution."""
     rows = TaskExecution.objects.using(alias).filter(id=execution_id)
-    return rows.values_list("language", flat=True).first()
+    row = rows.values_list("language", "traceparent", "tracestate").first()
+    return (None, None, None) if row is None else row

@@ -124,6 +124,12 @@ class Lease:
         if over:
             self.fence("it could not be renewed in time")
 
+    @property
+    def age(self) -> float | None:
+        """Seconds since the last renewal that succeeded; None without a lease. From any thread."""
+        with self._lock:
+            return self._term.age(self.clock())
+
     def fence(self, why: str) -> None:
         """Gives the lease up; the next beat begins another, under a new id. From any thread.
 

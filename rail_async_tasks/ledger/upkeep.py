@@ -21,6 +21,7 @@ from rail_async_tasks.ledger.records import (
     NewExecution,
     OnFault,
     Recovery,
+    Vitals,
     WriterState,
 )
 from rail_async_tasks.snapshot import TaskSnapshot
@@ -150,11 +151,16 @@ class Leases(Protocol):
         """Returns whether the database lets one process write at a time, and others wait."""
         ...
 
-    def begin(self, runtime_id: UUID, names: Collection[str], seconds: float) -> None:
-        """Registers a runtime that knows these tasks: for so long it may hold executions."""
+    def begin(
+        self, runtime_id: UUID, names: Collection[str], seconds: float, role: str = ""
+    ) -> None:
+        """Registers a runtime that knows these tasks: for so long it may hold executions.
+
+        `role` is the kind of process, for operators.
+        """
         ...
 
-    def renew(self, runtime_id: UUID, seconds: float) -> bool:
+    def renew(self, runtime_id: UUID, seconds: float, vitals: Vitals) -> bool:
         """Prolongs the lease by so many seconds; False once the runtime was found dead."""
         ...
 

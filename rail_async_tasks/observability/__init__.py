@@ -5,12 +5,14 @@ from __future__ import annotations
 from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.observability.logs import observe_by_logs
 from rail_async_tasks.runtime import observers
+from rail_async_tasks.runtime.rollups import observe_by_rollups
 
 
 def register() -> None:
-    """Registers the observers for logs and metrics; called when the app is ready."""
+    """Registers the observers: logs, metrics, roll-ups. Called when the app is ready."""
     observers.register(observe_by_logs)
     observers.register(observe_by_metrics)
+    observers.register(observe_by_rollups)
 
 
 def observe_by_metrics(settings: TaskSettings) -> observers.Observer | None:

@@ -16,6 +16,7 @@ from rail_async_tasks.ledger.records import (
     Held,
     Outcome,
     Recovery,
+    Vitals,
 )
 from rail_async_tasks.ledger.upkeep import Dispatches, Leases, Recoveries
 from rail_async_tasks.runtime.claims.pauses import Pauses
@@ -201,12 +202,14 @@ class MemoryLeases(Leases):
         if self.errors:
             raise self.errors.pop(0)
 
-    def begin(self, runtime_id: UUID, names: Collection[str], seconds: float) -> None:
+    def begin(
+        self, runtime_id: UUID, names: Collection[str], seconds: float, role: str = ""
+    ) -> None:
         self._fail()
         self.rows[runtime_id] = LeaseRow(self._now() + seconds)
         self.names[runtime_id] = set(names)
 
-    def renew(self, runtime_id: UUID, seconds: float) -> bool:
+    def renew(self, runtime_id: UUID, seconds: float, vitals: Vitals) -> bool:
         self._fail()
         row = self.rows[runtime_id]
         if not row.dead:

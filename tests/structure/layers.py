@@ -14,12 +14,14 @@ from typing import Final
 # By layer, as CONTRIBUTING.md shows them.
 PACKAGE: Final[dict[str, tuple[str, ...]]] = {
     "ground": (
-        "errors forks hooks origin own_views retry signatures states text vital",
-        "codec conf foreign_names ids language redis_address safe_logging snapshot",
+        "errors forks histogram hooks origin own_views process_role retry signatures states",
+        "text vital",
+        "codec conf error_places foreign_names ids language redis_address safe_logging snapshot",
         "backoff db_connections",
     ),
     "what a task is": (
-        "access migrations models task_options",
+        "access migrations rollup_models task_options",
+        "models",
         "definition",
         "auth registry resolvers",
         "public_errors queue_limits",
@@ -40,9 +42,10 @@ PACKAGE: Final[dict[str, tuple[str, ...]]] = {
 }
 
 LEDGER: Final = (
-    "edges errors locks options queue_states records rows tables waiters writer_port",
+    "edges errors locks options queue_states records rollups rows tables waiters writer_port",
     "audit postponed snapshots updates upkeep",
-    "port writer",
+    "optional writer",
+    "port",
     "memory operations",
     "batch",
     "portable session sql",
@@ -51,7 +54,7 @@ LEDGER: Final = (
 )
 
 RUNTIME: Final = (
-    "admission failure_log failures names observers outstanding state unique",
+    "admission failure_log failures names observers outstanding rollups state unique",
     "announce due",
     "claims",
     "attempts",
@@ -85,8 +88,8 @@ CLAIMS: Final = (
 )
 
 UPKEEP: Final = (
-    "cleanup clock corrections cron lease_term persistence recovery steps supervision",
-    "unknown watchdog",
+    "cleanup clock corrections cron lease_term persistence recovery rollup_writer steps",
+    "supervision unknown watchdog",
     "cancels lease ledger_clock watched",
     "lease_thread reconciler scheduler",
     "upkeep",

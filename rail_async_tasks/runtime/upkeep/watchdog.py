@@ -41,7 +41,8 @@ class Watchdog:
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
         self._stop = threading.Event()
-        self._ticked_at = self._seen = clock()
+        self._ticked_at = self._seen = self._asked_at = clock()
+        self._worst = 0.0
         self._answered = False  # the last question
         self._reported = False  # the block that goes on
         self.blocked = 0  # how often the loop was blocked
@@ -57,9 +58,19 @@ class Watchdog:
         """Seconds since the loop's last sign of life. From any thread."""
         return self._clock() - self._ticked_at
 
+    def take_worst_lag(self) -> float:
+        """Returns the longest time that the loop took to answer since the last call, in seconds.
+
+        In any thread; always in the same one.
+        """
+        waited = 0.0 if self._answered else self._clock() - self._asked_at
+        worst, self._worst = max(self._worst, waited), 0.0
+        return worst
+
     def ask(self) -> bool:
         """Asks the loop for a sign of life; returns False once it is closed."""
         self._answered = False
+        self._asked_at = self._clock()
         try:
             self._loop.call_soon_threadsafe(self._tick)
         except RuntimeError:
@@ -87,6 +98,7 @@ class Watchdog:
 
     def _tick(self) -> None:
         self._ticked_at = self._clock()
+        self._worst = max(self._worst, self._ticked_at - self._asked_at)
         self._answered = True
 
     def _run(self) -> None:

@@ -14,7 +14,7 @@ from typing import Final
 # By layer, as CONTRIBUTING.md shows them.
 PACKAGE: Final[dict[str, tuple[str, ...]]] = {
     "ground": (
-        "errors forks hooks origin own_views retry signatures states text vital",
+        "durations errors forks hooks origin own_views retry signatures states text vital",
         "codec conf foreign_names ids language redis_address safe_logging snapshot",
         "backoff db_connections",
     ),
@@ -112,11 +112,12 @@ TESTING: Final = (
 )
 
 DASHBOARD: Final = (
-    "assets links nav words",
+    "assets links nav notices query words",
     "counters render",
     "tables tags",
     "gate",
-    "base",
+    "completions search",
+    "base changes",
     "actions live",
     "charts errors list processes queues schedules task",
 )

@@ -20,7 +20,10 @@ _FOLDER: Final = Path(__file__).with_name("assets")
 HTMX: Final = "htmx.min.js"
 ASSETS: Final = {
     HTMX: "text/javascript; charset=utf-8",
-    "dashboard.js": "text/javascript; charset=utf-8",
+    "times.js": "text/javascript; charset=utf-8",
+    "live.js": "text/javascript; charset=utf-8",
+    "keys.js": "text/javascript; charset=utf-8",
+    "filter.js": "text/javascript; charset=utf-8",
     "dashboard.css": "text/css; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }

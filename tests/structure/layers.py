@@ -14,8 +14,8 @@ from typing import Final
 # By layer, as CONTRIBUTING.md shows them.
 PACKAGE: Final[dict[str, tuple[str, ...]]] = {
     "ground": (
-        "errors forks histogram hooks origin own_views process_role retry signatures states",
-        "text vital",
+        "durations errors forks histogram hooks origin own_views process_role retry signatures",
+        "states text vital",
         "codec conf error_places foreign_names ids language redis_address safe_logging snapshot",
         "backoff db_connections",
     ),
@@ -115,11 +115,12 @@ TESTING: Final = (
 )
 
 DASHBOARD: Final = (
-    "assets links nav words",
+    "assets links nav notices query words",
     "counters render",
     "tables tags",
     "gate",
-    "base",
+    "completions search",
+    "base changes",
     "actions live",
     "charts errors list processes queues schedules task",
 )

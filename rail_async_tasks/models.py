@@ -19,11 +19,23 @@ from django.db.models.functions import Coalesce
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.states import FINAL, WAITING, Status
 
+__all__ = [
+    "ErrorRollup",
+    "QueueState",
+    "TaskEvent",
+    "TaskExecution",
+    "TaskRollup",
+    "TaskRuntime",
+    "TaskSchedule",
+]
+
 if not apps.is_installed("rail_async_tasks"):
     raise ImproperlyConfigured(
         '"rail_async_tasks" is not in INSTALLED_APPS. Add it:'
         ' INSTALLED_APPS = [..., "channels", "strawberry_django", "rail_async_tasks"].'
     )
+
+from rail_async_tasks.rollup_models import ErrorRollup, TaskRollup
 
 
 class TaskExecution(models.Model):
@@ -43,6 +55,9 @@ class TaskExecution(models.Model):
     error_code = models.CharField(max_length=32, null=True, blank=True)
     error_type = models.CharField(
         max_length=255, null=True, blank=True, help_text="The exception's class name."
+    )
+    error_place = models.CharField(
+        max_length=255, null=True, blank=True, help_text="The project's line that it came through."
     )
     traceback = models.TextField(null=True, blank=True, help_text="For staff only.")
 
@@ -103,6 +118,12 @@ class TaskExecution(models.Model):
                 condition=Q(owner_id__isnull=False),
             ),
             models.Index(fields=("status", "-id"), name="rat_status_newest"),
+            # The executions of one error: only those that have failed with a traceback.
+            models.Index(
+                fields=("error_place", "-id"),
+                name="rat_error_place",
+                condition=Q(error_place__isnull=False),
+            ),
             # The claim: due rows of one queue in the order in which they start.
             models.Index(
                 F("queue"),
@@ -209,17 +230,26 @@ class TaskRuntime(models.Model):
 
     id = models.UUIDField(primary_key=True, editable=False)
     place = models.CharField(max_length=255, help_text="Host and process id.")
-    names = models.JSONField(default=list, help_text="The tasks that it knows.")
-    started_at = models.DateTimeField()
-    renewed_at = models.DateTimeField()
-    lapses_at = models.DateTimeField(help_text="Past it others take it for dead.")
-    dead = models.BooleanField(default=False)
     role = models.CharField(
         max_length=16,
         null=True,
         blank=True,
         help_text="web, or worker: it takes tasks from a broker.",
     )
+    program = models.CharField(
+        max_length=100, null=True, blank=True, help_text="The command that runs in it."
+    )
+    lag_seconds = models.FloatField(
+        null=True, blank=True, help_text="The longest wait of its loop since the renewal before."
+    )
+    leaked = models.IntegerField(
+        null=True, blank=True, help_text="Bodies that were given up, and have not ended."
+    )
+    names = models.JSONField(default=list, help_text="The tasks that it knows.")
+    started_at = models.DateTimeField()
+    renewed_at = models.DateTimeField()
+    lapses_at = models.DateTimeField(help_text="Past it others take it for dead.")
+    dead = models.BooleanField(default=False)
 
     class Meta:
         db_table = "rail_async_tasks_runtime"

@@ -136,6 +136,7 @@ class TaskSettings:
     slow_task_threshold_seconds: float | None = None
     audit_enabled: bool = False
     audit_retention_days: int = 90
+    statistics_enabled: bool = True
     max_args_bytes: int = 65_536
     max_result_bytes: int = 262_144
     anonymous_access: str = "by_id"

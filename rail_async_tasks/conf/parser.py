@@ -97,6 +97,7 @@ _RULES: Final[Mapping[str, Rule]] = {
     "slow_task_threshold_seconds": or_none(number(), "no warning"),
     "audit_enabled": flag,
     "audit_retention_days": whole(low=1, high=36_500),
+    "statistics_enabled": flag,
     "max_args_bytes": whole(low=1),
     "max_result_bytes": whole(low=1),
     "anonymous_access": one_of("by_id", "deny"),

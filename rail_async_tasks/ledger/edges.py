@@ -84,7 +84,9 @@ def _given(*names: str) -> dict[str, Value]:
 
 
 # The error of an attempt that has ended, cleared.
-_NO_ERROR: Final[Mapping[str, Value]] = {"error": NULL, "error_code": NULL, "error_type": NULL}
+_NO_ERROR: Final[Mapping[str, Value]] = {
+    "error": NULL, "error_code": NULL, "error_type": NULL, "error_place": NULL,
+}  # fmt: skip
 
 # --- into `pending` and `running` -----------------------------------------------------------------
 
@@ -140,7 +142,7 @@ _END: Final[Mapping[str, Value]] = {
 _SETTLE: Final[Mapping[str, Value]] = {
     **_END,
     **_given("progress", "progress_message", "result"),
-    **_given("error", "error_code", "error_type", "traceback"),
+    **_given("error", "error_code", "error_type", "error_place", "traceback"),
     "callback_at": NULL, "runtime_id": NULL,
 }  # fmt: skip
 
@@ -251,7 +253,7 @@ FAIL_UNKNOWN: Final = Edge(
     {
         **_END,
         "error": Given("error"), "error_code": Fixed(ErrorCode.UNKNOWN_TASK),
-        "error_type": NULL, "traceback": NULL,
+        "error_type": NULL, "error_place": NULL, "traceback": NULL,
         "dispatched_at": NULL, "callback_at": Later("callback_hold"),
         "status": Fixed(Status.FAILED),
     },

@@ -20,6 +20,7 @@ from uuid import UUID
 
 from rail_async_tasks.conf.model import RateLimit
 from rail_async_tasks.ledger.counts import Counts
+from rail_async_tasks.ledger.optional import OptionalPorts
 from rail_async_tasks.ledger.queue_states import QueueStates
 from rail_async_tasks.ledger.records import (
     Cancelled,
@@ -33,18 +34,7 @@ from rail_async_tasks.ledger.records import (
     QueueClaim,
     Settled,
 )
-from rail_async_tasks.ledger.upkeep import (
-    AuditLog,
-    Callbacks,
-    Clock,
-    Deletions,
-    Dispatches,
-    Leases,
-    Lifecycle,
-    Recoveries,
-    Schedules,
-    Writers,
-)
+from rail_async_tasks.ledger.upkeep import Clock, Deletions, Lifecycle, Schedules
 from rail_async_tasks.snapshot import TaskSnapshot
 
 # --- for the runtime, on its loop -----------------------------------------------------------------
@@ -250,30 +240,7 @@ class Ledger(
     Schedules,
     Deletions,
     QueueStates,
+    OptionalPorts,
     Protocol,
 ):
-    """All ports of one process's ledger. The methods below return ports that it may lack."""
-
-    def writers(self) -> Writers | None:
-        """The threads that write; None where a change is made in the call."""
-        ...
-
-    def dispatches(self) -> Dispatches | None:
-        """Dispatches to workers; None where rows are in this process's memory."""
-        ...
-
-    def leases(self) -> Leases | None:
-        """Leases, for a thread of its own; None where there is but one process."""
-        ...
-
-    def recoveries(self) -> Recoveries | None:
-        """Rows that other processes change or leave behind; None where there is but one process."""
-        ...
-
-    def callbacks(self) -> Callbacks | None:
-        """Reserved failure callbacks; None where they are lost with the process, as its rows."""
-        ...
-
-    def audit_log(self) -> AuditLog | None:
-        """Stored audit rows; None where none are stored."""
-        ...
+    """All ports of one process's ledger."""

@@ -108,6 +108,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     error_code: str | None = None
     # The class name of the exception that ended the attempt.
     error_type: str | None = None
+    # The project's line that it came through (`error_places.place_of`).
+    error_place: str | None = None
     traceback: str | None = None
     retried: int = 0
     delay: float | None = None
@@ -226,6 +228,21 @@ class WriterState(msgspec.Struct, frozen=True):
     written: int
     congested: bool
     failing_for: float | None
+
+
+class Vitals(msgspec.Struct, frozen=True):
+    """What a process says of itself with its lease, for operators.
+
+    `role` is "web" or "worker". `lag_seconds` is the longest time that its loop took to answer of
+    late; `leaked` counts bodies that were given up, and have not ended.
+    """
+
+    role: str | None = None
+    lag_seconds: float = 0.0
+    leaked: int = 0
+
+
+NOTHING_KNOWN = Vitals()
 
 
 class Cancelled(msgspec.Struct, frozen=True):

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from rail_async_tasks.conf.model import RateLimit
 from rail_async_tasks.ledger.records import (
+    NOTHING_KNOWN,
     Created,
     DeliveryClaim,
     DeliveryClaimResult,
@@ -23,6 +24,7 @@ from rail_async_tasks.ledger.records import (
     OnFault,
     RatedSend,
     Recovery,
+    Vitals,
     WriterState,
 )
 from rail_async_tasks.snapshot import TaskSnapshot
@@ -171,12 +173,16 @@ class Leases(Protocol):
         runtime_id: UUID,
         names: Collection[str],
         seconds: float,
-        role: str | None = None,
+        vitals: Vitals = NOTHING_KNOWN,
+        program: str = "",
     ) -> None:
-        """Registers a runtime that knows these tasks: for so long it may hold executions."""
+        """Registers a runtime that knows these tasks: for so long it may hold executions.
+
+        `program` is the command that runs in the process, for operators.
+        """
         ...
 
-    def renew(self, runtime_id: UUID, seconds: float, role: str | None = None) -> bool:
+    def renew(self, runtime_id: UUID, seconds: float, vitals: Vitals) -> bool:
         """Prolongs the lease by so many seconds; False once the runtime was found dead.
 
         Stores the role anew: a process becomes a worker at its first delivery.

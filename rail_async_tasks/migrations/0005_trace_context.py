@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('rail_async_tasks', '0004_queue_state'),
+        ('rail_async_tasks', '0005_runtime_role'),
     ]
 
     operations = [

@@ -5,16 +5,18 @@ from __future__ import annotations
 from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.observability.logs import observe_by_logs
 from rail_async_tasks.runtime import observers, tracing
+from rail_async_tasks.runtime.rollups import observe_by_rollups
 
 
 def register() -> None:
-    """Registers the observers for logs and metrics, and the tracer; called when the app is ready.
+    """Registers observers (logs, metrics, roll-ups) and the tracer; called when the app is ready.
 
     The packages behind metrics and spans are optional: they are imported where a setting asks.
     """
     observers.register(observe_by_logs)
     observers.register(observe_by_metrics)
     observers.register(observe_by_otel)
+    observers.register(observe_by_rollups)
     tracing.register(trace_by_otel)
 
 

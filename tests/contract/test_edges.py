@@ -53,7 +53,8 @@ def old_values(status: Status, **fields: Any) -> dict[str, Any]:
     now = datetime.now(UTC)
     return {
         "status": status, "progress": 33, "progress_message": "old", "result": "old",
-        "error": "old", "error_code": "old", "error_type": "old", "traceback": "old",
+        "error": "old", "error_code": "old", "error_type": "old", "error_place": "old",
+        "traceback": "old",
         "attempts": 4, "retry_count": 2, "crashes": 1, "cancel_requested": False,
         "unique_key": None if status in FINAL else "old",
         "language": "old", "traceparent": "old", "tracestate": "old",
@@ -220,7 +221,8 @@ async def test_claims_of_deliveries(kit: Kit, wait: timedelta | None) -> None:
 def settles(status: Status, *, here: bool, **fields: Any) -> Act:
     values: dict[str, Any] = {
         "progress": 44, "progress_message": "new", "result": '"new"', "error": "new",
-        "error_code": "exception", "error_type": "ValueError", "traceback": "new",
+        "error_code": "exception", "error_type": "ValueError", "error_place": "new",
+        "traceback": "new",
         "retried": 1, "delay": 600.0, "ttl": 7200.0, "callback_hold": 5400.0,
     } | fields  # fmt: skip
 

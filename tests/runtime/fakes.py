@@ -10,6 +10,7 @@ from rail_async_tasks.conf import RateLimit
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.ledger.records import (
+    NOTHING_KNOWN,
     Claimed,
     DeliveryClaim,
     DeliveryClaimResult,
@@ -18,6 +19,7 @@ from rail_async_tasks.ledger.records import (
     Outcome,
     RatedSend,
     Recovery,
+    Vitals,
 )
 from rail_async_tasks.ledger.upkeep import Dispatches, Leases, Recoveries
 from rail_async_tasks.runtime.claims.pauses import Pauses
@@ -221,16 +223,17 @@ class MemoryLeases(Leases):
         runtime_id: UUID,
         names: Collection[str],
         seconds: float,
-        role: str | None = None,
+        vitals: Vitals = NOTHING_KNOWN,
+        program: str = "",
     ) -> None:
         self._fail()
-        self.roles[runtime_id] = role
+        self.roles[runtime_id] = vitals.role
         self.rows[runtime_id] = LeaseRow(self._now() + seconds)
         self.names[runtime_id] = set(names)
 
-    def renew(self, runtime_id: UUID, seconds: float, role: str | None = None) -> bool:
+    def renew(self, runtime_id: UUID, seconds: float, vitals: Vitals) -> bool:
         self._fail()
-        self.roles[runtime_id] = role
+        self.roles[runtime_id] = vitals.role
         row = self.rows[runtime_id]
         if not row.dead:
             row.lapses_at = self._now() + seconds

@@ -10,6 +10,7 @@ import pytest
 from django.db import OperationalError
 
 from rail_async_tasks.ids import new_id
+from rail_async_tasks.ledger.records import Vitals
 from rail_async_tasks.runtime.upkeep.lease import Lease, LoopClosed
 from tests.runtime.fakes import MemoryLeases
 from tests.support.clock import FakeClock
@@ -101,7 +102,7 @@ def test_the_role_is_stored_with_each_renewal(
 ) -> None:
     """A process may turn out to be a worker after its start: at its first delivery."""
     roles = ["web"]
-    lease = made(role=lambda: roles[0])
+    lease = made(vitals=lambda: Vitals(role=roles[0]))
     lease.beat()
     assert list(leases.roles.values()) == ["web"]
     roles[0] = "worker"

@@ -14,12 +14,14 @@ from typing import Final
 # By layer, as CONTRIBUTING.md shows them.
 PACKAGE: Final[dict[str, tuple[str, ...]]] = {
     "ground": (
-        "errors forks hooks origin own_views retry roles signatures states text vital",
-        "codec conf foreign_names ids language redis_address safe_logging snapshot",
+        "durations errors forks histogram hooks origin own_views programs retry roles signatures",
+        "states text vital",
+        "codec conf error_places foreign_names ids language redis_address safe_logging snapshot",
         "backoff db_connections logs",
     ),
     "what a task is": (
-        "access migrations models task_options token_bucket",
+        "access migrations rollup_models task_options token_bucket",
+        "models",
         "definition",
         "auth registry resolvers",
         "public_errors queue_limits",
@@ -30,7 +32,7 @@ PACKAGE: Final[dict[str, tuple[str, ...]]] = {
     "doing what was asked": ("observability service workers",),
     "edges": (
         "handle health queues rest servers using",
-        "contrib declare",
+        "contrib dashboard declare",
         "graphql",
         "__init__ asgi urls",
         "checks testing",
@@ -40,10 +42,11 @@ PACKAGE: Final[dict[str, tuple[str, ...]]] = {
 }
 
 LEDGER: Final = (
-    "edges errors locks options queue_states records tables waiters writer_port",
+    "edges errors locks options queue_states records rollups tables waiters writer_port",
     "rows",
     "audit counts postponed rates snapshots updates upkeep",
-    "port writer",
+    "optional writer",
+    "port",
     "memory operations",
     "batch",
     "portable session sql",
@@ -54,7 +57,7 @@ LEDGER: Final = (
 RUNTIME: Final = (
     "anonymous_starts",
     "limits",
-    "admission failure_log failures names observers outstanding state tracing unique",
+    "admission failure_log failures names observers outstanding rollups state tracing unique",
     "announce due",
     "claims",
     "attempts",
@@ -89,8 +92,8 @@ CLAIMS: Final = (
 )
 
 UPKEEP: Final = (
-    "cleanup clock corrections cron lease_term persistence recovery steps supervision",
-    "unknown watchdog",
+    "cleanup clock corrections cron lease_term persistence recovery rollup_writer steps",
+    "supervision unknown watchdog",
     "cancels lease ledger_clock watched",
     "lease_thread reconciler scheduler",
     "upkeep",
@@ -124,6 +127,17 @@ TESTING: Final = (
     "__init__",
 )
 
+DASHBOARD: Final = (
+    "assets links nav notices query words",
+    "counters render",
+    "tables tags",
+    "gate",
+    "completions search",
+    "base changes",
+    "actions live",
+    "charts errors list processes queues schedules task",
+)
+
 # Each folder whose modules have an order of their own.
 FOLDERS: Final[dict[str, tuple[str, ...]]] = {
     "": tuple(floor for floors in PACKAGE.values() for floor in floors),
@@ -134,6 +148,7 @@ FOLDERS: Final[dict[str, tuple[str, ...]]] = {
     "runtime.upkeep": UPKEEP,
     "cli": CLI,
     "observability": OBSERVABILITY,
+    "dashboard": DASHBOARD,
     "testing": TESTING,
 }
 

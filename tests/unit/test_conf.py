@@ -73,6 +73,7 @@ DEFAULTS = {
     "slow_task_threshold_seconds": None,
     "audit_enabled": False,
     "audit_retention_days": 90,
+    "statistics_enabled": True,
     "max_args_bytes": 65536,
     "max_result_bytes": 262144,
     "anonymous_access": "by_id",

@@ -18,7 +18,7 @@ from django.db.models import DurationField, ExpressionWrapper, F, QuerySet
 
 from rail_async_tasks.db_connections import dedicated_connection
 from rail_async_tasks.ledger.locks import unlocked, update_unlocked
-from rail_async_tasks.ledger.records import INLINE_HOLDER, INLINE_SECONDS
+from rail_async_tasks.ledger.records import INLINE_HOLDER, INLINE_SECONDS, NOTHING_KNOWN, Vitals
 from rail_async_tasks.ledger.rows import now
 from rail_async_tasks.models import TaskExecution, TaskRuntime
 from rail_async_tasks.states import Status
@@ -43,26 +43,34 @@ class OrmLeases:
         runtime_id: UUID,
         names: Collection[str],
         seconds: float,
-        role: str | None = None,
+        vitals: Vitals = NOTHING_KNOWN,
+        program: str = "",
     ) -> None:
         at = now(self._alias)
         row = TaskRuntime(
             id=runtime_id,
             place=f"{socket.gethostname()} {os.getpid()}"[:255],
+            role=vitals.role,
+            program=program,
             names=sorted(names),
             started_at=at,
             renewed_at=at,
             lapses_at=at + timedelta(seconds=seconds),
-            role=role,
         )
         # In bulk, which sends no signals: a project's receiver for every model must not run here.
         self._rows().bulk_create([row])
 
-    def renew(self, runtime_id: UUID, seconds: float, role: str | None = None) -> bool:
+    def renew(self, runtime_id: UUID, seconds: float, vitals: Vitals) -> bool:
         at = now(self._alias)
         alive = self._rows().filter(id=runtime_id, dead=False)
-        lapses_at = at + timedelta(seconds=seconds)
-        return bool(alive.update(renewed_at=at, lapses_at=lapses_at, role=role))
+        changed = alive.update(
+            renewed_at=at,
+            lapses_at=at + timedelta(seconds=seconds),
+            role=vitals.role,
+            lag_seconds=vitals.lag_seconds,
+            leaked=vitals.leaked,
+        )
+        return bool(changed)
 
     def left(self, runtime_id: UUID) -> float | None:
         left = ExpressionWrapper(F("lapses_at") - now(self._alias), DurationField())

@@ -19,8 +19,8 @@ from uuid import UUID
 
 from rail_async_tasks.backoff import Backoff
 from rail_async_tasks.ids import new_id
+from rail_async_tasks.ledger.records import Vitals
 from rail_async_tasks.ledger.upkeep import Leases
-from rail_async_tasks.roles import role
 from rail_async_tasks.runtime.upkeep.clock import boottime
 from rail_async_tasks.runtime.upkeep.lease_term import LeaseTerm
 from rail_async_tasks.safe_logging import get_logger
@@ -78,7 +78,8 @@ class Lease:
         call_loop: runs a call on the runtime's loop, soon; raises RuntimeError once it is closed.
         lag: returns the seconds since the loop's last sign of life.
         names: returns the tasks that this process knows at that time.
-        role: returns this process's role at that time.
+        vitals: returns what the lease's row shows of this process.
+        program: the command that runs in this process.
         seconds: the length of the lease.
         clock: returns seconds that pass also while the machine sleeps.
     """
@@ -92,7 +93,8 @@ class Lease:
         lag: Callable[[], float],
         names: Callable[[], frozenset[str]],
         seconds: float,
-        role: Callable[[], str] = role,
+        vitals: Callable[[], Vitals] = Vitals,
+        program: str = "",
         clock: Callable[[], float] = boottime,
     ) -> None:
         self.seconds = seconds
@@ -103,7 +105,8 @@ class Lease:
         self._call_loop = call_loop
         self._lag = lag
         self._names = names
-        self._role = role
+        self._vitals = vitals
+        self._program = program
         # The loop may find the lease over while the thread hangs in a renewal.
         self._lock = threading.Lock()
         self._term = LeaseTerm(seconds)
@@ -168,7 +171,7 @@ class Lease:
                 self._notice_clock(current)
             if current is None:
                 self._begin(sent_at)
-            elif self._leases.renew(current, self.seconds, self._role()):
+            elif self._leases.renew(current, self.seconds, self._vitals()):
                 self._renewed(current, sent_at)
             else:
                 self.fence("another process took this one for dead")
@@ -207,7 +210,7 @@ class Lease:
 
     def _begin(self, sent_at: float) -> None:
         fresh = new_id()
-        self._leases.begin(fresh, self._names(), self.seconds, self._role())
+        self._leases.begin(fresh, self._names(), self.seconds, self._vitals(), self._program)
         with self._lock:
             self._id = fresh
         self._renewed(fresh, sent_at)

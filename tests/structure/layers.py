@@ -22,7 +22,7 @@ PACKAGE: Final[dict[str, tuple[str, ...]]] = {
         "access migrations models task_options",
         "definition",
         "auth registry resolvers",
-        "public_errors queue_limits",
+        "public_errors queue_limits redaction",
     ),
     "ports, and what is behind them": ("ledger", "bus"),
     "running": ("runtime",),

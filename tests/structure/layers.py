@@ -30,7 +30,7 @@ PACKAGE: Final[dict[str, tuple[str, ...]]] = {
     "doing what was asked": ("observability service workers",),
     "edges": (
         "handle health queues rest servers using",
-        "contrib declare",
+        "contrib dashboard declare",
         "graphql",
         "__init__ asgi urls",
         "checks testing",
@@ -111,6 +111,16 @@ TESTING: Final = (
     "__init__",
 )
 
+DASHBOARD: Final = (
+    "assets links nav words",
+    "counters render",
+    "tables tags",
+    "gate",
+    "base",
+    "actions live",
+    "charts errors list processes queues schedules task",
+)
+
 # Each folder whose modules have an order of their own.
 FOLDERS: Final[dict[str, tuple[str, ...]]] = {
     "": tuple(floor for floors in PACKAGE.values() for floor in floors),
@@ -120,6 +130,7 @@ FOLDERS: Final[dict[str, tuple[str, ...]]] = {
     "runtime.claims": CLAIMS,
     "runtime.upkeep": UPKEEP,
     "cli": CLI,
+    "dashboard": DASHBOARD,
     "testing": TESTING,
 }
 

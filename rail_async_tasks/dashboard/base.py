@@ -1,0 +1,58 @@
+"""What every page has: navigation, counters, the live connection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+from uuid import UUID
+
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.http import urlencode
+
+from rail_async_tasks.dashboard.assets import ASSETS, HTMX, has
+from rail_async_tasks.dashboard.counters import counters
+from rail_async_tasks.dashboard.gate import Visitor
+from rail_async_tasks.dashboard.nav import ENTRIES
+from rail_async_tasks.dashboard.render import render
+from rail_async_tasks.dashboard.tables import database
+
+
+def base_page(
+    request: HttpRequest,
+    visitor: Visitor,
+    template: str,
+    *,
+    title: str,
+    here: str,
+    status: int = 200,
+    watch: Iterable[UUID] = (),
+    q: str = "",
+    **values: Any,
+) -> HttpResponse:
+    """Returns a page whose template extends `base.html`.
+
+    Args:
+        here: the name of the page's entry in the navigation.
+        watch: tasks whose rows on the page change as the tasks do.
+        q: the filter whose new tasks are announced.
+        values: what the template shows.
+
+    The template also has `visitor`, `may_change` and `notice`, the outcome of an action.
+    """
+    match = request.resolver_match
+    assert match is not None
+    query = urlencode({"ids": ",".join(map(str, watch)), "q": q})
+    shared = {
+        "title": title,
+        "here": here,
+        "entries": ENTRIES,
+        "visitor": visitor,
+        "may_change": visitor.may_change,
+        "counters": counters(database()),
+        "notice": request.GET.get("notice", "")[:300],
+        "live": f"{reverse(f'{match.namespace}:live')}?{query}",
+        "htmx": HTMX if has(HTMX) else None,
+        "scripts": [name for name in ASSETS if name.endswith(".js") and name != HTMX],
+    }
+    return render(request, template, {**shared, **values}, status)

@@ -1,0 +1,78 @@
+"""Renders the dashboard's templates by an engine of its own.
+
+So the pages depend on nothing in the project's `TEMPLATES`: no loader, context processor or other
+engine. Every value is escaped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from django.http import HttpRequest, HttpResponse
+from django.middleware.csrf import get_token
+from django.template import Context, Engine
+
+_TEMPLATES: Final = Path(__file__).with_name("templates")
+_TITLES: Final = {
+    401: "Sign in first",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Not here",
+    409: "Not done",
+    500: "Something failed",
+    503: "Not available",
+}
+
+
+class Refused(Exception):
+    """A request that is answered by a page with a sentence. `status` is HTTP's."""
+
+    def __init__(self, status: int, message: str, *, allow: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.status, self.message, self.allow = status, message, allow
+
+
+@cache
+def _engine() -> Engine:
+    return Engine(
+        dirs=[str(_TEMPLATES)],
+        autoescape=True,
+        libraries={"dashboard": "rail_async_tasks.dashboard.tags"},
+        builtins=["rail_async_tasks.dashboard.tags"],
+    )
+
+
+def to_text(template: str, values: Mapping[str, Any]) -> str:
+    """Returns a rendered template; `template` is a file of `templates/`."""
+    context = Context(dict(values), use_l10n=False, use_tz=False)
+    return str(_engine().get_template(template).render(context))
+
+
+def render(
+    request: HttpRequest, template: str, values: Mapping[str, Any], status: int = 200
+) -> HttpResponse:
+    """Returns the page of a template.
+
+    The template also has `request`, `csrf_token`, and `namespace`, by which the tag `href` finds
+    the other pages.
+    """
+    match = request.resolver_match
+    shared = {
+        "request": request,
+        "csrf_token": get_token(request),
+        "namespace": "" if match is None else match.namespace,
+    }
+    return HttpResponse(to_text(template, {**shared, **values}), status=status)
+
+
+def refusal(request: HttpRequest, error: Refused) -> HttpResponse:
+    """Returns the page that says why a request is refused."""
+    title = _TITLES.get(error.status, "Not done")
+    values = {"title": title, "message": error.message}
+    response = render(request, "refused.html", values, error.status)
+    if error.allow:
+        response["Allow"] = ", ".join(error.allow)
+    return response

@@ -1,0 +1,69 @@
+"""Template tags: URLs of the pages, times, durations, bars."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from django import template
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from rail_async_tasks.dashboard.counters import MOST
+from rail_async_tasks.dashboard.words import duration as duration_text
+from rail_async_tasks.ledger.rows import in_utc
+
+register = template.Library()
+
+# In the place of a value that there is not.
+NOTHING: Final = "\N{EN DASH}"
+
+
+@register.simple_tag(takes_context=True)
+def href(context: Any, name: str, *args: Any) -> str:
+    """Returns the URL of a page of the dashboard: `{% href "task" task.id %}`."""
+    return reverse(f"{context['namespace']}:{name}", args=args)
+
+
+@register.filter
+def moment(at: datetime | None) -> str | SafeString:
+    """Returns `<time>` of an aware time; the script writes it in the reader's zone."""
+    if at is None:
+        return NOTHING
+    at = in_utc(at).astimezone(UTC)
+    return format_html(
+        '<time datetime="{}">{}</time>', at.isoformat(), at.strftime("%Y-%m-%d %H:%M:%S UTC")
+    )
+
+
+@register.filter
+def ago(at: datetime | None) -> str | SafeString:
+    """`moment`, which the script writes as an age."""
+    if at is None:
+        return NOTHING
+    at = in_utc(at).astimezone(UTC)
+    return format_html(
+        '<time datetime="{}" data-ago>{}</time>',
+        at.isoformat(),
+        at.strftime("%Y-%m-%d %H:%M:%S UTC"),
+    )
+
+
+@register.filter
+def duration(seconds: float | None) -> str:
+    """Returns a duration as people say it: `3.2 s`; a dash for None."""
+    return NOTHING if seconds is None else duration_text(seconds)
+
+
+@register.filter
+def many(count: int) -> str:
+    """Returns a count as people read it; one beyond what was counted as `10,000+`."""
+    return f"{MOST:,}+" if count > MOST else f"{count:,}"
+
+
+@register.filter
+def as_json(value: Any) -> str:
+    """Returns a JSON value as indented text, to be escaped as any other."""
+    return json.dumps(value, indent=2, ensure_ascii=False)

@@ -30,8 +30,9 @@ PACKAGE: Final[dict[str, tuple[str, ...]]] = {
     "doing what was asked": ("observability service workers",),
     "edges": (
         "handle health queues rest servers using",
-        "contrib dashboard declare",
+        "contrib declare",
         "graphql",
+        "dashboard",
         "__init__ asgi urls",
         "checks testing",
         "cli",
@@ -112,10 +113,10 @@ TESTING: Final = (
 )
 
 DASHBOARD: Final = (
-    "assets links nav words",
-    "counters render",
+    "assets json_tree links literals nav shapes timeline words",
+    "argument_form counters render snippets",
     "tables tags",
-    "gate",
+    "gate task_details",
     "base",
     "actions live",
     "charts errors list processes queues schedules task",

@@ -22,6 +22,8 @@ ASSETS: Final = {
     HTMX: "text/javascript; charset=utf-8",
     "dashboard.js": "text/javascript; charset=utf-8",
     "dashboard.css": "text/css; charset=utf-8",
+    "task.js": "text/javascript; charset=utf-8",
+    "task.css": "text/css; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
 

@@ -80,6 +80,11 @@ class Timeline:
     complete: bool
     omitted: int = 0
 
+    @property
+    def ticks(self) -> list[float]:
+        """Returns the seconds at the ends and the quarters of the drawing."""
+        return [self.seconds * quarter / 4 for quarter in range(5)]
+
 
 def timeline_of(
     task: TaskSnapshot,

@@ -23,7 +23,10 @@ except ImportError:  # as a script, in an environment that builds nothing
 
 VERSION = "4.0.1"
 # Of the package as npm has it, and of the one file that is taken out of it.
-PACKAGE_SHA512 = "a05ec98178435bd5170b2fe4d59605510833bbfae6d7d39158f48f34bf75bcf96e0763c1f7e315e79b7241d1ffc3ba361006d36141b94835b547ad2676476a1a"
+PACKAGE_SHA512 = (
+    "a05ec98178435bd5170b2fe4d59605510833bbfae6d7d39158f48f34bf75bcf9"
+    "6e0763c1f7e315e79b7241d1ffc3ba361006d36141b94835b547ad2676476a1a"
+)
 MEMBER = "package/dist/htmx.min.js"
 MEMBER_SHA256 = "a0abb04f2f45a1f89d1d4844023245537e5e6014c87b144553e0607b4cc32130"
 TARGET = Path(__file__).resolve().parents[1] / "rail_async_tasks/dashboard/assets/htmx.min.js"
@@ -41,7 +44,12 @@ def fetch() -> str | None:
         command = [npm, "pack", f"htmx.org@{VERSION}", "--silent", "--pack-destination", folder]
         try:
             done = subprocess.run(
-                command, cwd=folder, capture_output=True, text=True, timeout=FETCH_TIMEOUT_SECONDS
+                command,
+                check=False,
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                timeout=FETCH_TIMEOUT_SECONDS,
             )
         except subprocess.TimeoutExpired:
             return f"npm did not answer within {FETCH_TIMEOUT_SECONDS} s"

@@ -10,8 +10,8 @@ from typing import Any, Final
 from uuid import UUID
 
 from rail_async_tasks.cli.exits import Stop
-from rail_async_tasks.cli.words import parse_duration
 from rail_async_tasks.conf import get_settings
+from rail_async_tasks.durations import parse_duration
 from rail_async_tasks.hosting import process
 from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.ledger.rows import now, snapshot_of, snapshot_rows, unexpired

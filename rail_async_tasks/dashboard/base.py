@@ -14,6 +14,7 @@ from rail_async_tasks.dashboard.assets import ASSETS, HTMX, has
 from rail_async_tasks.dashboard.counters import counters
 from rail_async_tasks.dashboard.gate import Visitor
 from rail_async_tasks.dashboard.nav import ENTRIES
+from rail_async_tasks.dashboard.notices import notice_of, without_notice
 from rail_async_tasks.dashboard.render import render
 from rail_async_tasks.dashboard.tables import database
 
@@ -28,6 +29,7 @@ def base_page(
     status: int = 200,
     watch: Iterable[UUID] = (),
     q: str = "",
+    newest: UUID | None = None,
     **values: Any,
 ) -> HttpResponse:
     """Returns a page whose template extends `base.html`.
@@ -35,14 +37,15 @@ def base_page(
     Args:
         here: the name of the page's entry in the navigation.
         watch: tasks whose rows on the page change as the tasks do.
-        q: the filter whose new tasks are announced.
+        q, newest: the filter, and the task; newer ones that fit are announced.
         values: what the template shows.
 
-    The template also has `visitor`, `may_change` and `notice`, the outcome of an action.
+    The template also has `visitor`, `may_change`, `notice`, the outcome of an action, and `back`,
+    this page's URL for the field `next` of forms.
     """
     match = request.resolver_match
     assert match is not None
-    query = urlencode({"ids": ",".join(map(str, watch)), "q": q})
+    live = {"ids": ",".join(map(str, watch)), "q": q, "newest": str(newest or "")}
     shared = {
         "title": title,
         "here": here,
@@ -50,8 +53,10 @@ def base_page(
         "visitor": visitor,
         "may_change": visitor.may_change,
         "counters": counters(database()),
-        "notice": request.GET.get("notice", "")[:300],
-        "live": f"{reverse(f'{match.namespace}:live')}?{query}",
+        "notice": notice_of(request),
+        "back": without_notice(request.get_full_path()),
+        "live": f"{reverse(f'{match.namespace}:live')}?{urlencode(live)}",
+        "q": q,
         "htmx": HTMX if has(HTMX) else None,
         "scripts": [name for name in ASSETS if name.endswith(".js") and name != HTMX],
     }

@@ -51,28 +51,37 @@ def to_text(template: str, values: Mapping[str, Any]) -> str:
     return str(_engine().get_template(template).render(context))
 
 
-def render(
-    request: HttpRequest, template: str, values: Mapping[str, Any], status: int = 200
-) -> HttpResponse:
-    """Returns the page of a template.
+def shared_values(request: HttpRequest) -> dict[str, Any]:
+    """Returns what every template has.
 
-    The template also has `request`, `csrf_token`, and `namespace`, by which the tag `href` finds
-    the other pages.
+    That is `request`, `csrf_token`, and `namespace`, by which the tag `href` finds other pages.
     """
     match = request.resolver_match
-    shared = {
+    return {
         "request": request,
         "csrf_token": get_token(request),
         "namespace": "" if match is None else match.namespace,
     }
-    return HttpResponse(to_text(template, {**shared, **values}), status=status)
+
+
+def render(
+    request: HttpRequest, template: str, values: Mapping[str, Any], status: int = 200
+) -> HttpResponse:
+    """Returns the page of a template, which has `shared_values` and these."""
+    return HttpResponse(to_text(template, {**shared_values(request), **values}), status=status)
+
+
+def is_partial(request: HttpRequest) -> bool:
+    """Returns whether the script asks, which takes the changed parts of the page."""
+    return request.headers.get("HX-Request") == "true"
 
 
 def refusal(request: HttpRequest, error: Refused) -> HttpResponse:
     """Returns the page that says why a request is refused."""
     title = _TITLES.get(error.status, "Not done")
-    values = {"title": title, "message": error.message}
-    response = render(request, "refused.html", values, error.status)
+    values = {"title": title, "message": error.message, "failed": True}
+    template = "notice.html" if is_partial(request) else "refused.html"
+    response = render(request, template, values, error.status)
     if error.allow:
         response["Allow"] = ", ".join(error.allow)
     return response

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from typing import Any, Final
+from uuid import UUID
 
 from django import template
 from django.urls import reverse
@@ -13,12 +14,16 @@ from django.utils.safestring import SafeString
 
 from rail_async_tasks.dashboard.counters import MOST
 from rail_async_tasks.dashboard.words import duration as duration_text
+from rail_async_tasks.ids import time_of
 from rail_async_tasks.ledger.rows import in_utc
+from rail_async_tasks.snapshot import TaskSnapshot
 
 register = template.Library()
 
 # In the place of a value that there is not.
 NOTHING: Final = "\N{EN DASH}"
+# Characters of a message or an error in a row of a list.
+LINE: Final = 300
 
 
 @register.simple_tag(takes_context=True)
@@ -49,6 +54,40 @@ def ago(at: datetime | None) -> str | SafeString:
         at.isoformat(),
         at.strftime("%Y-%m-%d %H:%M:%S UTC"),
     )
+
+
+@register.filter
+def since(at: datetime | None) -> str | SafeString:
+    """The time that has passed since then, which the script counts on."""
+    if at is None:
+        return NOTHING
+    passed = max((datetime.now(UTC) - in_utc(at)).total_seconds(), 0.0)
+    return format_html(
+        '<time datetime="{}" data-since>{}</time>',
+        in_utc(at).astimezone(UTC).isoformat(),
+        duration_text(passed),
+    )
+
+
+@register.filter
+def took(task: TaskSnapshot) -> str:
+    """The run time of a finished task's last attempt."""
+    if task.started_at is None or task.completed_at is None:
+        return NOTHING
+    return duration_text(max((task.completed_at - task.started_at).total_seconds(), 0.0))
+
+
+@register.filter
+def made_at(task_id: UUID) -> datetime:
+    """The time at which an id was made."""
+    return datetime.fromtimestamp(time_of(task_id), UTC)
+
+
+@register.filter
+def cut(text: str) -> str:
+    """The first line of a text, shortened to what a row has room for."""
+    first = text.strip().partition("\n")[0]
+    return first if len(first) <= LINE else f"{first[: LINE - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 @register.filter

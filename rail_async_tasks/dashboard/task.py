@@ -7,7 +7,6 @@ from typing import Any, Final
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.urls import NoReverseMatch, re_path, reverse
-from django.utils.http import urlencode
 
 from rail_async_tasks import service
 from rail_async_tasks.auth.context import RequestContext
@@ -16,6 +15,7 @@ from rail_async_tasks.dashboard.argument_form import FormField, form_of, read_fo
 from rail_async_tasks.dashboard.base import base_page
 from rail_async_tasks.dashboard.gate import Visitor, action, page
 from rail_async_tasks.dashboard.json_tree import json_tree, pretty
+from rail_async_tasks.dashboard.notices import with_notice
 from rail_async_tasks.dashboard.render import Refused
 from rail_async_tasks.dashboard.snippets import Places, reads, repeats
 from rail_async_tasks.dashboard.task_details import Details, read_details
@@ -143,8 +143,7 @@ def _form(
 def _to_task(request: HttpRequest, task: TaskSnapshot, notice: str) -> str:
     match = request.resolver_match
     assert match is not None
-    to = reverse(f"{match.namespace}:task", args=[task.id])
-    return f"{to}?{urlencode({'notice': notice})}"
+    return with_notice(reverse(f"{match.namespace}:task", args=[task.id]), notice)
 
 
 def _rest_root(request: HttpRequest) -> str | None:

@@ -14,7 +14,7 @@ from typing import Final
 # By layer, as CONTRIBUTING.md shows them.
 PACKAGE: Final[dict[str, tuple[str, ...]]] = {
     "ground": (
-        "errors forks hooks origin own_views retry signatures states text vital",
+        "durations errors forks hooks origin own_views retry signatures states text vital",
         "codec conf foreign_names ids language redis_address safe_logging snapshot",
         "backoff db_connections",
     ),
@@ -113,11 +113,12 @@ TESTING: Final = (
 )
 
 DASHBOARD: Final = (
-    "assets json_tree links literals nav shapes timeline words",
+    "assets json_tree links literals nav notices query shapes timeline words",
     "argument_form counters render snippets",
     "tables tags",
     "gate task_details",
-    "base",
+    "completions search",
+    "base changes",
     "actions live",
     "charts errors list processes queues schedules task",
 )

@@ -118,9 +118,10 @@ DASHBOARD: Final = (
     "tables tags",
     "gate task_details",
     "completions search",
-    "base changes",
+    "base bulk_choice changes",
+    "bulk_tasks",
     "actions live",
-    "charts errors list processes queues schedules task",
+    "bulk charts errors list processes queues schedules task",
 )
 
 # Each folder whose modules have an order of their own.

@@ -65,7 +65,7 @@ RUNTIME: Final = (
 )
 
 ATTEMPTS: Final = (
-    "calling leftovers progress timings",
+    "calling leftovers own_frames progress timings",
     "outcomes threads track",
     "context options orm_threads",
     "managers",

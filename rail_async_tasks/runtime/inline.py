@@ -39,6 +39,7 @@ from rail_async_tasks.runtime.attempts.context import (
 from rail_async_tasks.runtime.attempts.leftovers import as_found
 from rail_async_tasks.runtime.attempts.options import policy_for
 from rail_async_tasks.runtime.attempts.outcomes import AttemptPolicy, Transition
+from rail_async_tasks.runtime.attempts.own_frames import cut_own_frames
 from rail_async_tasks.runtime.attempts.span import within
 from rail_async_tasks.runtime.failures import (
     Callback,
@@ -171,12 +172,14 @@ class InlineRun:
             who = f"Task {claimed.snapshot.name} ({claimed.snapshot.id})"
             return outcomes.returned(self._contained(run_it, who), policy)
         except _TimedOut as error:
+            cut_own_frames(error, definition.function.__code__)
             return outcomes.timed_out(policy, error.__cause__)
         except KeyboardInterrupt:  # Ctrl-C is for the caller: this is its thread
             raise
         except (asyncio.CancelledError, TaskCancelled, GeneratorExit) as error:
             return outcomes.raised(RuntimeError(f"The body raised {type(error).__name__}."), policy)
         except BaseException as error:
+            cut_own_frames(error, definition.function.__code__)
             return outcomes.raised(error, policy)
 
     def _contained(self, call: Callable[[], Any], who: str) -> Any:

@@ -72,7 +72,7 @@ RUNTIME: Final = (
 )
 
 ATTEMPTS: Final = (
-    "calling leftovers progress timings",
+    "calling leftovers own_frames progress timings",
     "outcomes span threads track",
     "context options orm_threads",
     "managers",

@@ -26,6 +26,7 @@ from rail_async_tasks.runtime.attempts.body import Body
 from rail_async_tasks.runtime.attempts.context import TaskContext
 from rail_async_tasks.runtime.attempts.orm_threads import Seat
 from rail_async_tasks.runtime.attempts.outcomes import AttemptPolicy, Interruption, Transition
+from rail_async_tasks.runtime.attempts.own_frames import cut_own_frames
 from rail_async_tasks.runtime.attempts.progress import ProgressReporter
 from rail_async_tasks.runtime.attempts.threads import DaemonThreads
 from rail_async_tasks.runtime.state import RuntimeState
@@ -101,6 +102,7 @@ class Attempt:
                 report=None if self._reporter is None else self._reporter.report,
             )
 
+        self._code = definition.function.__code__
         self._function = Body(
             claimed, definition, task=self._context, threads=threads, around=around, who=self
         )
@@ -147,8 +149,10 @@ class Attempt:
         try:
             value = await self._function.run(self.seat, self._while_cancellable)
         except (asyncio.CancelledError, TaskCancelled) as error:
+            cut_own_frames(error, self._code)
             return self._cancelled(error)
         except BaseException as error:
+            cut_own_frames(error, self._code)
             if self._interruption is not None:
                 # An error that the body raised after it was interrupted: the interruption counts.
                 return outcomes.interrupted(self._interruption, self.policy, error)

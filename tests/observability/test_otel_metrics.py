@@ -99,6 +99,7 @@ async def test_what_is_read_now_is_exported_too(configure: Configure) -> None:
     async def wait() -> None: ...
 
     await wait.using(delay=3600).aenqueue()
+    await eventually(lambda: "rail_tasks.lease_age" in exported())
     otel_metrics.get_otel_metrics()
     found = exported()
     for it in (*instruments.NOW, *instruments.TABLE):

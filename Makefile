@@ -41,6 +41,7 @@ demo-distributed: env
 test: env
 	@scripts/set-up-browser
 	@scripts/set-up-node
+	@scripts/set-up-prometheus
 	.venv/bin/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 durations:
@@ -49,6 +50,7 @@ durations:
 test-long: env
 	@scripts/set-up-browser
 	@scripts/set-up-node
+	@scripts/set-up-prometheus
 	.venv/bin/pytest -m "long or mariadb" $(ARGS)
 
 test-matrix:

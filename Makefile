@@ -44,6 +44,7 @@ test: env
 	@scripts/set-up-browser
 	@scripts/set-up-node
 	@.venv/bin/python scripts/htmx_library.py
+	@scripts/set-up-prometheus
 	.venv/bin/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 durations:
@@ -53,6 +54,7 @@ test-long: env
 	@scripts/set-up-browser
 	@scripts/set-up-node
 	@.venv/bin/python scripts/htmx_library.py
+	@scripts/set-up-prometheus
 	.venv/bin/pytest -m "long or mariadb" $(ARGS)
 
 test-matrix:

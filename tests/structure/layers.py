@@ -115,13 +115,13 @@ TESTING: Final = (
 )
 
 DASHBOARD: Final = (
-    "assets links nav notices query words",
+    "assets links nav notices query svg words",
     "counters render",
     "tables tags",
     "gate",
     "completions search",
     "base changes",
-    "actions live",
+    "actions live outcome",
     "charts errors list processes queues schedules task",
 )
 

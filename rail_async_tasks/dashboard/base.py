@@ -12,7 +12,7 @@ from django.utils.http import urlencode
 
 from rail_async_tasks.dashboard.assets import ASSETS, HTMX, has
 from rail_async_tasks.dashboard.counters import counters
-from rail_async_tasks.dashboard.gate import Visitor
+from rail_async_tasks.dashboard.gate import Visitor, full_path
 from rail_async_tasks.dashboard.nav import ENTRIES
 from rail_async_tasks.dashboard.notices import notice_of, without_notice
 from rail_async_tasks.dashboard.render import render
@@ -54,7 +54,7 @@ def base_page(
         "may_change": visitor.may_change,
         "counters": counters(database()),
         "notice": notice_of(request),
-        "back": without_notice(request.get_full_path()),
+        "back": without_notice(full_path(request)),
         "live": f"{reverse(f'{match.namespace}:live')}?{urlencode(live)}",
         "q": q,
         "htmx": HTMX if has(HTMX) else None,

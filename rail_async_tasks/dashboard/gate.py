@@ -158,10 +158,14 @@ def _to_login(request: HttpRequest) -> HttpResponse:
             "Sign in first. This project has no page for that here: set LOGIN_URL, or install"
             " django.contrib.admin and its URLs.",
         )
-    back = public_path(request)
-    if query := request.META.get("QUERY_STRING"):
-        back += f"?{query}"
-    return redirect_to_login(back if request.method in READ else reverse_list(request), url)
+    back = full_path(request) if request.method in READ else reverse_list(request)
+    return redirect_to_login(back, url)
+
+
+def full_path(request: HttpRequest) -> str:
+    """Returns the path and the query as the browser has them."""
+    query = request.META.get("QUERY_STRING", "")
+    return public_path(request) + (f"?{query}" if query else "")
 
 
 def reverse_list(request: HttpRequest) -> str:

@@ -163,6 +163,10 @@ class TaskExecution(models.Model):
             models.Index(
                 fields=("expires_at",), name="rat_expiry", condition=Q(expires_at__isnull=False)
             ),
+            # The retries of a task: for its page, and for changes of many tasks.
+            models.Index(
+                fields=("parent_id",), name="rat_retries", condition=Q(parent_id__isnull=False)
+            ),
         )
         constraints = (
             # Partial, and no `unique=True`, which on PostgreSQL would be two indexes of every row.

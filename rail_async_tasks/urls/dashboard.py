@@ -10,6 +10,7 @@ from django.urls import path
 from rail_async_tasks.dashboard import (
     actions,
     assets,
+    bulk,
     charts,
     errors,
     links,
@@ -33,5 +34,6 @@ urlpatterns = [
     *schedules.ROUTES,
     *charts.ROUTES,
     *actions.ROUTES,
+    *bulk.ROUTES,
     *task.ROUTES,
 ]

@@ -24,7 +24,7 @@ PACKAGE: Final[dict[str, tuple[str, ...]]] = {
         "models",
         "definition",
         "auth registry resolvers",
-        "public_errors queue_limits",
+        "public_errors queue_limits redaction",
     ),
     "ports, and what is behind them": ("ledger", "bus"),
     "running": ("runtime",),
@@ -32,8 +32,9 @@ PACKAGE: Final[dict[str, tuple[str, ...]]] = {
     "doing what was asked": ("observability service workers",),
     "edges": (
         "handle health queues rest servers using",
-        "contrib dashboard declare",
+        "contrib declare",
         "graphql",
+        "dashboard",
         "__init__ asgi urls",
         "checks testing",
         "cli",
@@ -115,14 +116,15 @@ TESTING: Final = (
 )
 
 DASHBOARD: Final = (
-    "assets links nav notices query svg words",
-    "counters render",
+    "assets json_tree links literals nav notices query shapes svg timeline words",
+    "argument_form counters render snippets",
     "tables tags",
-    "gate",
+    "gate task_details",
     "completions search",
-    "base changes",
+    "base bulk_choice changes",
+    "bulk_tasks",
     "actions live outcome",
-    "charts errors list processes queues schedules task",
+    "bulk charts errors list processes queues schedules task",
 )
 
 # Each folder whose modules have an order of their own.

@@ -1,0 +1,62 @@
+"""Tasks with arguments of every kind, for the form and for what a page offers to copy."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from enum import Enum
+from typing import Annotated, Any, Literal, Optional
+from uuid import UUID
+
+import strawberry
+from strawberry.scalars import JSON
+
+from rail_async_tasks import task
+
+
+@strawberry.enum
+class Paper(Enum):
+    """An enum whose values are not its names."""
+
+    A4 = "a four"
+    LETTER = "letter"
+
+
+@strawberry.input
+class Line:
+    """An input type."""
+
+    sku: str
+    count: int = 1
+
+
+@task(name="form.every_kind")
+def every_kind(
+    title: str,
+    copies: int,
+    ratio: float,
+    price: Decimal,
+    key: UUID,
+    at: datetime,
+    day: date,
+    pause: timedelta,
+    paper: Paper,
+    mode: Literal["fast", "slow", 3],
+    draft: bool,
+    lines: list[Line],
+    extra: JSON,
+    note: Optional[str] = None,  # noqa: UP045 - as projects write it
+    limit: int | None = 7,
+    label: Annotated[str, strawberry.argument(description="A label.")] = "none",
+) -> None:
+    """Takes one of each."""
+
+
+@task(name="form.secret", sensitive=["card"])
+def secret(amount: int, card: str, hint: str = "h") -> None:
+    """Has a sensitive argument."""
+
+
+@task(name="form.maybe")
+def maybe(name: strawberry.Maybe[str], tags: list[str] | None = None, any_: Any = None) -> None:
+    """Has an argument that may be absent."""

@@ -16,7 +16,8 @@ PACKAGE: Final[dict[str, tuple[str, ...]]] = {
     "ground": (
         "durations errors forks histogram hooks origin own_views process_role retry signatures",
         "states text vital",
-        "codec conf error_places foreign_names ids language redis_address safe_logging snapshot",
+        "codec conf error_places foreign_names ids language redis_address rollup_columns",
+        "safe_logging snapshot",
         "backoff db_connections",
     ),
     "what a task is": (

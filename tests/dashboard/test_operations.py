@@ -84,7 +84,7 @@ def test_an_error_with_its_facts(as_: As, row: Row) -> None:
     """Class, place, message, names, counts and links; the example while it exists."""
     failed = row("failed", error="no sku", error_type="KeyError", error_place=PLACE)
     seen(example_id=failed.id)
-    seen(name="sub")
+    seen(name="sub", last_at=int(time.time()) - 30)
     text = text_of(as_("superuser"), "/tasks/errors/")
     for part in ("KeyError", PLACE, "no sku", ">add</a>", ">sub</a>", f"/tasks/{failed.id}/"):
         assert part in text
@@ -276,20 +276,21 @@ def nightly() -> str:
 
 def test_a_schedule_with_its_ticks(as_: As, row: Row, nightly: str) -> None:
     """Expression, next and last run, and what became of that."""
-    text = text_of(as_("viewer"), "/tasks/schedules/")
+    client = as_("viewer")
+    text = text_of(client, "/tasks/schedules/")
     assert "0 3 * * *" in text
     assert "not yet" in text
     last = row("failed", name=nightly, error="no disk")
     at = datetime.now(UTC) - timedelta(hours=5)
     TaskSchedule.objects.create(name=nightly, last_tick=at, last_execution_id=last.id)
-    text = text_of(as_("viewer"), "/tasks/schedules/")
+    text = text_of(client, "/tasks/schedules/")
     assert f"/tasks/{last.id}/" in text
     assert "no disk" in text
     assert at.isoformat() in text
     (shown,) = schedules.schedules("default")
     assert shown["next_at"] > datetime.now(UTC)
     last.delete()
-    assert "its task has expired" in text_of(as_("viewer"), "/tasks/schedules/")
+    assert "its task has expired" in text_of(client, "/tasks/schedules/")
     assert 'data-action="run"' not in text
 
 

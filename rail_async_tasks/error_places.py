@@ -37,7 +37,8 @@ def place_of(traceback: str | None) -> str | None:
         return None
     own = [it for it in frames if _is_own(it[0])]
     path, line, function = (own or frames)[-1]
-    return clean(f"{_relative(path)}:{line} in {function}", MAX_PLACE_BYTES)
+    # Without a quote, so that a filter can quote it.
+    return clean(f"{_relative(path)}:{line} in {function}".replace('"', "'"), MAX_PLACE_BYTES)
 
 
 def _is_own(path: str) -> bool:

@@ -256,6 +256,9 @@ class TaskRuntime(models.Model):
     renewed_at = models.DateTimeField()
     lapses_at = models.DateTimeField(help_text="Past it others take it for dead.")
     dead = models.BooleanField(default=False)
+    ended_at = models.DateTimeField(
+        null=True, blank=True, help_text="When it ended by itself; not one that was found dead."
+    )
 
     class Meta:
         db_table = "rail_async_tasks_runtime"
@@ -307,6 +310,9 @@ class TaskSchedule(models.Model):
 
     name = models.CharField(primary_key=True, max_length=255)
     last_tick = models.DateTimeField()
+    last_execution_id = models.UUIDField(
+        null=True, blank=True, help_text="The execution of that tick."
+    )
 
     class Meta:
         db_table = "rail_async_tasks_schedule"

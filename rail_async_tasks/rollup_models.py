@@ -6,18 +6,9 @@ seconds since 1970, which are never ambiguous and add no zone to a comparison.
 
 from __future__ import annotations
 
-from typing import Final
-
 from django.db import models
 
-from rail_async_tasks.histogram import BUCKETS
-
-# How attempts and executions end, as columns of `TaskRollup`.
-OUTCOMES: Final = ("completed", "failed", "cancelled", "retried")
-WAITS: Final = tuple(f"wait_{bucket}" for bucket in range(BUCKETS))
-RUNS: Final = tuple(f"run_{bucket}" for bucket in range(BUCKETS))
-# All counts of a `TaskRollup`, in the order in which a process keeps them.
-COUNTS: Final = (*OUTCOMES, *WAITS, *RUNS)
+from rail_async_tasks.rollup_columns import COUNTS
 
 
 class TaskRollup(models.Model):

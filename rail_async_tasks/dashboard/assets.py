@@ -25,6 +25,7 @@ ASSETS: Final = {
     "keys.js": "text/javascript; charset=utf-8",
     "filter.js": "text/javascript; charset=utf-8",
     "dashboard.css": "text/css; charset=utf-8",
+    "operations.css": "text/css; charset=utf-8",
     "task.js": "text/javascript; charset=utf-8",
     "task.css": "text/css; charset=utf-8",
     "icon.svg": "image/svg+xml",

@@ -19,6 +19,8 @@ from rail_async_tasks.text import is_storable
 
 # Characters. A longer filter is a mistake: no column of a database is searched for that.
 LONGEST: Final = 1000
+# The value of `place:` for errors without one. A place has a colon, so it is none.
+NO_PLACE: Final = "none"
 
 _TOKEN: Final = re.compile(r'(?:[a-z_]+:)?(?:"[^"]*"|[^\s"]+)+', re.IGNORECASE)
 _QUALIFIED: Final = re.compile(r"([a-z_]+):(.*)", re.IGNORECASE | re.DOTALL)
@@ -45,6 +47,7 @@ class Query:
     Attributes:
         names: parts of names; case does not matter.
         errors: exception classes or error codes, whole.
+        places: where errors came from, as the page of errors names them; `NO_PLACE`: none known.
         ids: of tasks, as far as they were written.
         younger, older: seconds since a task was created: less than, at least.
         words: texts, all of which a task must have somewhere.
@@ -55,6 +58,7 @@ class Query:
     owners: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
     parents: tuple[UUID, ...] = ()
     ids: tuple[Span, ...] = ()
     younger: float | None = None
@@ -159,6 +163,7 @@ _QUALIFIERS: Final[dict[str, Callable[[Query, str], None]]] = {
     "name": _adds("names"),
     "age": _add_age,
     "error": _adds("errors"),
+    "place": _adds("places"),
     "parent": _add_parent,
     "id": _add_id,
 }
@@ -170,6 +175,7 @@ EXAMPLES: Final = {
     "name": "name:import",
     "age": "age:<1h",
     "error": "error:KeyError",
+    "place": 'place:"shop/tasks.py:42 in import_rows"',
     "parent": "parent:01890a5d-ac96-774b-bcce-b302099a8057",
     "id": "id:01890a5d",
 }

@@ -18,7 +18,7 @@ from django.db.models import Q, QuerySet, TextField
 from django.db.models.functions import Cast
 from django.utils import timezone
 
-from rail_async_tasks.dashboard.query import Query
+from rail_async_tasks.dashboard.query import NO_PLACE, Query
 from rail_async_tasks.ids import MAX_AHEAD, first_id_at
 from rail_async_tasks.ledger.rows import now, snapshot_of, snapshot_rows, unexpired
 from rail_async_tasks.models import TaskExecution
@@ -104,7 +104,7 @@ def count_newer(alias: str, query: Query, than: UUID, most: int) -> int:
 def branches(query: Query) -> list[_Branch]:
     """Returns the parts of the filter that are read one by one, each in an index's order."""
     states: Sequence[str | None] = query.states
-    if query.errors and not states:  # only these have one
+    if (query.errors or query.places) and not states:  # only these have one
         states = (Status.FAILED, Status.RETRYING)
     owners: Sequence[str | None] = query.owners
     states, owners = list(dict.fromkeys(states)), list(dict.fromkeys(owners))
@@ -142,6 +142,8 @@ def _rows(
 
 def _compares(query: Query, branch: _Branch) -> bool:
     """Returns whether rows must be read that may not fit."""
+    if query.places and NO_PLACE not in query.places:
+        return False  # an index leads to the rows of one place, which are of one error
     if branch.state is not None and branch.owner is not None:
         return True
     rest = Query(ids=query.ids, younger=query.younger, older=query.older)
@@ -188,6 +190,8 @@ def _fitting(alias: str, query: Query) -> QuerySet[TaskExecution]:
         rows = rows.filter(_any("name__icontains", query.names))
     if query.errors:
         rows = rows.filter(Q(error_type__in=query.errors) | Q(error_code__in=query.errors))
+    if query.places:
+        rows = rows.filter(_at_places(query.places))
     if query.parents:
         rows = rows.filter(parent_id__in=query.parents)
     if query.younger is not None:
@@ -202,6 +206,11 @@ def _fitting(alias: str, query: Query) -> QuerySet[TaskExecution]:
             somewhere |= Q(**{f"{column}__icontains": word})
         rows = rows.filter(somewhere)
     return rows
+
+
+def _at_places(places: Sequence[str]) -> Q:
+    condition = Q(error_place__in=[it for it in places if it != NO_PLACE])
+    return condition | Q(error_place__isnull=True) if NO_PLACE in places else condition
 
 
 def _any(lookup: str, values: Sequence[str]) -> Q:

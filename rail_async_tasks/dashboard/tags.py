@@ -57,6 +57,27 @@ def ago(at: datetime | None) -> str | SafeString:
 
 
 @register.filter
+def short(at: datetime) -> SafeString:
+    """`moment` for the axis of a chart: the script writes the hour, or the day and the hour."""
+    at = in_utc(at).astimezone(UTC)
+    return format_html(
+        '<time datetime="{}" data-short>{}</time>', at.isoformat(), at.strftime("%H:%M UTC")
+    )
+
+
+@register.filter
+def number(count: int) -> str:
+    """Returns a count as people read it."""
+    return f"{count:,}"
+
+
+@register.filter
+def rate(per_minute: float) -> str:
+    """Returns a rate as people read it: whole from 10 up."""
+    return f"{per_minute:,.0f}" if per_minute >= 10 or not per_minute else f"{per_minute:.1f}"
+
+
+@register.filter
 def since(at: datetime | None) -> str | SafeString:
     """The time that has passed since then, which the script counts on."""
     if at is None:

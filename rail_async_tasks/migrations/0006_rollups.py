@@ -83,6 +83,16 @@ class Migration(migrations.Migration):
             name='leaked',
             field=models.IntegerField(blank=True, help_text='Bodies that were given up, and have not ended.', null=True),
         ),
+        migrations.AddField(
+            model_name='taskruntime',
+            name='ended_at',
+            field=models.DateTimeField(blank=True, help_text='When it ended by itself; not one that was found dead.', null=True),
+        ),
+        migrations.AddField(
+            model_name='taskschedule',
+            name='last_execution_id',
+            field=models.UUIDField(blank=True, help_text='The execution of that tick.', null=True),
+        ),
         migrations.AddIndex(
             model_name='taskexecution',
             index=models.Index(condition=models.Q(('error_place__isnull', False)), fields=['error_place', '-id'], name='rat_error_place'),

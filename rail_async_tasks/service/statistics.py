@@ -14,7 +14,7 @@ import msgspec
 from rail_async_tasks.histogram import percentile, total_of
 from rail_async_tasks.hosting import process
 from rail_async_tasks.ledger.rollups import ErrorSums, Rollups, Sums
-from rail_async_tasks.rollup_models import COUNTS, OUTCOMES, RUNS, WAITS
+from rail_async_tasks.rollup_columns import COUNTS, OUTCOMES, RUNS, WAITS
 
 _OUTCOMES: Final = slice(0, len(OUTCOMES))
 _WAITS: Final = slice(COUNTS.index(WAITS[0]), COUNTS.index(WAITS[-1]) + 1)

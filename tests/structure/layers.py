@@ -16,7 +16,8 @@ PACKAGE: Final[dict[str, tuple[str, ...]]] = {
     "ground": (
         "durations errors forks histogram hooks origin own_views programs retry roles signatures",
         "states text vital",
-        "codec conf error_places foreign_names ids language redis_address safe_logging snapshot",
+        "codec conf error_places foreign_names ids language redis_address rollup_columns",
+        "safe_logging snapshot",
         "backoff db_connections logs",
     ),
     "what a task is": (
@@ -129,14 +130,14 @@ TESTING: Final = (
 )
 
 DASHBOARD: Final = (
-    "assets json_tree links literals nav notices query shapes timeline words",
+    "assets json_tree links literals nav notices query shapes svg timeline words",
     "argument_form counters render snippets",
     "tables tags",
     "gate task_details",
     "completions search",
     "base bulk_choice changes",
     "bulk_tasks",
-    "actions live",
+    "actions live outcome",
     "bulk charts errors list processes queues schedules task",
 )
 

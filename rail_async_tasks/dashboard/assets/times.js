@@ -3,6 +3,8 @@
 const zone = { dateStyle: "medium", timeStyle: "medium" };
 const absolute = new Intl.DateTimeFormat(undefined, zone);
 const named = new Intl.DateTimeFormat(undefined, { ...zone, timeStyle: "long" });
+const hour = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
+const day = new Intl.DateTimeFormat(undefined, { weekday: "short", hour: "numeric" });
 const today = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 
 const UNITS = [[86400, "d"], [3600, "h"], [60, "m"], [1, "s"]];
@@ -19,6 +21,8 @@ function duration(seconds) {
 function text(element, at) {
   const passed = (Date.now() - at) / 1000;
   if ("since" in element.dataset) return duration(passed);
+  // Of an axis: close to now the hour says which, further off the day is needed.
+  if ("short" in element.dataset) return (passed < 86400 ? hour : day).format(at);
   if ("ago" in element.dataset) {
     const [size, unit] = UNITS.find(([least]) => passed >= least) ?? [1, "s"];
     return passed < 5 ? "now" : `${Math.floor(passed / size)} ${unit} ago`;

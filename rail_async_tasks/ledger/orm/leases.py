@@ -79,7 +79,9 @@ class OrmLeases:
         return None if found is None else found.total_seconds()
 
     def end(self, runtime_id: UUID) -> None:
-        self._rows().filter(id=runtime_id).update(dead=True)
+        # One that was found dead has not ended by itself, whatever it believes.
+        alive = self._rows().filter(id=runtime_id, dead=False)
+        alive.update(dead=True, ended_at=now(self._alias))
 
     def condemn(self) -> int:
         silent = self._rows().filter(dead=False, lapses_at__lt=now(self._alias))

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from threading import Lock
 from typing import Any, Final
 
-from django.db.models import QuerySet
+from django.db.models import Count, Q, QuerySet
 
 from rail_async_tasks.forks import after_fork
 from rail_async_tasks.ledger.rows import clock, in_utc, storable, unexpired
@@ -65,6 +65,14 @@ def read_counters(alias: str) -> Counters:
 
 def _count(rows: QuerySet[TaskExecution], **conditions: Any) -> int:
     return rows.filter(**conditions)[: MOST + 1].count()
+
+
+def _failed(rows: QuerySet[TaskExecution], visible: Q, since: datetime) -> int:
+    # Among the newest, so that failures of long ago are not searched.
+    newest = rows.filter(status=Status.FAILED).order_by("-id")[: MOST + 1]
+    lately = Count("id", filter=visible & Q(completed_at__gte=since))
+    count: int = newest.aggregate(count=lately)["count"]
+    return count
 
 
 def _oldest(rows: QuerySet[TaskExecution], at: datetime) -> float | None:

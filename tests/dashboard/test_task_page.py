@@ -13,7 +13,7 @@ from django.test import Client
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.models import TaskEvent, TaskExecution, TaskRuntime
 from rail_async_tasks.states import FINAL
-from tests.dashboard import argument_tasks
+from tests.projects.forms import tasks as argument_tasks
 from tests.support.runtimes import configure, declarations_are_the_tests_own
 
 __all__ = ["configure", "declarations_are_the_tests_own"]

@@ -48,13 +48,18 @@ def every_kind(
     note: Optional[str] = None,  # noqa: UP045 - as projects write it
     limit: int | None = 7,
     label: Annotated[str, strawberry.argument(description="A label.")] = "none",
-) -> None:
-    """Takes one of each."""
+) -> dict[str, Any]:
+    """Takes one of each.
+
+    Made for the form of a task's page.
+    """
+    return {"title": title, "copies": copies, "lines": len(lines)}
 
 
 @task(name="form.secret", sensitive=["card"])
-def secret(amount: int, card: str, hint: str = "h") -> None:
+def secret(amount: int, card: str, hint: str = "h") -> int:
     """Has a sensitive argument."""
+    return amount
 
 
 @task(name="form.maybe")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -30,17 +31,45 @@ def modules(package: str) -> dict[str, Path]:
     }
 
 
+@dataclass(frozen=True)
+class Facts:
+    """What the tests of the structure ask of a module's source.
+
+    Attributes:
+        imports: the line and dotted name of every import; see `imported_names`.
+        attributes: the names of all attributes that it reads or sets.
+        strings: the line and text of every string that names a module of the tests.
+    """
+
+    imports: tuple[tuple[int, str], ...]
+    attributes: frozenset[str]
+    strings: tuple[tuple[int, str], ...]
+
+
 @cache
-def parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(), str(path))
+def facts(path: Path) -> Facts:
+    """Reads a file once. Its syntax tree is a hundred times as large, and is not kept."""
+    tree = ast.parse(path.read_text(), str(path))
+    nodes = list(ast.walk(tree))
+    return Facts(
+        imports=tuple(imported_names(nodes)),
+        attributes=frozenset(node.attr for node in nodes if isinstance(node, ast.Attribute)),
+        strings=tuple(
+            (node.lineno, node.value)
+            for node in nodes
+            if isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and node.value.startswith("tests.")
+        ),
+    )
 
 
-def imported_names(tree: ast.AST) -> Iterator[tuple[int, str]]:
+def imported_names(nodes: Iterable[ast.AST]) -> Iterator[tuple[int, str]]:
     """Yields the line and dotted name of every import, also in functions and for type checkers.
 
     `import_module("a.b")` with a literal counts: it is the same import, only harder to see.
     """
-    for node in ast.walk(tree):
+    for node in nodes:
         match node:
             case ast.Import(names=names):
                 yield from ((node.lineno, alias.name) for alias in names)
@@ -77,7 +106,7 @@ def import_graph(packages: tuple[str, ...] = PACKAGES) -> dict[str, dict[str, in
     graph: dict[str, dict[str, int]] = {}
     for module, path in known.items():
         targets = graph.setdefault(module, {})
-        for line, name in imported_names(parsed(path)):
+        for line, name in facts(path).imports:
             target = nearest(name, known)
             if target is not None and target != module:
                 targets.setdefault(target, line)

@@ -39,7 +39,7 @@ def late():
     from a.four import name
     import_module("a.five")
 """
-    names = [name for _, name in graphs.imported_names(ast.parse(source))]
+    names = [name for _, name in graphs.imported_names(ast.walk(ast.parse(source)))]
     assert sorted(names) == ["a.five", "a.four.name", "a.one", "a.three.Name", "a.two"]
 
 

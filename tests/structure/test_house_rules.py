@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.structure.graph import MADE_BY_TOOLS, ROOT, imported_names, modules, parsed
+from tests.structure.graph import MADE_BY_TOOLS, ROOT, facts, modules
 
 NAME = "rail_async_tasks"
 
@@ -58,7 +57,7 @@ def test_an_optional_package_is_imported_by_one_module(extra: str) -> None:
     users = [
         module.removeprefix(f"{NAME}.")
         for module, path in modules(NAME).items()
-        if any(name.split(".")[0] == extra for _, name in imported_names(parsed(path)))
+        if any(name.split(".")[0] == extra for _, name in facts(path).imports)
     ]
     if len(users) > 1:
         assert [module.split(".")[0] for module in users] == ["backends", "workers"], users
@@ -70,10 +69,7 @@ def test_every_logger_is_a_safe_one() -> None:
     direct = [
         module
         for module, path in modules(NAME).items()
-        for node in ast.walk(parsed(path))
-        if isinstance(node, ast.Attribute)
-        and node.attr == "getLogger"
-        and module != f"{NAME}.safe_logging"
+        if "getLogger" in facts(path).attributes and module != f"{NAME}.safe_logging"
     ]
     assert direct == []
 

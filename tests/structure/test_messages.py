@@ -6,6 +6,7 @@ import ast
 import re
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -142,6 +143,7 @@ OTHERWISE = {
 IMPORTS = {"PyJWT": "jwt", "django-q2": "django_q", "prometheus-client": "prometheus_client"}
 
 
+@cache
 def imported() -> set[str]:
     """Returns the top packages that the package, its example and its tests' servers import."""
     found = set()

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import ast
-
 import pytest
 
-from tests.structure.graph import imported_names, modules, parsed
+from tests.structure.graph import facts, modules
 
 PACKAGE = "rail_async_tasks"
 
 
 def readers_of(attribute: str) -> set[str]:
     """Returns the modules that read an attribute of this name."""
-    return {
-        name
-        for name, path in modules(PACKAGE).items()
-        if any(
-            isinstance(node, ast.Attribute) and node.attr == attribute
-            for node in ast.walk(parsed(path))
-        )
-    }
+    return {name for name, path in modules(PACKAGE).items() if attribute in facts(path).attributes}
 
 
 def imports_of(folder: str, target: str) -> list[str]:
@@ -29,7 +20,7 @@ def imports_of(folder: str, target: str) -> list[str]:
         f"{module}:{line} imports {name}"
         for module, path in modules(PACKAGE).items()
         if f"{module}.".startswith(f"{PACKAGE}.{folder}.")
-        for line, name in imported_names(parsed(path))
+        for line, name in facts(path).imports
         if f"{name}.".startswith(f"{PACKAGE}.{target}.")
     ]
 

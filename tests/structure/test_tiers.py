@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Iterator
 
-from tests.structure.graph import ROOT, imported_names, modules, parsed
+from tests.structure.graph import ROOT, Facts, facts, modules
 
 # Helpers, servers and projects, from which every folder may import. The other folders are tiers.
 SHARED = {"projects", "services", "support"}
@@ -19,16 +18,11 @@ def tiers() -> set[str]:
     return folders - SHARED
 
 
-def mentions(tree: ast.Module) -> Iterator[tuple[int, str]]:
+def mentions(source: Facts) -> Iterator[tuple[int, str]]:
     """Yields the line and tier of each import of a tier, and of each dotted name in a string."""
-    names = list(imported_names(tree))
-    names += [
-        (node.lineno, node.value)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    ]
-    for line, name in names:
-        if (found := re.match(r"tests\.(\w+)", name)) and found[1] in tiers():
+    known = tiers()
+    for line, name in (*source.imports, *source.strings):
+        if (found := re.match(r"tests\.(\w+)", name)) and found[1] in known:
             yield line, found[1]
 
 
@@ -37,7 +31,7 @@ def test_no_tier_imports_from_another() -> None:
     wrong = [
         f"{path.relative_to(ROOT)}:{line} uses tests.{tier}"
         for path in modules("tests").values()
-        for line, tier in mentions(parsed(path))
+        for line, tier in mentions(facts(path))
         if path.relative_to(ROOT / "tests").parts[0] != tier
     ]
     assert wrong == []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,15 +15,11 @@ from django.core.management.base import SystemCheckError
 
 from rail_async_tasks import errors, service, task
 from rail_async_tasks.access import SYSTEM
-from rail_async_tasks.bus.memory import MemoryBus
-from rail_async_tasks.conf import get_settings
 from rail_async_tasks.hosting import process as host
-from rail_async_tasks.registry import registry
-from rail_async_tasks.runtime.runtime import Runtime
 from rail_async_tasks.runtime.timings import RuntimeTimings
 from rail_async_tasks.runtime.upkeep.cron import Schedule
 from rail_async_tasks.runtime.upkeep.scheduler import SchedulerTimings
-from tests.support.runtimes import Configure, on_databases
+from tests.support.runtimes import on_databases, other_process
 from tests.support.waiting import eventually
 
 STEP = 0.5
@@ -46,24 +41,15 @@ OFTEN = RuntimeTimings(scheduler=SchedulerTimings(ticks_of=EveryHalfSecond))
 
 
 @pytest.fixture
-async def runtimes(configure: Configure) -> AsyncIterator[AsyncExitStack]:
-    async with AsyncExitStack() as stack:
-        stack.push_async_callback(host.astop)  # of what a test itself starts
-        yield stack
-
-
-async def run(stack: AsyncExitStack, timings: RuntimeTimings = RuntimeTimings()) -> Runtime:  # noqa: B008
-    """One more runtime, as another process has one."""
-    runtime = Runtime(get_settings(), registry, host.make_ledger(), MemoryBus(), timings=timings)
-    runtime.start()
-    stack.push_async_callback(runtime.stop)
-    await runtime.ready()
-    return runtime
+def all_runtimes(runtimes: AsyncExitStack) -> AsyncExitStack:
+    """With the one that a test itself starts."""
+    runtimes.push_async_callback(host.astop)
+    return runtimes
 
 
 @on_databases
 async def test_each_tick_is_had_once_by_three_runtimes(
-    store: str, runtimes: AsyncExitStack
+    store: str, all_runtimes: AsyncExitStack
 ) -> None:
     """Whichever comes first; none is left out."""
     runs: Counter[float] = Counter()
@@ -73,9 +59,9 @@ async def test_each_tick_is_had_once_by_three_runtimes(
         runs[time.time() // STEP] += 1
 
     for _ in range(3):
-        await run(runtimes, OFTEN)
+        await other_process(all_runtimes, OFTEN)
     await eventually(lambda: runs.total() >= 5)
-    await runtimes.aclose()
+    await all_runtimes.aclose()
     listed = await service.alist(SYSTEM, name="cron.tick", limit=100)
     ticks = sorted(snapshot.created_at.timestamp() // STEP for snapshot in listed)
     assert len(ticks) >= 5
@@ -87,16 +73,16 @@ async def test_each_tick_is_had_once_by_three_runtimes(
 @on_databases
 @pytest.mark.parametrize("catch_up", [True, False])
 async def test_what_was_missed_while_all_were_down(
-    store: str, monkeypatch: pytest.MonkeyPatch, runtimes: AsyncExitStack, catch_up: bool
+    store: str, monkeypatch: pytest.MonkeyPatch, all_runtimes: AsyncExitStack, catch_up: bool
 ) -> None:
     """One run makes up for all missed ticks, where the task says so; the first start has none."""
 
     @task(name="cron.yearly", cron="0 0 1 1 *", catch_up=catch_up)
     async def yearly() -> None: ...
 
-    first = await run(runtimes)
+    first = await other_process(all_runtimes)
     await asyncio.sleep(0.3)
-    await runtimes.aclose()
+    await all_runtimes.aclose()
     assert await service.alist(SYSTEM) == []
 
     from asgiref.sync import sync_to_async
@@ -108,7 +94,7 @@ async def test_what_was_missed_while_all_were_down(
     await sync_to_async(row.save)()
     assert first is not None
     for _ in range(2):
-        await run(runtimes)
+        await other_process(all_runtimes)
 
     async def found() -> int:
         return len(await service.alist(SYSTEM, status="completed"))
@@ -116,7 +102,7 @@ async def test_what_was_missed_while_all_were_down(
     deadline = time.monotonic() + (10 if catch_up else 1)
     while await found() < 1 and time.monotonic() < deadline:  # noqa: ASYNC110 (a row sends no signal)
         await asyncio.sleep(0.05)
-    await runtimes.aclose()
+    await all_runtimes.aclose()
     assert await found() == (1 if catch_up else 0)
 
 
@@ -150,7 +136,9 @@ def test_a_wrong_expression_is_an_error_of_the_checks(
 
 
 @on_databases
-async def test_a_unique_task_has_one_tick_unfinished(store: str, runtimes: AsyncExitStack) -> None:
+async def test_a_unique_task_has_one_tick_unfinished(
+    store: str, all_runtimes: AsyncExitStack
+) -> None:
     """Later ticks find it, like any other start of it."""
     go = asyncio.Event()
 
@@ -158,7 +146,7 @@ async def test_a_unique_task_has_one_tick_unfinished(store: str, runtimes: Async
     async def unique() -> None:
         await go.wait()
 
-    runtime = await run(runtimes, OFTEN)
+    runtime = await other_process(all_runtimes, OFTEN)
     await eventually(lambda: runtime.attempts)
     first = next(iter(runtime.attempts))
     await asyncio.sleep(3 * STEP)
@@ -170,10 +158,10 @@ async def test_a_unique_task_has_one_tick_unfinished(store: str, runtimes: Async
 
 @on_databases
 async def test_ticks_are_the_ledgers(
-    store: str, monkeypatch: pytest.MonkeyPatch, runtimes: AsyncExitStack
+    store: str, monkeypatch: pytest.MonkeyPatch, all_runtimes: AsyncExitStack
 ) -> None:
     """A process whose own clock is wrong takes no tick before its time, nor misses one."""
-    runtime = await run(runtimes)
+    runtime = await other_process(all_runtimes)
     by_ledger = await runtime.ledger.now()
     monkeypatch.setattr(type(runtime.ledger), "now", lambda ledger: ahead())
 

@@ -9,15 +9,12 @@ from typing import Any
 from asgiref.sync import sync_to_async
 
 from rail_async_tasks.backends import get_backend
-from rail_async_tasks.backends.port import Backend
 from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.hooks import contained
 from rail_async_tasks.hosting import process
-from rail_async_tasks.hosting.endless_waits import StartAfterCommit
 from rail_async_tasks.hosting.submission import submission_for
 from rail_async_tasks.ledger.records import NewExecution
-from rail_async_tasks.ledger.snapshots import as_created
 from rail_async_tasks.runtime.admission import Entry
 from rail_async_tasks.runtime.tracing import tracer_for
 from rail_async_tasks.service.read import on_ledger
@@ -113,19 +110,9 @@ def store(new: NewExecution, options: EnqueueOptions, settings: TaskSettings) ->
 def _store(new: NewExecution, options: EnqueueOptions, settings: TaskSettings) -> TaskSnapshot:
     backend = get_backend(settings)
     limits = limits_of(new.owner_id, options, settings, inline=backend.inline)
+    submission = submission_for(backend)
     if limits is None:
-        return _submit(new, backend)
+        return submission.submit(new)
     with Entry(process.admission(), new.id, limits) as entry:
         entry.check()
-        return _submit(new, backend)
-
-
-def _submit(new: NewExecution, backend: Backend) -> TaskSnapshot:
-    ledger, submission = process.ledger(), submission_for(backend)
-    if submission.in_caller or not ledger.in_transaction():
         return submission.submit(new)
-    created = ledger.create_here(new)
-    if created.existing is not None:
-        return created.existing
-    ledger.on_commit(StartAfterCommit(submission, [(new, created)]))
-    return as_created(new, created)

@@ -99,18 +99,8 @@ def list_queues(ledger: Ledger) -> list[Queue]:
 
 def _heed(ledger: Ledger, queue: str, settings: TaskSettings) -> None:
     """Has this process and the others heed the change at once; they find it by themselves too."""
-    submission = submission_for(get_backend(settings))
-
-    def announce() -> None:
-        try:
-            process.bus().announce_queues()
-        finally:
-            if not submission.in_caller:
-                submission.queue_changed(queue)
-
-    ledger.on_commit(announce)
-    if submission.in_caller:  # in the caller's transaction, as every inline run
-        submission.queue_changed(queue)
+    ledger.on_commit(lambda: process.bus().announce_queues())
+    submission_for(get_backend(settings)).queue_changed(queue)
 
 
 def _check_name(ledger: Ledger, queue: str, settings: TaskSettings) -> None:

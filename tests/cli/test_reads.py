@@ -13,6 +13,7 @@ from django.db import connection
 from django.test import override_settings
 
 from rail_async_tasks import task
+from rail_async_tasks.cli.main import SUBCOMMANDS
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.models import TaskEvent, TaskExecution
@@ -192,6 +193,16 @@ def test_no_processes(tasks: Tasks) -> None:
     """A sentence, or an empty document."""
     assert tasks("processes").out == "No process has run tasks in the last day.\n"
     assert tasks("processes", "--json").json == {"results": []}
+
+
+def test_without_a_subcommand_the_choices_are_listed(tasks: Tasks) -> None:
+    """With what each does; the exit code is that of wrong usage."""
+    said = tasks()
+    assert said.code == 2
+    assert said.error.startswith("Name a subcommand, as in `manage.py tasks list`:\n")
+    for name, subcommand in SUBCOMMANDS.items():
+        assert f"\n  {name}" in said.error
+        assert subcommand.help in said.error
 
 
 def test_rows_in_memory_are_not_read(tasks: Tasks) -> None:

@@ -87,10 +87,10 @@ async def test_one_trace_from_the_mutation_to_the_body(
         return ids[span.parent.removeprefix("0x")]
 
     assert [above(it) for it in consumers] == [producer] * 2
-    assert sorted(above(it).id for it in bodies) == sorted(it.id for it in consumers)
-    assert {it.pid for it in (*consumers, *bodies)} == {last["result"]}
-    assert (last["result"] == resolver.pid) == (not world.kind.worker)
-    by_number = {it.attributes["rail_tasks.attempt"]: it.attributes for it in consumers}
-    assert {it: found["rail_tasks.outcome"] for it, found in by_number.items()} == {
-        1: "retrying", 2: "completed",
-    }  # fmt: skip
+    consumers.sort(key=lambda it: it.attributes["rail_tasks.attempt"])
+    assert [it.attributes["rail_tasks.attempt"] for it in consumers] == [1, 2]
+    assert [it.attributes["rail_tasks.outcome"] for it in consumers] == ["retrying", "completed"]
+    # Django-Q's cluster has several processes, and each attempt may be in another one.
+    assert consumers[1].pid == last["result"]
+    assert {(above(it).id, it.pid) for it in bodies} == {(it.id, it.pid) for it in consumers}
+    assert any(it.pid == resolver.pid for it in consumers) == (not world.kind.worker)

@@ -38,9 +38,10 @@ class Taken(msgspec.Struct):
 
     def used(self, count: int) -> float | None:
         """Gives the others back; returns the seconds until the next token, None if there is one."""
-        left = self.bucket.spend(count)
-        if count != self.count:
-            _rows(self.alias).filter(name=self.queue).update(spent_until=left.spent_until)
+        left = self.bucket.left(count, lambda: _due(self.alias, self.queue).exists())
+        if count != self.count or left.waited != self.bucket.waited:
+            row = _rows(self.alias).filter(name=self.queue)
+            row.update(spent_until=left.spent_until, waited=left.waited)
         return None if left.tokens() else left.wait()
 
 
@@ -86,10 +87,7 @@ def claim(
     Returns the rows, and the seconds until the next token where there is none left. Reads first: on
     SQLite a transaction takes the one write lock.
     """
-    due = TaskExecution.objects.using(alias).filter(
-        queue=part.queue, status__in=sorted(WAITING), run_after__isnull=True
-    )
-    if not due.exists():
+    if not _due(alias, part.queue).exists():
         return [], None
     seen = _bucket(_rows(alias).filter(name=part.queue), rate)
     if seen is not None and not seen.tokens() and not seen.leaps:
@@ -106,8 +104,17 @@ def claim(
 
 def _bucket(rows: QuerySet[QueueRate], rate: RateLimit) -> TokenBucket | None:
     alias = rows.db
-    found = rows.annotate(at=now(alias)).values_list("spent_until", "at").first()
-    return None if found is None else TokenBucket(rate, found[0], micros(in_utc(found[1])))
+    found = rows.annotate(at=now(alias)).values_list("spent_until", "at", "waited").first()
+    if found is None:
+        return None
+    spent_until, at, waited = found
+    return TokenBucket(rate, spent_until, micros(in_utc(at)), waited)
+
+
+def _due(alias: str, queue: str) -> QuerySet[TaskExecution]:
+    return TaskExecution.objects.using(alias).filter(
+        queue=queue, status__in=sorted(WAITING), run_after__isnull=True
+    )
 
 
 def _rows(alias: str) -> QuerySet[QueueRate]:

@@ -95,9 +95,7 @@ class Due(ABC):
             self._idle.set()
             try:
                 await self._woken_by(
-                    self._poll_at
-                    if self._next_due is None
-                    else min(self._poll_at, self._next_due)
+                    self._poll_at if self._next_due is None else min(self._poll_at, self._next_due)
                 )
             finally:
                 self._idle.clear()

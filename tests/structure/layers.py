@@ -22,7 +22,7 @@ PACKAGE: Final[dict[str, tuple[str, ...]]] = {
         "access migrations models task_options token_bucket",
         "definition",
         "auth registry resolvers",
-        "public_errors queue_limits",
+        "public_errors queue_limits redaction",
     ),
     "ports, and what is behind them": ("ledger", "bus"),
     "running": ("runtime",),
@@ -35,7 +35,7 @@ PACKAGE: Final[dict[str, tuple[str, ...]]] = {
         "__init__ asgi urls",
         "checks testing",
         "cli",
-        "apps management",
+        "admin apps management",
     ),
 }
 

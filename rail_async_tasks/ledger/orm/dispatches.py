@@ -196,6 +196,7 @@ class OrmDispatches(OrmPart):
             left = taken.bucket.spend(taken.count)
             for number, row in enumerate(theirs[taken.count :], start=1):
                 early[row.id] = left.wait(number)
+            taken.used(taken.count)
         return early
 
     def _claimed(self, wanted: DeliveryClaim, token: UUID) -> list[Claimed]:

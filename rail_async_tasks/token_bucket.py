@@ -63,11 +63,11 @@ class TokenBucket(msgspec.Struct, frozen=True):
         """Returns the seconds until one more may be sent to a worker, with so many under way.
 
         Where a full bucket has no token for one more, a worker must claim some first: it is looked
-        at again after the time of a token, at most a second.
+        at again after the time of a token, a tenth of a second to one.
         """
         interval = self.interval / MICROSECOND
         if under_way + 1 > self.capacity + AHEAD_SECONDS / interval:
-            return min(interval, 1.0)
+            return min(max(interval, 0.1), 1.0)
         return max(self.wait(under_way + 1) - AHEAD_SECONDS, 0.0)
 
     @property

@@ -18,7 +18,7 @@ from django.db.models import QuerySet
 from rail_async_tasks.conf.model import RateLimit
 from rail_async_tasks.ledger.locks import unlocked
 from rail_async_tasks.ledger.records import Claimed, QueueClaim
-from rail_async_tasks.ledger.rows import in_utc, now
+from rail_async_tasks.ledger.rows import clock, in_utc, now
 from rail_async_tasks.models import QueueRate, TaskExecution
 from rail_async_tasks.states import WAITING
 from rail_async_tasks.token_bucket import MICROSECOND, TokenBucket
@@ -51,9 +51,15 @@ def micros(at: datetime) -> int:
     return (since.days * 86_400 + since.seconds) * MICROSECOND + since.microseconds
 
 
+def read(alias: str, queue: str, rate: RateLimit) -> TokenBucket:
+    """Returns the bucket as it stands."""
+    found = _bucket(_rows(alias).filter(name=queue), rate)
+    return TokenBucket(rate, None, micros(clock(alias))) if found is None else found
+
+
 def take(alias: str, queue: str, rate: RateLimit, most: int) -> Taken | None:
     """Takes at most so many tokens, in a transaction; None while another process is taking some."""
-    found = lock(alias, queue, rate)
+    found = _lock(alias, queue, rate)
     if found is None:
         return None
     count = min(found.tokens(), most)
@@ -66,7 +72,7 @@ def take(alias: str, queue: str, rate: RateLimit, most: int) -> Taken | None:
     return Taken(alias, queue, found, count)
 
 
-def lock(alias: str, queue: str, rate: RateLimit) -> TokenBucket | None:
+def _lock(alias: str, queue: str, rate: RateLimit) -> TokenBucket | None:
     """Returns the bucket, locked until the end of the transaction; None if another has it locked.
 
     A database that can't skip locked rows locks none.
@@ -89,8 +95,8 @@ def claim(
     """
     if not _due(alias, part.queue).exists():
         return [], None
-    seen = _bucket(_rows(alias).filter(name=part.queue), rate)
-    if seen is not None and not seen.tokens() and not seen.leaps:
+    seen = read(alias, part.queue, rate)
+    if not seen.tokens() and not seen.leaps:
         return [], seen.wait()
     with transaction.atomic(using=alias):
         taken = take(alias, part.queue, rate, part.limit)

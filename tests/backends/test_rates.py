@@ -19,7 +19,7 @@ from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.postgres, pytest.mark.redis]
 
-RATE = 20
+RATE = 10
 FEW = 3
 
 
@@ -35,7 +35,7 @@ def world(
         yield it
 
 
-@forms(short=6, long=20)
+@forms(short=8, long=20)
 async def test_two_workers_share_a_rate(world: World, size: int) -> None:
     """Within 5 % of it over so many seconds; tasks of another queue run meanwhile."""
 

@@ -297,6 +297,9 @@ class QueueRate(models.Model):
     spent_until = models.BigIntegerField(
         null=True, blank=True, help_text="Microseconds since 1970 in UTC. Empty: nothing is spent."
     )
+    waited = models.BooleanField(
+        default=False, help_text="Tasks have waited for the rate since then."
+    )
 
     class Meta:
         db_table = "rail_async_tasks_rate"

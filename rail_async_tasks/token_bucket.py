@@ -1,23 +1,26 @@
 """The rate of a queue as a token bucket: how many of its tasks may start now, and when the next.
 
-Pure. A start takes a token; tokens come at the rate. A full bucket has one token and what comes in
-a tenth of a second: late wake-ups lose no start, and a queue that was idle starts no crowd.
+Pure. A start takes a token; tokens come at the rate. A full bucket has one token, and what comes in
+a twentieth of a second: a queue that was idle starts no crowd. While tasks wait for tokens it has
+what comes in half a second: a start that is late is made up for.
 
-The state is one number: the time up to which all tokens are spent. It says the same to processes
-whose settings have different rates, as during a deploy.
+The state is the time up to which all tokens are spent. It says the same to processes whose settings
+have different rates, as during a deploy.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import msgspec
 
 from rail_async_tasks.conf.model import RateLimit
 
 MICROSECOND = 1_000_000
-# Tokens that came in so many seconds are kept for a late start.
-SLACK_SECONDS = 0.1
+# Tokens that came in so many seconds are kept, beside one: of an idle queue, and while tasks wait.
+IDLE_SECONDS = 0.05
+LATE_SECONDS = 0.5
 # Spent so many seconds ahead of the clock: it was set back since then. Less is two processes.
 LEAP_SECONDS = 1.0
 # Ids are sent to workers so many seconds before there is a token: they need some time to arrive.
@@ -27,12 +30,14 @@ AHEAD_SECONDS = 0.1
 class TokenBucket(msgspec.Struct, frozen=True):
     """A queue's bucket at one moment. `spent_until` and `now` are microseconds since 1970.
 
-    `spent_until` is None before the first start.
+    `spent_until` is None before the first start. `waited`: tasks have waited since a claim that
+    left no token.
     """
 
     rate: RateLimit
     spent_until: int | None
     now: int
+    waited: bool = False
 
     @property
     def interval(self) -> float:
@@ -58,22 +63,32 @@ class TokenBucket(msgspec.Struct, frozen=True):
         """Returns the seconds until one more may be sent to a worker, with so many under way.
 
         Where a full bucket has no token for one more, a worker must claim some first: it is looked
-        at again after the time of a token, at most a second.
+        at again after the time of a token, a tenth of a second to one.
         """
         interval = self.interval / MICROSECOND
         if under_way + 1 > self.capacity + AHEAD_SECONDS / interval:
-            return min(interval, 1.0)
+            return min(max(interval, 0.1), 1.0)
         return max(self.wait(under_way + 1) - AHEAD_SECONDS, 0.0)
 
     @property
     def capacity(self) -> float:
         """Returns the tokens of a full bucket."""
-        return 1 + SLACK_SECONDS * MICROSECOND / self.interval
+        kept = LATE_SECONDS if self.waited else IDLE_SECONDS
+        return 1 + kept * MICROSECOND / self.interval
 
     def spend(self, tokens: int) -> TokenBucket:
         """Returns the bucket without so many tokens."""
         spent_until = round(self._start + tokens * self.interval)
-        return TokenBucket(self.rate, spent_until, self.now)
+        return TokenBucket(self.rate, spent_until, self.now, self.waited)
+
+    def left(self, tokens: int, any_wait: Callable[[], bool]) -> TokenBucket:
+        """Returns the bucket after a claim of so many; `any_wait` returns whether tasks are due.
+
+        It is asked only where that can matter.
+        """
+        left = self.spend(tokens)
+        waited = (self.waited or not left.tokens()) and any_wait()
+        return TokenBucket(self.rate, left.spent_until, self.now, waited)
 
     @property
     def _start(self) -> float:

@@ -18,7 +18,7 @@ from django.db.models import QuerySet
 from rail_async_tasks.conf.model import RateLimit
 from rail_async_tasks.ledger.locks import unlocked
 from rail_async_tasks.ledger.records import Claimed, QueueClaim
-from rail_async_tasks.ledger.rows import in_utc, now
+from rail_async_tasks.ledger.rows import clock, in_utc, now
 from rail_async_tasks.models import QueueRate, TaskExecution
 from rail_async_tasks.states import WAITING
 from rail_async_tasks.token_bucket import MICROSECOND, TokenBucket
@@ -38,9 +38,10 @@ class Taken(msgspec.Struct):
 
     def used(self, count: int) -> float | None:
         """Gives the others back; returns the seconds until the next token, None if there is one."""
-        left = self.bucket.spend(count)
-        if count != self.count:
-            _rows(self.alias).filter(name=self.queue).update(spent_until=left.spent_until)
+        left = self.bucket.left(count, lambda: _due(self.alias, self.queue).exists())
+        if count != self.count or left.waited != self.bucket.waited:
+            row = _rows(self.alias).filter(name=self.queue)
+            row.update(spent_until=left.spent_until, waited=left.waited)
         return None if left.tokens() else left.wait()
 
 
@@ -50,9 +51,15 @@ def micros(at: datetime) -> int:
     return (since.days * 86_400 + since.seconds) * MICROSECOND + since.microseconds
 
 
+def read(alias: str, queue: str, rate: RateLimit) -> TokenBucket:
+    """Returns the bucket as it stands."""
+    found = _bucket(_rows(alias).filter(name=queue), rate)
+    return TokenBucket(rate, None, micros(clock(alias))) if found is None else found
+
+
 def take(alias: str, queue: str, rate: RateLimit, most: int) -> Taken | None:
     """Takes at most so many tokens, in a transaction; None while another process is taking some."""
-    found = lock(alias, queue, rate)
+    found = _lock(alias, queue, rate)
     if found is None:
         return None
     count = min(found.tokens(), most)
@@ -65,7 +72,7 @@ def take(alias: str, queue: str, rate: RateLimit, most: int) -> Taken | None:
     return Taken(alias, queue, found, count)
 
 
-def lock(alias: str, queue: str, rate: RateLimit) -> TokenBucket | None:
+def _lock(alias: str, queue: str, rate: RateLimit) -> TokenBucket | None:
     """Returns the bucket, locked until the end of the transaction; None if another has it locked.
 
     A database that can't skip locked rows locks none.
@@ -86,13 +93,10 @@ def claim(
     Returns the rows, and the seconds until the next token where there is none left. Reads first: on
     SQLite a transaction takes the one write lock.
     """
-    due = TaskExecution.objects.using(alias).filter(
-        queue=part.queue, status__in=sorted(WAITING), run_after__isnull=True
-    )
-    if not due.exists():
+    if not _due(alias, part.queue).exists():
         return [], None
-    seen = _bucket(_rows(alias).filter(name=part.queue), rate)
-    if seen is not None and not seen.tokens() and not seen.leaps:
+    seen = read(alias, part.queue, rate)
+    if not seen.tokens() and not seen.leaps:
         return [], seen.wait()
     with transaction.atomic(using=alias):
         taken = take(alias, part.queue, rate, part.limit)
@@ -106,8 +110,17 @@ def claim(
 
 def _bucket(rows: QuerySet[QueueRate], rate: RateLimit) -> TokenBucket | None:
     alias = rows.db
-    found = rows.annotate(at=now(alias)).values_list("spent_until", "at").first()
-    return None if found is None else TokenBucket(rate, found[0], micros(in_utc(found[1])))
+    found = rows.annotate(at=now(alias)).values_list("spent_until", "at", "waited").first()
+    if found is None:
+        return None
+    spent_until, at, waited = found
+    return TokenBucket(rate, spent_until, micros(in_utc(at)), waited)
+
+
+def _due(alias: str, queue: str) -> QuerySet[TaskExecution]:
+    return TaskExecution.objects.using(alias).filter(
+        queue=queue, status__in=sorted(WAITING), run_after__isnull=True
+    )
 
 
 def _rows(alias: str) -> QuerySet[QueueRate]:

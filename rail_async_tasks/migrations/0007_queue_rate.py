@@ -27,6 +27,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('name', models.CharField(max_length=100, primary_key=True, serialize=False)),
                 ('spent_until', models.BigIntegerField(blank=True, help_text='Microseconds since 1970 in UTC. Empty: nothing is spent.', null=True)),
+                ('waited', models.BooleanField(default=False, help_text='Tasks have waited for the rate since then.')),
             ],
             options={
                 'db_table': 'rail_async_tasks_rate',

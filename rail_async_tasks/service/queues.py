@@ -8,6 +8,7 @@ import msgspec
 
 from rail_async_tasks.backends import get_backend
 from rail_async_tasks.conf import TaskSettings, get_settings
+from rail_async_tasks.conf.problems import nearest
 from rail_async_tasks.errors import InvalidArguments, UnknownQueue
 from rail_async_tasks.hosting import process
 from rail_async_tasks.hosting.submission import submission_for
@@ -110,8 +111,10 @@ def _check_name(ledger: Ledger, queue: str, settings: TaskSettings) -> None:
         return
     known |= {it.name for it in ledger.queue_counts()} | ledger.pauses().keys()
     if not isinstance(queue, str) or queue not in known:
+        meant = nearest(queue, sorted(known))
+        hint = "" if meant is None else f" Did you mean {meant!r}?"
         raise UnknownQueue(
-            f"There is no queue {queue!r:.100}. Known are {', '.join(sorted(known))}."
+            f"There is no queue {queue!r:.100}.{hint} Known are {', '.join(sorted(known))}."
         )
 
 

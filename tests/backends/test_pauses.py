@@ -30,5 +30,5 @@ def world(
 @forms(long=1000)
 async def test_pause_under_load(world: World, size: int) -> None:
     """Also where the process that pauses dies at once; after the resume everything runs, once."""
-    ids = await leave("backends.wait", size, seconds=0.05)
-    await assert_paused_under_load(world.env, world.task_settings, ids, seconds=240)
+    rows = leave("backends.wait", size, seconds=0.05)
+    await assert_paused_under_load(world.env, world.task_settings, rows, seconds=240)

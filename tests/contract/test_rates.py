@@ -23,7 +23,7 @@ with_audit = pytest.mark.parametrize("ledger_options", [LedgerOptions(audit=True
 
 # So slow that no token comes while a test runs: a full bucket has one.
 HOURLY = RateLimit(1, 3600.0)
-# A full bucket has eleven.
+# A full bucket has six.
 FAST = RateLimit(100, 1.0)
 
 
@@ -49,7 +49,7 @@ async def test_a_claim_takes_a_token_for_each_row(kit: Kit) -> None:
 
 
 async def test_tokens_without_a_row_stay(kit: Kit) -> None:
-    """Three rows take three of eleven."""
+    """Three rows take three of six."""
     for _ in range(3):
         await kit.waiting(queue="mail")
     claimed, waits = await claim(kit, FAST)
@@ -57,7 +57,7 @@ async def test_tokens_without_a_row_stay(kit: Kit) -> None:
     for _ in range(20):
         await kit.waiting(queue="mail")
     claimed, _ = await claim(kit, FAST)
-    assert len(claimed) >= 8
+    assert len(claimed) >= 3
 
 
 async def test_an_idle_queue_takes_none(kit: Kit) -> None:
@@ -68,7 +68,7 @@ async def test_an_idle_queue_takes_none(kit: Kit) -> None:
 
 
 async def test_the_claims_own_limit_holds_too(kit: Kit) -> None:
-    """Two free slots take two of eleven tokens."""
+    """Two free slots take two of six tokens."""
     for _ in range(5):
         await kit.waiting(queue="mail")
     claimed, waits = await claim(kit, FAST, limit=2)
@@ -167,7 +167,7 @@ async def test_as_many_are_sent_as_may_start(kit: Kit) -> None:
         "none", "arq", HOURLY, 250
     )
     first = await dispatches.send_rated("mail", "arq", HOURLY, 250)
-    assert (len(first.sent), first.wait) == (1, 1.0)  # a worker must claim it first
+    assert (len(first.sent), first.wait) == (1, 1.0)  # a worker must claim that first
     again = await dispatches.send_rated("mail", "arq", HOURLY, 250)
     assert (again.sent, again.wait) == ([], 1.0)
     await deliver(kit, [first.sent[0].id])
@@ -216,3 +216,13 @@ async def test_a_claim_waits_for_no_other_process(kit: Kit) -> None:
         go_on.set()
         await holder
     assert len((await claim(kit))[0]) == 1
+
+
+async def test_what_waits_for_a_token_may_start_late(kit: Kit) -> None:
+    """The claim that leaves rows for want of tokens says so: what comes meanwhile is kept."""
+    for _ in range(30):
+        await kit.waiting(queue="mail")
+    claimed, _ = await claim(kit, FAST)
+    await asyncio.sleep(0.2)  # the ledger's clock: about twenty tokens, of which an idle queue
+    late, _ = await claim(kit, FAST)  # keeps six
+    assert len(claimed) + len(late) > 15

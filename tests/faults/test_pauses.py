@@ -21,5 +21,5 @@ async def test_pause_under_load(database: Any, fleet: Fleet, backend: str, count
     slots = {"asyncio": {"max_concurrency": 2}, "thread": {"max_workers": 2}}[backend]
     settings = {"backend": backend, "lease_seconds": 15, **slots}
     await fleet.serve_many(2, **settings)
-    ids = await leave("faults.once", count, seconds=0.05)
-    await assert_paused_under_load(fleet.env, settings, ids, seconds=120)
+    rows = leave("faults.once", count, seconds=0.05)
+    await assert_paused_under_load(fleet.env, settings, rows, seconds=120)

@@ -84,10 +84,15 @@ async def test_tasks_that_run_go_on_to_their_end(store: str, configure: Configur
 
 async def test_unknown_queues_are_refused(store: str, configure: Configure) -> None:
     """The message names the known ones; so is a name that can't be stored."""
-    with pytest.raises(UnknownQueue, match=r"'lwo'.*default, high, low"):
+    with pytest.raises(
+        UnknownQueue, match=r"'lwo'\. Did you mean 'low'\? Known are default, high, low\."
+    ):
         await queues.apause("lwo")
-    with pytest.raises(UnknownQueue):
-        await queues.aresume("lwo")
+    with pytest.raises(UnknownQueue, match="Did you mean 'high'"):
+        await queues.aresume("hihg")
+    with pytest.raises(UnknownQueue) as far:
+        await queues.aresume("zzzzz")
+    assert "Did you mean" not in str(far.value)
     with pytest.raises(InvalidArguments, match="by must be"):
         await queues.apause("low", by="\0")
     assert not (await row()).paused

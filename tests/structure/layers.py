@@ -39,7 +39,7 @@ PACKAGE: Final[dict[str, tuple[str, ...]]] = {
         "__init__ asgi urls",
         "checks testing",
         "cli",
-        "apps management",
+        "admin apps management",
     ),
 }
 

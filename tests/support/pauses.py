@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -61,11 +61,15 @@ def starts(ids: Sequence[str]) -> list[datetime]:
 
 
 async def assert_paused_under_load(
-    env: Mapping[str, str], task_settings: Mapping[str, Any], ids: Sequence[str], seconds: float
+    env: Mapping[str, str],
+    task_settings: Mapping[str, Any],
+    appear: Awaitable[list[str]],
+    seconds: float,
 ) -> None:
     """Pauses while the tasks run, resumes, and waits so long until all of them have completed.
 
-    All times are those of rows. `env` and `task_settings` are the processes'.
+    All times are those of rows. `env` and `task_settings` are the processes'; `appear` makes tasks
+    wait, and returns their ids.
     """
     settings = {"ACCEPTANCE_TASK_SETTINGS": json.dumps(task_settings), "PYTHONPATH": str(ROOT)}
     pauser = await asyncio.create_subprocess_exec(
@@ -75,6 +79,7 @@ async def assert_paused_under_load(
     assert pauser.stdin is not None
     assert pauser.stdout is not None
     assert await asyncio.wait_for(pauser.stdout.readline(), 60) == b"ready\n"
+    ids = await appear
 
     async def some_have_begun() -> bool:
         return len(await starts(ids)) >= 10

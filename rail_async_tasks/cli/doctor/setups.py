@@ -126,8 +126,8 @@ SETUPS: Final[dict[str, Setup]] = {
     ),
     "queue-stuck": Setup(
         "workers", "warning", "a task has been due for over ten minutes in a queue",
-        "Add processes, raise `max_concurrency` or the queue's `concurrency`, or cancel tasks that"
-        " hang.",
+        "Add processes, raise `max_concurrency` or the queue's `concurrency` or `rate`, or cancel"
+        " tasks that hang.",
     ),
     "queue-paused": Setup(
         "workers", "warning", "a queue is paused, and tasks wait in it",

@@ -30,8 +30,7 @@ class MemoryClaims(MemoryPart):
                 rows = list(self._take(part, limit, plan.runtime_id, token))
                 plan.took(part, len(rows))
                 if bucket is not None:
-                    left = bucket.spend(len(rows))
-                    self.store.spent_until[part.queue] = left.spent_until
+                    left = self.store.spend(part.queue, bucket, len(rows))
                     if not left.tokens():
                         plan.rests(part, left.wait())
                 claimed += rows
@@ -70,8 +69,10 @@ class MemoryClaims(MemoryPart):
                 bucket = self.store.bucket(row.snapshot.queue, rate)
                 if not bucket.tokens():
                     return None
-                self.store.spent_until[row.snapshot.queue] = bucket.spend(1).spent_until
-            return self._claim(row, runtime_id, token)
+            claimed = self._claim(row, runtime_id, token)
+            if rate is not None:
+                self.store.spend(row.snapshot.queue, bucket, 1)
+            return claimed
 
     def _claim(self, row: Row, runtime_id: UUID, token: UUID) -> Claimed:
         now = self.store.now()

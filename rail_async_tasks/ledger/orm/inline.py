@@ -39,6 +39,7 @@ class OrmInlineAttempts(OrmPart):
                 if taken is None or not taken.count:
                     transaction.set_rollback(True, using=self.alias)
                     return None
+                taken.used(1)
             arguments = read_arguments(self.alias, execution_id)
             language, *trace = read_carried(self.alias, execution_id)
             claimed = Claimed(snapshot, arguments or "{}", token, language, False, *trace)

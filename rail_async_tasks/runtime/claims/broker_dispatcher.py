@@ -42,6 +42,8 @@ LEAST_WINDOW = 100
 # rows in the last `RECENT_SECONDS`.
 REFILL = 25
 RECENT_SECONDS = 2.0
+# Between two looks at a queue with a rate, in seconds: workers have some in store.
+SHORTEST_REST = 0.05
 
 
 class BrokerTimings(msgspec.Struct, frozen=True, kw_only=True):
@@ -240,7 +242,7 @@ class BrokerDispatcher:
                 )
                 sent = found.sent
                 if found.wait is not None:
-                    self._rates.rest(queue, found.wait)
+                    self._rates.rest(queue, max(found.wait, SHORTEST_REST))
             if sent:
                 self._overdue.report(queue, sum(dispatch.overdue for dispatch in sent))
                 await self._push(sent)

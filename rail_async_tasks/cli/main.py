@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-from rail_async_tasks.cli import change, pauses, processes, queues, show, watch
+from rail_async_tasks.cli import change, errors, pauses, processes, queues, show, watch
 from rail_async_tasks.cli import list as tasks_list
 from rail_async_tasks.cli.doctor import report
 from rail_async_tasks.cli.exits import USAGE, Stop
@@ -44,6 +44,7 @@ SUBCOMMANDS: Final = {
         "Start a paused queue's tasks again.", pauses.run_resume, pauses.add_arguments, json=False
     ),
     "queues": Subcommand("List the queues, and what waits in them.", queues.run),
+    "errors": Subcommand("List errors by class and place.", errors.run),
     "processes": Subcommand("List the processes, and which of them run tasks.", processes.run),
     "doctor": Subcommand(
         "Look for broken set-ups, and name the remedies. Exit code 1: something is wrong.",

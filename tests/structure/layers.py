@@ -105,7 +105,7 @@ CLI: Final = (
     "exchange exits fields words",
     "filters tables",
     "ids screen",
-    "list processes queues rich_screen",
+    "errors list processes queues rich_screen",
     "change show terminal watch",
     "doctor pauses",
     "main",

@@ -25,9 +25,10 @@ from graphql import GraphQLError
 from rail_async_tasks.access import Viewer
 from rail_async_tasks.auth.caller import authenticate_sync, caller
 from rail_async_tasks.dashboard.render import Refused, refusal
-from rail_async_tasks.errors import TaskError, TaskNotFound, Unauthenticated
+from rail_async_tasks.errors import TaskError, TaskNotFound
 from rail_async_tasks.own_views import View, own_view
 from rail_async_tasks.rest.endpoint import public_path
+from rail_async_tasks.rest.refusals import ANSWERS
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.text import sentence
 
@@ -202,10 +203,8 @@ def _refused(request: HttpRequest, error: Exception) -> HttpResponse:
         return refusal(request, Refused(404, "There is no such task. It may have expired."))
     if isinstance(error, PermissionDenied | GraphQLError):  # by a permission class of the task
         return refusal(request, Refused(403, sentence(error) if str(error) else "Not permitted."))
-    if isinstance(error, Unauthenticated):
-        return refusal(request, Refused(401, error.message))
-    if isinstance(error, TaskError):
-        return refusal(request, Refused(409, error.message))
+    if isinstance(error, TaskError) and error.code in ANSWERS:
+        return refusal(request, Refused(ANSWERS[error.code].status, error.message))
     logger.error("A page of the dashboard failed.", exc_info=error)
     return refusal(
         request, Refused(500, "An unexpected error. The log has its details; try again.")

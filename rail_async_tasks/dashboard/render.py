@@ -21,7 +21,7 @@ _TITLES: Final = {
     403: "Not allowed",
     404: "Not found",
     405: "Not here",
-    409: "Not done",
+    429: "Too many",
     500: "Something failed",
     503: "Not available",
 }

@@ -62,7 +62,7 @@ def text_of(browser: Any, selector: str) -> str:
 _RUN_AXE: Final = """
     const done = arguments[0];
     const told = (it) => it.nodes.map((node) => `${it.id}: ${node.target} ${node.failureSummary}`);
-    axe.run(document, {resultTypes: ["violations"]}).then((found) => done(found.violations.flatMap(told)));
+    axe.run(document).then((found) => done(found.violations.flatMap(told)));
 """
 
 

@@ -304,7 +304,8 @@ PAGES = ("{id}/", "{done}/", "{id}/arguments/", "bulk/cancel/", "bulk/retry/?q=s
 
 def test_axe_finds_nothing(site: Site) -> None:
     """In both colour schemes, wide and at 360 pixels, where nothing is cut off."""
-    row, done = failed(owner_id="1", tenant_id="acme"), store(result={"a": [1, {"b": None}]})
+    row = failed(owner_id=str(site.user.pk), tenant_id="acme")
+    done = store(result={"a": [1, {"b": None}]})
     store("pending", run_after=datetime.now(UTC) + timedelta(days=1))
     store("running", parent_id=row.id, name="form.every_kind")
     failed(seq=4)

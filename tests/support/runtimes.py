@@ -20,6 +20,7 @@ from django.test.utils import override_settings
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.registry import registry
 from tests.support.databases import default_database, empty_tables, forget_connections
+from tests.support.waiting import TIMEOUT
 
 Configure = Callable[..., None]
 
@@ -74,7 +75,7 @@ async def ends_cleanly(
     """Stops the runtime in the loop in which it lives; then nothing of it may be left."""
     yield
     runtime = host.current()
-    await asyncio.wait_for(host.astop(), 20)
+    await asyncio.wait_for(host.astop(), TIMEOUT)
     if runtime is not None:
         statistics = runtime.statistics()
         assert {key: statistics[key] for key in ("running", "leaked", "unsettled")} == {

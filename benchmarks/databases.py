@@ -22,7 +22,7 @@ from devservers.redis import running_redis
 class Databases:
     """Made when they are first asked for, and gone with the `with` block.
 
-    - `sqlite`: a file in WAL mode with `synchronous = NORMAL`, as `tests.settings` opens it.
+    - `sqlite`: a file in WAL mode with `synchronous = NORMAL`, as `benchmarks.settings` opens it.
     - `postgres`: a server of our own with `synchronous_commit = off`, which promises the same: a
       crash of the machine may take the last commits, and nothing else.
     - `postgres-flushed`: the same server at its defaults, which wait for the disk at each commit.

@@ -13,9 +13,7 @@ import asyncio
 import gc
 import shutil
 import sys
-from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ from devservers.redis import RedisServer, find_redis, running_redis
 from tests.services.browser import missing_programs, running_browser
 from tests.services.mariadb import MariaServer, find_server, running_mariadb
 from tests.settings import database as database_config
+from tests.support import order
 from tests.support.clock import FakeClock
 from tests.support.databases import (
     TEMPLATE,
@@ -41,33 +40,11 @@ from tests.support.databases import (
 from tests.support.needs import unavailable
 from tests.support.timings import Timings
 
-# The files that take longest, longest first, then folders whose tests start processes and wait.
-# They go first: one that a test process took last would run alone at the end.
-LONGEST = (
-    "unit/test_benchmarks.py",
-    "acceptance/test_servers.py",
-    "backends/test_suite.py",
-    "browser/test_demo_page.py",
-    "browser/test_distributed_demo.py",
-    "acceptance/test_scripts.py",
-    "acceptance/test_crash.py",
-    "acceptance/test_parity.py",
-)
-SLOW = ("acceptance", "backends", "browser", "clients", "faults", "testing")
-
 
 @pytest.hookimpl(trylast=True)  # after the shuffle, whose order holds within each group
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the files that take longest first."""
-    folder = Path(__file__).parent
-    longest = {folder / name: place for place, name in enumerate(LONGEST)}
-    slow = {folder / name for name in SLOW}
-
-    def place(item: pytest.Item) -> int:
-        behind = len(longest) + (item.path.parent not in slow)
-        return longest.get(item.path, behind)
-
-    items.sort(key=place)
+    items.sort(key=lambda item: order.place(item.path))
 
 
 @pytest.hookimpl(trylast=True)
@@ -88,20 +65,9 @@ def pytest_sessionfinish() -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Prints the seconds per folder, slowest first, where `--durations` asks for times."""
-    if config.getoption("durations") is None:
-        return
-    seconds: Counter[str] = Counter()
-    tests: Counter[str] = Counter()
-    for report in chain.from_iterable(terminalreporter.stats.values()):
-        if isinstance(report, pytest.TestReport):
-            folder = report.nodeid.partition("::")[0].rpartition("/")[0]
-            seconds[folder] += report.duration
-            tests[folder] += report.when == "call"
-    terminalreporter.section("seconds per folder, set-up and teardown included")
-    for folder, spent in seconds.most_common():
-        terminalreporter.write_line(f"{spent:8.1f} s  {tests[folder]:5} tests  {folder}")
-    terminalreporter.write_line(f"{seconds.total():8.1f} s  {tests.total():5} tests")
+    """Prints where the time went, where `--durations` asks for it."""
+    if config.getoption("durations") is not None:
+        order.report_seconds(terminalreporter)
 
 
 @pytest.fixture(autouse=True)

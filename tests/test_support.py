@@ -1,4 +1,4 @@
-"""The suite's own tools: the fake clock."""
+"""The suite's own tools: the fake clock, and the order of files."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 
+from tests.support import order
 from tests.support.clock import START, FakeClock
 
 
@@ -101,3 +102,13 @@ def test_a_clock_without_a_loop_jumps() -> None:
     clock.jump(90)
     assert clock.monotonic() == 90
     assert clock.now() == START + timedelta(seconds=90)
+
+
+def test_the_files_that_take_longest_go_first() -> None:
+    """In the order of the list; then those of slow folders, then all others, in any order."""
+    longest = [order.TESTS / name for name in order.LONGEST]
+    assert [file for file in longest if not file.is_file()] == []
+    slow, other = order.TESTS / "faults/test_drain.py", order.TESTS / "unit/test_text.py"
+    places = [order.place(file) for file in (*longest, slow, other)]
+    assert places == sorted(set(places))
+    assert all((order.TESTS / folder).is_dir() for folder in order.SLOW)

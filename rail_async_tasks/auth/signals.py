@@ -66,6 +66,12 @@ def _rights_changed(
 
 
 def _check(user_ids: Collection[str] | None, using: str) -> None:
-    """Has the streams of these users checked once the change is committed."""
-    hurry = partial(on_each_watch, lambda watch: watch.hurry(user_ids))
-    transaction.on_commit(hurry, using=using, robust=True)
+    """Has the streams of these users checked once the change is committed.
+
+    Django does not know when a transaction is committed that was begun by `set_autocommit(False)`,
+    and refuses to be asked: the next regular check sees that change.
+    """
+    connection = transaction.get_connection(using)
+    if connection.in_atomic_block or connection.get_autocommit():
+        hurry = partial(on_each_watch, lambda watch: watch.hurry(user_ids))
+        transaction.on_commit(hurry, using=using, robust=True)

@@ -149,7 +149,7 @@ class Page:
         self.wait("the history", lambda: self.run(busy) == "false")
         return self
 
-    def wait(self, what: str, condition: Callable[[], T], seconds: float = 20) -> T:
+    def wait(self, what: str, condition: Callable[[], T], seconds: float = 60) -> T:
         """Returns the condition's value once it is true."""
         waiting = WebDriverWait(self.browser, seconds, poll_frequency=0.03)
         return waiting.until(lambda _: condition(), f"waited {seconds} s for {what}")

@@ -85,7 +85,7 @@ class Tab:
     def run(self, script: str, *arguments: Any) -> Any:
         return self.browser.execute_script(script, *arguments)
 
-    def wait(self, what: str, condition: Callable[[], T], seconds: float = 20) -> T:
+    def wait(self, what: str, condition: Callable[[], T], seconds: float = 60) -> T:
         """Returns the condition's value once it is true."""
         waiting = WebDriverWait(self.browser, seconds, poll_frequency=0.03)
         return waiting.until(lambda _: condition(), f"waited {seconds} s for {what}")
@@ -121,7 +121,7 @@ class Tab:
         events = self.run("return seen")
         return [it for it in events if it["bar"] == bar and name in (None, it["name"])]
 
-    def until(self, bar: str, state: str, seconds: float = 20) -> dict[str, Any]:
+    def until(self, bar: str, state: str, seconds: float = 60) -> dict[str, Any]:
         """Returns the bar once it is in that state."""
 
         def there() -> dict[str, Any] | None:

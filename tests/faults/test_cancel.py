@@ -91,7 +91,7 @@ async def race(clients: list[Client], ws: Any, number: int, handicap: Handicap) 
     return f"{answer} -> {row.status}"
 
 
-@forms("races", on("postgres", 100), on("postgres", 1000, long=True),
+@forms("races", on("postgres", 50), on("postgres", 1000, long=True),
        on("sqlite", 1000, long=True))  # fmt: skip
 async def test_cancel_against_completion(database: Any, fleet: Fleet, races: int) -> None:
     """Row, answer and stream agree each time, whichever comes first."""

@@ -27,7 +27,8 @@ from tests.support.client import Client
 from tests.support.measures import report
 from tests.support.waiting import eventually
 
-COUNT = 200
+# Rows, and starts at once: of a short run, and of a long one.
+FEW, MANY = 80, 200
 # Every process has looked at the ledger by then, and knows when a row will be due: in seconds.
 KNOWN = 2.0
 # Between rows that come one by one, each of which all processes wake up for: in seconds.
@@ -46,7 +47,7 @@ def due(arrival: str, at: datetime, number: int) -> datetime | None:
 
 
 @sync_to_async
-def appear(arrival: str) -> list[str]:
+def appear(arrival: str, count: int) -> list[str]:
     """So many rows wait, there all at once, without an event of them."""
     at = datetime.now(UTC)
     made = [
@@ -55,22 +56,25 @@ def appear(arrival: str) -> list[str]:
             arguments={"seconds": 0.1}, created_at=at, updated_at=at,
             run_after=due(arrival, at, number),
         )
-        for number in range(COUNT)
+        for number in range(count)
     ]  # fmt: skip
     with transaction.atomic():
         TaskExecution.objects.bulk_create(made)
     return [str(it.id) for it in made]
 
 
-@forms("rounds", on("postgres", 1), on("postgres", 15, long=True), on("sqlite", 5, long=True))
-async def test_four_processes_claim_the_same_rows(database: Any, fleet: Fleet, rounds: int) -> None:
+@forms("rounds count", on("postgres", 1, FEW), on("postgres", 15, MANY, long=True),
+       on("sqlite", 5, MANY, long=True))  # fmt: skip
+async def test_four_processes_claim_the_same_rows(
+    database: Any, fleet: Fleet, rounds: int, count: int
+) -> None:
     """Each attempt begins once, whether they find the rows or wake up for them at one moment."""
     servers = await fleet.serve_many(4, max_concurrency=10, lease_seconds=15)
     shares: Counter[str] = Counter()
     for _ in range(rounds):
         for arrival in ARRIVALS:
-            ids = await appear(arrival)
-            for row in await until_final(ids, KNOWN + APART * COUNT + 20):
+            ids = await appear(arrival, count)
+            for row in await until_final(ids, KNOWN + APART * count + 20):
                 assert (row.status, row.result) == ("completed", 1)
                 assert (row.attempts, row.crashes, row.retry_count, row.seq) == (1, 0, 0, 3)
             begun = [note for note in await read_notes() if note.task in set(ids)]
@@ -83,7 +87,7 @@ async def test_four_processes_claim_the_same_rows(database: Any, fleet: Fleet, r
         assert "A claim failed" not in server.said()
     mean = {arrival: shares[arrival] / rounds for arrival in ARRIVALS}
     report(
-        "claims", database=database.kind, rows=COUNT * rounds * len(ARRIVALS), processes=mean
+        "claims", database=database.kind, rows=count * rounds * len(ARRIVALS), processes=mean
     )  # fmt: skip
 
 
@@ -120,7 +124,7 @@ class Sampler:
         assert self._most == 1
 
 
-async def started(clients: list[Client], call: str) -> Counter[str]:
+async def started(clients: list[Client], call: str, count: int) -> Counter[str]:
     """How often each id was the answer to so many concurrent mutations on all processes."""
 
     async def one(number: int) -> str:
@@ -130,23 +134,24 @@ async def started(clients: list[Client], call: str) -> Counter[str]:
         assert answer["it"]["error"] is None
         return str(answer["it"]["taskId"])
 
-    return Counter(await asyncio.gather(*map(one, range(COUNT))))
+    return Counter(await asyncio.gather(*map(one, range(count))))
 
 
-async def by_arguments(clients: list[Client], number: int) -> Counter[str]:
-    return await started(clients, f"alone(n: {number}, seconds: 3600)")
+async def by_arguments(clients: list[Client], number: int, count: int) -> Counter[str]:
+    return await started(clients, f"alone(n: {number}, seconds: 3600)", count)
 
 
-async def by_key(clients: list[Client], number: int) -> Counter[str]:
+async def by_key(clients: list[Client], number: int, count: int) -> Counter[str]:
     """By a key that code gives: in tasks, as many, that each start one."""
-    starters = await started(clients, f'startKeyed(key: "key {number}")')
-    assert len(starters) == COUNT  # these are not unique
+    starters = await started(clients, f'startKeyed(key: "key {number}")', count)
+    assert len(starters) == count  # these are not unique
     return Counter(str(row.result) for row in await until_final(list(starters), 60))
 
 
-@forms("rounds", on("postgres", 1), on("postgres", 10, long=True), on("sqlite", 10, long=True))
+@forms("rounds count", on("postgres", 1, FEW), on("postgres", 10, MANY, long=True),
+       on("sqlite", 10, MANY, long=True))  # fmt: skip
 async def test_a_unique_task_that_many_start_is_one(
-    database: Any, fleet: Fleet, rounds: int
+    database: Any, fleet: Fleet, rounds: int, count: int
 ) -> None:
     """Every answer names the one unfinished row, by its arguments or by a key; it runs once."""
     servers = await fleet.serve_many(4, lease_seconds=15)
@@ -155,8 +160,8 @@ async def test_a_unique_task_that_many_start_is_one(
     for number in range(rounds):
         async with Sampler("faults.alone") as sampler:
             for by in (by_arguments, by_key):
-                [(task_id, count)] = (await by(clients, number)).items()
-                assert count == COUNT
+                [(task_id, answers)] = (await by(clients, number, count)).items()
+                assert answers == count
                 ids.append(task_id)
                 await clients[0].ask(CANCEL, id=task_id)
                 [row] = await until_final([task_id], 20)
@@ -165,7 +170,7 @@ async def test_a_unique_task_that_many_start_is_one(
     begun = [note for note in await read_notes() if note.task in set(ids)]
     assert_each_attempt_began_once(begun)
     assert {note.task for note in begun} == set(ids)
-    report("unique", database=database.kind, starts=2 * COUNT * rounds, rows=len(ids))
+    report("unique", database=database.kind, starts=2 * count * rounds, rows=len(ids))
 
 
 @forms("seconds", on("postgres", 3), on("postgres", 30, long=True), on("sqlite", 30, long=True))

@@ -25,7 +25,7 @@ from rail_async_tasks.registry import registry
 from rail_async_tasks.runtime.runtime import Runtime
 from rail_async_tasks.runtime.timings import RuntimeTimings
 from tests.support.databases import default_database, empty_tables, forget_connections
-from tests.support.waiting import eventually
+from tests.support.waiting import TIMEOUT, eventually
 
 Configure = Callable[..., None]
 
@@ -100,7 +100,7 @@ async def ends_cleanly(
     """Stops the runtime in the loop in which it lives; then nothing of it may be left."""
     yield
     runtime = host.current()
-    await asyncio.wait_for(host.astop(), 20)
+    await asyncio.wait_for(host.astop(), TIMEOUT)
     if runtime is not None:
         statistics = runtime.statistics()
         assert {key: statistics[key] for key in ("running", "leaked", "unsettled")} == {

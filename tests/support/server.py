@@ -191,7 +191,7 @@ def running_server(
         server.wait_until_it_answers()
         yield server
         server.terminate()
-        server.wait(15)
+        server.wait(60)
         alarms = server.alarms()
         assert not alarms, alarms[0]
     finally:

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
+from django.db import transaction
 
 from rail_async_tasks.auth import rights, standing
 from rail_async_tasks.auth.credential import Credential
@@ -33,3 +34,16 @@ def test_users_of_a_tenants_schema_are_not_asked_for_again(
     guard = rights.Guard.of(User(pk=7, username="ada"), None)
     assert guard is not None
     assert (guard.claim is not None) is one_place
+
+
+@pytest.mark.django_db(transaction=True)
+def test_users_and_groups_are_saved_in_a_transaction_begun_by_hand() -> None:
+    """Django runs no `on_commit` there: the streams are checked at their next regular time."""
+    transaction.set_autocommit(False)
+    try:
+        user = User.objects.create(username="ada")
+        user.groups.add(Group.objects.create(name="editors"))
+        transaction.commit()
+    finally:
+        transaction.set_autocommit(True)
+    assert User.objects.get().groups.get().name == "editors"

@@ -9,7 +9,7 @@ export PYTHON
 # Where it is set, every start would compile all packages anew: seconds each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help env demo demo-distributed test durations test-long test-matrix test-celery57 bench schema lint types wheel lock clean
+.PHONY: help env demo demo-distributed test durations test-long test-matrix test-celery57 bench schema lint audit types wheel lock clean
 
 help:
 	@echo "make demo         serve the example project on a free port"
@@ -24,6 +24,7 @@ help:
 	@echo "make bench        the benchmarks"
 	@echo "make schema       write the example project's schema.graphql anew"
 	@echo "make lint         ruff: rules and format"
+	@echo "make audit        the lock files: hashes, known weaknesses; ARGS=--online asks a database"
 	@echo "make types        mypy"
 	@echo "make wheel        build the wheel into dist/"
 	@echo "make lock         refresh requirements/dev.lock"
@@ -73,6 +74,9 @@ bench: env
 lint: env
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+
+audit: env
+	.venv/bin/python scripts/audit $(ARGS)
 
 types: env
 	.venv/bin/mypy

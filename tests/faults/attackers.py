@@ -36,7 +36,8 @@ def bomb() -> str:
 
 
 def starts(count: int) -> str:
-    return "mutation {" + "".join(f"m{n}: linger {{ taskId }} " for n in range(count)) + "}"
+    task = "climb(steps: 10, pause: 0.2) { taskId }"
+    return "mutation {" + "".join(f"m{n}: {task} " for n in range(count)) + "}"
 
 
 def body_of(query: str) -> bytes:

@@ -32,9 +32,14 @@ from tests.support.places import logged_in
 from tests.support.server import Server
 from tests.support.waiting import TIMEOUT
 
-pytestmark = [pytest.mark.long, pytest.mark.parametrize("database", ["sqlite"], indirect=True)]
+# On SQLite each of fifty connections may have 2 MB of page cache, which are not the server's.
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.postgres,
+    pytest.mark.parametrize("database", ["postgres"], indirect=True),
+]
 
-SECONDS = 6.0
+SECONDS = 5.0
 MEBIBYTE = 1024  # in KiB, as /proc has it
 MOST_GROWTH = 100 * MEBIBYTE
 HONEST = "honest queries"
@@ -68,7 +73,7 @@ def prepared() -> str:
 
 
 class Caller:
-    """One honest user: a probe, a task that is started, and a stream of it, again and again."""
+    """One honest user: a probe, a start, and the first event of a stream, again and again."""
 
     def __init__(self, server: Server, cookie: str) -> None:
         self.client = Client(server, cookie)
@@ -82,9 +87,7 @@ class Caller:
             task_id = await self.client.start("where")
         with self.timed("stream"):
             async with self.client.sse(SMALL, {"id": task_id}) as lines:
-                async for name, _ in lines:
-                    if name == "complete":
-                        break
+                await anext(lines)
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
@@ -140,23 +143,28 @@ async def test_attacks_from_fifty_connections(database: Any) -> None:
         await beside(HONEST, server, cookie)
         runtimes = await sync_to_async(alive)()
         honest = await beside(HONEST, server, cookie)
-        found = {kind: await beside(kind, server, cookie) for kind in ATTACKS}
-        again = await beside(HONEST, server, cookie)
+        shown(HONEST, honest, honest)
+        found = {}
+        for kind in (*ATTACKS, HONEST):
+            found[kind] = await beside(kind, server, cookie)
+            shown(kind, found[kind], honest)
         log = server.said()
         after = await sync_to_async(alive)()
-    load = os.getloadavg()[0]
-    for kind, it in {HONEST: honest, **found, f"{HONEST} again": again}.items():
-        ratios = {name: it["p99 ms"][name] / honest["p99 ms"][name] for name in it["p99 ms"]}
-        report("attacks", kind=kind, ratios=ratios, load=load, **it)
-        sys.stdout.write(
-            f"{kind:>24} {' '.join(f'{name} {ratio:.2f}' for name, ratio in ratios.items())}"
-            f" {it['MiB more']:+.0f} MiB, {it['answers']} answers, {it['turns']} turns\n"
-        )
-    sys.stdout.write(f"p99 beside honest queries, ms: {honest['p99 ms']}, load {load:.1f}\n")
     assert after == runtimes
     assert "The lease of" not in log
     assert {kind: it["MiB more"] for kind, it in found.items() if it["MiB more"] >= 100} == {}
     assert all(it["turns"] >= 3 for it in found.values())
+
+
+def shown(kind: str, it: dict[str, Any], honest: dict[str, Any]) -> None:
+    """Reports one kind, as ratios to the first honest one."""
+    ratios = {name: it["p99 ms"][name] / honest["p99 ms"][name] for name in it["p99 ms"]}
+    load = os.getloadavg()[0]
+    report("attacks", kind=kind, ratios=ratios, load=load, **it)
+    figures = [f"{name} x{ratio:.2f}" for name, ratio in ratios.items()]
+    figures += [f"{name} p99 {ms:.0f} ms" for name, ms in it["p99 ms"].items()]
+    figures += [f"{it['MiB more']:+.0f} MiB", f"{it['answers']} answers", f"{it['turns']} turns"]
+    sys.stdout.write(f"{kind}: {', '.join(figures)}, load {load:.0f}\n")
 
 
 def alive() -> list[Any]:

@@ -79,7 +79,9 @@ def check_tasks(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Check
         Error(
             f"The task {definition.name!r} has sensitive arguments, and there are no keys to"
             " encrypt them with.",
-            hint='Set task_settings["encryption_keys"] to a list of Fernet keys.',
+            hint='Set task_settings["encryption_keys"] to a list of Fernet keys. One is made by:'
+            " python -c 'from cryptography.fernet import Fernet;"
+            " print(Fernet.generate_key().decode())'",
             id=f"{APP}.E008",
         )
         for definition in registry.definitions()

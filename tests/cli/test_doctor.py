@@ -138,7 +138,7 @@ def test_a_web_process_runs_nothing_that_needs_a_worker(
     assert finding.name == "no-process"
     command = get_backend(get_settings()).worker_command  # type: ignore[attr-defined]
     assert command
-    assert finding.remedy.endswith(f"A worker: `{command}`.")
+    assert finding.remedy.endswith(f"A worker starts by `{command}`.")
     row()
     [finding] = report.examine()
     assert finding.name == "no-process-for-waiting"

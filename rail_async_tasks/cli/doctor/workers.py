@@ -59,7 +59,7 @@ def _nothing_runs(alive: Sequence[Process], due: int, settings: TaskSettings) ->
             if alive:
                 message = "The live processes are no workers: they only send tasks."
             if broker.worker_command:
-                where = f"A worker: `{broker.worker_command}`."
+                where = f"A worker starts by `{broker.worker_command}`."
     if due:
         message = f"{counted(due, 'task')} may start now. {message}"
         yield found("no-process-for-waiting", message, where=where)

@@ -27,7 +27,7 @@ FILL = f"""
     SELECT
         ('018f0000-' || lpad(to_hex(n / 65536), 4, '0') || '-7' || lpad(to_hex(n % 4096), 3, '0')
             || '-8000-' || lpad(to_hex(n), 12, '0'))::uuid,
-        'shop.task' || n % 50, CASE WHEN n % 1000 = 0 THEN 'failed' ELSE 'completed' END,
+        'shop.task' || n % 50, CASE WHEN n % 400 = 0 THEN 'failed' ELSE 'completed' END,
         'default', 0, '{{"number": 1}}', 100, 1, 0, 3, 0, 0, true, false, (n % 3000)::text, 3, 0,
         now(), now(), now(), now() + interval '1 day'
     FROM generate_series(1, {ROWS}) AS n;
@@ -60,9 +60,7 @@ def test_lists_searches_and_pages(client: Client, monkeypatch: pytest.MonkeyPatc
     }  # fmt: skip
     explained: dict[str, list[str]] = {}
     for name, query in queries.items():
-        with CaptureQueriesContext(
-            connection,
-        ) as captured:
+        with CaptureQueriesContext(connection) as captured:
             response = client.get(LIST, query)
         assert response.status_code == 200, name
         ours = [it["sql"] for it in captured if "rail_async_tasks_execution" in it["sql"]]

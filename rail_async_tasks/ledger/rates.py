@@ -36,9 +36,12 @@ class Taken(msgspec.Struct):
     bucket: TokenBucket
     count: int
 
-    def used(self, count: int) -> float | None:
-        """Gives the others back; returns the seconds until the next token, None if there is one."""
-        left = self.bucket.left(count, lambda: _due(self.alias, self.queue).exists())
+    def used(self, count: int, any_wait: Callable[[], bool] | None = None) -> float | None:
+        """Gives the others back; returns the seconds until the next token, None if there is one.
+
+        `any_wait` returns whether tasks of the queue are due; by default a query asks.
+        """
+        left = self.bucket.left(count, any_wait or _due(self.alias, self.queue).exists)
         if count != self.count or left.waited != self.bucket.waited:
             row = _rows(self.alias).filter(name=self.queue)
             row.update(spent_until=left.spent_until, waited=left.waited)

@@ -19,7 +19,7 @@ from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.postgres, pytest.mark.redis]
 
-RATE = 10
+RATE = 5
 FEW = 3
 
 

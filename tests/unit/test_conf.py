@@ -382,6 +382,32 @@ def test_an_unknown_key_that_is_like_none_gets_the_list() -> None:
     assert "max_concurrency" in problem.hint
 
 
+@pytest.mark.parametrize(
+    ("text", "period"), [("10/s", 1), ("100/m", 60), ("7/h", 3600), ("1/d", 86400)]
+)
+def test_the_rate_of_a_queue(text: str, period: float) -> None:
+    """A count and a letter; shown as it was written. None is no rate."""
+    queue = valid(queues={"mail": {"rate": text, "priority": 1}}).queues["mail"]
+    assert queue.rate is not None
+    assert (queue.rate.period, queue.priority, str(queue.rate)) == (period, 1, text)
+    assert valid(queues={"mail": {"rate": None}}).queues["mail"].rate is None
+
+
+def test_a_wrong_rate_has_a_hint() -> None:
+    """It names the form."""
+    (problem,) = problems(queues={"mail": {"rate": "ten"}})
+    says = """["queues"]["mail"]["rate"] is not a rate: 'ten'."""
+    assert problem.message.endswith(says)
+    assert '"100/m"' in problem.hint
+
+
+def test_a_rate_under_sync_is_a_warning() -> None:
+    """A task runs in its caller, which can't wait for its turn."""
+    (problem,) = problems(backend="sync", queues={"mail": {"rate": "10/s"}})
+    assert (problem.level, problem.key) == ("warning", "queues.mail.rate")
+    assert problems(backend="thread", queues={"mail": {"rate": "10/s"}}) == []
+
+
 def test_a_key_of_the_other_section_is_sent_there() -> None:
     """Extensions belong in schema_settings."""
     (problem,) = problems(query_extensions=["shop.schema.Query"])
@@ -408,6 +434,11 @@ def test_queues_are_merged_over_the_three_defaults_option_by_option() -> None:
         ({"slow": {"priority": 1.5}}, "E003", "queues.slow.priority"),
         ({"slow": {"concurrency": 0}}, "E004", "queues.slow.concurrency"),
         ({"slow": {"concurency": 1}}, "E002", "queues.slow.concurency"),
+        ({"slow": {"rate": 10}}, "E006", "queues.slow.rate"),
+        ({"slow": {"rate": "10"}}, "E006", "queues.slow.rate"),
+        ({"slow": {"rate": "0/s"}}, "E006", "queues.slow.rate"),
+        ({"slow": {"rate": "10/week"}}, "E006", "queues.slow.rate"),
+        ({"slow": {"rate": "1.5/s"}}, "E006", "queues.slow.rate"),
         ({"": {}}, "E006", "queues."),
         ({3: {}}, "E003", "queues.3"),
         ({"q" * 101: {}}, "E006", "queues." + "q" * 101),

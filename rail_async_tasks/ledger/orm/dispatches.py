@@ -172,19 +172,19 @@ class OrmDispatches(OrmPart):
             suspects = [row.id for row in rows if row.crashes >= wanted.crashes]
             if wanted.suspects:
                 ids += suspects[:1]
+            locked: set[UUID] = set()
+            if len(rows) < len(wanted.ids):
+                # Rows that a read without locks shows as due, and were skipped, are locked.
+                left = due.exclude(id__in=[row.id for row in rows])
+                locked = set(left.values_list("id", flat=True))
             early: dict[UUID, float] = {}
             if wanted.rates:
                 early = self._early([row for row in rows if row.id in ids], wanted.rates)
                 ids = [it for it in ids if it not in early]
             taken = values_of(CLAIM, moment_of(at), runtime_id=wanted.runtime_id, token=token)
             due.filter(id__in=ids).update(**taken)
-            claimed = self._claimed(wanted, token)
-            locked: set[UUID] = set()
-            if len(rows) < len(wanted.ids):
-                # Rows that a read without locks shows as due, and were skipped, are locked.
-                left = due.exclude(id__in=[row.id for row in rows])
-                locked = set(left.values_list("id", flat=True))
-            self._record(lambda: audit.of_claims(claimed, wanted.runtime_id))
+            self._record(lambda: audit.of_claims(self._claimed(wanted, token), wanted.runtime_id))
+        claimed = self._claimed(wanted, token)
         postponed = set(suspects) - set(ids) - early.keys()
         return DeliveryClaimResult(claimed, postponed, locked, paused, early)
 
@@ -196,6 +196,9 @@ class OrmDispatches(OrmPart):
         for queue in sorted({row.queue for row in rows} & limits.keys()):
             theirs = [row for row in rows if row.queue == queue]
             theirs.sort(key=lambda row: (-row.priority, row.id))
+            # Before the bucket is locked, which other workers then can't take from.
+            rest = self._waiting().filter(queue=queue, run_after__isnull=True)
+            more = rest.exclude(id__in=[row.id for row in theirs]).exists()
             taken = rates.take(self.alias, queue, limits[queue], len(theirs))
             if taken is None:
                 early |= {row.id: 0.0 for row in theirs}
@@ -203,7 +206,8 @@ class OrmDispatches(OrmPart):
             left = taken.bucket.spend(taken.count)
             for number, row in enumerate(theirs[taken.count :], start=1):
                 early[row.id] = left.wait(number)
-            taken.used(taken.count)
+            some_wait = more or taken.count < len(theirs)
+            taken.used(taken.count, lambda: some_wait)  # noqa: B023 (called at once)
         return early
 
     def _claimed(self, wanted: DeliveryClaim, token: UUID) -> list[Claimed]:

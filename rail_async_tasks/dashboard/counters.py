@@ -12,14 +12,17 @@ from datetime import datetime, timedelta
 from threading import Lock
 from typing import Any, Final
 
-from django.db.models import QuerySet
+from django.db.models import Min, Q, QuerySet
 
 from rail_async_tasks.forks import after_fork
-from rail_async_tasks.ledger.rows import clock, in_utc, storable, unexpired
+from rail_async_tasks.ledger.rows import clock, in_utc, storable
 from rail_async_tasks.models import TaskExecution, TaskRuntime
 from rail_async_tasks.states import Status
 
 MOST: Final = 10_000
+# Pending tasks among which the oldest one that is due is looked for: a crowd of delayed tasks is
+# not searched to its end.
+OLDEST: Final = 1_000
 # Completed tasks behind the 95th percentiles.
 SAMPLE: Final = 500
 FRESH_SECONDS: Final = 1.0
@@ -30,8 +33,9 @@ DAY: Final = timedelta(days=1)
 class Counters:
     """Counts of tasks and processes. A count over `MOST` is `MOST + 1`. Durations are seconds.
 
-    `oldest` is the age of the oldest pending task that is due; None without one. `wait_p95` and
-    `run_p95` are of the `SAMPLE` newest tasks that completed at their first attempt.
+    `oldest` is the age of the oldest pending task that is due; None where none of the `OLDEST`
+    oldest is. `wait_p95` and `run_p95` are of the `SAMPLE` newest tasks that completed at their
+    first attempt.
     """
 
     pending: int
@@ -56,7 +60,7 @@ def read_counters(alias: str) -> Counters:
         oldest=_oldest(rows, at),
         running=_count(rows, status=Status.RUNNING),
         retrying=_count(rows, status=Status.RETRYING),
-        failed=_count(rows.filter(unexpired(alias)), status=Status.FAILED, completed_at__gte=since),
+        failed=_count(rows, status=Status.FAILED, completed_at__gte=since),
         processes=runtimes.count(),
         wait_p95=_p95(waits),
         run_p95=_p95(runs),
@@ -68,13 +72,10 @@ def _count(rows: QuerySet[TaskExecution], **conditions: Any) -> int:
 
 
 def _oldest(rows: QuerySet[TaskExecution], at: datetime) -> float | None:
-    # In the order of ids, which is that of creation. Among the oldest, so that a crowd of delayed
-    # tasks is not searched to its end.
-    pending = rows.filter(status=Status.PENDING).order_by("id")[:MOST]
-    for created, run_after in pending.values_list("created_at", "run_after").iterator(500):
-        if run_after is None:
-            return max((at - in_utc(created)).total_seconds(), 0.0)
-    return None
+    # In the order of ids, which is that of creation.
+    pending = rows.filter(status=Status.PENDING).order_by("id")[:OLDEST]
+    oldest = pending.aggregate(oldest=Min("created_at", filter=Q(run_after__isnull=True)))["oldest"]
+    return None if oldest is None else max((at - in_utc(oldest)).total_seconds(), 0.0)
 
 
 def _durations(rows: QuerySet[TaskExecution]) -> tuple[list[float], list[float]]:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.middleware.csrf import CsrfViewMiddleware
 from django.shortcuts import resolve_url
@@ -23,9 +23,10 @@ from django.urls import NoReverseMatch, Resolver404, resolve, reverse
 from rail_async_tasks.access import Viewer
 from rail_async_tasks.auth.caller import authenticate_sync, caller
 from rail_async_tasks.dashboard.render import Refused, refusal
-from rail_async_tasks.errors import TaskError, TaskNotFound, Unauthenticated
+from rail_async_tasks.errors import TaskError, TaskNotFound
 from rail_async_tasks.own_views import View, own_view
 from rail_async_tasks.rest.endpoint import public_path
+from rail_async_tasks.rest.refusals import ANSWERS
 from rail_async_tasks.safe_logging import get_logger
 
 logger = get_logger("rail_async_tasks.dashboard")
@@ -138,6 +139,7 @@ def admit(request: HttpRequest) -> Visitor:
             "The dashboard is for superusers, and for staff with the permission"
             " rail_async_tasks.view_taskexecution. Ask an administrator for it, or sign in as"
             " another user.",
+            sign_in=_sign_in_url(request),
         )
     return Visitor(user, found.viewer)
 
@@ -151,15 +153,23 @@ def _to_login(request: HttpRequest) -> HttpResponse:
 
     Raises Refused where the project has neither.
     """
-    url = login_url()
+    url = _sign_in_url(request)
     if url is None:
         raise Refused(
             401,
             "Sign in first. This project has no page for that here: set LOGIN_URL, or install"
             " django.contrib.admin and its URLs.",
         )
+    return HttpResponseRedirect(url)
+
+
+def _sign_in_url(request: HttpRequest) -> str | None:
+    """Returns the login page's URL with the way back in it; None where there is no such page."""
+    url = login_url()
+    if url is None:
+        return None
     back = full_path(request) if request.method in READ else reverse_list(request)
-    return redirect_to_login(back, url)
+    return redirect_to_login(back, url)["Location"]
 
 
 def full_path(request: HttpRequest) -> str:
@@ -197,10 +207,8 @@ def _refused(request: HttpRequest, error: Exception) -> HttpResponse:
         return refusal(request, error)
     if isinstance(error, TaskNotFound):
         return refusal(request, Refused(404, "There is no such task. It may have expired."))
-    if isinstance(error, Unauthenticated):
-        return refusal(request, Refused(401, error.message))
-    if isinstance(error, TaskError):
-        return refusal(request, Refused(409, error.message))
+    if isinstance(error, TaskError) and error.code in ANSWERS:
+        return refusal(request, Refused(ANSWERS[error.code].status, error.message))
     logger.error("A page of the dashboard failed.", exc_info=error)
     return refusal(
         request, Refused(500, "An unexpected error. The log has its details; try again.")

@@ -68,7 +68,7 @@ def as_() -> Callable[[str], Client]:
         if kind == "anonymous":
             return client
         user = User.objects.create(
-            username=kind, is_staff=kind not in {"plain"}, is_superuser=kind == "superuser"
+            username=kind, is_staff=kind != "plain", is_superuser=kind == "superuser"
         )
         rights = {"viewer": ["view"], "operator": ["view", "change"], "plain": ["view", "change"]}
         for verb in rights.get(kind, []):

@@ -3,7 +3,7 @@
 import { writeTimes } from "./times.js";
 
 const POLL_MS = 4000;
-const RETRY_MS = 15000;
+const RETRY_MS = 8000;
 // A stream ticks every two seconds. After this silence it counts as cut.
 const SILENCE_MS = 12000;
 

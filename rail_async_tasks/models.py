@@ -167,7 +167,6 @@ class TaskExecution(models.Model):
             models.Index(
                 fields=("parent_id",), name="rat_retries", condition=Q(parent_id__isnull=False)
             ),
-
             # Failures by time, for operators. Of other rows it holds nothing, and costs nothing.
             models.Index(fields=("completed_at",), name="rat_failed", condition=Q(status="failed")),
         )

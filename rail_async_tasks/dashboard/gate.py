@@ -14,11 +14,13 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.middleware.csrf import CsrfViewMiddleware
 from django.shortcuts import resolve_url
 from django.urls import NoReverseMatch, Resolver404, resolve, reverse
+from graphql import GraphQLError
 
 from rail_async_tasks.access import Viewer
 from rail_async_tasks.auth.caller import authenticate_sync, caller
@@ -28,6 +30,7 @@ from rail_async_tasks.own_views import View, own_view
 from rail_async_tasks.rest.endpoint import public_path
 from rail_async_tasks.rest.refusals import ANSWERS
 from rail_async_tasks.safe_logging import get_logger
+from rail_async_tasks.text import sentence
 
 logger = get_logger("rail_async_tasks.dashboard")
 
@@ -207,6 +210,8 @@ def _refused(request: HttpRequest, error: Exception) -> HttpResponse:
         return refusal(request, error)
     if isinstance(error, TaskNotFound):
         return refusal(request, Refused(404, "There is no such task. It may have expired."))
+    if isinstance(error, PermissionDenied | GraphQLError):  # by a permission class of the task
+        return refusal(request, Refused(403, sentence(error) if str(error) else "Not permitted."))
     if isinstance(error, TaskError) and error.code in ANSWERS:
         return refusal(request, Refused(ANSWERS[error.code].status, error.message))
     logger.error("A page of the dashboard failed.", exc_info=error)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import re
 import uuid
 from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta
@@ -56,6 +57,9 @@ _EXAMPLES: Final[Mapping[str, str]] = {
     "time": "12:30:00",
     "duration": "PT1H30M",
 }
+
+# The modules before a type's name.
+_MODULES: Final = re.compile(r"\b(?:\w+\.)+(?=\w)")
 
 # The types of `strawberry.UNSET` in a union, and None's.
 _ABSENT: Final = (NoneType, type(UNSET), type[type(UNSET)])
@@ -169,7 +173,7 @@ def _name(annotation: Any) -> str:
         annotation = annotation.wrapped_cls
     if isinstance(annotation, type) and not get_args(annotation):
         return annotation.__name__
-    return str(annotation).replace("typing.", "")
+    return _MODULES.sub("", str(annotation))
 
 
 def _default(parameter: Parameter, *, sensitive: bool) -> str | None:

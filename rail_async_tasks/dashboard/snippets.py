@@ -91,9 +91,8 @@ def repeats(
 
 def _query(field: str, task: TaskSnapshot) -> str:
     return (
-        f'query {{\n  {field}(id: "{task.id}") {{\n    id\n    name\n    status\n    progress\n'
-        "    progressMessage\n    result\n    error\n    errorCode\n    createdAt\n    startedAt\n"
-        "    completedAt\n  }\n}"
+        f'query {{\n  {field}(id: "{task.id}") {{\n    id name status progress progressMessage\n'
+        "    result error errorCode\n    createdAt startedAt completedAt\n  }\n}"
     )
 
 

@@ -9,20 +9,18 @@ from django.http.response import HttpResponseBase
 from django.urls import NoReverseMatch, re_path, reverse
 
 from rail_async_tasks import service
-from rail_async_tasks.auth.context import RequestContext
-from rail_async_tasks.auth.permissions import check_start
 from rail_async_tasks.dashboard.argument_form import FormField, form_of, read_form
 from rail_async_tasks.dashboard.base import base_page
 from rail_async_tasks.dashboard.gate import Visitor, action, page
 from rail_async_tasks.dashboard.json_tree import json_tree, pretty
 from rail_async_tasks.dashboard.notices import with_notice
+from rail_async_tasks.dashboard.permits import permit_of
 from rail_async_tasks.dashboard.render import Refused
 from rail_async_tasks.dashboard.snippets import Places, reads, repeats
 from rail_async_tasks.dashboard.task_details import Details, read_details
 from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.errors import TaskError
 from rail_async_tasks.own_views import own_view
-from rail_async_tasks.rest.views import StartInfo
 from rail_async_tasks.snapshot import TaskSnapshot
 
 # An id as it is written in a URL. A malformed one gets the page "Not found", as a missing one. The
@@ -82,14 +80,9 @@ def retry_changed(request: HttpRequest, visitor: Visitor, task_id: str) -> HttpR
     task = details.task
     if not posted.is_valid:
         return _form(request, visitor, task, definition, posted.fields, status=422)
-    info = StartInfo(RequestContext(request=request, response=HttpResponse(), user=visitor.user))
     try:
-        new = service.retry(
-            visitor.viewer,
-            task.id,
-            arguments=posted.values,
-            permit=lambda found, values: check_start(info, found, values),
-        )
+        permit = permit_of(request, visitor)
+        new = service.retry(visitor.viewer, task.id, arguments=posted.values, permit=permit)
     except TaskError as error:
         fields = posted.fields
         return _form(request, visitor, task, definition, fields, error.message, status=422)

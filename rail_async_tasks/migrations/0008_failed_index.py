@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("rail_async_tasks", "0004_queue_state")]
+    dependencies = [("rail_async_tasks", "0006_rollups")]
 
     operations = [
         migrations.AddIndex(

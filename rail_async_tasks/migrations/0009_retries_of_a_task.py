@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('rail_async_tasks', '0006_rollups'),
+        ('rail_async_tasks', '0008_failed_index'),
     ]
 
     operations = [

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rail_async_tasks.dashboard.argument_form import form_of, read_form
-from tests.dashboard.argument_tasks import Line, Paper, every_kind, maybe, secret
+from tests.projects.forms.tasks import Line, Paper, every_kind, maybe, secret
 
 STORED: dict[str, Any] = {
     "title": "A <b>", "copies": 2, "ratio": 1.5, "price": "19.99",

@@ -7,16 +7,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from cryptography.fernet import Fernet
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.models import TaskEvent, TaskExecution, TaskRuntime
+from rail_async_tasks.runtime.unique import unique_key
 from rail_async_tasks.states import FINAL
-from tests.dashboard import argument_tasks
-from tests.support.runtimes import configure, declarations_are_the_tests_own
-
-__all__ = ["configure", "declarations_are_the_tests_own"]
+from tests.projects.forms import tasks as argument_tasks
 
 pytestmark = pytest.mark.django_db
 
@@ -160,6 +159,91 @@ def test_no_field_makes_markup(root: Client) -> None:
         assert not re.search(r'(href|src|action)="\s*javascript', html, re.IGNORECASE)
         assert not re.search(r"<[^>]*\son[a-z]+=(?![^<]*&quot;)\"", html)
         assert " style=" not in html
+
+
+# --- the form -------------------------------------------------------------------------------------
+
+
+def send(client: Client, row: TaskExecution, **values: str) -> Any:
+    """Posts the form with these texts, all other arguments left to their defaults."""
+    data = {f"mode-{name}": "value" for name in values}
+    data |= {f"value-{name}": text for name, text in values.items()}
+    return client.post(f"/tasks/{row.id}/arguments/", data)
+
+
+def test_a_form_starts_a_task_with_its_arguments(root: Client) -> None:
+    """Of the same owner, queue and priority, with the parent and the operator in the audit."""
+    row = store("failed", name="form.guarded", arguments={"number": 5}, owner_id="7", priority=4)
+    User.objects.filter(username="root").update(username="ann")
+    answer = send(root, row, number="6")
+    new = TaskExecution.objects.exclude(id=row.id).get()
+    assert answer.status_code == 302
+    assert answer["Location"].startswith(f"/tasks/{new.id}/?")
+    assert (new.arguments, new.parent_id, new.owner_id, new.priority) == (
+        {"number": 6}, row.id, "7", 4,
+    )  # fmt: skip
+    created = TaskEvent.objects.get(execution_id=new.id, reason="created")
+    assert created.actor == str(User.objects.get(username="ann").pk)
+    row.refresh_from_db()
+    assert row.arguments == {"number": 5}
+
+
+@pytest.mark.parametrize(("name", "number"), [("root", "6"), ("ann", "-1")])
+def test_what_a_declaration_asks_of_who_starts_it_holds(
+    root: Client, name: str, number: str
+) -> None:
+    """Permission classes see the new arguments, as they do for a mutation."""
+    User.objects.filter(username="root").update(username=name)
+    row = store("failed", name="form.guarded", arguments={"number": 5})
+    answer = send(root, row, number=number)
+    assert answer.status_code == 403
+    assert "Only Ann may" in answer.content.decode()
+    assert TaskExecution.objects.count() == 1
+
+
+def test_a_sensitive_argument_is_entered_again_and_encrypted(root: Client, settings: Any) -> None:
+    """Without a key nothing is started, and the message says what is missing."""
+    row = store(arguments={"amount": 5, "card": "hidden-now"})
+    form = root.get(f"/tasks/{row.id}/arguments/").content.decode()
+    assert "enter it again" in form
+    assert "hidden-now" not in form
+    answer = send(root, row, amount="6", card="4111")
+    assert answer.status_code == 422
+    assert "4111" not in answer.content.decode()
+    settings.RAIL_DJANGO_GRAPHQL["task_settings"]["encryption_keys"] = [
+        Fernet.generate_key().decode()
+    ]
+    settings.RAIL_DJANGO_GRAPHQL = {**settings.RAIL_DJANGO_GRAPHQL}
+    assert send(root, row, amount="6", card="4111", hint="h").status_code == 302
+    new = TaskExecution.objects.get(parent_id=row.id)
+    assert (new.result, list(new.arguments["card"])) == (6, ["$sealed"])
+
+
+def test_a_unique_task_that_waits_already_is_named(root: Client) -> None:
+    """Nothing is started, and the page that opens is that of the one that waits."""
+    row = store(name="form.unique", arguments={"number": 5})
+    definition = argument_tasks.unique.definition
+    key = unique_key(definition, definition.encode({"number": 6}), tenant_id=None, owner_id=None)
+    waiting = store(
+        "pending", name="form.unique", arguments={"number": 6}, unique_key=key,
+        run_after=datetime.now(UTC) + timedelta(days=1),
+    )  # fmt: skip
+    answer = send(root, row, number="6")
+    assert answer["Location"].startswith(f"/tasks/{waiting.id}/?")
+    assert "Nothing was started" in root.get(answer["Location"]).content.decode()
+    assert TaskExecution.objects.count() == 2
+
+
+def test_an_unfinished_task_and_one_without_code_have_no_form(root: Client) -> None:
+    """The page says why, and what to do."""
+    for row, text in (
+        (store("running"), "has not ended yet"),
+        (store(name="form.gone"), "form.gone"),
+    ):
+        answer = root.get(f"/tasks/{row.id}/arguments/")
+        assert answer.status_code == 409
+        assert text in answer.content.decode()
+        assert send(root, row).status_code == 409
 
 
 # --- who may do what ------------------------------------------------------------------------------

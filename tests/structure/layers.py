@@ -122,7 +122,7 @@ DASHBOARD: Final = (
     "tables tags",
     "gate task_details",
     "completions search",
-    "base bulk_choice changes",
+    "base bulk_choice changes permits",
     "bulk_tasks",
     "actions live outcome",
     "bulk charts errors list processes queues schedules task",

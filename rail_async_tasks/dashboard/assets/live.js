@@ -57,8 +57,13 @@ function write(row, part, text) {
   if (element && element.textContent !== text) element.textContent = text;
 }
 
+// For the scripts of single pages: `tick`, `html` with the text of an event, `progress` with a list.
+function tell(name, detail) {
+  document.body.dispatchEvent(new CustomEvent(name, { detail }));
+}
+
 function tick() {
-  document.body.dispatchEvent(new CustomEvent("tick"));
+  tell("tick");
 }
 
 function open() {
@@ -71,8 +76,15 @@ function open() {
       connected();
       handle(event.data);
     });
-  hears("html", apply);
-  hears("progress", (data) => moved(JSON.parse(data)));
+  hears("html", (data) => {
+    apply(data);
+    tell("html", data);
+  });
+  hears("progress", (data) => {
+    const list = JSON.parse(data);
+    moved(list);
+    tell("progress", list);
+  });
   hears("tick", tick);
   source.addEventListener("lost", (event) => {
     stop();

@@ -1,4 +1,4 @@
-// The page of one task: buttons that copy, inputs of the form that follow their mode, the keys.
+// The page of one task: its bar between two refreshes, buttons that copy, inputs that follow their mode.
 
 const ANNOUNCED_MS = 2000;
 
@@ -47,6 +47,26 @@ document.addEventListener("change", (event) => {
   if (event.target.value === "value") {
     event.target.closest(".argument").querySelector("[id^='value-']")?.focus();
   }
+});
+
+const run = () => document.getElementById("run");
+
+document.body.addEventListener("progress", ({ detail }) => {
+  for (const [id, percent, message] of detail) {
+    const bar = run()?.dataset.run === id && run().querySelector("[role=progressbar]");
+    if (!bar) continue;
+    bar.value = percent;
+    bar.setAttribute("aria-valuenow", percent);
+    run().querySelector("[data-part=percent]").textContent = `${percent}%`;
+    run().querySelector("[data-part=message]").textContent = message;
+  }
+});
+
+// A change of the task's state refreshes the page at once, not only at the next tick.
+document.body.addEventListener("html", ({ detail }) => {
+  const shown = run();
+  if (!shown?.hasAttribute("hx-get") || !detail.includes(`id="task-${shown.dataset.run}"`)) return;
+  document.body.dispatchEvent(new CustomEvent("tick"));
 });
 
 // Without script the texts are there to select, and no button that does nothing.

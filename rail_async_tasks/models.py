@@ -35,8 +35,6 @@ if not apps.is_installed("rail_async_tasks"):
         ' INSTALLED_APPS = [..., "channels", "strawberry_django", "rail_async_tasks"].'
     )
 
-from rail_async_tasks.rollup_models import ErrorRollup, TaskRollup
-
 
 class TaskExecution(models.Model):
     """One request to run a task, and the only source of truth about it."""
@@ -359,3 +357,7 @@ class TaskEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} {self.execution_id} {self.from_status} -> {self.to_status}"
+
+
+# Last, so that a message about missing tables names that of the executions.
+from rail_async_tasks.rollup_models import ErrorRollup, TaskRollup  # noqa: E402

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.middleware.csrf import CsrfViewMiddleware
 from django.shortcuts import resolve_url
@@ -142,6 +142,7 @@ def admit(request: HttpRequest) -> Visitor:
             "The dashboard is for superusers, and for staff with the permission"
             " rail_async_tasks.view_taskexecution. Ask an administrator for it, or sign in as"
             " another user.",
+            sign_in=_sign_in_url(request),
         )
     return Visitor(user, found.viewer)
 
@@ -155,15 +156,23 @@ def _to_login(request: HttpRequest) -> HttpResponse:
 
     Raises Refused where the project has neither.
     """
-    url = login_url()
+    url = _sign_in_url(request)
     if url is None:
         raise Refused(
             401,
             "Sign in first. This project has no page for that here: set LOGIN_URL, or install"
             " django.contrib.admin and its URLs.",
         )
+    return HttpResponseRedirect(url)
+
+
+def _sign_in_url(request: HttpRequest) -> str | None:
+    """Returns the login page's URL with the way back in it; None where there is no such page."""
+    url = login_url()
+    if url is None:
+        return None
     back = full_path(request) if request.method in READ else reverse_list(request)
-    return redirect_to_login(back, url)
+    return redirect_to_login(back, url)["Location"]
 
 
 def full_path(request: HttpRequest) -> str:

@@ -28,11 +28,19 @@ _TITLES: Final = {
 
 
 class Refused(Exception):
-    """A request that is answered by a page with a sentence. `status` is HTTP's."""
+    """A request that is answered by a page with a sentence.
 
-    def __init__(self, status: int, message: str, *, allow: Sequence[str] = ()) -> None:
+    Args:
+        status: HTTP's.
+        allow: the methods that the URL takes.
+        sign_in: where another user may sign in.
+    """
+
+    def __init__(
+        self, status: int, message: str, *, allow: Sequence[str] = (), sign_in: str | None = None
+    ) -> None:
         super().__init__(message)
-        self.status, self.message, self.allow = status, message, allow
+        self.status, self.message, self.allow, self.sign_in = status, message, allow, sign_in
 
 
 @cache
@@ -79,7 +87,13 @@ def is_partial(request: HttpRequest) -> bool:
 def refusal(request: HttpRequest, error: Refused) -> HttpResponse:
     """Returns the page that says why a request is refused."""
     title = _TITLES.get(error.status, "Not done")
-    values = {"title": title, "message": error.message, "failed": True}
+    values = {
+        "title": title,
+        "message": error.message,
+        "failed": True,
+        "sign_in": error.sign_in,
+        "listed": error.sign_in is None,
+    }
     template = "notice.html" if is_partial(request) else "refused.html"
     response = render(request, template, values, error.status)
     if error.allow:

@@ -6,9 +6,11 @@ from django.contrib.auth import login, logout
 from django.contrib.auth.models import Permission, User
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
+from django.utils import timezone
 
 from rail_async_tasks.dashboard import live
 from rail_async_tasks.hosting import process
+from rail_async_tasks.models import TaskExecution
 from tests import urls
 
 
@@ -31,7 +33,28 @@ def cut_streams(request: HttpRequest, refuse: str) -> HttpResponse:
     return HttpResponse("")
 
 
+def fill(request: HttpRequest, count: int) -> HttpResponse:
+    """Stores so many completed tasks."""
+    at = timezone.now()
+    TaskExecution.objects.bulk_create(
+        TaskExecution(
+            name=f"filled.{number % 20}",
+            status="completed",
+            queue="default",
+            progress=100,
+            attempts=1,
+            created_at=at,
+            updated_at=at,
+            started_at=at,
+            completed_at=at,
+        )
+        for number in range(count)
+    )
+    return HttpResponse("")
+
+
 urlpatterns = [
+    path("fill/<int:count>/", fill),
     path("as/<str:kind>/", sign_in),
     path("cut/<str:refuse>/", cut_streams),
     *urls.urlpatterns,

@@ -109,6 +109,13 @@ def test_anonymous_callers_go_to_the_projects_login(client: Client, settings: An
     assert client.get("/tasks/")["Location"] == "/come/in/?next=/tasks/"
 
 
+def test_a_user_without_the_right_may_sign_in_as_another(as_: Callable[[str], Client]) -> None:
+    """The refusal names the permission, and leads to the login and back."""
+    text = as_("plain").get("/tasks/queues/").content.decode()
+    assert "rail_async_tasks.view_taskexecution" in text
+    assert 'href="/admin/login/?next=/tasks/queues/"' in text
+
+
 class Alone:
     urlpatterns = (path("ops/", include("rail_async_tasks.urls.dashboard")),)
 

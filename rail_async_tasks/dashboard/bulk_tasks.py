@@ -1,6 +1,7 @@
 """The tasks `rail_async_tasks.bulk_retry` and `.bulk_cancel`: a change of all that fits a filter.
 
-Only the dashboard starts them. Each checks its owner's right to change every task at its start and
+They are coroutines, whose work is done in threads: a process that knows coroutines alone makes fewer
+claims. Only the dashboard starts them. Each checks its owner's right to change every task at its start and
 before each page of tasks, so that neither a retry of it nor a right that was taken away changes
 anything. A second run, after a crash too, changes nothing twice: a cancelled task is final, and a
 task is retried only where it has no retry, which is looked up while its row is locked.
@@ -8,13 +9,14 @@ task is retried only where it has no retry, which is looked up while its row is 
 
 from __future__ import annotations
 
-import threading
+import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from asgiref.sync import sync_to_async
 from django.db import transaction
 from django.db.models import F
 
@@ -43,6 +45,7 @@ from rail_async_tasks.errors import (
     TaskNotFound,
 )
 from rail_async_tasks.models import TaskExecution
+from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.text import noun_for
 
 # Different refusals that a result names, and tasks that it names for each.
@@ -53,18 +56,18 @@ LONGEST_WAIT: Final = 5.0
 
 
 @task(name=BULK_RETRY, track_progress=True)
-def bulk_retry(info: Any, q: str, before: datetime) -> dict[str, Any]:
+async def bulk_retry(info: Any, q: str, before: datetime) -> dict[str, Any]:
     """Run again each finished task that fits the filter `q` and ended before `before`.
 
     A filter without a state chooses the failed ones. Waits where a limit refuses a start.
     """
-    return _Run(info, RETRY, q, before, _retry).all()
+    return await _Run(info, RETRY, _retry).all(q, before)
 
 
 @task(name=BULK_CANCEL, track_progress=True)
-def bulk_cancel(info: Any, q: str, before: datetime) -> dict[str, Any]:
+async def bulk_cancel(info: Any, q: str, before: datetime) -> dict[str, Any]:
     """Cancel each unfinished task that fits the filter `q` and was created before `before`."""
-    return _Run(info, CANCEL, q, before, _cancel).all()
+    return await _Run(info, CANCEL, _cancel).all(q, before)
 
 
 class _PassedOver(Exception):
@@ -75,35 +78,31 @@ class _Run:
     """One run of a bulk change. Its memory is that of one page of tasks."""
 
     def __init__(
-        self,
-        info: Any,
-        change: BulkChange,
-        q: str,
-        before: datetime,
-        do: Callable[[str, Viewer, UUID], None],
+        self, info: Any, change: BulkChange, do: Callable[[str, Viewer, UUID], None]
     ) -> None:
         self._task, self._user = info.context.task, info.context.user
         self._tenant_id = info.context.tenant_id
         self._change, self._do = change, do
-        self._choice = _chosen(change, q, before)
         self.changed, self.passed_over, self.refused = 0, 0, 0
         self._reasons: Counter[str] = Counter()
         self._named: dict[str, list[str]] = {}
 
-    def all(self) -> dict[str, Any]:
+    async def all(self, q: str, before: datetime) -> dict[str, Any]:
         """Changes every task of the choice; returns what was done.
 
         The result has the numbers `changed`, `passed_over`, `refused`, and for each reason of a
         refusal its number and some ids.
         """
-        viewer = self._viewer()
-        total = self._choice.total()
+        await sync_to_async(self._viewer)()
+        choice = await sync_to_async(_chosen)(self._change, q, before)
+        total = await sync_to_async(choice.total)()
         self._report(total)
-        for tasks in self._choice.pages():
-            viewer = self._viewer()
+        pages = choice.pages()
+        while (tasks := await sync_to_async(_next)(pages)) is not None:
+            viewer = await sync_to_async(self._viewer)()
             for it in tasks:
                 self._task.raise_if_cancelled()
-                self._one(viewer, it.id)
+                await self._one(choice.alias, viewer, it.id)
                 self._report(total)
         return {
             "changed": self.changed,
@@ -126,12 +125,13 @@ class _Run:
             )
         return viewer
 
-    def _one(self, viewer: Viewer, task_id: UUID) -> None:
+    async def _one(self, alias: str, viewer: Viewer, task_id: UUID) -> None:
         while True:
             try:
-                self._do(self._choice.alias, viewer, task_id)
+                await sync_to_async(self._do)(alias, viewer, task_id)
             except (QueueFull, RateLimited) as error:
-                self._wait(error)
+                # The limits of starts hold for these too: it waits for its turn.
+                await asyncio.sleep(min(max(error.retry_after, 0.1), LONGEST_WAIT))
                 continue
             except (_PassedOver, AlreadyFinal, TaskNotFound):
                 self.passed_over += 1
@@ -140,11 +140,6 @@ class _Run:
             else:
                 self.changed += 1
             return
-
-    def _wait(self, error: QueueFull | RateLimited) -> None:
-        """Waits until a start may be let in: the limits of starts hold for these too."""
-        self._task.raise_if_cancelled()
-        threading.Event().wait(min(max(error.retry_after, 0.1), LONGEST_WAIT))
 
     def _refuse(self, task_id: UUID, message: str) -> None:
         self.refused += 1
@@ -172,6 +167,10 @@ def _chosen(change: BulkChange, q: str, before: datetime) -> Choice:
         return choose(database(), change, q, before)
     except (WrongQuery, Refused) as error:
         raise Fail(str(error)) from error
+
+
+def _next(pages: Iterator[list[TaskSnapshot]]) -> list[TaskSnapshot] | None:
+    return next(pages, None)
 
 
 def _cancel(alias: str, viewer: Viewer, task_id: UUID) -> None:

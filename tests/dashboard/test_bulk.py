@@ -251,11 +251,14 @@ def test_the_limits_of_starts_hold(root: User, settings: Any) -> None:
 
 
 def test_a_bulk_change_leaves_bulk_changes_alone(root: User) -> None:
-    """Its own task fits `state:running`, and a failed one fits a retry."""
-    store("failed", name="rail_async_tasks.bulk_retry", arguments={"q": "", "before": "x"})
+    """One that failed fits a retry, one that waits a cancel; both would change things unasked."""
+    arguments = {"q": "", "before": clock("default").isoformat()}
+    failed = store("failed", name="rail_async_tasks.bulk_retry", arguments=arguments)
+    waiting = store("pending", name="rail_async_tasks.bulk_cancel", arguments=arguments)
     assert change(root, RETRY, "").result["changed"] == 0
-    done = change(root, CANCEL, "")
-    assert (done.status, done.result["changed"]) == ("completed", 0)
+    assert change(root, CANCEL, "").result["changed"] == 0
+    assert children(failed) == []
+    assert TaskExecution.objects.get(id=waiting.id).status == "pending"
 
 
 @pytest.mark.parametrize("kind", ["no right", "no staff", "nobody"])

@@ -122,10 +122,12 @@ def test_there_is_a_page_for_an_id_without_a_task(root: Client, what: str, path:
     assert "<script>" not in answer.content.decode()
 
 
+@pytest.mark.urls("tests.dashboard.part_urls")
 def test_other_urls_below_tasks_stay_what_they_are(root: Client) -> None:
-    """Metrics and probes are no ids."""
+    """Metrics and probes are no ids, also where the project includes them later."""
     assert "There is no such task" not in root.get("/tasks/metrics/").content.decode()
     assert root.get("/tasks/health/live/").status_code == 200
+    assert root.get(f"/tasks/{store().id}/").status_code == 200
 
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'><script>alert(2)</script>javascript:alert(3)"

@@ -33,14 +33,18 @@ env:
 	@scripts/set-up-env .venv
 
 demo: env
+	@.venv/bin/python scripts/htmx_library.py
 	@.venv/bin/python -m devservers.demo $(ARGS)
 
 demo-distributed: env
+	@.venv/bin/python scripts/htmx_library.py
 	@.venv/bin/python -m devservers.distributed $(ARGS)
 
 test: env
 	@scripts/set-up-browser
 	@scripts/set-up-node
+	@.venv/bin/python scripts/htmx_library.py
+	@scripts/set-up-prometheus
 	.venv/bin/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 durations:
@@ -49,6 +53,8 @@ durations:
 test-long: env
 	@scripts/set-up-browser
 	@scripts/set-up-node
+	@.venv/bin/python scripts/htmx_library.py
+	@scripts/set-up-prometheus
 	.venv/bin/pytest -m "long or mariadb" $(ARGS)
 
 test-matrix:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-START_TIMEOUT = 60.0  # seconds for workers to be there, on a busy machine
+START_TIMEOUT = 300.0  # seconds for workers to be there, on a busy machine
 
 
 @contextmanager

@@ -80,6 +80,7 @@ def announce(port: int) -> None:
     print(
         f"\n  The example shop is up. Ctrl-C stops it.\n\n"
         f"    The page         {url}/\n"
+        f"    Dashboard        {url}/tasks/    (user admin, password admin)\n"
         f"    GraphQL console  {url}/graphql/\n"
         f"    Admin            {url}/admin/    (user admin, password admin)\n",
         flush=True,

@@ -161,6 +161,7 @@ class Supervisor:
         say(
             f"\n  The example shop is up, in several processes. Ctrl-C stops them all.\n\n"
             f"    The page         {url}/\n"
+            f"    Dashboard        {url}/tasks/    (user admin, password admin)\n"
             f"    GraphQL console  {url}/graphql/\n"
             f"    Admin            {url}/admin/    (user admin, password admin)\n\n"
             f"{table}\n\n"

@@ -170,11 +170,6 @@ def may_see_tracebacks(viewer: Viewer) -> bool:
     return viewer.sees_all
 
 
-def may_list(viewer: Viewer, task: Owned) -> bool:
-    """Returns whether `task` is in the lists of `viewer`."""
-    return viewer.sees_all or _owns(viewer, task)
-
-
 def _owns(viewer: Viewer, task: Owned) -> bool:
     return (
         viewer.user_id is not None

@@ -19,6 +19,7 @@ class RailAsyncTasksConfig(AppConfig):
         from rail_async_tasks.auth import signals
         from rail_async_tasks.conf import read
         from rail_async_tasks.contrib import tasks_setting
+        from rail_async_tasks.dashboard import bulk_tasks  # noqa: F401 - declares its tasks
         from rail_async_tasks.hosting.interpreter import drain_at_the_end
         from rail_async_tasks.registry import autodiscover
         from rail_async_tasks.servers import first_request

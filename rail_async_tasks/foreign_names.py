@@ -29,6 +29,15 @@ _STATE: Final = (
     "Read the task again by {it}.refresh(), in async code by `await {it}.arefresh()`; {it}.status"
     ' is then "pending", "running", "retrying", "completed", "failed" or "cancelled".'
 )
+_IN_SNAPSHOT: Final = (
+    "Read {it}.snapshot.{name}: as it was when the task was last read. Read the task again by"
+    " {it}.refresh(), in async code by `await {it}.arefresh()`."
+)
+_TRACEBACK: Final = (
+    "Staff read tracebacks: by `manage.py tasks show ID`, in the admin, by"
+    " TaskExecution.objects.get(id={it}.id).traceback. The exception's class is"
+    " {it}.snapshot.error_type."
+)
 _CANCEL: Final = "End the task by {it}.cancel(), in async code by `await {it}.acancel()`."
 _PROGRESS: Final = "Report progress by {it}.update_progress(percent, message)."
 _NO_REQUEST: Final = (
@@ -50,11 +59,24 @@ OF_TASKS: Final[Remedies] = _remedies(
     ("s si signature chain chord group message pipe", _NO_CHAINS),
     ("apply run call_local", _RUN_HERE),
 )
+# Attributes of the snapshot, which a handle does not repeat.
+OF_SNAPSHOTS: Final = (
+    "name", "queue", "priority", "progress", "progress_message", "error", "error_code",
+    "error_type", "cancel_requested", "attempts", "retry_count", "max_retries", "owner_id",
+    "tenant_id", "parent_id", "seq", "step", "version", "is_final", "created_at", "updated_at",
+    "run_after", "started_at", "completed_at", "expires_at",
+)  # fmt: skip
 OF_HANDLES: Final[Remedies] = _remedies(
     ("get get_result wait wait_result join return_value", _WAIT),
-    ("state ready successful failed is_finished is_success", _STATE),
+    ("state ready successful failed done completed is_finished is_success", _STATE),
     ("revoke abort terminate stop", _CANCEL),
-    ("task_id job_id", "The id is {it}.id."),
+    ("task_id job_id pk uuid", "The id is {it}.id."),
+    ("message info meta", _IN_SNAPSHOT.format(name="progress_message", it="{it}")),
+    ("exception", _IN_SNAPSHOT.format(name="error", it="{it}")),
+    ("owner", _IN_SNAPSHOT.format(name="owner_id", it="{it}")),
+    ("retries", _IN_SNAPSHOT.format(name="retry_count", it="{it}")),
+    ("traceback", _TRACEBACK),
+    *((name, _IN_SNAPSHOT.format(name=name, it="{it}")) for name in OF_SNAPSHOTS),
 )
 OF_RUNNING_TASKS: Final[Remedies] = _remedies(
     ("update_state set_progress set_state update_meta set_meta", _PROGRESS),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Generic, Self
+from typing import TYPE_CHECKING, Any, Final, Generic, Self
 from uuid import UUID
 
 from asgiref.sync import async_to_sync
@@ -20,6 +20,12 @@ from rail_async_tasks.states import Status
 # The result. The default lets one write a bare `TaskHandle`.
 R_co = TypeVar("R_co", covariant=True, default=Any)
 
+_NO_SNAPSHOT: Final = (
+    "TaskHandle is not made from {given!r}: enqueue() and aenqueue() return one. From an id alone,"
+    " read the task by rail_async_tasks.models.TaskExecution.objects.get(id=...); cancel or retry"
+    " it by GraphQL, REST or `manage.py tasks`."
+)
+
 
 class TaskHandle(Generic[R_co]):
     """A started task, with its state when it was last read."""
@@ -27,6 +33,8 @@ class TaskHandle(Generic[R_co]):
     __slots__ = ("_snapshot",)
 
     def __init__(self, snapshot: TaskSnapshot) -> None:
+        if not isinstance(snapshot, TaskSnapshot):
+            raise TypeError(_NO_SNAPSHOT.format(given=type(snapshot).__name__))
         self._snapshot = snapshot
 
     @property

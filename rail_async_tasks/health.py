@@ -7,12 +7,13 @@ import contextlib
 import threading
 import time
 from concurrent.futures import Future
-from typing import Final
+from typing import Final, NamedTuple, TypeVar
 
 from django.db import connections
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_safe
 
+from rail_async_tasks.backends import find_broker
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.hosting import process as host
@@ -22,6 +23,7 @@ from rail_async_tasks.own_views import own_view
 from rail_async_tasks.safe_logging import get_logger
 
 logger = get_logger("rail_async_tasks.health")
+T = TypeVar("T")
 
 # For the answers of the runtime's loop and of the database, in seconds.
 LOOP_TIMEOUT: Final = 1.0
@@ -29,6 +31,7 @@ DATABASE_TIMEOUT: Final = 2.0
 DATABASE_GIVEN_UP: Final = 10.0
 
 OK: Final = "ok"
+NO_WORKER: Final = "none is alive: tasks wait until one starts"
 NO_LIFESPAN: Final = "the server has sent no ASGI lifespan: see its log"
 
 
@@ -56,16 +59,17 @@ async def ready(request: HttpRequest) -> HttpResponse:
     except ConfigurationError:
         logger.exception("Not ready: the settings are wrong")
         return _unavailable({"settings": "wrong"})
+    answered = await _database.answers(ledger)
     found = {
         "runtime": _runtime(),
-        "database": await _database.answers(ledger),
+        "database": answered.state,
         "bus": OK if bus.connected else "not connected",
         "writer": _writer(ledger),
     }
     if any(answer != OK for answer in found.values()):
         return _unavailable(found)
     answer: dict[str, object] = {"status": "ok", "checks": found}
-    if warnings := _warnings():
+    if warnings := _warnings(no_worker=answered.no_worker):
         answer["warnings"] = warnings
     runtime = host.current()
     if runtime is not None and (paused := runtime.paused_queues):
@@ -88,7 +92,7 @@ async def _loop() -> str:
         return "ended"
     turned: Future[str] = Future()
     host.call_soon(runtime, lambda: turned.set_result(OK))
-    return await _in_time(turned, LOOP_TIMEOUT)
+    return await _in_time(turned, LOOP_TIMEOUT) or _late(LOOP_TIMEOUT)
 
 
 def _runtime() -> str:
@@ -105,14 +109,16 @@ def _runtime() -> str:
     return "draining" if runtime.draining else OK
 
 
-def _warnings() -> dict[str, str]:
-    """Returns problems that do not stop the work."""
+def _warnings(*, no_worker: bool) -> dict[str, str]:
+    """Returns problems that do not stop this process's work."""
     found: dict[str, str] = {}
     if not server.is_announced():
         found["lifespan"] = NO_LIFESPAN
     runtime = host.current()
     if runtime is not None and (failing := runtime.failing_schedules):
         found["schedules"] = f"failing: {', '.join(failing)}"
+    if no_worker:
+        found["workers"] = NO_WORKER
     return found
 
 
@@ -125,6 +131,13 @@ def _writer(ledger: Ledger) -> str:
     return "behind" if any(state.congested for state in states) else OK
 
 
+class _Answer(NamedTuple):
+    """What the database answers. `no_worker`: its tasks need one, and none is alive."""
+
+    state: str
+    no_worker: bool = False
+
+
 class _Database:
     """Queries the database in a thread, once for all probes that wait meanwhile.
 
@@ -133,15 +146,16 @@ class _Database:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._asked: Future[str] | None = None
+        self._asked: Future[_Answer] | None = None
         self._asked_at = 0.0
 
-    async def answers(self, ledger: Ledger) -> str:
+    async def answers(self, ledger: Ledger) -> _Answer:
         if not ledger.blocking:
-            return OK
-        return await _in_time(self._ask(ledger), DATABASE_TIMEOUT)
+            return _Answer(OK)
+        answer = await _in_time(self._ask(ledger), DATABASE_TIMEOUT)
+        return answer or _Answer(_late(DATABASE_TIMEOUT))
 
-    def _ask(self, ledger: Ledger) -> Future[str]:
+    def _ask(self, ledger: Ledger) -> Future[_Answer]:
         with self._lock:
             now = time.monotonic()
             if (
@@ -157,12 +171,12 @@ class _Database:
             return self._asked
 
 
-def _ping(ledger: Ledger, asked: Future[str]) -> None:
+def _ping(ledger: Ledger, asked: Future[_Answer]) -> None:
     """Runs in a thread and on a connection of its own, which end with it."""
-    answer = "failing"
+    answer = _Answer("failing")
     try:
         ledger.ping()
-        answer = OK
+        answer = _Answer(OK, no_worker=_lacks_workers(ledger))
     except Exception as error:  # noqa: BLE001 (whatever the driver raises)
         # The text may name hosts and users: it is for the log alone.
         logger.warning("Not ready: the database fails: %s", error)
@@ -171,12 +185,23 @@ def _ping(ledger: Ledger, asked: Future[str]) -> None:
         asked.set_result(answer)
 
 
-async def _in_time(asked: Future[str], timeout: float) -> str:
-    """Returns the other thread's answer, or that there is none. The caller may be cancelled."""
+def _lacks_workers(ledger: Ledger) -> bool:
+    dispatches = ledger.dispatches()
+    if dispatches is None or find_broker(get_settings()) is None:
+        return False
+    return not dispatches.any_worker()
+
+
+def _late(timeout: float) -> str:
+    return f"no answer in {timeout:g} s"
+
+
+async def _in_time(asked: Future[T], timeout: float) -> T | None:
+    """Returns the other thread's answer; None for none in time. The caller may be cancelled."""
     loop = asyncio.get_running_loop()
     answered = asyncio.Event()
 
-    def signal(_: Future[str]) -> None:
+    def signal(_: Future[T]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop of a WSGI request, closed meanwhile
             loop.call_soon_threadsafe(answered.set)
 
@@ -184,7 +209,7 @@ async def _in_time(asked: Future[str], timeout: float) -> str:
     try:
         await asyncio.wait_for(answered.wait(), timeout)
     except TimeoutError:
-        return f"no answer in {timeout:g} s"
+        return None
     return asked.result()
 
 

@@ -19,11 +19,23 @@ from django.db.models.functions import Coalesce
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.states import FINAL, WAITING, Status
 
+__all__ = [
+    "ErrorRollup",
+    "QueueState",
+    "TaskEvent",
+    "TaskExecution",
+    "TaskRollup",
+    "TaskRuntime",
+    "TaskSchedule",
+]
+
 if not apps.is_installed("rail_async_tasks"):
     raise ImproperlyConfigured(
         '"rail_async_tasks" is not in INSTALLED_APPS. Add it:'
         ' INSTALLED_APPS = [..., "channels", "strawberry_django", "rail_async_tasks"].'
     )
+
+from rail_async_tasks.rollup_models import ErrorRollup, TaskRollup
 
 
 class TaskExecution(models.Model):
@@ -43,6 +55,9 @@ class TaskExecution(models.Model):
     error_code = models.CharField(max_length=32, null=True, blank=True)
     error_type = models.CharField(
         max_length=255, null=True, blank=True, help_text="The exception's class name."
+    )
+    error_place = models.CharField(
+        max_length=255, null=True, blank=True, help_text="The project's line that it came through."
     )
     traceback = models.TextField(null=True, blank=True, help_text="For staff only.")
 
@@ -66,6 +81,10 @@ class TaskExecution(models.Model):
         blank=True,
         help_text="The language in which the body runs. Empty: LANGUAGE_CODE.",
     )
+    traceparent = models.CharField(
+        max_length=55, null=True, blank=True, help_text="The span that started it (W3C)."
+    )
+    tracestate = models.CharField(max_length=512, null=True, blank=True)
 
     seq = models.IntegerField(default=1, help_text="Grows with every change of state.")
     step = models.IntegerField(default=0, help_text="Grows with progress within one state.")
@@ -99,6 +118,12 @@ class TaskExecution(models.Model):
                 condition=Q(owner_id__isnull=False),
             ),
             models.Index(fields=("status", "-id"), name="rat_status_newest"),
+            # The executions of one error: only those that have failed with a traceback.
+            models.Index(
+                fields=("error_place", "-id"),
+                name="rat_error_place",
+                condition=Q(error_place__isnull=False),
+            ),
             # The claim: due rows of one queue in the order in which they start.
             models.Index(
                 F("queue"),
@@ -142,6 +167,12 @@ class TaskExecution(models.Model):
             models.Index(
                 fields=("expires_at",), name="rat_expiry", condition=Q(expires_at__isnull=False)
             ),
+            # The retries of a task: for its page, and for changes of many tasks.
+            models.Index(
+                fields=("parent_id",), name="rat_retries", condition=Q(parent_id__isnull=False)
+            ),
+            # Failures by time, for operators. Of other rows it holds nothing, and costs nothing.
+            models.Index(fields=("completed_at",), name="rat_failed", condition=Q(status="failed")),
         )
         constraints = (
             # Partial, and no `unique=True`, which on PostgreSQL would be two indexes of every row.
@@ -205,11 +236,29 @@ class TaskRuntime(models.Model):
 
     id = models.UUIDField(primary_key=True, editable=False)
     place = models.CharField(max_length=255, help_text="Host and process id.")
+    role = models.CharField(
+        max_length=16,
+        null=True,
+        blank=True,
+        help_text="web, or worker: it takes tasks from a broker.",
+    )
+    program = models.CharField(
+        max_length=100, null=True, blank=True, help_text="The command that runs in it."
+    )
+    lag_seconds = models.FloatField(
+        null=True, blank=True, help_text="The longest wait of its loop since the renewal before."
+    )
+    leaked = models.IntegerField(
+        null=True, blank=True, help_text="Bodies that were given up, and have not ended."
+    )
     names = models.JSONField(default=list, help_text="The tasks that it knows.")
     started_at = models.DateTimeField()
     renewed_at = models.DateTimeField()
     lapses_at = models.DateTimeField(help_text="Past it others take it for dead.")
     dead = models.BooleanField(default=False)
+    ended_at = models.DateTimeField(
+        null=True, blank=True, help_text="When it ended by itself; not one that was found dead."
+    )
 
     class Meta:
         db_table = "rail_async_tasks_runtime"
@@ -237,11 +286,36 @@ class QueueState(models.Model):
         return f"{self.name}{'' if self.paused_at is None else ' (paused)'}"
 
 
+class QueueRate(models.Model):
+    """How much of a queue's rate is spent: a row for each queue that has started something by one.
+
+    See `rail_async_tasks.token_bucket`.
+    """
+
+    name = models.CharField(primary_key=True, max_length=100)
+    # A number, which no time zone makes ambiguous.
+    spent_until = models.BigIntegerField(
+        null=True, blank=True, help_text="Microseconds since 1970 in UTC. Empty: nothing is spent."
+    )
+    waited = models.BooleanField(
+        default=False, help_text="Tasks have waited for the rate since then."
+    )
+
+    class Meta:
+        db_table = "rail_async_tasks_rate"
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class TaskSchedule(models.Model):
     """The last tick of a task with `cron`; each tick starts it in one process."""
 
     name = models.CharField(primary_key=True, max_length=255)
     last_tick = models.DateTimeField()
+    last_execution_id = models.UUIDField(
+        null=True, blank=True, help_text="The execution of that tick."
+    )
 
     class Meta:
         db_table = "rail_async_tasks_schedule"

@@ -13,6 +13,7 @@ from django.utils.functional import LazyObject
 from rail_async_tasks.access import Viewer, atenant_of, tenant_of
 from rail_async_tasks.auth import authenticator
 from rail_async_tasks.auth.bearer import bearer_of, scope_of
+from rail_async_tasks.auth.open_connections import address_key, connection_of
 from rail_async_tasks.auth.users import auser_of, user_of
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import Unauthenticated
@@ -21,10 +22,15 @@ from rail_async_tasks.hooks import contained
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The user of a request (`AnonymousUser` without credential) and their rights."""
+    """The user of a request (`AnonymousUser` without credential) and their rights.
+
+    `address` is what an anonymous caller's starts are counted by; None for users, and where the
+    server knows no address.
+    """
 
     user: Any
     viewer: Viewer
+    address: str | None = None
 
     @property
     def tenant_id(self) -> str | None:
@@ -34,13 +40,19 @@ class Caller:
 async def acaller(user: Any, request: Any) -> Caller:
     """Returns the caller: `user`, in the tenant of `request`."""
     tenant_id = None if request is None else await atenant_of(request)
-    return Caller(user, await Viewer.afor_user(user, tenant_id))
+    return _caller(user, await Viewer.afor_user(user, tenant_id), request)
 
 
 def caller(user: Any, request: Any) -> Caller:
     """`acaller()` for synchronous code."""
     tenant_id = None if request is None else tenant_of(request)
-    return Caller(user, Viewer.for_user(user, tenant_id))
+    return _caller(user, Viewer.for_user(user, tenant_id), request)
+
+
+def _caller(user: Any, viewer: Viewer, request: Any) -> Caller:
+    return Caller(
+        user, viewer, address_key(connection_of(request)) if viewer.is_anonymous else None
+    )
 
 
 def refuse_anonymous(caller: Caller) -> None:

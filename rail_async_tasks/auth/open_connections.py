@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from threading import Lock
 from typing import Any, Final
 from weakref import finalize
@@ -88,13 +88,35 @@ def user_key(user: Any) -> str | None:
 
 def caller_key(user: Any, request: Any) -> str | None:
     """Returns what a caller is counted by: the user; without one, the address."""
-    return user_key(user) or address_key(scope_of(request))
+    return user_key(user) or address_key(connection_of(request))
+
+
+def connection_of(request: Any) -> Mapping[str, Any]:
+    """Returns the ASGI scope of a request; under WSGI the part of one that an address needs."""
+    scope = scope_of(request)
+    environ = getattr(request, "META", None)
+    if scope or not environ:
+        return scope
+    peer, forwarded = environ.get("REMOTE_ADDR"), environ.get("HTTP_X_FORWARDED_FOR")
+    return {
+        "client": (peer, 0) if peer else None,
+        "headers": [(b"x-forwarded-for", forwarded.encode("latin-1"))] if forwarded else [],
+    }
 
 
 def address_key(scope: Mapping[str, Any]) -> str | None:
-    """Returns what the client of an ASGI scope is counted by; None where it has no address."""
+    """Returns what the client of an ASGI scope is counted by; None where it has no address.
+
+    Of IPv6 that is the network of 64 bits: one customer of a provider has at least so much, and
+    would otherwise count as a new client with each connection.
+    """
     address = client_address(scope)
-    return None if address is None else f"address {address}"
+    if address is None:
+        return None
+    found = _parsed(address)
+    if isinstance(found, IPv6Address):
+        return f"address {ip_network((found.packed, 64), strict=False)}"
+    return f"address {found or address}"
 
 
 def client_address(scope: Mapping[str, Any]) -> str | None:
@@ -115,7 +137,7 @@ def client_address(scope: Mapping[str, Any]) -> str | None:
         for part in value.decode("latin-1").split(",")
     ]
     for address in reversed(forwarded):
-        if not _is_address(address):
+        if _parsed(address) is None:
             return peer
         peer = address
         if not _is_trusted(address):
@@ -123,17 +145,16 @@ def client_address(scope: Mapping[str, Any]) -> str | None:
     return peer
 
 
-def _is_address(text: str) -> bool:
+def _parsed(text: str) -> IPv4Address | IPv6Address | None:
+    """Returns the address; of IPv4 also where a socket of both families writes it as IPv6."""
     try:
-        ip_address(text)
+        found = ip_address(text)
     except ValueError:
-        return False
-    return True
+        return None
+    return getattr(found, "ipv4_mapped", None) or found
 
 
 def _is_trusted(text: str) -> bool:
     proxies = get_settings().trusted_proxies
-    if not proxies or not _is_address(text):
-        return False
-    address = ip_address(text)
-    return any(address in network for network in proxies)
+    address = _parsed(text) if proxies else None
+    return address is not None and any(address in network for network in proxies)

@@ -24,9 +24,14 @@ class BrokerBackend:
     `name` is stored in rows and logged: the value of the `backend` setting, which is the dotted
     path of the class unless the class sets another one. See `port.Backend` for the other
     attributes, and `docs/backends/writing-one.md` for how to write a backend.
+
+    `broker_setting` names the setting that has the broker's address, `worker_command` the command
+    that starts a worker: `tasks doctor` names them where the broker or the workers are missing.
     """
 
     name: ClassVar[str] = ""
+    broker_setting: ClassVar[str] = "the settings of the backend's framework"
+    worker_command: ClassVar[str] = ""
     inline = False
     own_thread = False
     capabilities = Capabilities(priority=False, queue_priority=False, queue_concurrency=False)

@@ -56,6 +56,8 @@ class CeleryBackend(ThreadedBrokerBackend):
     """Sends ids through the app that the setting `celery_app` names."""
 
     name = "celery"
+    broker_setting = 'broker_url of the Celery app that task_settings["celery_app"] names'
+    worker_command = "celery -A PROJECT worker --pool=threads"
     capabilities = Capabilities(priority=False, queue_concurrency=False)
 
     def __init__(self) -> None:

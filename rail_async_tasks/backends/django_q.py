@@ -51,6 +51,8 @@ class DjangoQBackend(ThreadedBrokerBackend):
     """See `port.Backend` and `docs/backends/django-q.md`."""
 
     name = "django_q"
+    broker_setting = "Q_CLUSTER"
+    worker_command = "manage.py qcluster"
 
     def __init__(self) -> None:
         super().__init__()

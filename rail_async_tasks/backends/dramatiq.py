@@ -57,6 +57,8 @@ class DramatiqBackend(ThreadedBrokerBackend):
     """See `port.Backend` and `docs/backends/dramatiq.md`."""
 
     name = "dramatiq"
+    broker_setting = "DRAMATIQ_BROKER, or in the broker that dramatiq.set_broker() was given"
+    worker_command = "manage.py rundramatiq"
     capabilities = Capabilities(priority=False, queue_concurrency=False)
 
     def declare(self) -> None:

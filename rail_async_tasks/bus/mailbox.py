@@ -16,7 +16,9 @@ class Mailbox:
     snapshot has the highest version that there is, so nothing ever takes its place.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, topics: int = 1) -> None:
+        """`topics`: how many it is subscribed to."""
+        self._topics = topics
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
         # In order of arrival; a newer snapshot of an execution keeps its predecessor's place.
@@ -41,6 +43,12 @@ class Mailbox:
                 return
             self._woken = True
         self._wake_soon()
+
+    def end_one(self) -> None:
+        """Takes note that nothing follows on one of its topics; closes it after the last one."""
+        self._topics -= 1
+        if self._topics <= 0:
+            self.close()
 
     def close(self) -> None:
         """Ends the iteration after the unread snapshots."""
@@ -80,6 +88,17 @@ class Mailbox:
                 await self._reader
             finally:
                 self._reader = None
+
+    def take(self) -> list[TaskSnapshot]:
+        """Returns all unread snapshots, without waiting."""
+        with self._lock:
+            unread, self._unread = list(self._unread.values()), {}
+        return unread
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing follows: all is read, and no more comes."""
+        return self._closed and not self._unread
 
     def __len__(self) -> int:
         return len(self._unread)

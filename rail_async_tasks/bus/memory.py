@@ -69,19 +69,25 @@ class MemoryBus:
             self._deliver_in_slices(rest, snapshot)
 
     @asynccontextmanager
-    async def subscribe(self, topic: str) -> AsyncIterator[Mailbox]:
-        mailbox = Mailbox()
+    async def subscribe(self, *topics: str) -> AsyncIterator[Mailbox]:
+        each = set(topics)
+        mailbox = Mailbox(len(each))
         with self._lock:
-            self._mailboxes[topic] = (*self._mailboxes.get(topic, ()), mailbox)
+            for topic in each:
+                self._mailboxes[topic] = (*self._mailboxes.get(topic, ()), mailbox)
         try:
             yield mailbox
         finally:
             with self._lock:
-                left = tuple(other for other in self._mailboxes[topic] if other is not mailbox)
-                if left:
-                    self._mailboxes[topic] = left
-                else:
-                    del self._mailboxes[topic]
+                for topic in each:
+                    self._leave(topic, mailbox)
+
+    def _leave(self, topic: str, mailbox: Mailbox) -> None:
+        left = tuple(other for other in self._mailboxes[topic] if other is not mailbox)
+        if left:
+            self._mailboxes[topic] = left
+        else:
+            del self._mailboxes[topic]
 
     def watched(self) -> list[str]:
         return list(self._mailboxes)
@@ -91,7 +97,7 @@ class MemoryBus:
 
     def end(self, execution_id: UUID) -> None:
         for mailbox in self._mailboxes.get(task_topic(execution_id), ()):
-            mailbox.close()
+            mailbox.end_one()
 
     def close_mailboxes(self) -> None:
         with self._lock:
@@ -105,6 +111,6 @@ class MemoryBus:
 
     def statistics(self) -> dict[str, int]:
         return {
-            "subscribers": sum(len(group) for group in self._mailboxes.values()),
+            "subscribers": len({it for group in self._mailboxes.values() for it in group}),
             "published": self.published_count,
         }

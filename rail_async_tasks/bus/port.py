@@ -50,8 +50,8 @@ class Bus(Protocol):
         """Sends a snapshot to the watchers in this process alone."""
         ...
 
-    def subscribe(self, topic: str) -> AbstractAsyncContextManager[Mailbox]:
-        """Returns a context manager that yields the subscriber's mailbox."""
+    def subscribe(self, *topics: str) -> AbstractAsyncContextManager[Mailbox]:
+        """Returns a context manager that yields the subscriber's mailbox, one for all topics."""
         ...
 
     def watched(self) -> list[str]:
@@ -59,7 +59,7 @@ class Bus(Protocol):
         ...
 
     def end(self, execution_id: UUID) -> None:
-        """Ends the subscriptions to an execution whose row is gone."""
+        """Ends the subscriptions to an execution whose row is gone; other topics of theirs stay."""
         ...
 
     def close_mailboxes(self) -> None:

@@ -75,13 +75,15 @@ class RedisBus(MemoryBus):
             exchange.send_queues()
 
     @asynccontextmanager
-    async def subscribe(self, topic: str) -> AsyncIterator[Mailbox]:
+    async def subscribe(self, *topics: str) -> AsyncIterator[Mailbox]:
         try:
-            async with super().subscribe(topic) as mailbox:
-                self._touch(topic)
+            async with super().subscribe(*topics) as mailbox:
+                for topic in topics:
+                    self._touch(topic)
                 yield mailbox
         finally:
-            self._touch(topic)
+            for topic in topics:
+                self._touch(topic)
 
     def _touch(self, topic: str) -> None:
         exchange = self._exchange  # `stop` may come meanwhile, in another thread

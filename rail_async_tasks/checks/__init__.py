@@ -42,8 +42,9 @@ stable, so that a silenced check stays silenced.
     W014   pages ask for a login, and `anonymous_access` is not set
     W015   mutations are declared, and no URL serves GraphQL
     W016   a task of `@task_mutation` is in no schema that a URL serves
+    W017   a schema starts tasks, and has no field that reads or follows them
     W018   the database lacks tables or columns: `migrate` has not run
-    W020  callers without a credential may start tasks (W020 to W027 with `check --deploy`)
+    W020  callers without a credential may start tasks (W020 to W028 with `check --deploy`)
     W021  starts have no rate limit
     W022  `DEBUG` is on
     W023  the key of bearer tokens is weak
@@ -51,6 +52,7 @@ stable, so that a silenced check stays silenced.
     W025  introspection is on
     W026  the console is on
     W027  `SECURE_PROXY_SSL_HEADER` is not set
+    W028  a proxy is in front, and `trusted_proxies` names none
 
 All are prefixed `rail_async_tasks.`. E016, W005, W006 and W018 look at the database, so they run
 with `check --database` and `migrate` only, as Django's own do; W018 not with `migrate`. E030 and

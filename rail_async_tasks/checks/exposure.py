@@ -1,4 +1,4 @@
-"""Checks of what a deployment shows to the internet (W020 to W027, with `check --deploy`)."""
+"""Checks of what a deployment shows to the internet (W020 to W028, with `check --deploy`)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HASH_BYTES: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
 
 
 def check_exposure(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """Warns of each setting that is open to strangers (W020 to W027)."""
+    """Warns of each setting that is open to strangers (W020 to W028)."""
     # The right ones, whatever else is wrong: one mistake hides no other.
     tasks = conf.TaskSettings(**conf.read().task_values)
     return [
@@ -37,10 +37,16 @@ Found = Iterator[tuple[str, str]]
 
 def _anonymous(tasks: conf.TaskSettings) -> Found:
     if tasks.anonymous_access != "deny":
+        bounded = tasks.limits.anonymous_pending_per_address is not None
+        how_many = (
+            ""
+            if bounded
+            else ', as many as the queue takes: limits["anonymous_pending_per_address"] is None'
+        )
         yield (
             (
                 'task_settings["anonymous_access"] is "by_id": a caller without a credential may'
-                " start tasks."
+                f" start tasks{how_many}."
             ),
             'Set it to "deny". If strangers are meant to start tasks, silence this check.',
         )
@@ -48,9 +54,14 @@ def _anonymous(tasks: conf.TaskSettings) -> Found:
 
 def _rate(tasks: conf.TaskSettings) -> Found:
     if tasks.rate_limit is None:
+        unbounded = tasks.max_pending_per_owner is None and tasks.max_pending is not None
+        queue = ', and fill the queue, as "max_pending_per_owner" is None too' if unbounded else ""
         yield (
-            'task_settings["rate_limit"] is None: one user may fill the queue.',
-            'Set the starts that one owner needs, for example "100/m".',
+            f'task_settings["rate_limit"] is None: one user may start any number of tasks{queue}.',
+            (
+                'Set the starts that one owner needs, for example "100/m", and in'
+                ' "max_pending_per_owner" how many of them may wait.'
+            ),
         )
 
 
@@ -142,6 +153,21 @@ def _proxy(tasks: conf.TaskSettings) -> Found:
         )
 
 
+def _address(tasks: conf.TaskSettings) -> Found:
+    behind_proxy = settings.SECURE_PROXY_SSL_HEADER is not None
+    if behind_proxy and not tasks.trusted_proxies and tasks.anonymous_access != "deny":
+        yield (
+            (
+                'SECURE_PROXY_SSL_HEADER names a proxy, and task_settings["trusted_proxies"] is'
+                " empty: anonymous callers may all have the proxy's address, and share its limits."
+            ),
+            (
+                'Set "trusted_proxies" to the addresses of your proxies. Where the server itself'
+                " takes addresses from them (uvicorn --forwarded-allow-ips), silence this check."
+            ),
+        )
+
+
 _LOOKS: Final[dict[str, Callable[[conf.TaskSettings], Found]]] = {
     "W020": _anonymous,
     "W021": _rate,
@@ -151,4 +177,5 @@ _LOOKS: Final[dict[str, Callable[[conf.TaskSettings], Found]]] = {
     "W025": _introspection,
     "W026": _console,
     "W027": _proxy,
+    "W028": _address,
 }

@@ -186,6 +186,8 @@ def _needed(parsed: conf.Parsed) -> Iterator[tuple[str, str, Iterable[str]]]:
         yield 'task_settings["encryption_keys"]', "crypto", ("cryptography",)
     if values.get("metrics_enabled"):
         yield 'task_settings["metrics_enabled"]', "metrics", ("prometheus_client",)
+    if values.get("otel_enabled"):
+        yield 'task_settings["otel_enabled"]', "otel", ("opentelemetry",)
 
 
 def check_redis_url(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:

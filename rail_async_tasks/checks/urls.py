@@ -1,8 +1,7 @@
-"""Checks that what was declared for GraphQL is served (W015, W016)."""
+"""Checks that what was declared for GraphQL is served (W015, W016), and can be read (W017)."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,9 +9,11 @@ from django.apps import AppConfig
 from django.core.checks import CheckMessage, Warning
 from django.urls import get_resolver
 from strawberry.django.views import BaseView
+from strawberry.http.async_base_view import AsyncBaseHTTPView
 from strawberry.schema.base import BaseSchema
 
 from rail_async_tasks import conf
+from rail_async_tasks.checks.reading_back import check_reading_back
 from rail_async_tasks.checks.settings import APP
 from rail_async_tasks.errors import ConfigurationError
 
@@ -28,7 +29,10 @@ FIELD_HINT = (
 
 
 def check_urls(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
-    """Warns if mutations are declared and no URL serves GraphQL (W015), or not these (W016)."""
+    """Warns if mutations are declared and no URL serves GraphQL (W015), or not these (W016).
+
+    Also if a schema serves them, and no field to read the started tasks by (W017).
+    """
     from rail_async_tasks.graphql.decorator import declared_mutations
 
     parsed = conf.read()
@@ -42,8 +46,19 @@ def check_urls(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckM
     if not views:
         message = "GraphQL is served by no URL, and this project has mutations for it."
         return [Warning(message, hint=VIEW_HINT, id=f"{APP}.W015")]
-    served = _served(views)
-    return [] if served is None else [_unserved(name) for name in sorted(names - served)]
+    try:
+        schemas = _schemas(views)
+    except ConfigurationError:  # E021
+        return []
+    served: set[str] = set()
+    found: list[CheckMessage] = []
+    for schema, kinds in schemas:
+        if tasks := set(_tasks_of(schema)):
+            served |= tasks
+            shown = " and ".join(sorted({kind.__name__ for kind in kinds}))
+            streams = any(issubclass(kind, AsyncBaseHTTPView) for kind in kinds)
+            found += check_reading_back(schema, shown, streams=streams)
+    return [*map(_unserved, sorted(names - served)), *found]
 
 
 def _unserved(name: str) -> CheckMessage:
@@ -61,17 +76,18 @@ def _graphql_views(patterns: Sequence[Any]) -> Iterator[Any]:
                 yield pattern.callback
 
 
-def _served(views: Sequence[Any]) -> set[str] | None:
-    """Returns the names of the tasks in the schemas of the views; None where one is unknown."""
+def _schemas(views: Sequence[Any]) -> list[tuple[BaseSchema, list[type]]]:
+    """Returns each schema with the classes of its views.
+
+    Raises `ConfigurationError` where a view serves the settings' schema, and they make none.
+    """
     from rail_async_tasks.graphql.schema import get_schema
 
-    served: set[str] = set()
-    with contextlib.suppress(ConfigurationError):  # E021
-        for view in views:
-            own = getattr(view, "view_initkwargs", {}).get("schema")
-            served.update(_tasks_of(own or get_schema()))
-        return served
-    return None
+    found: dict[int, tuple[BaseSchema, list[type]]] = {}
+    for view in views:
+        schema = getattr(view, "view_initkwargs", {}).get("schema") or get_schema()
+        found.setdefault(id(schema), (schema, []))[1].append(view.view_class)
+    return list(found.values())
 
 
 def _tasks_of(schema: BaseSchema) -> Iterator[str]:

@@ -18,7 +18,7 @@ from rail_async_tasks.cli.exits import OK, UNAVAILABLE, USAGE, WRONG, Stop
 from rail_async_tasks.cli.fields import fields_of
 from rail_async_tasks.cli.filters import Filter, add_filter, database, filter_of, limit_type
 from rail_async_tasks.cli.ids import find_id
-from rail_async_tasks.cli.processes import any_alive
+from rail_async_tasks.cli.processes import processes, running_tasks
 from rail_async_tasks.cli.screen import Screen
 from rail_async_tasks.cli.words import one_line
 from rail_async_tasks.conf import get_settings
@@ -110,8 +110,8 @@ def run_retry(screen: Screen, options: Mapping[str, Any]) -> int:
         )
     with storing():
         code = _run(RETRY, screen, options)
-    if not options["json"] and not any_alive():
-        screen.line("No process of the project is alive: tasks wait until one starts.")
+    if not options["json"] and not running_tasks(processes(), get_settings()):
+        screen.line("No process that runs tasks is alive: tasks wait until one starts.")
     return code
 
 

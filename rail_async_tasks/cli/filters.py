@@ -9,9 +9,11 @@ from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
+from django.db.models import Q
+
 from rail_async_tasks.cli.exits import Stop
-from rail_async_tasks.cli.words import parse_duration
 from rail_async_tasks.conf import get_settings
+from rail_async_tasks.durations import parse_duration
 from rail_async_tasks.hosting import process
 from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.ledger.rows import now, snapshot_of, snapshot_rows, unexpired
@@ -31,6 +33,7 @@ class Filter:
     name: str | None = None
     queue: str | None = None
     owner: str | None = None
+    error: str | None = None
     older_than: float | None = None
     after: UUID | None = None
 
@@ -45,6 +48,8 @@ class Filter:
             rows = rows.filter(status__in=self.statuses)
         equal = {"name": self.name, "queue": self.queue, "owner_id": self.owner}
         rows = rows.filter(**{key: text for key, text in equal.items() if text is not None})
+        if self.error is not None:
+            rows = rows.filter(Q(error_type=self.error) | Q(error_code=self.error))
         if self.older_than is not None:
             at = now(alias) - timedelta(seconds=self.older_than)
             rows = rows.filter(created_at__lte=at)
@@ -96,6 +101,10 @@ def add_filter(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--queue", type=_text, help="Only tasks of this queue.")
     parser.add_argument("--owner", type=_text, metavar="ID", help="Only tasks of this user.")
     parser.add_argument(
+        "--error", type=_text, metavar="CLASS",
+        help="Only tasks whose last attempt ended by this exception class, or error code.",
+    )  # fmt: skip
+    parser.add_argument(
         "--older-than", type=_duration, metavar="AGE",
         help="Only tasks that were created so long ago or earlier: 90s, 30m, 1h, 2d.",
     )  # fmt: skip
@@ -108,6 +117,7 @@ def filter_of(options: Mapping[str, Any]) -> Filter:
         name=options["name"],
         queue=options["queue"],
         owner=options["owner"],
+        error=options["error"],
         older_than=options["older_than"],
     )
 

@@ -6,9 +6,10 @@ import argparse
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-from rail_async_tasks.cli import change, pauses, processes, queues, show, watch
+from rail_async_tasks.cli import change, errors, pauses, processes, queues, show, watch
 from rail_async_tasks.cli import list as tasks_list
 from rail_async_tasks.cli.doctor import report
+from rail_async_tasks.cli.exits import USAGE, Stop
 from rail_async_tasks.cli.screen import Screen
 
 Run = Callable[[Screen, Mapping[str, Any]], int]
@@ -43,7 +44,8 @@ SUBCOMMANDS: Final = {
         "Start a paused queue's tasks again.", pauses.run_resume, pauses.add_arguments, json=False
     ),
     "queues": Subcommand("List the queues, and what waits in them.", queues.run),
-    "processes": Subcommand("List the processes that run tasks.", processes.run),
+    "errors": Subcommand("List errors by class and place.", errors.run),
+    "processes": Subcommand("List the processes, and which of them run tasks.", processes.run),
     "doctor": Subcommand(
         "Look for broken set-ups, and name the remedies. Exit code 1: something is wrong.",
         report.run, report.add_arguments,
@@ -53,7 +55,8 @@ SUBCOMMANDS: Final = {
 
 def add_subcommands(parser: argparse.ArgumentParser) -> None:
     """Adds every subcommand to the command's parser."""
-    subparsers = parser.add_subparsers(dest="subcommand", required=True, metavar="SUBCOMMAND")
+    # Not `required`: argparse would ask for one and not say which there are.
+    subparsers = parser.add_subparsers(dest="subcommand", metavar="SUBCOMMAND")
     for name, subcommand in SUBCOMMANDS.items():
         added = subparsers.add_parser(name, help=subcommand.help, description=subcommand.help)
         subcommand.add_arguments(added)
@@ -61,6 +64,11 @@ def add_subcommands(parser: argparse.ArgumentParser) -> None:
             added.add_argument("--json", action="store_true", help="Write one JSON document.")
 
 
-def run(name: str, screen: Screen, options: Mapping[str, Any]) -> int:
+def run(name: str | None, screen: Screen, options: Mapping[str, Any]) -> int:
     """Runs a subcommand. Returns the exit code. Raises `Stop`, `TaskError`, `DatabaseError`."""
+    if name is None:
+        width = max(map(len, SUBCOMMANDS))
+        choices = "".join(f"\n  {it:<{width}}  {SUBCOMMANDS[it].help}" for it in SUBCOMMANDS)
+        message = f"Name a subcommand, as in `manage.py tasks list`:{choices}"
+        raise Stop(message, USAGE)
     return SUBCOMMANDS[name].run(screen, options)

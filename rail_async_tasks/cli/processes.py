@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -13,12 +13,15 @@ from rail_async_tasks.cli.filters import database
 from rail_async_tasks.cli.screen import Screen
 from rail_async_tasks.cli.tables import Column
 from rail_async_tasks.cli.words import duration
+from rail_async_tasks.conf import IN_PROCESS_BACKENDS, TaskSettings
 from rail_async_tasks.ledger.rows import clock, in_utc
 from rail_async_tasks.models import TaskExecution, TaskRuntime
+from rail_async_tasks.roles import Role
 from rail_async_tasks.states import Status
 
 COLUMNS: Final = (
     Column("PROCESS", lambda it: it["place"], shrinks=True),
+    Column("ROLE", lambda it: it["role"] or "-"),
     Column("STATE", lambda it: it["state"]),
     Column("RUNNING", lambda it: it["running"], right=True),
     Column("KNOWS", lambda it: len(it["names"]), spare=2, right=True),
@@ -44,7 +47,8 @@ def processes() -> list[dict[str, Any]]:
     """Returns what is known of each process, the longest running first.
 
     `state` is `alive`; `silent` once its lease has lapsed; `dead` when it has ended or was found
-    dead, which is kept for a day. `lease_seconds` are left of the lease, by the database's clock.
+    dead, which is kept for a day. `role` is `web` or `worker`; None for a process of a version
+    that stored none. `lease_seconds` are left of the lease, by the database's clock.
     """
     alias = database()
     at = clock(alias)
@@ -54,6 +58,7 @@ def processes() -> list[dict[str, Any]]:
         {
             "id": row.id,
             "place": row.place,
+            "role": row.role,
             "state": _state(row, at),
             "running": running.get(row.id, 0),
             "names": row.names,
@@ -73,6 +78,11 @@ def _state(row: TaskRuntime, at: datetime) -> str:
     return "alive" if in_utc(row.lapses_at) > at else "silent"
 
 
-def any_alive() -> bool:
-    """Returns whether a process holds a lease now."""
-    return any(it["state"] == "alive" for it in processes())
+def running_tasks(
+    found: Iterable[Mapping[str, Any]], settings: TaskSettings
+) -> list[Mapping[str, Any]]:
+    """Returns those of the processes that are alive and run tasks: all, or a broker's workers."""
+    alive = [it for it in found if it["state"] == "alive"]
+    if settings.backend in IN_PROCESS_BACKENDS:
+        return alive
+    return [it for it in alive if it["role"] != Role.WEB]

@@ -27,6 +27,7 @@ COLUMNS: Final = (
     Column("RUNNING", lambda it: it["running"], right=True),
     Column("PRIORITY", lambda it: it["priority"], spare=1, right=True),
     Column("LIMIT", lambda it: it["concurrency"] or "-", spare=2, right=True),
+    Column("RATE", lambda it: it["rate"] or "-", spare=2, right=True),
     Column("PAUSED BY", lambda it: it["paused_by"] or "-", spare=3, shrinks=True),
 )
 
@@ -49,6 +50,6 @@ def queues() -> list[dict[str, Any]]:
     database()
     names = (
         "name", "paused", "paused_at", "paused_by", "pending", "retrying", "running",
-        "oldest_seconds", "priority", "concurrency",
+        "oldest_seconds", "priority", "concurrency", "rate",
     )  # fmt: skip
     return [{name: getattr(it, name) for name in names} for it in control.list()]

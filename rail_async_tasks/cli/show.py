@@ -12,7 +12,7 @@ from uuid import UUID
 from rail_async_tasks import service
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.cli.exits import OK
-from rail_async_tasks.cli.fields import fields_of, shown_arguments
+from rail_async_tasks.cli.fields import fields_of
 from rail_async_tasks.cli.filters import database
 from rail_async_tasks.cli.ids import find_id
 from rail_async_tasks.cli.list import age_of
@@ -21,6 +21,7 @@ from rail_async_tasks.cli.words import duration, lines, moment, one_line
 from rail_async_tasks.hosting import process
 from rail_async_tasks.ledger.rows import in_utc
 from rail_async_tasks.models import TaskEvent, TaskExecution, TaskRuntime
+from rail_async_tasks.redaction import shown_arguments
 from rail_async_tasks.snapshot import TaskSnapshot
 
 # Fields whose line is left out where they are empty; all others always have one.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from datetime import datetime, tzinfo
 from functools import cache
@@ -15,12 +14,6 @@ from django.utils import timezone
 # Control characters, format characters (which reverse the direction of a text), unpaired
 # surrogates, and the separators of lines and paragraphs.
 _HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?[smhdw])+")
-_PART: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
-# A hundred years: more is a mistake, and no time that a database could subtract.
-MOST_SECONDS: Final = 100 * 365 * 86400.0
 
 
 def one_line(value: object) -> str:
@@ -73,16 +66,6 @@ def duration(seconds: float) -> str:
         if seconds < most:
             return f"{max(int(seconds // size), 0)}{unit}"
     return f"{int(seconds // 86400)}d"
-
-
-def parse_duration(text: str) -> float:
-    """Returns seconds: `90s`, `1h`, `1h30m`, `2d`, `1w`. Raises ValueError for other texts."""
-    if _DURATION.fullmatch(text) is None:
-        raise ValueError(f"{text!r} is no duration; write 90s, 30m, 1h, 1h30m, 2d or 1w.")
-    seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
-    if seconds > MOST_SECONDS:
-        raise ValueError(f"{text!r} is more than 100 years.")
-    return seconds
 
 
 def moment(at: datetime) -> str:

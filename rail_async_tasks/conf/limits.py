@@ -13,7 +13,8 @@ from rail_async_tasks.conf.problems import Place, Report, shown
 from rail_async_tasks.conf.rules import Rule, known_keys, or_none, whole
 
 _RULES: Final[Mapping[str, Rule]] = {
-    field.name: or_none(whole(low=1), "no limit") for field in fields(LimitSettings)
+    **{field.name: or_none(whole(low=1), "no limit") for field in fields(LimitSettings)},
+    "anonymous_pending_percent": or_none(whole(low=1, high=100), "no limit"),
 }
 
 

@@ -16,6 +16,21 @@ IN_PROCESS_BACKENDS: Final = ("asyncio", "thread", "sync")
 OUT_OF_PROCESS_BACKENDS: Final = ("arq", "celery", "dramatiq", "django_q")
 BACKENDS: Final = IN_PROCESS_BACKENDS + OUT_OF_PROCESS_BACKENDS
 BUSES: Final = ("memory", "redis")
+# The letters of a rate, "10/s", and what they are in seconds.
+PERIODS: Final = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """At most `count` starts in `period` seconds."""
+
+    count: int
+    period: float
+
+    def __str__(self) -> str:
+        """Returns it as settings write it: "10/s"."""
+        letters = {seconds: letter for letter, seconds in PERIODS.items()}
+        return f"{self.count}/{letters[self.period]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +38,12 @@ class QueueSettings:
     """A queue's options. A queue that only a declaration names has the defaults.
 
     `priority`: higher first. `concurrency`: at most so many at once per process, `None`: no limit
-    but `max_concurrency`.
+    but `max_concurrency`. `rate`: at most so many starts in a time, of all processes together.
     """
 
     priority: int = 0
     concurrency: int | None = None
+    rate: RateLimit | None = None
 
 
 DEFAULT_QUEUES: Final[Mapping[str, QueueSettings]] = MappingProxyType(
@@ -37,14 +53,6 @@ DEFAULT_QUEUES: Final[Mapping[str, QueueSettings]] = MappingProxyType(
         "low": QueueSettings(priority=-10),
     }
 )
-
-
-@dataclass(frozen=True, slots=True)
-class RateLimit:
-    """At most `count` starts in `period` seconds."""
-
-    count: int
-    period: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,10 +85,12 @@ class LimitSettings:
     frame_bytes: int | None = 256 * 1024
     answer_bytes: int | None = 4 * 1024 * 1024
     subscriptions_per_socket: int | None = 100
-    sockets_per_user: int | None = 50
+    sockets_per_user: int | None = 100
     sockets_per_address: int | None = 500
     streams_per_user: int | None = 100
     frames_per_second: int | None = 100
+    anonymous_pending_per_address: int | None = 1_000
+    anonymous_pending_percent: int | None = 80
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +128,7 @@ class TaskSettings:
     on_failure: str = "log"
     failure_callback: str | None = None
     metrics_enabled: bool = False
+    otel_enabled: bool = False
     log_task_start: bool = False
     log_task_complete: bool = False
     log_failures: bool = True
@@ -125,6 +136,7 @@ class TaskSettings:
     slow_task_threshold_seconds: float | None = None
     audit_enabled: bool = False
     audit_retention_days: int = 90
+    statistics_enabled: bool = True
     max_args_bytes: int = 65_536
     max_result_bytes: int = 262_144
     anonymous_access: str = "by_id"

@@ -15,6 +15,7 @@ from rail_async_tasks.conf.rules import (
     Rule,
     known_keys,
     or_none,
+    rate,
     whole,
     word,
 )
@@ -50,7 +51,9 @@ def queues(value: Any, place: Place, report: Report) -> Any:
             if option in options
         }
         merged[name] = QueueSettings(
-            given.get("priority", base.priority), given.get("concurrency", base.concurrency)
+            given.get("priority", base.priority),
+            given.get("concurrency", base.concurrency),
+            given.get("rate", base.rate),
         )
     return MappingProxyType(merged)
 
@@ -58,4 +61,5 @@ def queues(value: Any, place: Place, report: Report) -> Any:
 _QUEUE_OPTIONS: Final[Mapping[str, Rule]] = {
     "priority": whole(low=-MAX_INT),
     "concurrency": or_none(whole(low=1), "no limit but max_concurrency"),
+    "rate": or_none(rate, "no limit"),
 }

@@ -7,7 +7,7 @@ from typing import Any
 
 from rail_async_tasks.conf import problems as ids
 from rail_async_tasks.conf.levels import TASKS
-from rail_async_tasks.conf.model import IN_PROCESS_BACKENDS, TaskSettings
+from rail_async_tasks.conf.model import IN_PROCESS_BACKENDS, QueueSettings, TaskSettings
 from rail_async_tasks.conf.problems import Report, did_you_mean, shown
 
 
@@ -62,6 +62,8 @@ def check_relations(values: Mapping[str, Any], wrong: set[str], report: Report) 
             f"is {get('retry_delay'):g}, but retry_max_delay cuts it to {get('retry_max_delay'):g}",
             "Lower retry_delay, or raise retry_max_delay.",
         )
+    if known("backend", "queues") and get("backend") == "sync":
+        _check_rates(get("queues"), report)
     if known("failure_callback", "on_failure") and (
         get("failure_callback") is not None and get("on_failure") == "log"
     ):
@@ -78,3 +80,15 @@ def check_relations(values: Mapping[str, Any], wrong: set[str], report: Report) 
             "is not looked at, because authenticator replaces it",
             "Keep one of the two.",
         )
+
+
+def _check_rates(queues: Mapping[str, QueueSettings], report: Report) -> None:
+    """Warns of rates under the `sync` backend."""
+    for name, queue in queues.items():
+        if queue.rate is not None:
+            report.warning(
+                ids.WITHOUT_EFFECT,
+                TASKS / "queues" / name / "rate",
+                'is not kept, because the backend "sync" runs each task at once in its caller',
+                "Use another backend where the rate matters.",
+            )

@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from rail_async_tasks.conf import problems as ids
-from rail_async_tasks.conf.model import BACKENDS, RateLimit
+from rail_async_tasks.conf.model import BACKENDS, PERIODS, RateLimit
 from rail_async_tasks.conf.problems import Place, Report, did_you_mean, shown
 from rail_async_tasks.text import counted
 
@@ -27,7 +27,6 @@ MAX_SECONDS: Final = 100 * 365 * 86_400
 MAX_QUEUE_NAME: Final = 100
 
 _RATE = re.compile(r"([0-9]+)/([smhd])", re.ASCII)
-_PERIODS: Final = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _WORD = re.compile(r"[^\s\x00-\x1f\x7f]+")
 
 
@@ -199,7 +198,7 @@ def rate(value: Any, place: Place, report: Report) -> Any:
             'Write a count from 1 up, "/" and s, m, h or d; for example "100/m" for 100 a minute.',
         )
         return value
-    return RateLimit(count=int(found[1]), period=_PERIODS[found[2]])
+    return RateLimit(count=int(found[1]), period=PERIODS[found[2]])
 
 
 def redis_url(value: Any, place: Place, report: Report) -> Any:

@@ -49,7 +49,9 @@ async def _aretry_task(info: Info, id: str) -> TaskMutationPayload | None:
     with errors_for_clients():
         caller = await acaller_of(info)
         try:
-            snapshot = await service.aretry(caller.viewer, id, permit=permit)
+            snapshot = await service.aretry(
+                caller.viewer, id, permit=permit, address=caller.address
+            )
         except SilentlyRefused:
             return None
         return TaskMutationPayload.of(snapshot, caller.viewer)
@@ -61,12 +63,12 @@ def _retry_task(info: Info, id: str) -> TaskMutationPayload | None:
             check_start(info, definition, values)
 
     with errors_for_clients():
-        viewer = caller_of(info).viewer
+        caller = caller_of(info)
         try:
-            snapshot = service.retry(viewer, id, permit=permit)
+            snapshot = service.retry(caller.viewer, id, permit=permit, address=caller.address)
         except SilentlyRefused:
             return None
-        return TaskMutationPayload.of(snapshot, viewer)
+        return TaskMutationPayload.of(snapshot, caller.viewer)
 
 
 @strawberry.type

@@ -66,6 +66,7 @@ def _options(caller: Caller) -> EnqueueOptions:
         tenant_id=caller.tenant_id,
         actor=caller.viewer.user_id,
         anonymous=caller.viewer.is_anonymous,
+        address=caller.address,
     )
 
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final
 from uuid import UUID
-from weakref import WeakValueDictionary
 
 from asgiref.sync import sync_to_async
 
@@ -15,7 +12,7 @@ from rail_async_tasks.errors import WouldWaitForever
 from rail_async_tasks.hooks import contained
 from rail_async_tasks.hosting import process
 from rail_async_tasks.hosting.held import Held, holder
-from rail_async_tasks.ledger.records import Created, NewExecution
+from rail_async_tasks.hosting.uncommitted import is_uncommitted_here
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.snapshot import TaskSnapshot
 
@@ -35,27 +32,6 @@ _HELD: Final = (
 )
 
 
-class _Arrivals(Protocol):
-    def arrived_many(self, made: Sequence[tuple[NewExecution, Created]]) -> None: ...
-
-
-class StartAfterCommit:
-    """The `on_commit` callback of executions that a caller's transaction has inserted."""
-
-    def __init__(self, submission: _Arrivals, made: Sequence[tuple[NewExecution, Created]]) -> None:
-        self.thread = threading.get_ident()
-        self._submission, self._made = submission, made
-        for new, _ in made:
-            _uncommitted[new.id] = self
-
-    def __call__(self) -> None:
-        self._submission.arrived_many(self._made)
-
-
-# Only the transaction keeps the callbacks: at its end, whichever, they are gone from here.
-_uncommitted: Final = WeakValueDictionary[UUID, StartAfterCommit]()
-
-
 def refuse_endless_wait(snapshot: TaskSnapshot) -> None:
     """Returns if the execution can end while this thread waits for it.
 
@@ -72,8 +48,7 @@ def refuse_endless_wait(snapshot: TaskSnapshot) -> None:
     ledger = process.ledger()
     if not ledger.in_transaction():
         return
-    callback = _uncommitted.get(snapshot.id)
-    if callback is not None and callback.thread == threading.get_ident():
+    if is_uncommitted_here(snapshot.id):
         raise WouldWaitForever(_IN_TRANSACTION.format(name=snapshot.name, id=snapshot.id))
     logger.warning(
         "Deadlock? result() of task %s (%s) waits inside a transaction: the task can't have what"

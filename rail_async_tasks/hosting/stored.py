@@ -7,9 +7,8 @@ from contextlib import contextmanager
 
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.hosting import process
-from rail_async_tasks.hosting.submission import Inline, replace, replacement
-from rail_async_tasks.ledger.records import NewExecution
-from rail_async_tasks.ledger.snapshots import as_created
+from rail_async_tasks.hosting.submission import Inline, replace, replacement, stored
+from rail_async_tasks.ledger.records import Created, NewExecution
 from rail_async_tasks.runtime.announce import announcer_for
 from rail_async_tasks.snapshot import TaskSnapshot
 
@@ -18,25 +17,21 @@ class Stored(Inline):
     """Stores executions in the caller's thread and transaction, and begins none."""
 
     def submit(self, new: NewExecution) -> TaskSnapshot:
-        created = process.ledger().create_here(new)
-        if created.existing is not None:
-            return created.existing
-        snapshot = as_created(new, created)
-        announcer_for(get_settings(), process.bus()).enqueued(snapshot)
-        return snapshot
+        return _announced(new, process.ledger().create_here(new))
 
     def submit_many(self, news: Sequence[NewExecution]) -> list[TaskSnapshot]:
-        announcer, snapshots = announcer_for(get_settings(), process.bus()), []
-        for new, created in zip(news, process.ledger().create_many_here(news), strict=True):
-            snapshot = created.existing
-            if snapshot is None:
-                snapshot = as_created(new, created)
-                announcer.enqueued(snapshot)
-            snapshots.append(snapshot)
-        return snapshots
+        made = process.ledger().create_many_here(news)
+        return [_announced(new, created) for new, created in zip(news, made, strict=True)]
 
     def queue_changed(self, queue: str) -> None:
         """Does nothing: what waits is started elsewhere."""
+
+
+def _announced(new: NewExecution, created: Created) -> TaskSnapshot:
+    snapshot = stored(new, created)
+    if created.existing is None:
+        announcer_for(get_settings(), process.bus()).enqueued(snapshot)
+    return snapshot
 
 
 @contextmanager

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import ClassVar, Final, Protocol
+from typing import Final, Protocol
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
+from django.db import InterfaceError, OperationalError
 
 from rail_async_tasks.backends.port import Backend
 from rail_async_tasks.conf import get_settings
+from rail_async_tasks.errors import BackendUnavailable
 from rail_async_tasks.forks import after_fork
 from rail_async_tasks.hooks import contained
 from rail_async_tasks.hosting import process
+from rail_async_tasks.hosting.uncommitted import Made, StartAfterCommit
 from rail_async_tasks.ledger.records import Created, NewExecution
+from rail_async_tasks.ledger.snapshots import as_created
 from rail_async_tasks.registry import registry
 from rail_async_tasks.runtime.inline import InlineRun
 from rail_async_tasks.snapshot import TaskSnapshot
@@ -28,13 +32,7 @@ RUN_AT_ONCE: Final = 100
 
 
 class Submission(Protocol):
-    """How an execution is stored, and begins. Chosen by the backend of the settings.
-
-    Attributes:
-        in_caller: `submit` stores in the caller's thread and transaction.
-    """
-
-    in_caller: ClassVar[bool]
+    """How an execution is stored, and begins. Chosen by the backend of the settings."""
 
     async def asubmit(self, new: NewExecution) -> TaskSnapshot:
         """Store the execution; returns it as it stands at its creation.
@@ -44,15 +42,18 @@ class Submission(Protocol):
         ...
 
     def submit(self, new: NewExecution) -> TaskSnapshot:
-        """`asubmit` for a thread that has no running event loop."""
+        """`asubmit` for a thread that has no running event loop.
+
+        In a transaction of the thread's the row is part of it, and begins after its commit.
+        """
         ...
 
     def submit_many(self, news: Sequence[NewExecution]) -> list[TaskSnapshot]:
         """`submit` for several executions, which are all stored before the first one begins."""
         ...
 
-    def arrived_many(self, made: Sequence[tuple[NewExecution, Created]]) -> None:
-        """Begin what a caller's transaction has inserted, after its commit. In any thread."""
+    async def aprepare(self) -> None:
+        """Make ready on this loop what a `submit_many` in a thread would make ready there."""
         ...
 
     def cancel(self, execution_id: UUID) -> None:
@@ -60,7 +61,7 @@ class Submission(Protocol):
         ...
 
     def queue_changed(self, queue: str) -> None:
-        """Heed at once that a queue was paused or resumed, which is stored already."""
+        """Heed that a queue was paused or resumed, as soon as that is committed."""
         ...
 
 
@@ -71,8 +72,6 @@ class ToRuntime:
         own_thread: it starts in a loop thread; otherwise in the running loop, of a server or a
             script.
     """
-
-    in_caller: ClassVar[bool] = False
 
     def __init__(self, *, own_thread: bool) -> None:
         self._own_thread = own_thread
@@ -85,14 +84,35 @@ class ToRuntime:
         return await runtime.creations.create(new)
 
     def submit(self, new: NewExecution) -> TaskSnapshot:
+        ledger = process.ledger()
+        if ledger.in_transaction():
+            return self._start_after_commit([new], [ledger.create_here(new)])[0]
         runtime = process.runtime_in_thread()
         return process.from_thread(runtime, runtime.creations.create(new))
 
     def submit_many(self, news: Sequence[NewExecution]) -> list[TaskSnapshot]:
-        """Never called: many are stored by the caller, and then arrive."""
-        raise NotImplementedError
+        ledger = process.ledger()
+        try:
+            made = ledger.create_many_here(news)
+        except (OperationalError, InterfaceError) as error:
+            if ledger.in_transaction():
+                raise  # it is the caller's transaction that has failed
+            message = "The tasks could not be stored: the database fails."
+            raise BackendUnavailable(message) from error
+        return self._start_after_commit(news, made)
 
-    def arrived_many(self, made: Sequence[tuple[NewExecution, Created]]) -> None:
+    async def aprepare(self) -> None:
+        await process.aruntime(in_thread=self._own_thread)
+
+    def _start_after_commit(
+        self, news: Sequence[NewExecution], made: Sequence[Created]
+    ) -> list[TaskSnapshot]:
+        pairs = [*zip(news, made, strict=True)]
+        if fresh := [pair for pair in pairs if pair[1].existing is None]:
+            process.ledger().on_commit(StartAfterCommit(self._start, fresh))
+        return [stored(*pair) for pair in pairs]
+
+    def _start(self, made: Made) -> None:
         runtime, admission = process.runtime_in_thread(), process.admission()
         for new, _ in made:  # here, so that the caller's next start counts them
             admission.left_waiting(new.owner_id)
@@ -106,6 +126,9 @@ class ToRuntime:
             process.call_soon(runtime, lambda: runtime.running.cancel(execution_id))
 
     def queue_changed(self, queue: str) -> None:
+        process.ledger().on_commit(self._look_at_queues)
+
+    def _look_at_queues(self) -> None:
         runtime = process.current()
         if runtime is None:
             return
@@ -118,8 +141,6 @@ class ToRuntime:
 class Inline:
     """Runs executions to their end in the caller's thread and transaction."""
 
-    in_caller: ClassVar[bool] = True
-
     async def asubmit(self, new: NewExecution) -> TaskSnapshot:
         return await sync_to_async(contained(self.submit))(new)
 
@@ -131,14 +152,14 @@ class Inline:
         run = InlineRun(get_settings(), registry, process.ledger(), process.bus())
         return run.create_many(news)
 
-    def arrived_many(self, made: Sequence[tuple[NewExecution, Created]]) -> None:
-        """Never called: `submit` inserts and runs in the caller's transaction."""
+    async def aprepare(self) -> None:
+        """Does nothing: there is no runtime."""
 
     def cancel(self, execution_id: UUID) -> None:
         """Does nothing: no body runs while its caller can ask for a cancel."""
 
     def queue_changed(self, queue: str) -> None:
-        """Run what waits in a queue that was resumed, each execution to its end."""
+        """Run what waits in a resumed queue, each execution to its end, in the transaction."""
         ledger = process.ledger()
         run = InlineRun(get_settings(), registry, ledger, process.bus())
         while waiting := ledger.waiting_in(queue, registry.names(), RUN_AT_ONCE):
@@ -147,9 +168,12 @@ class Inline:
                     return  # the queue is paused, perhaps by one of the bodies
 
 
-def _arrive(
-    arrived: Callable[[NewExecution, Created], None], made: Sequence[tuple[NewExecution, Created]]
-) -> None:
+def stored(new: NewExecution, created: Created) -> TaskSnapshot:
+    """Returns the execution that is there now: the new one, or the one that has its unique key."""
+    return created.existing or as_created(new, created)
+
+
+def _arrive(arrived: Callable[[NewExecution, Created], None], made: Made) -> None:
     for new, created in made:
         arrived(new, created)
 

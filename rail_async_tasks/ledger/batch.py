@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
 from rail_async_tasks.db_connections import DriverCursor
-from rail_async_tasks.ledger import audit
+from rail_async_tasks.ledger import audit, rates
 from rail_async_tasks.ledger.locks import is_lock_refusal
 from rail_async_tasks.ledger.operations import Claim
 from rail_async_tasks.ledger.records import (
@@ -31,7 +32,7 @@ from rail_async_tasks.ledger.records import (
     Recovery,
     Settled,
 )
-from rail_async_tasks.ledger.rows import find_unfinished, snapshot_of, snapshot_rows
+from rail_async_tasks.ledger.rows import claimed_of, find_unfinished, snapshot_of, snapshot_rows
 from rail_async_tasks.ledger.writer_port import AGAIN
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.snapshot import TaskSnapshot
@@ -203,17 +204,28 @@ class Batch(ABC):
                 self._stage(cursor)
                 next_due = self._next_due(cursor, later=True)
         for part in plan.claims():
-            with self._transaction(cursor):
-                rows = self._claim(cursor, op, part)
-                if not rows and part.running is not None and self.skips_locked:
-                    # All rows of the owners whose turn it is may be locked: then this part claims
-                    # the first rows of any owner.
-                    rows = self._claim(cursor, op, msgspec.structs.replace(part, running=None))
-                if self._audited:
-                    self.record(cursor, audit.of_claims(rows, plan.runtime_id))
+            wait = None
+            if part.rate is None:
+                with self._transaction(cursor):
+                    rows = self._claim_part(cursor, op, part)
+            else:
+                claim_rows = partial(self._claim_part, cursor, op)
+                rows, wait = rates.claim(self._alias, part, part.rate, claim_rows)
             plan.took(part, len(rows))
+            if wait is not None:
+                plan.rests(part, wait)
             claimed += rows
         return ClaimResult(claimed, next_due)
+
+    def _claim_part(self, cursor: DriverCursor, op: Claim, part: QueueClaim) -> list[Claimed]:
+        rows = self._claim(cursor, op, part)
+        if not rows and part.running is not None and self.skips_locked:
+            # All rows of the owners whose turn it is may be locked: then this part claims the
+            # first rows of any owner.
+            rows = self._claim(cursor, op, msgspec.structs.replace(part, running=None))
+        if self._audited:
+            self.record(cursor, audit.of_claims(rows, op.plan.runtime_id))
+        return rows
 
     @abstractmethod
     def _next_due(self, cursor: Cursor, *, later: bool = False) -> float | None:
@@ -234,12 +246,7 @@ class Batch(ABC):
         rows = TaskExecution.objects.using(self._alias).filter(
             runtime_id=runtime_id, token=token, status=Status.RUNNING
         )
-        return [
-            Claimed(
-                snapshot_of(row), msgspec.json.encode(row.arguments).decode(), token, row.language
-            )
-            for row in rows.order_by("-priority", "id")
-        ]  # fmt: skip
+        return [claimed_of(row, token) for row in rows.order_by("-priority", "id")]
 
     def _has_suspects(self) -> bool:
         if self._suspects is None:

@@ -84,7 +84,9 @@ def _given(*names: str) -> dict[str, Value]:
 
 
 # The error of an attempt that has ended, cleared.
-_NO_ERROR: Final[Mapping[str, Value]] = {"error": NULL, "error_code": NULL, "error_type": NULL}
+_NO_ERROR: Final[Mapping[str, Value]] = {
+    "error": NULL, "error_code": NULL, "error_type": NULL, "error_place": NULL,
+}  # fmt: skip
 
 # --- into `pending` and `running` -----------------------------------------------------------------
 
@@ -93,7 +95,8 @@ CREATE: Final = Edge(
     "create",
     _given(
         "id", "name", "queue", "priority", "arguments", "max_retries", "rerun_on_crash",
-        "owner_id", "tenant_id", "parent_id", "unique_key", "language", "runtime_id", "token",
+        "owner_id", "tenant_id", "parent_id", "unique_key", "language", "traceparent", "tracestate",
+        "runtime_id", "token",
     )
     | {
         "run_after": Later("delay", otherwise=Given("run_after")),
@@ -139,7 +142,7 @@ _END: Final[Mapping[str, Value]] = {
 _SETTLE: Final[Mapping[str, Value]] = {
     **_END,
     **_given("progress", "progress_message", "result"),
-    **_given("error", "error_code", "error_type", "traceback"),
+    **_given("error", "error_code", "error_type", "error_place", "traceback"),
     "callback_at": NULL, "runtime_id": NULL,
 }  # fmt: skip
 
@@ -250,7 +253,7 @@ FAIL_UNKNOWN: Final = Edge(
     {
         **_END,
         "error": Given("error"), "error_code": Fixed(ErrorCode.UNKNOWN_TASK),
-        "error_type": NULL, "traceback": NULL,
+        "error_type": NULL, "error_place": NULL, "traceback": NULL,
         "dispatched_at": NULL, "callback_at": Later("callback_hold"),
         "status": Fixed(Status.FAILED),
     },

@@ -18,6 +18,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Protocol
 from uuid import UUID
 
+from rail_async_tasks.conf.model import RateLimit
+from rail_async_tasks.ledger.counts import Counts
+from rail_async_tasks.ledger.optional import OptionalPorts
 from rail_async_tasks.ledger.queue_states import QueueStates
 from rail_async_tasks.ledger.records import (
     Cancelled,
@@ -31,18 +34,7 @@ from rail_async_tasks.ledger.records import (
     QueueClaim,
     Settled,
 )
-from rail_async_tasks.ledger.upkeep import (
-    AuditLog,
-    Callbacks,
-    Clock,
-    Deletions,
-    Dispatches,
-    Leases,
-    Lifecycle,
-    Recoveries,
-    Schedules,
-    Writers,
-)
+from rail_async_tasks.ledger.upkeep import Clock, Deletions, Lifecycle, Schedules
 from rail_async_tasks.snapshot import TaskSnapshot
 
 # --- for the runtime, on its loop -----------------------------------------------------------------
@@ -63,11 +55,12 @@ class ClaimPlan(Protocol):
 
     def claims(self) -> Iterator[QueueClaim]:
         """Yields the next part; `took` must be called before the next is asked for."""
-        ...
 
     def took(self, claim: QueueClaim, count: int, /) -> None:
         """Records how many rows a part has claimed."""
-        ...
+
+    def rests(self, claim: QueueClaim, seconds: float, /) -> None:
+        """Records, after `took`, that the queue's rate has its next token in so many seconds."""
 
 
 class Claims(Protocol):
@@ -75,7 +68,6 @@ class Claims(Protocol):
 
     async def claim(self, plan: ClaimPlan) -> ClaimResult:
         """Clears `run_after` where its time has come, then claims what the plan asks for."""
-        ...
 
 
 class Attempts(Protocol):
@@ -85,11 +77,9 @@ class Attempts(Protocol):
         self, outcome: Outcome, done: Callable[[Settled | BaseException | None], None]
     ) -> None:
         """Ends an attempt; `done` gets None if the row was no longer the attempt's."""
-        ...
 
     def progress(self, progress: Progress) -> None:
         """Stores progress, in a while. Never blocks, never fails the caller."""
-        ...
 
 
 class Congestion(Protocol):
@@ -98,11 +88,9 @@ class Congestion(Protocol):
     @property
     def congested(self) -> bool:
         """Returns whether more has been accepted than is written in good time."""
-        ...
 
     async def relieved(self) -> None:
         """Returns when the ledger is not congested."""
-        ...
 
 
 class LoopReads(Protocol):
@@ -196,27 +184,6 @@ class Reads(Protocol):
         ...
 
 
-class Counts(Protocol):
-    """Counts for admission, in the caller's thread."""
-
-    def count_waiting(self, owner_id: str | None, at_most: int) -> int:
-        """Counts waiting executions, delayed and retrying ones included: the owner's, or all.
-
-        Counts no further than `at_most`.
-        """
-        ...
-
-    def nth_newest(
-        self, owner_id: str | None, since: UUID, until: UUID, n: int, besides: Collection[UUID]
-    ) -> UUID | None:
-        """Returns the owner's `n`-th newest execution; None if it is older than `since`.
-
-        The owner None has the executions without one. Those from `until` on, and those in
-        `besides`, do not count.
-        """
-        ...
-
-
 class Cancels(Protocol):
     """Cancels, in the caller's thread."""
 
@@ -239,17 +206,19 @@ class Cancels(Protocol):
 class InlineAttempts(Protocol):
     """Writes by an attempt that runs inline, in its caller's thread and transaction."""
 
-    def claim_here(self, execution_id: UUID, runtime_id: UUID, token: UUID) -> Claimed | None:
-        """Claims one row by id, due or not; None if it does not wait or its queue is paused."""
-        ...
+    def claim_here(
+        self, execution_id: UUID, runtime_id: UUID, token: UUID, rate: RateLimit | None = None
+    ) -> Claimed | None:
+        """Claims one row by id, due or not; None if it does not wait or its queue is paused.
+
+        With the rate of its queue also None if that has no token; the claim takes one.
+        """
 
     def settle_here(self, outcome: Outcome) -> Settled | None:
         """Ends an attempt; None if the row was no longer the attempt's."""
-        ...
 
     def progress_here(self, progress: Progress) -> None:
         """Stores progress."""
-        ...
 
 
 # --- all of it ------------------------------------------------------------------------------------
@@ -271,30 +240,7 @@ class Ledger(
     Schedules,
     Deletions,
     QueueStates,
+    OptionalPorts,
     Protocol,
 ):
-    """All ports of one process's ledger. The methods below return ports that it may lack."""
-
-    def writers(self) -> Writers | None:
-        """The threads that write; None where a change is made in the call."""
-        ...
-
-    def dispatches(self) -> Dispatches | None:
-        """Dispatches to workers; None where rows are in this process's memory."""
-        ...
-
-    def leases(self) -> Leases | None:
-        """Leases, for a thread of its own; None where there is but one process."""
-        ...
-
-    def recoveries(self) -> Recoveries | None:
-        """Rows that other processes change or leave behind; None where there is but one process."""
-        ...
-
-    def callbacks(self) -> Callbacks | None:
-        """Reserved failure callbacks; None where they are lost with the process, as its rows."""
-        ...
-
-    def audit_log(self) -> AuditLog | None:
-        """Stored audit rows; None where none are stored."""
-        ...
+    """All ports of one process's ledger."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 from typing import TypeAlias
 from uuid import UUID
@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 from django.db import OperationalError
 
+from rail_async_tasks.conf.model import RateLimit
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import FINAL, Status
 
@@ -53,6 +54,9 @@ class NewExecution(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     unique_key: str | None = None
     # The language in which the body runs; None: LANGUAGE_CODE.
     language: str | None = None
+    # The span that started it, as W3C Trace Context; None: no span was open.
+    traceparent: str | None = None
+    tracestate: str | None = None
     rerun_on_crash: bool = True
     # The cause, for the audit: a user's id, or the name of a part of the package.
     actor: str | None = None
@@ -80,6 +84,9 @@ class Claimed(msgspec.Struct, frozen=True, gc=False):
     language: str | None = None
     # Lost with as many processes as allowed: it runs while no other suspect does.
     suspect: bool = False
+    # As in `NewExecution`.
+    traceparent: str | None = None
+    tracestate: str | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -101,6 +108,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     error_code: str | None = None
     # The class name of the exception that ended the attempt.
     error_type: str | None = None
+    # The project's line that it came through (`error_places.place_of`).
+    error_place: str | None = None
     traceback: str | None = None
     retried: int = 0
     delay: float | None = None
@@ -142,6 +151,8 @@ class QueueClaim(msgspec.Struct, frozen=True, gc=False):
     limit: int
     crashes: int = 2**31 - 1
     suspect: bool = False
+    # The queue's rate: the claim takes a token for each row, and no more rows than there are.
+    rate: RateLimit | None = None
     # Where more wait than there are slots: the number of each owner's running attempts here. Within
     # a priority, owners with fewer go first; "" stands for tasks without an owner.
     running: dict[str, int] | None = None
@@ -219,6 +230,21 @@ class WriterState(msgspec.Struct, frozen=True):
     failing_for: float | None
 
 
+class Vitals(msgspec.Struct, frozen=True):
+    """What a process says of itself with its lease, for operators.
+
+    `role` is "web" or "worker". `lag_seconds` is the longest time that its loop took to answer of
+    late; `leaked` counts bodies that were given up, and have not ended.
+    """
+
+    role: str | None = None
+    lag_seconds: float = 0.0
+    leaked: int = 0
+
+
+NOTHING_KNOWN = Vitals()
+
+
 class Cancelled(msgspec.Struct, frozen=True):
     """The row after a cancel, and whether the cancel changed it: it changes no final row."""
 
@@ -254,6 +280,8 @@ class DeliveryClaim(msgspec.Struct, frozen=True, kw_only=True):
     suspects: bool
     # Executions of these queues are not claimed.
     paused: Collection[str] = ()
+    # The queues with a rate: a claim takes a token for each of their executions.
+    rates: Mapping[str, RateLimit] = msgspec.field(default_factory=dict)
 
 
 class DeliveryClaimResult(msgspec.Struct, frozen=True):
@@ -262,9 +290,18 @@ class DeliveryClaimResult(msgspec.Struct, frozen=True):
     `locked`: another transaction holds these, and they still wait. The caller looks again: that
     transaction may cancel them, or claim them, or leave them as they are.
     `paused`: these wait in a paused queue.
+    `early`: the rate of their queue has no token for these, but in so many seconds.
     """
 
     claimed: list[Claimed]
     postponed: set[UUID]
     locked: set[UUID] = set()
     paused: set[UUID] = set()
+    early: dict[UUID, float] = msgspec.field(default_factory=dict)
+
+
+class RatedSend(msgspec.Struct, frozen=True):
+    """What was sent of a queue with a rate, and the seconds until more may be; None: none wait."""
+
+    sent: list[Dispatch]
+    wait: float | None

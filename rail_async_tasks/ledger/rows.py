@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, overload
+from uuid import UUID
 
+import msgspec
 from django.conf import settings
 from django.db import connections
 from django.db.models import DateTimeField, Expression, Q, QuerySet, Value
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from rail_async_tasks.ledger.records import Claimed
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.snapshot import TaskSnapshot
 
@@ -80,9 +83,19 @@ def snapshot_of(row: TaskExecution) -> TaskSnapshot:
     )
 
 
+def claimed_of(row: TaskExecution, token: UUID, *, suspect: bool = False) -> Claimed:
+    """Returns a row that was claimed with the token, read with all of what its body runs with."""
+    return Claimed(
+        snapshot_of(row), msgspec.json.encode(row.arguments).decode(), token, row.language,
+        suspect, row.traceparent, row.tracestate,
+    )  # fmt: skip
+
+
 def snapshot_rows(alias: str) -> QuerySet[TaskExecution]:
     """Returns all rows, without the columns that no snapshot shows."""
-    return TaskExecution.objects.using(alias).defer("arguments", "traceback", "language")
+    return TaskExecution.objects.using(alias).defer(
+        "arguments", "traceback", "language", "traceparent", "tracestate"
+    )
 
 
 class UtcNow(Now):

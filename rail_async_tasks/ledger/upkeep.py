@@ -11,7 +11,9 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+from rail_async_tasks.conf.model import RateLimit
 from rail_async_tasks.ledger.records import (
+    NOTHING_KNOWN,
     Created,
     DeliveryClaim,
     DeliveryClaimResult,
@@ -20,7 +22,9 @@ from rail_async_tasks.ledger.records import (
     Held,
     NewExecution,
     OnFault,
+    RatedSend,
     Recovery,
+    Vitals,
     WriterState,
 )
 from rail_async_tasks.snapshot import TaskSnapshot
@@ -116,6 +120,13 @@ class Dispatches(Protocol):
         """
         ...
 
+    async def send_rated(self, queue: str, backend: str, rate: RateLimit, limit: int) -> RatedSend:
+        """Marks due executions of a queue with a rate as sent, as many as may start by then.
+
+        Those under way count. Takes no token: the claim does. Otherwise as `send`.
+        """
+        ...
+
     async def unsend(self, dispatches: Sequence[Dispatch]) -> list[Dispatch]:
         """Marks dispatches that the broker refused as not sent. Returns the locked ones: retry."""
         ...
@@ -141,6 +152,13 @@ class Dispatches(Protocol):
         """Claims those of the executions that are due; the others are held elsewhere, or final."""
         ...
 
+    def any_worker(self) -> bool:
+        """Returns whether a process is alive that runs dispatched executions. In any thread.
+
+        A process of a version that stored no role counts.
+        """
+        ...
+
 
 class Leases(Protocol):
     """The rows by which processes know of each other. Used by one thread; raises DatabaseError."""
@@ -150,12 +168,25 @@ class Leases(Protocol):
         """Returns whether the database lets one process write at a time, and others wait."""
         ...
 
-    def begin(self, runtime_id: UUID, names: Collection[str], seconds: float) -> None:
-        """Registers a runtime that knows these tasks: for so long it may hold executions."""
+    def begin(
+        self,
+        runtime_id: UUID,
+        names: Collection[str],
+        seconds: float,
+        vitals: Vitals = NOTHING_KNOWN,
+        program: str = "",
+    ) -> None:
+        """Registers a runtime that knows these tasks: for so long it may hold executions.
+
+        `program` is the command that runs in the process, for operators.
+        """
         ...
 
-    def renew(self, runtime_id: UUID, seconds: float) -> bool:
-        """Prolongs the lease by so many seconds; False once the runtime was found dead."""
+    def renew(self, runtime_id: UUID, seconds: float, vitals: Vitals) -> bool:
+        """Prolongs the lease by so many seconds; False once the runtime was found dead.
+
+        Stores the role anew: a process becomes a worker at its first delivery.
+        """
         ...
 
     def left(self, runtime_id: UUID) -> float | None:

@@ -1,23 +1,47 @@
-"""Log lines and metrics for operators; both are observers of the runtime."""
+"""Log lines, metrics and spans for operators: observers of the runtime, and its tracer."""
 
 from __future__ import annotations
 
 from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.observability.logs import observe_by_logs
-from rail_async_tasks.runtime import observers
+from rail_async_tasks.runtime import observers, tracing
+from rail_async_tasks.runtime.rollups import observe_by_rollups
 
 
 def register() -> None:
-    """Registers the observers for logs and metrics; called when the app is ready."""
+    """Registers observers (logs, metrics, roll-ups) and the tracer; called when the app is ready.
+
+    The packages behind metrics and spans are optional: they are imported where a setting asks.
+    """
     observers.register(observe_by_logs)
     observers.register(observe_by_metrics)
+    observers.register(observe_by_otel)
+    observers.register(observe_by_rollups)
+    tracing.register(trace_by_otel)
 
 
 def observe_by_metrics(settings: TaskSettings) -> observers.Observer | None:
     """Returns the metrics' observer if `metrics_enabled` is on."""
     if not settings.metrics_enabled:
         return None
-    # The package behind it is optional, so this is the one place that leads to it at start.
     from rail_async_tasks.observability.metrics import get_metrics
 
     return get_metrics()
+
+
+def observe_by_otel(settings: TaskSettings) -> observers.Observer | None:
+    """Returns the observer that counts on OpenTelemetry's meters if `otel_enabled` is on."""
+    if not settings.otel_enabled:
+        return None
+    from rail_async_tasks.observability.otel_metrics import get_otel_metrics
+
+    return get_otel_metrics()
+
+
+def trace_by_otel(settings: TaskSettings) -> tracing.Tracer | None:
+    """Returns the tracer if `otel_enabled` is on."""
+    if not settings.otel_enabled:
+        return None
+    from rail_async_tasks.observability.spans import SpanTracer
+
+    return SpanTracer()

@@ -65,7 +65,7 @@ async def retry_task(
     """Runs a finished task again; returns the new task and its URL."""
     info = StartInfo(RequestContext(request=request, response=HttpResponse(), user=caller.user))
     permit = partial(acheck_start, info)
-    snapshot = await service.aretry(caller.viewer, task_id, permit=permit)
+    snapshot = await service.aretry(caller.viewer, task_id, permit=permit, address=caller.address)
     response = json_response(await render_task(snapshot, caller.viewer), 201)
     response["Location"] = f"{root_url(request)}{snapshot.id}/"
     return response

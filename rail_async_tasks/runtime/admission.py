@@ -15,13 +15,14 @@ from contextlib import ExitStack, contextmanager
 from typing import Final, Self
 from uuid import UUID
 
-import msgspec
 from django.db import DatabaseError
 
-from rail_async_tasks.conf import RateLimit, TaskSettings
+from rail_async_tasks.conf import RateLimit
 from rail_async_tasks.errors import BackendUnavailable, QueueFull, RateLimited
 from rail_async_tasks.ids import MAX_AHEAD, first_id_at, time_of
-from rail_async_tasks.ledger.port import Counts
+from rail_async_tasks.ledger.counts import Counts
+from rail_async_tasks.runtime.anonymous_starts import AnonymousStarts
+from rail_async_tasks.runtime.limits import EVERYBODY, Limits
 from rail_async_tasks.safe_logging import get_logger
 
 logger = get_logger("rail_async_tasks.runtime")
@@ -31,34 +32,10 @@ COUNT_INTERVAL: Final = 1.0
 # Owners whose counts are remembered.
 MAX_OWNERS: Final = 10_000
 
-# The key of the count over everybody. The others are owners' ids.
-EVERYBODY: Final = None
-
-
-class Limits(msgspec.Struct, frozen=True, gc=False):
-    """The limits on one creation. `waiting`: a key (an owner's id, `EVERYBODY`) and its limit."""
-
-    owner_id: str | None
-    waiting: tuple[tuple[str | None, int], ...] = ()
-    rate: RateLimit | None = None
-
-
-def limits_for(
-    settings: TaskSettings, owner_id: str | None, *, anonymous: bool, inline: bool
-) -> Limits | None:
-    """The limits on a creation, or None where it has none.
-
-    A rate is for callers: each owner, or all callers without a name (`anonymous`) together. The
-    project's own code, which starts tasks on its own behalf, has none. Under a backend that runs
-    `inline` nothing waits.
-    """
-    waiting: list[tuple[str | None, int]] = []
-    if not inline and settings.max_pending is not None:
-        waiting.append((EVERYBODY, settings.max_pending))
-    if not inline and owner_id is not None and settings.max_pending_per_owner is not None:
-        waiting.append((owner_id, settings.max_pending_per_owner))
-    rate = settings.rate_limit if owner_id is not None or anonymous else None
-    return Limits(owner_id, tuple(waiting), rate) if waiting or rate is not None else None
+_RESERVED: Final = (
+    'The rest of the queue is for signed-in users (limits["anonymous_pending_percent"]). Log in, or'
+    " try again later."
+)
 
 
 class _Count:
@@ -86,6 +63,7 @@ class Admission:
 
     def __init__(self, ledger: Counts) -> None:
         self._ledger = ledger
+        self.anonymous = AnonymousStarts(ledger)
         self._lock = threading.Lock()
         self._counts: OrderedDict[str | None, _Count] = OrderedDict()
         # By owner; of those alone whose starts have a rate.
@@ -106,6 +84,8 @@ class Admission:
         """Returns whether a check will read the ledger, which must not block an event loop."""
         if limits.rate is not None:
             return True
+        if limits.address is not None and self.anonymous.is_due(limits.address):
+            return True
         now = time.monotonic()
         for key, _ in limits.waiting:
             count = self._counts.get(key)
@@ -117,6 +97,8 @@ class Admission:
 
     def count(self, limits: Limits) -> None:
         """Counts anew what was counted too long ago."""
+        if limits.address is not None:
+            self.anonymous.count(limits.address)
         with self._lock:
             stale = [(key, limit) for key, limit in limits.waiting if self._is_due(key)]
         for key, limit in stale:
@@ -157,12 +139,17 @@ class Admission:
         """
         limits = entry.limits
         with self._lock:
+            if limits.address is not None and not entry.closed:
+                self.anonymous.let_in(limits.address, entry.execution_id)
             counts = []
             for key, limit in limits.waiting:
                 count = self._counts.get(key)
                 if count is not None:
-                    if count.waiting + count.entering >= limit:
+                    taken = count.waiting + count.entering
+                    if taken >= limit:
                         raise QueueFull
+                    if key is EVERYBODY and taken >= limit - limits.reserved:
+                        raise QueueFull(_RESERVED)
                     counts.append(count)
             if not entry.closed:
                 entry.counts = counts
@@ -196,9 +183,11 @@ class Admission:
         if newest is not None:
             raise RateLimited(retry_after=max(1, round(time_of(newest) + rate.period - now)))
 
-    def let_out(self, entry: Entry) -> None:
+    def let_out(self, entry: Entry, *, stored: bool) -> None:
         with self._lock:
             entry.closed = True
+            if entry.limits.address is not None:
+                self.anonymous.let_out(entry.limits.address, entry.execution_id, stored=stored)
             for count in entry.counts:
                 count.entering -= 1
             if entry.limits.rate is not None:
@@ -246,8 +235,10 @@ class Entry:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._admission.let_out(self)
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        # A caller who has gone may have a row all the same.
+        stored = kind is None or not issubclass(kind, Exception)
+        self._admission.let_out(self, stored=stored)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from rail_async_tasks.runtime.failure_log import FailureLog
 from rail_async_tasks.runtime.observers import Observers, observers_for
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.snapshot import TaskSnapshot
-from rail_async_tasks.states import Status
+from rail_async_tasks.states import ErrorCode, Status
 
 logger = get_logger("rail_async_tasks.runtime")
 
@@ -84,15 +84,17 @@ class Announcer:
         seconds: float,
         traceback: str | None,
         cause: BaseException | None = None,
+        trace_id: str | None = None,
     ) -> None:
         """The outcome of an attempt here is stored. `seconds` is how long its body took.
 
-        `cause` is the exception that the attempt failed by, if there is one.
+        `cause` is the exception that the attempt failed by, if there is one; `trace_id` is for the
+        log.
         """
         self._publish(snapshot)
         self._observers.ended(snapshot, seconds, traceback)
         if snapshot.status != Status.COMPLETED:
-            self._failed(snapshot, traceback, cause)
+            self._failed(snapshot, traceback, cause, trace_id)
 
     def dropped(self, snapshot: TaskSnapshot, seconds: float) -> None:
         """The outcome of an attempt here was not stored; `snapshot` is still running."""
@@ -104,6 +106,8 @@ class Announcer:
         It was cancelled, recovered from a dead process, or failed for want of its task.
         """
         self._publish(snapshot)
+        if snapshot.status == Status.RETRYING or snapshot.error_code == ErrorCode.WORKER_LOST:
+            self._observers.lost(snapshot)
         if snapshot.is_final:
             self._observers.ended(snapshot, None, None)
             self._failed(snapshot, None, None)
@@ -111,9 +115,13 @@ class Announcer:
             self._log.lost(snapshot)
 
     def _failed(
-        self, snapshot: TaskSnapshot, traceback: str | None, cause: BaseException | None
+        self,
+        snapshot: TaskSnapshot,
+        traceback: str | None,
+        cause: BaseException | None,
+        trace_id: str | None = None,
     ) -> None:
-        self._log.failed(snapshot, cause)
+        self._log.failed(snapshot, cause, trace_id)
         if snapshot.status == Status.FAILED and self._on_failure is not None:
             self._on_failure(snapshot, traceback)
 

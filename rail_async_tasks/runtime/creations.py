@@ -182,7 +182,10 @@ class Creations:
             running = msgspec.structs.replace(
                 snapshot, status=Status.RUNNING, seq=2, attempts=1, started_at=created.at
             )
-            claimed = Claimed(running, new.arguments, new.token, new.language)
+            claimed = Claimed(
+                running, new.arguments, new.token, new.language, False,
+                new.traceparent, new.tracestate,
+            )  # fmt: skip
             self._attempts.begin(claimed, definition, new.runtime_id)
 
     def _waits(self, new: NewExecution, created: Created, snapshot: TaskSnapshot) -> None:

@@ -31,7 +31,10 @@ class Due(ABC):
         self._wake = asyncio.Event()
         # The dispatcher has nothing to do, or had not at its last look.
         self._idle = asyncio.Event()
-        self._next_due: float | None = None  # by the loop's clock
+        # By the loop's clock. The poll keeps its time also where rows of one queue wake the
+        # dispatcher again and again.
+        self._next_due: float | None = None
+        self._poll_at = self._loop.time() + poll_seconds
         # The broker is away: `caught_up` does not wait for it.
         self.stalled = False
 
@@ -80,12 +83,11 @@ class Due(ABC):
     async def until_needed(self) -> None:
         """Returns when a row may be due: expected, its time come, or the poll interval over."""
         loop = self._loop
-        poll_at = loop.time() + self._poll_seconds
         while not self._state.draining:
             now = loop.time()
-            if (self._next_due is not None and now >= self._next_due) or now >= poll_at:
+            if (self._next_due is not None and now >= self._next_due) or now >= self._poll_at:
                 self._next_due = None
-                poll_at = now + self._poll_seconds
+                self._poll_at = now + self._poll_seconds
                 self.expect_all()
             if self.any_due and self.may_act:
                 return
@@ -93,7 +95,7 @@ class Due(ABC):
             self._idle.set()
             try:
                 await self._woken_by(
-                    poll_at if self._next_due is None else min(poll_at, self._next_due)
+                    self._poll_at if self._next_due is None else min(self._poll_at, self._next_due)
                 )
             finally:
                 self._idle.clear()

@@ -15,17 +15,22 @@ from rail_async_tasks.states import ErrorCode, Status
 logger = get_logger("rail_async_tasks.failures")
 
 
-def log_fields(snapshot: TaskSnapshot, seconds: float | None = None) -> dict[str, Any]:
+def log_fields(
+    snapshot: TaskSnapshot, seconds: float | None = None, trace_id: str | None = None
+) -> dict[str, Any]:
     """Returns the facts of a line about a task, as attributes of its record."""
     fields = {
         "task_id": str(snapshot.id),
         "task_name": snapshot.name,
         "queue": snapshot.queue,
+        "owner_id": snapshot.owner_id,
         "attempt": snapshot.attempts,
         "status": str(snapshot.status),
         "error_code": snapshot.error_code,
         "error_type": snapshot.error_type,
     }
+    if trace_id is not None:
+        fields["trace_id"] = trace_id
     return fields if seconds is None else {**fields, "seconds": round(seconds, 6)}
 
 
@@ -43,7 +48,12 @@ class FailureLog:
         self._enabled = enabled
         self._waits = waits
 
-    def failed(self, snapshot: TaskSnapshot, cause: BaseException | None = None) -> None:
+    def failed(
+        self,
+        snapshot: TaskSnapshot,
+        cause: BaseException | None = None,
+        trace_id: str | None = None,
+    ) -> None:
         """Logs a failure, unless the state is another one. `cause` is the body's exception."""
         if not self._enabled:
             return
@@ -51,13 +61,13 @@ class FailureLog:
             logger.error(
                 "Task %s (%s) failed: %s, attempt %s",
                 snapshot.name, snapshot.id, _reason(snapshot), _attempt(snapshot),
-                exc_info=cause, extra=log_fields(snapshot),
+                exc_info=cause, extra=log_fields(snapshot, trace_id=trace_id),
             )  # fmt: skip
         elif snapshot.status == Status.RETRYING and snapshot.error_code is not None:
             logger.warning(
                 "Task %s (%s) will be retried %s: %s, attempt %s",
                 snapshot.name, snapshot.id, self._when(snapshot), _reason(snapshot),
-                _attempt(snapshot), exc_info=cause, extra=log_fields(snapshot),
+                _attempt(snapshot), exc_info=cause, extra=log_fields(snapshot, trace_id=trace_id),
             )  # fmt: skip
 
     def lost(self, snapshot: TaskSnapshot) -> None:

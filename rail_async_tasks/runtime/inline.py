@@ -39,12 +39,15 @@ from rail_async_tasks.runtime.attempts.context import (
 from rail_async_tasks.runtime.attempts.leftovers import as_found
 from rail_async_tasks.runtime.attempts.options import policy_for
 from rail_async_tasks.runtime.attempts.outcomes import AttemptPolicy, Transition
+from rail_async_tasks.runtime.attempts.own_frames import cut_own_frames
+from rail_async_tasks.runtime.attempts.span import within
 from rail_async_tasks.runtime.failures import (
     Callback,
     call_here,
     find_callback,
     hold_of,
 )
+from rail_async_tasks.runtime.tracing import tracer_for
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
 from rail_async_tasks.text import MAX_MESSAGE_BYTES, clean
@@ -73,6 +76,7 @@ class InlineRun:
         )
         self._runtime_id = INLINE_HOLDER
         self._around = find_around(settings)
+        self._tracer = tracer_for(settings)
 
     def create(self, new: NewExecution) -> TaskSnapshot:
         """Stores the execution and runs it to its end; an existing one with its key comes back."""
@@ -117,7 +121,7 @@ class InlineRun:
         progress = _Progress(self, claimed)
         began = time.monotonic()
         language = claimed.language if self._settings.carry_language else None
-        with in_language(language):
+        with in_language(language), within(self._tracer, claimed, definition) as span:
             transition = self._body(claimed, definition, policy, progress)
         seconds = time.monotonic() - began
         slow_after = self._settings.slow_task_threshold_seconds
@@ -133,12 +137,19 @@ class InlineRun:
         )
         settled = self._ledger.settle_here(outcome)
         if settled is None:  # another process has ended it: its outcome holds
+            if span is not None:
+                span.dropped()
             self._announcer.dropped(progress.snapshot, seconds)
             snapshot = self._ledger.get(claimed.snapshot.id)
             assert snapshot is not None
             return snapshot
         snapshot = as_settled(progress.snapshot, outcome, settled)
-        self._announcer.settled(snapshot, seconds, outcome.traceback, transition.cause)
+        if span is not None:
+            span.settled(snapshot, transition.cause)
+        self._announcer.settled(
+            snapshot, seconds, outcome.traceback, transition.cause,
+            None if span is None else span.trace_id,
+        )  # fmt: skip
         return snapshot
 
     def _body(
@@ -161,12 +172,14 @@ class InlineRun:
             who = f"Task {claimed.snapshot.name} ({claimed.snapshot.id})"
             return outcomes.returned(self._contained(run_it, who), policy)
         except _TimedOut as error:
+            cut_own_frames(error, definition.function.__code__)
             return outcomes.timed_out(policy, error.__cause__)
         except KeyboardInterrupt:  # Ctrl-C is for the caller: this is its thread
             raise
         except (asyncio.CancelledError, TaskCancelled, GeneratorExit) as error:
             return outcomes.raised(RuntimeError(f"The body raised {type(error).__name__}."), policy)
         except BaseException as error:
+            cut_own_frames(error, definition.function.__code__)
             return outcomes.raised(error, policy)
 
     def _contained(self, call: Callable[[], Any], who: str) -> Any:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import Callable
 from uuid import UUID
 
 from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.ledger.records import Vitals
+from rail_async_tasks.programs import program_of
 from rail_async_tasks.runtime.attempts.outcomes import Interruption
 from rail_async_tasks.runtime.attempts.running import Running
 from rail_async_tasks.runtime.claims.deliveries import Deliveries
@@ -24,11 +27,12 @@ class Leasing:
     Args:
         lag: returns the seconds since the loop's last sign of life. From any thread.
         names: returns the tasks that this process knows.
+        vitals: returns what other processes are shown of this one. From any thread.
         lease_seconds: the length of the lease.
         broke: is called with the name of a thread that an error has ended, and that error.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (collaborators)
         self,
         *,
         state: RuntimeState,
@@ -39,6 +43,7 @@ class Leasing:
         recoverer: Recoverer | None,
         lag: Callable[[], float],
         names: Callable[[], frozenset[str]],
+        vitals: Callable[[], Vitals],
         lease_seconds: float,
         broke: Callable[[str, BaseException], None],
     ) -> None:
@@ -50,6 +55,7 @@ class Leasing:
         self._recoverer = recoverer
         self._lag = lag
         self._names = names
+        self._vitals = vitals
         self._seconds = lease_seconds
         self.broke = broke
         self._loop = asyncio.get_running_loop()
@@ -65,7 +71,8 @@ class Leasing:
             return
         lease = Lease(
             leases=leases, holder=self, call_loop=self._loop.call_soon_threadsafe, lag=self._lag,
-            names=self._names, seconds=self._seconds,
+            names=self._names, vitals=self._vitals, program=program_of(sys.argv),
+            seconds=self._seconds,
         )  # fmt: skip
         thread = LeaseThread(lease)
         thread.start()

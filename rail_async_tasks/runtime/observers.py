@@ -8,7 +8,7 @@ observer's error is logged, and stops neither the task nor the other observers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.forks import after_fork
@@ -55,16 +55,29 @@ class Observer(Protocol):
         """
 
 
+@runtime_checkable
+class SeesLosses(Protocol):
+    """What an observer may have as well."""
+
+    def lost(self, snapshot: TaskSnapshot) -> None:
+        """An attempt was lost with its process, and this process has recovered the execution.
+
+        `snapshot` is as it stands now: it waits for its next attempt, or has failed for good. Then
+        `ended` is called too.
+        """
+
+
 Factory: TypeAlias = Callable[[TaskSettings], Observer | None]
 
 
 class Observers:
     """All observers that the settings ask for. With none, each call costs an empty loop."""
 
-    __slots__ = ("_all",)
+    __slots__ = ("_all", "_losses")
 
     def __init__(self, observers: Iterable[Observer] = ()) -> None:
         self._all = tuple(observers)
+        self._losses = tuple(it for it in self._all if isinstance(it, SeesLosses))
 
     def enqueued(self, snapshot: TaskSnapshot) -> None:
         for observer in self._all:
@@ -100,6 +113,13 @@ class Observers:
                 observer.dropped(snapshot, seconds)
             except BaseException as error:
                 _complain(observer, "dropped", error)
+
+    def lost(self, snapshot: TaskSnapshot) -> None:
+        for observer in self._losses:
+            try:
+                observer.lost(snapshot)
+            except BaseException as error:
+                _complain(observer, "lost", error)
 
 
 def _complain(observer: Observer, event: str, error: BaseException) -> None:

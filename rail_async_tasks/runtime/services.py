@@ -12,8 +12,10 @@ from uuid import UUID
 from rail_async_tasks.bus.port import Bus
 from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.ledger.port import Ledger
+from rail_async_tasks.ledger.records import Vitals
 from rail_async_tasks.queue_limits import queue_limits
 from rail_async_tasks.registry import Registry
+from rail_async_tasks.roles import role
 from rail_async_tasks.runtime.admission import Admission
 from rail_async_tasks.runtime.announce import announcer_for
 from rail_async_tasks.runtime.attempts.attempts import Attempts
@@ -38,6 +40,7 @@ from rail_async_tasks.runtime.names import NameFinder
 from rail_async_tasks.runtime.outstanding import Outstanding
 from rail_async_tasks.runtime.state import RuntimeState
 from rail_async_tasks.runtime.timings import RuntimeTimings
+from rail_async_tasks.runtime.tracing import tracer_for
 from rail_async_tasks.runtime.upkeep.upkeep import Upkeep
 from rail_async_tasks.runtime.upkeep.watchdog import Watchdog
 
@@ -119,7 +122,8 @@ class Services:
         self.leasing = Leasing(
             state=self.state, ledger=ledger, running=self.running, due=self.due,
             deliveries=self.deliveries, recoverer=self.upkeep.recoverer, names=registry.names,
-            lag=lambda: self.watchdog.lag, lease_seconds=settings.lease_seconds, broke=broke,
+            lag=lambda: self.watchdog.lag, vitals=self._vitals,
+            lease_seconds=settings.lease_seconds, broke=broke,
         )  # fmt: skip
 
     def _build_local(self) -> None:
@@ -149,7 +153,7 @@ class Services:
         self.deliveries = Deliveries(
             dispatches=dispatches, state=self.state, names=self._registry.names,
             start=self.attempts.start, pauses=self.pauses, suspects_running=self._suspects_running,
-            max_crashes=settings.max_crashes, learn=self.names.learn_of,
+            max_crashes=settings.max_crashes, rates=self.slots.rates, learn=self.names.learn_of,
         )  # fmt: skip
 
     def _build_attempts(self, *, runs_here: bool) -> None:
@@ -167,6 +171,7 @@ class Services:
             slots=self.slots, due=self.due, announcer=self.announcer, settlements=self.settlements,
             progress=self.progress, waits=self.waits, outstanding=self.outstanding,
             callback_hold=hold_of(settings, self._timings.callbacks.hold),
+            tracer=tracer_for(settings),
         )  # fmt: skip
         self.deadlocks = DeadlockBreaker(
             state=self.state, ledger=self._ledger, registry=self._registry, running=self.running,
@@ -194,6 +199,8 @@ class Services:
         # The lease outlasts the last write.
         _await_at_end(stack, partial(self.leasing.end, timings.flush_timeout))
         _await_at_end(stack, ledger.stop)
+        if self.upkeep.rollups is not None:
+            _await_at_end(stack, self.upkeep.rollups.close)
         _await_at_end(stack, partial(self.callbacks.ended, timings.callback_timeout))
         _await_at_end(stack, self.ending.flush)
         if writers is not None:
@@ -201,6 +208,8 @@ class Services:
         _await_at_end(stack, partial(self.waits.close, timings.flush_timeout))
         stack.callback(self.progress.save)
         ledger.start(self._broke)
+        if self.upkeep.rollups is not None:
+            self.upkeep.rollups.open()
         if self.announcer.emits:
             self._bus.start(ledger, self.upkeep.cancel_announced, self.queues_changed)
         self.watchdog.start()
@@ -228,6 +237,9 @@ class Services:
     def _hold(self, paused: frozenset[str]) -> None:
         self.slots.hold(paused)
         self.due.look_everywhere()
+
+    def _vitals(self) -> Vitals:
+        return Vitals(role(), self.watchdog.worst_lag, self.slots.leaked)
 
     def _check_lease(self) -> None:
         self.leasing.check()

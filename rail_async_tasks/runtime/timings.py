@@ -13,6 +13,7 @@ from rail_async_tasks.runtime.ending import END_TIMINGS, EndTimings
 from rail_async_tasks.runtime.failure_callbacks import CALLBACK_LIMITS, CallbackLimits
 from rail_async_tasks.runtime.upkeep.cleanup import CleanupTimings
 from rail_async_tasks.runtime.upkeep.reconciler import ReconcilerTimings
+from rail_async_tasks.runtime.upkeep.rollup_writer import RollupTimings
 from rail_async_tasks.runtime.upkeep.scheduler import SchedulerTimings
 
 
@@ -29,3 +30,4 @@ class RuntimeTimings(msgspec.Struct, frozen=True, kw_only=True):
     reconciler: ReconcilerTimings = ReconcilerTimings()
     cleanup: CleanupTimings = CleanupTimings()
     scheduler: SchedulerTimings = SchedulerTimings()
+    rollups: RollupTimings = RollupTimings()

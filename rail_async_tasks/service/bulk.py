@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.db import InterfaceError, OperationalError
 
 from rail_async_tasks.backends import get_backend
-from rail_async_tasks.backends.port import Backend
 from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.definition import TaskDefinition
-from rail_async_tasks.errors import BackendUnavailable, InvalidArguments
+from rail_async_tasks.errors import InvalidArguments
 from rail_async_tasks.hooks import contained
 from rail_async_tasks.hosting import process
-from rail_async_tasks.hosting.endless_waits import StartAfterCommit
 from rail_async_tasks.hosting.submission import submission_for
-from rail_async_tasks.ledger.records import Created, NewExecution
-from rail_async_tasks.ledger.snapshots import as_created
-from rail_async_tasks.runtime.admission import entries, limits_for
-from rail_async_tasks.service.request import EnqueueOptions, enabled_settings, new_execution
+from rail_async_tasks.ledger.records import NewExecution
+from rail_async_tasks.runtime.admission import entries
+from rail_async_tasks.runtime.tracing import tracer_for
+from rail_async_tasks.service.request import (
+    EnqueueOptions,
+    enabled_settings,
+    limits_of,
+    new_execution,
+)
 from rail_async_tasks.snapshot import TaskSnapshot
 
 
@@ -52,11 +54,9 @@ async def aenqueue_many(
 ) -> list[TaskSnapshot]:
     """`enqueue_many` for code on an event loop. Raises as that does, without RuntimeError."""
     settings = enabled_settings()
-    backend = get_backend(settings)
     news = _executions(definition, calls, options, settings)
-    if news and not submission_for(backend).in_caller:
-        # Where none runs yet it starts here, and not in a thread, as the store below would do.
-        await process.aruntime(in_thread=backend.own_thread)
+    if news:
+        await submission_for(get_backend(settings)).aprepare()
     return await sync_to_async(contained(_store))(news, options, settings)
 
 
@@ -87,31 +87,21 @@ def _store(
 ) -> list[TaskSnapshot]:
     if not news:
         return []
+    tracer = tracer_for(settings)
+    if tracer is None:
+        return _admit(news, options, settings)
+    with tracer.sending(news) as sending:
+        return _admit(sending.news, options, settings)
+
+
+def _admit(
+    news: Sequence[NewExecution], options: EnqueueOptions, settings: TaskSettings
+) -> list[TaskSnapshot]:
     backend = get_backend(settings)
     owner_id = news[0].owner_id  # the options', and so the same in all
-    limits = limits_for(settings, owner_id, anonymous=options.anonymous, inline=backend.inline)
-    if limits is None:
-        return _submit(news, backend)
-    with entries(process.admission(), [new.id for new in news], limits):
-        return _submit(news, backend)
-
-
-def _submit(news: list[NewExecution], backend: Backend) -> list[TaskSnapshot]:
+    limits = limits_of(owner_id, options, settings, inline=backend.inline)
     submission = submission_for(backend)
-    if submission.in_caller:
+    if limits is None:
         return submission.submit_many(news)
-    ledger = process.ledger()
-    try:
-        made = ledger.create_many_here(news)
-    except (OperationalError, InterfaceError) as error:
-        if ledger.in_transaction():
-            raise  # it is the caller's transaction that has failed
-        raise BackendUnavailable("The tasks could not be stored: the database fails.") from error
-    pairs = [pair for pair in zip(news, made, strict=True) if pair[1].existing is None]
-    if pairs:
-        ledger.on_commit(StartAfterCommit(submission, pairs))
-    return [_snapshot(new, created) for new, created in zip(news, made, strict=True)]
-
-
-def _snapshot(new: NewExecution, created: Created) -> TaskSnapshot:
-    return created.existing or as_created(new, created)
+    with entries(process.admission(), [new.id for new in news], limits):
+        return submission.submit_many(news)

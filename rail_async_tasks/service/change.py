@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
@@ -98,12 +98,19 @@ def _announce_cancel(snapshot: TaskSnapshot, settings: TaskSettings) -> None:
 
 
 async def aretry(
-    viewer: Viewer, task_id: str | UUID, *, permit: Permit | None = None
+    viewer: Viewer,
+    task_id: str | UUID,
+    *,
+    arguments: Mapping[str, Any] | None = None,
+    permit: Permit | None = None,
+    address: str | None = None,
 ) -> TaskSnapshot:
     """Run a finished task again, as a new one with its id as `parent_id`.
 
     Args:
+        arguments: Python values in place of the task's own arguments, all of them.
         permit: called before anything is stored; raises if the caller may not start the task.
+        address: see `EnqueueOptions`.
 
     Raises:
         TaskNotFound: as `acancel`.
@@ -111,25 +118,39 @@ async def aretry(
         InvalidArguments: its task does not exist any more, or takes other arguments now.
     """
     settings = enabled_settings()
-    definition, arguments, new, options = await on_ledger(
-        lambda ledger: _again(ledger, viewer, task_id, settings)
+    definition, values, new, options = await on_ledger(
+        lambda ledger: _again(ledger, viewer, task_id, arguments, settings, address)
     )
     if permit is not None:
-        await permit(definition, arguments)
+        await permit(definition, values)
     return await astore(new, options, settings)
 
 
-def retry(viewer: Viewer, task_id: str | UUID, *, permit: SyncPermit | None = None) -> TaskSnapshot:
+def retry(
+    viewer: Viewer,
+    task_id: str | UUID,
+    *,
+    arguments: Mapping[str, Any] | None = None,
+    permit: SyncPermit | None = None,
+    address: str | None = None,
+) -> TaskSnapshot:
     """`aretry` for code that is not async."""
     settings = enabled_settings()
-    definition, arguments, new, options = _again(process.ledger(), viewer, task_id, settings)
+    definition, values, new, options = _again(
+        process.ledger(), viewer, task_id, arguments, settings, address
+    )
     if permit is not None:
-        permit(definition, arguments)
+        permit(definition, values)
     return store(new, options, settings)
 
 
 def _again(
-    ledger: Ledger, viewer: Viewer, task_id: str | UUID, settings: TaskSettings
+    ledger: Ledger,
+    viewer: Viewer,
+    task_id: str | UUID,
+    arguments: Mapping[str, Any] | None,
+    settings: TaskSettings,
+    address: str | None,
 ) -> tuple[TaskDefinition, dict[str, Any], NewExecution, EnqueueOptions]:
     before = _changeable(ledger, viewer, task_id)
     if not before.is_final:
@@ -137,11 +158,11 @@ def _again(
     definition = registry.find(before.name)
     if definition is None:
         raise InvalidArguments(f"The task {before.name} does not exist any more.")
-    arguments = ledger.arguments(before.id)
-    if arguments is None:
-        raise TaskNotFound
-    plain = definition.plain(arguments)
-    values = definition.codec.decode(plain)  # refused here rather than by a failed row
+    values, encoded = (
+        _own_arguments(ledger, before.id, definition)
+        if arguments is None
+        else (dict(arguments), definition.encode(arguments))
+    )
     options = EnqueueOptions(
         priority=before.priority,
         owner_id=before.owner_id,
@@ -149,14 +170,26 @@ def _again(
         parent_id=before.id,
         actor=_actor(viewer),
         anonymous=viewer.is_anonymous and not viewer.is_system,
+        address=address,
     )
-    encoded = plain.encode() if isinstance(plain, str) else plain
     new = new_execution(definition, encoded, options, settings)
     # Not checked, as `EnqueueOptions.queue` is: the settings may not name that queue any more.
     # The language is that of the first start: the retry may be asked for by another user.
     language = ledger.language(before.id) if settings.carry_language else None
     new = msgspec.structs.replace(new, queue=before.queue, language=language)
     return definition, values, new, options
+
+
+def _own_arguments(
+    ledger: Ledger, execution_id: UUID, definition: TaskDefinition
+) -> tuple[dict[str, Any], bytes]:
+    """Returns a task's arguments: as Python values, and as JSON."""
+    stored = ledger.arguments(execution_id)
+    if stored is None:
+        raise TaskNotFound
+    plain = definition.plain(stored)
+    values = definition.codec.decode(plain)  # refused here rather than by a failed row
+    return values, plain.encode() if isinstance(plain, str) else plain
 
 
 def _actor(viewer: Viewer) -> str:

@@ -9,21 +9,20 @@ from typing import Any
 from asgiref.sync import sync_to_async
 
 from rail_async_tasks.backends import get_backend
-from rail_async_tasks.backends.port import Backend
 from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.hooks import contained
 from rail_async_tasks.hosting import process
-from rail_async_tasks.hosting.endless_waits import StartAfterCommit
 from rail_async_tasks.hosting.submission import submission_for
 from rail_async_tasks.ledger.records import NewExecution
-from rail_async_tasks.ledger.snapshots import as_created
-from rail_async_tasks.runtime.admission import Entry, limits_for
+from rail_async_tasks.runtime.admission import Entry
+from rail_async_tasks.runtime.tracing import tracer_for
 from rail_async_tasks.service.read import on_ledger
 from rail_async_tasks.service.request import (
     AS_DECLARED,
     EnqueueOptions,
     enabled_settings,
+    limits_of,
     new_execution,
 )
 from rail_async_tasks.snapshot import TaskSnapshot
@@ -69,11 +68,23 @@ async def astore(
     new: NewExecution, options: EnqueueOptions, settings: TaskSettings
 ) -> TaskSnapshot:
     """Admit the execution and submit it. Raises as `aenqueue`."""
+    tracer = tracer_for(settings)
+    if tracer is None:
+        return await _astore(new, options, settings)
+    with tracer.sending([new]) as sending:
+        snapshot = await _astore(sending.news[0], options, settings)
+        sending.stored(snapshot)
+        return snapshot
+
+
+async def _astore(
+    new: NewExecution, options: EnqueueOptions, settings: TaskSettings
+) -> TaskSnapshot:
     if process.is_short_lived(asyncio.get_running_loop()):
         # The caller of `async_to_sync` may be inside a transaction of its thread.
-        return await sync_to_async(contained(store))(new, options, settings)
+        return await sync_to_async(contained(_store))(new, options, settings)
     backend = get_backend(settings)
-    limits = limits_for(settings, new.owner_id, anonymous=options.anonymous, inline=backend.inline)
+    limits = limits_of(new.owner_id, options, settings, inline=backend.inline)
     if limits is None:
         return await submission_for(backend).asubmit(new)
     admission = process.admission()
@@ -87,21 +98,21 @@ async def astore(
 
 def store(new: NewExecution, options: EnqueueOptions, settings: TaskSettings) -> TaskSnapshot:
     """`astore` for code that is not async."""
+    tracer = tracer_for(settings)
+    if tracer is None:
+        return _store(new, options, settings)
+    with tracer.sending([new]) as sending:
+        snapshot = _store(sending.news[0], options, settings)
+        sending.stored(snapshot)
+        return snapshot
+
+
+def _store(new: NewExecution, options: EnqueueOptions, settings: TaskSettings) -> TaskSnapshot:
     backend = get_backend(settings)
-    limits = limits_for(settings, new.owner_id, anonymous=options.anonymous, inline=backend.inline)
+    limits = limits_of(new.owner_id, options, settings, inline=backend.inline)
+    submission = submission_for(backend)
     if limits is None:
-        return _submit(new, backend)
+        return submission.submit(new)
     with Entry(process.admission(), new.id, limits) as entry:
         entry.check()
-        return _submit(new, backend)
-
-
-def _submit(new: NewExecution, backend: Backend) -> TaskSnapshot:
-    ledger, submission = process.ledger(), submission_for(backend)
-    if submission.in_caller or not ledger.in_transaction():
         return submission.submit(new)
-    created = ledger.create_here(new)
-    if created.existing is not None:
-        return created.existing
-    ledger.on_commit(StartAfterCommit(submission, [(new, created)]))
-    return as_created(new, created)

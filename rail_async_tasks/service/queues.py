@@ -8,6 +8,7 @@ import msgspec
 
 from rail_async_tasks.backends import get_backend
 from rail_async_tasks.conf import TaskSettings, get_settings
+from rail_async_tasks.conf.problems import nearest
 from rail_async_tasks.errors import InvalidArguments, UnknownQueue
 from rail_async_tasks.hosting import process
 from rail_async_tasks.hosting.submission import submission_for
@@ -25,7 +26,8 @@ SYSTEM_NAME = "system"
 class Queue(msgspec.Struct, frozen=True, kw_only=True):
     """A queue, and its unfinished executions at one moment.
 
-    `concurrency` is per process; None: no limit of its own. `paused_at` is an aware time, None
+    `concurrency` is per process; None: no limit of its own. `rate` is that of the settings, such as
+    "10/s", for all processes together; None: no limit. `paused_at` is an aware time, None
     while the queue is not paused; `paused_by` is a user's id or another text. `pending` counts
     delayed executions too. `oldest_seconds` is the age of the oldest pending execution that is due;
     None without such a one.
@@ -34,6 +36,7 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     priority: int
     concurrency: int | None
+    rate: str | None
     paused_at: datetime | None
     paused_by: str | None
     pending: int
@@ -83,6 +86,7 @@ def list_queues(ledger: Ledger) -> list[Queue]:
                 name=it.name,
                 priority=it.priority,
                 concurrency=it.concurrency,
+                rate=None if it.rate is None else str(it.rate),
                 paused_at=None if paused is None else paused.at,
                 paused_by=None if paused is None else paused.by,
                 pending=count.pending,
@@ -96,18 +100,8 @@ def list_queues(ledger: Ledger) -> list[Queue]:
 
 def _heed(ledger: Ledger, queue: str, settings: TaskSettings) -> None:
     """Has this process and the others heed the change at once; they find it by themselves too."""
-    submission = submission_for(get_backend(settings))
-
-    def announce() -> None:
-        try:
-            process.bus().announce_queues()
-        finally:
-            if not submission.in_caller:
-                submission.queue_changed(queue)
-
-    ledger.on_commit(announce)
-    if submission.in_caller:  # in the caller's transaction, as every inline run
-        submission.queue_changed(queue)
+    ledger.on_commit(lambda: process.bus().announce_queues())
+    submission_for(get_backend(settings)).queue_changed(queue)
 
 
 def _check_name(ledger: Ledger, queue: str, settings: TaskSettings) -> None:
@@ -117,8 +111,10 @@ def _check_name(ledger: Ledger, queue: str, settings: TaskSettings) -> None:
         return
     known |= {it.name for it in ledger.queue_counts()} | ledger.pauses().keys()
     if not isinstance(queue, str) or queue not in known:
+        meant = nearest(queue, sorted(known))
+        hint = "" if meant is None else f" Did you mean {meant!r}?"
         raise UnknownQueue(
-            f"There is no queue {queue!r:.100}. Known are {', '.join(sorted(known))}."
+            f"There is no queue {queue!r:.100}.{hint} Known are {', '.join(sorted(known))}."
         )
 
 

@@ -25,6 +25,7 @@ from rail_async_tasks.language import language_to_carry
 from rail_async_tasks.ledger.records import NewExecution
 from rail_async_tasks.registry import registry
 from rail_async_tasks.runtime.attempts.options import resolve_options
+from rail_async_tasks.runtime.limits import Limits, limits_for
 from rail_async_tasks.runtime.unique import unique_key
 from rail_async_tasks.text import counted, is_storable
 
@@ -45,6 +46,7 @@ class EnqueueOptions(msgspec.Struct, frozen=True):
         unique_key: while a task with the same key is unfinished, that one is returned.
         actor: who caused the start, for the audit: a user's id; by default the project's own code.
         anonymous: a caller without an identity asks; `rate_limit` counts all of those together.
+        address: what an anonymous caller's waiting tasks are counted by; None: not counted.
     """
 
     queue: str | None = None
@@ -57,6 +59,7 @@ class EnqueueOptions(msgspec.Struct, frozen=True):
     parent_id: UUID | None = None
     actor: str | None = None
     anonymous: bool = False
+    address: str | None = None
 
 
 AS_DECLARED: Final = EnqueueOptions()
@@ -111,6 +114,15 @@ def new_execution(
         language=language_to_carry() if settings.carry_language else None,
         delay=_delay(options),
         run_after=_run_after(options),
+    )
+
+
+def limits_of(
+    owner_id: str | None, options: EnqueueOptions, settings: TaskSettings, *, inline: bool
+) -> Limits | None:
+    """Returns the limits on the creations that a caller asks for; None where there is none."""
+    return limits_for(
+        settings, owner_id, anonymous=options.anonymous, address=options.address, inline=inline
     )
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from rail_async_tasks.hosting import process
 from rail_async_tasks.ids import parse_id
+from rail_async_tasks.roles import become_worker
 from rail_async_tasks.runtime.claims.deliveries import Deliveries
 from rail_async_tasks.runtime.runtime import Runtime
 from rail_async_tasks.safe_logging import get_logger
@@ -23,6 +24,7 @@ def deliver(execution_id: Any) -> None:
     delivery starts. A value that is no id, or that this worker may not run, is logged and dropped.
     Raises nothing that a broker should retry: the row says what comes next.
     """
+    become_worker()
     runtime = process.runtime_in_thread()
     deliveries = _deliveries(runtime)
     parsed = _checked(execution_id)
@@ -32,6 +34,7 @@ def deliver(execution_id: Any) -> None:
 
 async def adeliver(execution_id: Any) -> None:
     """`deliver` on the loop of a worker that is async itself, which hosts the runtime."""
+    become_worker()
     runtime = await process.aruntime()
     deliveries = _deliveries(runtime)
     parsed = _checked(execution_id)

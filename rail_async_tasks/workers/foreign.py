@@ -20,6 +20,7 @@ from rail_async_tasks.forks import after_fork
 from rail_async_tasks.hosting import process
 from rail_async_tasks.hosting.exit import EXIT_TIMEOUT, end_at_once
 from rail_async_tasks.hosting.tables import log_missing
+from rail_async_tasks.roles import become_worker
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.workers.delivery import begin_drain, deliver
 
@@ -92,6 +93,7 @@ def ended(**_: Any) -> None:
 
 def start_soon() -> None:
     """Start this process's runtime, so that it sends and recovers also before its first task."""
+    become_worker()
     threading.Thread(target=_start, name="rail-tasks-start", daemon=True).start()
 
 

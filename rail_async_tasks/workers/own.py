@@ -11,6 +11,7 @@ from types import FrameType
 
 from rail_async_tasks.hosting import process, server
 from rail_async_tasks.hosting.exit import exit_in_time
+from rail_async_tasks.roles import become_worker
 
 
 @asynccontextmanager
@@ -21,6 +22,7 @@ async def worker_process() -> AsyncIterator[asyncio.Event]:
     nothing more from the broker. At the block's end running deliveries get `drain_seconds`, then
     are handed back; a process that hangs is ended two seconds later.
     """
+    become_worker()
     stopped = asyncio.Event()
     with stopped_by_signals(stopped):
         await server.startup(waits=False)

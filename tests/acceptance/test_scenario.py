@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,15 +30,15 @@ async def row(task_id: str) -> TaskExecution:
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_from_a_mutation_to_a_result(ada: Client, transport: str) -> None:
+async def test_from_a_mutation_to_a_result(ada: Client, transport: str, tmp_path: Path) -> None:
     """It answers at once; the watcher sees progress, then the result that the row has."""
-    task_id = await ada.start('climb(steps: 4, pause: 0.11, label: "é\\n")')
+    task_id = await ada.start(f'climb(steps: 4, pause: 0, label: "é\\n", seen: "{tmp_path}")')
     assert (await ada.task(task_id))["status"] in ("pending", "running")
-    seen = await ada.everything(ada.stream(transport, task_id))
+    seen = await ada.confirmed(ada.stream(transport, task_id), tmp_path)
     assert versions(seen) == sorted(set(versions(seen)))
     assert [event["status"] for event in seen if event["status"] in FINAL] == ["completed"]
     messages = [event["progressMessage"] for event in seen if event["status"] == "running"]
-    assert {"step 2", "step 3", "step 4"} <= set(messages)
+    assert {"step 1", "step 2", "step 3", "step 4"} <= set(messages)
     last, stored = seen[-1], await row(task_id)
     assert (last["status"], last["progress"]) == ("completed", 100)
     assert last["result"] == {"steps": 4, "label": "é\n"} == stored.result

@@ -1,6 +1,7 @@
 """Settings of the processes that the backends' tests start: a web server and workers.
 
-`BACKENDS_APPS` names apps to install, separated by commas; `BACKENDS_REDIS` is the broker's URL.
+`BACKENDS_APPS` names apps to install, separated by commas; `BACKENDS_REDIS` is the broker's URL;
+`BACKENDS_SPANS` a folder for the spans of each process.
 """
 
 from __future__ import annotations
@@ -39,3 +40,12 @@ Q_CLUSTER = {
     "name": "default", "workers": int(os.environ.get("BACKENDS_Q_WORKERS", "4")),
     "redis": REDIS_URL, "timeout": None, "retry": 2**31, "poll": 0.1, "log_level": "WARNING",
 }  # fmt: skip
+
+if folder := os.environ.get("BACKENDS_SPANS"):
+    from tests.support.span_files import export_to
+
+    export_to(folder)
+    # A span for each resolver: what the project itself traces.
+    RAIL_DJANGO_GRAPHQL["schema_settings"]["extensions"] = [
+        "strawberry.extensions.tracing.OpenTelemetryExtension"
+    ]

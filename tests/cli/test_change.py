@@ -103,7 +103,7 @@ def test_a_retry_waits_for_a_process(tasks: Tasks, row: Row) -> None:
     new = TaskExecution.objects.get(parent_id=failed.id)
     assert said.out.splitlines() == [
         f"{failed.id}  retried as {new.id}",
-        "No process of the project is alive: tasks wait until one starts.",
+        "No process that runs tasks is alive: tasks wait until one starts.",
     ]
     assert (new.status, new.arguments, new.owner_id, new.queue, new.priority) == (
         "pending", {"n": 5}, "7", "low", 3,

@@ -19,10 +19,12 @@ from django.test import override_settings
 from devservers.process import free_port
 from devservers.redis import RedisServer
 from rail_async_tasks import queues, task
+from rail_async_tasks.backends import get_backend
 from rail_async_tasks.backends.broker import BrokerBackend
 from rail_async_tasks.cli.doctor import database as rows
 from rail_async_tasks.cli.doctor import project, report
 from rail_async_tasks.cli.doctor.setups import SETUPS, Finding
+from rail_async_tasks.conf import get_settings
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.models import TaskExecution, TaskRuntime, TaskSchedule
 from tests.cli.conftest import Said
@@ -72,7 +74,7 @@ def names(found: list[Finding] | None = None) -> set[str]:
         assert it.message
         assert it.remedy
         setup = SETUPS.get(it.name)
-        assert setup is None or (setup.area, setup.remedy) == (it.area, it.remedy)
+        assert setup is None or (setup.area == it.area and it.remedy.startswith(setup.remedy))
     return {it.name for it in findings}
 
 
@@ -121,6 +123,45 @@ def test_no_process_for_waiting(row: Row) -> None:
     assert names() == {"no-process"}
     row()
     assert names() == {"no-process-for-waiting"}
+
+
+@pytest.mark.parametrize("backend", ["arq", "celery", "dramatiq", "django_q"])
+def test_a_web_process_runs_nothing_that_needs_a_worker(
+    backend: str, settings: Any, process_row: ProcessRow, row: Row, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It only sends. The remedy has the command that starts a worker."""
+    monkeypatch.setattr(report.connections, "bus", lambda settings: ())
+    monkeypatch.setattr(report.connections, "broker", lambda settings: ())
+    settings(backend=backend, redis_url="redis://localhost:1/0", celery_app=f"{HERE}.APP")
+    process_row(role="web")
+    [finding] = report.examine()
+    assert finding.name == "no-process"
+    command = get_backend(get_settings()).worker_command  # type: ignore[attr-defined]
+    assert command
+    assert finding.remedy.endswith(f"A worker: `{command}`.")
+    row()
+    [finding] = report.examine()
+    assert finding.name == "no-process-for-waiting"
+    assert finding.message == (
+        "1 task may start now. The live processes are no workers: they only send tasks."
+    )
+    process_row(-30, role="worker", dead=True)
+    assert names() == {"no-process-for-waiting"}
+    process_row(role="worker")
+    assert names() == set()
+
+
+def test_a_process_without_a_role_may_be_a_worker(settings: Any, process_row: ProcessRow) -> None:
+    """Those of a version before the column, during a deploy."""
+    settings(backend=f"{HERE}.LivingBroker", redis_url=None)
+    process_row(role=None)
+    assert names() == set()
+
+
+def test_a_web_process_runs_tasks_where_no_broker_is(process_row: ProcessRow, row: Row) -> None:
+    process_row(role="web")
+    row()
+    assert names() == set()
 
 
 def test_process_silent(process_row: ProcessRow) -> None:
@@ -385,6 +426,30 @@ def test_broker_unreachable(process_row: ProcessRow, settings: Any) -> None:
     assert names() == set()
     settings(backend=f"{HERE}.DeadBroker")
     assert names() == {"broker-unreachable"}
+
+
+@pytest.mark.parametrize(
+    ("backend", "setting"),
+    [
+        ("arq", 'task_settings["redis_url"]'),
+        ("celery", 'task_settings["celery_app"]'),
+        ("dramatiq", "DRAMATIQ_BROKER"),
+        ("django_q", "Q_CLUSTER"),
+        (f"{HERE}.DeadBroker", "the settings of the backend's framework"),
+    ],
+)
+def test_the_remedy_names_the_setting_of_the_broker(
+    backend: str, setting: str, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody searches a framework's settings for an address that stands in ours."""
+
+    async def refusal(backend: BrokerBackend) -> str:
+        return "no answer"
+
+    monkeypatch.setattr(report.connections, "_refusal", refusal)
+    settings(backend=backend, redis_url="redis://localhost:1/0", celery_app=f"{HERE}.APP")
+    [finding] = report.connections.broker(get_settings())
+    assert setting in finding.remedy
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)

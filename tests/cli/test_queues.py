@@ -36,6 +36,21 @@ def test_queues_and_what_waits_in_them(tasks: Tasks, row: Row) -> None:
     assert line.split()[:4] == ["low", "open", "1", "1m"]
 
 
+def test_rates_are_shown(tasks: Tasks) -> None:
+    """As the settings have them; a queue without one has a dash."""
+    with override_settings(
+        RAIL_DJANGO_GRAPHQL={"task_settings": {"queues": {"mail": {"rate": "100/m"}}}}
+    ):
+        found = {it["name"]: it["rate"] for it in tasks("queues", "--json").json["results"]}
+        assert found == {"high": None, "default": None, "low": None, "mail": "100/m"}
+        assert {it.name: it.rate for it in queues.list()} == found
+        head, *lines = tasks("queues").out.splitlines()
+    place = head.index("RATE") + len("RATE")
+    assert {line.split()[0]: line[:place].split()[-1] for line in lines} == {
+        "high": "-", "default": "-", "low": "-", "mail": "100/m",
+    }  # fmt: skip
+
+
 def test_a_queue_is_paused_and_resumed(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the operator's name; twice is no error."""
     monkeypatch.setenv("LOGNAME", "ann")
@@ -52,7 +67,8 @@ def test_a_queue_is_paused_and_resumed(tasks: Tasks, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("verb", ["pause", "resume"])
 def test_an_unknown_queue(tasks: Tasks, verb: str) -> None:
-    """Is a usage error that names the known ones."""
+    """Is a usage error that names the known ones, the nearest first."""
+    assert "Did you mean 'low'?" in tasks(verb, "lwo").error
     said = tasks(verb, "lwo\x1b[2J")
     assert said.code == 2
     assert "low" in said.error

@@ -13,6 +13,7 @@ from django.db import connection
 from django.test import override_settings
 
 from rail_async_tasks import task
+from rail_async_tasks.cli.main import SUBCOMMANDS
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.models import TaskEvent, TaskExecution
@@ -172,16 +173,19 @@ def test_ids_may_be_abbreviated(tasks: Tasks, row: Row) -> None:
 
 def test_processes(tasks: Tasks, row: Row, process_row: Callable[..., Any]) -> None:
     """Alive, silent and dead ones, with what they run."""
-    alive = process_row()
-    process_row(-5, place="shop-2 12")
+    alive = process_row(role="worker")
+    process_row(-5, place="shop-2 12", role="web")
     process_row(-5, place="shop-3 13", dead=True)
     row("running", runtime_id=alive.id)
     found = {it["place"]: it for it in tasks("processes", "--json").json["results"]}
     states = {place: it["state"] for place, it in found.items()}
     assert states == {"shop-1 4711": "alive", "shop-2 12": "silent", "shop-3 13": "dead"}
     assert found["shop-1 4711"]["running"] == 1
-    lines = tasks("processes").out.splitlines()
-    assert lines[0].split()[:3] == ["PROCESS", "STATE", "RUNNING"]
+    roles = {place: it["role"] for place, it in found.items()}
+    assert roles == {"shop-1 4711": "worker", "shop-2 12": "web", "shop-3 13": None}
+    lines = [line.split() for line in tasks("processes").out.splitlines()]
+    assert lines[0][:4] == ["PROCESS", "ROLE", "STATE", "RUNNING"]
+    assert {line[2] for line in lines[1:]} == {"worker", "web", "-"}  # a place is two words
     assert len(lines) == 4
 
 
@@ -189,6 +193,16 @@ def test_no_processes(tasks: Tasks) -> None:
     """A sentence, or an empty document."""
     assert tasks("processes").out == "No process has run tasks in the last day.\n"
     assert tasks("processes", "--json").json == {"results": []}
+
+
+def test_without_a_subcommand_the_choices_are_listed(tasks: Tasks) -> None:
+    """With what each does; the exit code is that of wrong usage."""
+    said = tasks()
+    assert said.code == 2
+    assert said.error.startswith("Name a subcommand, as in `manage.py tasks list`:\n")
+    for name, subcommand in SUBCOMMANDS.items():
+        assert f"\n  {name}" in said.error
+        assert subcommand.help in said.error
 
 
 def test_rows_in_memory_are_not_read(tasks: Tasks) -> None:

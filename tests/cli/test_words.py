@@ -13,7 +13,8 @@ from rail_async_tasks.cli.rich_screen import RichScreen
 from rail_async_tasks.cli.screen import Screen
 from rail_async_tasks.cli.tables import Column, render
 from rail_async_tasks.cli.terminal import screen_for
-from rail_async_tasks.cli.words import cut, duration, lines, one_line, parse_duration, width_of
+from rail_async_tasks.cli.words import cut, duration, lines, one_line, width_of
+from rail_async_tasks.durations import parse_duration
 
 
 class Terminal(io.StringIO):

@@ -181,6 +181,24 @@ async def test_end_is_for_one_execution(bus: Bus) -> None:
         assert (await read(rest)).seq == 3
 
 
+async def test_one_mailbox_for_several_topics(bus: Bus) -> None:
+    """It hears of all of them, as one subscriber, and ends with the last of them."""
+    one, two = new_id(), new_id()
+    async with bus.subscribe(task_topic(one), task_topic(two), task_topic(one)) as mailbox:
+        assert bus.statistics()["subscribers"] == 1
+        bus.publish(snapshot(one, 2))
+        bus.publish(snapshot(two, 3))
+        assert (await read(mailbox)).id == one
+        bus.end(one)
+        assert (await read(mailbox)).id == two
+        bus.publish(snapshot(two, 4))
+        assert [it.seq for it in mailbox.take()] == [4]
+        assert mailbox.take() == []
+        bus.end(two)
+        assert await ended(mailbox)
+    assert bus.watched() == []
+
+
 async def test_closing_ends_every_subscription(bus: Bus) -> None:
     """Also those that wait for something; later subscribers are served again."""
     it = new_id()

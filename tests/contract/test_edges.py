@@ -53,10 +53,12 @@ def old_values(status: Status, **fields: Any) -> dict[str, Any]:
     now = datetime.now(UTC)
     return {
         "status": status, "progress": 33, "progress_message": "old", "result": "old",
-        "error": "old", "error_code": "old", "error_type": "old", "traceback": "old",
+        "error": "old", "error_code": "old", "error_type": "old", "error_place": "old",
+        "traceback": "old",
         "attempts": 4, "retry_count": 2, "crashes": 1, "cancel_requested": False,
         "unique_key": None if status in FINAL else "old",
-        "language": "old", "seq": 9, "step": 5, "runtime_id": HOLDER, "token": TOKEN,
+        "language": "old", "traceparent": "old", "tracestate": "old",
+        "seq": 9, "step": 5, "runtime_id": HOLDER, "token": TOKEN,
         "created_at": now - 9 * HOUR,
         "updated_at": now - 8 * HOUR, "started_at": now - 7 * HOUR, "run_after": None,
         "dispatched_at": now - 6 * HOUR if status in WAITING else None, "dispatched_to": "old",
@@ -75,7 +77,8 @@ async def old_row(kit: Kit, status: Status, **fields: Any) -> UUID:
         return new.id
     store = kit.ledger.store
     row = store.rows[new.id]
-    for column in ("unique_key", "runtime_id", "token", "language", "traceback"):
+    unseen = "unique_key", "runtime_id", "token", "language", "traceparent", "tracestate"
+    for column in (*unseen, "traceback"):
         setattr(row, column, values[column])
     shown = {it: value for it, value in values.items() if hasattr(row.snapshot, it)}
     row.snapshot = msgspec.structs.replace(row.snapshot, **shown)
@@ -153,7 +156,7 @@ async def test_creations(kit: Kit, edge: Edge, fields: dict[str, Any], here: boo
     """Columns that the edge does not name are empty."""
     new = new_execution(
         owner_id="1", tenant_id="2", parent_id=new_id(), unique_key="k", priority=3,
-        rerun_on_crash=False, language="de", **fields,
+        rerun_on_crash=False, language="de", traceparent="t", tracestate="s", **fields,
     )  # fmt: skip
     await (kit.here(kit.ledger.create_here, new) if here else kit.create(new))
     given = msgspec.structs.asdict(new) | {"arguments": msgspec.json.decode(new.arguments)}
@@ -218,7 +221,8 @@ async def test_claims_of_deliveries(kit: Kit, wait: timedelta | None) -> None:
 def settles(status: Status, *, here: bool, **fields: Any) -> Act:
     values: dict[str, Any] = {
         "progress": 44, "progress_message": "new", "result": '"new"', "error": "new",
-        "error_code": "exception", "error_type": "ValueError", "traceback": "new",
+        "error_code": "exception", "error_type": "ValueError", "error_place": "new",
+        "traceback": "new",
         "retried": 1, "delay": 600.0, "ttl": 7200.0, "callback_hold": 5400.0,
     } | fields  # fmt: skip
 

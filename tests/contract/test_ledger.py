@@ -266,3 +266,16 @@ async def test_an_outcome_reads_as_the_runtime_renders_it(kit: Kit, cancelled: b
         if now.status in WAITING and fields.get("delay"):
             assert now.run_after is not None
             assert abs(now.run_after - now.updated_at - MINUTE) < timedelta(milliseconds=2)
+
+
+async def test_a_claim_returns_what_the_body_runs_with(kit: Kit) -> None:
+    """The language and the trace context of the start, whichever way the row is claimed."""
+    given = {"language": "de", "traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "tracestate": "k=v"}
+    by_queue = new_execution(queue="by-queue", **given)
+    await kit.create(by_queue)
+    (claimed,) = (await kit.claim("by-queue")).claimed
+    inline = await kit.running(queue="inline", **given)
+    for it in (claimed, inline):
+        assert {name: getattr(it, name) for name in given} == given
+    bare = await kit.running()
+    assert (bare.language, bare.traceparent, bare.tracestate) == (None, None, None)

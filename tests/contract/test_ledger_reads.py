@@ -108,3 +108,16 @@ async def test_a_quiet_ledger_is_not_congested(kit: Kit) -> None:
     """It returns at once where there is no backlog."""
     assert not kit.ledger.congested
     await kit.ledger.relieved()
+
+
+async def test_which_of_many_have_not_ended(kit: Kit) -> None:
+    """Their statuses, of the ids that were asked for and exist."""
+    rows = {status: (await kit.in_state(status)).snapshot.id for status in Status}
+    found = await kit.here(kit.ledger.unfinished, [*rows.values(), new_id()])
+    unfinished = {Status.PENDING, Status.RUNNING, Status.RETRYING}
+    assert found == {rows[status]: status for status in unfinished}
+    assert await kit.here(kit.ledger.unfinished, []) == {}
+    many = [new_id() for _ in range(2_000)]
+    assert await kit.here(kit.ledger.unfinished, [*many, rows[Status.PENDING]]) == {
+        rows[Status.PENDING]: Status.PENDING
+    }

@@ -32,6 +32,17 @@ ANSWERS = {
     f"api/v1/tasks/{ID}/retry/": 405,
     f"api/v1/tasks/{ID}/events/": 404,
     "api/v1/openapi.json": 200,
+    "tasks/": 302,  # to a page where one signs in
+    "tasks/assets/live.js": 200,
+    "tasks/live": 302,
+    "tasks/errors/": 302,
+    "tasks/queues/": 302,
+    "tasks/processes/": 302,
+    "tasks/schedules/": 302,
+    "tasks/charts/": 302,
+    f"tasks/{ID}/": 302,
+    f"tasks/{ID}/cancel/": 405,
+    f"tasks/{ID}/retry/": 405,
     "tasks/metrics": 401,
     "tasks/health/live": 200,
     "tasks/health/ready": 200,
@@ -39,6 +50,7 @@ ANSWERS = {
 SAME_FOR_ALL = {
     "graphql/console.js": "private, no-cache",
     "api/v1/openapi.json": "public, max-age=3600",
+    "tasks/assets/live.js": "private, no-cache",
 }
 PER_SITE_CACHE = [
     "django.middleware.cache.UpdateCacheMiddleware",

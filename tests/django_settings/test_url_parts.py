@@ -25,6 +25,7 @@ class Parts:
         path("api/", include("rail_async_tasks.urls.graphql")),
         path("rest/", include("rail_async_tasks.urls.rest")),
         path("ops/", include("rail_async_tasks.urls.health")),
+        path("ops/", include("rail_async_tasks.urls.dashboard")),
     )
 
 
@@ -50,6 +51,7 @@ def test_names_of_the_whole(use: Any) -> None:
     assert reverse("rail_async_tasks:graphql") == "/graphql/"
     assert reverse("rail_async_tasks:task", args=[ID]) == f"/api/v1/tasks/{ID}/"
     assert reverse("rail_async_tasks:ready") == "/tasks/health/ready"
+    assert reverse("rail_async_tasks:rail_async_tasks_dashboard:list") == "/tasks/"
 
 
 def test_names_of_the_parts(use: Any) -> None:
@@ -58,6 +60,7 @@ def test_names_of_the_parts(use: Any) -> None:
     assert reverse("rail_async_tasks:graphql") == "/api/graphql/"
     assert reverse("rail_async_tasks_rest:task", args=[ID]) == f"/rest/api/v1/tasks/{ID}/"
     assert reverse("rail_async_tasks_health:ready") == "/ops/tasks/health/ready"
+    assert reverse("rail_async_tasks_dashboard:task", args=[ID]) == f"/ops/tasks/{ID}/"
     with pytest.raises(NoReverseMatch):
         reverse("rail_async_tasks:ready")
 

@@ -18,7 +18,7 @@ from tests.django_tasks.api import TaskResultStatus, task_enqueued, task_finishe
 from tests.django_tasks.conftest import Signals, on_sqlite
 from tests.django_tasks.results import finished
 from tests.support.runtimes import Configure
-from tests.support.waiting import wait_for
+from tests.support.waiting import TIMEOUT, wait_for
 
 pytestmark = [on_sqlite, pytest.mark.usefixtures("configure")]
 
@@ -127,21 +127,24 @@ def _own(number: int) -> int:
     return number
 
 
-def test_the_end_of_the_process_waits_for_receivers(configure: Configure) -> None:
+def test_the_end_of_the_process_waits_for_receivers(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`flush()` returns once what was to be sent is sent."""
     configure(backend="thread")
+    monkeypatch.setattr(sending, "FLUSH_TIMEOUT", TIMEOUT)
     entered, go, heard = threading.Event(), threading.Event(), threading.Event()
 
     def receive(**_: Any) -> None:
         entered.set()
-        go.wait(10)
+        go.wait(TIMEOUT)
         heard.set()
 
     task_finished.connect(receive)
     try:
         finished(bodies.echo.enqueue())
         # The row is final a moment before the signal is on its way.
-        assert entered.wait(10)
+        assert entered.wait(TIMEOUT)
         threading.Timer(0.05, go.set).start()
         sending.flush()
         assert heard.is_set()

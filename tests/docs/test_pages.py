@@ -19,6 +19,7 @@ FOLLOWED_BY: dict[str, str] = {
     "docs/graphql-clients.md": "tests/clients/test_graphql_clients_page.py",
     "docs/own-schema.md": "tests/docs/test_own_schema.py",
     "docs/quick-start.md": "tests/docs/test_quick_start.py",
+    "docs/telemetry.md": "tests/docs/test_telemetry.py",
 }
 # Each starts workers of its own; docs/backends/arq.md stands for them in `make test`.
 LONG = ("docs/backends/celery.md", "docs/backends/dramatiq.md", "docs/backends/django-q.md")

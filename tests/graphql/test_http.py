@@ -235,7 +235,8 @@ async def test_a_projects_own_middleware_says_who_is_calling(
 
 @ONE_DATABASE
 async def test_the_payload_of_a_task_that_failed_inline(api: Api, database: object) -> None:
-    """Run inline, a failed task's status and error stand in the answer itself."""
+    """Run inline, a failed task's status and error stand in the answer itself, for its owner."""
+    await api.client.aforce_login(await User.objects.acreate(username="ada"))
     answer = await api.send("mutation { fall { status error task { errorCode } } }")
     assert answer["data"]["fall"] == {
         "status": "failed",

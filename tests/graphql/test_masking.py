@@ -70,7 +70,7 @@ class Breaks(BasePermission):
         raise RuntimeError("the permission broke")
 
 
-@task_mutation(name="masking.charge", permission_classes=[Breaks], sensitive=["card"])
+@task_mutation(name="masking.charge", permission_classes=[Breaks])
 async def charge(card: str) -> None:
     """Never runs."""
 
@@ -134,7 +134,7 @@ async def test_no_argument_is_logged(
     configure: Configure, caplog: pytest.LogCaptureFixture, field: str, inline: bool
 ) -> None:
     """Neither of a task whose permission class raises, nor of a field that does."""
-    configure(encryption_keys=None)
+    configure()
     operation, name = ("mutation", "card") if field == "charge" else ("query", "text")
     select = " { status }" if field == "charge" else ""
     if inline:

@@ -140,7 +140,8 @@ async def test_consumers_know_the_user_of_the_session() -> None:
     ("origin", "said"),
     [
         ("http://testserver", "echo {} nobody"),
-        ("https://localhost:8443", "echo {} nobody"),  # in ALLOWED_HOSTS
+        ("https://localhost", "echo {} nobody"),  # in ALLOWED_HOSTS
+        ("https://localhost:8443", "websocket.close"),  # another service of that host
         ("https://evil.example", "websocket.close"),
         ("null", "websocket.close"),
     ],

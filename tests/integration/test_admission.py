@@ -1,8 +1,9 @@
-"""Admission: `max_pending`, `max_pending_per_owner`, `rate_limit`."""
+"""Admission: `max_pending`, `max_pending_per_owner`, `rate_limit`, limits of anonymous callers."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from asgiref.sync import sync_to_async
 from rail_async_tasks import Task, errors, service, task
 from rail_async_tasks.access import SYSTEM, Viewer
 from rail_async_tasks.hosting import process as host
-from rail_async_tasks.runtime import admission
+from rail_async_tasks.runtime import admission, anonymous_starts, limits
 from rail_async_tasks.service import EnqueueOptions
 from rail_async_tasks.snapshot import TaskSnapshot
 from tests.support.runtimes import Configure
@@ -169,6 +170,87 @@ async def test_a_retry_is_a_start(store: str, configure: Configure) -> None:
     with pytest.raises(errors.RateLimited):
         await service.aretry(Viewer("7"), handle.id)
     assert again.parent_id is not None
+
+
+async def flood(noop: Task, times: int, address: str | None) -> list[TaskSnapshot]:
+    """Starts as an anonymous caller until one is refused, `times` at most."""
+    found: list[TaskSnapshot] = []
+    with contextlib.suppress(errors.QueueFull):
+        for _ in range(times):
+            found.append(await later(noop, anonymous=True, address=address))
+    return found
+
+
+async def test_one_anonymous_address_does_not_fill_the_queue(
+    store: str, configure: Configure
+) -> None:
+    """Past its limit it is refused, with the limit's name; others and the project's code go on."""
+    configure(limits={"anonymous_pending_per_address": 5})
+    noop = declared()
+    assert len(await flood(noop, 20, "a")) == 5
+    with pytest.raises(errors.QueueFull) as refused:
+        await later(noop, anonymous=True, address="a")
+    assert 'limits["anonymous_pending_per_address"] allows: 5' in str(refused.value)
+    assert refused.value.extensions == {"retryAfter": 1, "code": "QUEUE_FULL"}
+    assert len(await service.alist(SYSTEM)) == 5
+    await later(noop, anonymous=True, address="b")
+    await later(noop, "1")
+    await later(noop)
+
+
+async def test_an_address_has_room_once_its_tasks_have_run(
+    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked of the ledger at most once a second; what has ended counts no more."""
+    monkeypatch.setattr(anonymous_starts, "COUNT_INTERVAL", 0.0)
+    configure(limits={"anonymous_pending_per_address": 3})
+    noop = declared()
+    for _ in range(10):
+        snapshot = await service.aenqueue(
+            noop.definition, {}, EnqueueOptions(anonymous=True, address="a")
+        )
+        await noop_ended(snapshot)
+    waiting = await flood(noop, 5, "a")
+    assert len(waiting) == 3
+    await service.acancel(SYSTEM, waiting[0].id)
+    assert len(await flood(noop, 5, "a")) == 1
+
+
+async def noop_ended(snapshot: TaskSnapshot) -> None:
+    async for it in service.watch(SYSTEM, snapshot.id):
+        if it.is_final:
+            return
+
+
+async def test_a_crowd_of_one_address_gets_no_more_in(store: str, configure: Configure) -> None:
+    """Starts on their way count before they are rows."""
+    configure(limits={"anonymous_pending_per_address": 5})
+    noop = declared()
+    starts = [later(noop, anonymous=True, address="a") for _ in range(50)]
+    results = await asyncio.gather(*starts, return_exceptions=True)
+    assert sum(isinstance(it, TaskSnapshot) for it in results) == 5
+
+
+async def test_anonymous_callers_leave_a_share_of_the_queue(
+    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From wherever they come; a small queue has no share."""
+    monkeypatch.setattr(limits, "MIN_SHARED", 10)
+    configure(max_pending=10)
+    noop = declared()
+    assert len(await flood(noop, 20, None)) == 8
+    with pytest.raises(errors.QueueFull, match='limits\\["anonymous_pending_percent"\\]'):
+        await later(noop, anonymous=True, address="another")
+    await later(noop, "1")
+    await later(noop)
+    with pytest.raises(errors.QueueFull, match="Too many tasks are waiting"):
+        await later(noop, "1")
+
+
+async def test_a_small_queue_is_for_everybody(store: str, configure: Configure) -> None:
+    """With fewer than 1,000 places none is kept."""
+    configure(max_pending=5)
+    assert len(await flood(declared(), 20, "a")) == 5
 
 
 class USER:

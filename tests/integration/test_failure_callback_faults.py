@@ -7,7 +7,7 @@ import logging
 import sys
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Collection
+from collections.abc import Collection
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,18 +19,14 @@ from django.contrib.auth.models import Group
 from django.db import transaction
 
 from rail_async_tasks import Task, service, task
-from rail_async_tasks.bus.memory import MemoryBus
-from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.orm.callbacks import OrmCallbacks
-from rail_async_tasks.ledger.orm.ledger import OrmLedger
 from rail_async_tasks.models import TaskExecution, TaskRuntime
 from rail_async_tasks.registry import registry
-from rail_async_tasks.runtime.runtime import Runtime
 from tests.integration.test_failure_callback import failing, no_mark_is_left, open_marks
-from tests.support.runtimes import Configure, on_databases
+from tests.support.runtimes import Configure, on_databases, other_process
 from tests.support.timings import Timings
 from tests.support.waiting import eventually, final, no
 
@@ -119,20 +115,6 @@ async def make_overdue() -> None:
     """Lets the time pass for which a process holds its calls."""
     past = datetime.now(UTC) - timedelta(seconds=1)
     await TaskExecution.objects.filter(callback_at__isnull=False).aupdate(callback_at=past)
-
-
-@pytest.fixture
-async def stack(configure: Configure) -> AsyncIterator[AsyncExitStack]:
-    async with AsyncExitStack() as stack:
-        yield stack
-
-
-async def other_process(stack: AsyncExitStack) -> Runtime:
-    runtime = Runtime(get_settings(), registry, OrmLedger(), MemoryBus())
-    runtime.start()
-    stack.push_async_callback(runtime.stop)
-    await eventually(lambda: runtime.holding)
-    return runtime
 
 
 # --- callbacks that go wrong ----------------------------------------------------------------------
@@ -360,7 +342,7 @@ def refused_while_ending(**keywords: Any) -> None:
 
 @on_databases
 async def test_one_that_raises_while_the_process_ends_is_tried_by_another(
-    store: str, configure: Configure, timings: Timings, stack: AsyncExitStack
+    store: str, configure: Configure, timings: Timings, runtimes: AsyncExitStack
 ) -> None:
     """It may have raised for want of what the end has taken away, such as a runtime to enqueue."""
     timings.set("reconciler", interval=0.02)
@@ -376,14 +358,14 @@ async def test_one_that_raises_while_the_process_ends_is_tried_by_another(
     assert await open_marks() == 1
     runtime.state.draining = False
     await make_overdue()
-    await other_process(stack)
+    await other_process(runtimes)
     await no_mark_is_left()
     assert [it["taskId"] for it in calls] == [str(handle.id)] * 2
 
 
 @on_databases
 async def test_two_processes_share_what_is_overdue(
-    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch, stack: AsyncExitStack
+    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch, runtimes: AsyncExitStack
 ) -> None:
     """Each call is made by one of them."""
     configure(max_retries=0)
@@ -399,7 +381,7 @@ async def test_two_processes_share_what_is_overdue(
     await host.astop()
     await TaskExecution.objects.aupdate(callback_at="2020-01-01T00:00:00Z")
     call_back(configure, note)
-    await asyncio.gather(*(other_process(stack) for _ in range(3)))
+    await asyncio.gather(*(other_process(runtimes) for _ in range(3)))
     await no_mark_is_left()
     assert Counter(Counter(it["taskId"] for it in calls).values()) == {1: 100}
 

@@ -6,7 +6,6 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,15 +16,10 @@ from django.db import OperationalError, connections
 
 from rail_async_tasks import service, task
 from rail_async_tasks.access import SYSTEM
-from rail_async_tasks.bus.memory import MemoryBus
-from rail_async_tasks.conf import get_settings
-from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.models import TaskExecution, TaskSchedule
-from rail_async_tasks.registry import registry
-from rail_async_tasks.runtime.runtime import Runtime
 from tests.services.mariadb import MariaServer
-from tests.support.runtimes import Configure
+from tests.support.runtimes import Configure, other_process
 from tests.support.waiting import final, until_status
 
 on_mariadb = pytest.param("mariadb", marks=pytest.mark.mariadb)
@@ -33,20 +27,6 @@ pytestmark = [
     pytest.mark.parametrize("store", [on_mariadb], indirect=True),
     pytest.mark.usefixtures("ends_cleanly"),
 ]
-
-
-@pytest.fixture
-async def stack(configure: Configure) -> AsyncIterator[AsyncExitStack]:
-    async with AsyncExitStack() as stack:
-        yield stack
-
-
-async def other_process(stack: AsyncExitStack) -> Runtime:
-    runtime = Runtime(get_settings(), registry, host.make_ledger(), MemoryBus())
-    runtime.start()
-    stack.push_async_callback(runtime.stop)
-    await runtime.ready()
-    return runtime
 
 
 async def test_success_and_progress(store: str, configure: Configure) -> None:
@@ -110,7 +90,7 @@ async def test_a_delay(store: str, configure: Configure) -> None:
 
 
 async def test_an_orphan_runs_again(
-    store: str, configure: Configure, stack: AsyncExitStack
+    store: str, configure: Configure, runtimes: AsyncExitStack
 ) -> None:
     """Once, though two processes look for it."""
     configure(lease_seconds=1.0)
@@ -124,15 +104,17 @@ async def test_an_orphan_runs_again(
         status="running", runtime_id=new_id(), token=new_id(), attempts=1, seq=2, run_after=None
     )
     for _ in range(2):
-        await other_process(stack)
+        await other_process(runtimes)
     for handle in handles:
         await final(handle)
-    await stack.aclose()
+    await runtimes.aclose()
     async for row in TaskExecution.objects.all():
         assert (row.status, row.crashes, row.attempts, row.seq) == ("completed", 1, 2, 5)
 
 
-async def test_a_tick_is_had_once(store: str, configure: Configure, stack: AsyncExitStack) -> None:
+async def test_a_tick_is_had_once(
+    store: str, configure: Configure, runtimes: AsyncExitStack
+) -> None:
     """One that was missed while all were down, by one of three processes."""
 
     @task(name="maria.yearly", cron="0 0 1 1 *", catch_up=True)
@@ -141,12 +123,12 @@ async def test_a_tick_is_had_once(store: str, configure: Configure, stack: Async
     long_ago = datetime(2020, 6, 1, tzinfo=UTC)
     await TaskSchedule.objects.acreate(name="maria.yearly", last_tick=long_ago)
     for _ in range(3):
-        await other_process(stack)
+        await other_process(runtimes)
     ended: list[Any] = []
     async with asyncio.timeout(20):
         while not ended:
             ended = await service.alist(SYSTEM, status="completed")
-    await stack.aclose()
+    await runtimes.aclose()
     assert len(await service.alist(SYSTEM)) == 1
 
 

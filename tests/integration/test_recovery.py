@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -15,18 +14,14 @@ from django.db import InterfaceError, OperationalError, connection
 
 from rail_async_tasks import Task, safe_logging, service, task
 from rail_async_tasks.access import SYSTEM
-from rail_async_tasks.bus.memory import MemoryBus
-from rail_async_tasks.conf import get_settings
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.orm.leases import OrmLeases
 from rail_async_tasks.ledger.orm.ledger import OrmLedger
 from rail_async_tasks.ledger.records import Outcome, Recovery
 from rail_async_tasks.models import TaskExecution, TaskRuntime
-from rail_async_tasks.registry import registry
-from rail_async_tasks.runtime.runtime import Runtime
 from rail_async_tasks.states import Status
-from tests.support.runtimes import Configure, on_databases
+from tests.support.runtimes import Configure, on_databases, other_process
 from tests.support.timings import Timings
 from tests.support.waiting import eventually, final
 
@@ -41,20 +36,6 @@ def declared(**options: Any) -> Task:
         return "done"
 
     return noop
-
-
-@pytest.fixture
-async def stack(configure: Configure) -> AsyncIterator[AsyncExitStack]:
-    async with AsyncExitStack() as stack:
-        yield stack
-
-
-async def other_process(stack: AsyncExitStack) -> Runtime:
-    runtime = Runtime(get_settings(), registry, host.make_ledger(), MemoryBus())
-    runtime.start()
-    stack.push_async_callback(runtime.stop)
-    await eventually(lambda: runtime.holding)
-    return runtime
 
 
 async def orphan(noop: Task, *, known: bool = True, **columns: Any) -> Any:
@@ -103,17 +84,17 @@ async def test_an_orphan_whose_cancel_was_asked_for(store: str, configure: Confi
 
 
 async def test_two_recoverers_count_one_crash(
-    store: str, configure: Configure, stack: AsyncExitStack
+    store: str, configure: Configure, runtimes: AsyncExitStack
 ) -> None:
     """And the orphan runs once."""
     configure(lease_seconds=LEASE)
     noop = declared()
     handles = [await orphan(noop) for _ in range(30)]
     for _ in range(2):
-        await other_process(stack)
+        await other_process(runtimes)
     for handle in handles:
         await final(handle)
-    await stack.aclose()
+    await runtimes.aclose()
     async for row in TaskExecution.objects.all():
         assert (row.status, row.crashes, row.attempts) == ("completed", 1, 2)
         assert row.seq == 5  # run, recovered, run, completed
@@ -232,13 +213,13 @@ async def test_a_name_that_nobody_knows_fails_after_a_while(
 
 
 async def test_an_outage_of_the_database_is_nobodys_crash(
-    store: str, configure: Configure, stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
+    store: str, configure: Configure, runtimes: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two processes that could not renew for longer than the lease: neither condemns the other."""
     configure(lease_seconds=LEASE)
     noop = declared()
     await final(await noop.aenqueue())
-    mine, other = host.current(), await other_process(stack)
+    mine, other = host.current(), await other_process(runtimes)
     assert mine is not None
     await asyncio.sleep(LEASE * 1.5)  # both may judge
     with monkeypatch.context() as outage:

@@ -15,7 +15,7 @@ from rail_async_tasks.models import TaskExecution
 from tests.support.runtimes import Configure, on_databases
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
-NEW = ("error_type", "language")
+NEW = ("error_type", "language", "error_place")
 
 
 def insert_as_before() -> Any:

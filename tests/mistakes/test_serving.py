@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import strawberry
 from django.conf import settings as django_settings
 from django.core.asgi import get_asgi_application
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 from django.test import Client
 from django.test.utils import override_settings
+from django.urls import path
+from strawberry.django.views import AsyncGraphQLView
 
 from rail_async_tasks import task, task_mutation
 from rail_async_tasks.ledger import tables as ledger_tables
@@ -99,6 +102,23 @@ def test_no_include(monkeypatch: pytest.MonkeyPatch) -> str:
     def report(count: int) -> None: ...
 
     module(monkeypatch, "shop_urls", urlpatterns=[])
+    return checked(ROOT_URLCONF="shop_urls")
+
+
+@mistake(
+    "A schema of one's own with the tasks, and without our `Query` or `Subscription`",
+    says="starts tasks, and its Query has no field to ask for a task's status and result.",
+    do="Give the schema Query, which has task: from rail_async_tasks.graphql import Query;",
+    where="`manage.py check`",
+)
+def test_a_schema_without_our_fields(monkeypatch: pytest.MonkeyPatch) -> str:
+    @task_mutation
+    def report(count: int) -> None: ...
+
+    mutation = strawberry.type(type("Mutation", (), {"report": report}))
+    query = strawberry.type(type("Query", (), {"__annotations__": {"one": int}}))
+    view = AsyncGraphQLView.as_view(schema=strawberry.Schema(query=query, mutation=mutation))
+    module(monkeypatch, "shop_urls", urlpatterns=[path("api/", view)])
     return checked(ROOT_URLCONF="shop_urls")
 
 

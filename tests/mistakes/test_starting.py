@@ -11,6 +11,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 
 from rail_async_tasks import Task, TaskHandle, task
+from rail_async_tasks.ids import new_id
 from tests.mistakes.making import failed, raised, refused
 from tests.mistakes.mistake import mistake
 
@@ -106,6 +107,30 @@ def test_missing_argument(report: Task) -> str:
 )
 def test_model_as_a_value(report: Task) -> str:
     return refused(lambda: report.enqueue(count=User(pk=3)))
+
+
+@mistake(
+    "`handle.progress`, `.error`, `.attempts`, `.name`",
+    says="object has no attribute 'progress'.",
+    do="Read handle.snapshot.progress: as it was when the task was last read.",
+    where="`AttributeError`",
+)
+@pytest.mark.usefixtures("in_memory")
+def test_progress_of_a_handle(report: Task) -> str:
+    handle: Any = report.enqueue(count=3)
+    for name in ("error", "attempts", "name"):
+        assert f"snapshot.{name}" in raised(AttributeError, lambda name=name: getattr(handle, name))
+    return raised(AttributeError, lambda: handle.progress)
+
+
+@mistake(
+    "`TaskHandle(task_id)`",
+    says="TaskHandle is not made from 'str': enqueue() and aenqueue() return one.",
+    do="From an id alone, read the task by rail_async_tasks.models.TaskExecution",
+    where="`TypeError`",
+)
+def test_a_handle_of_an_id() -> str:
+    return raised(TypeError, lambda: TaskHandle(str(new_id())))  # type: ignore[arg-type]
 
 
 @mistake(

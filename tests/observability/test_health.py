@@ -15,11 +15,13 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import OperationalError
 from django.test import AsyncClient, Client
 
-from rail_async_tasks import health, queues, task
+from rail_async_tasks import health, queues, roles, task
+from rail_async_tasks.backends.broker import BrokerBackend
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.hosting import server
 from rail_async_tasks.ledger.session import WriterSession
 from rail_async_tasks.ledger.writer import HIGH_WATER
+from rail_async_tasks.models import TaskRuntime
 from tests.support.runtimes import Configure, in_memory, on_databases
 from tests.support.waiting import eventually, until_status, wait_for
 
@@ -57,6 +59,30 @@ async def test_a_process_that_runs_tasks_is_live_and_ready(
         )  # fmt: skip
         assert "no-store" in response["Cache-Control"]
         assert response["Content-Type"] == "application/json"
+
+
+class Broker(BrokerBackend):
+    """Takes everything, and brings nothing."""
+
+    async def push(self, dispatches: object) -> None: ...
+
+
+@on_databases
+@pytest.mark.usefixtures("ends_cleanly")
+async def test_a_lack_of_workers_is_a_warning(
+    configure: Configure, web: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the backend needs them. The web process itself takes tasks all the same."""
+    monkeypatch.setattr(roles, "_role", roles.Role.WEB)  # an earlier test may have had a delivery
+    configure(backend=f"{__name__}.Broker")
+    await host.aruntime()
+    rows = TaskRuntime.objects.filter(role="web", dead=False)
+    await eventually(rows.aexists)
+    response = await web.get(READY)
+    assert response.status_code == 200
+    assert response.json()["warnings"] == {"workers": "none is alive: tasks wait until one starts"}
+    await rows.aupdate(role="worker")
+    assert "warnings" not in (await web.get(READY)).json()
 
 
 @pytest.mark.usefixtures("ends_cleanly")

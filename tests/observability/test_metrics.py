@@ -8,6 +8,8 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,9 @@ import jwt
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import Permission, User
+from django.db import OperationalError, connection
 from django.test import AsyncClient, Client
+from django.test.utils import CaptureQueriesContext
 from msgspec.structs import replace
 from prometheus_client import REGISTRY, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -24,8 +28,10 @@ from rail_async_tasks import ConfigurationError, Retry, queues, service, task
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.hosting import process as host
+from rail_async_tasks.ids import new_id
+from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.observability import metrics as module
-from rail_async_tasks.observability import observe_by_metrics
+from rail_async_tasks.observability import observe_by_metrics, readings
 from rail_async_tasks.runtime import observers
 from tests.support.runtimes import Configure, in_memory, on_databases
 from tests.support.waiting import eventually, final, until_status
@@ -42,6 +48,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted from 0."""
     monkeypatch.setattr(module, "_metrics", None)
     monkeypatch.setattr(observers, "_known", None)
+    monkeypatch.setattr(readings, "_table", readings._Table())
 
 
 def samples(text: str | None = None) -> Samples:
@@ -230,8 +237,9 @@ async def test_without_the_package_use_refuses(
     """With the words that install it; the URL answers 503 without these words."""
     configure(metrics_enabled=True)
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
-    monkeypatch.delitem(sys.modules, module.__name__)
-    monkeypatch.delattr("rail_async_tasks.observability.metrics")
+    for name in ("metrics", "processes", "prometheus_library"):
+        monkeypatch.delitem(sys.modules, f"rail_async_tasks.observability.{name}")
+        monkeypatch.delattr(f"rail_async_tasks.observability.{name}")
     with pytest.raises(ConfigurationError, match=r'pip install "rail_async_tasks\[metrics\]"'):
         observe_by_metrics(get_settings())
     response = await web.get("/tasks/metrics")
@@ -240,44 +248,230 @@ async def test_without_the_package_use_refuses(
 
 
 PROGRAM = """
-import asyncio, os, sys
+import sys
 import django
 from django.conf import settings
 settings.configure(
     INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "rail_async_tasks"],
     RAIL_DJANGO_GRAPHQL={"task_settings": {
-        "backend": "sync", "track_in_database": False, "metrics_enabled": True}},
+        "backend": "thread", "track_in_database": False, "metrics_enabled": True}},
 )
 django.setup()
-from rail_async_tasks import task
-@task(name="m.shared")
-async def shared(): pass
 import prometheus_client
+from rail_async_tasks import task
 prometheus_client.Counter("of_the_project", "Not ours.").inc()
-for _ in range(int(sys.argv[1])):
-    shared.enqueue()
+@task(name="m.shared")
+def shared(): pass
+@task(name="m.hold")
+async def hold(info):
+    info.context.task.update_progress(1)
+    await __import__("asyncio").Event().wait()
 from rail_async_tasks.observability.metrics import get_metrics
-print(get_metrics().page("")[0].decode())
+for line in sys.stdin:
+    command, _, count = line.strip().partition(" ")
+    if command == "run":
+        for _ in range(int(count)):
+            shared.enqueue().result(timeout=20)
+    elif command == "hold":
+        handle = hold.enqueue()
+        while handle.refresh().status != "running" or not handle.snapshot.progress: pass
+        get_metrics().page("")  # writes what others are to see
+    if command == "page":
+        print(get_metrics().page("")[0].decode())
+    print("END", flush=True)
 """
 
 
+class Told:
+    """A process that does what it is told, and shares its metrics."""
+
+    def __init__(self, folder: Path) -> None:
+        env = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder)}
+        env.pop("DJANGO_SETTINGS_MODULE", None)
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM], env=env, text=True, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )  # fmt: skip
+
+    def tell(self, command: str) -> str:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(command, file=self._process.stdin, flush=True)
+        lines = []
+        while (line := self._process.stdout.readline()) != "END\n":
+            assert line, "the process has ended"
+            lines.append(line)
+        return "".join(lines)
+
+    def samples(self) -> Samples:
+        return samples(self.tell("page"))
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.communicate(timeout=20)
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[Told, Told]]:
+    """Two processes that share a folder."""
+    both = Told(tmp_path), Told(tmp_path)
+    yield both
+    for it in both:
+        it.kill()
+
+
 @in_memory
-def test_processes_that_share_a_folder_count_together(tmp_path: Path) -> None:
-    """With `PROMETHEUS_MULTIPROC_DIR` each process answers for all, and only for tasks."""
-    env = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
-    env.pop("DJANGO_SETTINGS_MODULE", None)
-    pages = [
-        subprocess.run(
-            [sys.executable, "-c", PROGRAM, count], env=env, check=True, text=True,
-            stdout=subprocess.PIPE, timeout=60,
-        ).stdout
-        for count in ("2", "3")
-    ]  # fmt: skip
-    enqueued = [samples(page)["enqueued_total", "m.shared", "default"] for page in pages]
-    assert enqueued == [2, 5]
-    assert samples(pages[1])["duration_seconds_count", "m.shared", "default"] == 5
-    assert "of_the_project" not in pages[1]
-    assert "bus_subscribers" not in pages[1]
+def test_processes_that_share_a_folder_are_one_page(pair: tuple[Told, Told]) -> None:
+    """With `PROMETHEUS_MULTIPROC_DIR` each answers for both: one truth, whichever is asked.
+
+    Counts are summed, gauges too, but for ages and delays, of which the highest counts. What a
+    process has counted stays when it is killed; what it was doing then does not.
+    """
+    one, two = pair
+    one.tell("run 2")
+    two.tell("run 3")
+    for it in pair:
+        it.tell("hold")
+    labels = ("m.shared", "default")
+    for it in pair:
+        found = it.samples()
+        assert found["enqueued_total", *labels] == 5
+        assert found["finished_total", *labels, "completed"] == 5
+        assert found["duration_seconds_count", *labels] == 5
+        assert found["running", "m.hold", "default"] == 2
+        assert found["leaked",] == 0
+        assert 0 <= found["loop_lag_seconds",] < 10
+        # Rows in memory are each process's own.
+        assert found["queue_depth", "default", "running"] == 1
+    assert "of_the_project" not in one.tell("page")
+    two.kill()
+    found = one.samples()
+    assert found["finished_total", *labels, "completed"] == 5
+    assert found["running", "m.hold", "default"] == 1
+
+
+# --- the table ------------------------------------------------------------------------------------
+
+
+@on_databases
+@pytest.mark.usefixtures("ends_cleanly")
+async def test_every_page_has_the_depths_of_the_table(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By queue and status, with the age of the oldest; queues of the settings are there when empty.
+
+    Also in a process that runs nothing: one answers for all.
+    """
+    configure(metrics_enabled=True)
+
+    @task(name="m.later", queue="low")
+    async def later() -> None: ...
+
+    await queues.apause("low")
+    for _ in range(2):
+        await later.aenqueue()
+    await host.astop()
+    old = datetime.now(UTC) - timedelta(hours=1)
+    await TaskExecution.objects.filter(name="m.later").aupdate(created_at=old)
+    found = samples()
+    assert found["queue_depth", "low", "pending"] == 2
+    assert found["queue_depth", "low", "running"] == 0
+    assert 3600 <= found["queue_oldest_seconds", "low"] < 3660
+    assert found["queue_depth", "high", "pending"] == 0
+    assert found["queue_oldest_seconds", "high"] == 0
+    # Read seldom: what came since is seen when the time has passed.
+    await later.aenqueue()
+    assert samples()["queue_depth", "low", "pending"] == 2
+    monkeypatch.setattr(readings._table, "_again_at", 0.0)
+    assert samples()["queue_depth", "low", "pending"] == 3
+    await queues.aresume("low")
+    await host.astop()
+
+
+@pytest.mark.parametrize(
+    "store", [pytest.param("postgres", marks=pytest.mark.postgres)], indirect=True
+)
+def test_the_depths_come_from_an_index(configure: Configure) -> None:
+    """However many finished tasks there are."""
+    at = datetime.now(UTC)
+
+    def row(number: int, **fields: Any) -> TaskExecution:
+        return TaskExecution(name="m.x", queue="default", created_at=at, updated_at=at, **fields)
+
+    rows = [row(n, status="completed", completed_at=at) for n in range(20_000)]
+    rows += [row(n, status="pending") for n in range(50)]
+    TaskExecution.objects.bulk_create(rows, batch_size=2000)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE rail_async_tasks_execution")
+    with CaptureQueriesContext(connection) as seen:
+        (counts,) = host.ledger().queue_counts()
+    assert (counts.pending, counts.running) == (50, 0)
+    with connection.cursor() as cursor:
+        cursor.execute("EXPLAIN " + next(it["sql"] for it in seen if "GROUP BY" in it["sql"]))
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+    assert "Seq Scan" not in plan, plan
+    assert "rat_status_newest" in plan, plan
+
+
+@on_databases
+@pytest.mark.usefixtures("ends_cleanly")
+async def test_a_database_that_fails_leaves_the_depths_out(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The page has the rest, and the log the reason."""
+    configure(metrics_enabled=True)
+
+    def fail() -> None:
+        raise OperationalError("away")
+
+    monkeypatch.setattr(host.ledger(), "queue_counts", fail)
+    monkeypatch.setattr(readings, "_table", readings._Table())
+    found = samples()
+    assert not any(key[0] == "queue_depth" for key in found)
+    assert ("bus_subscribers",) in found
+    assert "The metrics lack the depths of queues" in caplog.text
+
+
+# --- the process ----------------------------------------------------------------------------------
+
+
+@on_databases
+@pytest.mark.usefixtures("ends_cleanly")
+async def test_the_loop_and_the_lease_are_gauged(configure: Configure) -> None:
+    """How late the loop was, how old the lease is and how old it may become."""
+    configure(metrics_enabled=True, lease_seconds=30)
+    runtime = await host.aruntime()
+    await eventually(lambda: runtime.holding)
+    time.sleep(0.4)  # noqa: ASYNC251 (what is measured)
+    await eventually(lambda: samples()["loop_lag_seconds",] >= 0.2)
+    found = samples()
+    assert found["loop_lag_seconds",] < 20
+    assert found["lease_length_seconds",] == 30
+    assert 0 <= found["lease_age_seconds",] < 30
+
+
+@on_databases
+@pytest.mark.usefixtures("ends_cleanly")
+async def test_attempts_that_died_with_their_process_are_counted(configure: Configure) -> None:
+    """By task, by the process that recovers them: those that run again, and those that do not."""
+    configure(metrics_enabled=True, max_crashes=1)
+    runtime = await host.aruntime()
+
+    @task(name="m.poison", queue="low")
+    async def poison() -> None: ...
+
+    dead = new_id()
+    for crashes in (0, 1):
+        handle = await poison.using(delay=3600).aenqueue()
+        await TaskExecution.objects.filter(id=handle.id).aupdate(
+            status="running", run_after=None, attempts=1, runtime_id=dead, token=new_id(),
+            crashes=crashes,
+        )  # fmt: skip
+    assert runtime.recoverer is not None
+    runtime.recoverer.recover(frozenset({dead}))
+    await until_counted(("crashes_total", "m.poison", "low"), value=2)
+    await until_counted(("finished_total", "m.poison", "low", "failed"))
+    await until_counted(("recovered_total",), value=2)
 
 
 # --- who may see them -----------------------------------------------------------------------------

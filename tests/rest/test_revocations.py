@@ -6,29 +6,42 @@ reason, nothing is delivered after, and the socket accepts no operation.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.contrib.auth.models import Group, Permission, User
 from django.contrib.sessions.models import Session
 
+from devservers.process import ROOT
 from rail_async_tasks.auth import watch
 from rail_async_tasks.models import TaskExecution
 from tests.rest import shelf
-from tests.rest.conftest import Configure, Rest, logged_in, waiting
+from tests.rest.conftest import Configure, Rest, end_of, logged_in, waiting
+from tests.rest.former import CAUSES
+from tests.rest.opened import (
+    FOLLOW,
+    RIGHT,
+    Opened,
+    frames,
+    is_end,
+    session_of,
+    staff,
+    stream,
+    texts,
+)
+from tests.support.databases import Database
+from tests.support.forked import ForkedProcess
 from tests.support.sockets import Socket
 from tests.support.tokens import SECRET, good
-from tests.support.waiting import TIMEOUT, eventually
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
-FOLLOW = "subscription($id: ID!) { taskProgress(taskId: $id) { status progress } }"
-RIGHT = "view_taskexecution"
 JWT = {"key": SECRET, "algorithms": ["HS256"], "audience": "tasks", "leeway": 0}
 
 Cause = Callable[[Rest], Awaitable[Any]]
@@ -64,6 +77,11 @@ async def group_lost_the_right(rest: Rest) -> None:
     await (await Group.objects.aget()).permissions.aclear()
 
 
+async def no_longer_superuser(rest: Rest) -> None:
+    rest.user.is_superuser = False  # type: ignore[union-attr]
+    await rest.user.asave()  # type: ignore[union-attr]
+
+
 async def no_longer_staff(rest: Rest) -> None:
     rest.user.is_staff = False  # type: ignore[union-attr]
     await rest.user.asave()  # type: ignore[union-attr]
@@ -78,6 +96,7 @@ AT_ONCE = [
     (left_the_group, 4403),
     (group_lost_the_right, 4403),
     (no_longer_staff, 4403),
+    (no_longer_superuser, 4403),
 ]
 
 
@@ -93,95 +112,21 @@ async def session_deleted(rest: Rest) -> None:
 LATER = [(deactivated_by_query, 4401), (session_deleted, 4401)]
 
 
-async def staff(cause: Cause) -> Rest:
-    """A colleague who sees every task, by a right of their own or of a group."""
-    rest = await logged_in("colleague", is_staff=True)
-    assert rest.user is not None
-    right = await Permission.objects.aget(codename=RIGHT)
-    if "group" in cause.__name__:
-        group = await Group.objects.acreate(name="operators")
-        await group.permissions.aadd(right)
-        await rest.user.groups.aadd(group)
-    else:
-        await rest.user.user_permissions.aadd(right)
-    return rest
-
-
-class Opened:
-    """A stream of one transport that has delivered the task as it stands."""
-
-    def __init__(self, items: AsyncIterator[str]) -> None:
-        self.items = items
-
-    async def end(self) -> str:
-        """The last item; after it there is none."""
-        last = ""
-        async with asyncio.timeout(TIMEOUT):
-            async for item in self.items:
-                assert not last.startswith(("event: error", "44")), (last, item)
-                last = item
-        return last
-
-
-@asynccontextmanager
-async def stream(transport: str, rest: Rest, task_id: str) -> AsyncIterator[Opened]:
-    if transport == "socket":
-        cookies = rest.client.cookies
-        cookie = f"sessionid={cookies['sessionid'].value}"
-        socket = Socket(cookie=cookie)
-        await socket.ready()
-        await socket.subscribe(FOLLOW, id=task_id)
-        items = _frames(socket)
-    elif transport == "sse":
-        body = json.dumps({"query": FOLLOW, "variables": {"id": task_id}})
-        response = await rest.client.post(
-            "/graphql/", data=body, content_type="application/json",
-            headers={"accept": "text/event-stream"},
-        )  # fmt: skip
-        items = _texts(response.streaming_content)
-    else:
-        response = await rest.get(f"{task_id}/events/")
-        items = _texts(response.streaming_content)
-    first = await asyncio.wait_for(anext(items), TIMEOUT)
-    assert "running" in first, first
-    yield Opened(items)
-    await items.aclose()
-    if transport == "socket":
-        await socket.leave()
-
-
-async def _texts(chunks: AsyncIterator[Any]) -> Any:
-    async for chunk in chunks:
-        yield chunk if isinstance(chunk, str) else chunk.decode()
-
-
-async def _frames(socket: Socket) -> Any:
-    while True:
-        message = await socket.app.receive_output(TIMEOUT)
-        if message["type"] == "websocket.close":
-            yield str(message["code"])
-            return
-        yield message["text"]
-
-
-def is_end(transport: str, last: str, code: int) -> bool:
-    if transport == "socket":
-        return last == str(code)
-    word = "UNAUTHENTICATED" if code == 4401 else "FORBIDDEN"
-    return last.startswith("event: error\ndata: ") and word in last
-
-
 @pytest.mark.parametrize("transport", ["socket", "sse", "rest"])
 @pytest.mark.parametrize(("cause", "code"), AT_ONCE, ids=[it[0].__name__ for it in AT_ONCE])
 async def test_a_stream_ends_at_once_where_this_process_knows(
     ada: Rest, transport: str, cause: Cause, code: int
 ) -> None:
-    """With no periodic check in between."""
+    """With no periodic check in between. Nothing comes after, and a new request finds no task."""
     task_id = await waiting(ada)
-    rest = await staff(cause)
+    rest = await staff(cause.__name__)
     async with stream(transport, rest, task_id) as opened:
         await cause(rest)
         assert is_end(transport, await opened.end(), code)
+        shelf.gate.go.set()
+        await end_of(task_id)
+        assert await opened.is_silent()
+    assert (await rest.get(f"{task_id}/")).status_code == 404
 
 
 @pytest.mark.parametrize("transport", ["socket", "sse", "rest"])
@@ -254,17 +199,17 @@ async def test_a_token_ends_at_its_own_time(
         socket = Socket()
         await socket.ready({"authorization": f"Bearer {token}"})
         await socket.subscribe(FOLLOW, id=task_id)
-        opened = Opened(_frames(socket))
+        opened = Opened(frames(socket))
     elif transport == "sse":
         body = json.dumps({"query": FOLLOW, "variables": {"id": task_id}})
         response = await ada.client.post(
             "/graphql/", data=body, content_type="application/json",
             headers={"accept": "text/event-stream", **headers},
         )  # fmt: skip
-        opened = Opened(_texts(response.streaming_content))
+        opened = Opened(texts(response.streaming_content))
     else:
         response = await ada.get(f"{task_id}/events/", headers=headers)
-        opened = Opened(_texts(response.streaming_content))
+        opened = Opened(texts(response.streaming_content))
     assert is_end(transport, await opened.end(), 4401)
     if transport == "socket":
         await socket.leave()
@@ -275,6 +220,64 @@ OPERATIONS = [
     "mutation($id: ID!) { retryTask(id: $id) { taskId } }",
     "query($id: ID!) { task(id: $id) { id } }",
 ]
+
+
+@pytest.fixture
+def elsewhere(database: Database, tmp_path: Path) -> Callable[..., Awaitable[None]]:
+    """Withdraws a right in another process, of which no signal comes here."""
+
+    def run(cause: str, rest: Rest) -> None:
+        process = ForkedProcess(
+            "former", ["tests.rest.former", cause, str(rest.user.pk), session_of(rest)],  # type: ignore[union-attr]
+            tmp_path / "output", env={"DJANGO_SETTINGS_MODULE": "tests.settings", **database.env},
+            cwd=ROOT, errors=tmp_path / "errors", path=[str(ROOT)],
+        )  # fmt: skip
+        process.start()
+        assert process.wait(60) == 0, (tmp_path / "errors").read_text()
+
+    return sync_to_async(run, thread_sensitive=False)
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+async def test_what_another_process_withdraws_ends_a_stream(
+    ada: Rest, monkeypatch: pytest.MonkeyPatch, elsewhere: Any, cause: str
+) -> None:
+    """By the periodic check, over a WebSocket and as events; and nothing comes after."""
+    task_id = await waiting(ada)
+    rest = await staff(cause)
+    monkeypatch.setattr(watch, "CHECK_SECONDS", 0.05)
+    transports = ("socket", "sse") if CAUSES[cause] == 4401 else ("socket", "rest")
+    async with (
+        stream(transports[0], rest, task_id) as first,
+        stream(transports[1], rest, task_id) as second,
+    ):
+        await elsewhere(cause, rest)
+        assert is_end(transports[0], await first.end(), CAUSES[cause])
+        assert is_end(transports[1], await second.end(), CAUSES[cause])
+        shelf.gate.go.set()
+        await end_of(task_id)
+        assert await first.is_silent()
+        assert await second.is_silent()
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+async def test_what_another_process_withdraws_ends_operations_at_once(
+    ada: Rest, monkeypatch: pytest.MonkeyPatch, elsewhere: Any, cause: str
+) -> None:
+    """An open socket's next operation is refused, with no check in between and no signal heard."""
+    monkeypatch.setattr(watch, "CHECK_SECONDS", 3600.0)
+    task_id = await waiting(ada)
+    rest = await staff(cause)
+    assert rest.user is not None
+    change = await Permission.objects.aget(codename="change_taskexecution")
+    await rest.user.user_permissions.aadd(change)
+    async with stream("socket", rest, task_id) as opened:
+        await elsewhere(cause, rest)
+        assert opened.socket is not None
+        await opened.socket.subscribe(OPERATIONS[0], "2", id=task_id)
+        assert is_end("socket", await opened.end(), CAUSES[cause])
+    row = await TaskExecution.objects.aget()
+    assert (row.cancel_requested, row.status) == (False, "running")
 
 
 @pytest.mark.parametrize("query", OPERATIONS)

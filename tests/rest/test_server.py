@@ -103,13 +103,13 @@ def bob(server: Server, place: Place, stack: AsyncExitStack) -> Person:
     return person(server, place.cookies["bob"], stack)
 
 
-async def test_from_a_start_to_a_result(ada: Person) -> None:
+async def test_from_a_start_to_a_result(ada: Person, tmp_path: Path) -> None:
     """The events, the read and the row say the same; one that joins later sees the end only."""
-    task_id = await ada.start('climb(steps: 4, pause: 0.11, label: "é\\n")')
-    seen = await ada.everything(ada.follow(task_id))
+    task_id = await ada.start(f'climb(steps: 4, pause: 0, label: "é\\n", seen: "{tmp_path}")')
+    seen = await ada.confirmed(ada.follow(task_id), tmp_path)
     assert versions(seen) == sorted(set(versions(seen)))
     assert [task["status"] for task in seen if task["status"] in FINAL] == ["completed"]
-    assert {"step 2", "step 3", "step 4"} <= {task["progress_message"] for task in seen}
+    assert {"step 1", "step 2", "step 3", "step 4"} <= {task["progress_message"] for task in seen}
     assert seen[-1]["result"] == {"steps": 4, "label": "é\n"}
     assert (await ada.send("GET", f"{task_id}/")).json() == seen[-1]
     row = await TaskExecution.objects.aget(id=task_id)

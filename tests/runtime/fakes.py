@@ -6,21 +6,26 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from rail_async_tasks.conf import RateLimit
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.ledger.records import (
+    NOTHING_KNOWN,
     Claimed,
     DeliveryClaim,
     DeliveryClaimResult,
     Dispatch,
     Held,
     Outcome,
+    RatedSend,
     Recovery,
+    Vitals,
 )
 from rail_async_tasks.ledger.upkeep import Dispatches, Leases, Recoveries
 from rail_async_tasks.runtime.claims.pauses import Pauses
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import WAITING
+from rail_async_tasks.token_bucket import AHEAD_SECONDS
 from tests.support.clock import FakeClock
 
 
@@ -66,6 +71,12 @@ class MemoryDispatches(Dispatches):
         fresh = [row for row in due if row.id not in self.marks]
         room = max(window - sum(row.id in self.marks for row in due), 0)
         return [self._mark(row, row.id in self.marks) for row in [*overdue, *fresh[:room]][:limit]]
+
+    async def send_rated(self, queue: str, backend: str, rate: RateLimit, limit: int) -> RatedSend:
+        bucket = self._ledger.store.bucket(queue, rate)
+        before = sum(it.dispatch.queue == queue for it in self.marks.values())
+        sent = await self.send(queue, backend, bucket.tokens(AHEAD_SECONDS), limit)
+        return RatedSend(sent, bucket.wait_to_send(before + len(sent)))
 
     def _waiting(self, queue: str) -> list[TaskSnapshot]:
         rows = self._ledger.get_many(list(self._ledger.store.rows))
@@ -114,6 +125,7 @@ class MemoryDispatches(Dispatches):
         claimed: list[Claimed] = []
         postponed: set[UUID] = set()
         paused: set[UUID] = set()
+        early: dict[UUID, float] = {}
         token, may_suspect = new_id(), delivery.suspects
         for execution_id in sorted(ids - locked):
             row = self._ledger.get(execution_id)
@@ -127,11 +139,15 @@ class MemoryDispatches(Dispatches):
                     postponed.add(execution_id)
                     continue
                 may_suspect = False
-            found = self._ledger.claim_here(execution_id, delivery.runtime_id, token)
+            rate = delivery.rates.get(row.queue)
+            found = self._ledger.claim_here(execution_id, delivery.runtime_id, token, rate)
             if found is not None:
                 self.marks.pop(execution_id, None)
                 claimed.append(found)
-        return DeliveryClaimResult(claimed, postponed, locked, paused)
+            elif rate is not None:
+                bucket = self._ledger.store.bucket(row.queue, rate)
+                early[execution_id] = bucket.wait(len(early) + 1)
+        return DeliveryClaimResult(claimed, postponed, locked, paused, early)
 
 
 class ListBroker:
@@ -189,6 +205,7 @@ class MemoryLeases(Leases):
         self.ahead = 0.0
         self.rows: dict[UUID, LeaseRow] = {}
         self.names: dict[UUID, set[str]] = {}
+        self.roles: dict[UUID, str | None] = {}
         self.holders: set[UUID] = set()  # of running executions
         self.errors: list[BaseException] = []
         self.forgotten = 0
@@ -201,13 +218,22 @@ class MemoryLeases(Leases):
         if self.errors:
             raise self.errors.pop(0)
 
-    def begin(self, runtime_id: UUID, names: Collection[str], seconds: float) -> None:
+    def begin(
+        self,
+        runtime_id: UUID,
+        names: Collection[str],
+        seconds: float,
+        vitals: Vitals = NOTHING_KNOWN,
+        program: str = "",
+    ) -> None:
         self._fail()
+        self.roles[runtime_id] = vitals.role
         self.rows[runtime_id] = LeaseRow(self._now() + seconds)
         self.names[runtime_id] = set(names)
 
-    def renew(self, runtime_id: UUID, seconds: float) -> bool:
+    def renew(self, runtime_id: UUID, seconds: float, vitals: Vitals) -> bool:
         self._fail()
+        self.roles[runtime_id] = vitals.role
         row = self.rows[runtime_id]
         if not row.dead:
             row.lapses_at = self._now() + seconds

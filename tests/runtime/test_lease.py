@@ -10,6 +10,7 @@ import pytest
 from django.db import OperationalError
 
 from rail_async_tasks.ids import new_id
+from rail_async_tasks.ledger.records import Vitals
 from rail_async_tasks.runtime.upkeep.lease import Lease, LoopClosed
 from tests.runtime.fakes import MemoryLeases
 from tests.support.clock import FakeClock
@@ -94,6 +95,19 @@ def test_the_first_beat_begins_a_lease(made: Made, leases: MemoryLeases, holder:
     made().beat()
     assert holder.id is not None
     assert leases.names == {holder.id: {"echo"}}
+
+
+def test_the_role_is_stored_with_each_renewal(
+    made: Made, leases: MemoryLeases, holder: Holder, clock: FakeClock
+) -> None:
+    """A process may turn out to be a worker after its start: at its first delivery."""
+    roles = ["web"]
+    lease = made(vitals=lambda: Vitals(role=roles[0]))
+    lease.beat()
+    assert list(leases.roles.values()) == ["web"]
+    roles[0] = "worker"
+    beats(lease, clock, 2)
+    assert leases.roles == {holder.id: "worker"}
 
 
 def test_a_lease_that_is_renewed_goes_on(

@@ -14,15 +14,18 @@ from typing import Final
 # By layer, as CONTRIBUTING.md shows them.
 PACKAGE: Final[dict[str, tuple[str, ...]]] = {
     "ground": (
-        "errors forks hooks origin own_views retry signatures states text vital",
-        "codec conf foreign_names ids language redis_address safe_logging snapshot",
-        "backoff db_connections",
+        "durations errors forks histogram hooks origin own_views programs retry roles signatures",
+        "states text vital",
+        "codec conf error_places foreign_names ids language redis_address rollup_columns",
+        "safe_logging snapshot",
+        "backoff db_connections logs",
     ),
     "what a task is": (
-        "access migrations models task_options",
+        "access migrations rollup_models task_options token_bucket",
+        "models",
         "definition",
         "auth registry resolvers",
-        "public_errors queue_limits",
+        "public_errors queue_limits redaction",
     ),
     "ports, and what is behind them": ("ledger", "bus"),
     "running": ("runtime",),
@@ -32,17 +35,20 @@ PACKAGE: Final[dict[str, tuple[str, ...]]] = {
         "handle health queues rest servers using",
         "contrib declare",
         "graphql",
+        "dashboard",
         "__init__ asgi urls",
         "checks testing",
         "cli",
-        "apps management",
+        "admin apps management",
     ),
 }
 
 LEDGER: Final = (
-    "edges errors locks options queue_states records rows tables waiters writer_port",
-    "audit postponed snapshots updates upkeep",
-    "port writer",
+    "edges errors locks options queue_states records rollups tables waiters writer_port",
+    "rows",
+    "audit counts postponed rates snapshots updates upkeep",
+    "optional writer",
+    "port",
     "memory operations",
     "batch",
     "portable session sql",
@@ -51,7 +57,9 @@ LEDGER: Final = (
 )
 
 RUNTIME: Final = (
-    "admission failure_log failures names observers outstanding state unique",
+    "anonymous_starts",
+    "limits",
+    "admission failure_log failures names observers outstanding rollups state tracing unique",
     "announce due",
     "claims",
     "attempts",
@@ -65,8 +73,8 @@ RUNTIME: Final = (
 )
 
 ATTEMPTS: Final = (
-    "calling leftovers progress timings",
-    "outcomes threads track",
+    "calling leftovers own_frames progress timings",
+    "outcomes span threads track",
     "context options orm_threads",
     "managers",
     "around",
@@ -80,13 +88,14 @@ ATTEMPTS: Final = (
 
 CLAIMS: Final = (
     "broker overdue pauses plan",
-    "deliveries inventory slots",
+    "inventory slots",
+    "deliveries rates",
     "broker_dispatcher local_dispatcher",
 )
 
 UPKEEP: Final = (
-    "cleanup clock corrections cron lease_term persistence recovery steps supervision",
-    "unknown watchdog",
+    "cleanup clock corrections cron lease_term persistence recovery rollup_writer steps",
+    "supervision unknown watchdog",
     "cancels lease ledger_clock watched",
     "lease_thread reconciler scheduler",
     "upkeep",
@@ -96,10 +105,19 @@ CLI: Final = (
     "exchange exits fields words",
     "filters tables",
     "ids screen",
-    "list processes queues rich_screen",
+    "errors list processes queues rich_screen",
     "change show terminal watch",
     "doctor pauses",
     "main",
+)
+
+OBSERVABILITY: Final = (
+    "instruments logs otel_library prometheus_library",
+    "counting",
+    "readings",
+    "otel_metrics processes spans",
+    "metrics",
+    "__init__ endpoint",
 )
 
 TESTING: Final = (
@@ -111,6 +129,18 @@ TESTING: Final = (
     "__init__",
 )
 
+DASHBOARD: Final = (
+    "assets json_tree links literals nav notices query shapes svg timeline words",
+    "argument_form counters render snippets",
+    "tables tags",
+    "gate task_details",
+    "completions search",
+    "base bulk_choice changes permits",
+    "bulk_tasks",
+    "actions live outcome",
+    "bulk charts errors list processes queues schedules task",
+)
+
 # Each folder whose modules have an order of their own.
 FOLDERS: Final[dict[str, tuple[str, ...]]] = {
     "": tuple(floor for floors in PACKAGE.values() for floor in floors),
@@ -120,6 +150,8 @@ FOLDERS: Final[dict[str, tuple[str, ...]]] = {
     "runtime.claims": CLAIMS,
     "runtime.upkeep": UPKEEP,
     "cli": CLI,
+    "observability": OBSERVABILITY,
+    "dashboard": DASHBOARD,
     "testing": TESTING,
 }
 

@@ -15,7 +15,7 @@ NAME = "rail_async_tasks"
 # Optional packages: everything else works without them, and one module imports each.
 EXTRAS = {
     "arq", "celery", "cronsim", "cryptography", "django_q", "django_tasks", "dramatiq",
-    "jwt", "prometheus_client", "redis", "rich",
+    "jwt", "opentelemetry", "prometheus_client", "redis", "rich",
 }  # fmt: skip
 
 # Split, so that this file does not hold them itself.

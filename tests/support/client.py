@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Collection
 from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -103,6 +104,18 @@ class Client:
         """All events of a stream that ends by itself."""
         async with asyncio.timeout(TIMEOUT):
             return [event async for event in events]
+
+    @staticmethod
+    async def confirmed(events: AsyncIterator[Event], folder: Path) -> list[Event]:
+        """The same of a task that waits for a file per step, named by the step's message."""
+        seen: list[Event] = []
+        async with asyncio.timeout(TIMEOUT):
+            async for event in events:
+                seen.append(event)
+                message = event.get("progressMessage", event.get("progress_message"))
+                if message:
+                    (folder / message).touch()
+        return seen
 
     # --- streams: each yields the events of one task, or of the client's tasks -------------------
 

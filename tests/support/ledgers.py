@@ -47,11 +47,12 @@ def claimed_at_birth(**fields: Any) -> NewExecution:
 
 
 class Lanes:
-    """A claim plan with fixed lanes; `counts` is what each of them gave."""
+    """A claim plan with fixed lanes: `counts` of what each gave, `waits` that rates asked for."""
 
     def __init__(self, lanes: Sequence[QueueClaim], runtime_id: UUID | None = None) -> None:
         self.runtime_id = new_id() if runtime_id is None else runtime_id
         self.counts: list[int] = []
+        self.waits: list[float] = []
         self._lanes = lanes
 
     def claims(self) -> Iterator[QueueClaim]:
@@ -59,6 +60,9 @@ class Lanes:
 
     def took(self, claim: QueueClaim, count: int) -> None:
         self.counts.append(count)
+
+    def rests(self, claim: QueueClaim, seconds: float) -> None:
+        self.waits.append(seconds)
 
 
 class Kit:

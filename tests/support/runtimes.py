@@ -2,6 +2,7 @@
 
 - `store` runs a test on SQLite, PostgreSQL and in memory.
 - `configure` sets task settings before the runtime starts, which happens at the first enqueue.
+- `runtimes` holds runtimes of other processes, which `other_process` starts.
 - `ends_cleanly` stops the runtime after a coroutine test, and sees that nothing is left of it.
 """
 
@@ -11,16 +12,20 @@ import asyncio
 import gc
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from typing import Any
 
 import pytest
 from django.test.utils import override_settings
 
+from rail_async_tasks.bus.memory import MemoryBus
+from rail_async_tasks.conf import get_settings
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.registry import registry
+from rail_async_tasks.runtime.runtime import Runtime
+from rail_async_tasks.runtime.timings import RuntimeTimings
 from tests.support.databases import default_database, empty_tables, forget_connections
-from tests.support.waiting import TIMEOUT
+from tests.support.waiting import TIMEOUT, eventually
 
 Configure = Callable[..., None]
 
@@ -66,6 +71,26 @@ def configure(store: str) -> Iterator[Configure]:
         set_()
         yield set_
         host.stop()  # one that lives in a loop thread
+
+
+@pytest.fixture
+async def runtimes(configure: Configure) -> AsyncIterator[AsyncExitStack]:
+    """Stops the runtimes of other processes, see `other_process`, before this one's."""
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+async def other_process(
+    runtimes: AsyncExitStack,
+    timings: RuntimeTimings = RuntimeTimings(),  # noqa: B008 (frozen)
+) -> Runtime:
+    """Starts one more runtime, with a ledger of its own, as another process has one."""
+    ledger, bus = host.make_ledger(), MemoryBus()
+    runtime = Runtime(get_settings(), registry, ledger, bus, timings=timings)
+    runtime.start()
+    runtimes.push_async_callback(runtime.stop)
+    await eventually(lambda: runtime.holding)
+    return runtime
 
 
 @pytest.fixture

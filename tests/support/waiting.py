@@ -18,7 +18,7 @@ from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.snapshot import TaskSnapshot
 from tests.support.clock import is_faked
 
-TIMEOUT = 60.0  # seconds for anything that must happen, on a machine with too much to do
+TIMEOUT = 60.0  # seconds for anything that must happen, on a machine that is busy with others
 EVERY = 0.01  # seconds between two looks
 
 T = TypeVar("T")

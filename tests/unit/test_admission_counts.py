@@ -6,11 +6,15 @@ from typing import Any
 
 import pytest
 
+from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.errors import QueueFull
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.ledger.records import NewExecution
-from rail_async_tasks.runtime.admission import Admission, Entry, Limits
+from rail_async_tasks.runtime import limits
+from rail_async_tasks.runtime.admission import Admission, Entry
+from rail_async_tasks.runtime.anonymous_starts import AddressLimit
+from rail_async_tasks.runtime.limits import Limits
 
 LIMITS = Limits("1", waiting=(("1", 3),))
 
@@ -64,6 +68,21 @@ def test_until_the_first_count_nothing_is_taken_for_granted() -> None:
     with pytest.raises(QueueFull), Entry(admission, new_id(), LIMITS) as entry:
         entry.check()
     assert inner == [QueueFull]
+
+
+def test_the_limits_of_a_start() -> None:
+    """By who asks, at the defaults: the project's code and users have none of an address."""
+
+    def found(**asked: Any) -> Any:
+        given = {"owner_id": None, "anonymous": False, "inline": False, **asked}
+        return limits.limits_for(TaskSettings(), given.pop("owner_id"), **given)
+
+    assert found() == limits.Limits(None, ((None, 10_000),))
+    assert found(owner_id="1") == limits.Limits("1", ((None, 10_000),))
+    anonymous = found(anonymous=True, address="a")
+    assert anonymous == limits.Limits(None, ((None, 10_000),), None, 2_000, AddressLimit("a", 1000))
+    assert found(anonymous=True).address is None
+    assert found(anonymous=True, address="a", inline=True) is None
 
 
 def waiting() -> NewExecution:

@@ -815,7 +815,7 @@ def exposed(tasks: dict[str, Any] | None = None, **django_settings: Any) -> list
 @pytest.mark.parametrize(
     ("tasks", "django_settings", "number"),
     [
-        ({"anonymous_access": "by_id"}, {}, "W020"),
+        ({"anonymous_access": "by_id", "trusted_proxies": ["10.0.0.1"]}, {}, "W020"),
         ({"rate_limit": None}, {}, "W021"),
         ({}, {"DEBUG": True}, "W022"),
         *(({"jwt": jwt}, {}, "W023") for jwt, _ in WEAK_KEYS),
@@ -834,6 +834,26 @@ def test_what_strangers_may_do_is_a_warning_each(
     (message,) = exposed(tasks, **django_settings)
     assert message.id == f"rail_async_tasks.{number}"
     assert "\n" not in message.msg
+
+
+def test_limits_that_are_lifted_are_named() -> None:
+    """In the line of what they would bound."""
+    closed = {"trusted_proxies": ["10.0.0.1"]}
+    lifted = {"anonymous_pending_per_address": None}
+    (message,) = exposed({**closed, "anonymous_access": "by_id", "limits": lifted})
+    assert 'limits["anonymous_pending_per_address"] is None' in message.msg
+    (message,) = exposed({"rate_limit": None})
+    assert '"max_pending_per_owner" is None' in message.msg
+    (message,) = exposed({"rate_limit": None, "max_pending_per_owner": 100})
+    assert "max_pending_per_owner" not in message.msg
+
+
+def test_anonymous_callers_behind_an_unnamed_proxy_are_a_warning() -> None:
+    """All of them would be one address; a proxy that is named, or no proxy, is none."""
+    found = exposed({"anonymous_access": "by_id"})
+    assert [it.id[-4:] for it in found] == ["W020", "W028"]
+    found = exposed({"anonymous_access": "by_id"}, SECURE_PROXY_SSL_HEADER=None)
+    assert [it.id[-4:] for it in found] == ["W020", "W027"]
 
 
 @pytest.mark.parametrize(("jwt", "reason"), WEAK_KEYS)

@@ -65,6 +65,7 @@ DEFAULTS = {
     "on_failure": "log",
     "failure_callback": None,
     "metrics_enabled": False,
+    "otel_enabled": False,
     "log_task_start": False,
     "log_failures": True,
     "carry_language": True,
@@ -72,9 +73,11 @@ DEFAULTS = {
     "slow_task_threshold_seconds": None,
     "audit_enabled": False,
     "audit_retention_days": 90,
+    "statistics_enabled": True,
     "max_args_bytes": 65536,
     "max_result_bytes": 262144,
     "anonymous_access": "by_id",
+    "public_errors": "all",
     "tenant_resolver": None,
     "authenticator": None,
     "around_task": None,
@@ -98,10 +101,12 @@ LIMITS = {
     "frame_bytes": 256 * 1024,
     "answer_bytes": 4 * 1024 * 1024,
     "subscriptions_per_socket": 100,
-    "sockets_per_user": 50,
+    "sockets_per_user": 100,
     "sockets_per_address": 500,
     "streams_per_user": 100,
     "frames_per_second": 100,
+    "anonymous_pending_per_address": 1000,
+    "anonymous_pending_percent": 80,
 }
 
 

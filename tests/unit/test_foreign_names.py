@@ -7,9 +7,11 @@ import doctest
 import inspect
 import pickle
 import re
+from datetime import UTC, datetime
 from importlib import import_module
 from types import ModuleType
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import strawberry
@@ -20,10 +22,13 @@ from rail_async_tasks.foreign_names import (
     OF_CONTEXTS,
     OF_HANDLES,
     OF_RUNNING_TASKS,
+    OF_SNAPSHOTS,
     OF_TASKS,
     Remedies,
 )
+from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.runtime.attempts.context import ExecutionContext, TaskContext
+from rail_async_tasks.snapshot import TaskSnapshot
 from tests.support.runtimes import declarations_are_the_tests_own
 
 __all__ = ["declarations_are_the_tests_own"]
@@ -65,6 +70,29 @@ def test_remedies_name_what_is_there(table: Remedies, kind: type) -> None:
         for module, attribute in re.findall(r"(rail_async_tasks(?:\.\w+)*)\.(\w+)\(", remedy):
             assert hasattr(import_module(module), attribute)
         assert "{" not in remedy.format(it="it")
+
+
+def test_every_attribute_of_a_snapshot_is_found_by_its_handle() -> None:
+    """`handle.progress` says where it is; what a handle has of its own needs no remedy."""
+    public = {name for name in dir(TaskSnapshot) if not name.startswith("_")}
+    assert set(OF_SNAPSHOTS) == public - names_of(TaskHandle)
+    at = datetime.now(UTC)
+    handle = TaskHandle(
+        TaskSnapshot(
+            id=uuid4(), name="x", status="running", queue="default", created_at=at, updated_at=at
+        )
+    )
+    with pytest.raises(AttributeError, match=r"Read handle\.snapshot\.progress: as it was"):
+        handle.progress  # type: ignore[attr-defined]  # noqa: B018
+    for name in OF_SNAPSHOTS:
+        getattr(handle.snapshot, name)
+
+
+@pytest.mark.parametrize("given", ["0199c0de", uuid4(), None, TaskExecution(), {"id": 3}])
+def test_a_handle_is_made_of_nothing_but_a_snapshot(given: object) -> None:
+    """An id passes for one until the first attribute is read."""
+    with pytest.raises(TypeError, match=r"enqueue\(\) and aenqueue\(\) return one"):
+        TaskHandle(given)  # type: ignore[arg-type]
 
 
 def test_an_attribute_that_is_not_there_stays_an_attribute_error(work: Task) -> None:

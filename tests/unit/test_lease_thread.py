@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 
 from rail_async_tasks import safe_logging
+from rail_async_tasks.ledger.records import NOTHING_KNOWN, Vitals
 from rail_async_tasks.runtime.upkeep.lease import Lease
 from rail_async_tasks.runtime.upkeep.lease_thread import LeaseThread
 
@@ -27,11 +28,18 @@ class FakeLeases:
         self.failures: list[BaseException] = []
         self.renewed = threading.Condition()
 
-    def begin(self, runtime_id: UUID, names: Collection[str], seconds: float) -> None:
+    def begin(
+        self,
+        runtime_id: UUID,
+        names: Collection[str],
+        seconds: float,
+        vitals: Vitals = NOTHING_KNOWN,
+        program: str = "",
+    ) -> None:
         self._fail()
         self.begun.append(runtime_id)
 
-    def renew(self, runtime_id: UUID, seconds: float) -> bool:
+    def renew(self, runtime_id: UUID, seconds: float, vitals: Vitals) -> bool:
         self._fail()
         with self.renewed:
             self.renewals += 1

@@ -6,8 +6,15 @@ import gc
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import AnonymousUser
+from django.test import RequestFactory
 
-from rail_async_tasks.auth.open_connections import OpenConnections, client_address
+from rail_async_tasks.auth.open_connections import (
+    OpenConnections,
+    address_key,
+    caller_key,
+    client_address,
+)
 from rail_async_tasks.errors import TooMany
 
 
@@ -72,6 +79,7 @@ def test_a_response_that_nobody_reads_closes_its_place(configure: Any) -> None:
         ("10.0.0.1", "6.6.6.6, 1.1.1.1, 10.0.0.2", ["10.0.0.0/8"], "1.1.1.1"),
         ("10.0.0.1", "1.1.1.1, forged", ["10.0.0.0/8"], "10.0.0.1"),
         ("10.0.0.1", "", ["10.0.0.0/8"], "10.0.0.1"),
+        ("::ffff:10.0.0.1", "1.1.1.1", ["10.0.0.0/8"], "1.1.1.1"),
         ("unix", "1.1.1.1", ["10.0.0.0/8"], "unix"),
         (None, "1.1.1.1", ["10.0.0.0/8"], None),
     ],
@@ -86,3 +94,31 @@ def test_a_header_counts_only_from_a_trusted_proxy(
         "headers": [(b"x-forwarded-for", forwarded.encode())],
     }
     assert client_address(scope) == address
+
+
+@pytest.mark.parametrize(
+    ("peer", "key"),
+    [
+        ("9.9.9.9", "address 9.9.9.9"),
+        ("::ffff:9.9.9.9", "address 9.9.9.9"),
+        ("2001:db8:1:2:3::4", "address 2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff::1", "address 2001:db8:1:2::/64"),
+        ("2001:db8:1:3::1", "address 2001:db8:1:3::/64"),
+        ("unix", "address unix"),
+        (None, None),
+    ],
+)
+def test_an_ipv6_client_is_its_network(configure: Any, peer: str | None, key: str | None) -> None:
+    """It could take another of its 2**64 addresses for each connection."""
+    configure()
+    assert address_key({"client": None if peer is None else (peer, 1), "headers": []}) == key
+
+
+def test_a_wsgi_request_has_an_address(configure: Any) -> None:
+    """By the same rule."""
+    configure(trusted_proxies=["10.0.0.0/8"])
+    headers = {"HTTP_X_FORWARDED_FOR": "6.6.6.6, 1.1.1.1"}
+    near, far = ({"REMOTE_ADDR": it, **headers} for it in ("10.0.0.1", "9.9.9.9"))
+    user = AnonymousUser()
+    assert caller_key(user, RequestFactory().get("/", **near)) == "address 1.1.1.1"
+    assert caller_key(user, RequestFactory().get("/", **far)) == "address 9.9.9.9"

@@ -215,6 +215,29 @@ async def test_who_sees_all_may_not_change_all() -> None:
             await call(AUDITOR, it.id)
 
 
+@pytest.mark.parametrize(
+    ("viewer", "listed"),
+    [
+        (ANONYMOUS, []),
+        (ADA, ["ada"]),
+        (Viewer("1", "acme"), ["ada at acme"]),
+        (GRACE, []),
+        (AUDITOR, ["ada", "ada at acme", "nobody"]),
+        (SYSTEM, ["ada", "ada at acme", "nobody"]),
+    ],
+)
+async def test_lists_have_what_is_the_viewers_within_the_tenant(
+    viewer: Viewer, listed: list[str]
+) -> None:
+    """A task without an owner is in the lists of those alone who see all."""
+    made = {
+        (await start(owner_id="1", delay=60)).id: "ada",
+        (await start(owner_id="1", tenant_id="acme", delay=60)).id: "ada at acme",
+        (await start(delay=60)).id: "nobody",
+    }
+    assert sorted(made[it.id] for it in await service.alist(viewer)) == listed
+
+
 async def test_lists_are_the_viewers_own_newest_first() -> None:
     """Filtered and cut as asked."""
     mine = [await start(owner_id="1", delay=60) for _ in range(3)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import AsyncIterator
 from types import ModuleType
 from typing import Any
 
@@ -12,6 +13,7 @@ from django.contrib.auth.decorators import login_required
 from django.urls import include, path
 from strawberry.django.views import AsyncGraphQLView, GraphQLView
 
+from rail_async_tasks import graphql as ours
 from rail_async_tasks import task, task_mutation
 from rail_async_tasks.checks import check_urls
 from rail_async_tasks.registry import registry
@@ -22,6 +24,18 @@ OURS = path("api/", include("rail_async_tasks.urls"))
 @strawberry.type
 class Query:
     one: int = 1
+
+
+@strawberry.type
+class Jobs:
+    @strawberry.field
+    def newest(self) -> list[ours.TaskExecution]:  # type: ignore[name-defined]
+        return []
+
+
+@strawberry.type
+class Shop:
+    jobs: Jobs | None = None
 
 
 @pytest.fixture(autouse=True)
@@ -50,8 +64,8 @@ def declare() -> Any:
     return report
 
 
-def schema_with(report: Any, *, nested: bool = False) -> strawberry.Schema:
-    """Returns a schema of the project's own with the mutation of a task."""
+def schema_with(report: Any, *, nested: bool = False, **other_roots: Any) -> strawberry.Schema:
+    """Returns a schema of the project's own with the mutation of a task, and with our fields."""
 
     @strawberry.type
     class Reports:
@@ -61,7 +75,8 @@ def schema_with(report: Any, *, nested: bool = False) -> strawberry.Schema:
     class Nested:
         reports: Any = strawberry.field(resolver=Reports, graphql_type=Reports)
 
-    return strawberry.Schema(query=Query, mutation=Nested if nested else Reports)
+    roots = {"query": ours.Query, "subscription": ours.Subscription, **other_roots}
+    return strawberry.Schema(mutation=Nested if nested else Reports, **roots)
 
 
 def test_no_url_serves_graphql(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,6 +120,73 @@ def test_a_schema_of_the_projects_own(
     schema = schema_with(declare(), nested=nested)
     served = path("graphql/", login_required(view.as_view(schema=schema)))
     assert ids(settings, monkeypatch, path("v1/", include([served]))) == []
+
+
+def unread(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, view: Any = AsyncGraphQLView, **roots: Any
+) -> list[str]:
+    """Returns the messages of W017 for a schema with these roots."""
+    monkeypatch.setattr(registry, "_definitions", {})
+    schema = schema_with(declare(), **roots)
+    patterns = [path("x/", view.as_view(schema=schema)), path("y/", view.as_view(schema=schema))]
+    assert set(ids(settings, monkeypatch, *patterns)) <= {"W017"}
+    return [str(it.msg) for it in check_urls(None)]
+
+
+NO_QUERY = (
+    "The schema of AsyncGraphQLView starts tasks, and its Query has no field to ask for a task's"
+    " status and result."
+)
+NO_STREAM = (
+    "The schema of AsyncGraphQLView starts tasks, and its Subscription has no field to follow a"
+    " task's progress."
+)
+
+
+def test_a_schema_that_cannot_read_what_it_starts(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found for each root, once for a schema under two views."""
+
+    @strawberry.type
+    class Ticks:
+        @strawberry.subscription
+        async def ticks(self) -> AsyncIterator[int]:
+            yield 1
+
+    assert unread(settings, monkeypatch, query=Query) == [NO_QUERY]
+    assert unread(settings, monkeypatch, subscription=None) == [NO_STREAM]
+    assert unread(settings, monkeypatch, subscription=Ticks) == [NO_STREAM]
+    both = unread(settings, monkeypatch, query=Query, subscription=None)
+    assert both == [NO_QUERY, NO_STREAM]
+    [warning, _] = check_urls(None)
+    assert 'merge_types("Query", (YourQuery, Query))' in str(warning.hint)
+
+
+def test_a_field_of_the_projects_own_reads_tasks(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever its name, and however deep it stands."""
+
+    assert unread(settings, monkeypatch, query=Shop) == []
+
+
+def test_a_synchronous_view_needs_no_subscription(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would refuse one."""
+    assert unread(settings, monkeypatch, GraphQLView, subscription=None) == []
+
+
+def test_fields_that_the_settings_leave_out_are_not_missed(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All fields of a root, or the hint names one that is left."""
+    gone = dict.fromkeys(("taskProgress", "taskUpdated", "myTaskUpdates"))
+    settings.RAIL_DJANGO_GRAPHQL = {"schema_settings": {"rename": {**gone, "task": "job"}}}
+    assert unread(settings, monkeypatch, subscription=None) == []
+    assert unread(settings, monkeypatch, query=Query, subscription=None) == [NO_QUERY]
+    assert "Query, which has job:" in str(check_urls(None)[0].hint)
 
 
 def test_what_others_report_is_not_repeated(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,8 @@ class ArqBackend(BrokerBackend):
     """Sends the ids of each queue in one call. One connection, on the runtime's loop."""
 
     name: ClassVar[str] = "arq"
+    broker_setting: ClassVar[str] = 'task_settings["redis_url"]'
+    worker_command: ClassVar[str] = "manage.py task_worker"
     capabilities = Capabilities()  # all of them
 
     def __init__(self) -> None:

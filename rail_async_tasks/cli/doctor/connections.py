@@ -62,7 +62,10 @@ def broker(settings: TaskSettings) -> Iterator[Finding]:
         return
     reason = asyncio.run(_refusal(backend))
     if reason is not None:
-        yield found("broker-unreachable", f'The backend "{backend.name}": {sentence(reason)}')
+        yield found(
+            "broker-unreachable", f'The backend "{backend.name}": {sentence(reason)}',
+            where=f"It is in {backend.broker_setting}.",
+        )  # fmt: skip
 
 
 async def _refusal(backend: BrokerBackend) -> str | None:

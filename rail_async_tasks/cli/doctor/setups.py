@@ -93,7 +93,7 @@ SETUPS: Final[dict[str, Setup]] = {
     ),
     "broker-unreachable": Setup(
         "broker", "error", "the backend's broker does not answer",
-        "Start it, and compare its URL in the settings of the backend's framework.",
+        "Start it, and compare its address in the project's settings.",
     ),
     "tasks-sent-elsewhere": Setup(
         "broker", "warning", "tasks are on their way to workers of another backend",
@@ -105,11 +105,11 @@ SETUPS: Final[dict[str, Setup]] = {
     ),
     "no-process": Setup(
         "workers", "warning", "no process that runs tasks is alive",
-        "Start the ASGI server, or the workers of the backend.",
+        "Start what runs tasks: the backend's workers, or the ASGI server where it has none.",
     ),
     "no-process-for-waiting": Setup(
         "workers", "error", "tasks are due, and no process that runs tasks is alive",
-        "Start the ASGI server, or the workers of the backend.",
+        "Start what runs tasks: the backend's workers, or the ASGI server where it has none.",
     ),
     "process-silent": Setup(
         "workers", "error", "a process no longer renews its lease: it was killed, or hangs",
@@ -126,8 +126,8 @@ SETUPS: Final[dict[str, Setup]] = {
     ),
     "queue-stuck": Setup(
         "workers", "warning", "a task has been due for over ten minutes in a queue",
-        "Add processes, raise `max_concurrency` or the queue's `concurrency`, or cancel tasks that"
-        " hang.",
+        "Add processes, raise `max_concurrency` or the queue's `concurrency` or `rate`, or cancel"
+        " tasks that hang.",
     ),
     "queue-paused": Setup(
         "workers", "warning", "a queue is paused, and tasks wait in it",
@@ -168,7 +168,11 @@ SETUPS: Final[dict[str, Setup]] = {
 }  # fmt: skip
 
 
-def found(name: str, message: str) -> Finding:
-    """Returns a finding of a known set-up, with what was found here."""
+def found(name: str, message: str, *, where: str = "") -> Finding:
+    """Returns a finding of a known set-up, with what was found here.
+
+    Args:
+        where: a sentence that follows the remedy: what it means in this project.
+    """
     setup = SETUPS[name]
-    return Finding(name, setup.area, setup.level, message, setup.remedy)
+    return Finding(name, setup.area, setup.level, message, f"{setup.remedy} {where}".rstrip())

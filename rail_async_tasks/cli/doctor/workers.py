@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from django.db.models import Count, Q, QuerySet
 
+from rail_async_tasks.backends import find_broker
 from rail_async_tasks.cli.doctor.setups import Finding, found
 from rail_async_tasks.cli.fields import is_readable
-from rail_async_tasks.cli.processes import processes
+from rail_async_tasks.cli.processes import processes, running_tasks
 from rail_async_tasks.cli.queues import queues
 from rail_async_tasks.cli.words import duration
 from rail_async_tasks.conf import TaskSettings
@@ -36,7 +38,9 @@ def workers(alias: str, settings: TaskSettings) -> Iterator[Finding]:
     everyone = processes()
     alive = [it for it in everyone if it["state"] == "alive"]
     due = dict(_due(alias).values_list("queue").annotate(Count("id")))
-    yield from _processes(everyone, alive, sum(due.values()), settings)
+    if settings.enabled and settings.backend != "sync":
+        yield from _nothing_runs(alive, sum(due.values()), settings)
+    yield from _processes(everyone, alive, settings)
     yield from _orphans(alias)
     yield from _unknown(alias, alive)
     yield from _queues(queues(), due)
@@ -46,14 +50,26 @@ def workers(alias: str, settings: TaskSettings) -> Iterator[Finding]:
     yield from _sensitive(alias)
 
 
+def _nothing_runs(alive: Sequence[Process], due: int, settings: TaskSettings) -> Iterator[Finding]:
+    if running_tasks(alive, settings):
+        return
+    message, where = "No row of a process has a lease that lasts.", ""
+    with suppress(ConfigurationError):  # E013 and E015 name it
+        if (broker := find_broker(settings)) is not None:
+            if alive:
+                message = "The live processes are no workers: they only send tasks."
+            if broker.worker_command:
+                where = f"A worker: `{broker.worker_command}`."
+    if due:
+        message = f"{counted(due, 'task')} may start now. {message}"
+        yield found("no-process-for-waiting", message, where=where)
+    else:
+        yield found("no-process", message, where=where)
+
+
 def _processes(
-    everyone: Sequence[Process], alive: Sequence[Process], due: int, settings: TaskSettings
+    everyone: Sequence[Process], alive: Sequence[Process], settings: TaskSettings
 ) -> Iterator[Finding]:
-    if not alive and settings.enabled and settings.backend != "sync":
-        if due:
-            yield found("no-process-for-waiting", f"{counted(due, 'task')} may start now.")
-        else:
-            yield found("no-process", "No row of a process has a lease that lasts.")
     for it in everyone:
         if it["state"] == "silent":
             yield found("process-silent", f"{it['place']} last renewed at {it['renewed_at']}.")

@@ -51,8 +51,9 @@ class MemoryCreations(MemoryPart):
                 started_at=at if claimed else None,
             )
             row = Row(
-                snapshot, new.arguments, new.unique_key, new.runtime_id, new.token, new.language
-            )
+                snapshot, new.arguments, new.unique_key, new.runtime_id, new.token, new.language,
+                new.traceparent, new.tracestate,
+            )  # fmt: skip
             store.rows[new.id] = row
             if new.unique_key is not None:
                 store.keys[new.unique_key] = new.id

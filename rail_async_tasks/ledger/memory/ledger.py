@@ -66,3 +66,6 @@ class MemoryLedger(
 
     def audit_log(self) -> None:
         return None
+
+    def rollups(self) -> None:
+        return None

@@ -116,6 +116,14 @@ class MemoryCounts(MemoryPart):
             ]
         return heapq.nlargest(n, ids)[-1] if len(ids) >= n else None
 
+    def unfinished(self, execution_ids: Collection[UUID]) -> dict[UUID, str]:
+        rows = ((it, self.store.rows.get(it)) for it in execution_ids)
+        return {
+            it: row.snapshot.status
+            for it, row in rows
+            if row is not None and not row.snapshot.is_final
+        }
+
 
 def _matches(snapshot: TaskSnapshot, page: Page) -> bool:
     mine = (snapshot.owner_id, snapshot.tenant_id) == (page.owner_id, page.tenant_id)

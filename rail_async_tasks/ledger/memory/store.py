@@ -11,9 +11,11 @@ from uuid import UUID
 
 import msgspec
 
+from rail_async_tasks.conf.model import RateLimit
 from rail_async_tasks.ledger.queue_states import Pause
 from rail_async_tasks.snapshot import TaskSnapshot
-from rail_async_tasks.states import Status
+from rail_async_tasks.states import WAITING, Status
+from rail_async_tasks.token_bucket import MICROSECOND, TokenBucket
 
 replace = msgspec.structs.replace
 
@@ -32,6 +34,8 @@ class Row(msgspec.Struct):
     runtime_id: UUID | None = None
     token: UUID | None = None
     language: str | None = None
+    traceparent: str | None = None
+    tracestate: str | None = None
     traceback: str | None = None
 
 
@@ -49,6 +53,8 @@ class Store:
         # Final rows by the time at which they expire: memory is not a place to keep them in.
         self.expiring: list[tuple[datetime, UUID]] = []
         self.pauses: dict[str, Pause] = {}
+        # By queue with a rate: up to when its tokens are spent, and whether tasks waited for one.
+        self.spent: dict[str, tuple[int | None, bool]] = {}
 
     def wait(self, row: Row) -> None:
         """Enters a waiting row into its queue, or among the delayed ones."""
@@ -73,6 +79,25 @@ class Store:
                 row.snapshot = replace(row.snapshot, run_after=None)
                 self.wait(row)
         return None
+
+    def bucket(self, queue: str, rate: RateLimit) -> TokenBucket:
+        """Returns the tokens of a queue with a rate, as they stand."""
+        now = round(self.now().timestamp() * MICROSECOND)
+        spent_until, waited = self.spent.get(queue, (None, False))
+        return TokenBucket(rate, spent_until, now, waited)
+
+    def spend(self, queue: str, bucket: TokenBucket, tokens: int) -> TokenBucket:
+        """Takes tokens; returns the bucket that is left."""
+        left = bucket.left(tokens, lambda: self._any_due(queue))
+        self.spent[queue] = (left.spent_until, left.waited)
+        return left
+
+    def _any_due(self, queue: str) -> bool:
+        rows = (self.rows.get(execution_id) for _, execution_id in self.due[queue])
+        return any(
+            row is not None and row.snapshot.status in WAITING and row.snapshot.run_after is None
+            for row in rows
+        )
 
     def held(self, execution_id: UUID, token: UUID) -> Row | None:
         """Returns the row if it runs under this token."""

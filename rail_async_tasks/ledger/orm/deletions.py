@@ -24,7 +24,7 @@ class OrmDeletions(OrmPart):
 
     async def delete_expired(self, limit: int) -> int:
         # By the writer, so that it never competes with one (on SQLite for the one write lock).
-        return await _delete_aside(
+        return await delete_aside(
             self.alias, self._threads, lambda: self._dispose_expired(Disposal(), limit)
         )
 
@@ -66,12 +66,12 @@ class OrmAuditLog(OrmPart):
     async def delete(self, days: float, limit: int) -> int:
         before = now(self.alias) - timedelta(days=days)
         old = TaskEvent.objects.using(self.alias).filter(at__lt=before).order_by("at")
-        return await _delete_aside(
+        return await delete_aside(
             self.alias, self._threads, lambda: _delete(old, limit, self._options.max_deleted)
         )
 
 
-async def _delete_aside(alias: str, threads: WriterThreads, delete: Callable[[], int]) -> int:
+async def delete_aside(alias: str, threads: WriterThreads, delete: Callable[[], int]) -> int:
     """Deletes in a writer's thread; returns the count.
 
     Deletes nothing, and returns 0, where rows of the project's that refer to them are locked.

@@ -7,12 +7,13 @@ from uuid import UUID
 
 from django.db import connections, transaction
 
-from rail_async_tasks.ledger import audit
+from rail_async_tasks.conf.model import RateLimit
+from rail_async_tasks.ledger import audit, rates
 from rail_async_tasks.ledger.edges import CLAIM
 from rail_async_tasks.ledger.orm.isolation import retried
 from rail_async_tasks.ledger.orm.part import OrmPart
 from rail_async_tasks.ledger.orm.queue_states import paused_rows
-from rail_async_tasks.ledger.orm.reads import read_arguments, read_language, read_one
+from rail_async_tasks.ledger.orm.reads import read_arguments, read_carried, read_one
 from rail_async_tasks.ledger.records import Claimed, Outcome, Progress, Settled
 from rail_async_tasks.ledger.updates import database_moment, values_of
 from rail_async_tasks.states import WAITING
@@ -22,7 +23,9 @@ class OrmInlineAttempts(OrmPart):
     """See `port.InlineAttempts`."""
 
     @retried
-    def claim_here(self, execution_id: UUID, runtime_id: UUID, token: UUID) -> Claimed | None:
+    def claim_here(
+        self, execution_id: UUID, runtime_id: UUID, token: UUID, rate: RateLimit | None = None
+    ) -> Claimed | None:
         waiting = self._rows().filter(id=execution_id, status__in=sorted(WAITING))
         waiting = waiting.exclude(queue__in=paused_rows(self.alias).values("name"))
         at = database_moment(self.alias)
@@ -31,9 +34,15 @@ class OrmInlineAttempts(OrmPart):
             snapshot = read_one(self.alias, execution_id)
             if not changed or snapshot is None:
                 return None
+            if rate is not None:
+                taken = rates.take(self.alias, snapshot.queue, rate, 1)
+                if taken is None or not taken.count:
+                    transaction.set_rollback(True, using=self.alias)
+                    return None
+                taken.used(1)
             arguments = read_arguments(self.alias, execution_id)
-            language = read_language(self.alias, execution_id)
-            claimed = Claimed(snapshot, arguments or "{}", token, language)
+            language, *trace = read_carried(self.alias, execution_id)
+            claimed = Claimed(snapshot, arguments or "{}", token, language, False, *trace)
             self._record(lambda: audit.of_claims([claimed], runtime_id))
         return claimed
 

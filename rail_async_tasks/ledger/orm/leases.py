@@ -18,7 +18,7 @@ from django.db.models import DurationField, ExpressionWrapper, F, QuerySet
 
 from rail_async_tasks.db_connections import dedicated_connection
 from rail_async_tasks.ledger.locks import unlocked, update_unlocked
-from rail_async_tasks.ledger.records import INLINE_HOLDER, INLINE_SECONDS
+from rail_async_tasks.ledger.records import INLINE_HOLDER, INLINE_SECONDS, NOTHING_KNOWN, Vitals
 from rail_async_tasks.ledger.rows import now
 from rail_async_tasks.models import TaskExecution, TaskRuntime
 from rail_async_tasks.states import Status
@@ -38,11 +38,20 @@ class OrmLeases:
     def one_writer(self) -> bool:
         return connections[self._alias].vendor == "sqlite"
 
-    def begin(self, runtime_id: UUID, names: Collection[str], seconds: float) -> None:
+    def begin(
+        self,
+        runtime_id: UUID,
+        names: Collection[str],
+        seconds: float,
+        vitals: Vitals = NOTHING_KNOWN,
+        program: str = "",
+    ) -> None:
         at = now(self._alias)
         row = TaskRuntime(
             id=runtime_id,
             place=f"{socket.gethostname()} {os.getpid()}"[:255],
+            role=vitals.role,
+            program=program,
             names=sorted(names),
             started_at=at,
             renewed_at=at,
@@ -51,10 +60,17 @@ class OrmLeases:
         # In bulk, which sends no signals: a project's receiver for every model must not run here.
         self._rows().bulk_create([row])
 
-    def renew(self, runtime_id: UUID, seconds: float) -> bool:
+    def renew(self, runtime_id: UUID, seconds: float, vitals: Vitals) -> bool:
         at = now(self._alias)
         alive = self._rows().filter(id=runtime_id, dead=False)
-        return bool(alive.update(renewed_at=at, lapses_at=at + timedelta(seconds=seconds)))
+        changed = alive.update(
+            renewed_at=at,
+            lapses_at=at + timedelta(seconds=seconds),
+            role=vitals.role,
+            lag_seconds=vitals.lag_seconds,
+            leaked=vitals.leaked,
+        )
+        return bool(changed)
 
     def left(self, runtime_id: UUID) -> float | None:
         left = ExpressionWrapper(F("lapses_at") - now(self._alias), DurationField())
@@ -63,7 +79,9 @@ class OrmLeases:
         return None if found is None else found.total_seconds()
 
     def end(self, runtime_id: UUID) -> None:
-        self._rows().filter(id=runtime_id).update(dead=True)
+        # One that was found dead has not ended by itself, whatever it believes.
+        alive = self._rows().filter(id=runtime_id, dead=False)
+        alive.update(dead=True, ended_at=now(self._alias))
 
     def condemn(self) -> int:
         silent = self._rows().filter(dead=False, lapses_at__lt=now(self._alias))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from django.db import router
+from django.db import connections, router
 
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.operations import Claim, Create, Keep, Settle
@@ -25,9 +25,11 @@ from rail_async_tasks.ledger.orm.leases import OrmLeases
 from rail_async_tasks.ledger.orm.queue_states import OrmQueueStates
 from rail_async_tasks.ledger.orm.reads import OrmCounts, OrmReads
 from rail_async_tasks.ledger.orm.recoveries import OrmRecoveries
+from rail_async_tasks.ledger.orm.rollups import OrmRollups
 from rail_async_tasks.ledger.orm.schedules import OrmSchedules
 from rail_async_tasks.ledger.orm.threads import WriterThreads, answer
 from rail_async_tasks.ledger.orm.times import OrmClock
+from rail_async_tasks.ledger.orm.upserts import VENDORS
 from rail_async_tasks.ledger.port import ClaimPlan
 from rail_async_tasks.ledger.records import (
     ClaimResult,
@@ -113,6 +115,11 @@ class OrmLedger(
 
     def audit_log(self) -> OrmAuditLog:
         return OrmAuditLog(self.alias, options=self._read_options, threads=self._threads)
+
+    def rollups(self) -> OrmRollups | None:
+        if connections[self.alias].vendor not in VENDORS:
+            return None
+        return OrmRollups(self.alias, options=self._read_options, threads=self._threads)
 
 
 def _ignore(result: object) -> None:

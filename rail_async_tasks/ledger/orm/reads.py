@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -20,6 +21,9 @@ from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import FINAL, UNFINISHED, WAITING
 
 T = TypeVar("T")
+
+# Below the 999 parameters that a SQLite may be built with.
+_IDS_AT_ONCE: Final = 900
 
 
 class StoredBytes(Func):
@@ -60,7 +64,7 @@ class OrmReads(OrmPart):
 
     @retried
     def language(self, execution_id: UUID) -> str | None:
-        return read_language(self.alias, execution_id)
+        return read_carried(self.alias, execution_id)[0]
 
     @retried
     def tracebacks(self, execution_ids: Collection[UUID]) -> dict[UUID, str]:
@@ -159,6 +163,16 @@ class OrmCounts(OrmPart):
             started = started.exclude(id__in=besides)
         return self._reconnecting(started.values_list("id", flat=True)[n - 1 : n].first)
 
+    @retried
+    def unfinished(self, execution_ids: Collection[UUID]) -> dict[UUID, str]:
+        ids = list(execution_ids)
+        found: dict[UUID, str] = {}
+        for first in range(0, len(ids), _IDS_AT_ONCE):
+            rows = self._rows().filter(id__in=ids[first : first + _IDS_AT_ONCE]).order_by()
+            unfinished = rows.filter(status__in=sorted(UNFINISHED))
+            found.update(self._reconnecting(partial(dict, unfinished.values_list("id", "status"))))
+        return found
+
     def _reconnecting(self, read: Callable[[], T]) -> T:
         """Reads again on a new connection where this thread's was lost, outside a transaction."""
         connection = connections[self.alias]
@@ -190,7 +204,8 @@ def read_arguments(alias: str, execution_id: UUID) -> str | None:
     return None if row is None else msgspec.json.encode(row).decode()
 
 
-def read_language(alias: str, execution_id: UUID) -> str | None:
-    """Returns the language in which an execution's body runs; None: LANGUAGE_CODE."""
+def read_carried(alias: str, execution_id: UUID) -> tuple[str | None, str | None, str | None]:
+    """Returns the language, `traceparent` and `tracestate` of an execution."""
     rows = TaskExecution.objects.using(alias).filter(id=execution_id)
-    return rows.values_list("language", flat=True).first()
+    row = rows.values_list("language", "traceparent", "tracestate").first()
+    return (None, None, None) if row is None else row

@@ -24,10 +24,15 @@ class OrmSchedules(OrmInserts):
     def _tick(self, name: str, at: datetime, new: NewExecution) -> Created | None:
         bound = unambiguous(at, self.alias)
         schedules = TaskSchedule.objects.using(self.alias)
-        if not schedules.filter(name=name, last_tick__lt=bound).update(last_tick=bound):
+        due = schedules.filter(name=name, last_tick__lt=bound)
+        if not due.update(last_tick=bound, last_execution_id=new.id):
             return None
         created = self.create_here(new)
-        return created if created.existing is None else None
+        if created.existing is None:
+            return created
+        # With a unique key: the execution of an earlier tick has not ended.
+        schedules.filter(name=name).update(last_execution_id=created.existing.id)
+        return None
 
     async def set_back(self, name: str, latest: datetime, to: datetime) -> bool:
         bound, mended = unambiguous(latest, self.alias), unambiguous(to, self.alias)

@@ -37,6 +37,7 @@ def _end(table: Table, row: TaskExecution, outcome: Outcome) -> Settled | None:
         error=outcome.error,
         error_code=outcome.error_code,
         error_type=outcome.error_type,
+        error_place=outcome.error_place,
         traceback=outcome.traceback,
         retried=outcome.retried,
         delay=outcome.delay,

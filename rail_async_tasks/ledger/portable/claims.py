@@ -11,9 +11,9 @@ from django.db.models import Min, QuerySet
 from rail_async_tasks.ledger.edges import CLAIM, STAGE
 from rail_async_tasks.ledger.locks import unlocked
 from rail_async_tasks.ledger.operations import Claim
-from rail_async_tasks.ledger.portable.table import Table, json_text
+from rail_async_tasks.ledger.portable.table import Table
 from rail_async_tasks.ledger.records import Claimed, QueueClaim
-from rail_async_tasks.ledger.rows import in_utc, snapshot_of, snapshot_rows
+from rail_async_tasks.ledger.rows import claimed_of, in_utc, snapshot_rows
 from rail_async_tasks.ledger.updates import values_of
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.states import WAITING, Status
@@ -61,8 +61,7 @@ def claim(table: Table, op: Claim, part: QueueClaim) -> list[Claimed]:
     rows = snapshot_rows(table.alias).defer(None).defer("traceback")
     mine = rows.filter(id__in=ids, token=op.token, status=Status.RUNNING)
     return [
-        Claimed(snapshot_of(row), json_text(row.arguments), op.token, row.language, part.suspect)
-        for row in mine.order_by("-priority", "id")
+        claimed_of(row, op.token, suspect=part.suspect) for row in mine.order_by("-priority", "id")
     ]
 
 

@@ -131,9 +131,11 @@ class SqlBatch(Batch):
         else:
             cursor.execute(sql.claim, sql.claim_parameters(*where))
         rows = [
-            Claimed(dialect.snapshot(row), row[-1], op.token, row[-2], part.suspect)
+            Claimed(
+                dialect.snapshot(row), row[-1], op.token, row[-4], part.suspect, row[-3], row[-2]
+            )
             for row in cursor.fetchall()
-        ]
+        ]  # fmt: skip
         # RETURNING promises no order.
         rows.sort(key=lambda claimed: (-claimed.snapshot.priority, claimed.snapshot.id))
         return rows

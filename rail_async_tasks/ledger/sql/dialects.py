@@ -36,6 +36,14 @@ SNAPSHOT = (
     "completed_at", "expires_at", "error_type",
 )  # fmt: skip
 
+# What a claim returns behind the snapshot: what the body runs with.
+CARRIED = ("language", "traceparent", "tracestate", "arguments")
+
+
+def carried(table: str = "") -> str:
+    """Returns the columns of `CARRIED` for a statement that calls the table so: `t.`."""
+    return ", ".join(f"{table}{column}" for column in CARRIED)
+
 
 class Dialect:
     """PostgreSQL: the database's clock, row locks that are skipped, typed records.

@@ -19,15 +19,18 @@ import msgspec
 from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.errors import TaskCancelled
 from rail_async_tasks.ledger.records import Claimed, Outcome
+from rail_async_tasks.logs import trace_id_of
 from rail_async_tasks.runtime.attempts import outcomes
 from rail_async_tasks.runtime.attempts.around import Factory
 from rail_async_tasks.runtime.attempts.body import Body
 from rail_async_tasks.runtime.attempts.context import TaskContext
 from rail_async_tasks.runtime.attempts.orm_threads import Seat
 from rail_async_tasks.runtime.attempts.outcomes import AttemptPolicy, Interruption, Transition
+from rail_async_tasks.runtime.attempts.own_frames import cut_own_frames
 from rail_async_tasks.runtime.attempts.progress import ProgressReporter
 from rail_async_tasks.runtime.attempts.threads import DaemonThreads
 from rail_async_tasks.runtime.state import RuntimeState
+from rail_async_tasks.runtime.tracing import AttemptSpan
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
@@ -73,6 +76,8 @@ class Attempt:
         self.seconds = 0.0  # how long its body took, once that has ended
         self.cause: BaseException | None = None  # of its failure, until that is logged
         self.seat: Seat | None = None  # where its ORM calls run
+        self.span: AttemptSpan | None = None  # where tracing is on, from its first step
+        self._trace_id = trace_id_of(claimed.traceparent)
         self._loop = loop
         self._grace = grace
         self._on_progress = on_progress
@@ -97,9 +102,15 @@ class Attempt:
                 report=None if self._reporter is None else self._reporter.report,
             )
 
+        self._code = definition.function.__code__
         self._function = Body(
             claimed, definition, task=self._context, threads=threads, around=around, who=self
         )
+
+    @property
+    def trace_id(self) -> str | None:
+        """The trace that the attempt belongs to: 32 hex digits."""
+        return self._trace_id if self.span is None else self.span.trace_id
 
     def __str__(self) -> str:
         return f"Task {self.snapshot.name} ({self.snapshot.id})"
@@ -138,8 +149,10 @@ class Attempt:
         try:
             value = await self._function.run(self.seat, self._while_cancellable)
         except (asyncio.CancelledError, TaskCancelled) as error:
+            cut_own_frames(error, self._code)
             return self._cancelled(error)
         except BaseException as error:
+            cut_own_frames(error, self._code)
             if self._interruption is not None:
                 # An error that the body raised after it was interrupted: the interruption counts.
                 return outcomes.interrupted(self._interruption, self.policy, error)
@@ -231,6 +244,8 @@ class Attempt:
                 self._report_slow()  # it held the loop, whose timer had no turn
         if self._reporter is not None:
             self._reporter.close()
+        if self.span is not None:
+            self.span.body_ended()
         self._on_end(self, self._outcome(transition))
 
     def break_off(self, error: BaseException) -> None:

@@ -21,12 +21,14 @@ from rail_async_tasks.runtime.attempts.outcomes import Interruption
 from rail_async_tasks.runtime.attempts.progress_saver import ProgressSaver
 from rail_async_tasks.runtime.attempts.running import Running
 from rail_async_tasks.runtime.attempts.settlements import Settlements
+from rail_async_tasks.runtime.attempts.span import enter
 from rail_async_tasks.runtime.attempts.threads import DaemonThreads, threads_ended
 from rail_async_tasks.runtime.attempts.waits import Waits
 from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.due import Due
 from rail_async_tasks.runtime.outstanding import Outstanding
 from rail_async_tasks.runtime.state import RuntimeState
+from rail_async_tasks.runtime.tracing import Tracer
 
 
 class Attempts:
@@ -35,6 +37,7 @@ class Attempts:
     Args:
         callback_hold: a failure callback is reserved for this process for so many seconds; None
             where there is none.
+        tracer: opens the spans of attempts; None where tracing is off.
     """
 
     def __init__(  # noqa: PLR0913 (collaborators)
@@ -52,6 +55,7 @@ class Attempts:
         waits: Waits,
         outstanding: Outstanding,
         callback_hold: float | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._state = state
         self._settings = settings
@@ -65,6 +69,7 @@ class Attempts:
         self._waits = waits
         self._outstanding = outstanding
         self._callback_hold = callback_hold
+        self._tracer = tracer
         self._around = find_around(settings)
         self._loop = asyncio.get_running_loop()
         self._threads = DaemonThreads("rail-tasks-def")
@@ -119,8 +124,13 @@ class Attempts:
         if definition.is_coroutine:
             attempt.seat = self._orm_threads.least_busy().enter(attempt)
             context.run(attempt.seat.take)
-        context.run(self._waits.enter, attempt)
+        context.run(self._enter, attempt, claimed)
         self._bodies.start(attempt, context)
+
+    def _enter(self, attempt: Attempt, claimed: Claimed) -> None:
+        """Has the attempt's context, which is the current one, name the attempt."""
+        self._waits.enter(attempt)
+        attempt.span = enter(self._tracer, claimed, attempt.definition)
 
     @property
     def bodies_running(self) -> bool:

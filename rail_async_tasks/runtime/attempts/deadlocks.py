@@ -80,6 +80,8 @@ class DeadlockBreaker:
             queue = awaited.queue
             self._report(wait, f"the queue {queue!r} is paused. Resume the queue.")
             return
+        if awaited.queue in slots.resting:
+            return  # the dispatcher begins it when its queue's rate lets it
         in_thread = not definition.is_coroutine
         if slots.room(awaited.queue, in_thread) > 0:
             return  # the dispatcher begins it when it is due
@@ -102,7 +104,8 @@ class DeadlockBreaker:
             row = ledger.get(execution_id)
             if row is None or (row.run_after is not None and row.run_after > await ledger.now()):
                 return None
-            return ledger.claim_here(execution_id, self._state.id, new_id())
+            rate = self._slots.rates.get(wait.awaited.queue)
+            return ledger.claim_here(execution_id, self._state.id, new_id(), rate)
         brought = await dispatches.claim(
             DeliveryClaim(
                 ids=[execution_id],
@@ -111,6 +114,7 @@ class DeadlockBreaker:
                 crashes=max(self._max_crashes, 1),
                 suspects=not self._running.any_suspect,
                 paused=self._slots.paused,
+                rates=self._slots.rates,
             )
         )
         return brought.claimed[0] if brought.claimed else None

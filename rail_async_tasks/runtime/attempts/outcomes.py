@@ -9,6 +9,7 @@ import msgspec
 from django.core.exceptions import SynchronousOnlyOperation
 
 from rail_async_tasks.codec import encode_result
+from rail_async_tasks.error_places import place_of
 from rail_async_tasks.errors import Fail, InvalidArguments, ResultError, Retry
 from rail_async_tasks.ledger.records import Outcome
 from rail_async_tasks.public_errors import error_type
@@ -235,6 +236,7 @@ def as_outcome(
         error=transition.error,
         error_code=transition.error_code,
         error_type=transition.error_type,
+        error_place=place_of(transition.traceback),
         traceback=transition.traceback,
         retried=transition.retried,
         delay=transition.delay,

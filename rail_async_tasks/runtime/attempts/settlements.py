@@ -61,8 +61,9 @@ class Settlements:
 
     def settle(self, attempt: Attempt, outcome: Outcome) -> None:
         """Hands an outcome to the ledger; the attempt counts as running until it is stored."""
-        if self._state.drops_outcomes:
-            return  # the rows are recovered by others
+        if self._state.drops_outcomes:  # the rows are recovered by others
+            _end_span(attempt)
+            return
         self._outstanding.outcomes += 1
         self._ledger.settle(outcome, partial(self._answered, attempt, outcome))
 
@@ -108,10 +109,10 @@ class Settlements:
         self._outstanding.changed()
         if isinstance(settled, BaseException):
             logger.error("Nothing can be stored of task %s: %s", outcome.id, settled)
-            self._announcer.dropped(attempt.snapshot, attempt.seconds)
+            self._dropped(attempt)
         elif settled is None:
             logger.warning("Task %s is no longer held here; its outcome is dropped", outcome.id)
-            self._announcer.dropped(attempt.snapshot, attempt.seconds)
+            self._dropped(attempt)
         else:
             self._stored(attempt, outcome, settled)
 
@@ -119,7 +120,11 @@ class Settlements:
         after = as_settled(attempt.snapshot, outcome, settled)
         # The attempt is in the traceback's frames, and so in a ring with it.
         cause, attempt.cause = attempt.cause, None
-        self._announcer.settled(after, attempt.seconds, outcome.traceback, cause)
+        if attempt.span is not None:
+            attempt.span.settled(after, cause)
+        self._announcer.settled(
+            after, attempt.seconds, outcome.traceback, cause, trace_id=attempt.trace_id
+        )
         if settled.status is Status.RETRYING and not self._state.draining:
             if settled.run_after is None:
                 self._due.expect(after.name, after.queue)
@@ -142,5 +147,14 @@ class Settlements:
             " the end of this process. The task is recovered, and its body runs again.",
             attempt.snapshot.name, attempt.snapshot.id,
         )  # fmt: skip
-        self._announcer.dropped(attempt.snapshot, attempt.seconds)
+        self._dropped(attempt)
         self._outstanding.changed()
+
+    def _dropped(self, attempt: Attempt) -> None:
+        _end_span(attempt)
+        self._announcer.dropped(attempt.snapshot, attempt.seconds)
+
+
+def _end_span(attempt: Attempt) -> None:
+    if attempt.span is not None:
+        attempt.span.dropped()

@@ -25,6 +25,7 @@ from rail_async_tasks.runtime.claims.broker import Broker, Inventory
 from rail_async_tasks.runtime.claims.inventory import InventoryTimings, LostDispatches
 from rail_async_tasks.runtime.claims.overdue import OverdueWarnings
 from rail_async_tasks.runtime.claims.pauses import Pauses
+from rail_async_tasks.runtime.claims.rates import Rates
 from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.due import POLL_SECONDS, Due
 from rail_async_tasks.runtime.state import RuntimeState
@@ -41,6 +42,8 @@ LEAST_WINDOW = 100
 # rows in the last `RECENT_SECONDS`.
 REFILL = 25
 RECENT_SECONDS = 2.0
+# Between two looks at a queue with a rate, in seconds: workers have some in store.
+SHORTEST_REST = 0.05
 
 
 class BrokerTimings(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +76,7 @@ class SendsDue(Due):
 
     def expect(self, name: str, queue: str) -> None:
         self._slots.know(queue)
-        if queue not in self._slots.paused:
+        if queue not in self._slots.stopped:
             self.queues.add(queue)
             self._wake.set()
 
@@ -92,7 +95,12 @@ class SendsDue(Due):
 
     def expect_all(self) -> None:
         self.queues.update(self._slots.queues())
-        self.queues -= self._slots.paused
+        self.queues -= self._slots.stopped
+
+    def refilled(self, queue: str) -> None:
+        """The queue's rate may have a token again."""
+        self._slots.refill(queue)
+        self.expect("", queue)
 
     @property
     def any_due(self) -> bool:
@@ -138,6 +146,7 @@ class BrokerDispatcher:
         self._timings = timings
         clock = asyncio.get_running_loop().time
         self._overdue = OverdueWarnings(broker.name, clock=clock)
+        self._rates = Rates(slots=slots, refilled=due.refilled)
         self._lost: LostDispatches | None = None
         if isinstance(broker, Inventory):
             self._lost = LostDispatches(
@@ -199,7 +208,7 @@ class BrokerDispatcher:
         if self._unsent:
             await self._unsend([])
         await self._pauses.up_to_date()
-        self._due.queues -= self._slots.paused
+        self._due.queues -= self._slots.stopped
         # A claim of nothing clears `run_after` of rows that have come due.
         result = await self._ledger.claim(_NoClaim(self._state.id))
         if result.next_due is not None:
@@ -221,8 +230,19 @@ class BrokerDispatcher:
                 self._due.expect(dispatch.name, dispatch.queue)
 
     async def _send_queue(self, queue: str) -> None:
-        while not self._state.draining and queue not in self._slots.paused:
-            sent = await self._dispatches.send(queue, self._broker.name, self._window, self._page)
+        rate = self._slots.rates.get(queue)
+        while not self._state.draining and queue not in self._slots.stopped:
+            if rate is None:
+                sent = await self._dispatches.send(
+                    queue, self._broker.name, self._window, self._page
+                )
+            else:
+                found = await self._dispatches.send_rated(
+                    queue, self._broker.name, rate, self._page
+                )
+                sent = found.sent
+                if found.wait is not None:
+                    self._rates.rest(queue, max(found.wait, SHORTEST_REST))
             if sent:
                 self._overdue.report(queue, sum(dispatch.overdue for dispatch in sent))
                 await self._push(sent)
@@ -253,4 +273,7 @@ class _NoClaim:
         return iter(())
 
     def took(self, claim: QueueClaim, count: int) -> None:
+        """Never called, as there is no part."""
+
+    def rests(self, claim: QueueClaim, seconds: float) -> None:
         """Never called, as there is no part."""

@@ -3,18 +3,21 @@
 An id that is not claimable is dropped: it came twice, was cancelled, or runs elsewhere. An id of a
 paused queue is handed back: its row is marked as not sent, and is sent after the pause. An id whose
 row another transaction has locked is none of these yet: it is looked at again, at growing
-intervals, until the lock is gone. The ids that come in during a claim are claimed together by the
-next one.
+intervals, until the lock is gone. One for which the rate of its queue has no token is looked at
+again when there is one, or handed back where that is not soon. The ids that come in during a claim
+are claimed together by the next one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from types import MappingProxyType
 from uuid import UUID
 
-from rail_async_tasks.ledger.locks import delay_after
+from rail_async_tasks.conf.model import RateLimit
+from rail_async_tasks.ledger.locks import FIRST_DELAY, delay_after
 from rail_async_tasks.ledger.records import Claimed, DeliveryClaim
 from rail_async_tasks.ledger.upkeep import Dispatches
 from rail_async_tasks.runtime.claims.pauses import Pauses
@@ -27,6 +30,10 @@ logger = get_logger("rail_async_tasks.runtime")
 # second; what is left is sent again later.
 RELEASES = 7
 
+# An id waits here so many seconds for a token of its queue's rate. It holds a place of its worker
+# meanwhile, which tasks of other queues could have.
+LONGEST_WAIT = 0.25
+
 
 class Deliveries:
     """Runs on the runtime's loop, like all its callers.
@@ -36,6 +43,7 @@ class Deliveries:
         start: starts a claimed execution, which was claimed under that runtime id.
         suspects_running: returns whether an execution runs here that may have crashed a process.
         max_crashes: executions that were lost with so many processes are suspects.
+        rates: the rates of the queues that have one.
         learn: imports the tasks of executions that were not claimable; returns whether one of them
             has become known here.
     """
@@ -50,6 +58,7 @@ class Deliveries:
         pauses: Pauses,
         suspects_running: Callable[[], bool],
         max_crashes: int,
+        rates: Mapping[str, RateLimit] = MappingProxyType({}),
         learn: Callable[[Collection[UUID]], Awaitable[bool]] | None = None,
     ) -> None:
         self._dispatches = dispatches
@@ -59,13 +68,15 @@ class Deliveries:
         self._pauses = pauses
         self._suspects_running = suspects_running
         self._crashes = max(max_crashes, 1)
+        self._rates = rates
         self._learn = learn
         self._loop = asyncio.get_running_loop()
         self._arrived: dict[UUID, list[asyncio.Future[bool]]] = {}
         self._postponed: dict[UUID, list[asyncio.Future[bool]]] = {}
         # By id and token: ids that are claimed together share their token.
         self._ends: dict[tuple[UUID, UUID], asyncio.Future[bool]] = {}
-        # Ids that wait for another transaction, and how often each was looked at.
+        # Ids that wait for another transaction or a token, and how often each was looked at for
+        # the former.
         self._locked: dict[UUID, list[asyncio.Future[bool]]] = {}
         self._looks: dict[UUID, int] = {}
         self._claiming: asyncio.Task[None] | None = None
@@ -134,6 +145,7 @@ class Deliveries:
                     crashes=self._crashes,
                     suspects=not self._suspects_running(),
                     paused=self._pauses.queues,
+                    rates=self._rates,
                 )
             )
         except Exception:
@@ -145,6 +157,8 @@ class Deliveries:
             self._start(claimed, held_by, arrived.pop(claimed.snapshot.id))
         if brought.paused:
             await self._hand_back({it: arrived.pop(it) for it in brought.paused & arrived.keys()})
+        if brought.early:
+            await self._wait_for_tokens(brought.early, arrived)
         refused = arrived.keys() - brought.locked - brought.postponed
         if refused and await self._has_learnt(refused):
             await self._claim({execution_id: arrived.pop(execution_id) for execution_id in refused})
@@ -177,6 +191,23 @@ class Deliveries:
         looks = self._looks[execution_id] = self._looks.get(execution_id, 0) + 1
         self._loop.call_later(delay_after(looks), self._look_again, execution_id)
 
+    async def _wait_for_tokens(
+        self, early: Mapping[UUID, float], arrived: dict[UUID, list[asyncio.Future[bool]]]
+    ) -> None:
+        """Takes early ids out of `arrived`: they are looked at again soon, or handed back."""
+        back: dict[UUID, list[asyncio.Future[bool]]] = {}
+        for execution_id in early.keys() & arrived.keys():
+            ends, seconds = arrived.pop(execution_id), early[execution_id]
+            if seconds > LONGEST_WAIT:
+                back[execution_id] = ends
+            elif execution_id in self._locked:  # brought once more during the claim
+                self._locked[execution_id] += ends
+            else:
+                self._locked[execution_id] = ends
+                self._loop.call_later(max(seconds, FIRST_DELAY), self._look_again, execution_id)
+        if back:
+            await self._hand_back(back)
+
     def _look_again(self, execution_id: UUID) -> None:
         ends = self._locked.pop(execution_id, None)
         if ends is not None:
@@ -193,16 +224,18 @@ class Deliveries:
             logger.exception("Task %s was claimed and did not start", claimed.snapshot.id)
             self.settled(claimed.snapshot.id, claimed.token)
 
-    async def _hand_back(self, paused: dict[UUID, list[asyncio.Future[bool]]]) -> None:
-        """Marks ids of paused queues as not sent; a locked one is looked at again later."""
+    async def _hand_back(self, stopped: dict[UUID, list[asyncio.Future[bool]]]) -> None:
+        """Marks ids of stopped queues as not sent; a locked one is looked at again later."""
         try:
-            locked = await self._dispatches.release(paused)
+            locked = await self._dispatches.release(stopped)
         except Exception:  # they are sent again once they are overdue
-            logger.exception("Tasks of paused queues can't be handed back")
+            logger.exception(
+                "Tasks of paused queues, or of such at their rate, can't be handed back"
+            )
             locked = set()
         for execution_id in locked:
-            self._wait_for_lock(execution_id, paused.pop(execution_id))
-        self._end_all(paused)
+            self._wait_for_lock(execution_id, stopped.pop(execution_id))
+        self._end_all(stopped)
 
     async def _refuse(self, arrived: dict[UUID, list[asyncio.Future[bool]]]) -> None:
         """Releases them to other processes, as this one is ending."""

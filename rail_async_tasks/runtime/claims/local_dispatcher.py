@@ -15,6 +15,7 @@ from rail_async_tasks.ledger.port import Claims, Congestion
 from rail_async_tasks.ledger.records import Claimed
 from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.claims.pauses import Pauses
+from rail_async_tasks.runtime.claims.rates import Rates
 from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.due import POLL_SECONDS, Due
 from rail_async_tasks.runtime.state import RuntimeState
@@ -61,6 +62,11 @@ class ClaimsDue(Due):
 
     def expect_all(self) -> None:
         self._slots.expect_all()
+
+    def refilled(self, queue: str) -> None:
+        """The queue's rate may have a token again."""
+        self._slots.refill(queue)
+        self._wake.set()
 
     @property
     def any_due(self) -> bool:
@@ -111,6 +117,7 @@ class LocalDispatcher:
         self._running_by_owner = running_by_owner
         self._crashes = max(max_crashes, 1)
         pause = timings.failure_pause
+        self._rates = Rates(slots=slots, refilled=due.refilled)
         self._backoff = Backoff("A claim failed", log=logger, shortest=pause, longest=pause)
         self.claims = 0
 
@@ -138,7 +145,7 @@ class LocalDispatcher:
             self._registry.thread_names,
             crashes=self._crashes,
             suspects=not self._suspects_running(),
-            running=self._running_by_owner,
+            running=self._turns,
         )
         try:
             result = await self._ledger.claim(plan)
@@ -148,10 +155,18 @@ class LocalDispatcher:
         self.claims += 1
         self._backoff.recovered()
         slots.learn(plan)
+        for queue, seconds in plan.resting.items():
+            self._rates.rest(queue, seconds)
         for claimed in result.claimed:
             try:
                 self._start(claimed, plan.runtime_id)
             except Exception:  # its neighbours start all the same
                 logger.exception("Task %s was claimed and did not start", claimed.snapshot.id)
+        if slots.rates:
+            self._rates.started(result.claimed)
         if result.next_due is not None:
             self._due.due_in(max(result.next_due, 0.0))
+
+    def _turns(self, queue: str) -> dict[str, int]:
+        """Returns how many turns each owner has had: what runs, and what a rate has let start."""
+        return self._rates.turns(queue, self._running_by_owner(queue))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import TypeAlias
 from uuid import UUID
 
+from rail_async_tasks.conf.model import RateLimit
 from rail_async_tasks.ledger.records import QueueClaim
 
 NO_LIMIT = 2**31 - 1
@@ -18,7 +20,8 @@ class Plan:
     """The parts of one claim, sized as it goes. See `ledger.port.ClaimPlan`.
 
     After the claim `emptied` holds the lines that have no row left over, and `crowded` the lines
-    that have more rows than fit.
+    that have more rows than fit. `resting` holds the queues whose rate has no token left, and the
+    seconds until it has one.
 
     Args:
         runtime_id: claims under this id.
@@ -30,6 +33,7 @@ class Plan:
         crashes: executions that were lost with so many processes are suspects.
         suspects: one suspect may be claimed.
         running: how many attempts of each owner run here, "" for none, by crowded line.
+        rates: the rates of the queues that have one.
     """
 
     def __init__(
@@ -44,10 +48,13 @@ class Plan:
         crashes: int = NO_LIMIT,
         suspects: bool = False,
         running: dict[Line, dict[str, int]] | None = None,
+        rates: Mapping[str, RateLimit] = MappingProxyType({}),
     ) -> None:
         self.runtime_id = runtime_id
         self.emptied: set[Line] = set()
         self.crowded: set[Line] = set()
+        self.resting: dict[str, float] = {}
+        self._rates = rates
         self._running = running or {}
         self._wanted = wanted
         self._free = free
@@ -68,21 +75,27 @@ class Plan:
                 continue
             room = min(self._queue_free[queue], self._free[in_thread], self._total)
             limit = room if wanted is None else min(room, wanted)
-            if limit <= 0:
+            if limit <= 0 or queue in self.resting:
                 continue
+            rate = self._rates.get(queue)
             if self._suspects and wanted is None:
                 yield from self._part(
-                    line, QueueClaim(queue, names, 1, self._crashes, suspect=True)
+                    line, QueueClaim(queue, names, 1, self._crashes, suspect=True, rate=rate)
                 )
                 if self._count:
                     self._suspects = False
                     limit -= 1
                     if not limit:
                         continue
+                if queue in self.resting:
+                    continue
             running = self._running.get(line)
             yield from self._part(
-                line, QueueClaim(queue, names, limit, self._crashes, running=running)
+                line, QueueClaim(queue, names, limit, self._crashes, running=running, rate=rate)
             )
+            if queue in self.resting and self._count < limit:
+                self.crowded.add(line)  # as far as is known: it had more than there were tokens
+                continue
             # A full part may leave rows behind, unless it was known how many wait and all were
             # taken. A fair part may leave rows of a busy owner behind even if it is not full.
             if limit == wanted or self._count < (limit if running is None else 1):
@@ -93,6 +106,10 @@ class Plan:
     def took(self, claim: QueueClaim, count: int) -> None:
         """Records how many rows a part has claimed."""
         self._count = count
+
+    def rests(self, claim: QueueClaim, seconds: float) -> None:
+        """Records that the queue's rate has no token left, but in so many seconds."""
+        self.resting[claim.queue] = seconds
 
     def _part(self, line: Line, claim: QueueClaim) -> Iterator[QueueClaim]:
         queue, in_thread = line

@@ -41,8 +41,10 @@ class Slots:
         self._looked_at: set[Line] = set()
         # Lines in which the last claim has left some waiting: owners take turns there.
         self._crowded: set[Line] = set()
-        # Queues of which nothing may start.
+        # Queues of which nothing may start: paused ones, and those whose rate has no token now.
         self.paused: frozenset[str] = frozenset()
+        self.resting: frozenset[str] = frozenset()
+        self.rates = {it.name: it.rate for it in queues if it.rate is not None}
         self.running = 0
         self.leaked = 0
 
@@ -55,13 +57,34 @@ class Slots:
 
     def hold(self, paused: frozenset[str]) -> None:
         """Lets nothing of these queues start from now on, and everything of the others."""
-        # How many wait in a paused queue is counted no longer: a claim after the end will see.
-        counted = {line for line in self._expected if line[0] in paused}
+        resumed = {line for queue in self.paused - paused for line in _lines(queue)}
+        self._unknown |= {line for line in resumed if line[0] in self._limits}
+        self.paused = paused
+        self._stop_counting()
+
+    def rest(self, queue: str) -> None:
+        """Lets nothing of the queue start until `refill`: its rate has no token."""
+        self.resting |= {queue}
+        self._stop_counting()
+
+    def refill(self, queue: str) -> None:
+        """Ends a rest: there may be a token."""
+        self.resting -= {queue}
+
+    @property
+    def stopped(self) -> frozenset[str]:
+        """Returns the queues of which nothing may start."""
+        return self.paused | self.resting
+
+    def _stop_counting(self) -> None:
+        """How many wait in a stopped queue is not counted: a claim after the end will see."""
+        counted = {line for line in self._expected if self._is_stopped(line[0])}
         for line in counted:
             del self._expected[line]
-        resumed = {line for queue in self.paused - paused for line in _lines(queue)}
-        self._unknown |= counted | {line for line in resumed if line[0] in self._limits}
-        self.paused = paused
+        self._unknown |= counted
+
+    def _is_stopped(self, queue: str) -> bool:
+        return queue in self.paused or queue in self.resting
 
     def queues(self) -> list[str]:
         """Returns the known queues."""
@@ -88,8 +111,8 @@ class Slots:
         return min(self._free[in_thread] + waiting, self._total_free + waiting_in_all)
 
     def queue_room(self, queue: str) -> int:
-        """Returns how many more may start now by the limit of the queue alone: 0 if paused."""
-        if queue in self.paused:
+        """Returns how many more may start now by the limit of the queue alone: 0 if stopped."""
+        if self._is_stopped(queue):
             return 0
         return self._queue_free.get(queue, NO_LIMIT)
 
@@ -111,7 +134,7 @@ class Slots:
     def expect(self, queue: str, in_thread: bool) -> None:
         """One more row of the queue is waiting."""
         self.know(queue)
-        if queue in self.paused:
+        if self._is_stopped(queue):
             self._unknown.add((queue, in_thread))
         else:
             self._expected[queue, in_thread] += 1
@@ -131,8 +154,11 @@ class Slots:
         """Returns whether a new execution may start at once, ahead of no other one.
 
         Everything that is known to be waiting must find a slot besides. A queue that is full by its
-        own limit is no line to wait in, except for its own.
+        own limit is no line to wait in, except for its own. Of a queue with a rate only a claim
+        may start something, as it takes a token.
         """
+        if queue in self.rates:
+            return False
         if self._unknown or self._looked_at:
             unknown = self._unknown | self._looked_at
             if (queue, in_thread) in unknown or any(self.room(*line) > 0 for line in unknown):
@@ -158,8 +184,8 @@ class Slots:
                 in which more wait than may start.
         """
         self._turn += 1
-        held = {line for line in self._unknown if line[0] in self.paused}
-        names = sorted(self._limits.keys() - self.paused)
+        held = {line for line in self._unknown if self._is_stopped(line[0])}
+        names = sorted(self._limits.keys() - self.stopped)
         turn = self._turn % len(names) if names else 0
         order = sorted(names[turn:] + names[:turn], key=lambda name: -self._limits[name].priority)
         plan = Plan(
@@ -177,6 +203,7 @@ class Slots:
             crashes=crashes,
             suspects=suspects,
             running={line: running(line[0]) for line in self._crowded},
+            rates=self.rates,
         )
         self._planned, self._expected = self._expected, Counter()
         self._looked_at, self._unknown = self._unknown - held, held
@@ -187,7 +214,8 @@ class Slots:
         left = set(self._looked_at | self._planned.keys())
         if plan is not None:
             left -= plan.emptied
-            self._crowded = plan.crowded
+            resting = {line for line in self._crowded if line[0] in self.resting}
+            self._crowded = plan.crowded | resting
         # How many are left in a line that was not emptied is unknown.
         self._unknown |= left
         self._planned, self._looked_at = Counter(), set()

@@ -12,6 +12,7 @@ import msgspec
 
 from rail_async_tasks.backoff import Backoff
 from rail_async_tasks.ledger.records import Disposal
+from rail_async_tasks.ledger.rollups import Rollups
 from rail_async_tasks.ledger.upkeep import AuditLog, Deletions
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.text import describe
@@ -39,7 +40,7 @@ class CleanupTimings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Cleaner:
-    """Deletes expired executions and old audit rows, every minute or so.
+    """Deletes expired executions, old audit rows and old roll-ups, every minute or so.
 
     Args:
         events_days: for so many days audit rows are kept; None without an audit.
@@ -53,6 +54,7 @@ class Cleaner:
         deletions: Deletions,
         audit_log: AuditLog | None = None,
         events_days: float | None = None,
+        rollups: Rollups | None = None,
         batch: int = BATCH,
         timings: CleanupTimings = CleanupTimings(),  # noqa: B008 (frozen)
         uniform: Callable[[float, float], float] = random.uniform,
@@ -60,6 +62,7 @@ class Cleaner:
         self._deletions = deletions
         self._audit_log = audit_log
         self._events_days = events_days
+        self._rollups = rollups
         self._batch = batch
         self._timings = timings
         self._uniform = uniform
@@ -89,6 +92,9 @@ class Cleaner:
         days, log = self._events_days, self._audit_log
         if days is not None and log is not None:
             await self._delete("audit rows", lambda: log.delete(days, self._batch))
+        rollups = self._rollups
+        if rollups is not None:
+            await self._delete("roll-ups", lambda: rollups.delete_old(self._batch))
 
     async def _delete(self, rows: str, batch: Batch) -> None:
         loop, total, times = asyncio.get_running_loop(), 0, self._timings

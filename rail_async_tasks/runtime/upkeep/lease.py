@@ -19,6 +19,7 @@ from uuid import UUID
 
 from rail_async_tasks.backoff import Backoff
 from rail_async_tasks.ids import new_id
+from rail_async_tasks.ledger.records import Vitals
 from rail_async_tasks.ledger.upkeep import Leases
 from rail_async_tasks.runtime.upkeep.clock import boottime
 from rail_async_tasks.runtime.upkeep.lease_term import LeaseTerm
@@ -77,6 +78,8 @@ class Lease:
         call_loop: runs a call on the runtime's loop, soon; raises RuntimeError once it is closed.
         lag: returns the seconds since the loop's last sign of life.
         names: returns the tasks that this process knows at that time.
+        vitals: returns what the lease's row shows of this process.
+        program: the command that runs in this process.
         seconds: the length of the lease.
         clock: returns seconds that pass also while the machine sleeps.
     """
@@ -90,6 +93,8 @@ class Lease:
         lag: Callable[[], float],
         names: Callable[[], frozenset[str]],
         seconds: float,
+        vitals: Callable[[], Vitals] = Vitals,
+        program: str = "",
         clock: Callable[[], float] = boottime,
     ) -> None:
         self.seconds = seconds
@@ -100,6 +105,8 @@ class Lease:
         self._call_loop = call_loop
         self._lag = lag
         self._names = names
+        self._vitals = vitals
+        self._program = program
         # The loop may find the lease over while the thread hangs in a renewal.
         self._lock = threading.Lock()
         self._term = LeaseTerm(seconds)
@@ -119,6 +126,12 @@ class Lease:
             over = self._term.is_over(self.clock())
         if over:
             self.fence("it could not be renewed in time")
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since the last renewal that succeeded; None without a lease. From any thread."""
+        with self._lock:
+            return self._term.age(self.clock())
 
     def fence(self, why: str) -> None:
         """Gives the lease up; the next beat begins another, under a new id. From any thread.
@@ -158,7 +171,7 @@ class Lease:
                 self._notice_clock(current)
             if current is None:
                 self._begin(sent_at)
-            elif self._leases.renew(current, self.seconds):
+            elif self._leases.renew(current, self.seconds, self._vitals()):
                 self._renewed(current, sent_at)
             else:
                 self.fence("another process took this one for dead")
@@ -197,7 +210,7 @@ class Lease:
 
     def _begin(self, sent_at: float) -> None:
         fresh = new_id()
-        self._leases.begin(fresh, self._names(), self.seconds)
+        self._leases.begin(fresh, self._names(), self.seconds, self._vitals(), self._program)
         with self._lock:
             self._id = fresh
         self._renewed(fresh, sent_at)

@@ -30,6 +30,10 @@ class LeaseTerm:
         """Returns the seconds until others may take this process for dead, as far as it knows."""
         return 0.0 if self._last_good is None else self._last_good + self.seconds - now
 
+    def age(self, now: float) -> float | None:
+        """Returns the seconds since the last good renewal was sent; None without a lease."""
+        return None if self._last_good is None else now - self._last_good
+
     def clock_was_set(self, now: float) -> None:
         """By the ledger's clock every lease has lapsed, through no fault of its holder."""
         self._good_since = now

@@ -24,6 +24,7 @@ from rail_async_tasks.ledger.records import Created, NewExecution
 from rail_async_tasks.ledger.upkeep import Clock, Schedules
 from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.attempts.options import resolve_options
+from rail_async_tasks.runtime.tracing import tracer_for
 from rail_async_tasks.runtime.unique import unique_key
 from rail_async_tasks.runtime.upkeep.clock import boottime
 from rail_async_tasks.runtime.upkeep.cron import Schedule
@@ -173,7 +174,20 @@ class Scheduler:
                 logger.info("The schedule of the task %s works again", definition.name)
 
     async def _start(self, definition: TaskDefinition, ticks: Ticks, tick: datetime) -> None:
+        tracer = tracer_for(self._settings)
         new = self._new(definition)
+        if tracer is None:
+            await self._take(definition, ticks, tick, new)
+            return
+        with tracer.sending([new]) as sending:
+            created = await self._take(definition, ticks, tick, sending.news[0])
+            if created is None or created.existing is not None:
+                sending.discard()  # another process has the tick, or the last one still runs
+
+    async def _take(
+        self, definition: TaskDefinition, ticks: Ticks, tick: datetime, new: NewExecution
+    ) -> Created | None:
+        """Starts the task, unless another process has; returns what was created here."""
         ledger, name = self._ledger, definition.name
         created = await self._until_done(lambda: ledger.tick(name, tick, new))
         if created is None:
@@ -182,6 +196,7 @@ class Scheduler:
                 created = await self._until_done(lambda: ledger.tick(name, tick, new))
         if created is not None:
             self._arrived(new, created)
+        return created
 
     async def _set_back(
         self, definition: TaskDefinition, ticks: Ticks, now: datetime, *, to: datetime

@@ -19,6 +19,7 @@ from rail_async_tasks.runtime.due import Due
 from rail_async_tasks.runtime.failure_callbacks import FailureCallbacks
 from rail_async_tasks.runtime.failures import INLINE_HOLD, hold_of
 from rail_async_tasks.runtime.names import NameFinder
+from rail_async_tasks.runtime.rollups import counter
 from rail_async_tasks.runtime.state import RuntimeState
 from rail_async_tasks.runtime.timings import RuntimeTimings
 from rail_async_tasks.runtime.upkeep.cancels import CancelReader
@@ -26,6 +27,7 @@ from rail_async_tasks.runtime.upkeep.cleanup import Cleaner
 from rail_async_tasks.runtime.upkeep.corrections import QueueReader, TimeCorrector
 from rail_async_tasks.runtime.upkeep.reconciler import Reconciler
 from rail_async_tasks.runtime.upkeep.recovery import Recoverer
+from rail_async_tasks.runtime.upkeep.rollup_writer import RollupWriter
 from rail_async_tasks.runtime.upkeep.scheduler import Scheduler
 from rail_async_tasks.runtime.upkeep.steps import Step
 from rail_async_tasks.runtime.upkeep.unknown import UnknownNames, UnknownRows
@@ -106,11 +108,16 @@ class Upkeep:
             every_round=(check_lease, creations.answer_overdue),
             interval=every.interval,
         )
-        days = settings.audit_retention_days if settings.audit_enabled else None
+        rollups, days = ledger.rollups(), settings.audit_retention_days
         self._cleaner = Cleaner(
-            deletions=ledger, audit_log=ledger.audit_log(), events_days=days,
+            deletions=ledger, audit_log=ledger.audit_log(),
+            events_days=days if settings.audit_enabled else None, rollups=rollups,
             timings=timings.cleanup,
         )  # fmt: skip
+        # None where nothing is counted, or the ledger keeps no counts.
+        self.rollups: RollupWriter | None = None
+        if rollups is not None and settings.statistics_enabled:
+            self.rollups = RollupWriter(rollups=rollups, counter=counter(), timings=timings.rollups)
         self.scheduler = Scheduler(
             ledger=ledger, registry=registry, settings=settings, arrived=creations.arrived,
             timings=timings.scheduler,
@@ -123,10 +130,13 @@ class Upkeep:
             yield "reader of cancels", self._cancels.run
         yield "clean-up", self._cleaner.run
         yield "scheduler", self.scheduler.run
+        if self.rollups is not None:
+            yield "writer of statistics", self.rollups.run
 
     def stop(self) -> None:
         """Ends the loops, soon."""
-        for service in (self._reconciler, self._cancels, self._cleaner, self.scheduler):
+        steps = self._reconciler, self._cancels, self._cleaner
+        for service in (*steps, self.scheduler, self.rollups):
             if service is not None:
                 service.stop()
 

@@ -20,6 +20,8 @@ logger = get_logger("rail_async_tasks.runtime")
 # last look may come that long before the block ends.
 TICK_SECONDS = 0.1
 BLOCKED_SECONDS = 0.9
+# The worst lag is that of this window and the one before.
+WINDOW_SECONDS = 15.0
 
 
 class Watchdog:
@@ -45,6 +47,8 @@ class Watchdog:
         self._answered = False  # the last question
         self._reported = False  # the block that goes on
         self.blocked = 0  # how often the loop was blocked
+        self._asked_at = self._window_at = clock()
+        self._worst = (0.0, 0.0)  # of the last window, of this one
 
     def start(self) -> None:
         threading.Thread(target=self._run, name="rail-tasks-watchdog", daemon=True).start()
@@ -57,9 +61,21 @@ class Watchdog:
         """Seconds since the loop's last sign of life. From any thread."""
         return self._clock() - self._ticked_at
 
+    @property
+    def worst_lag(self) -> float:
+        """Returns how late, in seconds, the loop was at most in the last 15 to 30 s.
+
+        That is, how long a callback waited for its turn. From any thread.
+        """
+        now = self._clock()
+        waits = 0.0 if self._answered else now - self._asked_at
+        before, worst = self._worst if now - self._window_at < 2 * WINDOW_SECONDS else (0.0, 0.0)
+        return max(before, worst, waits)
+
     def ask(self) -> bool:
         """Asks the loop for a sign of life; returns False once it is closed."""
         self._answered = False
+        self._asked_at = self._clock()
         try:
             self._loop.call_soon_threadsafe(self._tick)
         except RuntimeError:
@@ -86,7 +102,10 @@ class Watchdog:
         return True
 
     def _tick(self) -> None:
-        self._ticked_at = self._clock()
+        self._ticked_at = now = self._clock()
+        if now - self._window_at > WINDOW_SECONDS:
+            self._worst, self._window_at = (self._worst[1], 0.0), now
+        self._worst = (self._worst[0], max(self._worst[1], now - self._asked_at))
         self._answered = True
 
     def _run(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -29,6 +31,22 @@ class DeliveryContract(BackendWorld):
         assert tasks.add.enqueue(a=1, b=2).result(self.timeout) == 3
         again = TaskExecution.objects.get(id=handle.id)
         assert (again.status, again.attempts, again.seq) == ("completed", 1, row.seq)
+
+    def test_workers_are_told_from_other_processes(self) -> None:
+        """By the role in their rows: `tasks doctor` counts workers, which alone run tasks."""
+        self.only_with_a_broker()
+        handle = tasks.hold.enqueue(seconds=0.5)
+        self.begun(handle)
+        holder = TaskExecution.objects.get(id=handle.id).runtime_id
+        assert holder is not None
+        runs = TaskRuntime.objects.filter(id=holder)
+        deadline = time.monotonic() + self.timeout
+        while runs.get().role != "worker":  # one that began otherwise learns it at a delivery
+            assert time.monotonic() < deadline, runs.get().role
+            time.sleep(0.02)
+        starts = TaskRuntime.objects.get(place=f"{socket.gethostname()} {os.getpid()}", dead=False)
+        assert starts.role == "web"
+        self.ends(handle)
 
     def test_an_id_without_a_row_is_dropped(self) -> None:
         """And other tasks still run."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import strawberry
 from django.contrib.auth.models import Group
+from opentelemetry import trace
 
 from rail_async_tasks import task_mutation
 
@@ -102,6 +103,15 @@ async def wait(seconds: float) -> float:
     return seconds
 
 
+@task_mutation(name="backends.traced", max_retries=1, retry_delay=0)
+async def traced(info: Any) -> int:
+    """Return the id of the process that runs it, at the second attempt."""
+    with trace.get_tracer("of the project").start_as_current_span("in the body"):
+        if info.context.task.attempt == 1:
+            raise ValueError
+        return os.getpid()
+
+
 @strawberry.type
 class Mutations:
     """All of them."""
@@ -115,3 +125,4 @@ class Mutations:
     linger_in_thread = linger_in_thread
     where = where
     wait = wait
+    traced = traced

@@ -7,19 +7,25 @@ import os
 import signal
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import strawberry
 from django.contrib.auth.models import Group
 
 from rail_async_tasks import task, task_mutation
+from tests.support.waiting import eventually
 
 
 @task_mutation(name="acceptance.climb")
-async def climb(info: Any, steps: int, pause: float, label: str = "") -> dict[str, Any]:
-    """Report progress step by step."""
+async def climb(
+    info: Any, steps: int, pause: float, label: str = "", seen: str = ""
+) -> dict[str, Any]:
+    """Report progress step by step. With the folder `seen`, each step waits for a file there."""
     for step in range(1, steps + 1):
         info.context.task.update_progress(100 * step // (steps + 1), f"step {step}")
+        if seen:
+            await eventually((Path(seen) / f"step {step}").exists, f"step {step} was not seen")
         await asyncio.sleep(pause)
     return {"steps": steps, "label": label}
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from rail_async_tasks.ledger.edges import CLAIM
 from rail_async_tasks.ledger.records import QueueClaim
-from rail_async_tasks.ledger.sql.dialects import SNAPSHOT, TABLE, Dialect
+from rail_async_tasks.ledger.sql.dialects import SNAPSHOT, TABLE, Dialect, carried
 from rail_async_tasks.ledger.sql.sets import set_of, values_of
 
 # The comparison of `crashes` with the claim's: rows that may run beside others, or suspects.
@@ -30,7 +30,7 @@ def postgresql(dialect: Dialect, compared: str) -> str:
                 ORDER BY priority DESC, id LIMIT %s FOR NO KEY UPDATE SKIP LOCKED)
             UPDATE {TABLE} AS t SET {claim_sets(dialect)}
             FROM due WHERE t.id = due.id AND due.id = COALESCE(due.id, t.token)
-            RETURNING {columns}, t.language, t.arguments"""
+            RETURNING {columns}, {carried("t.")}"""
 
 
 def postgresql_parameters(
@@ -50,7 +50,7 @@ def sqlite(dialect: Dialect, compared: str) -> str:
                     AND name IN (SELECT value FROM json_each(%s)) AND crashes {compared} %s
                 ORDER BY priority DESC, id LIMIT %s) AS r
             WHERE t.id = r.due_id
-            RETURNING {columns}, language, arguments"""
+            RETURNING {columns}, {carried()}"""
 
 
 def sqlite_parameters(

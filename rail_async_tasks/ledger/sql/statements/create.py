@@ -12,7 +12,8 @@ from rail_async_tasks.ledger.sql.sets import values_of
 FIELDS: Final = {
     "id": "uuid", "name": "text", "queue": "text", "priority": "int", "arguments": "text",
     "max_retries": "int", "rerun_on_crash": "bool", "owner_id": "text", "tenant_id": "text",
-    "parent_id": "uuid", "unique_key": "text", "language": "text", "delay": "float8",
+    "parent_id": "uuid", "unique_key": "text", "language": "text",
+    "traceparent": "text", "tracestate": "text", "delay": "float8",
     "run_after": "timestamptz", "runtime_id": "uuid", "token": "uuid",
 }  # fmt: skip
 

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from rail_async_tasks.ledger.records import QueueClaim
-from rail_async_tasks.ledger.sql.dialects import SNAPSHOT, TABLE, Dialect
+from rail_async_tasks.ledger.sql.dialects import SNAPSHOT, TABLE, Dialect, carried
 from rail_async_tasks.ledger.sql.statements.claim import claim_sets
 
 _DUE = "status IN ('pending', 'retrying') AND run_after IS NULL"
@@ -61,7 +61,7 @@ def postgresql(dialect: Dialect) -> str:
                 FOR NO KEY UPDATE OF t SKIP LOCKED)
             UPDATE {TABLE} AS t SET {claim_sets(dialect)}
             FROM due WHERE t.id = due.id
-            RETURNING {columns}, t.language, t.arguments"""
+            RETURNING {columns}, {carried("t.")}"""
 
 
 def postgresql_parameters(
@@ -102,7 +102,7 @@ def sqlite(dialect: Dialect) -> str:
                 SELECT id AS due_id, %s AS now FROM heads
                 ORDER BY turn, id LIMIT (SELECT most FROM w)) AS r
             WHERE t.id = r.due_id
-            RETURNING {columns}, language, arguments"""
+            RETURNING {columns}, {carried()}"""
 
 
 def sqlite_parameters(

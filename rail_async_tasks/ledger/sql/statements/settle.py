@@ -12,8 +12,8 @@ from rail_async_tasks.ledger.sql.sets import set_by_status, values_of
 FIELDS: Final = {
     "id": "uuid", "token": "uuid", "status": "text", "progress": "int", "progress_message": "text",
     "result": "text", "error": "text", "error_code": "text", "error_type": "text",
-    "traceback": "text", "retried": "int", "delay": "float8", "ttl": "float8",
-    "callback_hold": "float8",
+    "error_place": "text", "traceback": "text", "retried": "int", "delay": "float8",
+    "ttl": "float8", "callback_hold": "float8",
 }  # fmt: skip
 
 # The rule of `states.settle`, where the row's own flag is known.

@@ -1,0 +1,220 @@
+"""Reads a page of the tasks that fit a filter, newest first, in bounded time.
+
+No row is counted, and no filter reads more than a window of rows: an index leads to the newest
+rows of a state or an owner, and of these at most `WINDOW` are compared with the rest of the filter.
+Where a window ends before the page is full, `Found.searched_to` says how far the search came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import product
+from typing import Final
+from uuid import UUID
+
+from django.db.models import Q, QuerySet, TextField
+from django.db.models.functions import Cast
+from django.utils import timezone
+
+from rail_async_tasks.dashboard.query import NO_PLACE, Query
+from rail_async_tasks.ids import MAX_AHEAD, first_id_at
+from rail_async_tasks.ledger.rows import now, snapshot_of, snapshot_rows, unexpired
+from rail_async_tasks.models import TaskExecution
+from rail_async_tasks.service.read import all_freshest
+from rail_async_tasks.snapshot import TaskSnapshot
+from rail_async_tasks.states import Status
+
+PAGE: Final = 50
+# Rows that one page compares with a filter. Texts are compared in several columns, one of them
+# JSON, at about ten times the cost.
+WINDOW: Final = 50_000
+TEXT_WINDOW: Final = 5_000
+# Branches of one filter: each has its own look at an index.
+MOST_BRANCHES: Final = 12
+
+_TEXTS: Final = (
+    "name", "progress_message", "error", "error_type", "owner_id", "queue", "arguments_text",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A page. `after` leads to the next one; `searched_to`: no further was it looked."""
+
+    tasks: list[TaskSnapshot] = field(default_factory=list)
+    after: UUID | None = None
+    searched_to: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Branch:
+    """The part of a filter that an index answers."""
+
+    state: str | None
+    owner: str | None
+
+
+def find(
+    alias: str,
+    query: Query,
+    *,
+    after: UUID | None = None,
+    limit: int = PAGE,
+    window: int | None = None,
+) -> Found:
+    """Returns the newest tasks that fit, those after the task `after`."""
+    if window is None:
+        window = TEXT_WINDOW if query.words else WINDOW
+    found: dict[UUID, TaskSnapshot] = {}
+    searched_to: UUID | None = None
+    for branch in branches(query):
+        rows, end = _rows(alias, query, branch, after, limit, window)
+        if end is not None and len(rows) <= limit:
+            searched_to = end if searched_to is None else max(searched_to, end)
+        found.update((row.id, snapshot_of(row)) for row in rows)
+    newest = sorted(found.values(), key=lambda it: it.id, reverse=True)
+    if searched_to is not None:  # what is older of one branch may lack its neighbours of another
+        newest = [it for it in newest if it.id >= searched_to]
+    tasks = all_freshest(newest[:limit])
+    more = len(newest) > limit
+    return Found(
+        tasks,
+        after=newest[limit - 1].id if more else None,
+        searched_to=None if more else searched_to,
+    )
+
+
+def count_newer(alias: str, query: Query, than: UUID, most: int) -> int:
+    """Counts the tasks that fit and are newer than a task; counts no further than `most`."""
+    newer = _fitting(alias, query).filter(id__gt=than)
+    # Of the newer ones too, no more than a window is looked at.
+    since = newer.model.objects.using(alias).filter(id__gt=than).order_by("id")
+    end = since.values_list("id", flat=True)[WINDOW : WINDOW + 1].first()
+    if end is not None:
+        newer = newer.filter(id__lt=end)
+    if query.states:
+        newer = newer.filter(status__in=query.states)
+    if query.owners:
+        newer = newer.filter(owner_id__in=query.owners)
+    return newer.order_by()[:most].count()
+
+
+def branches(query: Query) -> list[_Branch]:
+    """Returns the parts of the filter that are read one by one, each in an index's order."""
+    states: Sequence[str | None] = query.states
+    if (query.errors or query.places) and not states:  # only these have one
+        states = (Status.FAILED, Status.RETRYING)
+    owners: Sequence[str | None] = query.owners
+    states, owners = list(dict.fromkeys(states)), list(dict.fromkeys(owners))
+    if len(states or [0]) * len(owners or [0]) > MOST_BRANCHES:
+        owners = []
+    return [_Branch(state, owner) for state, owner in product(states or [None], owners or [None])]
+
+
+def rows_of(alias: str, query: Query, branch: _Branch) -> QuerySet[TaskExecution]:
+    """Returns the rows that fit, of one branch, newest first."""
+    rows = _fitting(alias, query)
+    if branch.state is not None:
+        rows = rows.filter(status=branch.state)
+    if branch.owner is not None:
+        rows = rows.filter(owner_id=branch.owner)
+    elif query.owners:
+        rows = rows.filter(owner_id__in=query.owners)
+    return rows.order_by("-id")
+
+
+def _rows(
+    alias: str, query: Query, branch: _Branch, after: UUID | None, limit: int, window: int
+) -> tuple[list[TaskExecution], UUID | None]:
+    """Returns one row more than `limit`, if there is, and where the window ends."""
+    rows = rows_of(alias, query, branch)
+    if after is not None:
+        rows = rows.filter(id__lt=after)
+    end = None
+    if _compares(query, branch):
+        end = _end_of_window(alias, query, branch, after, window)
+        if end is not None:
+            rows = rows.filter(id__gte=end)
+    return list(rows[: limit + 1]), end
+
+
+def _compares(query: Query, branch: _Branch) -> bool:
+    """Returns whether rows must be read that may not fit."""
+    if query.places and NO_PLACE not in query.places:
+        return False  # an index leads to the rows of one place, which are of one error
+    if branch.state is not None and branch.owner is not None:
+        return True
+    rest = Query(ids=query.ids, younger=query.younger, older=query.older)
+    rest.states, rest.owners = query.states, query.owners if branch.owner is not None else ()
+    return query != rest
+
+
+def _end_of_window(
+    alias: str, query: Query, branch: _Branch, after: UUID | None, window: int
+) -> UUID | None:
+    """Returns the id of the last row of the window; None where fewer rows are left."""
+    rows = TaskExecution.objects.using(alias).filter(_in_time(query))
+    if branch.owner is not None:
+        rows = rows.filter(owner_id=branch.owner)
+    elif branch.state is not None:
+        rows = rows.filter(status=branch.state)
+    if after is not None:
+        rows = rows.filter(id__lt=after)
+    return rows.order_by("-id").values_list("id", flat=True)[window - 1 : window].first()
+
+
+def _in_time(query: Query) -> Q:
+    """Returns the condition on ids that the ages and ids of a filter imply."""
+    condition, at = Q(), timezone.now().timestamp()
+    if query.younger is not None:
+        condition &= Q(id__gte=first_id_at(at - query.younger - MAX_AHEAD))
+    if query.older is not None:
+        condition &= Q(id__lte=first_id_at(at - query.older + MAX_AHEAD))
+    if query.ids:
+        spans = Q()
+        for span in query.ids:
+            spans |= Q(id__gte=span.first, id__lte=span.last)
+        condition &= spans
+    return condition
+
+
+def _fitting(alias: str, query: Query) -> QuerySet[TaskExecution]:
+    """Returns the rows that fit, but for states and owners."""
+    rows = snapshot_rows(alias).defer("arguments", "traceback", "language", "result")
+    rows = rows.filter(unexpired(alias), _in_time(query))
+    if query.queues:
+        rows = rows.filter(queue__in=query.queues)
+    if query.names:
+        rows = rows.filter(_any("name__icontains", query.names))
+    if query.errors:
+        rows = rows.filter(Q(error_type__in=query.errors) | Q(error_code__in=query.errors))
+    if query.places:
+        rows = rows.filter(_at_places(query.places))
+    if query.parents:
+        rows = rows.filter(parent_id__in=query.parents)
+    if query.younger is not None:
+        rows = rows.filter(created_at__gt=now(alias) - timedelta(seconds=query.younger))
+    if query.older is not None:
+        rows = rows.filter(created_at__lte=now(alias) - timedelta(seconds=query.older))
+    if query.words:
+        rows = rows.alias(arguments_text=Cast("arguments", TextField()))
+    for word in query.words:
+        somewhere = Q()
+        for column in _TEXTS:
+            somewhere |= Q(**{f"{column}__icontains": word})
+        rows = rows.filter(somewhere)
+    return rows
+
+
+def _at_places(places: Sequence[str]) -> Q:
+    condition = Q(error_place__in=[it for it in places if it != NO_PLACE])
+    return condition | Q(error_place__isnull=True) if NO_PLACE in places else condition
+
+
+def _any(lookup: str, values: Sequence[str]) -> Q:
+    condition = Q()
+    for value in values:
+        condition |= Q(**{lookup: value})
+    return condition

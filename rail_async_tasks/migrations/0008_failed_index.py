@@ -1,0 +1,18 @@
+"""An index of failures by time, for the dashboard's counters. It holds failed tasks alone."""
+
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    dependencies = [("rail_async_tasks", "0007_queue_rate")]
+
+    operations = [
+        migrations.AddIndex(
+            model_name="taskexecution",
+            index=models.Index(
+                condition=models.Q(("status", "failed")),
+                fields=["completed_at"],
+                name="rat_failed",
+            ),
+        ),
+    ]

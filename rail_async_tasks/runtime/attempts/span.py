@@ -1,0 +1,42 @@
+"""Marks a context as that of an attempt: its span is the current one, its log lines name it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rail_async_tasks import logs
+from rail_async_tasks.definition import TaskDefinition
+from rail_async_tasks.ledger.records import Claimed
+from rail_async_tasks.runtime.tracing import AttemptSpan, Tracer
+
+
+def enter(
+    tracer: Tracer | None, claimed: Claimed, definition: TaskDefinition
+) -> AttemptSpan | None:
+    """Marks the current context, which belongs to this attempt alone."""
+    if tracer is None:
+        logs.enter((claimed.snapshot, logs.trace_id_of(claimed.traceparent)))
+        return None
+    span = tracer.attempt(claimed, definition)
+    span.activate()
+    logs.enter((claimed.snapshot, span.trace_id))
+    return span
+
+
+@contextmanager
+def within(
+    tracer: Tracer | None, claimed: Claimed, definition: TaskDefinition
+) -> Iterator[AttemptSpan | None]:
+    """Marks the caller's context for the time of the block."""
+    span = None if tracer is None else tracer.attempt(claimed, definition)
+    undo = None if span is None else span.activate()
+    trace_id = logs.trace_id_of(claimed.traceparent) if span is None else span.trace_id
+    before = logs.enter((claimed.snapshot, trace_id))
+    try:
+        yield span
+    finally:
+        logs.leave(before)
+        if span is not None and undo is not None:
+            span.body_ended()
+            undo()

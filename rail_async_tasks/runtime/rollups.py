@@ -1,0 +1,182 @@
+"""Counts what becomes of executions, in this process's memory, until a roll-up takes it over.
+
+An observer: it adds to a list of numbers per minute, task and queue, and that is all that the hot
+path pays. `upkeep.rollup_writer` writes them a few times a minute. It counts only while such a
+writer runs in this process. Minutes are those of the ledger's clock, as the row has them.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from rail_async_tasks.conf import TaskSettings
+from rail_async_tasks.error_places import place_of
+from rail_async_tasks.forks import after_fork
+from rail_async_tasks.histogram import BOUNDS
+from rail_async_tasks.ledger.rollups import ERROR_SPAN, ErrorCounts, RollupBatch, TaskCounts
+from rail_async_tasks.rollup_columns import COUNTS, OUTCOMES
+from rail_async_tasks.snapshot import TaskSnapshot
+from rail_async_tasks.states import Status
+
+_SIZE: Final = len(COUNTS)
+_OUTCOMES: Final = {outcome: COUNTS.index(outcome) for outcome in OUTCOMES}
+_RETRIED: Final = COUNTS.index("retried")
+_WAIT: Final = COUNTS.index("wait_0")
+_RUN: Final = COUNTS.index("run_0")
+
+# The most lists of counts, and of errors, that wait for a database that is away: 5 MB. What would
+# need more is not counted.
+MOST_CELLS: Final = 5000
+MOST_ERRORS: Final = 500
+
+
+class RollupCounter:
+    """Counts of this process that no roll-up has yet. See `observers.Observer`. In any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._writers = 0
+        self._cells: dict[tuple[int, str, str], list[int]] = {}
+        self._errors: dict[tuple[int, str, str, str], ErrorCounts] = {}
+        # The rows of a batch share one time, whose minute is computed once.
+        self._at: datetime | None = None
+        self._minute = 0
+
+    def open(self) -> None:
+        """Counts from now on: a writer has begun to take the counts."""
+        with self._lock:
+            self._writers += 1
+
+    def close(self) -> None:
+        """Undoes one `open`."""
+        with self._lock:
+            self._writers -= 1
+
+    def take(self) -> RollupBatch:
+        """Returns what was counted since the last call."""
+        with self._lock:
+            cells, self._cells = self._cells, {}
+            errors, self._errors = self._errors, {}
+        tasks = [TaskCounts(*key, counts) for key, counts in cells.items()]
+        return RollupBatch(tasks, list(errors.values()))
+
+    def put_back(self, batch: RollupBatch) -> None:
+        """Adds what was taken and could not be written."""
+        with self._lock:
+            for it in batch.tasks:
+                cell = self._cell(it.minute, it.name, it.queue)
+                cell[:] = [a + b for a, b in zip(cell, it.counts, strict=True)]
+            for error in batch.errors:
+                self._add_error(error)
+
+    # --- as an observer --------------------------------------------------------------------------
+
+    def enqueued(self, snapshot: TaskSnapshot) -> None:
+        """Counts nothing: processes without a runtime enqueue too."""
+
+    def started(self, snapshot: TaskSnapshot) -> None:
+        at = snapshot.started_at
+        if not self._writers or at is None or snapshot.attempts != 1:
+            return
+        created_at = snapshot.created_at
+        waited = 0.0 if at is created_at else (at - created_at).total_seconds()
+        with self._lock:
+            minute = self._minute if at is self._at else self._minute_of(at)
+            cell = self._cells.get((minute, snapshot.name, snapshot.queue))
+            if cell is None:
+                cell = self._cell(minute, snapshot.name, snapshot.queue)
+            cell[_WAIT + bisect_left(BOUNDS, waited)] += 1
+
+    def slow(self, snapshot: TaskSnapshot, seconds: float) -> None:
+        """Counts nothing: the bucket of the attempt's duration shows it."""
+
+    def ended(self, snapshot: TaskSnapshot, seconds: float | None, traceback: str | None) -> None:
+        if not self._writers:
+            return
+        outcome = _OUTCOMES.get(snapshot.status, _RETRIED)
+        if outcome == _RETRIED and snapshot.error_code is None:
+            return  # handed back: the attempt did not come to its end
+        at = snapshot.updated_at
+        with self._lock:
+            minute = self._minute if at is self._at else self._minute_of(at)
+            cell = self._cells.get((minute, snapshot.name, snapshot.queue))
+            if cell is None:
+                cell = self._cell(minute, snapshot.name, snapshot.queue)
+            cell[outcome] += 1
+            if seconds is not None:
+                cell[_RUN + bisect_left(BOUNDS, seconds)] += 1
+            if snapshot.error_code is not None and snapshot.status != Status.CANCELLED:
+                self._add_error(_error_of(snapshot, minute, traceback))
+
+    def dropped(self, snapshot: TaskSnapshot, seconds: float) -> None:
+        """Counts nothing: another process counts how the execution ends."""
+
+    # --- under the lock --------------------------------------------------------------------------
+
+    def _minute_of(self, at: datetime) -> int:
+        self._at, self._minute = at, int(at.timestamp()) // 60 * 60
+        return self._minute
+
+    def _cell(self, minute: int, name: str, queue: str) -> list[int]:
+        key = (minute, name, queue)
+        cell = self._cells.get(key)
+        if cell is None:
+            cell = [0] * _SIZE
+            if len(self._cells) < MOST_CELLS:
+                self._cells[key] = cell
+        return cell
+
+    def _add_error(self, new: ErrorCounts) -> None:
+        key = (new.start, new.name, new.error, new.place)
+        before = self._errors.get(key)
+        if before is None:
+            if len(self._errors) < MOST_ERRORS:
+                self._errors[key] = new
+            return
+        before.failed += new.failed
+        before.retried += new.retried
+        before.first_at = min(before.first_at, new.first_at)
+        if new.last_at >= before.last_at:
+            before.last_at, before.example_id = new.last_at, new.example_id
+
+
+def _error_of(snapshot: TaskSnapshot, minute: int, traceback: str | None) -> ErrorCounts:
+    at, failed = int(snapshot.updated_at.timestamp()), snapshot.status == Status.FAILED
+    example_id: UUID = snapshot.id
+    return ErrorCounts(
+        start=minute // ERROR_SPAN * ERROR_SPAN,
+        name=snapshot.name,
+        error=snapshot.error_type or snapshot.error_code or "",
+        place=place_of(traceback) or "",
+        first_at=at,
+        last_at=at,
+        example_id=example_id,
+        failed=int(failed),
+        retried=int(not failed),
+    )
+
+
+_counter = RollupCounter()
+
+
+def counter() -> RollupCounter:
+    """Returns the counts of this process."""
+    return _counter
+
+
+def observe_by_rollups(settings: TaskSettings) -> RollupCounter | None:
+    """Returns the observer, if `statistics_enabled` is on and the tasks are in a database."""
+    return _counter if settings.statistics_enabled and settings.track_in_database else None
+
+
+def _start_afresh() -> None:
+    """A forked child has counted nothing, and its parent may have held the lock."""
+    global _counter
+    _counter = RollupCounter()
+
+
+after_fork(_start_afresh)

@@ -1,0 +1,1 @@
+"""An app whose tasks take arguments of every kind."""

@@ -26,7 +26,7 @@ from devservers.redis import RedisServer, find_redis, running_redis
 from tests.services.browser import missing_programs, running_browser
 from tests.services.mariadb import MariaServer, find_server, running_mariadb
 from tests.settings import database as database_config
-from tests.support import order
+from tests.support import covering, order
 from tests.support.clock import FakeClock
 from tests.support.databases import (
     TEMPLATE,
@@ -41,9 +41,14 @@ from tests.support.needs import unavailable
 from tests.support.timings import Timings
 
 
-@pytest.hookimpl(trylast=True)  # after the shuffle, whose order holds within each group
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the files that take longest first."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Marks what matrices leave out, before `-m` selects; then puts the longest files first.
+
+    The order of the shuffle, which is made in between, holds within each group.
+    """
+    covering.leave_out(items)
+    yield
     items.sort(key=lambda item: order.place(item.path))
 
 

@@ -1,15 +1,18 @@
-"""The suite's own tools: the fake clock, and the order of files."""
+"""The suite's own tools: the fake clock, the order of files, the cells of matrices."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from datetime import timedelta
+from itertools import combinations, product
+from types import SimpleNamespace
 
 import pytest
 
 from tests.support import order
 from tests.support.clock import START, FakeClock
+from tests.support.covering import covering, leave_out
 
 
 async def test_sleeps_end_when_the_clock_is_advanced(clock: FakeClock) -> None:
@@ -112,3 +115,43 @@ def test_the_files_that_take_longest_go_first() -> None:
     places = [order.place(file) for file in (*longest, slow, other)]
     assert places == sorted(set(places))
     assert all((order.TESTS / folder).is_dir() for folder in order.SLOW)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "strength", "count"),
+    [((2, 6), 1, 6), ((3, 3), 1, 3), ((2, 2, 9), 2, 18), ((2, 3, 4, 2), 2, 12), ((5,), 1, 5)],
+)
+def test_a_part_of_a_matrix_covers_it(sizes: tuple[int, ...], strength: int, count: int) -> None:
+    """Each value, or each pair of values, is in a cell; there are few, and the same each time."""
+    cells = list(product(*map(range, sizes)))
+    chosen = covering(cells, strength)
+    for places in combinations(range(len(sizes)), strength):
+        wanted = set(product(*(range(sizes[place]) for place in places)))
+        assert {tuple(cell[place] for place in places) for cell in chosen} == wanted
+    assert count <= len(chosen) <= count + 2
+    assert covering(cells[::-1], strength) == chosen
+
+
+def test_what_a_matrix_leaves_out_is_long() -> None:
+    """A cell that has found a fault is kept; one that is long by itself counts for nothing."""
+
+    class Item:
+        nodeid = "tests/test_it.py::test_it[…]"
+
+        def __init__(self, number: int, word: str) -> None:
+            params = {"number": number, "word": word}
+            self.callspec = SimpleNamespace(id=f"{number}-{word}", params=params)
+            self.marks = {"covering": pytest.mark.covering("number", "word", keep=["2-a"]).mark}
+            if word == "c":
+                self.add_marker(pytest.mark.long)
+
+        def get_closest_marker(self, name: str) -> pytest.Mark | None:
+            return self.marks.get(name)
+
+        def add_marker(self, marker: pytest.MarkDecorator) -> None:
+            self.marks[marker.name] = marker.mark
+
+    items = [Item(number, word) for number in (1, 2) for word in "abc"]
+    leave_out(items)  # type: ignore[arg-type]
+    kept = [item.callspec.id for item in items if "long" not in item.marks]
+    assert kept == ["1-a", "2-a", "2-b"]

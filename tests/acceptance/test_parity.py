@@ -273,6 +273,7 @@ async def whole(edge: Edge, do: str, task_id: str) -> Any:
     return answer
 
 
+@pytest.mark.covering("place", "kind")
 @through_every_edge
 async def test_ids_that_name_nothing_are_all_answered_alike(
     server: Server, people: People, kind: type[Edge]
@@ -320,6 +321,8 @@ LISTS: list[dict[str, Any]] = [
 ]
 
 
+# A NUL is what PostgreSQL refuses by itself.
+@pytest.mark.covering("place", "kind", "asked", keep=["postgres-{'name'", "postgres-{'queue'"])
 @through_every_edge
 @pytest.mark.parametrize("asked", LISTS, ids=repr)
 async def test_lists_that_cannot_be_are_refused_alike(
@@ -333,6 +336,7 @@ async def test_lists_that_cannot_be_are_refused_alike(
         assert str(next(iter(asked))) in refused.message
 
 
+@pytest.mark.covering("place", "kind")
 @through_every_edge
 async def test_a_bad_bearer_is_refused_everywhere(
     server: Server, people: People, kind: type[Edge]

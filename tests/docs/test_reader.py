@@ -90,3 +90,19 @@ def test_a_page_is_followed_once_for_those_that_start_from_it(tmp_path: Path) ->
             reader.follow(read(tmp_path / "second.md"))
         assert (folder / "made").exists()
     assert (tmp_path / "log").read_text() == "once\n"
+
+
+def test_a_module_that_cannot_be_imported_is_an_error(tmp_path: Path) -> None:
+    """At the end of the page, with its traceback, though no block has imported it."""
+    files = {"root/settings.py": 'SECRET_KEY = "x"', "good.py": "", "bad.py": "import no_such"}
+    for name, text in files.items():
+        with (tmp_path / "page.md").open("a") as page:
+            page.write(f"```python\n# {name}\n{text}\n```\n")
+    folder = tmp_path / "project"
+    folder.mkdir()
+    with Reader(folder, interpreter()) as reader:
+        reader.follow(read(tmp_path / "page.md"))
+        with pytest.raises(AssertionError, match="No module named 'no_such'"):
+            reader.check()
+        (folder / "bad.py").write_text("")
+        reader.check()

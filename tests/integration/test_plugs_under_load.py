@@ -169,6 +169,7 @@ async def healthy() -> bool:
     return (ready.status_code, live.status_code) == (200, 200)
 
 
+@pytest.mark.covering("store", "act")
 @on_databases
 @pytest.mark.parametrize("act", [plugs.raises, plugs.blocks, plugs.enqueues])
 async def test_no_hook_hurts_other_tasks(

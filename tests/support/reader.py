@@ -20,6 +20,7 @@ import httpx
 from graphql import build_schema, parse, validate
 
 from devservers.process import accepts, free_port
+from tests.support.forked import ForkedProcess
 from tests.support.pages import Block, Page, read
 from tests.support.server import LoggedProcess
 
@@ -137,10 +138,7 @@ class Reader:
         imports = "".join(f"import {it}\n" for it in modules)
         script = f"import django\ndjango.setup()\n{imports}"
         script += "from django.core.management import call_command\ncall_command('check')\n"
-        self.run(
-            f"DJANGO_SETTINGS_MODULE=root.settings python - <<END\n{script}END",
-            "the end of the page",
-        )
+        self._ask(script, "the end of the page")
 
     def _own(self, text: str) -> str:
         for word, own in self._replace.items():
@@ -205,6 +203,35 @@ class Reader:
         assert done.returncode == 0, f"{where}\n{script}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
+    def _ask(self, script: str, where: str) -> str:
+        """Returns what Python prints about the project; no page says this script.
+
+        In this environment a forked process is asked, whose libraries are there already.
+        """
+        if self._python != interpreter():
+            command = f"DJANGO_SETTINGS_MODULE=root.settings python - <<'END'\n{script}END"
+            return self.run(command, where)
+        with tempfile.TemporaryDirectory(prefix="asked-") as name:
+            folder = Path(name)
+            (folder / "asked_by_the_reader.py").write_text(script)
+            said, errors = folder / "said", folder / "errors"
+            process = ForkedProcess(
+                "the reader's question",
+                ["asked_by_the_reader"],
+                said,
+                env=self._env | _SETTINGS,
+                cwd=self.folder,
+                errors=errors,
+                path=[name],
+            )
+            process.start()
+            try:
+                code = process.wait(600)
+            finally:
+                process.stop()
+            assert code == 0, f"{where}\n{script}\n{said.read_text()}\n{errors.read_text()}"
+            return said.read_text()
+
     def serve(self, command: str) -> LoggedProcess:
         """Starts a server in the background, on the reader's port. Returns it once it answers.
 
@@ -268,12 +295,12 @@ class Reader:
     def check_document(self, block: Block) -> None:
         """Asserts that each operation of a block fits the project's schema."""
         if self._schema is None:
-            command = (
-                'DJANGO_SETTINGS_MODULE=root.settings python -c "import django; django.setup();'
-                " from rail_async_tasks.graphql.schema import get_schema;"
-                ' print(get_schema().as_str())"'
+            script = (
+                "import django\ndjango.setup()\n"
+                "from rail_async_tasks.graphql.schema import get_schema\n"
+                "print(get_schema().as_str())\n"
             )
-            self._schema = build_schema(self.run(command, str(block)))
+            self._schema = build_schema(self._ask(script, str(block)))
         errors = validate(self._schema, parse(block.text))
         assert not errors, f"{block}\n{errors}"
 

@@ -1,0 +1,72 @@
+"""Matrices of tests of which `make test` runs a covering part, and `make test-long` the rest.
+
+    @pytest.mark.covering("place", "kind")          each value of each at least once
+    @pytest.mark.covering("place", "kind", "value")  each pair of values at least once
+
+The arguments are those of the test that have several values, by parametrization or by a fixture.
+`keep` names more cells, by a part of their id: those that have found a fault which others did not.
+A cell that is `long` by itself is none of the matrix. The choice is the same in every run.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Sequence
+from itertools import combinations
+from typing import Any
+
+import pytest
+
+Cell = tuple[int, ...]  # the number of its value, of each argument
+
+
+def leave_out(items: Sequence[pytest.Item]) -> None:
+    """Marks the cells that `make test` leaves out as `long`."""
+    matrices: defaultdict[str, list[Any]] = defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("covering") and not item.get_closest_marker("long"):
+            matrices[item.nodeid.partition("[")[0]].append(item)
+    for matrix in matrices.values():
+        mark = matrix[0].get_closest_marker("covering")
+        cells = _cells([[item.callspec.params[name] for name in mark.args] for item in matrix])
+        chosen = covering(cells, 1 if len(mark.args) < 3 else 2)
+        keep: Collection[str] = mark.kwargs.get("keep", ())
+        for item, cell in zip(matrix, cells, strict=True):
+            if cell not in chosen and not any(part in item.callspec.id for part in keep):
+                item.add_marker(pytest.mark.long)
+
+
+def _cells(rows: Sequence[Sequence[object]]) -> list[Cell]:
+    """Numbers the values of each column, by the objects: they may have no hash, or a rude one."""
+    numbers: list[dict[int, int]] = [{} for _ in rows[0]]
+    return [
+        tuple(seen.setdefault(id(it), len(seen)) for seen, it in zip(numbers, row, strict=True))
+        for row in rows
+    ]
+
+
+def covering(cells: Sequence[Cell], strength: int) -> set[Cell]:
+    """Chooses cells that hold every combination of `strength` values which occurs in any cell.
+
+    Takes the cell with most new combinations each time; of several, the one whose values have been
+    taken least, so that no value has most of the cells.
+    """
+    left = {combination for cell in cells for combination in _combinations(cell, strength)}
+    ordered = sorted(set(cells))
+    used: Counter[tuple[int, int]] = Counter()
+    chosen: set[Cell] = set()
+
+    def worth(cell: Cell) -> tuple[int, int]:
+        new = sum(it in left for it in _combinations(cell, strength))
+        return new, -sum(used[it] for it in enumerate(cell))
+
+    while left:
+        best = max(ordered, key=worth)
+        chosen.add(best)
+        used.update(enumerate(best))
+        left.difference_update(_combinations(best, strength))
+    return chosen
+
+
+def _combinations(cell: Cell, strength: int) -> list[tuple[tuple[int, int], ...]]:
+    return list(combinations(enumerate(cell), strength))

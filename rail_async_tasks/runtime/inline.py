@@ -40,7 +40,7 @@ from rail_async_tasks.runtime.attempts.leftovers import as_found
 from rail_async_tasks.runtime.attempts.options import policy_for
 from rail_async_tasks.runtime.attempts.outcomes import AttemptPolicy, Transition
 from rail_async_tasks.runtime.attempts.own_frames import cut_own_frames
-from rail_async_tasks.runtime.attempts.span import within
+from rail_async_tasks.runtime.attempts.span import dropped, ended, within
 from rail_async_tasks.runtime.failures import (
     Callback,
     call_here,
@@ -137,19 +137,14 @@ class InlineRun:
         )
         settled = self._ledger.settle_here(outcome)
         if settled is None:  # another process has ended it: its outcome holds
-            if span is not None:
-                span.dropped()
+            dropped(span)
             self._announcer.dropped(progress.snapshot, seconds)
             snapshot = self._ledger.get(claimed.snapshot.id)
             assert snapshot is not None
             return snapshot
         snapshot = as_settled(progress.snapshot, outcome, settled)
-        if span is not None:
-            span.settled(snapshot, transition.cause)
-        self._announcer.settled(
-            snapshot, seconds, outcome.traceback, transition.cause,
-            None if span is None else span.trace_id,
-        )  # fmt: skip
+        trace_id = ended(span, snapshot, transition.cause)
+        self._announcer.settled(snapshot, seconds, outcome.traceback, transition.cause, trace_id)
         return snapshot
 
     def _body(

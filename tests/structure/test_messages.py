@@ -140,7 +140,12 @@ OTHERWISE = {
     "rail_async_tasks": "another extra",
     "django-dramatiq": "an app of the project's",
 }
-IMPORTS = {"PyJWT": "jwt", "django-q2": "django_q", "prometheus-client": "prometheus_client"}
+IMPORTS = {
+    "PyJWT": "jwt",
+    "django-q2": "django_q",
+    "opentelemetry-api": "opentelemetry",
+    "prometheus-client": "prometheus_client",
+}
 
 
 @cache

@@ -65,12 +65,13 @@ class SqlBatch(Batch):
     def _create(self, cursor: Cursor, rows: Sequence[NewExecution]) -> list[Created]:
         dialect = self._dialect
         records = self._records(dialect.bind_new(new, self._connection) for new in rows)
+        traced = any(new.traceparent is not None for new in rows)
         if self._clock is not None and self._sql.create_due is not None and all(map(_is_due, rows)):
-            cursor.execute(self._sql.create_due, records)
+            cursor.execute(self._sql.create_due[traced], records)
             if cursor.rowcount == len(rows):
                 return [Created(self._time(self._clock))] * len(rows)
             return [self._made_before(new) for new in rows]
-        cursor.execute(self._sql.create, records)
+        cursor.execute(self._sql.create[traced], records)
         made = {
             row[0]: Created(self._time(row[1]), None if row[2] is None else self._time(row[2]))
             for row in cursor.fetchall()

@@ -28,12 +28,14 @@ RecoverParameters: TypeAlias = Callable[[Recovery, int, str | None], list[Any]]
 class Statements:
     """The texts. `create`, `settle`, `progress` and `audit` take the records of a batch.
 
+    An INSERT is chosen by whether some of its rows have a trace context.
+
     Without `create_due` the INSERT always answers. Without `next_due_later` no row can be locked
     when it comes due.
     """
 
-    create: str
-    create_due: str | None
+    create: dict[bool, str]
+    create_due: dict[bool, str] | None
     settle: str
     progress: str
     claim: str
@@ -52,7 +54,7 @@ class Statements:
 # By the vendor of Django's connection.
 STATEMENTS: Final[dict[str, Statements]] = {
     "postgresql": Statements(
-        create=create(POSTGRESQL),
+        create={it: create(POSTGRESQL, traced=it) for it in (False, True)},
         create_due=None,
         settle=settle.postgresql(POSTGRESQL),
         progress=progress.postgresql(POSTGRESQL),
@@ -69,8 +71,8 @@ STATEMENTS: Final[dict[str, Statements]] = {
         next_due_later=stage.postgresql_next_due_later(POSTGRESQL),
     ),
     "sqlite": Statements(
-        create=create(SQLITE),
-        create_due=create_due(SQLITE),
+        create={it: create(SQLITE, traced=it) for it in (False, True)},
+        create_due={it: create_due(SQLITE, traced=it) for it in (False, True)},
         settle=settle.sqlite(SQLITE),
         progress=progress.sqlite(SQLITE),
         claim=claim.sqlite(SQLITE, claim.SOUND),

@@ -15,6 +15,7 @@ from rail_async_tasks.ledger.upkeep import Writers
 from rail_async_tasks.runtime.announce import Announcer
 from rail_async_tasks.runtime.attempts.attempt import Attempt
 from rail_async_tasks.runtime.attempts.running import Running
+from rail_async_tasks.runtime.attempts.span import dropped, ended
 from rail_async_tasks.runtime.attempts.timings import ATTEMPT_TIMINGS, AttemptTimings
 from rail_async_tasks.runtime.due import Due
 from rail_async_tasks.runtime.outstanding import Outstanding
@@ -62,7 +63,7 @@ class Settlements:
     def settle(self, attempt: Attempt, outcome: Outcome) -> None:
         """Hands an outcome to the ledger; the attempt counts as running until it is stored."""
         if self._state.drops_outcomes:  # the rows are recovered by others
-            _end_span(attempt)
+            dropped(attempt.span)
             return
         self._outstanding.outcomes += 1
         self._ledger.settle(outcome, partial(self._answered, attempt, outcome))
@@ -120,8 +121,7 @@ class Settlements:
         after = as_settled(attempt.snapshot, outcome, settled)
         # The attempt is in the traceback's frames, and so in a ring with it.
         cause, attempt.cause = attempt.cause, None
-        if attempt.span is not None:
-            attempt.span.settled(after, cause)
+        ended(attempt.span, after, cause)
         self._announcer.settled(
             after, attempt.seconds, outcome.traceback, cause, trace_id=attempt.trace_id
         )
@@ -151,10 +151,5 @@ class Settlements:
         self._outstanding.changed()
 
     def _dropped(self, attempt: Attempt) -> None:
-        _end_span(attempt)
+        dropped(attempt.span)
         self._announcer.dropped(attempt.snapshot, attempt.seconds)
-
-
-def _end_span(attempt: Attempt) -> None:
-    if attempt.span is not None:
-        attempt.span.dropped()

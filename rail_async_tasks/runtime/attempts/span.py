@@ -9,6 +9,7 @@ from rail_async_tasks import logs
 from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.ledger.records import Claimed
 from rail_async_tasks.runtime.tracing import AttemptSpan, Tracer
+from rail_async_tasks.snapshot import TaskSnapshot
 
 
 def enter(
@@ -22,6 +23,22 @@ def enter(
     span.activate()
     logs.enter((claimed.snapshot, span.trace_id))
     return span
+
+
+def ended(
+    span: AttemptSpan | None, snapshot: TaskSnapshot, cause: BaseException | None
+) -> str | None:
+    """Ends a span whose attempt's outcome is stored; returns the id of its trace."""
+    if span is None:
+        return None
+    span.settled(snapshot, cause)
+    return span.trace_id
+
+
+def dropped(span: AttemptSpan | None) -> None:
+    """Ends a span whose attempt's outcome was not stored."""
+    if span is not None:
+        span.dropped()
 
 
 @contextmanager

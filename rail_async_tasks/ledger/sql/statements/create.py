@@ -18,29 +18,39 @@ FIELDS: Final = {
 }  # fmt: skip
 
 
-def create(dialect: Dialect) -> str:
-    """Returns the INSERT, which leaves out ids that are there, and returns the rows' times."""
-    return f"""{create_due(dialect)}
+# Columns that a statement leaves out for rows without a span: they cost a hundredth of a task.
+TRACE: Final = frozenset({"traceparent", "tracestate"})
+
+
+def create(dialect: Dialect, *, traced: bool) -> str:
+    """Returns the INSERT, which leaves out ids that are there, and returns the rows' times.
+
+    `traced`: some of the rows have a trace context.
+    """
+    return f"""{create_due(dialect, traced=traced)}
             RETURNING id, {dialect.as_text("created_at")}, {dialect.as_text("run_after")}"""
 
 
-def create_due(dialect: Dialect) -> str:
+def create_due(dialect: Dialect, *, traced: bool) -> str:
     """Returns the same INSERT without an answer, for rows whose times are known.
 
     All are the clock's. On SQLite each row of an answer hands the interpreter over to the loop and
     back.
     """
     render = values_of(dialect)
+    without = frozenset[str]() if traced else TRACE
+    columns = {name: it for name, it in CREATE.columns.items() if name not in without}
+    fields = {name: kind for name, kind in FIELDS.items() if name not in without}
     values = []
-    for column, value in CREATE.columns.items():
+    for column, value in columns.items():
         waiting, claimed = render(column, value), render(column, CREATE_CLAIMED.columns[column])
         same = waiting == claimed
         values.append(
             waiting if same else f"CASE WHEN r.token IS NULL THEN {waiting} ELSE {claimed} END"
         )
     return f"""
-            INSERT INTO {TABLE} ({", ".join(CREATE.columns)})
+            INSERT INTO {TABLE} ({", ".join(columns)})
             SELECT {", ".join(values)}
-            FROM {dialect.records(FIELDS)}
+            FROM {dialect.records(fields)}
             WHERE true
             ON CONFLICT (id) DO NOTHING"""

@@ -8,7 +8,9 @@ USUAL = 300  # lines; more than that is listed below with its reason
 MOST = 400
 
 # Modules longer than USUAL, each with the reason why two files would be worse.
-LONGER: dict[str, str] = {}
+LONGER: dict[str, str] = {
+    "rail_async_tasks.models": "an execution's columns, indexes and constraints stand together",
+}
 
 
 def sizes() -> dict[str, int]:

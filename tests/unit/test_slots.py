@@ -95,6 +95,26 @@ def test_a_queue_with_a_rate_starts_nothing_without_a_claim() -> None:
     assert not it.may_start_at_once("mail", False)
 
 
+def test_a_claim_asks_no_more_of_a_queue_without_a_token() -> None:
+    """Neither for its threads; what is left of it is looked for after the rest, by turns."""
+    it = slots(QueueLimits("mail", rate=RateLimit(10, 1.0)))
+    plan = it.plan(new_id(), ["a"], ["b"])
+    parts = plan.claims()
+    first = next(parts)
+    assert first.rate == RateLimit(10, 1.0)
+    plan.took(first, 1)
+    plan.rests(first, 0.1)
+    assert list(parts) == []
+    it.learn(plan)
+    it.rest("mail")
+    assert not it.worth_a_claim
+    it.refill("mail")
+    after = it.plan(new_id(), ["a"], ["b"], running=lambda queue: {"x": 1})
+    assert [(part.queue, part.running) for part in after.claims()] == [
+        ("mail", {"x": 1}), ("mail", None),
+    ]  # fmt: skip
+
+
 def test_a_queue_that_rests_is_full() -> None:
     """And what waits in it holds up no other queue."""
     it = slots(DEFAULT, QueueLimits("mail", rate=RateLimit(10, 1.0)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -30,5 +31,5 @@ def world(
 @forms(long=1000)
 async def test_pause_under_load(world: World, size: int) -> None:
     """Also where the process that pauses dies at once; after the resume everything runs, once."""
-    rows = leave("backends.wait", size, seconds=0.05)
+    rows = partial(leave, "backends.wait", size, seconds=0.05)
     await assert_paused_under_load(world.env, world.task_settings, rows, seconds=240)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from tests.faults.fleet import Fleet, forms, on
@@ -21,5 +22,5 @@ async def test_pause_under_load(database: Any, fleet: Fleet, backend: str, count
     slots = {"asyncio": {"max_concurrency": 2}, "thread": {"max_workers": 2}}[backend]
     settings = {"backend": backend, "lease_seconds": 15, **slots}
     await fleet.serve_many(2, **settings)
-    rows = leave("faults.once", count, seconds=0.05)
+    rows = partial(leave, "faults.once", count, seconds=0.05)
     await assert_paused_under_load(fleet.env, settings, rows, seconds=120)

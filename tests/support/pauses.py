@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -63,7 +63,7 @@ def starts(ids: Sequence[str]) -> list[datetime]:
 async def assert_paused_under_load(
     env: Mapping[str, str],
     task_settings: Mapping[str, Any],
-    appear: Awaitable[list[str]],
+    appear: Callable[[], Awaitable[list[str]]],
     seconds: float,
 ) -> None:
     """Pauses while the tasks run, resumes, and waits so long until all of them have completed.
@@ -78,8 +78,8 @@ async def assert_paused_under_load(
     )  # fmt: skip
     assert pauser.stdin is not None
     assert pauser.stdout is not None
-    assert await asyncio.wait_for(pauser.stdout.readline(), 60) == b"ready\n"
-    ids = await appear
+    assert await asyncio.wait_for(pauser.stdout.readline(), 120) == b"ready\n"
+    ids = await appear()
 
     async def some_have_begun() -> bool:
         return len(await starts(ids)) >= 10

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from rail_async_tasks.conf import RateLimit
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.records import QueueClaim
 from rail_async_tasks.queue_limits import QueueLimits
@@ -83,6 +84,48 @@ def test_a_queue_may_have_a_limit() -> None:
     assert it.room("default", False) == 9
     it.release("few", False)
     assert it.room("few", True) == 1
+
+
+def test_a_queue_with_a_rate_starts_nothing_without_a_claim() -> None:
+    """Which takes a token; also where nothing waits, and slots are free."""
+    it = slots(DEFAULT, QueueLimits("mail", rate=RateLimit(10, 1.0)))
+    looked(it)
+    assert it.may_start_at_once("default", False)
+    assert it.room("mail", False) > 0
+    assert not it.may_start_at_once("mail", False)
+
+
+def test_a_claim_asks_no_more_of_a_queue_without_a_token() -> None:
+    """Neither for its threads; what is left of it is looked for after the rest, by turns."""
+    it = slots(QueueLimits("mail", rate=RateLimit(10, 1.0)))
+    plan = it.plan(new_id(), ["a"], ["b"])
+    parts = plan.claims()
+    first = next(parts)
+    assert first.rate == RateLimit(10, 1.0)
+    plan.took(first, 1)
+    plan.rests(first, 0.1)
+    assert list(parts) == []
+    it.learn(plan)
+    it.rest("mail")
+    assert not it.worth_a_claim
+    it.refill("mail")
+    after = it.plan(new_id(), ["a"], ["b"], running=lambda queue: {"x": 1})
+    assert [(part.queue, part.running) for part in after.claims()] == [
+        ("mail", {"x": 1}), ("mail", None),
+    ]  # fmt: skip
+
+
+def test_a_queue_that_rests_is_full() -> None:
+    """And what waits in it holds up no other queue."""
+    it = slots(DEFAULT, QueueLimits("mail", rate=RateLimit(10, 1.0)))
+    looked(it)
+    it.expect("mail", False)
+    it.rest("mail")
+    assert it.room("mail", False) == 0
+    assert not it.worth_a_claim
+    assert it.may_start_at_once("default", False)
+    it.refill("mail")
+    assert it.worth_a_claim
 
 
 # --- when a claim is worth it ---------------------------------------------------------------------

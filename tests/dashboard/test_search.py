@@ -84,6 +84,22 @@ def test_no_more_than_a_window_is_compared(database: object, row: Row, text: str
     assert [it.id for it in found] == [rare[0].id]
 
 
+def test_one_state_is_not_shown_further_back_than_another(database: object, row: Row) -> None:
+    """Where the window of one ends early, older tasks of the other wait for the next page."""
+    old = row("cancelled", age=300, name="rare")
+    for age in range(100, 200, 2):
+        row("failed", age=age)
+    deep = row("failed", age=250, name="rare")
+    query = parse_query("state:failed,cancelled name:rare")
+    page = find("default", query, window=20)
+    assert page.tasks == []
+    found = []
+    while page.searched_to is not None:
+        page = find("default", query, after=page.searched_to, window=20)
+        found += page.tasks
+    assert [it.id for it in found] == [deep.id, old.id]
+
+
 def test_new_tasks_are_counted_up_to_a_limit(database: object, row: Row) -> None:
     """Those that fit, newer than the first one shown."""
     first = row("pending", age=100)

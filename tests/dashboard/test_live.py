@@ -134,6 +134,7 @@ async def test_a_row_that_is_deleted_ends_no_stream(admin: AsyncClient, stored: 
     for step in (1, 2):
         process.bus().publish(newer(task, step=step, progress=40 + step))
         await stream.until("progress", f"{40 + step}")
+    await stream.until("tick")
     await stream.chunks.aclose()
 
 

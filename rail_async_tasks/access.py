@@ -171,11 +171,8 @@ def may_see_tracebacks(viewer: Viewer) -> bool:
 
 
 def _owns(viewer: Viewer, task: Owned) -> bool:
-    return (
-        viewer.user_id is not None
-        and viewer.user_id == task.owner_id
-        and viewer.tenant_id == task.tenant_id
-    )
+    """Returns whether `viewer` is the owner of `task`, which has one."""
+    return viewer.user_id == task.owner_id and viewer.tenant_id == task.tenant_id
 
 
 async def atenant_of(request: Any) -> str | None:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from django.core.checks import CheckMessage
 
 from rail_async_tasks.backends.port import Capabilities
-from rail_async_tasks.ledger.records import Dispatch
+from rail_async_tasks.ledger.dispatch_records import Dispatch
 from rail_async_tasks.runtime.attempts.threads import DaemonThreads
 
 

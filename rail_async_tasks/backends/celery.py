@@ -17,7 +17,7 @@ from rail_async_tasks.backends.broker import ThreadedBrokerBackend
 from rail_async_tasks.backends.port import Capabilities
 from rail_async_tasks.conf import get_settings, import_from_setting
 from rail_async_tasks.errors import ConfigurationError
-from rail_async_tasks.ledger.records import Dispatch
+from rail_async_tasks.ledger.dispatch_records import Dispatch
 
 try:
     import celery  # noqa: F401 - the project's app comes from it

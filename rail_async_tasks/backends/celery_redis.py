@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from rail_async_tasks.ledger.records import Dispatch
+from rail_async_tasks.ledger.dispatch_records import Dispatch
 
 # The most messages that are searched for what was lost.
 MOST_LOOKED_AT: Final = 5000

@@ -19,7 +19,7 @@ from django.db import close_old_connections, transaction
 from rail_async_tasks.backends.broker import ThreadedBrokerBackend
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import ConfigurationError
-from rail_async_tasks.ledger.records import Dispatch
+from rail_async_tasks.ledger.dispatch_records import Dispatch
 from rail_async_tasks.queue_limits import queue_limits
 from rail_async_tasks.registry import registry
 

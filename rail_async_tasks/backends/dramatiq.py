@@ -16,7 +16,7 @@ from rail_async_tasks.backends.broker import ThreadedBrokerBackend
 from rail_async_tasks.backends.port import Capabilities
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import ConfigurationError
-from rail_async_tasks.ledger.records import Dispatch
+from rail_async_tasks.ledger.dispatch_records import Dispatch
 from rail_async_tasks.queue_limits import queue_limits
 from rail_async_tasks.registry import registry
 from rail_async_tasks.safe_logging import get_logger

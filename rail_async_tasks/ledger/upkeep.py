@@ -12,17 +12,19 @@ from typing import Protocol
 from uuid import UUID
 
 from rail_async_tasks.conf.model import RateLimit
-from rail_async_tasks.ledger.records import (
-    NOTHING_KNOWN,
-    Created,
+from rail_async_tasks.ledger.dispatch_records import (
     DeliveryClaim,
     DeliveryClaimResult,
     Dispatch,
+    RatedSend,
+)
+from rail_async_tasks.ledger.records import (
+    NOTHING_KNOWN,
+    Created,
     Disposal,
     Held,
     NewExecution,
     OnFault,
-    RatedSend,
     Recovery,
     Vitals,
     WriterState,
@@ -35,7 +37,6 @@ class Clock(Protocol):
 
     async def now(self) -> datetime:
         """Returns the ledger's time, in UTC."""
-        ...
 
     async def correct_times(self, ttl: float | None, hold: float) -> int:
         """Corrects times that were stored while the clock was ahead; returns of how many rows.
@@ -43,7 +44,6 @@ class Clock(Protocol):
         Such a row then waits its intended time again, counted from now. `ttl` is how long finished
         rows are kept, `hold` the longest reservation of a failure callback. Seconds.
         """
-        ...
 
 
 class Schedules(Protocol):
@@ -51,18 +51,15 @@ class Schedules(Protocol):
 
     async def schedule(self, name: str, since: datetime) -> None:
         """Registers a schedule, whose ticks count from then on; a known one stays as it is."""
-        ...
 
     async def tick(self, name: str, at: datetime, new: NewExecution) -> Created | None:
         """Takes a schedule's tick and creates its execution, un-held, in one transaction.
 
         None where that tick, or a later one, was taken before.
         """
-        ...
 
     async def set_back(self, name: str, latest: datetime, to: datetime) -> bool:
         """Sets a last tick that lies beyond `latest` to `to`; returns whether it did."""
-        ...
 
 
 class Deletions(Protocol):
@@ -74,7 +71,6 @@ class Deletions(Protocol):
         On the runtime's loop. Rows that another process is deleting are left to it, without
         waiting.
         """
-        ...
 
     def dispose(self, which: Disposal, limit: int) -> int:
         """Deletes at most so many of those, in one transaction; returns how many.
@@ -82,11 +78,9 @@ class Deletions(Protocol):
         In the caller's thread. 0 means that there are no more, but for those that another process
         is deleting.
         """
-        ...
 
     def count_disposable(self, which: Disposal) -> int:
         """Counts those. In the caller's thread."""
-        ...
 
 
 # --- ports that a ledger may lack -----------------------------------------------------------------
@@ -97,15 +91,12 @@ class Writers(Protocol):
 
     def give_up_locked(self) -> None:
         """Fails creations from now on where they would wait for a lock: the process ends."""
-        ...
 
     def abandon_locked(self) -> None:
         """Fails all that waits for a lock, outcomes too. Nothing of it is written."""
-        ...
 
     def states(self) -> Sequence[WriterState]:
         """Returns the threads' states. May be called in any thread."""
-        ...
 
 
 class Dispatches(Protocol):
@@ -118,18 +109,15 @@ class Dispatches(Protocol):
         than `window` rows of the queue are under way. Leaves out rows that another transaction has
         locked, for a later call.
         """
-        ...
 
     async def send_rated(self, queue: str, backend: str, rate: RateLimit, limit: int) -> RatedSend:
         """Marks due executions of a queue with a rate as sent, as many as may start by then.
 
         Those under way count. Takes no token: the claim does. Otherwise as `send`.
         """
-        ...
 
     async def unsend(self, dispatches: Sequence[Dispatch]) -> list[Dispatch]:
         """Marks dispatches that the broker refused as not sent. Returns the locked ones: retry."""
-        ...
 
     async def under_way(
         self, backend: str, seconds: float, after: UUID | None, limit: int
@@ -139,25 +127,21 @@ class Dispatches(Protocol):
         The limit doubles with each earlier dispatch, up to a bound. Rows are ordered by id and
         begin after `after`.
         """
-        ...
 
     async def release(self, execution_ids: Collection[UUID]) -> set[UUID]:
         """Marks executions that arrived where they cannot run as not sent.
 
         Returns those whose rows are locked: ask again.
         """
-        ...
 
     async def claim(self, delivery: DeliveryClaim) -> DeliveryClaimResult:
         """Claims those of the executions that are due; the others are held elsewhere, or final."""
-        ...
 
     def any_worker(self) -> bool:
         """Returns whether a process is alive that runs dispatched executions. In any thread.
 
         A process of a version that stored no role counts.
         """
-        ...
 
 
 class Leases(Protocol):
@@ -166,7 +150,6 @@ class Leases(Protocol):
     @property
     def one_writer(self) -> bool:
         """Returns whether the database lets one process write at a time, and others wait."""
-        ...
 
     def begin(
         self,
@@ -180,41 +163,33 @@ class Leases(Protocol):
 
         `program` is the command that runs in the process, for operators.
         """
-        ...
 
     def renew(self, runtime_id: UUID, seconds: float, vitals: Vitals) -> bool:
         """Prolongs the lease by so many seconds; False once the runtime was found dead.
 
         Stores the role anew: a process becomes a worker at its first delivery.
         """
-        ...
 
     def left(self, runtime_id: UUID) -> float | None:
         """Returns the seconds until the lease lapses, by the ledger's clock; None without one."""
-        ...
 
     def end(self, runtime_id: UUID) -> None:
         """Marks the runtime as dead: other processes recover what it still holds."""
-        ...
 
     def condemn(self) -> int:
         """Marks runtimes dead whose lease has lapsed; returns how many.
 
         Each runtime is judged by the lease length in its own row: a deploy may change the setting.
         """
-        ...
 
     def dead_holders(self) -> set[UUID]:
         """Returns the holders of running executions that are no live runtimes."""
-        ...
 
     def forget(self) -> None:
         """Deletes the rows of runtimes that have long been dead and hold nothing."""
-        ...
 
     def reset(self) -> None:
         """Drops the connection; the next use opens one."""
-        ...
 
 
 class Recoveries(Protocol):
@@ -222,11 +197,9 @@ class Recoveries(Protocol):
 
     async def cancels_for(self, runtime_id: UUID) -> Sequence[UUID]:
         """Returns this runtime's running rows for which a cancel was asked, perhaps elsewhere."""
-        ...
 
     async def held_by(self, runtime_id: UUID) -> Sequence[Held]:
         """Returns every running row of this runtime."""
-        ...
 
     async def recover(self, recovery: Recovery, limit: int) -> list[TaskSnapshot]:
         """Frees at most so many executions of a dead holder; they count a crash each.
@@ -234,11 +207,9 @@ class Recoveries(Protocol):
         Returns them as they stand then: retrying, failed or cancelled. Rows that another
         transaction has locked are left out.
         """
-        ...
 
     async def unknown_names(self, known: Collection[str]) -> set[str]:
         """Returns names of waiting executions that neither `known` nor a live runtime has."""
-        ...
 
     async def fail_unknown(
         self, name: str, ttl: float | None, callback_hold: float | None, limit: int
@@ -247,7 +218,6 @@ class Recoveries(Protocol):
 
         Leaves out what another transaction has locked, for a later call.
         """
-        ...
 
 
 class Callbacks(Protocol):
@@ -260,19 +230,15 @@ class Callbacks(Protocol):
 
         Returns them with their tracebacks. Those in `besides` the caller is making already.
         """
-        ...
 
     async def keep(self, execution_ids: Collection[UUID], hold: float) -> None:
         """Prolongs reservations: no other process may make these callbacks for `hold` seconds."""
-        ...
 
     async def made(self, execution_ids: Collection[UUID]) -> set[UUID]:
         """Marks callbacks as made, once and for all. Returns those whose rows are locked: retry."""
-        ...
 
     def made_here(self, execution_id: UUID) -> None:
         """Marks one as made, in the caller's thread and transaction."""
-        ...
 
 
 class AuditLog(Protocol):
@@ -280,7 +246,6 @@ class AuditLog(Protocol):
 
     async def delete(self, days: float, limit: int) -> int:
         """Deletes at most so many audit rows that are older; returns how many."""
-        ...
 
 
 class Lifecycle(Protocol):
@@ -291,7 +256,6 @@ class Lifecycle(Protocol):
 
         Returns where the database does not answer, as that is waited for.
         """
-        ...
 
     def start(self, on_fault: OnFault | None = None) -> None:
         """Called on the runtime's loop before anything else.
@@ -299,8 +263,6 @@ class Lifecycle(Protocol):
         `on_fault` is called there if an error ends a thread without which nothing is written; the
         thread's operations are reported as failed before.
         """
-        ...
 
     async def stop(self) -> None:
         """Writes all that was accepted, then ends the threads and closes their connections."""
-        ...

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, Protocol
 from uuid import UUID
 
 import msgspec
-from asgiref.sync import async_to_sync, sync_to_async
 from django.db import transaction
 
 from rail_async_tasks.bus.port import Bus
 from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.errors import TaskCancelled
-from rail_async_tasks.hooks import contained
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.language import in_language
 from rail_async_tasks.ledger.port import CallerTransaction, InlineAttempts, Reads
@@ -29,13 +27,7 @@ from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.announce import announcer_for
 from rail_async_tasks.runtime.attempts import outcomes
 from rail_async_tasks.runtime.attempts.around import AttemptInfo, around_here, find_around
-from rail_async_tasks.runtime.attempts.calling import call, decode
-from rail_async_tasks.runtime.attempts.context import (
-    ExecutionContext,
-    TaskContext,
-    TaskInfo,
-    load_user,
-)
+from rail_async_tasks.runtime.attempts.calling import decode
 from rail_async_tasks.runtime.attempts.leftovers import as_found
 from rail_async_tasks.runtime.attempts.options import policy_for
 from rail_async_tasks.runtime.attempts.outcomes import AttemptPolicy, Transition
@@ -46,6 +38,13 @@ from rail_async_tasks.runtime.failures import (
     call_here,
     find_callback,
     hold_of,
+)
+from rail_async_tasks.runtime.inline_body import (
+    TimedOut,
+    call_body,
+    call_there,
+    leading,
+    on_loop,
 )
 from rail_async_tasks.runtime.tracing import tracer_for
 from rail_async_tasks.snapshot import TaskSnapshot
@@ -156,17 +155,17 @@ class InlineRun:
     ) -> Transition:
         try:
             arguments = decode(definition, claimed.arguments)
-            lead = partial(_leading, claimed.snapshot, definition, progress)
+            lead = partial(leading, claimed.snapshot, definition, progress.report)
             timeout = policy.timeout if definition.is_coroutine else None
-            run_it = partial(_call, definition, lead, arguments, timeout)
+            run_it = partial(call_body, definition, lead, arguments, timeout)
             if self._around is not None:
                 attempt = AttemptInfo.of(claimed.snapshot, definition, arguments)
-                there = partial(_call_there, definition, lead, arguments)
-                run = partial(_on_loop, timeout)
+                there = partial(call_there, definition, lead, arguments)
+                run = partial(on_loop, timeout)
                 run_it = partial(around_here, self._around, attempt, run_it, there, run)
             who = f"Task {claimed.snapshot.name} ({claimed.snapshot.id})"
             return outcomes.returned(self._contained(run_it, who), policy)
-        except _TimedOut as error:
+        except TimedOut as error:
             cut_own_frames(error, definition.function.__code__)
             return outcomes.timed_out(policy, error.__cause__)
         except KeyboardInterrupt:  # Ctrl-C is for the caller: this is its thread
@@ -219,65 +218,6 @@ def _call_back(
             callbacks.made_here(snapshot.id)
 
     ledger.on_commit(call_back)
-
-
-class _TimedOut(TimeoutError):
-    """The attempt took longer than its timeout."""
-
-
-def _leading(
-    snapshot: TaskSnapshot, definition: TaskDefinition, progress: _Progress
-) -> tuple[Any, ...]:
-    """The parameters before the arguments: `(root, info)`, `(info,)` or none."""
-    if not definition.takes_info:
-        return ()
-    task = TaskContext(
-        id=snapshot.id,
-        name=snapshot.name,
-        attempt=snapshot.attempts,
-        queue=snapshot.queue,
-        report=progress.report if definition.options.track_progress else None,
-    )
-    info = TaskInfo(ExecutionContext(task, load_user(snapshot.owner_id), snapshot.tenant_id))
-    return (None, info) if definition.takes_root else (info,)
-
-
-def _call(
-    definition: TaskDefinition,
-    lead: Callable[[], tuple[Any, ...]],
-    arguments: dict[str, Any],
-    timeout: float | None,
-) -> Any:
-    """Runs the body in this thread. Nothing can interrupt a `def`: its timeout is not enforced."""
-    leading = lead()
-    run_it = partial(call, definition.function, leading, arguments)
-    return _on_loop(timeout, run_it) if definition.is_coroutine else run_it()
-
-
-async def _call_there(
-    definition: TaskDefinition, lead: Callable[[], tuple[Any, ...]], arguments: dict[str, Any]
-) -> Any:
-    """Runs the body on the loop of `_on_loop`, and what is plain of it in the caller's thread."""
-    if definition.is_coroutine:
-        leading = await sync_to_async(contained(lead))()
-        return await call(definition.function, leading, arguments)
-    return await sync_to_async(contained(_call))(definition, lead, arguments, None)
-
-
-def _on_loop(timeout: float | None, run_it: Callable[[], Awaitable[Any]]) -> Any:
-    """Awaits on a loop of its own. Raises `_TimedOut`."""
-
-    async def body() -> Any:
-        scope = asyncio.timeout(timeout)
-        try:
-            async with scope:
-                return await run_it()
-        except TimeoutError as error:
-            if scope.expired():
-                raise _TimedOut from error
-            raise
-
-    return async_to_sync(body)()
 
 
 class _Progress:

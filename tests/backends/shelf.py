@@ -10,7 +10,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from rail_async_tasks.backends.broker import BrokerBackend
-from rail_async_tasks.ledger.records import Dispatch
+from rail_async_tasks.ledger.dispatch_records import Dispatch
 from rail_async_tasks.workers.delivery import adeliver
 from rail_async_tasks.workers.own import worker_process
 

@@ -35,7 +35,7 @@ from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.records import Dispatch
+from rail_async_tasks.ledger.dispatch_records import Dispatch
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.queue_limits import QueueLimits
 from rail_async_tasks.workers.arq import worker

@@ -26,7 +26,7 @@ from devservers.redis import RedisServer
 from rail_async_tasks.backends import celery as backend
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.records import Dispatch
+from rail_async_tasks.ledger.dispatch_records import Dispatch
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.workers import celery as worker_side
 from rail_async_tasks.workers.celery_redis import ByPriority

@@ -24,7 +24,7 @@ from devservers.redis import RedisServer
 from rail_async_tasks.backends.dramatiq import ACTOR, MOST_LOOKED_AT, DramatiqBackend, not_on_redis
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.records import Dispatch
+from rail_async_tasks.ledger.dispatch_records import Dispatch
 from rail_async_tasks.workers.dramatiq import actor_of, declare, execute
 from tests.backends.kinds import KINDS
 from tests.backends.lone import BOOT_TIMEOUT, leave, lone_world, signal_all, until_it_is, until_said

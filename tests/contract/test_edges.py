@@ -16,17 +16,10 @@ import pytest
 
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger import edges
+from rail_async_tasks.ledger.dispatch_records import DeliveryClaim, Dispatch
 from rail_async_tasks.ledger.edges import Edge, Fixed, Given, Later, Now, Plus
 from rail_async_tasks.ledger.memory.ledger import MemoryLedger
-from rail_async_tasks.ledger.records import (
-    Claimed,
-    DeliveryClaim,
-    Dispatch,
-    Outcome,
-    Progress,
-    QueueClaim,
-    Recovery,
-)
+from rail_async_tasks.ledger.records import Claimed, Outcome, Progress, QueueClaim, Recovery
 from rail_async_tasks.ledger.upkeep import Dispatches
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.states import FINAL, WAITING, Status

@@ -18,9 +18,10 @@ from django.db.models import F
 
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger import batch
+from rail_async_tasks.ledger.dispatch_records import DeliveryClaim
 from rail_async_tasks.ledger.orm.leases import OrmLeases
 from rail_async_tasks.ledger.orm.ledger import OrmLedger
-from rail_async_tasks.ledger.records import Created, DeliveryClaim, QueueClaim, Recovery, RowLocked
+from rail_async_tasks.ledger.records import Created, QueueClaim, Recovery, RowLocked
 from rail_async_tasks.ledger.upkeep import Dispatches
 from rail_async_tasks.models import TaskExecution, TaskRuntime, TaskSchedule
 from rail_async_tasks.states import Status

@@ -8,8 +8,8 @@ import pytest
 
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.audit import queue_id
+from rail_async_tasks.ledger.dispatch_records import DeliveryClaim
 from rail_async_tasks.ledger.options import LedgerOptions
-from rail_async_tasks.ledger.records import DeliveryClaim
 from rail_async_tasks.models import TaskEvent
 from rail_async_tasks.states import Status
 from tests.contract.conftest import ON_SQL

@@ -11,8 +11,9 @@ from django.db import connection, transaction
 
 from rail_async_tasks.conf import RateLimit
 from rail_async_tasks.ids import new_id
+from rail_async_tasks.ledger.dispatch_records import DeliveryClaim, DeliveryClaimResult
 from rail_async_tasks.ledger.options import LedgerOptions
-from rail_async_tasks.ledger.records import Claimed, DeliveryClaim, DeliveryClaimResult, QueueClaim
+from rail_async_tasks.ledger.records import Claimed, QueueClaim
 from rail_async_tasks.models import QueueRate, TaskEvent
 from tests.contract.conftest import ON_POSTGRES, ON_SQL
 from tests.support.ledgers import NAME, Kit, Lanes

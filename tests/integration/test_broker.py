@@ -19,7 +19,7 @@ from rail_async_tasks.backends.broker import BrokerBackend
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.records import Dispatch
+from rail_async_tasks.ledger.dispatch_records import Dispatch
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.workers.delivery import adeliver
 from tests.support.runtimes import Configure, on_databases

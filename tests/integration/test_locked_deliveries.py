@@ -12,8 +12,8 @@ import pytest
 from rail_async_tasks import service
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.hosting import process as host
+from rail_async_tasks.ledger.dispatch_records import DeliveryClaim
 from rail_async_tasks.ledger.orm.dispatches import OrmDispatches
-from rail_async_tasks.ledger.records import DeliveryClaim
 from rail_async_tasks.models import TaskExecution
 from tests.integration.test_broker import ListBroker, adds, broker, row, until_rows
 from tests.services.locking import a_transaction, locked

@@ -8,19 +8,14 @@ from uuid import UUID
 
 from rail_async_tasks.conf import RateLimit
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.memory.ledger import MemoryLedger
-from rail_async_tasks.ledger.records import (
-    NOTHING_KNOWN,
-    Claimed,
+from rail_async_tasks.ledger.dispatch_records import (
     DeliveryClaim,
     DeliveryClaimResult,
     Dispatch,
-    Held,
-    Outcome,
     RatedSend,
-    Recovery,
-    Vitals,
 )
+from rail_async_tasks.ledger.memory.ledger import MemoryLedger
+from rail_async_tasks.ledger.records import NOTHING_KNOWN, Claimed, Held, Outcome, Recovery, Vitals
 from rail_async_tasks.ledger.upkeep import Dispatches, Leases, Recoveries
 from rail_async_tasks.runtime.claims.pauses import Pauses
 from rail_async_tasks.snapshot import TaskSnapshot

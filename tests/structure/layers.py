@@ -45,7 +45,7 @@ PACKAGE: Final[dict[str, tuple[str, ...]]] = {
 
 LEDGER: Final = (
     "edges errors locks options queue_states records rollups tables waiters writer_port",
-    "rows",
+    "dispatch_records rows",
     "audit counts postponed rates snapshots updates upkeep",
     "optional writer",
     "port",
@@ -63,7 +63,8 @@ RUNTIME: Final = (
     "announce due",
     "claims",
     "attempts",
-    "creations failure_callbacks inline",
+    "creations failure_callbacks inline_body",
+    "inline",
     "ending upkeep",
     "timings",
     "upkeep.upkeep",

@@ -21,7 +21,7 @@ from rail_async_tasks.backends.django_q import EXECUTE, DjangoQBackend
 from rail_async_tasks.backends.dramatiq import DramatiqBackend
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.records import Dispatch
+from rail_async_tasks.ledger.dispatch_records import Dispatch
 from rail_async_tasks.workers import foreign
 
 

@@ -25,7 +25,7 @@ from rail_async_tasks.backends.broker import BrokerBackend
 from rail_async_tasks.backends.port import Capabilities
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import ConfigurationError
-from rail_async_tasks.ledger.records import Dispatch
+from rail_async_tasks.ledger.dispatch_records import Dispatch
 from rail_async_tasks.registry import registry
 
 # How long a job is kept that no worker takes, in milliseconds: a day, as arq has it.

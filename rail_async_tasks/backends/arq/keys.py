@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from rail_async_tasks.ledger.records import Dispatch
+from rail_async_tasks.ledger.dispatch_records import Dispatch
 
 # The one function that jobs name.
 EXECUTE: Final = "rail_async_tasks.execute"

@@ -19,16 +19,16 @@ from django.db.models import Q, QuerySet
 from rail_async_tasks.conf.model import RateLimit
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger import audit, rates
-from rail_async_tasks.ledger.edges import CLAIM, DISPATCH, RELEASE, UNSEND, Edge
-from rail_async_tasks.ledger.locks import unlocked, update_unlocked
-from rail_async_tasks.ledger.orm.part import OrmPart
-from rail_async_tasks.ledger.records import (
-    Claimed,
+from rail_async_tasks.ledger.dispatch_records import (
     DeliveryClaim,
     DeliveryClaimResult,
     Dispatch,
     RatedSend,
 )
+from rail_async_tasks.ledger.edges import CLAIM, DISPATCH, RELEASE, UNSEND, Edge
+from rail_async_tasks.ledger.locks import unlocked, update_unlocked
+from rail_async_tasks.ledger.orm.part import OrmPart
+from rail_async_tasks.ledger.records import Claimed
 from rail_async_tasks.ledger.rows import claimed_of, clock, now, snapshot_rows, storable
 from rail_async_tasks.ledger.updates import database_moment, moment_of, values_of
 from rail_async_tasks.models import TaskExecution, TaskRuntime

@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import Protocol
 
 from rail_async_tasks.ids import new_id
+from rail_async_tasks.ledger.dispatch_records import DeliveryClaim
 from rail_async_tasks.ledger.port import InlineAttempts, LoopReads, Reads
-from rail_async_tasks.ledger.records import Claimed, DeliveryClaim
+from rail_async_tasks.ledger.records import Claimed
 from rail_async_tasks.ledger.upkeep import Clock, Dispatches
 from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.attempts.attempts import Attempts

@@ -17,9 +17,10 @@ import msgspec
 
 from rail_async_tasks.backoff import Backoff
 from rail_async_tasks.hooks import awaited
+from rail_async_tasks.ledger.dispatch_records import Dispatch
 from rail_async_tasks.ledger.errors import is_of_row
 from rail_async_tasks.ledger.port import Claims
-from rail_async_tasks.ledger.records import Dispatch, QueueClaim
+from rail_async_tasks.ledger.records import QueueClaim
 from rail_async_tasks.ledger.upkeep import Dispatches
 from rail_async_tasks.runtime.claims.broker import Broker, Inventory
 from rail_async_tasks.runtime.claims.inventory import InventoryTimings, LostDispatches

@@ -17,8 +17,9 @@ from types import MappingProxyType
 from uuid import UUID
 
 from rail_async_tasks.conf.model import RateLimit
+from rail_async_tasks.ledger.dispatch_records import DeliveryClaim
 from rail_async_tasks.ledger.locks import FIRST_DELAY, delay_after
-from rail_async_tasks.ledger.records import Claimed, DeliveryClaim
+from rail_async_tasks.ledger.records import Claimed
 from rail_async_tasks.ledger.upkeep import Dispatches
 from rail_async_tasks.runtime.claims.pauses import Pauses
 from rail_async_tasks.runtime.state import RuntimeState

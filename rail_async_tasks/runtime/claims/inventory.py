@@ -11,7 +11,7 @@ import msgspec
 
 from rail_async_tasks.backoff import Backoff
 from rail_async_tasks.hooks import awaited
-from rail_async_tasks.ledger.records import Dispatch
+from rail_async_tasks.ledger.dispatch_records import Dispatch
 from rail_async_tasks.ledger.upkeep import Dispatches
 from rail_async_tasks.runtime.claims.broker import Inventory
 from rail_async_tasks.safe_logging import get_logger

@@ -14,7 +14,7 @@ from rail_async_tasks.backends import get_backend
 from rail_async_tasks.backends.broker import BrokerBackend
 from rail_async_tasks.conf import TaskSettings, get_settings
 from rail_async_tasks.hosting import process as host
-from rail_async_tasks.ledger.records import Dispatch
+from rail_async_tasks.ledger.dispatch_records import Dispatch
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.testing.backends.worker import WorkerProcess
 

@@ -362,3 +362,19 @@ async def test_a_stopped_runtime_leaves_no_lease(store: str, configure: Configur
     assert await TaskRuntime.objects.filter(dead=False).acount() == 0
     assert connection.alias
     assert await service.alist(SYSTEM, status="running") == []
+
+
+async def test_a_renewal_stores_the_role(store: str, configure: Configure) -> None:
+    """A process becomes a worker at its first delivery, after its lease has begun."""
+
+    def renewed() -> list[str | None]:
+        leases, process = OrmLeases("default"), new_id()
+        row = TaskRuntime.objects.filter(id=process).values_list("role", flat=True)
+        leases.begin(process, [], 30.0, "web")
+        found = [row.get()]
+        assert leases.renew(process, 30.0, "worker")
+        found.append(row.get())
+        leases.reset()
+        return found
+
+    assert await sync_to_async(renewed)() == ["web", "worker"]

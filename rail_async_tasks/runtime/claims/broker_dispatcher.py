@@ -17,7 +17,7 @@ import msgspec
 
 from rail_async_tasks.backoff import Backoff
 from rail_async_tasks.hooks import awaited
-from rail_async_tasks.ledger.dispatch_records import Dispatch
+from rail_async_tasks.ledger.dispatch_records import Dispatch, RatedSend
 from rail_async_tasks.ledger.errors import is_of_row
 from rail_async_tasks.ledger.port import Claims
 from rail_async_tasks.ledger.records import QueueClaim
@@ -43,8 +43,10 @@ LEAST_WINDOW = 100
 # rows in the last `RECENT_SECONDS`.
 REFILL = 25
 RECENT_SECONDS = 2.0
-# Between two looks at a queue with a rate, in seconds: workers have some in store.
+# Between two looks at a queue with a rate, in seconds: workers have some in store. Each look that
+# finds nothing to send, as other processes have sent it, doubles the rest, so many times at most.
 SHORTEST_REST = 0.05
+MOST_DOUBLINGS = 3
 
 
 class BrokerTimings(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,6 +150,8 @@ class BrokerDispatcher:
         clock = asyncio.get_running_loop().time
         self._overdue = OverdueWarnings(broker.name, clock=clock)
         self._rates = Rates(slots=slots, refilled=due.refilled)
+        # By queue with a rate: the last looks that have found nothing to send.
+        self._misses: dict[str, int] = {}
         self._lost: LostDispatches | None = None
         if isinstance(broker, Inventory):
             self._lost = LostDispatches(
@@ -243,13 +247,20 @@ class BrokerDispatcher:
                 )
                 sent = found.sent
                 if found.wait is not None:
-                    self._rates.rest(queue, max(found.wait, SHORTEST_REST))
+                    self._rest(queue, found)
             if sent:
                 self._overdue.report(queue, sum(dispatch.overdue for dispatch in sent))
                 await self._push(sent)
                 self._due.sent(queue)
             if len(sent) < self._page:
                 return
+
+    def _rest(self, queue: str, found: RatedSend) -> None:
+        """Lets the queue rest until more of it may be sent."""
+        misses = 0 if found.sent else self._misses.get(queue, 0) + 1
+        self._misses[queue] = misses
+        shortest = SHORTEST_REST * 2.0 ** min(misses, MOST_DOUBLINGS)
+        self._rates.rest(queue, max(found.wait or 0.0, shortest))
 
     async def _push(self, sent: Sequence[Dispatch]) -> None:
         try:

@@ -165,8 +165,11 @@ class TaskExecution(models.Model):
             models.Index(
                 fields=("parent_id",), name="rat_retries", condition=Q(parent_id__isnull=False)
             ),
-            # Failures by time, for operators. Of other rows it holds nothing, and costs nothing.
-            models.Index(fields=("completed_at",), name="rat_failed", condition=Q(status="failed")),
+            # The newest failures and when they ended, for operators. It holds no other rows, and
+            # costs nothing where nothing fails.
+            models.Index(
+                fields=("-id", "completed_at"), name="rat_failed", condition=Q(status="failed")
+            ),
         )
         constraints = (
             # Partial, and no `unique=True`, which on PostgreSQL would be two indexes of every row.

@@ -18,7 +18,7 @@ from rail_async_tasks.models import TaskExecution
 TESTS = Path(__file__).parent
 SECTIONS = (
     "Installing", "Settings", "Declaring tasks", "GraphQL", "REST", "URLs", "Commands", "Models",
-    "Not yet",
+    "Dashboard", "Not yet",
 )  # fmt: skip
 
 Promise = tuple[str, str, str]  # section, promise, what shows it

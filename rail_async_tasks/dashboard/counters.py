@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from threading import Lock
 from typing import Any, Final
 
-from django.db.models import Min, Q, QuerySet
+from django.db.models import Count, Min, Q, QuerySet
 
 from rail_async_tasks.forks import after_fork
 from rail_async_tasks.ledger.rows import clock, in_utc, storable
@@ -60,7 +60,7 @@ def read_counters(alias: str) -> Counters:
         oldest=_oldest(rows, at),
         running=_count(rows, status=Status.RUNNING),
         retrying=_count(rows, status=Status.RETRYING),
-        failed=_count(rows, status=Status.FAILED, completed_at__gte=since),
+        failed=_failed(rows, since),
         processes=runtimes.count(),
         wait_p95=_p95(waits),
         run_p95=_p95(runs),
@@ -69,6 +69,14 @@ def read_counters(alias: str) -> Counters:
 
 def _count(rows: QuerySet[TaskExecution], **conditions: Any) -> int:
     return rows.filter(**conditions)[: MOST + 1].count()
+
+
+def _failed(rows: QuerySet[TaskExecution], since: datetime) -> int:
+    # Among the newest, in the order of their index, so that failures of long ago are not read.
+    newest = rows.filter(status=Status.FAILED).order_by("-id")[: MOST + 1]
+    lately = Count("id", filter=Q(completed_at__gte=since))
+    count: int = newest.aggregate(count=lately)["count"]
+    return count
 
 
 def _oldest(rows: QuerySet[TaskExecution], at: datetime) -> float | None:

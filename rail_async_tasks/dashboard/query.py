@@ -72,7 +72,7 @@ class Query:
 def parse_query(text: str) -> Query:
     """Returns the filter that the text spells. Raises `WrongQuery`."""
     if len(text) > LONGEST:
-        raise WrongQuery(f"The filter has {len(text)} characters; write at most {LONGEST}.")
+        raise WrongQuery(f"The filter is longer than {LONGEST} characters; shorten it.")
     if not is_storable(text):
         raise WrongQuery("The filter contains a NUL or an unpaired surrogate; remove it.")
     if text.count('"') % 2:

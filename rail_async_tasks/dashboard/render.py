@@ -47,7 +47,6 @@ class Refused(Exception):
 def _engine() -> Engine:
     return Engine(
         dirs=[str(_TEMPLATES)],
-        autoescape=True,
         libraries={"dashboard": "rail_async_tasks.dashboard.tags"},
         builtins=["rail_async_tasks.dashboard.tags"],
     )
@@ -55,7 +54,7 @@ def _engine() -> Engine:
 
 def to_text(template: str, values: Mapping[str, Any]) -> str:
     """Returns a rendered template; `template` is a file of `templates/`."""
-    context = Context(dict(values), use_l10n=False, use_tz=False)
+    context = Context(dict(values), autoescape=True, use_l10n=False, use_tz=False)
     return str(_engine().get_template(template).render(context))
 
 

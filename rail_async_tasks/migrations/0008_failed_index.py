@@ -1,4 +1,4 @@
-"""An index of failures by time, for the dashboard's counters. It holds failed tasks alone."""
+"""An index of the newest failures, for the dashboard. It holds failed tasks alone."""
 
 from django.db import migrations, models
 
@@ -11,7 +11,7 @@ class Migration(migrations.Migration):
             model_name="taskexecution",
             index=models.Index(
                 condition=models.Q(("status", "failed")),
-                fields=["completed_at"],
+                fields=["-id", "completed_at"],
                 name="rat_failed",
             ),
         ),

@@ -62,7 +62,10 @@ class Dashboard:
         ActionChains(self.browser).send_keys(*keys).perform()
 
     def click(self, task_id: str, action: str) -> None:
-        self.find(f'[data-task="{task_id}"] button[data-action={action}]').click()
+        button = self.find(f'[data-task="{task_id}"] button[data-action={action}]')
+        # Not under the head, which stays in view.
+        self.run("arguments[0].scrollIntoView({ block: 'center' })", button)
+        button.click()
 
     def run(self, script: str, *arguments: Any) -> Any:
         return self.browser.execute_script(script, *arguments)

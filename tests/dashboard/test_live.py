@@ -131,8 +131,10 @@ async def test_a_row_that_is_deleted_ends_no_stream(admin: AsyncClient, stored: 
     stream = await opened(admin, gone, task)
     await stream.until("tick")
     process.bus().end(gone.id)
-    process.bus().publish(newer(task, step=1, progress=40))
-    await stream.until("progress", str(task.id))
+    for step in (1, 2):
+        process.bus().publish(newer(task, step=step, progress=40 + step))
+        await stream.until("progress", f"{40 + step}")
+    await stream.until("tick")
     await stream.chunks.aclose()
 
 

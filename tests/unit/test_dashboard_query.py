@@ -62,7 +62,7 @@ WRONG = {
     "id:12": ["at least 4"],
     'name:"my': ["without its end"],
     "a\0b": ["NUL"],
-    "x" * (LONGEST + 1): [str(LONGEST + 1), str(LONGEST)],
+    "x" * (LONGEST + 1): [str(LONGEST), "shorten"],
 }
 
 

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('rail_async_tasks', '0008_failed_index'),
+        ('rail_async_tasks', '0009_failed_index'),
     ]
 
     operations = [

@@ -27,7 +27,7 @@ def compare_bytes(apps: Any, editor: Any) -> None:
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('rail_async_tasks', '0005_trace_context'),
+        ('rail_async_tasks', '0006_trace_context'),
     ]
 
     operations = [

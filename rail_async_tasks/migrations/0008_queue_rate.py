@@ -18,7 +18,7 @@ def compare_bytes(apps: Any, editor: Any) -> None:
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('rail_async_tasks', '0006_rollups'),
+        ('rail_async_tasks', '0007_rollups'),
     ]
 
     operations = [

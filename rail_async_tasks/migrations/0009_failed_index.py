@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("rail_async_tasks", "0007_queue_rate")]
+    dependencies = [("rail_async_tasks", "0008_queue_rate")]
 
     operations = [
         migrations.AddIndex(

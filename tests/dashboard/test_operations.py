@@ -199,7 +199,7 @@ def test_an_unknown_queue_is_refused_in_words(as_: As) -> None:
     for name in ("nope", "%00", ""):
         url = f"/tasks/queues/pause/?queue={name}"
         answer = client.post(url, headers={"X-CSRFToken": token_of(client)})
-        assert answer.status_code == 409
+        assert answer.status_code in {400, 409}
         assert "Known are" in answer.content.decode()
 
 

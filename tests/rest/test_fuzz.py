@@ -54,7 +54,7 @@ class Requests:
         pick, chance = self._random.choice, self._random.random
         path = pick(self._paths).replace("{id}", self._id())
         if chance() < 0.05:
-            path += quote(pick(TEXTS), safe="")[:200]
+            path += quote(pick([it for it in TEXTS if "/" not in it and "%" not in it]))[:200]
         if chance() < 0.4:
             pairs = (f"{quote(pick(self._names))}={quote(pick(TEXTS))}" for _ in range(2))
             path += "?" + "&".join(pairs)

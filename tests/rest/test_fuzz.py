@@ -54,7 +54,7 @@ class Requests:
         pick, chance = self._random.choice, self._random.random
         path = pick(self._paths).replace("{id}", self._id())
         if chance() < 0.05:
-            path += quote(pick(TEXTS), safe="")[:200]
+            path += quote(pick([it for it in TEXTS if "/" not in it and "%" not in it]))[:200]
         if chance() < 0.4:
             pairs = (f"{quote(pick(self._names))}={quote(pick(TEXTS))}" for _ in range(2))
             path += "?" + "&".join(pairs)
@@ -76,8 +76,15 @@ class Requests:
 @pytest.fixture(autouse=True)
 def quiet_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """Nothing is logged as an error, whatever was sent."""
-    with caplog.at_level(logging.WARNING):
-        yield
+    # Each 400 is a WARNING whose record pytest keeps, with its request: that would be the memory.
+    requests = logging.getLogger("django.request")
+    before = requests.level
+    requests.setLevel(logging.ERROR)
+    try:
+        with caplog.at_level(logging.WARNING):
+            yield
+    finally:
+        requests.setLevel(before)
     loud = [it for it in caplog.records if it.levelno >= logging.ERROR or it.exc_info]
     assert [(it.name, it.getMessage(), it.exc_text) for it in loud] == []
 

@@ -61,4 +61,4 @@ async def test_two_workers_share_a_rate(world: World, size: int) -> None:
     per_second = [sum(at <= it < at + timedelta(seconds=1) for it in times) for at in times[:-RATE]]
     assert max(per_second) <= RATE * 1.5 + 1  # where a start was late
     assert {it.attempts for it in found} == {1}
-    assert len({it.result for it in found}) == 2
+    assert len({it.result for it in found}) >= 2  # a cluster of Django-Q has several processes

@@ -73,7 +73,7 @@ async def test_one_trace_from_the_start_to_the_body(
         with tracer.start_as_current_span("in the body"):
             return list(where_it_runs())
 
-    declared = task(name="s.one", queue="traced")(body if kind == "async def" else plain)
+    declared = task(name="traced.one", queue="traced")(body if kind == "async def" else plain)
     with tracer.start_as_current_span("the request"):
         handle = await declared.aenqueue()
     snapshot = await final(handle)
@@ -92,7 +92,7 @@ async def test_one_trace_from_the_start_to_the_body(
     assert (producer.kind, consumer.kind) == (SpanKind.PRODUCER, SpanKind.CONSUMER)
     common = {
         "messaging.system": "rail_async_tasks", "messaging.destination.name": "traced",
-        "messaging.message.id": str(handle.id), "rail_tasks.task": "s.one",
+        "messaging.message.id": str(handle.id), "rail_tasks.task": "traced.one",
     }  # fmt: skip
     assert facts(producer) == common | {
         "messaging.operation.name": "send", "messaging.operation.type": "send",

@@ -12,7 +12,7 @@ from django.contrib.auth.models import Permission
 from rail_async_tasks import Fail, QueueFull, TaskFailed, task
 from rail_async_tasks.public_errors import error_type
 from tests.rest.conftest import Configure, Rest, end_of, finished, logged_in
-from tests.rest.opened import texts
+from tests.rest.opened import texts as decoded
 from tests.support.sockets import Socket
 
 pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
@@ -89,14 +89,14 @@ async def texts(rest: Rest, task_id: str, *, listed: bool) -> set[str]:
         rows = (await rest.get()).json()["results"]
         found.add(next(it["error"] for it in rows if it["id"] == task_id))
     response = await rest.get(f"{task_id}/events/")
-    (chunk,) = [text async for text in texts(response.streaming_content)]
+    (chunk,) = [text async for text in decoded(response.streaming_content)]
     found.add(json.loads(chunk.partition("data: ")[2])["error"])
     body = {"query": FOLLOW, "variables": {"id": task_id}}
     response = await send(
         "/graphql/", data=json.dumps(body), content_type="application/json",
         headers={"accept": "text/event-stream"},
     )  # fmt: skip
-    first = "".join([text async for text in texts(response.streaming_content)])
+    first = "".join([text async for text in decoded(response.streaming_content)])
     data = json.loads(first.partition("data: ")[2].partition("\n")[0])
     found.add(data["data"]["taskProgress"]["error"])
     cookies = rest.client.cookies

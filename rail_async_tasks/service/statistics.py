@@ -1,4 +1,4 @@
-"""Statistics from the roll-ups: series for charts, recent percentiles, errors by class and place.
+"""Statistics from the roll-ups: series for charts, rates of queues, errors by class and place.
 
 What is read here is at most as old as a process keeps its counts to itself
 (`RollupTimings.interval`), and lacks what a process that was killed had not written.
@@ -21,8 +21,6 @@ _WAITS: Final = slice(COUNTS.index(WAITS[0]), COUNTS.index(WAITS[-1]) + 1)
 _RUNS: Final = slice(COUNTS.index(RUNS[0]), COUNTS.index(RUNS[-1]) + 1)
 _NONE: Final = (0,) * len(COUNTS)
 
-# Of the header's percentiles, and of rates.
-RECENT_SECONDS: Final = 900
 RATE_MINUTES: Final = 5
 # The errors that `errors` returns, and for how many hours their counts are shown.
 MOST_ERRORS: Final = 100
@@ -151,15 +149,6 @@ def summary(counts: Sequence[int]) -> Summary:
         run_p50=percentile(runs, 0.5),
         run_p95=percentile(runs, 0.95),
     )
-
-
-def recent() -> Summary | None:
-    """Returns the summary of the last quarter of an hour; None without roll-ups. Blocks."""
-    source = rollups()
-    if source is None:
-        return None
-    rows = source.sums(60, int(source.now()) - RECENT_SECONDS)
-    return summary(total_of([row.counts for row in rows]))
 
 
 def ended_per_minute() -> dict[str, float]:

@@ -84,8 +84,8 @@ def _key(tasks: conf.TaskSettings) -> Found:
             place = "key" if tasks.jwt.key is not None else f'keys"]["{name}'
             yield (
                 (
-                    f'task_settings["jwt"]["{place}"] {reason}: an attacker who finds it signs tokens'
-                    " for every user."
+                    f'task_settings["jwt"]["{place}"] {reason}: an attacker who finds it'
+                    " signs tokens for every user."
                 ),
                 (
                     f"Make one of its own with secrets.token_urlsafe({max(needed, 48)}), kept"

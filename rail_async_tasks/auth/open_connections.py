@@ -48,7 +48,7 @@ class OpenConnections:
         self._lock = Lock()
 
     def open(self, key: str | None) -> Place:
-        """Counts a connection of the user or address; None: of somebody who can't be counted.
+        """Counts a connection of the user or address; None: of a client that can't be counted.
 
         Raises `TooMany`, which names the limit.
         """

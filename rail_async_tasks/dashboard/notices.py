@@ -1,6 +1,6 @@
 """The outcome of an action, carried to the next page in its URL.
 
-Signed, so that no link of somebody else's puts words on the page.
+Signed, so that a stranger's link can't put words on the page.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def who(name: str) -> str:
     """Returns the name of the user with that id; the text itself where there is none."""
     try:
         user = find_user(name)
-    except ValueError:  # "system", or somebody at a terminal
+    except ValueError:  # "system", or an operator at a terminal
         return name
     return name if user is None else str(user)
 

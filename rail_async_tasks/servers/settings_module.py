@@ -1,4 +1,4 @@
-"""What an `asgi.py` that names no settings is told."""
+"""The message for an `asgi.py` that names no settings."""
 
 from __future__ import annotations
 

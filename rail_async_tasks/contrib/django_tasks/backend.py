@@ -122,7 +122,7 @@ class TaskBackend(library.BaseTaskBackend):
     def get_result(self, result_id: str) -> TaskResult:
         """Returns the execution of that id as a result.
 
-        Whoever knows an id gets the result: access is the caller's to check.
+        Any caller that knows an id gets the result: the project checks access.
 
         Raises:
             TaskResultDoesNotExist: there is none, it has expired, or it is of another alias or of

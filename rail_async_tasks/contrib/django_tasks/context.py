@@ -16,7 +16,7 @@ from rail_async_tasks.runtime.attempts.context import TaskInfo
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 
-# A task that no runtime of ours runs: it reports to nobody.
+# A task that no runtime of ours runs: its reports go nowhere.
 _DETACHED: Final = RunningTask(id=UUID(int=0), name="", attempt=1, queue="default", report=None)
 
 _current: contextvars.ContextVar[RunningTask | None] = contextvars.ContextVar(
@@ -50,7 +50,7 @@ def current_task() -> RunningTask:
 
     In its body and in what that calls, also in threads of `sync_to_async`. Where no runtime of ours
     runs the function (another backend, a direct call in a test), the returned task reports
-    progress to nobody and is never cancelled: the same function runs under every backend.
+    progress to no watcher and is never cancelled: the same function runs under every backend.
     """
     return _current.get() or _DETACHED
 

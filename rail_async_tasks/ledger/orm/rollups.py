@@ -175,7 +175,7 @@ def _error_rows(batch: RollupBatch) -> Iterable[tuple[Any, ...]]:
 
 
 def digest(*key: object) -> UUID:
-    """Returns the primary key of a roll-up: one row per key, whoever writes it first."""
+    """Returns the primary key of a roll-up: one row per key, whichever process writes it first."""
     text = "\0".join(map(str, key))
     # With the marks of a version: MariaDB refuses a UUID without.
     return UUID(bytes=blake2b(text.encode(), digest_size=16).digest(), version=5)

@@ -163,7 +163,7 @@ async def test_a_server_without_lifespan(place: Place, kind: Kind, stack: AsyncE
         ids = [await ada.start(call) for call in ("survive", "surviveInThread")]
         others = TaskExecution.objects.exclude(status="running")
         await eventually(lambda: no(others.filter(id__in=ids).aexists()), every=0.02)
-        short = await ada.start("climb(steps: 3, pause: 0.2)")
+        short = await ada.start("climb(steps: 1, pause: 0.2)")
         body = "subscription($id: ID!) { taskProgress(taskId: $id) { status } }"
         lines = await stack.enter_async_context(ada.sse(body, {"id": ids[0]}))
         await anext(lines)

@@ -18,7 +18,7 @@ from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.orm.leases import OrmLeases
 from rail_async_tasks.ledger.orm.ledger import OrmLedger
-from rail_async_tasks.ledger.records import Outcome, Recovery
+from rail_async_tasks.ledger.records import Outcome, Recovery, Vitals
 from rail_async_tasks.models import TaskExecution, TaskRuntime
 from rail_async_tasks.states import Status
 from tests.support.runtimes import Configure, on_databases, other_process
@@ -370,9 +370,9 @@ async def test_a_renewal_stores_the_role(store: str, configure: Configure) -> No
     def renewed() -> list[str | None]:
         leases, process = OrmLeases("default"), new_id()
         row = TaskRuntime.objects.filter(id=process).values_list("role", flat=True)
-        leases.begin(process, [], 30.0, "web")
+        leases.begin(process, [], 30.0, Vitals(role="web"))
         found = [row.get()]
-        assert leases.renew(process, 30.0, "worker")
+        assert leases.renew(process, 30.0, Vitals(role="worker"))
         found.append(row.get())
         leases.reset()
         return found

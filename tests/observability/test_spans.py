@@ -266,14 +266,15 @@ async def test_an_attempt_that_is_handed_back_goes_on_in_the_same_trace(
 ) -> None:
     """Its own span is no error; the next one has the next number."""
     configure(otel_enabled=True, drain_seconds=0)
-    go = asyncio.Event()
+    began, go = asyncio.Event(), asyncio.Event()
 
     @task(name="s.long")
     async def long() -> None:
+        began.set()
         await go.wait()
 
     handle = await long.aenqueue()
-    await until_status(handle, "running")
+    await began.wait()  # an attempt that has not begun has no span
     await host.astop()
     (first,) = await ended(spans)
     assert facts(first)["rail_tasks.outcome"] == "handed_back"

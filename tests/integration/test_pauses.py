@@ -104,6 +104,9 @@ async def test_a_queue_that_only_rows_name_can_be_paused(store: str, configure: 
     noop = declared()
     await queues.apause("low")
     handle = await noop.aenqueue()
+    here = host.current()
+    assert here is not None
+    await here.caught_up()  # no claim is under way that does not know of the next pause
     await TaskExecution.objects.filter(id=handle.id).aupdate(queue="old")
     assert await queues.apause("old")
     await queues.aresume("low")

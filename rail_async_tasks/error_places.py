@@ -55,6 +55,7 @@ def _is_within(path: str, folder: str) -> bool:
 
 def _relative(path: str) -> str:
     """Returns the path within the folder that it was imported from: the same on every machine."""
-    roots = [it.rstrip("/\\") for it in sys.path if it and _is_within(path, it.rstrip("/\\"))]
-    root = max(roots, key=len, default="")
+    # An empty entry is the working directory: `uvicorn root.asgi:application` has no other one.
+    entries = [str(Path(it or ".").absolute()) for it in sys.path]
+    root = max((it for it in entries if _is_within(path, it)), key=len, default="")
     return path[len(root) :].lstrip("/\\").replace("\\", "/") if root else path

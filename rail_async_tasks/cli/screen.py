@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -74,7 +74,9 @@ class LineBar:
             text += f"  {one_line(snapshot.progress_message)}"
         if text != self._shown:
             self._shown = text
-            self._screen.line(f"{clock_time(snapshot.updated_at)}  {text}")
+            # Progress does not change the row's time: it is shown as it comes.
+            at = snapshot.updated_at if snapshot.is_final else datetime.now(UTC)
+            self._screen.line(f"{clock_time(at)}  {text}")
             self._screen.flush()
 
     def close(self) -> None:

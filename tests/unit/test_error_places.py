@@ -52,6 +52,18 @@ def test_without_a_frame_of_its_own_the_innermost_one() -> None:
     assert place_of(frames(f"{OURS}/x.py", plugin)) == f"{plugin}:2 in f2"
 
 
+@pytest.mark.parametrize("entry", ["", "."])
+def test_it_is_the_same_however_the_process_was_started(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, entry: str
+) -> None:
+    """`uvicorn` has the working directory in `sys.path` as an empty entry, `manage.py` by name."""
+    monkeypatch.chdir(tmp_path)
+    for path in ([entry, "/v/bin"], [str(tmp_path), "/v/bin"], [f"{tmp_path}/"]):
+        monkeypatch.setattr(sys, "path", path)
+        place_of.cache_clear()
+        assert place_of(frames(f"{tmp_path}/shop/tasks.py")) == "shop/tasks.py:1 in f1"
+
+
 def test_it_is_the_same_on_every_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """A path is shown from the folder that its module was imported from."""
     for root in ("/srv/one", "/home/two/checkout"):

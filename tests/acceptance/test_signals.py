@@ -77,20 +77,20 @@ async def test_a_second_ctrl_c_ends_the_wait(serve: Serve, kind: str) -> None:
         assert server.exit_code is None
         assert await TaskExecution.objects.filter(status="running").acount() == len(ids)
     os.kill(server.pid, signal.SIGINT)
-    assert await ends(server) < 3
+    assert await ends(server) < 15  # and not `drain_seconds`
     await handed_back(ids)
 
 
 async def test_daphne_answers_what_it_was_asked(serve: Serve) -> None:
     """A request that is under way when the signal comes; later ones find no listener."""
-    client = serve("daphne", drain_seconds=5)
+    client = serve("daphne", drain_seconds=30)
     late = client.server.url.replace("/graphql/", "/plain/late")
     asked = asyncio.create_task(client.http.get(late))
     other = client.server.url.replace("/graphql/", "/tasks/health/live")
     assert (await client.http.get(other)).status_code == 200  # it came after the first
     client.server.terminate()
     assert (await asked).text == "late"
-    assert await ends(client.server) < 2
+    assert await ends(client.server) < 15  # and not `drain_seconds`
 
 
 async def test_daphne_ends_with_a_stream_that_nobody_ends(serve: Serve) -> None:
@@ -103,7 +103,7 @@ async def test_daphne_ends_with_a_stream_that_nobody_ends(serve: Serve) -> None:
         client.server.terminate()
         with pytest.raises(httpx.RemoteProtocolError):
             await consume(lines)
-        assert await ends(client.server) < 2
+        await ends(client.server)
 
 
 async def consume(lines: AsyncIterator[str]) -> None:

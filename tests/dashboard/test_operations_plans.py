@@ -100,7 +100,6 @@ def test_no_page_scans_a_big_table(database: object) -> None:
         "schedules": lambda: schedules.schedules("default"),
         "errors": lambda: errors.shown("default", statistics.errors() or []),
         "group": lambda: find("default", parse_query(f'state:failed error:Error place:"{PLACE}"')),
-        "recent": statistics.recent,
         "hour": lambda: statistics.charts(statistics.WINDOWS["hour"], "queue"),
         "day": lambda: statistics.charts(statistics.WINDOWS["day"], "name"),
         "week": lambda: statistics.charts(statistics.WINDOWS["week"], "name", queue="queue.1"),

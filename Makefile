@@ -1,10 +1,10 @@
 # Everything sets itself up: `make demo` and `make test` need nothing but Python 3.11 or newer.
 #   PYTHON=/path/to/python   which one (default: the first of python3.13, 3.12, 3.11, python3)
 #   ARGS="..."               more arguments for pytest, the benchmarks or the demo
-#   JOBS=6                   so many test processes at once (default: 6); most of a test is waiting
+#   JOBS=5                   so many test processes at once (default: 5); most of a test is waiting
 
 ARGS ?=
-JOBS ?= 6
+JOBS ?= 5
 export PYTHON
 # Where it is set, every start would compile all packages anew: seconds each time.
 unexport PYTHONDONTWRITEBYTECODE

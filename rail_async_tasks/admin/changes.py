@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
 from django.contrib import messages
 from django.contrib.admin import ModelAdmin
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 
 from rail_async_tasks import service
 from rail_async_tasks.access import Viewer, tenant_of
-from rail_async_tasks.auth.context import RequestContext
-from rail_async_tasks.auth.permissions import check_start
+from rail_async_tasks.auth.retry_permits import permit_of
 from rail_async_tasks.errors import AlreadyFinal, NotFinal, TaskError, TaskNotFound
 from rail_async_tasks.models import TaskExecution
-from rail_async_tasks.rest.views import StartInfo
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.text import counted
 
@@ -36,8 +33,7 @@ def cancel(request: HttpRequest, viewer: Viewer, task_id: UUID) -> None:
 
 def retry(request: HttpRequest, viewer: Viewer, task_id: UUID) -> None:
     """Runs a task again, where the user may start it."""
-    info = StartInfo(RequestContext(request=request, response=HttpResponse(), user=request.user))
-    service.retry(viewer, task_id, permit=partial(check_start, info))
+    service.retry(viewer, task_id, permit=permit_of(request, request.user))
 
 
 def change_all(

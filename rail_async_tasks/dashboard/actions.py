@@ -15,9 +15,9 @@ from django.urls import path, reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 
 from rail_async_tasks import service
+from rail_async_tasks.auth.retry_permits import permit_of
 from rail_async_tasks.dashboard.gate import Visitor, action, reverse_list
 from rail_async_tasks.dashboard.notices import with_notice
-from rail_async_tasks.dashboard.permits import permit_of
 from rail_async_tasks.dashboard.render import is_partial, render
 from rail_async_tasks.snapshot import TaskSnapshot
 
@@ -33,7 +33,7 @@ def cancel_task(request: HttpRequest, visitor: Visitor, task_id: UUID) -> HttpRe
 @action
 def retry_task(request: HttpRequest, visitor: Visitor, task_id: UUID) -> HttpResponseBase:
     """Starts a finished task again; answers with a link, or a redirect, to the new one."""
-    task = service.retry(visitor.viewer, task_id, permit=permit_of(request, visitor))
+    task = service.retry(visitor.viewer, task_id, permit=permit_of(request, visitor.user))
     match = request.resolver_match
     assert match is not None
     to = reverse(f"{match.namespace}:task", args=[task.id])

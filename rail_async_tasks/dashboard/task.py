@@ -9,12 +9,12 @@ from django.http.response import HttpResponseBase
 from django.urls import NoReverseMatch, path, register_converter, reverse
 
 from rail_async_tasks import service
+from rail_async_tasks.auth.retry_permits import permit_of
 from rail_async_tasks.dashboard.argument_form import FormField, form_of, read_form
 from rail_async_tasks.dashboard.base import base_page
 from rail_async_tasks.dashboard.gate import Visitor, action, page
 from rail_async_tasks.dashboard.json_tree import json_tree, pretty
 from rail_async_tasks.dashboard.notices import with_notice
-from rail_async_tasks.dashboard.permits import permit_of
 from rail_async_tasks.dashboard.render import Refused
 from rail_async_tasks.dashboard.snippets import Places, reads, repeats
 from rail_async_tasks.dashboard.task_details import Details, read_details
@@ -97,7 +97,7 @@ def retry_changed(request: HttpRequest, visitor: Visitor, task_id: str) -> HttpR
     if not posted.is_valid:
         return _form(request, visitor, task, definition, posted.fields, status=422)
     try:
-        permit = permit_of(request, visitor)
+        permit = permit_of(request, visitor.user)
         new = service.retry(visitor.viewer, task.id, arguments=posted.values, permit=permit)
     except TaskError as error:
         fields = posted.fields

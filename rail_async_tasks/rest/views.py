@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from strawberry.types.base import StrawberryOptional
 
 from rail_async_tasks import service
 from rail_async_tasks.auth.caller import Caller
-from rail_async_tasks.auth.context import RequestContext
-from rail_async_tasks.auth.permissions import acheck_start
+from rail_async_tasks.auth.retry_permits import apermit_of
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import TaskNotFound
 from rail_async_tasks.rest.endpoint import CHANGE, READ, endpoint, root_url
@@ -63,26 +60,11 @@ async def retry_task(
     request: HttpRequest, caller: Caller, query: Query, task_id: str
 ) -> HttpResponse:
     """Runs a finished task again; returns the new task and its URL."""
-    info = StartInfo(RequestContext(request=request, response=HttpResponse(), user=caller.user))
-    permit = partial(acheck_start, info)
+    permit = apermit_of(request, caller.user)
     snapshot = await service.aretry(caller.viewer, task_id, permit=permit, address=caller.address)
     response = json_response(await render_task(snapshot, caller.viewer), 201)
     response["Location"] = f"{root_url(request)}{snapshot.id}/"
     return response
-
-
-@dataclass(frozen=True, slots=True)
-class StartInfo:
-    """The `info` of permission classes and field extensions outside of GraphQL operations.
-
-    One that reads another attribute refuses the start by its AttributeError.
-    """
-
-    context: RequestContext
-    field_name: str = "retryTask"
-    python_name: str = "retry_task"
-    # strawberry-django's extensions refuse a nullable field by null, in place of an error.
-    return_type: Any = field(default_factory=lambda: StrawberryOptional(str))
 
 
 @endpoint(READ)

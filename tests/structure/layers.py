@@ -136,7 +136,7 @@ DASHBOARD: Final = (
     "tables tags",
     "gate task_details",
     "completions search",
-    "base bulk_choice changes permits",
+    "base bulk_choice changes",
     "bulk_tasks",
     "actions live outcome",
     "bulk charts errors list processes queues schedules task",

@@ -162,9 +162,9 @@ def fill(rows: int) -> None:
 
 INDEXES = {
     "": "rail_async_tasks_execution_pkey",
-    "state:failed": "rat_failed",
-    "state:pending": "rat_status_newest",
     # Either has the failed rows; which one is cheaper depends on how many there are.
+    "state:failed": "rat_failed|rat_status_newest",
+    "state:pending": "rat_status_newest",
     "error:Error3": "rat_failed|rat_status_newest",
     "owner:77": "rat_owner_newest",
 }

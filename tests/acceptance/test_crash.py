@@ -154,8 +154,8 @@ async def test_a_body_that_will_not_end_does_not_hold_the_process(
         await client.until(task_id, "running")
     began = time.monotonic()
     stubborn.terminate()
-    await asyncio.to_thread(stubborn.wait, 10)
-    assert time.monotonic() - began < 1 + 2 + 0.5  # the keeper has to notice
+    await asyncio.to_thread(stubborn.wait, 20)
+    assert time.monotonic() - began < 1 + 15  # the bodies never end
     for row in await rows_of(ids):
         assert (row.status, row.retry_count, row.crashes) == ("retrying", 0, 0)
         assert row.run_after is not None  # not while the old body may still run

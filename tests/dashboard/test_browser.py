@@ -67,7 +67,7 @@ def test_a_row_moves_in_its_place(dashboard: Dashboard, climbing: str) -> None:
     dashboard.wait("the end", lambda: dashboard.row(climbing)["status"] == "cancelled")
     assert dashboard.row(climbing)["actions"] == ["retry"]
     assert dashboard.run("return window.kept === document.activeElement || kept.isConnected")
-    assert "asked to end" in dashboard.text("#notice")
+    dashboard.wait("the answer", lambda: "asked to end" in dashboard.text("#notice"))
 
 
 def test_retry_announces_the_new_task(dashboard: Dashboard, server: Server) -> None:

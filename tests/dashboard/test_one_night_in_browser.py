@@ -131,7 +131,7 @@ def test_one_night(
     dashboard.open("/tasks/queues/")
     dashboard.find('[data-queue="payments"] button[data-action=pause]').click()
     dashboard.wait("the pause", lambda: queue(dashboard, "payments")["paused"])
-    assert "payments is paused" in dashboard.text("#notice")
+    dashboard.wait("the notice", lambda: "payments is paused" in dashboard.text("#notice"))
     assert "by operator" in queue(dashboard, "payments")["text"]
     charge(server, 10)
     dashboard.wait("ten that wait", lambda: queue(dashboard, "payments")["pending"] == 10)

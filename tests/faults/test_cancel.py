@@ -111,7 +111,7 @@ async def test_cancel_against_completion(database: Any, fleet: Fleet, races: int
     seconds = time.monotonic() - began
     assert outcomes.total() == races
     for outcome in ("running -> cancelled", "running -> completed", "ALREADY_FINAL -> completed"):
-        assert outcomes[outcome] > races / 50, outcomes  # else it was no race
+        assert outcomes[outcome], outcomes  # else it was no race
     report(
         "cancel", database=database.kind, races=races, outcomes=outcomes, seconds=round(seconds, 1)
     )

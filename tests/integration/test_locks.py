@@ -247,9 +247,10 @@ async def test_a_delayed_row_that_is_locked_when_it_comes_due(store: str) -> Non
     """Others that come due are staged and run; it is, once it is free."""
     add = adds()
     held = await add.using(delay=3600).aenqueue(a=6)
-    rows = TaskExecution.objects.filter(id=held.id)
-    await rows.aupdate(run_after=timezone.now() - timedelta(seconds=1))
+    due = timezone.now() + timedelta(seconds=1)  # it is locked by then
+    await TaskExecution.objects.filter(id=held.id).aupdate(run_after=due)
     with locked(held.id) as other:
+        await eventually(lambda: timezone.now() > due)
         await five_others_run(add)
         assert (await held.arefresh()).status == "pending"
         other.rollback()

@@ -491,7 +491,7 @@ async def test_who_publishes_into_a_dead_connection(
     began = time.monotonic()
     let(second)
     await final(second)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < HALF_OPEN / 2
     assert_in_order(await watcher)
     assert time.monotonic() - began < HALF_OPEN
 
@@ -521,7 +521,7 @@ async def test_a_server_that_is_never_there(
     assert len(logged) == 2  # one of each connection
     began = time.monotonic()
     await host.astop()
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 2.5  # a connection is tried for 3 s
 
 
 async def _watched(handle: TaskHandle) -> list[TaskSnapshot]:

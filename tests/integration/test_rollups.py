@@ -37,8 +37,8 @@ HERE = "tests/integration/test_rollups.py"
 
 
 def ended(status: str = "completed", name: str = "a", **fields: Any) -> TaskSnapshot:
-    """An execution that has ended now, after a second."""
-    at = datetime.now(UTC)
+    """An execution that has ended in the last minute, after a second of the same minute."""
+    at = (datetime.now(UTC) - timedelta(minutes=1)).replace(second=30)
     values: dict[str, Any] = {
         "id": new_id(), "name": name, "status": status, "queue": "default",
         "created_at": at - timedelta(seconds=2), "started_at": at - timedelta(seconds=1),

@@ -69,7 +69,6 @@ async def test_what_has_expired_is_hidden_from_everybody(
     """Every way to it says that there is no such task, byte for byte, and no list has it."""
     expired, alive = await finished(2)
     await expire(expired)
-    assert expired.id in await stored()
     for call in (service.aget, service.acancel, service.aretry):
         with pytest.raises(TaskNotFound):
             await call(SYSTEM, expired.id)
@@ -82,7 +81,7 @@ async def test_what_has_expired_is_hidden_from_everybody(
     with pytest.raises(TaskNotFound):
         await expired.arefresh()
     assert [it.id for it in await service.alist(SYSTEM)] == [alive.id]
-    assert len(await stored()) == 2  # nothing was made anew
+    assert await stored() <= {expired.id, alive.id}  # nothing was made anew
 
 
 OPERATIONS = [

@@ -247,7 +247,7 @@ async def test_a_body_that_swallows_its_cancel_is_given_up(
         snapshot = await final(handle)
         used = time.process_time() - used
         assert snapshot.status == "cancelled"
-        assert 0.25 < time.monotonic() - began
+        assert time.monotonic() - began > 0.25
         assert used < 0.2  # a cancel that is delivered at every step would have used all of it
         assert 1 <= len(deaf_to) <= 3
         assert "given up" in caplog.text

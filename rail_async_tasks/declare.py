@@ -24,12 +24,20 @@ import msgspec
 from asgiref.sync import markcoroutinefunction
 from typing_extensions import ParamSpec, TypeVar
 
-from rail_async_tasks.definition import TaskDefinition, define
+from rail_async_tasks.declaration.definition import TaskDefinition, define
+from rail_async_tasks.declaration.resolvers import refuse_tasks_as_resolvers
+from rail_async_tasks.declaration.signatures import (
+    Async,
+    InfoT,
+    P,
+    R,
+    RootT,
+    WithInfo,
+    WithRootAndInfo,
+)
 from rail_async_tasks.foreign_names import OF_TASKS, missing
 from rail_async_tasks.handle import TaskHandle
 from rail_async_tasks.registry import registry
-from rail_async_tasks.resolvers import refuse_tasks_as_resolvers
-from rail_async_tasks.signatures import Async, InfoT, P, R, RootT, WithInfo, WithRootAndInfo
 from rail_async_tasks.using import UsingKeywords, enqueue_options, known
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from rail_async_tasks.dashboard.gate import Visitor, action, page
 from rail_async_tasks.dashboard.outcome import done
 from rail_async_tasks.dashboard.render import Refused
 from rail_async_tasks.dashboard.tables import database
-from rail_async_tasks.definition import TaskDefinition
+from rail_async_tasks.declaration.definition import TaskDefinition
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.ledger.rows import clock, in_utc, snapshot_of, snapshot_rows, unexpired
 from rail_async_tasks.models import TaskSchedule

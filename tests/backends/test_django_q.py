@@ -29,7 +29,7 @@ from rail_async_tasks.backends.django_q import (
     _bound_waits,
     cluster_of,
 )
-from rail_async_tasks.definition import define
+from rail_async_tasks.declaration.definition import define
 from rail_async_tasks.registry import Registry
 from rail_async_tasks.workers.django_q import _outlast_outages
 from tests.backends.kinds import KINDS

@@ -19,7 +19,7 @@ from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.orm.rollups import OrmRollups
 from rail_async_tasks.ledger.rollups import KEPT, CommitUnknown, Rollups
 from rail_async_tasks.models import ErrorRollup, TaskExecution, TaskRollup
-from rail_async_tasks.rollup_columns import COUNTS, RUNS, WAITS
+from rail_async_tasks.rollups.columns import COUNTS, RUNS, WAITS
 from rail_async_tasks.runtime.rollups import MOST_CELLS, RollupCounter
 from rail_async_tasks.runtime.upkeep.rollup_writer import RollupWriter
 from rail_async_tasks.service import statistics

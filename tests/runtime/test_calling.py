@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rail_async_tasks.definition import define
+from rail_async_tasks.declaration.definition import define
 from rail_async_tasks.errors import InvalidArguments
 from rail_async_tasks.runtime.attempts.calling import NotCalled, call, decode
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from strawberry.types.fields.resolver import StrawberryResolver
 
-from rail_async_tasks.definition import TaskDefinition
+from rail_async_tasks.declaration.definition import TaskDefinition
 from rail_async_tasks.errors import TaskDeclarationError
 
 

@@ -12,6 +12,7 @@ from strawberry.types.fields.resolver import Parameter, Signature, StrawberryRes
 
 from rail_async_tasks.codec import MISSING
 from rail_async_tasks.declaration.definition import TaskDefinition, define
+from rail_async_tasks.declaration.keywords import TaskKeywords
 from rail_async_tasks.declaration.signatures import (
     Async,
     InfoT,
@@ -21,7 +22,7 @@ from rail_async_tasks.declaration.signatures import (
     WithInfo,
     WithRootAndInfo,
 )
-from rail_async_tasks.declare import Declare, Task, TaskKeywords
+from rail_async_tasks.declare import Declare, Task
 from rail_async_tasks.graphql.starts import StartExtension, resolve_start
 from rail_async_tasks.graphql.types import MAYBE_PAYLOAD
 from rail_async_tasks.registry import registry

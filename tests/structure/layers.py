@@ -102,7 +102,7 @@ UPKEEP: Final = (
 )
 
 DECLARATION: Final = (
-    "options origin signatures",
+    "keywords options origin signatures",
     "definition",
     "resolvers",
 )

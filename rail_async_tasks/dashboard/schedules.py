@@ -36,7 +36,7 @@ def schedules_page(request: HttpRequest, visitor: Visitor) -> HttpResponseBase:
 
 
 def schedules(alias: str) -> list[dict[str, Any]]:
-    """Returns what is known of each task with `cron`, those that run next first."""
+    """Returns the schedules of all tasks with `cron`, ordered by their next run."""
     at, rows = clock(alias), {it.name: it for it in TaskSchedule.objects.using(alias).all()}
     ids = [it.last_execution_id for it in rows.values() if it.last_execution_id is not None]
     kept = snapshot_rows(alias).defer("arguments", "traceback", "language", "result")

@@ -210,7 +210,7 @@ async def test_two_processes_add_up() -> None:
 
 
 class Failing(Rollups):  # type: ignore[misc]
-    """Roll-ups whose next writes end as told."""
+    """Roll-ups whose next writes end as given."""
 
     def __init__(self, rollups: Rollups, *ends: BaseException | bool) -> None:
         self._rollups = rollups

@@ -1,4 +1,4 @@
-"""Calls of bodies: a call that does not fit is told from an error inside the body."""
+"""Calls of bodies: a call that does not fit is no error inside the body."""
 
 from __future__ import annotations
 

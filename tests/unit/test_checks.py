@@ -868,7 +868,7 @@ def test_a_weak_key_is_named_and_not_shown(jwt: Any, reason: str) -> None:
 
 
 def test_one_worker_process_needs_no_other_bus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the server is told so."""
+    """Where the server's own variable says so."""
     monkeypatch.setenv("WEB_CONCURRENCY", "1")
     assert exposed({"bus": "memory"}) == []
     monkeypatch.setenv("WEB_CONCURRENCY", "4")

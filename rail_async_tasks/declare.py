@@ -15,7 +15,6 @@ from typing import (
     Generic,
     Protocol,
     Self,
-    TypedDict,
     Unpack,
     overload,
 )
@@ -24,18 +23,22 @@ import msgspec
 from asgiref.sync import markcoroutinefunction
 from typing_extensions import ParamSpec, TypeVar
 
-from rail_async_tasks.definition import TaskDefinition, define
+from rail_async_tasks.declaration.definition import TaskDefinition, define
+from rail_async_tasks.declaration.keywords import ScheduledKeywords
+from rail_async_tasks.declaration.resolvers import refuse_tasks_as_resolvers
+from rail_async_tasks.declaration.signatures import (
+    Async,
+    InfoT,
+    P,
+    R,
+    RootT,
+    WithInfo,
+    WithRootAndInfo,
+)
 from rail_async_tasks.foreign_names import OF_TASKS, missing
 from rail_async_tasks.handle import TaskHandle
 from rail_async_tasks.registry import registry
-from rail_async_tasks.resolvers import refuse_tasks_as_resolvers
-from rail_async_tasks.signatures import Async, InfoT, P, R, RootT, WithInfo, WithRootAndInfo
 from rail_async_tasks.using import UsingKeywords, enqueue_options, known
-
-if TYPE_CHECKING:
-    from strawberry.extensions.field_extension import FieldExtension
-    from strawberry.permission import BasePermission
-
 
 refuse_tasks_as_resolvers()
 
@@ -46,32 +49,6 @@ Result_co = TypeVar("Result_co", covariant=True, default=Any)
 # last: Python 3.13.0 fails where another parameter follows a ParamSpec with a default.
 Called_co = TypeVar("Called_co", covariant=True, default=Any)
 Call = ParamSpec("Call", default=...)
-
-
-class TaskKeywords(TypedDict, total=False):
-    """The options of a declaration beside its name. The settings hold for those left out."""
-
-    queue: str
-    priority: int
-    max_retries: int
-    retry_delay: float
-    retry_backoff: bool
-    retry_on: type[Exception] | Iterable[type[Exception]]
-    timeout: float
-    track_progress: bool
-    rerun_on_crash: bool
-    unique: bool
-    sensitive: Iterable[str]
-    description: str
-    permission_classes: Iterable[type[BasePermission]]
-    extensions: Iterable[FieldExtension]
-
-
-class ScheduledKeywords(TaskKeywords, total=False):
-    """The options of a task that may run on a schedule."""
-
-    cron: str
-    catch_up: bool
 
 
 class Task(Generic[Arguments, Result_co, Called_co, Call]):

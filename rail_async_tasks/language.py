@@ -51,8 +51,8 @@ def activate_for_socket(request: HttpRequest) -> None:
 def speaking(language: str, call: Callable[[], T]) -> T:
     """Calls in the language, in a thread and in a context of the call's own.
 
-    `activate` on a loop does not reach its threads, though they get a copy of its context: asgiref,
-    in which Django keeps the active language, tells threads apart.
+    `activate` on a loop does not reach its threads, though they get a copy of its context:
+    asgiref's `Local`, in which Django keeps the active language, has a value per thread.
     """
     activate(language)
     return call()

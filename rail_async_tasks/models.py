@@ -363,4 +363,4 @@ class TaskEvent(models.Model):
 
 
 # Last, so that a message about missing tables names that of the executions.
-from rail_async_tasks.rollup_models import ErrorRollup, TaskRollup  # noqa: E402
+from rail_async_tasks.rollups.models import ErrorRollup, TaskRollup  # noqa: E402

@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 
 from django.utils.module_loading import autodiscover_modules
 
-from rail_async_tasks.definition import TaskDefinition
+from rail_async_tasks.declaration.definition import TaskDefinition
 from rail_async_tasks.errors import TaskDeclarationError
 
 # Imports the module in which a name may be declared. Raises nothing.

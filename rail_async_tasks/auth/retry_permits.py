@@ -12,7 +12,7 @@ from strawberry.types.base import StrawberryOptional
 
 from rail_async_tasks.auth.context import RequestContext
 from rail_async_tasks.auth.permissions import acheck_start, check_start
-from rail_async_tasks.definition import TaskDefinition
+from rail_async_tasks.declaration.definition import TaskDefinition
 
 # As `service.retry` and `service.aretry` call them. They raise what the first refusal raises.
 Permit: TypeAlias = Callable[[TaskDefinition, dict[str, Any]], None]

@@ -18,13 +18,13 @@ from rail_async_tasks.cli.exits import OK, UNAVAILABLE, USAGE, WRONG, Stop
 from rail_async_tasks.cli.fields import fields_of
 from rail_async_tasks.cli.filters import Filter, add_filter, database, filter_of, limit_type
 from rail_async_tasks.cli.ids import find_id
-from rail_async_tasks.cli.processes import processes, running_tasks
 from rail_async_tasks.cli.screen import Screen
 from rail_async_tasks.cli.words import one_line
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import AlreadyFinal, NotFinal, TaskError, TaskNotFound
 from rail_async_tasks.hosting.stored import storing
 from rail_async_tasks.models import TaskExecution
+from rail_async_tasks.service.processes import read_processes, runners
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import FINAL, UNFINISHED, Status
 from rail_async_tasks.text import clean, counted
@@ -110,8 +110,10 @@ def run_retry(screen: Screen, options: Mapping[str, Any]) -> int:
         )
     with storing():
         code = _run(RETRY, screen, options)
-    if not options["json"] and not running_tasks(processes(), get_settings()):
-        screen.line("No process that runs tasks is alive: tasks wait until one starts.")
+    if not options["json"]:
+        living = read_processes(database()).living
+        if not runners(living, get_settings()):
+            screen.line("No process that runs tasks is alive: tasks wait until one starts.")
     return code
 
 

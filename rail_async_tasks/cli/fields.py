@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rail_async_tasks.definition import TaskDefinition
+from rail_async_tasks.declaration.definition import TaskDefinition
 from rail_async_tasks.errors import TaskError
 from rail_async_tasks.rest.render import FIELDS
 from rail_async_tasks.snapshot import TaskSnapshot

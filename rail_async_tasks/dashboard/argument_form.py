@@ -15,7 +15,7 @@ from math import isfinite
 from typing import Any, Final
 
 from rail_async_tasks.dashboard.shapes import Shape, shapes_of
-from rail_async_tasks.definition import TaskDefinition
+from rail_async_tasks.declaration.definition import TaskDefinition
 
 VALUE, DEFAULT, NULL, EMPTY = "value", "default", "null", "empty"
 

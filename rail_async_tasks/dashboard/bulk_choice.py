@@ -1,7 +1,7 @@
-"""The tasks that a bulk change touches: those that fit a filter, as it stood when it was confirmed.
+"""The tasks of a bulk change: all that fit its filter at the time of the confirmation.
 
-A choice is frozen by its time `before`. Tasks that were created later are left alone; so are, for a
-retry, those that ended later. Ages in the filter count from `before`.
+A choice is frozen by its time `before`. It leaves out later tasks; a retry also leaves out tasks
+that ended later. Ages in the filter count from `before`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from rail_async_tasks.states import FINAL, UNFINISHED, Status
 
 # Tasks of one read.
 PAGE: Final = 200
-# Tasks that the page of a bulk change counts, and the seconds that it spends on it.
+# Limits of the count on the page of a bulk change.
 MOST_COUNTED: Final = 10_000
 COUNT_SECONDS: Final = 2.0
 
-# The tasks that make bulk changes. No bulk change touches one, be it its own.
+# The tasks that make bulk changes. No bulk change touches one of them.
 BULK_RETRY: Final = "rail_async_tasks.bulk_retry"
 BULK_CANCEL: Final = "rail_async_tasks.bulk_cancel"
 
@@ -37,8 +37,8 @@ class BulkChange:
 
     Attributes:
         states: the states in which it can be done.
-        usual: the states that a filter without `state:` chooses.
-        task: the name of the task that does it.
+        usual: the states chosen by a filter without `state:`.
+        task: the name of the task that makes the change.
     """
 
     verb: str
@@ -55,7 +55,7 @@ CHANGES: Final = {it.verb: it for it in (RETRY, CANCEL)}
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What a bulk change touches."""
+    """A filter, frozen for a bulk change: see the top of this module."""
 
     alias: str
     change: BulkChange
@@ -63,7 +63,7 @@ class Choice:
     before: datetime
 
     def pages(self) -> Iterator[list[TaskSnapshot]]:
-        """Yields the tasks, newest first; of each page those that still fit when it is read."""
+        """Yields pages of tasks, newest first. A page has the tasks that fit as it is read."""
         after = None
         while True:
             found = find(self.alias, self._frozen(), after=after, limit=PAGE)
@@ -74,12 +74,12 @@ class Choice:
                 return
 
     def total(self) -> int:
-        """Counts the tasks that fit, those that are passed over too. For a background task."""
+        """Counts all tasks that fit, also the ones to be passed over. For a background task."""
         query = self._frozen()
         return sum(rows_of(self.alias, query, it).count() for it in branches(query))
 
     def _frozen(self) -> Query:
-        """Returns the filter as it is to be read now, with its ages counted from `before`."""
+        """Returns the filter for a read now: its ages count from `before`."""
         passed = max((clock(self.alias) - self.before).total_seconds(), 0.0)
         query = self.query
         younger = None if query.younger is None else query.younger + passed
@@ -116,7 +116,7 @@ class Count:
 
     Attributes:
         exact: False: there are more, or the time for counting ran out.
-        passed_over: tasks that fit and have a retry already.
+        passed_over: tasks that fit, but have a retry already.
         first: some of the tasks, newest first.
     """
 
@@ -147,7 +147,7 @@ def count(choice: Choice, seconds: float = COUNT_SECONDS) -> Count:
 
 
 def retried(alias: str, ids: Collection[UUID]) -> set[UUID]:
-    """Returns those of the tasks that have a retry."""
+    """Returns the ids of tasks that have a retry."""
     if not ids:
         return set()
     rows = TaskExecution.objects.using(alias).filter(parent_id__in=ids).order_by()

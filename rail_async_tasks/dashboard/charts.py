@@ -17,7 +17,7 @@ from rail_async_tasks.dashboard.base import base_page
 from rail_async_tasks.dashboard.gate import Visitor, page
 from rail_async_tasks.dashboard.tables import database
 from rail_async_tasks.dashboard.words import duration
-from rail_async_tasks.rollup_columns import OUTCOMES
+from rail_async_tasks.rollups.columns import OUTCOMES
 from rail_async_tasks.service.statistics import WINDOWS, Charts, Series, Summary, charts
 from rail_async_tasks.text import is_storable
 

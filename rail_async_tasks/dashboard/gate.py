@@ -17,13 +17,13 @@ from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
-from django.middleware.csrf import CsrfViewMiddleware
 from django.shortcuts import resolve_url
 from django.urls import NoReverseMatch, Resolver404, resolve, reverse
 from graphql import GraphQLError
 
 from rail_async_tasks.access import Viewer
 from rail_async_tasks.auth.caller import authenticate_sync, caller
+from rail_async_tasks.auth.csrf import CsrfCheck
 from rail_async_tasks.dashboard.render import Refused, refusal
 from rail_async_tasks.errors import TaskError, TaskNotFound
 from rail_async_tasks.own_views import View, own_view
@@ -78,8 +78,7 @@ def _view(handler: Handler, methods: tuple[str, ...]) -> View:
     @own_view
     @wraps(handler)
     def view(request: HttpRequest, **values: Any) -> HttpResponseBase:
-        # Run here, as `own_view` has exempted the view from the project's own.
-        csrf = CsrfViewMiddleware(lambda _: HttpResponse())
+        csrf = CsrfCheck()
         csrf.process_request(request)
         try:
             visitor = _admitted(request, methods, csrf)
@@ -103,13 +102,13 @@ class _SignIn(Exception):
         self.redirect = redirect
 
 
-def _admitted(request: HttpRequest, methods: tuple[str, ...], csrf: CsrfViewMiddleware) -> Visitor:
+def _admitted(request: HttpRequest, methods: tuple[str, ...], csrf: CsrfCheck) -> Visitor:
     if request.method not in methods:
         raise Refused(405, f"Use {' or '.join(methods)} here.", allow=methods)
     visitor = admit(request)
     if methods == READ:
         return visitor
-    if csrf.process_view(request, _unmarked, (), {}) is not None:
+    if csrf.problem(request) is not None:
         raise Refused(
             403,
             "The form has no valid CSRF token, so nothing was done. Load the page again, then"
@@ -145,10 +144,6 @@ def admit(request: HttpRequest) -> Visitor:
             sign_in=_sign_in_url(request),
         )
     return Visitor(user, found.viewer)
-
-
-def _unmarked(request: HttpRequest) -> HttpResponse:
-    raise NotImplementedError  # stands for a view that is not exempt
 
 
 def _to_login(request: HttpRequest) -> HttpResponse:

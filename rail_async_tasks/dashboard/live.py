@@ -37,7 +37,7 @@ from rail_async_tasks.snapshot import TaskSnapshot, task_topic
 
 # Between two looks at the counters and for new tasks.
 TICK_SECONDS: Final = 2.0
-# Changes of so long are sent together: more often no eye can tell.
+# Changes of so long are sent together: no eye sees more.
 BATCH_SECONDS: Final = 0.15
 # Every stream's own, so that it ends with the process though it shows no task.
 _TOPIC: Final = "dashboard"

@@ -17,9 +17,9 @@ from rail_async_tasks.ids import parse_id
 from rail_async_tasks.states import Status
 from rail_async_tasks.text import is_storable
 
-# Characters. A longer filter is a mistake: no column of a database is searched for that.
+# Characters. A longer filter is a mistake: no column holds such a text.
 LONGEST: Final = 1000
-# The value of `place:` for errors without one. A place has a colon, so it is none.
+# The value of `place:` for errors without a place. Each real place has a colon.
 NO_PLACE: Final = "none"
 
 _TOKEN: Final = re.compile(r'(?:[a-z_]+:)?(?:"[^"]*"|[^\s"]+)+', re.IGNORECASE)
@@ -34,7 +34,7 @@ class WrongQuery(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Ids from `first` to `last`, both included: those that begin with some digits."""
+    """Ids from `first` to `last`, both included: a range of ids with the same first digits."""
 
     first: UUID
     last: UUID
@@ -48,9 +48,9 @@ class Query:
         names: parts of names; case does not matter.
         errors: exception classes or error codes, whole.
         places: where errors came from, as the page of errors names them; `NO_PLACE`: none known.
-        ids: of tasks, as far as they were written.
+        ids: ranges of task ids, by the digits given.
         younger, older: seconds since a task was created: less than, at least.
-        words: texts, all of which a task must have somewhere.
+        words: texts; a task must have all of them.
     """
 
     states: tuple[str, ...] = ()

@@ -17,7 +17,7 @@ from rail_async_tasks.dashboard.gate import Visitor, action, page
 from rail_async_tasks.dashboard.outcome import done
 from rail_async_tasks.dashboard.render import Refused
 from rail_async_tasks.dashboard.tables import database
-from rail_async_tasks.definition import TaskDefinition
+from rail_async_tasks.declaration.definition import TaskDefinition
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.ledger.rows import clock, in_utc, snapshot_of, snapshot_rows, unexpired
 from rail_async_tasks.models import TaskSchedule
@@ -36,7 +36,7 @@ def schedules_page(request: HttpRequest, visitor: Visitor) -> HttpResponseBase:
 
 
 def schedules(alias: str) -> list[dict[str, Any]]:
-    """Returns what is known of each task with `cron`, those that run next first."""
+    """Returns the schedules of all tasks with `cron`, ordered by their next run."""
     at, rows = clock(alias), {it.name: it for it in TaskSchedule.objects.using(alias).all()}
     ids = [it.last_execution_id for it in rows.values() if it.last_execution_id is not None]
     kept = snapshot_rows(alias).defer("arguments", "traceback", "language", "result")

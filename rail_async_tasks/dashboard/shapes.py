@@ -26,7 +26,7 @@ from strawberry.types.maybe import Maybe
 
 from rail_async_tasks.codec.arguments import MISSING, Parameter
 from rail_async_tasks.codec.references import unwrap
-from rail_async_tasks.definition import TaskDefinition
+from rail_async_tasks.declaration.definition import TaskDefinition
 
 # Characters of a default or a type's name that a form shows.
 SHOWN: Final = 120

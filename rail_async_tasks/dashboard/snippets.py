@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from rail_async_tasks.codec.encryption import MARK
 from rail_async_tasks.dashboard.literals import Imports, NotWritable, literal
+from rail_async_tasks.declaration.definition import TaskDefinition
 from rail_async_tasks.declare import Task
-from rail_async_tasks.definition import TaskDefinition
 from rail_async_tasks.errors import TaskError
 from rail_async_tasks.graphql.names import new_names
 from rail_async_tasks.snapshot import TaskSnapshot

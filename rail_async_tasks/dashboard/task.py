@@ -18,7 +18,7 @@ from rail_async_tasks.dashboard.notices import with_notice
 from rail_async_tasks.dashboard.render import Refused
 from rail_async_tasks.dashboard.snippets import Places, reads, repeats
 from rail_async_tasks.dashboard.task_details import Details, read_details
-from rail_async_tasks.definition import TaskDefinition
+from rail_async_tasks.declaration.definition import TaskDefinition
 from rail_async_tasks.errors import TaskError
 from rail_async_tasks.own_views import own_view
 from rail_async_tasks.snapshot import TaskSnapshot

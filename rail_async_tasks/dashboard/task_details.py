@@ -13,7 +13,7 @@ from rail_async_tasks import service
 from rail_async_tasks.access import Viewer, find_user
 from rail_async_tasks.dashboard.tables import database
 from rail_async_tasks.dashboard.timeline import Timeline, process_of, timeline_of
-from rail_async_tasks.definition import TaskDefinition
+from rail_async_tasks.declaration.definition import TaskDefinition
 from rail_async_tasks.errors import TaskNotFound
 from rail_async_tasks.hosting import process
 from rail_async_tasks.ledger.rows import clock, in_utc, snapshot_of, snapshot_rows, unexpired

@@ -11,12 +11,21 @@ from strawberry.types.field import StrawberryField
 from strawberry.types.fields.resolver import Parameter, Signature, StrawberryResolver
 
 from rail_async_tasks.codec import MISSING
-from rail_async_tasks.declare import Declare, Task, TaskKeywords
-from rail_async_tasks.definition import TaskDefinition, define
+from rail_async_tasks.declaration.definition import TaskDefinition, define
+from rail_async_tasks.declaration.keywords import TaskKeywords
+from rail_async_tasks.declaration.signatures import (
+    Async,
+    InfoT,
+    P,
+    R,
+    RootT,
+    WithInfo,
+    WithRootAndInfo,
+)
+from rail_async_tasks.declare import Declare, Task
 from rail_async_tasks.graphql.starts import StartExtension, resolve_start
 from rail_async_tasks.graphql.types import MAYBE_PAYLOAD
 from rail_async_tasks.registry import registry
-from rail_async_tasks.signatures import Async, InfoT, P, R, RootT, WithInfo, WithRootAndInfo
 
 if TYPE_CHECKING:
     from strawberry.types import Info

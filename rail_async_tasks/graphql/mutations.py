@@ -9,7 +9,7 @@ from strawberry.types import Info
 
 from rail_async_tasks import service
 from rail_async_tasks.auth.permissions import SilentlyRefused, acheck_start, check_start
-from rail_async_tasks.definition import TaskDefinition
+from rail_async_tasks.declaration.definition import TaskDefinition
 from rail_async_tasks.graphql.context import acaller_of, caller_of
 from rail_async_tasks.graphql.errors import errors_for_clients, of_the_project
 from rail_async_tasks.graphql.types import (

@@ -11,7 +11,7 @@ from strawberry.types.unset import UNSET
 from rail_async_tasks.auth.caller import Caller
 from rail_async_tasks.auth.field_extensions import arun, run
 from rail_async_tasks.auth.permissions import start_extensions
-from rail_async_tasks.definition import TaskDefinition
+from rail_async_tasks.declaration.definition import TaskDefinition
 from rail_async_tasks.graphql.context import acaller_of, caller_of
 from rail_async_tasks.graphql.errors import denials_with_codes, errors_for_clients
 from rail_async_tasks.graphql.types import TaskMutationPayload

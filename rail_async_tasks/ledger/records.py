@@ -108,7 +108,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     error_code: str | None = None
     # The class name of the exception that ended the attempt.
     error_type: str | None = None
-    # The project's line that it came through (`error_places.place_of`).
+    # The project's line that it came through (`rollups.error_places.place_of`).
     error_place: str | None = None
     traceback: str | None = None
     retried: int = 0

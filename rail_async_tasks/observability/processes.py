@@ -56,7 +56,7 @@ class SharedReadings:
         while not pause.wait(WRITE_EVERY):
             try:
                 self.write()
-            except Exception:  # settings that are wrong by now, a folder that is gone
+            except Exception:  # wrong settings, a deleted folder
                 if not self._failed:
                     logger.exception("The metrics of this process cannot be written. Tried again.")
                 self._failed = True

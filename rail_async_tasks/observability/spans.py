@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from rail_async_tasks.definition import TaskDefinition
+from rail_async_tasks.declaration.definition import TaskDefinition
 from rail_async_tasks.errors import TaskError
 from rail_async_tasks.ledger.records import Claimed, NewExecution
 from rail_async_tasks.observability.otel_library import (

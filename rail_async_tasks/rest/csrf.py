@@ -5,25 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.http import HttpRequest, HttpResponse
-from django.middleware.csrf import CsrfViewMiddleware
+from django.http import HttpRequest
 
 from rail_async_tasks.access import user_id_of
 from rail_async_tasks.auth.bearer import bearer_of
+from rail_async_tasks.auth.csrf import CsrfCheck
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.hooks import contained
 from rail_async_tasks.rest.refusals import CsrfFailed
-
-
-class _Check(CsrfViewMiddleware):
-    """Django's own check; returns the reason of a refusal, not a page."""
-
-    def _reject(self, request: HttpRequest, reason: str) -> Any:
-        return reason
-
-
-def _no_response(request: HttpRequest) -> HttpResponse:
-    raise NotImplementedError  # only the check is used
 
 
 async def check_csrf(request: HttpRequest, user: Any) -> None:
@@ -47,6 +36,5 @@ def needs_token(request: HttpRequest, user: Any) -> bool:
 def _check(request: HttpRequest, user: Any) -> None:
     if not needs_token(request, user):
         return
-    reason = _Check(_no_response).process_view(request, _no_response, (), {})
-    if reason is not None:
+    if (reason := CsrfCheck().problem(request)) is not None:
         raise CsrfFailed(f"The CSRF check failed: {reason}")

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from rail_async_tasks.definition import TaskDefinition
+from rail_async_tasks.declaration.definition import TaskDefinition
 from rail_async_tasks.errors import BackendUnavailable
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger import port

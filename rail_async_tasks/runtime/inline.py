@@ -15,7 +15,7 @@ from django.db import transaction
 
 from rail_async_tasks.bus.port import Bus
 from rail_async_tasks.conf import TaskSettings
-from rail_async_tasks.definition import TaskDefinition
+from rail_async_tasks.declaration.definition import TaskDefinition
 from rail_async_tasks.errors import TaskCancelled
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.language import in_language

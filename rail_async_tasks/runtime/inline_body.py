@@ -9,7 +9,7 @@ from typing import Any
 
 from asgiref.sync import async_to_sync, sync_to_async
 
-from rail_async_tasks.definition import TaskDefinition
+from rail_async_tasks.declaration.definition import TaskDefinition
 from rail_async_tasks.hooks import contained
 from rail_async_tasks.runtime.attempts.calling import call
 from rail_async_tasks.runtime.attempts.context import (

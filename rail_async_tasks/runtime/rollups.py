@@ -14,11 +14,11 @@ from typing import Final
 from uuid import UUID
 
 from rail_async_tasks.conf import TaskSettings
-from rail_async_tasks.error_places import place_of
 from rail_async_tasks.forks import after_fork
-from rail_async_tasks.histogram import BOUNDS
 from rail_async_tasks.ledger.rollups import ERROR_SPAN, ErrorCounts, RollupBatch, TaskCounts
-from rail_async_tasks.rollup_columns import COUNTS, OUTCOMES
+from rail_async_tasks.rollups.columns import COUNTS, OUTCOMES
+from rail_async_tasks.rollups.error_places import place_of
+from rail_async_tasks.rollups.histogram import BOUNDS
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
 

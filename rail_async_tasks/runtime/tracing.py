@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol, TypeAlias
 
 from rail_async_tasks.conf import TaskSettings
-from rail_async_tasks.definition import TaskDefinition
+from rail_async_tasks.declaration.definition import TaskDefinition
 from rail_async_tasks.forks import after_fork
 from rail_async_tasks.ledger.records import Claimed, NewExecution
 from rail_async_tasks.snapshot import TaskSnapshot

@@ -8,7 +8,7 @@ import msgspec
 
 from rail_async_tasks.codec.encryption import fingerprint
 from rail_async_tasks.conf import get_settings
-from rail_async_tasks.definition import TaskDefinition
+from rail_async_tasks.declaration.definition import TaskDefinition
 
 
 def unique_key(

@@ -13,7 +13,7 @@ import msgspec
 from rail_async_tasks.access import Viewer, may_change
 from rail_async_tasks.backends import get_backend
 from rail_async_tasks.conf import TaskSettings, get_settings
-from rail_async_tasks.definition import TaskDefinition
+from rail_async_tasks.declaration.definition import TaskDefinition
 from rail_async_tasks.errors import (
     AlreadyFinal,
     BackendUnavailable,

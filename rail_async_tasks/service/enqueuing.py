@@ -10,7 +10,7 @@ from asgiref.sync import sync_to_async
 
 from rail_async_tasks.backends import get_backend
 from rail_async_tasks.conf import TaskSettings
-from rail_async_tasks.definition import TaskDefinition
+from rail_async_tasks.declaration.definition import TaskDefinition
 from rail_async_tasks.hooks import contained
 from rail_async_tasks.hosting import process
 from rail_async_tasks.hosting.submission import submission_for

@@ -11,10 +11,10 @@ from typing import Final
 
 import msgspec
 
-from rail_async_tasks.histogram import percentile, total_of
 from rail_async_tasks.hosting import process
 from rail_async_tasks.ledger.rollups import ErrorSums, Rollups, Sums
-from rail_async_tasks.rollup_columns import COUNTS, OUTCOMES, RUNS, WAITS
+from rail_async_tasks.rollups.columns import COUNTS, OUTCOMES, RUNS, WAITS
+from rail_async_tasks.rollups.histogram import percentile, total_of
 
 _OUTCOMES: Final = slice(0, len(OUTCOMES))
 _WAITS: Final = slice(COUNTS.index(WAITS[0]), COUNTS.index(WAITS[-1]) + 1)

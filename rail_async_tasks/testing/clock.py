@@ -8,7 +8,7 @@ from typing import Final
 from django.utils import timezone
 
 from rail_async_tasks.conf import get_settings
-from rail_async_tasks.definition import TaskDefinition
+from rail_async_tasks.declaration.definition import TaskDefinition
 from rail_async_tasks.registry import registry
 from rail_async_tasks.runtime.upkeep.cron import Schedule
 

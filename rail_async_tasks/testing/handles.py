@@ -8,7 +8,7 @@ from typing import Any, Self, TypeVar
 import msgspec
 
 from rail_async_tasks.codec.arguments import MISSING
-from rail_async_tasks.definition import TaskDefinition
+from rail_async_tasks.declaration.definition import TaskDefinition
 from rail_async_tasks.errors import InvalidArguments
 from rail_async_tasks.handle import TaskHandle
 from rail_async_tasks.registry import registry

@@ -266,7 +266,7 @@ async def test_any_text_is_a_unique_key(server: Server, kind: type[Edge]) -> Non
 
 
 @pytest.mark.parametrize("place", ["sqlite"], indirect=True)
-async def test_an_unknown_queue_is_told_with_the_known_ones(place: Place) -> None:
+async def test_an_unknown_queue_is_refused_with_the_known_ones(place: Place) -> None:
     """By an error of its own, with the code of wrong arguments."""
     before = await rows()
     with pytest.raises(UnknownQueue, match="default, high, low"):
@@ -376,7 +376,7 @@ async def test_a_result_that_only_looks_bad(server: Server, what: str) -> None:
         ("silent", "ValueError"),
     ],
 )
-async def test_an_error_that_cannot_be_told(
+async def test_an_error_whose_text_cannot_be_made(
     server: Server, place: Place, field: str, what: str, text: str
 ) -> None:
     """The task fails all the same, and says what can be said, to who is logged in."""

@@ -145,7 +145,7 @@ def found_in(text: str) -> list[str]:
 
 
 async def others(server: Server, bob: str, staff: str, ids: list[str]) -> str:
-    """All that another user, nobody, the metrics and the probes answer."""
+    """All that another user, an anonymous caller, the metrics and the probes get."""
     said = []
     for edge in (Http(server, bob), Sse(server, bob), Rest(server, bob), Http(server)):
         for task_id in ids:

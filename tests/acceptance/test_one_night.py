@@ -26,7 +26,7 @@ TASKS = 500
 # The most starts of one request.
 STARTS = 20
 # Seconds; each look is a command, and the machine may be busy.
-PATIENT = 180.0
+TIMEOUT_SECONDS = 180.0
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_by_commands_alone(env: dict[str, str], server: Server, service: Path) -
     """Found grouped, paused, mended, retried with one confirmation, drained."""
     for first in range(0, TASKS, STARTS):
         charge(server, first)
-    group = wait_for(lambda: failed(env), timeout=PATIENT, every=1.0)
+    group = wait_for(lambda: failed(env), timeout=TIMEOUT_SECONDS, every=1.0)
     assert group["error"] == "PaymentServiceDown"
     assert group["place"].startswith("tests/projects/night/tasks.py:")
     assert group["place"].endswith(" in connect")
@@ -115,6 +115,6 @@ def test_by_commands_alone(env: dict[str, str], server: Server, service: Path) -
     assert f"{TASKS} tasks would be retried" in said[4]
     assert f"{TASKS} tasks retried, 0 not." in said[5]
     queues = lambda: tasks(env, "queues").stdout  # noqa: E731
-    wait_for(lambda: completed(env), queues, timeout=PATIENT, every=1.0)
+    wait_for(lambda: completed(env), queues, timeout=TIMEOUT_SECONDS, every=1.0)
     again = tasks(env, *shlex.split(commands[5])[3:])
     assert "0 tasks retried" in again.stdout

@@ -366,7 +366,7 @@ async def test_tasks_that_are_disabled_are_refused_everywhere(place: Place, peop
 
 
 @on_one_database
-async def test_nobody_is_refused_everywhere_where_a_name_is_asked_for(
+async def test_anonymous_callers_are_refused_everywhere_under_deny(
     place: Place, people: People
 ) -> None:
     """With `anonymous_access` "deny" every request without a credential is refused.

@@ -126,7 +126,7 @@ async def test_running_a_finished_task_again(ada: Client) -> None:
 
 
 @pytest.mark.parametrize("who", ["bob", ""])
-async def test_somebody_elses_task_does_not_exist(
+async def test_another_users_task_does_not_exist(
     ada: Client, person: Callable[[str], Client], who: str
 ) -> None:
     """Read, changed or watched: the answer is byte for byte that for an id which names nothing."""

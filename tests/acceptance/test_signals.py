@@ -93,7 +93,7 @@ async def test_daphne_answers_what_it_was_asked(serve: Serve) -> None:
     assert await ends(client.server) < 15  # and not `drain_seconds`
 
 
-async def test_daphne_ends_with_a_stream_that_nobody_ends(serve: Serve) -> None:
+async def test_daphne_ends_with_a_stream_that_never_ends(serve: Serve) -> None:
     """One of the project's own: it has its time, then it is cut off, and the exit is a good one."""
     client = serve("daphne", drain_seconds=1)
     ever = client.server.url.replace("/graphql/", "/plain/ever")

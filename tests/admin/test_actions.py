@@ -1,4 +1,4 @@
-"""Cancel and retry in the admin: by right, through the service, and told in a message."""
+"""Cancel and retry in the admin: by right, through the service, and reported in a message."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def act(client: Client, action: str, *rows: TaskExecution, **more: str) -> list[
 
 
 def test_cancel(login: Login) -> None:
-    """Waiting ones end, running ones are asked to; one that has ended is told of."""
+    """Waiting ones end, running ones are asked to; the message counts the one that had ended."""
     client = login("view", "change", is_staff=True)
     waiting, ended = row(), row("completed")
     assert act(client, "cancel_selected", waiting, ended) == [
@@ -67,13 +67,13 @@ def test_a_permission_of_the_declaration_is_asked(login: Login) -> None:
     """As by every other way to retry."""
     from strawberry.permission import BasePermission
 
-    class Nobody(BasePermission):
+    class Closed(BasePermission):
         message = "No."
 
         def has_permission(self, source: Any, info: Any, **kwargs: Any) -> bool:
             return False
 
-    @task(name="admin.closed", permission_classes=[Nobody])
+    @task(name="admin.closed", permission_classes=[Closed])
     async def closed() -> None: ...
 
     client = login("view", "change", is_staff=True)
@@ -102,7 +102,7 @@ def test_the_right_to_see_is_no_right_to_change(login: Login, action: str) -> No
 
 
 def test_csrf_is_asked_for(login: Login) -> None:
-    """A page of somebody else's can't post."""
+    """A page of another site can't post."""
     inner = login("view", "change", is_staff=True)
     client = Client(enforce_csrf_checks=True)
     client.cookies = inner.cookies

@@ -116,7 +116,7 @@ def test_the_rule_of_access(
 def test_a_site_of_ones_own_keeps_the_rule(
     login: Login, rights: tuple[str, ...], flags: dict[str, bool], sees: bool, acts: bool
 ) -> None:
-    """Whoever it lets in: here, every user."""
+    """The users that it lets in see it: here, every user."""
     found = row()
     client = login(*rights, **flags)
     if flags.get("is_superuser"):

@@ -133,7 +133,7 @@ async def test_what_is_no_user_refuses(
 
 
 @ONE_DATABASE
-async def test_one_that_is_not_there_serves_nobody(
+async def test_a_missing_authenticator_refuses_every_caller(
     api: Api, configure: Configure, ada: User
 ) -> None:
     """A misspelt path opens no other way in."""

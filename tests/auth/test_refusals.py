@@ -226,7 +226,9 @@ def test_the_log_says_why(
 
 
 @ONE_DATABASE
-async def test_other_schemes_are_somebody_elses(api: Api, configure: Configure, ada: User) -> None:
+async def test_other_schemes_leave_the_session_alone(
+    api: Api, configure: Configure, ada: User
+) -> None:
     """A proxy's Basic credential does not get in the way of a session."""
     configure(backend="sync", jwt=HS)
     await api.client.aforce_login(ada)

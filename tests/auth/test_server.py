@@ -102,7 +102,7 @@ async def test_a_token_and_a_session_are_the_same_person(server: Server, place: 
     await by_session.http.aclose()
 
 
-async def test_nobody_else_sees_them(server: Server) -> None:
+async def test_other_users_do_not_see_them(server: Server) -> None:
     """Another token's user and an anonymous socket get NOT_FOUND."""
     ada = Bearer(server, await token_of("ada"))
     bob = Bearer(server, await token_of("bob"))

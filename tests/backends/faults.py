@@ -170,7 +170,7 @@ async def everything(client: Client, task_id: str) -> list[Event]:
     return [event async for event in client.by_socket(task_id)]
 
 
-def assert_told_well(events: Sequence[Event]) -> None:
+def assert_events_in_order(events: Sequence[Event]) -> None:
     """Each version once, in order; the final one at the end, and no other."""
     versions = [(it["seq"], it["step"]) for it in events]
     assert versions == sorted(set(versions))

@@ -738,7 +738,7 @@ async def test_a_worker_on_a_database_without_tables_says_what_to_do(
     assert "manage.py migrate" in said
 
 
-async def test_a_worker_that_is_told_to_stop(command: Any, redis: ArqRedis) -> None:
+async def test_a_worker_that_gets_a_signal_to_stop(command: Any, redis: ArqRedis) -> None:
     """It takes no more, hands back what does not end in `drain_seconds`, and ends in that time."""
     row = await _left_behind("backends.linger")
     process = await command()

@@ -29,7 +29,7 @@ from rail_async_tasks.backends.django_q import (
     _bound_waits,
     cluster_of,
 )
-from rail_async_tasks.definition import define
+from rail_async_tasks.declaration.definition import define
 from rail_async_tasks.registry import Registry
 from rail_async_tasks.workers.django_q import _outlast_outages
 from tests.backends.kinds import KINDS
@@ -73,7 +73,7 @@ def test_what_does_not_work_is_an_error_of_the_checks() -> None:
     ("clusters", "named"),
     [({}, ["high, low"]), ({"high": {}}, ["low"]), ({"high": {}, "low": {}}, [])],
 )
-def test_queues_that_share_a_cluster_are_told_of(
+def test_queues_that_share_a_cluster_are_a_warning(
     monkeypatch: pytest.MonkeyPatch, clusters: dict[str, Any], named: list[str]
 ) -> None:
     """Their priorities do nothing there; a cluster of its own is what helps."""
@@ -105,7 +105,7 @@ async def _work() -> None:
         ),
     ],
 )
-def test_nobody_waits_for_redis_for_ever(
+def test_no_call_waits_for_redis_for_ever(
     monkeypatch: pytest.MonkeyPatch, given: Any, becomes: Any
 ) -> None:
     """Neither who enqueues nor a cluster, unless the project says how long."""

@@ -122,7 +122,7 @@ def test_what_does_not_work_is_an_error_of_the_checks() -> None:
         Worker(broker).start()
 
 
-def test_nobody_waits_for_redis_for_ever() -> None:
+def test_no_call_waits_for_redis_for_ever() -> None:
     """Neither who enqueues nor a worker, unless the project says how long."""
     for broker, seconds in (
         (RedisBroker(url="redis://x"), 4),
@@ -147,7 +147,7 @@ def test_a_redis_that_does_not_answer_is_a_lost_connection() -> None:
         broker.close()
 
 
-def test_what_redis_does_not_have_is_told(broker_server: RedisServer) -> None:
+def test_dispatches_that_redis_lacks_are_found(broker_server: RedisServer) -> None:
     """It knows waiting and taken messages. Other brokers, and a large one, cannot say."""
     broker_server.ask("FLUSHALL")
     broker = set_broker(RedisBroker(url=broker_server.url))

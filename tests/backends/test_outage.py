@@ -14,7 +14,7 @@ import pytest
 from devservers.redis import RedisServer
 from tests.backends.faults import (
     Silence,
-    assert_told_well,
+    assert_events_in_order,
     attempts,
     client_at,
     everything,
@@ -190,7 +190,7 @@ async def outlasts(world: World, size: Size, away: Does, back: Does) -> None:
                last_start=max(starts), longest_answer=max(answers), events=sum(map(len, streams)),
                sent_twice=sum(row.dispatches > 1 for row in late))  # fmt: skip
         for events in streams:
-            assert_told_well(events)
+            assert_events_in_order(events)
         ended = await rows(ids + started)
         assert attempts(ended) == {(1, 0): len(ended)}
         assert max(starts) < RECOVERY

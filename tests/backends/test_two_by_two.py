@@ -39,7 +39,7 @@ def world(
 
 
 @forms(short=16, long=40)
-async def test_my_tasks_are_told_wherever_they_run(
+async def test_my_tasks_are_sent_wherever_they_run(
     world: World, broker_server: RedisServer, size: int
 ) -> None:
     """Live: `myTaskUpdates` of one server shows what the other has started, in either worker."""

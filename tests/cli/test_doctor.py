@@ -42,7 +42,7 @@ class DeadBroker(BrokerBackend):
     """A broker whose server is gone."""
 
     async def push(self, dispatches: object) -> None:
-        raise ConnectionRefusedError("nobody listens")
+        raise ConnectionRefusedError("connection refused")
 
 
 class LivingBroker(BrokerBackend):
@@ -441,7 +441,7 @@ def test_broker_unreachable(process_row: ProcessRow, settings: Any) -> None:
 def test_the_remedy_names_the_setting_of_the_broker(
     backend: str, setting: str, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody searches a framework's settings for an address that stands in ours."""
+    """No reader searches a framework's settings for an address that stands in ours."""
 
     async def refusal(backend: BrokerBackend) -> str:
         return "no answer"

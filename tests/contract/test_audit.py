@@ -183,7 +183,7 @@ async def test_tick(kit: Kit) -> None:
 # --- what is no edge ------------------------------------------------------------------------------
 
 
-async def test_what_changes_nothing_is_not_told(kit: Kit) -> None:
+async def test_a_change_of_nothing_is_not_audited(kit: Kit) -> None:
     """A stranger's outcome, progress, a second claim, a taken key, a creation sent twice."""
     claimed = await kit.running(unique_key="k")
     before = await lines(claimed.snapshot.id)
@@ -254,7 +254,7 @@ def test_a_rollback_of_the_callers_takes_the_events_along(
 
 
 async def test_an_event_that_cannot_be_stored_undoes_its_edge(kit: Kit) -> None:
-    """Nothing happens that the audit does not tell of."""
+    """Each change is in the audit, or does not happen."""
     waiting, running = await kit.waiting(), await kit.running()
     gone = new_id()
     claims = await kit.claim("no such queue")
@@ -294,8 +294,8 @@ async def holder_of(claimed: Claimed) -> UUID:
     return row.runtime_id
 
 
-async def test_a_bad_row_fails_alone_and_untold(kit: Kit) -> None:
-    """Its neighbours in the batch are created, and told of once."""
+async def test_a_bad_row_fails_alone_and_unaudited(kit: Kit) -> None:
+    """Its neighbours in the batch are created, each with one event."""
     crowd = [new_execution() for _ in range(9)]
     crowd[4] = new_execution(arguments="no JSON")
     results = await asyncio.gather(*map(kit.create, crowd), return_exceptions=True)
@@ -358,16 +358,16 @@ def test_switched_off_it_costs_the_caller_no_statement(
     assert not [it for it in queries.captured_queries if EVENTS in it["sql"]]
 
 
-async def test_a_batch_is_told_in_one_statement(kit: Kit, sent: list[str]) -> None:
+async def test_a_batch_is_audited_in_one_statement(kit: Kit, sent: list[str]) -> None:
     """However many rows it has."""
     crowd = [claimed_at_birth() for _ in range(200)]
     await asyncio.gather(*map(kit.create, crowd))
     claims = [Claimed(await kit.get(it.id), "{}", it.token or new_id()) for it in crowd]
     await asyncio.gather(*(answer_of(kit, it) for it in claims))
     assert await TaskEvent.objects.acount() == 600
-    told = sent.count(f"INSERT INTO {EVENTS}")
-    assert told == sent.count("COMMIT")
-    assert told <= 20
+    inserts = sent.count(f"INSERT INTO {EVENTS}")
+    assert inserts == sent.count("COMMIT")
+    assert inserts <= 20
 
 
 async def answer_of(kit: Kit, claimed: Claimed) -> None:

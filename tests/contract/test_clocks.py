@@ -233,7 +233,7 @@ class Holder:
 
 
 @on_sql
-async def test_a_clock_that_is_set_ahead_condemns_nobody(
+async def test_a_clock_that_is_set_ahead_marks_no_runtime_dead(
     kit: Kit,
 ) -> None:
     """By it every lease has lapsed at once. Who is silent after that is found out as ever."""

@@ -16,7 +16,7 @@ from tests import urls
 
 def sign_in(request: HttpRequest, kind: str) -> HttpResponse:
     """Signs in a user who may see (`viewer`), or change (`operator`), every task."""
-    if kind == "nobody":
+    if kind == "anonymous":
         logout(request)
         return HttpResponse("")
     user, _ = User.objects.get_or_create(username=kind, is_staff=True)

@@ -61,8 +61,8 @@ def text_of(browser: Any, selector: str) -> str:
 
 _RUN_AXE: Final = """
     const done = arguments[0];
-    const told = (it) => it.nodes.map((node) => `${it.id}: ${node.target} ${node.failureSummary}`);
-    axe.run(document).then((found) => done(found.violations.flatMap(told)));
+    const shown = (it) => it.nodes.map((node) => `${it.id}: ${node.target} ${node.failureSummary}`);
+    axe.run(document).then((found) => done(found.violations.flatMap(shown)));
 """
 
 

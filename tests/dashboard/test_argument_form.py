@@ -113,7 +113,7 @@ def test_changed_inputs_change_the_values() -> None:
         ({"mode_copies": "null"}, "has no mode 'null'; choose one of the list"),
     ],
 )
-def test_a_mistake_is_told_beside_its_field(changes: dict[str, str], message: str) -> None:
+def test_a_mistake_is_shown_beside_its_field(changes: dict[str, str], message: str) -> None:
     """Only that field has an error, and the message says what to write."""
     name = (
         next(iter(changes)).removeprefix("mode_")
@@ -125,7 +125,7 @@ def test_a_mistake_is_told_beside_its_field(changes: dict[str, str], message: st
     assert message in found[name]
 
 
-def test_several_mistakes_are_told_at_once() -> None:
+def test_several_mistakes_are_shown_at_once() -> None:
     """A form is not sent as often as it has mistakes."""
     assert set(error(copies="x", lines="{", day="?")) == {"copies", "lines", "day"}
 

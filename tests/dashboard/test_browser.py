@@ -160,7 +160,7 @@ def test_polling_while_the_stream_is_cut(
 def test_a_right_that_is_lost(dashboard: Dashboard, climbing: str) -> None:
     """The page says so, and asks no more."""
     dashboard.open()
-    dashboard.run("fetch('/as/nobody/')")
+    dashboard.run("fetch('/as/anonymous/')")
     dashboard.wait("the end", lambda: dashboard.connection() == "lost")
     assert "signed out" in dashboard.text("#banner")
 

@@ -177,7 +177,7 @@ def test_two_runs_at_once_retry_each_task_once(root: User) -> None:
                 bulk_tasks._retry("default", viewer, row.id)
             except bulk_tasks._PassedOver:
                 pass
-            except Exception as error:  # noqa: BLE001 - told by the assertion
+            except Exception as error:  # noqa: BLE001 - shown by the assertion
                 errors.append(error)
         from django.db import connection
 
@@ -230,14 +230,14 @@ def test_a_state_that_has_changed_meanwhile_is_passed_over(root: User) -> None:
     assert (done.status, done.result["changed"]) == ("completed", 0)
 
 
-def test_refusals_are_told_and_stop_nothing(root: User) -> None:
+def test_refusals_are_counted_and_stop_nothing(root: User) -> None:
     """A task whose code is gone, and arguments that fit no more; the others are retried."""
     gone, wrong, fine = store(name="bulk.gone"), store(arguments={"m": 1}), store()
     done = change(root, RETRY, "")
     assert (done.result["changed"], done.result["refused"]) == (1, 2)
-    told = {it["message"]: it["some"] for it in done.result["reasons"]}
-    assert told["The task bulk.gone does not exist any more."] == [str(gone.id)]
-    assert [str(wrong.id)] in told.values()
+    reasons = {it["message"]: it["some"] for it in done.result["reasons"]}
+    assert reasons["The task bulk.gone does not exist any more."] == [str(gone.id)]
+    assert [str(wrong.id)] in reasons.values()
     assert len(children(fine)) == 1
 
 
@@ -261,13 +261,13 @@ def test_a_bulk_change_leaves_bulk_changes_alone(root: User) -> None:
     assert TaskExecution.objects.get(id=waiting.id).status == "pending"
 
 
-@pytest.mark.parametrize("kind", ["no right", "no staff", "nobody"])
+@pytest.mark.parametrize("kind", ["no right", "no staff", "no user"])
 def test_only_who_may_change_every_task_can_make_it_run(kind: str) -> None:
-    """However it was started: also by a retry of somebody's earlier one over GraphQL or REST."""
+    """However it was started: also by a retry of another user's over GraphQL or REST."""
     row = store()
     user = User.objects.create_user(kind, is_staff=kind == "no right")
     user.user_permissions.add(Permission.objects.get(codename="view_taskexecution"))
-    owner = None if kind == "nobody" else user
+    owner = None if kind == "no user" else user
     handle = bulk_tasks.bulk_retry.using(owner=owner).enqueue(q="", before=clock("default"))
     done = ended(handle.id)
     assert (done.status, done.error_type) == ("failed", "Fail")
@@ -390,7 +390,7 @@ def test_a_filter_that_cannot_be(browser_of: Client, verb: str, q: str, message:
 
 @pytest.mark.parametrize("before", ["", "yesterday", "2026-01-16T12:00:00", "9999-01-01T00:00Z"])
 def test_a_time_that_no_page_has_shown_is_refused(browser_of: Client, before: str) -> None:
-    """A later one would touch tasks that nobody counted."""
+    """A later one would change tasks that the page did not count."""
     row = store()
     posted = {"q": "", "confirm": "retry", "before": before, "number": "1"}
     assert browser_of.post("/tasks/bulk/retry/", posted).status_code == 422

@@ -76,8 +76,10 @@ def test_who_changes_what(
     assert answer.status_code == (302 if kind == "anonymous" else 403)
 
 
-def test_csrf_on_every_action(as_: Callable[[str], Client], row: Callable[..., Any]) -> None:
-    """Each POST without a token is refused, also where middleware of the project does not check."""
+def test_csrf_on_every_action(
+    as_: Callable[[str], Client], row: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each POST without a token is refused and logged, also without middleware that checks."""
     client, task = as_("superuser"), row("pending")
     actions = [url for url in URLS if _takes_post(client, url)]
     assert f"/tasks/{ID}/cancel/" in actions
@@ -85,6 +87,9 @@ def test_csrf_on_every_action(as_: Callable[[str], Client], row: Callable[..., A
         answer = client.post(url.replace(ID, str(task.id)))
         assert answer.status_code == 403, url
         assert "CSRF token" in answer.content.decode()
+    logged = [it.getMessage() for it in caplog.records if it.name == "django.security.csrf"]
+    assert len(logged) == len(actions)
+    assert all(it.startswith("Forbidden (CSRF") for it in logged), logged
     task.refresh_from_db()
     assert task.status == "pending"
 

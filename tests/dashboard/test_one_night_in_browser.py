@@ -26,7 +26,7 @@ TASKS = 500
 # The most starts of one request.
 STARTS = 20
 # The machine may be busy, and counts are written a few times a minute.
-PATIENT = 90.0
+TIMEOUT_SECONDS = 90.0
 
 # Elements that stick out of the page.
 WIDE = """
@@ -115,8 +115,8 @@ def test_one_night(
 ) -> None:
     """Found grouped, paused, mended, retried with one confirmation, drained."""
     charge(server, TASKS)
-    dashboard.wait("the failures", lambda: charges(dashboard, "failed") >= TASKS, PATIENT)
-    dashboard.wait("the end", lambda: all_have_ended(dashboard), PATIENT)
+    dashboard.wait("the failures", lambda: charges(dashboard, "failed") >= TASKS, TIMEOUT_SECONDS)
+    dashboard.wait("the end", lambda: all_have_ended(dashboard), TIMEOUT_SECONDS)
     failed = charges(dashboard, "failed")  # those of other tests too
     dashboard.open("/tasks/errors/")
 
@@ -124,7 +124,7 @@ def test_one_night(
         found = dashboard.run("return document.querySelector('.group')?.innerText ?? ''")
         return "PaymentServiceDown" in found and f"\n{failed}\n" in found
 
-    dashboard.wait("one group of 500", grouped, PATIENT)
+    dashboard.wait("one group of 500", grouped, TIMEOUT_SECONDS)
     assert "payments" in dashboard.text(".group .place") or "tasks.py" in dashboard.text(".place")
     assert dashboard.run("return document.querySelectorAll('.group').length") == 1
 
@@ -139,7 +139,7 @@ def test_one_night(
     service.touch()
     dashboard.find('[data-queue="payments"] button[data-action=resume]').click()
     dashboard.wait("the end of the pause", lambda: not queue(dashboard, "payments")["paused"])
-    dashboard.wait("those ten", lambda: charges(dashboard, "completed") == 10, PATIENT)
+    dashboard.wait("those ten", lambda: charges(dashboard, "completed") == 10, TIMEOUT_SECONDS)
 
     dashboard.open("/tasks/errors/")
     dashboard.find("[data-retry-all]").click()
@@ -148,7 +148,9 @@ def test_one_night(
     assert dashboard.find("[data-count]").get_attribute("data-count") == str(failed)
     dashboard.find("#confirm").send_keys(str(failed))
     dashboard.find("button[data-action=bulk-retry]").click()
-    dashboard.wait("the drain", lambda: charges(dashboard, "completed") == failed + 10, PATIENT)
+    dashboard.wait(
+        "the drain", lambda: charges(dashboard, "completed") == failed + 10, TIMEOUT_SECONDS
+    )
 
     path = server_env["TEST_DATABASE_URL"].removeprefix("sqlite:///")
     with sqlite3.connect(path) as database:

@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from rail_async_tasks.dashboard import errors, processes, queues, schedules
 from rail_async_tasks.dashboard.query import parse_query
 from rail_async_tasks.dashboard.search import find
-from rail_async_tasks.rollup_columns import COUNTS
+from rail_async_tasks.rollups.columns import COUNTS
 from rail_async_tasks.service import statistics
 
 pytestmark = pytest.mark.parametrize(

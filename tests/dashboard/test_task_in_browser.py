@@ -162,7 +162,7 @@ def test_a_retry_opens_the_new_tasks_page(site: Site) -> None:
 
 
 def test_a_retry_with_other_arguments(site: Site) -> None:
-    """A mistake is told beside its field and starts nothing; what was typed stays."""
+    """A mistake is shown beside its field and starts nothing; what was typed stays."""
     row = failed()
     site.open(f"{row.id}/")
     site.click("a[data-action=arguments]")

@@ -134,7 +134,7 @@ HOSTILE = "<img src=x onerror=alert(1)>\"'><script>alert(2)</script>javascript:a
 
 
 def test_no_field_makes_markup(root: Client) -> None:
-    """Every text of a task stays text, whoever wrote it."""
+    """Every text of a task stays text."""
     hostile = {HOSTILE: [HOSTILE, {"x": HOSTILE}], "url": "javascript:alert(4)"}
     runtime = TaskRuntime.objects.create(
         id=new_id(), place=HOSTILE, started_at=datetime.now(UTC), renewed_at=datetime.now(UTC),

@@ -38,7 +38,7 @@ def task(status: str = "completed", **fields: Any) -> TaskSnapshot:
     return TaskSnapshot(id=new_id(), status=status, **values)
 
 
-def told(timeline: Timeline) -> list[tuple[str, str, float, str, str]]:
+def parts(timeline: Timeline) -> list[tuple[str, str, float, str, str]]:
     return [(it.kind, it.label, it.seconds, it.outcome, it.process) for it in timeline.stretches]
 
 
@@ -60,7 +60,7 @@ def test_with_the_audit_every_attempt_is_shown() -> None:
     """Waited and ran in turn, how each run ended, and in which process."""
     found = timeline_of(task("cancelled", seq=9, attempts=4), EVENTS, PLACES, at(99))
     assert found.complete
-    assert told(found) == [
+    assert parts(found) == [
         ("waited", "Waited", 2, "", ""),
         ("ran", "Attempt 1", 3, "retried", "web-1 4711"),
         ("waited", "Waited", 1, "", ""),
@@ -89,7 +89,7 @@ def test_without_the_audit_the_earlier_attempts_are_one_stretch() -> None:
     row = task("failed", seq=6, attempts=3, retry_count=2, started_at=at(8), completed_at=at(10))
     found = timeline_of(row, [], PLACES, at(99), WEB)
     assert not found.complete
-    assert told(found) == [
+    assert parts(found) == [
         ("earlier", "2 earlier attempts and their waits", 8, "", ""),
         ("ran", "Attempt 3", 2, "failed", "web-1 4711"),
     ]
@@ -100,7 +100,7 @@ def test_one_attempt_is_known_without_the_audit() -> None:
     row = task(seq=3, attempts=1, started_at=at(1), completed_at=at(4))
     found = timeline_of(row, [], {}, at(99))
     assert found.complete
-    assert told(found) == [
+    assert parts(found) == [
         ("waited", "Waited", 1, "", ""),
         ("ran", "Attempt 1", 3, "completed", ""),
     ]
@@ -108,11 +108,11 @@ def test_one_attempt_is_known_without_the_audit() -> None:
 
 def test_what_goes_on_is_drawn_until_now() -> None:
     """A waiting task waits, a running one runs, a retrying one has run and waits."""
-    assert told(timeline_of(task("pending"), [], {}, at(5))) == [("waited", "Waited", 5, "", "")]
+    assert parts(timeline_of(task("pending"), [], {}, at(5))) == [("waited", "Waited", 5, "", "")]
     running = task("running", seq=2, attempts=1, started_at=at(1))
-    assert told(timeline_of(running, [], {}, at(5)))[1] == ("ran", "Attempt 1", 4, "", "")
+    assert parts(timeline_of(running, [], {}, at(5)))[1] == ("ran", "Attempt 1", 4, "", "")
     retrying = task("retrying", seq=3, attempts=1, started_at=at(1), updated_at=at(3))
-    assert told(timeline_of(retrying, [], {}, at(5)))[1:] == [
+    assert parts(timeline_of(retrying, [], {}, at(5)))[1:] == [
         ("ran", "Attempt 1", 2, "retried", ""), ("waited", "Waited", 2, "", ""),
     ]  # fmt: skip
     live = timeline_of(task("running", seq=2, attempts=1, started_at=at(2)), EVENTS[:2], {}, at(5))
@@ -129,7 +129,7 @@ def test_an_audit_with_holes_is_not_drawn() -> None:
 def test_a_task_that_never_ran_has_waited() -> None:
     """Until it was cancelled, or until now."""
     row = task("cancelled", seq=2, completed_at=at(3))
-    assert told(timeline_of(row, [], {}, at(99))) == [("waited", "Waited", 3, "", "")]
+    assert parts(timeline_of(row, [], {}, at(99))) == [("waited", "Waited", 3, "", "")]
 
 
 def test_a_hundred_attempts_make_no_endless_page() -> None:

@@ -49,7 +49,7 @@ class TestTheRunningTask:
         bodies.report_without_context.enqueue()
         assert current_task().name == ""
 
-    def test_elsewhere_it_reports_to_nobody(self, settings: Any) -> None:
+    def test_elsewhere_its_progress_goes_nowhere(self, settings: Any) -> None:
         """Under another backend, or called by a test, the same function runs."""
         assert bodies.report_without_context.call() == 1
         settings.TASKS = {"default": {"BACKEND": _IMMEDIATE}}
@@ -90,15 +90,15 @@ class TestOwners:
         with owned_by(owner, tenant_id=3):
             mine = bodies.echo.enqueue()
             with owned_by(AnonymousUser()):
-                nobodys = bodies.echo.enqueue()
+                unowned = bodies.echo.enqueue()
         others = bodies.echo.enqueue()
         owner_id = "7" if user is None else str(user.pk)
         assert mine.handle.snapshot.owner_id == owner_id
         assert mine.handle.snapshot.tenant_id == "3"
-        assert nobodys.handle.snapshot.owner_id is None
+        assert unowned.handle.snapshot.owner_id is None
         assert others.handle.snapshot.owner_id is None
         assert [it.id for it in service.list_(Viewer(owner_id, "3"))] == [mine.handle.id]
-        for result in (mine, nobodys, others):
+        for result in (mine, unowned, others):
             finished(result)
 
     def test_the_body_has_its_owner(self, configure: Configure) -> None:
@@ -110,7 +110,7 @@ class TestOwners:
 
     @pytest.mark.parametrize("owner", [object(), True, ""])
     def test_what_is_no_user_is_refused(self, owner: Any) -> None:
-        """Its tasks would be open to whoever knows their ids."""
+        """Its tasks would be open to every caller who knows their ids."""
         with pytest.raises(InvalidArguments, match="owner"), owned_by(owner):
             pass
 

@@ -64,7 +64,7 @@ async def _connected(server: RedisServer, count: int) -> bool:
 
 
 @forms("", on("sqlite"))
-async def test_my_tasks_are_told_in_another_process(
+async def test_my_tasks_are_sent_from_another_process(
     database: Any, fleet: Fleet, own_redis: RedisServer
 ) -> None:
     """`myTaskUpdates` on one shows what was started on the other."""

@@ -1,4 +1,4 @@
-"""Attack: one anonymous client starts tasks until nobody else can.
+"""Attack: one anonymous client starts tasks until no other client can.
 
 Every edge that starts tasks counts its caller's address; honest callers beside it are served.
 """

@@ -163,7 +163,7 @@ async def test_the_runtime_lives_from_startup_to_shutdown(monkeypatch: pytest.Mo
     await server.wait()
 
 
-async def test_a_failed_start_is_told_to_the_server(
+async def test_a_failed_start_is_reported_to_the_server(
     settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A server with wrong settings ends at once and says why."""
@@ -176,7 +176,7 @@ async def test_a_failed_start_is_told_to_the_server(
     assert "The task runtime could not start." in caplog.text
 
 
-async def test_a_failed_shutdown_is_told_too(
+async def test_a_failed_shutdown_is_reported_too(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """And does not keep the server from ending."""

@@ -100,7 +100,7 @@ async def test_resolvers_of_the_project_may_let_refusals_pass(api: Api) -> None:
     assert error["extensions"] == {"code": "QUEUE_FULL", "retryAfter": 7}
 
 
-async def test_an_accident_is_logged_and_not_told(
+async def test_an_unforeseen_error_is_logged_and_masked(
     api: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whatever an exception says was not meant for the client."""
@@ -111,7 +111,7 @@ async def test_an_accident_is_logged_and_not_told(
     assert "hunter2" in caplog.text
 
 
-async def test_an_accident_in_a_stream_is_not_told_either(api: Api) -> None:
+async def test_an_unforeseen_error_in_a_stream_is_masked_too(api: Api) -> None:
     """Also where the first event had already gone out."""
     response = await api.post(
         {"query": "subscription { brokenStream }"}, accept="text/event-stream"
@@ -122,7 +122,7 @@ async def test_an_accident_in_a_stream_is_not_told_either(api: Api) -> None:
     assert "hunter2" not in text
 
 
-async def test_an_accident_is_told_while_debugging(api: Api, settings: Any) -> None:
+async def test_an_unforeseen_error_is_shown_while_debugging(api: Api, settings: Any) -> None:
     """With DEBUG the developer reads it where they look."""
     settings.DEBUG = True
     answer = await api.send("{ broken }")
@@ -197,7 +197,7 @@ async def test_all_kinds_of_unseen_tasks_look_the_same(api: Api, database: objec
 
 
 @ONE_DATABASE
-async def test_without_anonymous_access_nobody_is_served_unnamed(
+async def test_without_anonymous_access_every_caller_needs_a_name(
     configure: Configure, database: object
 ) -> None:
     """Everything about tasks is UNAUTHENTICATED without a user, and works with one."""

@@ -22,7 +22,7 @@ from tests.graphql.documents_at_random import Documents
 from tests.support.api import Api, Configure
 from tests.support.sockets import Socket
 
-# They break by design, run for as long as they are told to, or never end.
+# They break by design, run for as long as their arguments say, or never end.
 LEFT_OUT = {"broken", "full", "brokenStream", "climb", "fall", "myTaskUpdates"}
 SEED = int(time.time())
 MEBIBYTE = 1024 * 1024

@@ -310,7 +310,7 @@ def test_a_browser_gets_the_console(configure: Configure) -> None:
     assert client.get("/graphql/__init__.py").status_code == 404
 
 
-async def test_whoever_takes_anything_meant_to_send_a_query(api: Api) -> None:
+async def test_a_get_without_a_query_and_without_html_is_a_mistake(api: Api) -> None:
     """Without a query and without asking for HTML, GET is a mistake."""
     response = await api.client.get("/graphql/", headers={"accept": "*/*"})
     assert response.status_code == 400

@@ -28,7 +28,7 @@ class Echo(AsyncWebsocketConsumer):
     async def connect(self) -> None:
         await self.accept()
         route, user = self.scope["url_route"], self.scope["user"]
-        await self.send(f"{self.name} {route['kwargs']} {user.get_username() or 'nobody'}")
+        await self.send(f"{self.name} {route['kwargs']} {user.get_username() or 'anonymous'}")
 
 
 class Other(Echo):
@@ -77,12 +77,12 @@ async def answer(place: str, routes: Any = ROUTES, **scope: Any) -> Any:
 @pytest.mark.parametrize(
     ("place", "said"),
     [
-        ("/chat/", "echo {} nobody"),
-        ("/rooms/3/", "echo {'room': 3} nobody"),
-        ("/rooms/7/", "echo {'room': 7} nobody"),  # the first that matches
-        ("/live/now", "echo {'what': 'now'} nobody"),
-        ("/below/one/", "echo {} nobody"),
-        ("/below/two/and/more", "other {} nobody"),
+        ("/chat/", "echo {} anonymous"),
+        ("/rooms/3/", "echo {'room': 3} anonymous"),
+        ("/rooms/7/", "echo {'room': 7} anonymous"),  # the first that matches
+        ("/live/now", "echo {'what': 'now'} anonymous"),
+        ("/below/one/", "echo {} anonymous"),
+        ("/below/two/and/more", "other {} anonymous"),
         ("/graphql/", "websocket.accept"),
     ],
 )
@@ -111,7 +111,7 @@ async def test_a_route_for_all_paths_leaves_graphql_alone() -> None:
 
 async def test_a_path_for_graphqls_own_path_goes_before_ours() -> None:
     """A project that has a consumer of its own there wants that one."""
-    assert await answer("/graphql/", [path("graphql/", Echo.as_asgi())]) == "echo {} nobody"
+    assert await answer("/graphql/", [path("graphql/", Echo.as_asgi())]) == "echo {} anonymous"
     assert await answer("/graphql/", [path("graphql", Echo.as_asgi())]) == "websocket.accept"
 
 
@@ -139,8 +139,8 @@ async def test_consumers_know_the_user_of_the_session() -> None:
 @pytest.mark.parametrize(
     ("origin", "said"),
     [
-        ("http://testserver", "echo {} nobody"),
-        ("https://localhost", "echo {} nobody"),  # in ALLOWED_HOSTS
+        ("http://testserver", "echo {} anonymous"),
+        ("https://localhost", "echo {} anonymous"),  # in ALLOWED_HOSTS
         ("https://localhost:8443", "websocket.close"),  # another service of that host
         ("https://evil.example", "websocket.close"),
         ("null", "websocket.close"),
@@ -157,7 +157,7 @@ async def test_pages_of_others_are_refused(
 async def test_a_trusted_page_is_let_in(settings: Any) -> None:
     settings.CSRF_TRUSTED_ORIGINS = ["https://partner.example"]
     headers = {"origin": "https://partner.example"}
-    assert await answer("/chat/", headers=headers) == "echo {} nobody"
+    assert await answer("/chat/", headers=headers) == "echo {} anonymous"
 
 
 class Page(View):

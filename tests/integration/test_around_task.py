@@ -96,22 +96,22 @@ def keeps(info: AttemptInfo) -> Iterator[None]:
 
 
 @on_databases
-async def test_what_it_is_told(configure: Configure, store: str) -> None:
+async def test_the_facts_that_it_gets(configure: Configure, store: str) -> None:
     """The attempt: who, what, which try, with the arguments that were given, none sensitive."""
     from cryptography.fernet import Fernet
 
     configure(around_task=path(keeps), encryption_keys=[Fernet.generate_key().decode()])
     attempts.clear()
 
-    @task(name="around.told", queue="high", sensitive=["secret"])
-    async def told(number: int, secret: str, label: str = "none") -> None: ...
+    @task(name="around.facts", queue="high", sensitive=["secret"])
+    async def facts(number: int, secret: str, label: str = "none") -> None: ...
 
     ada = await User.objects.acreate(username="ada")
-    handle = await told.using(owner=ada, tenant_id="north").aenqueue(number=3, secret="s3cret")
+    handle = await facts.using(owner=ada, tenant_id="north").aenqueue(number=3, secret="s3cret")
     await final(handle)
     assert attempts == [
         AttemptInfo(
-            id=handle.id, name="around.told", attempt=1, queue="high", owner_id=str(ada.pk),
+            id=handle.id, name="around.facts", attempt=1, queue="high", owner_id=str(ada.pk),
             tenant_id="north", arguments=MappingProxyType({"number": 3}),
         )
     ]  # fmt: skip

@@ -52,7 +52,7 @@ async def ended(task_id: Any) -> None:
     await final(TaskHandle(await service.aget(SYSTEM, task_id)))
 
 
-async def test_a_life_is_told_edge_by_edge(store: str, configure: Configure) -> None:
+async def test_a_life_is_audited_edge_by_edge(store: str, configure: Configure) -> None:
     """With the runtime's name where it acted; with the row's owner and tenant."""
     configure(audit_enabled=True, max_retries=1)
     noop = declared()
@@ -89,7 +89,7 @@ async def test_a_change_of_the_settings_counts_at_once(store: str, configure: Co
     assert stored == [[], life, life, []]
 
 
-async def test_who_cancels_is_told(store: str, configure: Configure) -> None:
+async def test_the_audit_names_who_cancels(store: str, configure: Configure) -> None:
     """Of what waits, and of what runs: there the request is one event, its effect another."""
     configure(audit_enabled=True)
 
@@ -110,7 +110,7 @@ async def test_who_cancels_is_told(store: str, configure: Configure) -> None:
     ]
 
 
-async def test_recovery_is_told(store: str, configure: Configure) -> None:
+async def test_recovery_is_audited(store: str, configure: Configure) -> None:
     """An attempt that was lost with its process."""
     configure(audit_enabled=True, lease_seconds=1.0)
     born = await start(declared(), delay=3600.0)
@@ -143,7 +143,7 @@ async def test_events_come_and_go_with_their_change(store: str, configure: Confi
 
 
 @pytest.mark.parametrize("what", ["create", "settle"])
-async def test_a_lost_answer_is_told_once(
+async def test_a_lost_answer_is_audited_once(
     store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """The COMMIT took effect, and its batch is written again."""
@@ -201,21 +201,21 @@ async def test_old_events_are_deleted(store: str, configure: Configure, timings:
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "sync"])
-async def test_who_starts_is_told(store: str, configure: Configure, backend: str) -> None:
+async def test_the_audit_names_who_starts(store: str, configure: Configure, backend: str) -> None:
     """The project's code, for any owner; a user; an anonymous caller."""
     configure(audit_enabled=True, backend=backend)
     noop = declared()
     by_code = await noop.using(owner="7").aenqueue()
     by_user = await start(noop, owner_id="7", actor="7")
-    by_nobody = await start(noop, anonymous=True)
-    for it, actor in ((by_code, "system"), (by_user, "7"), (by_nobody, "anonymous")):
+    anonymously = await start(noop, anonymous=True)
+    for it, actor in ((by_code, "system"), (by_user, "7"), (anonymously, "anonymous")):
         await ended(it.id)
         life = await events_of(it.id)
         assert life[0] == (1, None, "pending", "created", actor)
         assert [line[3] for line in life] == ["created", "claimed", "completed"]
 
 
-async def test_who_retries_is_told(store: str, configure: Configure) -> None:
+async def test_the_audit_names_who_retries(store: str, configure: Configure) -> None:
     """Not whose task it is."""
     configure(audit_enabled=True)
     born = await start(declared(), owner_id="7", tenant_id="blue", actor="7")
@@ -229,9 +229,9 @@ async def test_who_retries_is_told(store: str, configure: Configure) -> None:
         assert again.owner_id == "7"
         assert (await events_of(again.id))[0][4] == actor
         await ended(again.id)
-    nobodys = await start(declared_too(), anonymous=True)
-    await ended(nobodys.id)
-    again = await service.aretry(Viewer(), nobodys.id)
+    unowned = await start(declared_too(), anonymous=True)
+    await ended(unowned.id)
+    again = await service.aretry(Viewer(), unowned.id)
     assert (await events_of(again.id))[0][4] == "anonymous"
     await ended(again.id)
 
@@ -265,7 +265,7 @@ async def test_a_creation_in_the_callers_transaction(
     assert [it[3] for it in await events_of(kept.id)] == ["created", "claimed", "completed"]
 
 
-async def test_every_third_answer_is_lost_and_each_change_is_told_once(
+async def test_every_third_answer_is_lost_and_each_change_is_audited_once(
     store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of creations, claims and outcomes: as many events as changes, and no gap."""

@@ -14,7 +14,7 @@ from cryptography.fernet import Fernet
 from django.test import AsyncClient
 
 from rail_async_tasks import task
-from rail_async_tasks.definition import TaskDefinition
+from rail_async_tasks.declaration.definition import TaskDefinition
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.runtime.claims.local_dispatcher import ClaimsDue
 from rail_async_tasks.runtime.creations import Creations

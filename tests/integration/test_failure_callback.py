@@ -152,7 +152,7 @@ async def test_whatever_the_reason(store: str, configure: Configure) -> None:
     assert {it["error"] for it in calls} >= {"out of paper"}
 
 
-async def test_one_that_raises_is_told_and_not_repeated(
+async def test_one_that_raises_is_logged_and_not_repeated(
     store: str, configure: Configure, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With the task's id; the task itself is as failed as before."""
@@ -244,7 +244,7 @@ async def test_under_sync_it_is_called_after_the_commit(store: str, configure: C
     assert len(await service.alist(SYSTEM)) == 1
 
 
-async def test_without_the_setting_nobody_is_called(store: str, configure: Configure) -> None:
+async def test_without_the_setting_no_callback_is_called(store: str, configure: Configure) -> None:
     """`on_failure` is "log" by default, and no mark is left."""
     configure(failure_callback=path(in_a_thread))
     await final(await failing().aenqueue())

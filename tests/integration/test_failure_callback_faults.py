@@ -123,7 +123,7 @@ async def make_overdue() -> None:
 @pytest.mark.parametrize(
     "function", [leaves, aleaves, has_no_words, cancels_itself, wrong_signature]
 )
-async def test_whatever_a_callback_does_is_told_and_not_repeated(
+async def test_a_callback_that_fails_in_any_way_is_logged_and_not_repeated(
     store: str, configure: Configure, caplog: pytest.LogCaptureFixture, function: Any
 ) -> None:
     """It ends neither the loop nor the runtime, and the next call is made."""
@@ -498,7 +498,7 @@ async def test_under_sync_a_rolled_back_failure_is_logged(
 async def test_under_sync_a_callback_that_raises_does_not_hurt_the_caller(
     store: str, configure: Configure, caplog: pytest.LogCaptureFixture, function: Any
 ) -> None:
-    """Told with the task's id; the mark is gone."""
+    """It is logged with the task's id; the mark is gone."""
     call_back(configure, function, backend="sync")
     handle = await failing(max_retries=1).aenqueue()
     assert handle.status == "failed"

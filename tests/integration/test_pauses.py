@@ -168,7 +168,7 @@ async def test_pause_under_load(store: str, configure: Configure, runtimes: Asyn
     here = host.current()
     assert here is not None
     await eventually(lambda: here.slots.running and there.slots.running)
-    # As another process does: no runtime is told.
+    # As another process does: no runtime gets a signal.
     await sync_to_async(host.make_ledger().pause_queue)("low", None)
     await eventually(lambda: here.paused_queues and there.paused_queues)
     # A claim that was under way then has been answered, and what it claimed ends: that frees the

@@ -187,7 +187,7 @@ async def test_a_row_that_its_holder_does_not_know_is_handed_back(
     assert (await TaskExecution.objects.aget(id=handle.id)).crashes == 0
 
 
-async def test_a_name_that_nobody_knows_fails_after_a_while(
+async def test_a_name_that_no_process_knows_fails_after_a_while(
     store: str, configure: Configure, timings: Timings
 ) -> None:
     """Not while a live process knows it; its neighbours are not held up."""
@@ -212,7 +212,7 @@ async def test_a_name_that_nobody_knows_fails_after_a_while(
     assert (await final(known)).error_code == "unknown_task"
 
 
-async def test_an_outage_of_the_database_is_nobodys_crash(
+async def test_an_outage_of_the_database_counts_no_crash(
     store: str, configure: Configure, runtimes: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two processes that could not renew for longer than the lease: neither condemns the other."""

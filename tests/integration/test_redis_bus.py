@@ -216,7 +216,9 @@ async def test_progress_and_end_reach_another_process(
         assert seen == (await handle.arefresh()).snapshot
 
 
-async def test_an_owner_is_told_elsewhere(far: RedisBus, own_redis: RedisServer) -> None:
+async def test_an_owners_tasks_are_sent_from_elsewhere(
+    far: RedisBus, own_redis: RedisServer
+) -> None:
     """Of all that is theirs, in their tenant; of nothing else."""
     steps, topic = declared(), owner_topic("7", "a")
     async with far.subscribe(topic) as mailbox:

@@ -19,7 +19,7 @@ from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.orm.rollups import OrmRollups
 from rail_async_tasks.ledger.rollups import KEPT, CommitUnknown, Rollups
 from rail_async_tasks.models import ErrorRollup, TaskExecution, TaskRollup
-from rail_async_tasks.rollup_columns import COUNTS, RUNS, WAITS
+from rail_async_tasks.rollups.columns import COUNTS, RUNS, WAITS
 from rail_async_tasks.runtime.rollups import MOST_CELLS, RollupCounter
 from rail_async_tasks.runtime.upkeep.rollup_writer import RollupWriter
 from rail_async_tasks.service import statistics
@@ -210,7 +210,7 @@ async def test_two_processes_add_up() -> None:
 
 
 class Failing(Rollups):  # type: ignore[misc]
-    """Roll-ups whose next writes end as told."""
+    """Roll-ups whose next writes end as given."""
 
     def __init__(self, rollups: Rollups, *ends: BaseException | bool) -> None:
         self._rollups = rollups

@@ -15,7 +15,7 @@ from django.db import connection, transaction
 
 from rail_async_tasks import service
 from rail_async_tasks.access import SYSTEM
-from rail_async_tasks.definition import define
+from rail_async_tasks.declaration.definition import define
 from rail_async_tasks.handle import TaskHandle
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.models import TaskExecution

@@ -273,7 +273,7 @@ async def test_a_drain_takes_the_farewell_out_of_other_streams(
 ) -> None:
     """`complete` would mean that the task's updates are over; all else passes."""
     farewell = b"event: complete\r\ndata: \r\n\r\n"
-    other = b"event: complete\ndata: an event of somebody else's\n\n"
+    other = b"event: complete\ndata: an event of another application\n\n"
 
     async def streams(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})

@@ -21,7 +21,7 @@ from django.db import InterfaceError, OperationalError, connections, transaction
 from rail_async_tasks import safe_logging, service, task
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.db_connections import DriverCursor, dedicated_connection
-from rail_async_tasks.definition import define
+from rail_async_tasks.declaration.definition import define
 from rail_async_tasks.errors import BackendUnavailable
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ledger.batch import Batch

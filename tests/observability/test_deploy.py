@@ -209,7 +209,7 @@ def test_every_metric_is_on_the_dashboard() -> None:
     assert shown == names
 
 
-def test_panels_are_told_apart_and_do_not_overlap() -> None:
+def test_panels_differ_and_do_not_overlap() -> None:
     """Each has an id, a place, and a description; every query goes to the chosen source."""
     everything = json.loads(DASHBOARD.read_text())["panels"]
     assert len({it["id"] for it in everything}) == len(everything)

@@ -86,7 +86,9 @@ async def test_every_line_of_a_body_names_its_task(
 
 
 @in_memory
-async def test_neighbours_and_attempts_are_told_apart(configure: Configure, kept: Kept) -> None:
+async def test_neighbours_and_attempts_have_fields_of_their_own(
+    configure: Configure, kept: Kept
+) -> None:
     """Each line has its own task's id and its own attempt's number."""
     configure(retry_delay=0)
 

@@ -65,7 +65,7 @@ async def test_each_line_has_its_switch(
     assert [word in record.getMessage() for record in tasks_log()] == [True]
 
 
-async def test_every_attempt_is_told(configure: Configure, tasks_log: Log) -> None:
+async def test_every_attempt_is_logged(configure: Configure, tasks_log: Log) -> None:
     """How it ended, and with which code; never what the exception said."""
     configure(log_task_complete=True)
 
@@ -81,7 +81,7 @@ async def test_every_attempt_is_told(configure: Configure, tasks_log: Log) -> No
     assert "hunter2" not in "".join(it.getMessage() + str(vars(it)) for it in tasks_log())
 
 
-async def test_one_that_never_ran_is_told_too(configure: Configure, tasks_log: Log) -> None:
+async def test_a_task_that_never_ran_is_logged_too(configure: Configure, tasks_log: Log) -> None:
     """Cancelled while it waited."""
     configure(log_task_complete=True)
 

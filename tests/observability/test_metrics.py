@@ -185,7 +185,7 @@ async def test_writers_and_the_bus_are_seen(configure: Configure, store: str) ->
 
 @in_memory
 @pytest.mark.usefixtures("ends_cleanly")
-async def test_nobody_can_make_up_series(configure: Configure) -> None:
+async def test_callers_cannot_make_up_series(configure: Configure) -> None:
     """Undeclared tasks and unknown queues are counted as `(other)`."""
     configure(metrics_enabled=True)
 
@@ -282,8 +282,8 @@ for line in sys.stdin:
 """
 
 
-class Told:
-    """A process that does what it is told, and shares its metrics."""
+class Steered:
+    """A process that follows commands, and shares its metrics."""
 
     def __init__(self, folder: Path) -> None:
         env = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder)}
@@ -293,7 +293,7 @@ class Told:
             stdout=subprocess.PIPE,
         )  # fmt: skip
 
-    def tell(self, command: str) -> str:
+    def order(self, command: str) -> str:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         print(command, file=self._process.stdin, flush=True)
@@ -304,7 +304,7 @@ class Told:
         return "".join(lines)
 
     def samples(self) -> Samples:
-        return samples(self.tell("page"))
+        return samples(self.order("page"))
 
     def kill(self) -> None:
         self._process.kill()
@@ -312,26 +312,26 @@ class Told:
 
 
 @pytest.fixture
-def pair(tmp_path: Path) -> Iterator[tuple[Told, Told]]:
+def pair(tmp_path: Path) -> Iterator[tuple[Steered, Steered]]:
     """Two processes that share a folder."""
-    both = Told(tmp_path), Told(tmp_path)
+    both = Steered(tmp_path), Steered(tmp_path)
     yield both
     for it in both:
         it.kill()
 
 
 @in_memory
-def test_processes_that_share_a_folder_are_one_page(pair: tuple[Told, Told]) -> None:
+def test_processes_that_share_a_folder_are_one_page(pair: tuple[Steered, Steered]) -> None:
     """With `PROMETHEUS_MULTIPROC_DIR` each answers for both: one truth, whichever is asked.
 
     Counts are summed, gauges too, but for ages and delays, of which the highest counts. What a
     process has counted stays when it is killed; what it was doing then does not.
     """
     one, two = pair
-    one.tell("run 2")
-    two.tell("run 3")
+    one.order("run 2")
+    two.order("run 3")
     for it in pair:
-        it.tell("hold")
+        it.order("hold")
     labels = ("m.shared", "default")
     for it in pair:
         found = it.samples()
@@ -343,7 +343,7 @@ def test_processes_that_share_a_folder_are_one_page(pair: tuple[Told, Told]) -> 
         assert 0 <= found["loop_lag_seconds",] < 10
         # Rows in memory are each process's own.
         assert found["queue_depth", "default", "running"] == 1
-    assert "of_the_project" not in one.tell("page")
+    assert "of_the_project" not in one.order("page")
     two.kill()
     found = one.samples()
     assert found["finished_total", *labels, "completed"] == 5
@@ -504,7 +504,7 @@ WHO = [
 
 @on_databases
 @pytest.mark.parametrize(("flags", "status"), WHO)
-def test_staff_and_whoever_has_the_right_may_see_them(
+def test_staff_and_users_with_the_right_may_see_them(
     configure: Configure, flags: dict[str, Any], status: int
 ) -> None:
     """Others get 401 or 403, without data."""
@@ -540,7 +540,7 @@ def test_a_bearer_is_let_in_by_the_same_rule(
 
 
 @on_databases
-def test_somebody_who_left_may_not(configure: Configure) -> None:
+def test_an_inactive_user_may_not(configure: Configure) -> None:
     """Deactivated staff are anonymous."""
     configure(metrics_enabled=True)
     client = person(is_staff=True)
@@ -549,7 +549,7 @@ def test_somebody_who_left_may_not(configure: Configure) -> None:
 
 
 @in_memory
-async def test_nobody_may_not(configure: Configure, web: AsyncClient) -> None:
+async def test_an_anonymous_caller_may_not(configure: Configure, web: AsyncClient) -> None:
     """401, and how to say who one is; with and without the slash."""
     configure(metrics_enabled=True)
     for path in ("/tasks/metrics", "/tasks/metrics/"):

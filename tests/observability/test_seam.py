@@ -120,7 +120,7 @@ async def test_an_outcome_that_is_no_longer_wanted_is_dropped(
 
 
 @on_databases
-async def test_a_task_of_a_transaction_is_told_after_its_commit(
+async def test_a_task_of_a_transaction_is_reported_after_its_commit(
     configure: Configure, recorder: Recorder
 ) -> None:
     """And one that was rolled back never."""
@@ -145,7 +145,7 @@ async def test_a_task_of_a_transaction_is_told_after_its_commit(
 
 
 @in_memory
-async def test_a_unique_task_that_is_there_already_is_not_told_twice(
+async def test_a_unique_task_that_exists_is_not_reported_twice(
     configure: Configure, recorder: Recorder
 ) -> None:
     """Nothing was enqueued."""
@@ -191,7 +191,7 @@ async def test_a_broken_observer_hurts_no_task(
 
 
 @on_databases
-async def test_what_ends_without_an_attempt_here_is_told(
+async def test_an_end_without_an_attempt_here_is_reported(
     configure: Configure, recorder: Recorder
 ) -> None:
     """Failed because no process knows its name, or because its process was lost once too often."""
@@ -225,7 +225,9 @@ def rows(handle: TaskHandle) -> QuerySet[TaskExecution]:
 
 
 @in_memory
-async def test_a_slow_task_is_told_while_it_runs(configure: Configure, recorder: Recorder) -> None:
+async def test_a_slow_task_is_reported_while_it_runs(
+    configure: Configure, recorder: Recorder
+) -> None:
     """One that hangs would never come to its end; it is reported once."""
     configure(slow_task_threshold_seconds=0.05)
     go = asyncio.Event()
@@ -246,7 +248,7 @@ async def test_a_slow_task_is_told_while_it_runs(configure: Configure, recorder:
 
 @in_memory
 @pytest.mark.parametrize("backend", ["asyncio", "sync"])
-async def test_a_task_that_blocks_is_told_at_its_end(
+async def test_a_task_that_blocks_is_reported_at_its_end(
     configure: Configure, recorder: Recorder, backend: str
 ) -> None:
     """No timer has a turn while it runs."""

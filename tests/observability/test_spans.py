@@ -403,7 +403,7 @@ def claimed_with(handle: TaskHandle, **trace_context: str) -> Claimed:
 @in_memory
 @pytest.mark.parametrize("written", ["", "x", "00-" + "0" * 32 + "-" + "1" * 16 + "-01", "9" * 55])
 async def test_a_column_that_is_no_trace_context_starts_a_trace(spans: Spans, written: str) -> None:
-    """Whoever wrote it there."""
+    """A foreign tool may have written it."""
 
     @task(name="s.odd")
     async def odd() -> None: ...

@@ -203,7 +203,7 @@ async def test_a_stream_that_comes_during_a_drain_is_a_503(
     assert int(response.headers["Retry-After"]) >= 1
 
 
-async def test_a_stream_that_nobody_reads_is_let_go(ada: Rest) -> None:
+async def test_a_stream_without_a_reader_is_closed(ada: Rest) -> None:
     """The watch begins with the response and ends with it, read or not."""
     task_id = await waiting(ada)
     response = await ada.get(f"{task_id}/events/")

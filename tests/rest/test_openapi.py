@@ -43,7 +43,7 @@ def test_every_code_is_in_the_table() -> None:
     assert {it.code for it in subclasses(TaskError)} - elsewhere == set(ANSWERS)
 
 
-def test_a_wait_is_told_in_whole_seconds() -> None:
+def test_a_wait_is_given_in_whole_seconds() -> None:
     """Rounded up, at least one: never so that the client comes back too early."""
     for error, seconds in (
         (QueueFull(retry_after=0.2), "1"),

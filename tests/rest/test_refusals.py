@@ -140,7 +140,7 @@ async def test_a_post_takes_no_body(ada: Rest, body: bytes, media_type: str, tak
         ("{id}/retry", "GET", "POST"),
     ],
 )
-async def test_other_methods_are_told_which_to_use(
+async def test_other_methods_get_those_that_are_allowed(
     anonymous: Rest, path: str, method: str, allowed: str
 ) -> None:
     """405 with `Allow`, before anything else is looked at."""
@@ -194,7 +194,7 @@ async def test_a_bad_bearer_is_a_401_everywhere(
     assert await TaskExecution.objects.acount() == 1
 
 
-async def test_nobody_is_a_401_where_access_is_denied(
+async def test_an_anonymous_caller_is_a_401_where_access_is_denied(
     ada: Rest, anonymous: Rest, configure: Configure
 ) -> None:
     """For everything, an ownerless task's id too; users with a session go on as before."""
@@ -338,7 +338,7 @@ def test_a_database_that_does_not_answer_is_a_503(
     assert "unable to open database" in caplog.text
 
 
-async def test_an_accident_is_told_without_its_details(
+async def test_an_unforeseen_error_is_sent_without_its_details(
     anonymous: Rest,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,

@@ -150,7 +150,7 @@ async def test_the_periodic_check_is_at_most_30_seconds_apart(database: object) 
 async def test_one_query_serves_all_open_streams(
     ada: Rest, bob: Rest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever reads, and however many streams."""
+    """For any number of readers and streams."""
     rounds: list[int] = []
     read = watch.standings
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from rail_async_tasks.definition import define
+from rail_async_tasks.declaration.definition import define
 from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.ledger.records import Claimed
 from rail_async_tasks.queue_limits import QueueLimits

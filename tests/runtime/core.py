@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from rail_async_tasks.conf import TaskSettings
-from rail_async_tasks.definition import TaskDefinition, define
+from rail_async_tasks.declaration.definition import TaskDefinition, define
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.ledger.records import Claimed, Created, NewExecution, Outcome, Settled

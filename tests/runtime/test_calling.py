@@ -1,4 +1,4 @@
-"""Calls of bodies: a call that does not fit is told from an error inside the body."""
+"""Calls of bodies: a call that does not fit is no error inside the body."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rail_async_tasks.definition import define
+from rail_async_tasks.declaration.definition import define
 from rail_async_tasks.errors import InvalidArguments
 from rail_async_tasks.runtime.attempts.calling import NotCalled, call, decode
 

@@ -71,7 +71,7 @@ async def test_an_execution_waits_where_it_may_not_start_at_once(
         for _ in range(2):
             core.slots.take("default", False)
     creations = core.creations(runs_here=case != "broker")
-    new = core.new("nobody" if case == "unknown task" else "body", **fields)
+    new = core.new("unknown" if case == "unknown task" else "body", **fields)
     creation = await begin(clock, creations.create(new))
     assert ledger.creations[0][0].token is None
     ledger.answer_creation()

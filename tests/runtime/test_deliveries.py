@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from django.db import OperationalError
 
-from rail_async_tasks.definition import define
+from rail_async_tasks.declaration.definition import define
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.registry import Registry

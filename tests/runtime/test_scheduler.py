@@ -12,7 +12,7 @@ from django.db import OperationalError
 
 from rail_async_tasks.backoff import Backoff
 from rail_async_tasks.conf import TaskSettings, get_settings
-from rail_async_tasks.definition import define
+from rail_async_tasks.declaration.definition import define
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.ledger.records import Created, NewExecution

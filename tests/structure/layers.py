@@ -14,17 +14,16 @@ from typing import Final
 # By layer, as CONTRIBUTING.md shows them.
 PACKAGE: Final[dict[str, tuple[str, ...]]] = {
     "ground": (
-        "durations errors forks histogram hooks origin own_views programs retry roles signatures",
-        "states text vital",
-        "codec conf error_places foreign_names ids language redis_address rollup_columns",
+        "durations errors forks hooks own_views programs retry roles states text vital",
+        "codec conf foreign_names ids language redis_address rollups",
         "safe_logging snapshot",
         "backoff db_connections logs",
     ),
     "what a task is": (
-        "access migrations rollup_models task_options token_bucket",
+        "access migrations token_bucket",
         "models",
-        "definition",
-        "auth registry resolvers",
+        "declaration",
+        "auth registry",
         "public_errors queue_limits redaction",
     ),
     "ports, and what is behind them": ("ledger", "bus"),
@@ -102,6 +101,18 @@ UPKEEP: Final = (
     "upkeep",
 )
 
+DECLARATION: Final = (
+    "keywords options origin signatures",
+    "definition",
+    "resolvers",
+)
+
+ROLLUPS: Final = (
+    "error_places histogram",
+    "columns",
+    "models",
+)
+
 CLI: Final = (
     "exchange exits fields words",
     "filters tables",
@@ -145,6 +156,8 @@ DASHBOARD: Final = (
 # Each folder whose modules have an order of their own.
 FOLDERS: Final[dict[str, tuple[str, ...]]] = {
     "": tuple(floor for floors in PACKAGE.values() for floor in floors),
+    "declaration": DECLARATION,
+    "rollups": ROLLUPS,
     "ledger": LEDGER,
     "runtime": RUNTIME,
     "runtime.attempts": ATTEMPTS,

@@ -35,6 +35,17 @@ def test_one_module_registers_fork_hooks() -> None:
     assert readers_of("register_at_fork") == {f"{PACKAGE}.forks"}
 
 
+def test_one_module_runs_the_csrf_check() -> None:
+    """The edges ask it, so that one of them cannot differ."""
+    middleware = "django.middleware.csrf.CsrfViewMiddleware"
+    users = {
+        name
+        for name, path in modules(PACKAGE).items()
+        if middleware in {it for _, it in facts(path).imports}
+    }
+    assert users == {f"{PACKAGE}.auth.csrf"}
+
+
 @pytest.mark.parametrize(
     ("folder", "target"),
     [("rest", "graphql"), ("graphql", "rest"), ("observability", "graphql"), ("auth", "graphql")],

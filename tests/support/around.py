@@ -1,4 +1,4 @@
-"""Managers for `around_task`, and tasks that tell what they see within them."""
+"""Managers for `around_task`, and tasks that return what they see within them."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def look() -> list[str]:
 
 
 def declared(kind: str, **options: Any) -> Any:
-    """A task of either kind that tells what it sees, itself and in a thread."""
+    """A task of either kind that returns what it sees, itself and in a thread."""
 
     async def coroutine() -> list[Any]:
         heard.append("body")

@@ -9,7 +9,7 @@ from typing import Any
 
 from rail_async_tasks import service
 from rail_async_tasks.access import SYSTEM, Viewer
-from rail_async_tasks.definition import define
+from rail_async_tasks.declaration.definition import define
 from rail_async_tasks.registry import registry
 from rail_async_tasks.service import EnqueueOptions
 from rail_async_tasks.snapshot import TaskSnapshot

@@ -68,7 +68,7 @@ def test_the_rule(viewer: Viewer, task: Row, sees: bool, changes: bool) -> None:
 
 
 @pytest.mark.parametrize("viewer", [ANONYMOUS, ADA, ADA_AT_ACME])
-def test_without_anonymous_access_a_task_without_owner_is_nobodys(viewer: Viewer) -> None:
+def test_without_anonymous_access_a_task_without_owner_is_closed(viewer: Viewer) -> None:
     """Under "deny" not even its id opens it."""
     assert not may_see(viewer, Row(None), "deny")
     assert not may_change(viewer, Row(None), "deny")

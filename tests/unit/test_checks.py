@@ -22,7 +22,7 @@ from django.test import override_settings
 from rail_async_tasks import asgi, backends, checks, conf
 from rail_async_tasks.backends.broker import BrokerBackend, ThreadedBrokerBackend
 from rail_async_tasks.conf import problems as problem_ids
-from rail_async_tasks.definition import define
+from rail_async_tasks.declaration.definition import define
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.registry import Registry
@@ -868,7 +868,7 @@ def test_a_weak_key_is_named_and_not_shown(jwt: Any, reason: str) -> None:
 
 
 def test_one_worker_process_needs_no_other_bus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the server is told so."""
+    """Where the server's own variable says so."""
     monkeypatch.setenv("WEB_CONCURRENCY", "1")
     assert exposed({"bus": "memory"}) == []
     monkeypatch.setenv("WEB_CONCURRENCY", "4")

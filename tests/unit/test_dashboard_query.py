@@ -1,4 +1,4 @@
-"""The dashboard's filter: what a text means, and what a wrong one is told."""
+"""The dashboard's filter: the meaning of a text, and the message of a wrong one."""
 
 from __future__ import annotations
 

@@ -21,10 +21,10 @@ from django.test import override_settings
 from strawberry.permission import BasePermission
 
 from rail_async_tasks import registry as module
-from rail_async_tasks.definition import define
+from rail_async_tasks.declaration.definition import define
+from rail_async_tasks.declaration.options import TaskOptions
 from rail_async_tasks.errors import TaskDeclarationError
 from rail_async_tasks.registry import Registry, autodiscover
-from rail_async_tasks.task_options import TaskOptions
 
 
 async def report(root, info, dataset_id: str, token: str = ""):  # type: ignore[no-untyped-def]
@@ -536,7 +536,8 @@ def test_autodiscover_imports_tasks_of_installed_apps(
     app.mkdir()
     (app / "__init__.py").write_text("")
     (app / "tasks.py").write_text(
-        "from rail_async_tasks import definition, registry\n"
+        "from rail_async_tasks import registry\n"
+        "from rail_async_tasks.declaration import definition\n"
         "def found(value: 'Later'): ...\n"
         "registry.registry.register(definition.define(found))\n"
         "Later = int\n"

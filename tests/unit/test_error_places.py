@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import rail_async_tasks
-from rail_async_tasks.error_places import place_of
+from rail_async_tasks.rollups.error_places import place_of
 from rail_async_tasks.text import format_traceback
 
 OURS = Path(rail_async_tasks.__file__).parent

@@ -59,7 +59,7 @@ def test_what_time_heals_says_when_to_come_back(kind: type[errors.QueueFull]) ->
     assert kind(retry_after=7).extensions == {"retryAfter": 7, "code": kind.code}
 
 
-def test_a_client_is_not_told_how_the_server_is_configured() -> None:
+def test_a_client_does_not_see_how_the_server_is_configured() -> None:
     """The developer reads what is wrong in `str(exc)`; the public message does not repeat it."""
     error = errors.ConfigurationError('backend: "shop.secret" cannot be imported.')
 

@@ -78,7 +78,7 @@ async def test_events_whose_row_could_not_be_read_are_read_again() -> None:
     assert seen.version == (2, 7)
 
 
-async def test_a_watcher_who_joins_while_rows_cannot_be_read_is_told_all_the_same() -> None:
+async def test_a_watcher_who_joins_while_rows_cannot_be_read_misses_nothing() -> None:
     """Of the owner's changes and of the execution: neither look is forgotten by its failure."""
     it, watched = new_id(), new_id()
     rows = Rows(1, snapshot(it, 0), snapshot(watched, 0))

@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rail_async_tasks.histogram import BOUNDS, BUCKETS, bucket_of, percentile, total_of
+from rail_async_tasks.rollups.histogram import BOUNDS, BUCKETS, bucket_of, percentile, total_of
 
 durations = st.floats(min_value=0.0, max_value=90_000.0, allow_nan=False)
 

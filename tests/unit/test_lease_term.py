@@ -34,7 +34,7 @@ def test_others_are_judged_after_one_whole_lease_without_a_gap() -> None:
     assert term.may_judge(142)
 
 
-def test_who_cannot_renew_judges_nobody() -> None:
+def test_a_runtime_that_cannot_renew_marks_none_dead() -> None:
     """Its own lease may be over as far as others know."""
     term = LeaseTerm(10)
     for at in range(100, 121, 2):
@@ -55,7 +55,7 @@ def test_a_lost_lease_begins_anew() -> None:
     assert not term.may_judge(123)
 
 
-def test_nobody_is_judged_for_a_lease_after_the_clock_was_set() -> None:
+def test_no_runtime_is_marked_dead_for_a_lease_after_the_clock_was_set() -> None:
     """By that clock all leases have lapsed, of those that renew theirs in time too."""
     term = LeaseTerm(10)
     for at in range(100, 121, 2):

@@ -45,7 +45,7 @@ ALL = [
 ]
 
 
-def test_everybody_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_every_observer_is_called(caplog: pytest.LogCaptureFixture) -> None:
     """One that fails hurts neither the others nor the caller, and each failure is logged."""
     first, last = Recorder(), Recorder()
     call_all(Observers([first, Broken(), last]))

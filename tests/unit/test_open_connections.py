@@ -43,8 +43,8 @@ def test_one_too_many_is_refused_until_another_closes(configure: Any) -> None:
         counts.open("a")
 
 
-def test_none_lifts_the_limit_and_counts_nobody(configure: Any) -> None:
-    """Neither does somebody without user and address count."""
+def test_none_lifts_the_limit_and_counts_no_caller(configure: Any) -> None:
+    """A caller without user and address is not counted either."""
     counts = OpenConnections("streams_per_user", "streams")
     configure(limits={"streams_per_user": None})
     counts.open("a")
@@ -54,7 +54,7 @@ def test_none_lifts_the_limit_and_counts_nobody(configure: Any) -> None:
     assert len(counts) == 0
 
 
-def test_a_response_that_nobody_reads_closes_its_place(configure: Any) -> None:
+def test_a_response_without_a_reader_frees_its_place(configure: Any) -> None:
     """The client went before the first event: no generator has begun, so none ends."""
     configure()
     counts = OpenConnections("streams_per_user", "streams")

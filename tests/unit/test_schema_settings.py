@@ -1,4 +1,4 @@
-"""`schema_settings` beyond the merged types: what is right, and what each mistake is told."""
+"""`schema_settings` beyond the merged types: right values, and the message of each mistake."""
 
 from __future__ import annotations
 

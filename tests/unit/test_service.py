@@ -222,8 +222,8 @@ async def test_who_sees_all_may_not_change_all() -> None:
         (ADA, ["ada"]),
         (Viewer("1", "acme"), ["ada at acme"]),
         (GRACE, []),
-        (AUDITOR, ["ada", "ada at acme", "nobody"]),
-        (SYSTEM, ["ada", "ada at acme", "nobody"]),
+        (AUDITOR, ["ada", "ada at acme", "unowned"]),
+        (SYSTEM, ["ada", "ada at acme", "unowned"]),
     ],
 )
 async def test_lists_have_what_is_the_viewers_within_the_tenant(
@@ -233,7 +233,7 @@ async def test_lists_have_what_is_the_viewers_within_the_tenant(
     made = {
         (await start(owner_id="1", delay=60)).id: "ada",
         (await start(owner_id="1", tenant_id="acme", delay=60)).id: "ada at acme",
-        (await start(delay=60)).id: "nobody",
+        (await start(delay=60)).id: "unowned",
     }
     assert sorted(made[it.id] for it in await service.alist(viewer)) == listed
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rail_async_tasks.conf import TaskSettings
-from rail_async_tasks.definition import define
+from rail_async_tasks.declaration.definition import define
 from rail_async_tasks.errors import InvalidArguments, UnknownQueue
 from rail_async_tasks.ledger.records import NewExecution
 from rail_async_tasks.service.request import EnqueueOptions, new_execution

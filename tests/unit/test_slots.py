@@ -131,7 +131,7 @@ def test_a_queue_that_rests_is_full() -> None:
 # --- when a claim is worth it ---------------------------------------------------------------------
 
 
-def test_at_the_start_nobody_has_looked() -> None:
+def test_at_the_start_no_claim_has_looked() -> None:
     """So it is worth a claim, and nothing may start past what may be waiting."""
     it = slots()
     assert it.worth_a_claim
@@ -167,7 +167,7 @@ def test_free_threads_are_no_room_for_a_coroutine() -> None:
     assert it.worth_a_claim
 
 
-def test_a_new_execution_takes_nobodys_place() -> None:
+def test_a_new_execution_takes_no_slot_of_a_waiting_one() -> None:
     """Every row that is known to wait must find a slot besides."""
     it = slots(coroutines=3)
     looked(it)

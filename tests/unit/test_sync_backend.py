@@ -17,7 +17,7 @@ from django.test import TestCase, override_settings
 
 from rail_async_tasks import queues, service
 from rail_async_tasks.access import SYSTEM
-from rail_async_tasks.definition import define
+from rail_async_tasks.declaration.definition import define
 from rail_async_tasks.errors import Fail
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.models import TaskExecution

@@ -12,7 +12,7 @@ from asgiref.sync import iscoroutinefunction
 from django.template import Context, Engine
 
 from rail_async_tasks import BoundTask, InvalidArguments, Task, TaskHandle, TaskInfo
-from rail_async_tasks.definition import define
+from rail_async_tasks.declaration.definition import define
 
 
 async def report(root: Any, info: Any, dataset: str, pages: int = 1, *, color: str = "red") -> str:

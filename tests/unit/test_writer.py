@@ -129,7 +129,7 @@ async def test_what_gathers_is_written_together_in_order(
     assert (writer.batches, writer.written) == (2, 11)
 
 
-async def test_a_lone_write_waits_for_nobody(writer: Writer, session: FakeSession) -> None:
+async def test_a_lone_write_does_not_wait(writer: Writer, session: FakeSession) -> None:
     """There is no time for which a batch gathers."""
     for n in range(3):
         writer.submit(Op(n))
@@ -231,7 +231,7 @@ async def test_a_lost_connection_while_splitting_is_survived(
     assert all(len(op.results) == 1 for op in ops)
 
 
-async def test_who_waits_too_long_is_told(writer: Writer, session: FakeSession) -> None:
+async def test_an_operation_past_its_limit_fails(writer: Writer, session: FakeSession) -> None:
     """An operation past its limit fails if it was surely not written; its neighbours go on."""
     overdue, patient = Op("overdue", give_up_at=time.monotonic() - 1), Op("patient")
     session.failures["overdue", "patient"] = [(Lost(), False)]

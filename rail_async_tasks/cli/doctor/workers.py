@@ -12,7 +12,6 @@ from django.db.models import Count, Q, QuerySet
 from rail_async_tasks.backends import find_broker
 from rail_async_tasks.cli.doctor.setups import Finding, found
 from rail_async_tasks.cli.fields import is_readable
-from rail_async_tasks.cli.processes import processes, running_tasks
 from rail_async_tasks.cli.queues import queues
 from rail_async_tasks.cli.words import duration
 from rail_async_tasks.conf import TaskSettings
@@ -22,6 +21,7 @@ from rail_async_tasks.ledger.rows import clock, in_utc, storable
 from rail_async_tasks.models import TaskExecution, TaskSchedule
 from rail_async_tasks.registry import registry
 from rail_async_tasks.runtime.upkeep.cron import Schedule
+from rail_async_tasks.service.processes import Process, read_processes, runners
 from rail_async_tasks.states import WAITING
 from rail_async_tasks.text import counted
 
@@ -30,17 +30,15 @@ STUCK_SECONDS: Final = 600.0
 # A live process starts a tick within seconds.
 LATE: Final = timedelta(minutes=2)
 
-Process = Mapping[str, Any]
-
 
 def workers(alias: str, settings: TaskSettings) -> Iterator[Finding]:
     """Yields all findings of this module."""
-    everyone = processes()
-    alive = [it for it in everyone if it["state"] == "alive"]
+    living = read_processes(alias).living
+    alive = [it for it in living if it.state == "alive"]
     due = dict(_due(alias).values_list("queue").annotate(Count("id")))
     if settings.enabled and settings.backend != "sync":
         yield from _nothing_runs(alive, sum(due.values()), settings)
-    yield from _processes(everyone, alive, settings)
+    yield from _processes(living, alive, settings)
     yield from _orphans(alias)
     yield from _unknown(alias, alive)
     yield from _queues(queues(), due)
@@ -51,7 +49,7 @@ def workers(alias: str, settings: TaskSettings) -> Iterator[Finding]:
 
 
 def _nothing_runs(alive: Sequence[Process], due: int, settings: TaskSettings) -> Iterator[Finding]:
-    if running_tasks(alive, settings):
+    if runners(alive, settings):
         return
     message, where = "No row of a process has a lease that lasts.", ""
     with suppress(ConfigurationError):  # E013 and E015 name it
@@ -68,13 +66,13 @@ def _nothing_runs(alive: Sequence[Process], due: int, settings: TaskSettings) ->
 
 
 def _processes(
-    everyone: Sequence[Process], alive: Sequence[Process], settings: TaskSettings
+    living: Sequence[Process], alive: Sequence[Process], settings: TaskSettings
 ) -> Iterator[Finding]:
-    for it in everyone:
-        if it["state"] == "silent":
-            yield found("process-silent", f"{it['place']} last renewed at {it['renewed_at']}.")
+    for it in living:
+        if it.state == "silent":
+            yield found("process-silent", f"{it.place} last renewed at {it.renewed_at}.")
     if len(alive) > 1 and settings.bus == "memory":
-        places = ", ".join(it["place"] for it in alive)
+        places = ", ".join(it.place for it in alive)
         yield found("bus-within-one-process", f"Alive: {places}.")
 
 
@@ -94,14 +92,14 @@ def _orphans(alias: str) -> Iterator[Finding]:
 def _unknown(alias: str, alive: Sequence[Process]) -> Iterator[Finding]:
     if not alive:
         return  # another finding
-    known = {name for it in alive for name in it["names"]}
+    known = {name for it in alive for name in it.names}
     waiting = _waiting(alias).exclude(name__in=known).values_list("name").annotate(Count("id"))
     for name, count in sorted(waiting):
         yield found("tasks-unknown", f"{counted(count, 'task')} named {name}.")
 
 
-def _queues(everyone: Sequence[Mapping[str, Any]], due: Mapping[str, int]) -> Iterator[Finding]:
-    for queue in everyone:
+def _queues(all_queues: Sequence[Mapping[str, Any]], due: Mapping[str, int]) -> Iterator[Finding]:
+    for queue in all_queues:
         name, oldest = queue["name"], queue["oldest_seconds"]
         if queue["paused"]:
             if count := due.get(name):

@@ -13,7 +13,7 @@ from asgiref.sync import iscoroutinefunction
 
 from rail_async_tasks.contrib.django_tasks import bodies, library
 from rail_async_tasks.contrib.django_tasks.options import options_of
-from rail_async_tasks.definition import TaskDefinition, define
+from rail_async_tasks.declaration.definition import TaskDefinition, define
 from rail_async_tasks.errors import TaskDeclarationError
 from rail_async_tasks.registry import registry
 from rail_async_tasks.safe_logging import get_logger

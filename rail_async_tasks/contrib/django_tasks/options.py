@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from rail_async_tasks.contrib.django_tasks import library
+from rail_async_tasks.declaration.options import read_options
 from rail_async_tasks.errors import TaskDeclarationError
-from rail_async_tasks.task_options import read_options
 
 # Django knows no retries: code that was written for it may not bear a second run.
 DEFAULTS: Final = {"max_retries": 0}

@@ -14,7 +14,7 @@ from rail_async_tasks.contrib.django_tasks import library
 from rail_async_tasks.contrib.django_tasks.json_form import as_json
 from rail_async_tasks.contrib.django_tasks.owner import owner_and_tenant
 from rail_async_tasks.contrib.django_tasks.results import Arguments, fill, new_result
-from rail_async_tasks.definition import TaskDefinition
+from rail_async_tasks.declaration.definition import TaskDefinition
 from rail_async_tasks.snapshot import TaskSnapshot
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from rail_async_tasks.ledger.rollups import (
 )
 from rail_async_tasks.ledger.rows import clock
 from rail_async_tasks.models import ErrorRollup, TaskRollup
-from rail_async_tasks.rollup_columns import COUNTS
+from rail_async_tasks.rollups.columns import COUNTS
 
 _KEY: Final = ("id", "span", "start", "name", "queue")
 _ERROR: Final = ("id", "start", "name", "error", "place")

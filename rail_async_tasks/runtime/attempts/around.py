@@ -20,7 +20,7 @@ from uuid import UUID
 from asgiref.sync import iscoroutinefunction
 
 from rail_async_tasks.conf import TaskSettings, import_from_setting
-from rail_async_tasks.definition import TaskDefinition
+from rail_async_tasks.declaration.definition import TaskDefinition
 from rail_async_tasks.runtime.attempts.managers import (
     AsyncBody,
     AsyncOnly,

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from rail_async_tasks.definition import TaskDefinition
+from rail_async_tasks.declaration.definition import TaskDefinition
 from rail_async_tasks.errors import TaskCancelled
 from rail_async_tasks.ledger.records import Claimed, Outcome
 from rail_async_tasks.logs import trace_id_of

@@ -7,7 +7,7 @@ import contextvars
 from uuid import UUID
 
 from rail_async_tasks.conf import TaskSettings
-from rail_async_tasks.definition import TaskDefinition
+from rail_async_tasks.declaration.definition import TaskDefinition
 from rail_async_tasks.language import activate
 from rail_async_tasks.ledger.records import Claimed, Outcome
 from rail_async_tasks.registry import Registry

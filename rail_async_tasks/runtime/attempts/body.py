@@ -11,7 +11,7 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 
-from rail_async_tasks.definition import TaskDefinition
+from rail_async_tasks.declaration.definition import TaskDefinition
 from rail_async_tasks.hooks import contained
 from rail_async_tasks.language import speaking
 from rail_async_tasks.ledger.records import Claimed

@@ -7,7 +7,7 @@ from typing import TypeVar
 import msgspec
 
 from rail_async_tasks.conf import TaskSettings
-from rail_async_tasks.definition import TaskDefinition
+from rail_async_tasks.declaration.definition import TaskDefinition
 from rail_async_tasks.retry import RetryPolicy
 from rail_async_tasks.runtime.attempts.outcomes import AttemptPolicy
 from rail_async_tasks.snapshot import TaskSnapshot

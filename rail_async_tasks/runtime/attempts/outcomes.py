@@ -9,11 +9,11 @@ import msgspec
 from django.core.exceptions import SynchronousOnlyOperation
 
 from rail_async_tasks.codec import encode_result
-from rail_async_tasks.error_places import place_of
 from rail_async_tasks.errors import Fail, InvalidArguments, ResultError, Retry
 from rail_async_tasks.ledger.records import Outcome
 from rail_async_tasks.public_errors import error_type
 from rail_async_tasks.retry import RetryPolicy
+from rail_async_tasks.rollups.error_places import place_of
 from rail_async_tasks.runtime.attempts.calling import NotCalled
 from rail_async_tasks.states import ErrorCode, Status
 from rail_async_tasks.text import (

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rail_async_tasks import logs
-from rail_async_tasks.definition import TaskDefinition
+from rail_async_tasks.declaration.definition import TaskDefinition
 from rail_async_tasks.ledger.records import Claimed
 from rail_async_tasks.runtime.tracing import AttemptSpan, Tracer
 from rail_async_tasks.snapshot import TaskSnapshot

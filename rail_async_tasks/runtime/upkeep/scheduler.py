@@ -17,7 +17,7 @@ import msgspec
 
 from rail_async_tasks.backoff import Backoff
 from rail_async_tasks.conf import TaskSettings
-from rail_async_tasks.definition import TaskDefinition
+from rail_async_tasks.declaration.definition import TaskDefinition
 from rail_async_tasks.errors import ConfigurationError, TaskError
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.records import Created, NewExecution

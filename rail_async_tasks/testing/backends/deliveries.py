@@ -32,7 +32,7 @@ class DeliveryContract(BackendWorld):
         again = TaskExecution.objects.get(id=handle.id)
         assert (again.status, again.attempts, again.seq) == ("completed", 1, row.seq)
 
-    def test_workers_are_told_from_other_processes(self) -> None:
+    def test_workers_are_known_from_other_processes(self) -> None:
         """By the role in their rows: `tasks doctor` counts workers, which alone run tasks."""
         self.only_with_a_broker()
         handle = tasks.hold.enqueue(seconds=0.5)

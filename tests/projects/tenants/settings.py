@@ -23,7 +23,7 @@ SHARED_APPS = [
 TENANT_APPS = ["django.contrib.contenttypes", "tests.projects.tenants.notes"]
 INSTALLED_APPS = [*SHARED_APPS, *(app for app in TENANT_APPS if app not in SHARED_APPS)]
 
-# Not "public", the first that PostgreSQL looks into: every connection has to be told.
+# Not "public", the first that PostgreSQL looks into: every connection needs the setting.
 PUBLIC_SCHEMA_NAME = "common"
 TENANT_MODEL = "customers.Customer"
 TENANT_DOMAIN_MODEL = "customers.Domain"

@@ -19,7 +19,7 @@ MAX_PLACE_BYTES: Final = 255
 
 # A frame's line; those of an exception group begin with a bar.
 _FRAME: Final = re.compile(r'^[ |+]*File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
-_OURS: Final = str(Path(__file__).resolve().parent)
+_OURS: Final = str(Path(__file__).resolve().parents[1])
 _FOREIGN: Final = ("/site-packages/", "/dist-packages/")
 _STDLIB: Final = sysconfig.get_paths()["stdlib"]
 

@@ -13,9 +13,9 @@ from strawberry.types.field import StrawberryField
 from rail_async_tasks.codec import ArgumentsCodec
 from rail_async_tasks.codec.encryption import decrypt, encrypt
 from rail_async_tasks.conf import get_settings
+from rail_async_tasks.declaration.options import TaskOptions, check_arguments, read_options
+from rail_async_tasks.declaration.origin import Origin
 from rail_async_tasks.errors import TaskDeclarationError
-from rail_async_tasks.origin import Origin
-from rail_async_tasks.task_options import TaskOptions, check_arguments, read_options
 
 # The size of the column.
 _MAX_NAME: Final = 255

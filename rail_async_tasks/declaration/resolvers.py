@@ -1,7 +1,7 @@
 """Refuses a task as the resolver of a Strawberry field, which would run its body in the request.
 
-Strawberry takes any callable as a resolver and has no place to refuse one, so the constructor of
-its resolvers is extended here, for tasks alone.
+Strawberry accepts any callable as a resolver and has no hook to refuse one. So this module extends
+the constructor of its resolvers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from strawberry.types.fields.resolver import StrawberryResolver
 
-from rail_async_tasks.definition import TaskDefinition
+from rail_async_tasks.declaration.definition import TaskDefinition
 from rail_async_tasks.errors import TaskDeclarationError
 
 
@@ -24,7 +24,7 @@ def _extended(init: Callable[..., None]) -> Callable[..., None]:
             raise TaskDeclarationError(
                 f"Task {definition.name!r} is given to a decorator of Strawberry's as a resolver,"
                 " which would run its body in the request. Leave @strawberry.mutation (or"
-                " @strawberry.field) out: what @task_mutation declares is a mutation where it is an"
+                " @strawberry.field) out: a task of @task_mutation is a mutation where it is an"
                 " attribute of a Strawberry type."
             )
         init(self, func, **keywords)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from django.db import models
 
-from rail_async_tasks.rollup_columns import COUNTS
+from rail_async_tasks.rollups.columns import COUNTS
 
 
 class TaskRollup(models.Model):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from rail_async_tasks.histogram import BUCKETS
+from rail_async_tasks.rollups.histogram import BUCKETS
 
 # How attempts and executions end.
 OUTCOMES: Final = ("completed", "failed", "cancelled", "retried")

@@ -1,0 +1,1 @@
+"""A task as declared: its record, its options and their checks, the place of its declaration."""

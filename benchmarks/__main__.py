@@ -14,7 +14,8 @@ from benchmarks.harness import Question, run
 
 QUESTIONS = (
     "memory_throughput", "tracked_throughput", "start_latency", "progress_latency",
-    "worker_throughput", "progress_across",
+    "worker_throughput", "progress_across", "growth", "sleeps", "processes_on_one_database",
+    "bulk_rows",
 )  # fmt: skip
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "performance.md"

@@ -18,10 +18,11 @@ class Tally:
         self.started_at = 0.0
         self._expected = 0
         self._complete = asyncio.Event()
+        self.release = asyncio.Event()
 
     def expect(self, count: int) -> None:
         self.count, self._expected = 0, count
-        self._complete = asyncio.Event()
+        self._complete, self.release = asyncio.Event(), asyncio.Event()
 
     def add(self) -> None:
         self.count += 1
@@ -77,6 +78,24 @@ async def noop() -> None:
 @task(timeout=60)
 async def noop_with_timeout() -> None:
     tally.add()
+
+
+@task
+async def noted(number: int, text: str) -> None:
+    tally.add()
+
+
+@task
+async def sleep(seconds: float) -> None:
+    await asyncio.sleep(seconds)
+    tally.add()
+
+
+@task
+async def hold() -> None:
+    """Stay at work until the tally releases it."""
+    tally.add()
+    await tally.release.wait()
 
 
 @task

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -65,6 +66,26 @@ _BEGIN = {
 }
 
 
+class Prepared(str):
+    """A statement that PostgreSQL plans once for many executions.
+
+    Its plan must be right whatever its parameters are. Planning the two statements of a batch takes
+    the server longer than writing ten rows. On other databases it is text like any other.
+    """
+
+    __slots__ = ()
+
+
+# Seconds that a plan is used for: one that was made for an empty table scans a table that grows.
+PLAN_SECONDS: Final = 2.0
+# Executions within that time before statements are prepared, which is a round trip for each.
+_UNPREPARED: Final = 10
+
+# PostgreSQL's invalid_sql_statement_name and duplicate_prepared_statement: a pooler has put another
+# connection behind ours.
+_NOT_PREPARED: Final = ("26000", "42P05")
+
+
 class DriverCursor:
     """The driver's own lasting cursor of a dedicated connection.
 
@@ -72,26 +93,48 @@ class DriverCursor:
     driver's style of parameters: together as much work as a batch of ten rows.
     """
 
-    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+    def __init__(self, connection: BaseDatabaseWrapper, *, prepares: bool = True) -> None:
         # Django's own first: a backend may choose a schema as it makes one, as django-tenants does.
         connection.cursor().close()
         self._errors = connection.wrap_database_errors
-        self._cursor = connection.connection.cursor()
+        self._cursor = self._last = connection.connection.cursor()
         sqlite = connection.vendor == "sqlite"
         self._text = _as_qmarks if sqlite else _as_is
         self._begin = _BEGIN.get(connection.vendor, "BEGIN")
-        self.fetchall = self._cursor.fetchall
-        self.fetchone = self._cursor.fetchone
+        self._prepared = _preparing_cursor(connection) if prepares else None
+        self._plans_until = 0.0
+        self._executions = 0  # of such statements, within that time
 
     def execute(self, statement: str, params: Sequence[Any] | None = None) -> None:
         """Runs a statement written for Django's cursors; errors are Django's too."""
         with self._errors:
-            self._cursor.execute(self._text(statement), params or ())
+            if self._prepared is None or type(statement) is not Prepared:
+                self._last = self._cursor
+                self._cursor.execute(self._text(statement), params or ())
+                return
+            self._last = self._prepared
+            now = time.monotonic()
+            if now >= self._plans_until:
+                if self._executions > _UNPREPARED:
+                    self._prepared.execute("DEALLOCATE ALL")
+                self._plans_until, self._executions = now + PLAN_SECONDS, 0
+            self._executions += 1
+            prepare = self._executions > _UNPREPARED
+            self._prepared.execute(statement, params, prepare=prepare)
+
+    def fetchall(self) -> list[Any]:
+        """Returns the rows of the last statement."""
+        rows: list[Any] = self._last.fetchall()
+        return rows
+
+    def fetchone(self) -> Any:
+        """Returns the next row of the last statement; None where there is none."""
+        return self._last.fetchone()
 
     @property
     def rowcount(self) -> int:
         """The number of rows that the last statement changed, where it returns none."""
-        return int(self._cursor.rowcount)
+        return int(self._last.rowcount)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -104,6 +147,22 @@ class DriverCursor:
             with suppress(Error):  # it was lost, or the database has rolled back by itself
                 self.execute("ROLLBACK")
             raise
+
+
+def _preparing_cursor(connection: BaseDatabaseWrapper) -> Any:
+    """Returns a cursor that prepares statements; None where the driver or a pooler does not."""
+    driver: Any = getattr(connection, "Database", None)
+    if connection.vendor != "postgresql" or not hasattr(driver, "ClientCursor"):
+        return None  # psycopg 2 has neither
+    if connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
+        return None
+    connection.connection.prepare_threshold = _UNPREPARED
+    return driver.Cursor(connection.connection)
+
+
+def is_of_pooler(error: Exception) -> bool:
+    """Returns whether a prepared statement is not where it was prepared: a pooler moved us."""
+    return getattr(error.__cause__, "sqlstate", None) in _NOT_PREPARED
 
 
 def _as_is(statement: str) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.hosting import process
 from rail_async_tasks.hosting.submission import Inline, replace, replacement, stored
-from rail_async_tasks.ledger.records import Created, NewExecution
+from rail_async_tasks.ledger.records import NewExecution
 from rail_async_tasks.runtime.announce import announcer_for
 from rail_async_tasks.snapshot import TaskSnapshot
 
@@ -17,21 +17,25 @@ class Stored(Inline):
     """Stores executions in the caller's thread and transaction, and begins none."""
 
     def submit(self, new: NewExecution) -> TaskSnapshot:
-        return _announced(new, process.ledger().create_here(new))
+        created = process.ledger().create_here(new)
+        snapshot = stored(new, created)
+        if created.existing is None:
+            _announce([snapshot])
+        return snapshot
 
-    def submit_many(self, news: Sequence[NewExecution]) -> list[TaskSnapshot]:
-        made = process.ledger().create_many_here(news)
-        return [_announced(new, created) for new, created in zip(news, made, strict=True)]
+    def submit_many(self, pages: Iterable[Sequence[NewExecution]]) -> list[TaskSnapshot]:
+        made = process.ledger().create_many_here(pages)
+        _announce(made.fresh)
+        return made.stored
 
     def queue_changed(self, queue: str) -> None:
         """Does nothing: what waits is started elsewhere."""
 
 
-def _announced(new: NewExecution, created: Created) -> TaskSnapshot:
-    snapshot = stored(new, created)
-    if created.existing is None:
-        announcer_for(get_settings(), process.bus()).enqueued(snapshot)
-    return snapshot
+def _announce(fresh: Sequence[TaskSnapshot]) -> None:
+    announcer = announcer_for(get_settings(), process.bus())
+    for snapshot in fresh:
+        announcer.enqueued(snapshot)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Final, Protocol
 from uuid import UUID
@@ -17,7 +17,7 @@ from rail_async_tasks.errors import BackendUnavailable
 from rail_async_tasks.forks import after_fork
 from rail_async_tasks.hooks import contained
 from rail_async_tasks.hosting import process
-from rail_async_tasks.hosting.uncommitted import Made, StartAfterCommit
+from rail_async_tasks.hosting.uncommitted import StartAfterCommit
 from rail_async_tasks.ledger.records import Created, NewExecution
 from rail_async_tasks.ledger.snapshots import as_created
 from rail_async_tasks.registry import registry
@@ -48,8 +48,11 @@ class Submission(Protocol):
         """
         ...
 
-    def submit_many(self, news: Sequence[NewExecution]) -> list[TaskSnapshot]:
-        """`submit` for several executions, which are all stored before the first one begins."""
+    def submit_many(self, pages: Iterable[Sequence[NewExecution]]) -> list[TaskSnapshot]:
+        """`submit` for several executions, which are all stored before the first one begins.
+
+        Each page is asked for once the one before it is stored.
+        """
         ...
 
     async def aprepare(self) -> None:
@@ -86,39 +89,44 @@ class ToRuntime:
     def submit(self, new: NewExecution) -> TaskSnapshot:
         ledger = process.ledger()
         if ledger.in_transaction():
-            return self._start_after_commit([new], [ledger.create_here(new)])[0]
+            created = ledger.create_here(new)
+            snapshot = stored(new, created)
+            if created.existing is None:
+                self._start_after_commit([snapshot])
+            return snapshot
         runtime = process.runtime_in_thread()
         return process.from_thread(runtime, runtime.creations.create(new))
 
-    def submit_many(self, news: Sequence[NewExecution]) -> list[TaskSnapshot]:
+    def submit_many(self, pages: Iterable[Sequence[NewExecution]]) -> list[TaskSnapshot]:
         ledger = process.ledger()
         try:
-            made = ledger.create_many_here(news)
+            made = ledger.create_many_here(pages)
         except (OperationalError, InterfaceError) as error:
             if ledger.in_transaction():
                 raise  # it is the caller's transaction that has failed
             message = "The tasks could not be stored: the database fails."
             raise BackendUnavailable(message) from error
-        return self._start_after_commit(news, made)
+        if made.fresh:
+            self._start_after_commit(made.fresh)
+        return made.stored
 
     async def aprepare(self) -> None:
         await process.aruntime(in_thread=self._own_thread)
 
-    def _start_after_commit(
-        self, news: Sequence[NewExecution], made: Sequence[Created]
-    ) -> list[TaskSnapshot]:
-        pairs = [*zip(news, made, strict=True)]
-        if fresh := [pair for pair in pairs if pair[1].existing is None]:
-            process.ledger().on_commit(StartAfterCommit(self._start, fresh))
-        return [stored(*pair) for pair in pairs]
+    def _start_after_commit(self, fresh: Sequence[TaskSnapshot]) -> None:
+        ledger = process.ledger()
+        if ledger.in_transaction():
+            ledger.on_commit(StartAfterCommit(self._start, fresh))
+        else:
+            self._start(fresh)
 
-    def _start(self, made: Made) -> None:
-        runtime, admission = process.runtime_in_thread(), process.admission()
-        for new, _ in made:  # here, so that the caller's next start counts them
-            admission.left_waiting(new.owner_id)
-        for first in range(0, len(made), ARRIVALS_AT_ONCE):
-            page = made[first : first + ARRIVALS_AT_ONCE]
-            process.call_soon(runtime, partial(_arrive, runtime.creations.arrived, page))
+    def _start(self, fresh: Sequence[TaskSnapshot]) -> None:
+        runtime = process.runtime_in_thread()
+        # Here, so that the caller's next start counts them. All are of one owner.
+        process.admission().left_waiting(fresh[0].owner_id, len(fresh))
+        for first in range(0, len(fresh), ARRIVALS_AT_ONCE):
+            page = fresh[first : first + ARRIVALS_AT_ONCE]
+            process.call_soon(runtime, partial(runtime.creations.arrived_many, page))
 
     def cancel(self, execution_id: UUID) -> None:
         runtime = process.current()
@@ -148,9 +156,9 @@ class Inline:
         run = InlineRun(get_settings(), registry, process.ledger(), process.bus())
         return run.create(new)
 
-    def submit_many(self, news: Sequence[NewExecution]) -> list[TaskSnapshot]:
+    def submit_many(self, pages: Iterable[Sequence[NewExecution]]) -> list[TaskSnapshot]:
         run = InlineRun(get_settings(), registry, process.ledger(), process.bus())
-        return run.create_many(news)
+        return run.create_many(pages)
 
     async def aprepare(self) -> None:
         """Does nothing: there is no runtime."""
@@ -171,11 +179,6 @@ class Inline:
 def stored(new: NewExecution, created: Created) -> TaskSnapshot:
     """Returns the execution that is there now: the new one, or the one that has its unique key."""
     return created.existing or as_created(new, created)
-
-
-def _arrive(arrived: Callable[[NewExecution, Created], None], made: Made) -> None:
-    for new, created in made:
-        arrived(new, created)
 
 
 _INLINE: Final = Inline()

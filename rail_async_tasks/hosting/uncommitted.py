@@ -8,9 +8,7 @@ from typing import Final
 from uuid import UUID
 from weakref import WeakValueDictionary
 
-from rail_async_tasks.ledger.records import Created, NewExecution
-
-Made = Sequence[tuple[NewExecution, Created]]
+from rail_async_tasks.snapshot import TaskSnapshot
 
 
 class StartAfterCommit:
@@ -20,11 +18,13 @@ class StartAfterCommit:
         start: begins them. In the caller's thread.
     """
 
-    def __init__(self, start: Callable[[Made], None], made: Made) -> None:
+    def __init__(
+        self, start: Callable[[Sequence[TaskSnapshot]], None], made: Sequence[TaskSnapshot]
+    ) -> None:
         self.thread = threading.get_ident()
         self._start, self._made = start, made
-        for new, _ in made:
-            _uncommitted[new.id] = self
+        for snapshot in made:
+            _uncommitted[snapshot.id] = self
 
     def __call__(self) -> None:
         self._start(self._made)

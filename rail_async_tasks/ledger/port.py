@@ -14,7 +14,7 @@ A ledger must hold these rules, and `tests/contract/test_ledger.py` holds every 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Protocol
 from uuid import UUID
 
@@ -27,6 +27,7 @@ from rail_async_tasks.ledger.records import (
     Claimed,
     ClaimResult,
     Created,
+    CreatedMany,
     NewExecution,
     Outcome,
     Page,
@@ -128,8 +129,12 @@ class CallerTransaction(Protocol):
         """Inserts in the caller's transaction."""
         ...
 
-    def create_many_here(self, rows: Sequence[NewExecution]) -> list[Created]:
-        """Inserts all rows or none, in the caller's transaction or in one of their own."""
+    def create_many_here(self, pages: Iterable[Sequence[NewExecution]]) -> CreatedMany:
+        """Inserts all rows or none, in the caller's transaction or in one of their own.
+
+        A page is asked for once the one before it is inserted. The pages are asked for again where
+        the database could not serialize the transaction, if they can be.
+        """
         ...
 
     def on_commit(self, callback: Callable[[], None]) -> None:

@@ -74,6 +74,16 @@ class Created(msgspec.Struct, frozen=True, gc=False):
     existing: TaskSnapshot | None = None
 
 
+class CreatedMany(msgspec.Struct, frozen=True):
+    """The result of `create_many_here`: for each row, in their order, what is there now.
+
+    `fresh` are the new ones. The others are unfinished executions that have a row's unique key.
+    """
+
+    stored: list[TaskSnapshot]
+    fresh: list[TaskSnapshot]
+
+
 class Claimed(msgspec.Struct, frozen=True, gc=False):
     """An execution that this runtime has claimed."""
 

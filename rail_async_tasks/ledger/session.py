@@ -10,7 +10,12 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import InterfaceError, OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from rail_async_tasks.db_connections import DriverCursor, dedicated_connection, is_passing
+from rail_async_tasks.db_connections import (
+    DriverCursor,
+    dedicated_connection,
+    is_of_pooler,
+    is_passing,
+)
 from rail_async_tasks.ledger.batch import Batch
 from rail_async_tasks.ledger.locks import is_lock_refusal
 from rail_async_tasks.ledger.operations import Change, Claim, Create, Keep, Read, Recover, Settle
@@ -37,10 +42,14 @@ class WriterSession:
         self._batch_on = batch_on
         self._connection: BaseDatabaseWrapper | None = None
         self._cursor: DriverCursor | None = None
+        self._prepares = True
         self.may_have_committed = False
 
     def is_transient(self, error: Exception) -> bool:
         """Returns whether the database may accept the same batch later."""
+        if self._prepares and is_of_pooler(error):
+            self._prepares = False
+            return True
         # Django maps lost connections, locks, deadlocks and serialization failures to these two;
         # on SQLite also errors that no retry mends, such as a table that is not there.
         if not isinstance(error, OperationalError | InterfaceError):
@@ -65,7 +74,7 @@ class WriterSession:
             try:
                 if self._connection is None:
                     self._connection = dedicated_connection(self._alias)
-                self._cursor = DriverCursor(self._connection)
+                self._cursor = DriverCursor(self._connection, prepares=self._prepares)
             except (OperationalError, InterfaceError, ImproperlyConfigured):
                 raise
             except BaseException as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from rail_async_tasks.ledger.records import Created, NewExecution, Outcome, Settled
+from rail_async_tasks.ledger.records import Created, CreatedMany, NewExecution, Outcome, Settled
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
 
@@ -25,6 +25,16 @@ def as_created(new: NewExecution, created: Created) -> TaskSnapshot:
         parent_id=new.parent_id,
         run_after=created.run_after,
     )
+
+
+def add_created(made: CreatedMany, new: NewExecution, created: Created) -> None:
+    """Adds one row's result to that of many."""
+    if created.existing is None:
+        snapshot = as_created(new, created)
+        made.fresh.append(snapshot)
+        made.stored.append(snapshot)
+    else:
+        made.stored.append(created.existing)
 
 
 def as_settled(before: TaskSnapshot, outcome: Outcome, settled: Settled) -> TaskSnapshot:

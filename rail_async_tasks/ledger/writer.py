@@ -16,7 +16,6 @@ Another error ends the vital thread: it fails all operations, and calls the runt
 from __future__ import annotations
 
 import asyncio
-import queue
 import threading
 import time
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from django.db import InterfaceError
 
 from rail_async_tasks.backoff import Backoff
 from rail_async_tasks.hooks import as_error
+from rail_async_tasks.ledger.gathering import Gathering
 from rail_async_tasks.ledger.postponed import Postponed
 from rail_async_tasks.ledger.records import OnFault, WriterState
 from rail_async_tasks.ledger.waiters import Waiters
@@ -49,16 +49,14 @@ class Writer:
 
     def __init__(self, name: str, open_session: Callable[[], Session]) -> None:
         self._name, self._open_session = name, open_session
-        # None ends the thread. A SimpleQueue wakes its reader for a tenth of what an Event costs.
-        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._gathering = Gathering()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._kept: Any = None  # taken from the queue, but not for the batch that was gathering
         self._ended: asyncio.Event | None = None  # of the thread; None without one
         self._on_fault: OnFault | None = None
         self._closed = False
         self._unreported: list[Any] = []  # of the batch that is being written; of the thread
         self._pending = 0  # submitted and not yet reported; touched on the loop only
-        self._postponed = Postponed(self._queue.put, self._deliver)
+        self._postponed = Postponed(self._offer, self._deliver)
         self._relief, self._idle = Waiters(), Waiters()
         self.batches = self.written = 0
         self._backoff = Backoff(
@@ -70,7 +68,7 @@ class Writer:
         """Starts the thread. `on_fault` is called on the loop if an error ends it."""
         thread = threading.Thread(target=self._run, name=self._name, daemon=True)
         self._loop, self._on_fault, self._closed = loop, on_fault, False
-        self._postponed = Postponed(self._queue.put, self._deliver)
+        self._postponed = Postponed(self._offer, self._deliver)
         thread.start()
         self._ended = asyncio.Event()
 
@@ -82,7 +80,11 @@ class Writer:
             return
         self._pending += 1
         if not self._postponed.joins(operation):
-            self._queue.put(operation)
+            self._offer(operation)
+
+    def _offer(self, operation: Operation) -> None:
+        assert self._loop is not None
+        self._gathering.put(operation, self._loop)
 
     @property
     def pending(self) -> int:
@@ -141,7 +143,7 @@ class Writer:
         await self.flushed()
         self._closed = True
         if not self._ended.is_set():
-            self._queue.put(None)
+            self._gathering.end()
         await self._ended.wait()
 
     # --- in the writer's thread ------------------------------------------------------------------
@@ -152,7 +154,7 @@ class Writer:
         fault: BaseException | None = None
         try:
             session = self._open_session()
-            while batch := self._take():
+            while batch := self._gathering.take(MAX_BATCH):
                 self._unreported = batch
                 self._write(session, batch)
                 self._unreported = []
@@ -162,26 +164,6 @@ class Writer:
         if session is not None:
             _reset(session)
         self._call_loop(self._over, fault)
-
-    def _take(self) -> list[Any]:
-        """Returns the next batch, at least one operation; empty when the thread is to end."""
-        first = self._kept or self._queue.get()
-        self._kept = None
-        if first is None:
-            return []
-        batch, keyed = [first], first.key is not None
-        try:
-            while len(batch) < MAX_BATCH:
-                following = self._queue.get_nowait()
-                if following is None or (following.key is not None) is not keyed:
-                    self._kept = following
-                    if following is None:
-                        self._queue.put(None)
-                    break
-                batch.append(following)
-        except queue.Empty:
-            pass
-        return batch
 
     def _write(self, session: Session, batch: list[Any]) -> None:
         settled = True  # no COMMIT of this batch is in doubt
@@ -208,7 +190,8 @@ class Writer:
             pairs = list(zip(batch, results, strict=True))
             again = [operation for operation, result in pairs if result is AGAIN]
             self.written += len(batch) - len(again)
-            self._report([pair for pair in pairs if pair[1] is not AGAIN])
+            if len(again) < len(pairs):
+                self._report([pair for pair in pairs if pair[1] is not AGAIN])
             if again:
                 self._mark_reported(again)  # from now on they are the loop's
                 self._call_loop(self._postpone, again, settled)
@@ -263,12 +246,10 @@ class Writer:
         assert self._ended is not None
         if fault is not None:
             self._closed = True
-            left = [*self._postponed.drop(), *self._unreported, self._kept]
-            self._unreported, self._kept = [], None
-            while not self._queue.empty():
-                left.append(self._queue.get_nowait())
+            left = [*self._postponed.drop(), *self._unreported, *self._gathering.drop()]
+            self._unreported = []
             error = InterfaceError(f"{self._name} has ended by an error: {fault!r:.200}")
-            self._deliver([(operation, error) for operation in left if operation is not None])
+            self._deliver([(operation, error) for operation in left])
         self._ended.set()
         if fault is not None and self._on_fault is not None:
             self._on_fault(self._name, fault)

@@ -10,8 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from typing import Final, Self
 from uuid import UUID
 
@@ -50,9 +49,9 @@ class _Count:
         self.entering = 0
         self.added = 0  # since the last count began, which may not have seen them
 
-    def add(self) -> None:
-        self.waiting += 1
-        self.added += 1
+    def add(self, number: int) -> None:
+        self.waiting += number
+        self.added += number
 
     def is_fresh(self, now: float) -> bool:
         return self.known and now - self.counted_at < COUNT_INTERVAL
@@ -69,16 +68,16 @@ class Admission:
         # By owner; of those alone whose starts have a rate.
         self._entering: dict[str | None, set[UUID]] = {}
 
-    def left_waiting(self, owner_id: str | None) -> None:
-        """One more execution of this owner waits."""
+    def left_waiting(self, owner_id: str | None, number: int = 1) -> None:
+        """So many more executions of this owner wait."""
         with self._lock:
             count = self._counts.get(EVERYBODY)
             if count is not None:
-                count.add()
+                count.add(number)
             if owner_id is not None:
                 count = self._counts.get(owner_id)
                 if count is not None:
-                    count.add()
+                    count.add(number)
 
     def needs_ledger(self, limits: Limits) -> bool:
         """Returns whether a check will read the ledger, which must not block an event loop."""
@@ -135,44 +134,47 @@ class Admission:
         """Admits the entry; returns which of its owner's are on their way already.
 
         Raises:
-            QueueFull: as many wait as may.
+            QueueFull: more would wait than may.
         """
         limits = entry.limits
         with self._lock:
             if limits.address is not None and not entry.closed:
-                self.anonymous.let_in(limits.address, entry.execution_id)
+                for execution_id in entry.ids:
+                    self.anonymous.let_in(limits.address, execution_id)
             counts = []
             for key, limit in limits.waiting:
                 count = self._counts.get(key)
                 if count is not None:
-                    taken = count.waiting + count.entering
-                    if taken >= limit:
+                    taken = count.waiting + count.entering + len(entry.ids)
+                    if taken > limit:
                         raise QueueFull
-                    if key is EVERYBODY and taken >= limit - limits.reserved:
+                    if key is EVERYBODY and taken > limit - limits.reserved:
                         raise QueueFull(_RESERVED)
                     counts.append(count)
             if not entry.closed:
                 entry.counts = counts
                 for count in counts:
-                    count.entering += 1
+                    count.entering += len(entry.ids)
             if limits.rate is None:
                 return frozenset()
             ahead = frozenset(self._entering.get(limits.owner_id, ()))
             if not entry.closed:
-                self._entering.setdefault(limits.owner_id, set()).add(entry.execution_id)
+                self._entering.setdefault(limits.owner_id, set()).update(entry.ids)
             return ahead
 
-    def check_rate(self, limits: Limits, rate: RateLimit, ahead: frozenset[UUID]) -> None:
-        """Checks that fewer starts than `rate.count` lie within the last `rate.period` seconds.
+    def check_rate(
+        self, limits: Limits, rate: RateLimit, ahead: frozenset[UUID], number: int = 1
+    ) -> None:
+        """Checks that so many more starts within `rate.period` seconds are at most `rate.count`.
 
         `ahead` are the owner's starts that are being stored: they count too.
 
         Raises:
-            RateLimited: one more start would exceed the rate.
+            RateLimited: they would exceed the rate.
             BackendUnavailable: the database fails.
         """
         now = time.time()
-        left = rate.count - len(ahead)
+        left = rate.count - len(ahead) - number + 1
         if left <= 0:
             raise RateLimited
         since, until = first_id_at(now - rate.period), first_id_at(now + MAX_AHEAD)
@@ -187,27 +189,31 @@ class Admission:
         with self._lock:
             entry.closed = True
             if entry.limits.address is not None:
-                self.anonymous.let_out(entry.limits.address, entry.execution_id, stored=stored)
+                for execution_id in entry.ids:
+                    self.anonymous.let_out(entry.limits.address, execution_id, stored=stored)
             for count in entry.counts:
-                count.entering -= 1
+                count.entering -= len(entry.ids)
             if entry.limits.rate is not None:
                 owner_id = entry.limits.owner_id
                 entering = self._entering.get(owner_id, set())
-                entering.discard(entry.execution_id)
+                entering.difference_update(entry.ids)
                 if not entering:
                     self._entering.pop(owner_id, None)
 
 
 class Entry:
-    """One creation on its way. As a context manager it surrounds the check and the creation."""
+    """Creations of one owner on their way, all let in or none.
 
-    __slots__ = ("_admission", "closed", "counts", "execution_id", "limits")
+    As a context manager it surrounds the check and the creation.
+    """
 
-    def __init__(self, admission: Admission, execution_id: UUID, limits: Limits) -> None:
+    __slots__ = ("_admission", "closed", "counts", "ids", "limits")
+
+    def __init__(self, admission: Admission, ids: Sequence[UUID], limits: Limits) -> None:
         self._admission = admission
-        self.execution_id = execution_id
+        self.ids = ids
         self.limits = limits
-        # Those that it is one of, once it has been let in.
+        # Those that it adds to, once it has been let in.
         self.counts: Sequence[_Count] = ()
         # Set by the end of a caller who was cancelled while a thread was still checking.
         self.closed = False
@@ -216,19 +222,26 @@ class Entry:
         """The check that may read the ledger: see `Admission.needs_ledger`.
 
         Raises:
-            QueueFull, RateLimited: it must not be created.
+            QueueFull, RateLimited: they must not be created.
+        """
+        self._admission.count(self.limits)
+        self.check_more()
+
+    def check_more(self) -> None:
+        """The same for more creations of a caller who has had one checked: counts nothing anew.
+
+        A count in the caller's transaction would see what that has inserted, and count it twice.
         """
         limits = self.limits
-        self._admission.count(limits)
         ahead = self._admission.let_in(self)
         if limits.rate is not None:
-            self._admission.check_rate(limits, limits.rate, ahead)
+            self._admission.check_rate(limits, limits.rate, ahead, len(self.ids))
 
     def let_in(self) -> None:
         """The check without the ledger, where `Admission.needs_ledger` is false.
 
         Raises:
-            QueueFull: it must not be created.
+            QueueFull: they must not be created.
         """
         self._admission.let_in(self)
 
@@ -239,21 +252,3 @@ class Entry:
         # A caller who has gone may have a row all the same.
         stored = kind is None or not issubclass(kind, Exception)
         self._admission.let_out(self, stored=stored)
-
-
-@contextmanager
-def entries(admission: Admission, ids: Sequence[UUID], limits: Limits) -> Iterator[None]:
-    """Admits several creations of one owner together, around their check and their creation.
-
-    Raises:
-        QueueFull, RateLimited: one of them would exceed a limit, so none may be created.
-    """
-    admission.count(limits)
-    with ExitStack() as stack:
-        ahead: frozenset[UUID] = frozenset()
-        for execution_id in ids:
-            entry = stack.enter_context(Entry(admission, execution_id, limits))
-            ahead = admission.let_in(entry)
-        if limits.rate is not None:
-            admission.check_rate(limits, limits.rate, ahead)
-        yield

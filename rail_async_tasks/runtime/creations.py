@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from collections.abc import Sequence
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol, TypeAlias
 
 import msgspec
 
 from rail_async_tasks.declaration.definition import TaskDefinition
 from rail_async_tasks.errors import BackendUnavailable
-from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger import port
 from rail_async_tasks.ledger.errors import is_of_row
 from rail_async_tasks.ledger.records import Claimed, Created, NewExecution, RowLocked
@@ -40,6 +41,12 @@ class CreationTimings(msgspec.Struct, frozen=True, kw_only=True):
 
 CREATION_TIMINGS = CreationTimings()
 
+Caller: TypeAlias = asyncio.Future[TaskSnapshot | None]
+
+# Half of the slots that a process has by default. Then short bodies have left theirs by the time
+# that the next creations come, which can begin at once too.
+AT_ONCE: Final = 50
+
 
 class CreationLedger(port.Creations, port.Congestion, Protocol):
     """The part of a ledger that stores new executions."""
@@ -50,6 +57,7 @@ class Creations:
 
     Args:
         runs_here: executions run in the process that claims them, not by way of a broker.
+        at_once: how many may be on their way to the database; others wait in line for them.
     """
 
     def __init__(  # noqa: PLR0913 (collaborators)
@@ -66,6 +74,7 @@ class Creations:
         attempts: Attempts,
         outstanding: Outstanding,
         runs_here: bool = True,
+        at_once: int = AT_ONCE,
         timings: CreationTimings = CREATION_TIMINGS,
     ) -> None:
         self._state = state
@@ -82,7 +91,11 @@ class Creations:
         self._timeout = timings.timeout
         self._loop = asyncio.get_running_loop()
         # Callers and when they came, by the loop's clock: the longest waiting first.
-        self._callers: dict[asyncio.Future[TaskSnapshot | None], float] = {}
+        self._callers: dict[Caller, float] = {}
+        self._at_once = at_once
+        self._on_their_way = 0
+        self._advances = False  # is to be called
+        self._line: deque[tuple[NewExecution, Caller]] = deque()
 
     async def create(self, new: NewExecution) -> TaskSnapshot:
         """Stores a new execution and returns once that is durable; then it starts, or waits.
@@ -97,26 +110,14 @@ class Creations:
             raise self._state.refusal()
         if self._ledger.congested:
             await self._relieved()
-        definition = self._registry.get(new.name)
-        in_thread = definition is not None and not definition.is_coroutine
-        if (
-            definition is not None
-            # One with a unique key may wait for the transaction that has it: it holds no slot.
-            and new.unique_key is None
-            and self._runs_here
-            and new.delay is None
-            and new.run_after is None
-            and self._state.holding
-            and self._pauses.known
-            and self._slots.may_start_at_once(new.queue, in_thread)
-        ):
-            # Nothing waits in front of it: its insert is its claim, with no second write.
-            new = msgspec.structs.replace(new, runtime_id=self._state.id, token=new_id())
-            self._slots.take(new.queue, in_thread)
-        caller: asyncio.Future[TaskSnapshot | None] = self._loop.create_future()
+        caller: Caller = self._loop.create_future()
         self._callers[caller] = self._loop.time()
         self._outstanding.creations += 1
-        self._ledger.create(new, partial(self._answered, new, definition, in_thread, caller))
+        # One with a unique key may wait for the transaction that has it: it holds up no other one.
+        if new.unique_key is None and (self._line or self._on_their_way >= self._at_once):
+            self._line.append((new, caller))
+        else:
+            self._store(new, caller)
         try:
             snapshot = await caller
         finally:
@@ -127,6 +128,17 @@ class Creations:
     def arrived(self, new: NewExecution, created: Created) -> None:
         """An execution was created elsewhere than in `create`, and waits; it is counted there."""
         self._waits(new, created, as_created(new, created))
+
+    def arrived_many(self, snapshots: Sequence[TaskSnapshot]) -> None:
+        """The same for several. Both times of a delayed one are the ledger's."""
+        for snapshot in snapshots:
+            self._announcer.enqueued(snapshot)
+            if snapshot.run_after is None:
+                self._due.expect(snapshot.name, snapshot.queue)
+            else:
+                self._due.due_in(
+                    max((snapshot.run_after - snapshot.created_at).total_seconds(), 0.0)
+                )
 
     def answer_overdue(self) -> None:
         """Raises `BackendUnavailable` for callers that have waited longer than the timeout.
@@ -139,6 +151,32 @@ class Creations:
                 break
             if not caller.done():
                 caller.set_exception(unavailable())
+
+    def _store(self, new: NewExecution, caller: Caller) -> None:
+        definition = self._registry.get(new.name)
+        in_thread = definition is not None and not definition.is_coroutine
+        if (
+            definition is not None
+            and new.unique_key is None
+            and self._runs_here
+            and new.delay is None
+            and new.run_after is None
+            and self._state.holding
+            and not self._state.draining
+            and self._pauses.known
+            and self._slots.may_start_at_once(new.queue, in_thread)
+        ):
+            # Nothing waits in front of it: its insert is its claim, with no second write.
+            # No other attempt of it is the first one: its id serves as the token.
+            new = msgspec.structs.replace(new, runtime_id=self._state.id, token=new.id)
+            self._slots.take(new.queue, in_thread)
+        self._on_their_way += new.unique_key is None
+        self._ledger.create(new, partial(self._answered, new, definition, in_thread, caller))
+
+    def _advance(self) -> None:
+        self._advances = False
+        while self._line and self._on_their_way < self._at_once:
+            self._store(*self._line.popleft())
 
     async def _relieved(self) -> None:
         try:
@@ -155,9 +193,14 @@ class Creations:
         new: NewExecution,
         definition: TaskDefinition | None,
         in_thread: bool,
-        caller: asyncio.Future[TaskSnapshot | None],
+        caller: Caller,
         created: Created | BaseException,
     ) -> None:
+        self._on_their_way -= new.unique_key is None
+        if self._line and not self._advances:
+            self._advances = True
+            # Behind the first steps of the bodies that begin now: the short ones free their slots.
+            self._loop.call_soon(self._loop.call_soon, self._advance)
         self._outstanding.creations -= 1
         self._outstanding.changed()
         if isinstance(created, BaseException) or created.existing is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, Protocol
@@ -86,15 +86,13 @@ class InlineRun:
         self._announcer.enqueued(snapshot)
         return self.run(new.id)
 
-    def create_many(self, news: Sequence[NewExecution]) -> list[TaskSnapshot]:
+    def create_many(self, pages: Iterable[Sequence[NewExecution]]) -> list[TaskSnapshot]:
         """Stores all executions or none, then runs them in order, each to its end."""
-        made = self._ledger.create_many_here(news)
-        for new, created in zip(news, made, strict=True):
-            if created.existing is None:
-                self._announcer.enqueued(as_created(new, created))
-        return [
-            created.existing or self.run(new.id) for new, created in zip(news, made, strict=True)
-        ]
+        made = self._ledger.create_many_here(pages)
+        for snapshot in made.fresh:
+            self._announcer.enqueued(snapshot)
+        fresh = {snapshot.id for snapshot in made.fresh}
+        return [self.run(it.id) if it.id in fresh else it for it in made.stored]
 
     def run(self, execution_id: UUID) -> TaskSnapshot:
         """Attempts the execution until it is final. Retries follow at once."""

@@ -88,7 +88,7 @@ async def _astore(
     if limits is None:
         return await submission_for(backend).asubmit(new)
     admission = process.admission()
-    with Entry(admission, new.id, limits) as entry:
+    with Entry(admission, (new.id,), limits) as entry:
         if admission.needs_ledger(limits):
             await on_ledger(lambda ledger: entry.check())
         else:
@@ -113,6 +113,6 @@ def _store(new: NewExecution, options: EnqueueOptions, settings: TaskSettings) -
     submission = submission_for(backend)
     if limits is None:
         return submission.submit(new)
-    with Entry(process.admission(), new.id, limits) as entry:
+    with Entry(process.admission(), (new.id,), limits) as entry:
         entry.check()
         return submission.submit(new)

@@ -73,6 +73,100 @@ def enabled_settings() -> TaskSettings:
     return settings
 
 
+class Template:
+    """The columns that the rows of a start, or of many alike, have in common: checked once.
+
+    Raises:
+        InvalidArguments, UnknownQueue: an option breaks its rule.
+    """
+
+    __slots__ = (
+        "_definition", "_delay", "_keyed", "_most", "_options", "_priority", "_queue", "_retries",
+        "_run_after", "actor",
+    )  # fmt: skip
+
+    def __init__(
+        self, definition: TaskDefinition, options: EnqueueOptions, settings: TaskSettings
+    ) -> None:
+        _check_texts(options)
+        defaults = resolve_options(definition, settings)
+        if options.queue is not None:
+            _check_queue(options.queue, settings)
+        self._definition = definition
+        self._options = options
+        self._most = settings.max_args_bytes
+        self._queue = defaults.queue if options.queue is None else options.queue
+        self._priority = _priority(options, defaults.priority)
+        self._retries = defaults.retry.max_retries
+        self._keyed = options.unique_key is not None or definition.options.unique
+        self._delay, self._run_after = _delay(options), _run_after(options)
+        self.actor = options.actor or ("anonymous" if options.anonymous else "system")
+
+    def row(self, arguments: bytes, language: str | None) -> NewExecution:
+        """Returns the row for arguments as JSON.
+
+        Raises:
+            InvalidArguments: they are too large.
+        """
+        definition, options = self._definition, self._options
+        if len(arguments) > self._most:
+            size = counted(len(arguments), "byte")
+            raise InvalidArguments(
+                f"The arguments of {definition.name} are {size} of JSON, over the limit of"
+                f" {self._most} (max_args_bytes). Pass an id and read the data there."
+            )
+        return NewExecution(
+            id=new_id(),
+            name=definition.name,
+            queue=self._queue,
+            priority=self._priority,
+            arguments=definition.stored(arguments),
+            max_retries=self._retries,
+            rerun_on_crash=definition.options.rerun_on_crash,
+            actor=self.actor,
+            owner_id=options.owner_id,
+            tenant_id=options.tenant_id,
+            parent_id=options.parent_id,
+            unique_key=self._key(arguments) if self._keyed else None,
+            language=language,
+            delay=self._delay,
+            run_after=self._run_after,
+        )
+
+    def _key(self, arguments: bytes) -> str | None:
+        options = self._options
+        return unique_key(
+            self._definition,
+            arguments,
+            given=options.unique_key,
+            tenant_id=options.tenant_id,
+            owner_id=options.owner_id,
+        )
+
+
+# Those of starts without options, by the task's name: valid for its definition and the settings.
+_templates: dict[str, tuple[TaskDefinition, TaskSettings, Template]] = {}
+
+
+def template_for(
+    definition: TaskDefinition, options: EnqueueOptions, settings: TaskSettings
+) -> Template:
+    """Returns the template of starts with these options. Raises as that does."""
+    if options is not AS_DECLARED:
+        return Template(definition, options, settings)
+    known = _templates.get(definition.name)
+    if known is not None and known[0] is definition and known[1] is settings:
+        return known[2]
+    template = Template(definition, options, settings)
+    _templates[definition.name] = (definition, settings, template)
+    return template
+
+
+def carried_language(settings: TaskSettings) -> str | None:
+    """Returns the language that rows of the current context carry."""
+    return language_to_carry() if settings.carry_language else None
+
+
 def new_execution(
     definition: TaskDefinition, arguments: bytes, options: EnqueueOptions, settings: TaskSettings
 ) -> NewExecution:
@@ -81,40 +175,8 @@ def new_execution(
     Raises:
         InvalidArguments, UnknownQueue: an option or the size of the arguments breaks its rule.
     """
-    if len(arguments) > settings.max_args_bytes:
-        size = counted(len(arguments), "byte")
-        raise InvalidArguments(
-            f"The arguments of {definition.name} are {size} of JSON, over the limit"
-            f" of {settings.max_args_bytes} (max_args_bytes). Pass an id and read the data there."
-        )
-    _check_texts(options)
-    defaults = resolve_options(definition, settings)
-    queue = defaults.queue if options.queue is None else options.queue
-    if options.queue is not None:
-        _check_queue(options.queue, settings)
-    return NewExecution(
-        id=new_id(),
-        name=definition.name,
-        queue=queue,
-        priority=_priority(options, defaults.priority),
-        arguments=definition.stored(arguments),
-        max_retries=defaults.retry.max_retries,
-        rerun_on_crash=definition.options.rerun_on_crash,
-        actor=options.actor or ("anonymous" if options.anonymous else "system"),
-        owner_id=options.owner_id,
-        tenant_id=options.tenant_id,
-        parent_id=options.parent_id,
-        unique_key=unique_key(
-            definition,
-            arguments,
-            given=options.unique_key,
-            tenant_id=options.tenant_id,
-            owner_id=options.owner_id,
-        ),
-        language=language_to_carry() if settings.carry_language else None,
-        delay=_delay(options),
-        run_after=_run_after(options),
-    )
+    template = template_for(definition, options, settings)
+    return template.row(arguments, carried_language(settings))
 
 
 def limits_of(

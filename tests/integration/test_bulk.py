@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from rail_async_tasks import (
+    BackendUnavailable,
     InvalidArguments,
     QueueFull,
     RateLimited,
@@ -20,7 +22,10 @@ from rail_async_tasks import (
     task,
 )
 from rail_async_tasks.hosting import process as host
+from rail_async_tasks.ledger.orm import isolation
+from rail_async_tasks.ledger.sql.batch import SqlBatch
 from rail_async_tasks.models import TaskExecution
+from rail_async_tasks.service import bulk
 
 BACKENDS = ("asyncio", "thread", "sync")
 
@@ -142,6 +147,73 @@ def test_many_take_few_statements() -> None:
     inserts = [it["sql"] for it in queries if "INSERT" in it["sql"]]
     assert len(inserts) == 3
     assert TaskExecution.objects.count() == 3000
+
+
+def test_calls_are_read_as_their_rows_are_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a generator no more is in memory than a page, and a snapshot of each task."""
+    monkeypatch.setattr(bulk, "PAGE", 10)
+    stored = []
+
+    def read() -> Iterator[dict[str, Any]]:
+        for number in range(25):
+            stored.append(TaskExecution.objects.count())
+            yield {"number": number}
+
+    handles = double.using(delay=60).enqueue_many(read())
+    assert stored == [0] * 10 + [10] * 10 + [20] * 5
+    assert [it.id for it in handles] == sorted(it.id for it in handles)
+
+
+@pytest.mark.parametrize("limit", [{"max_pending": 25}, {"rate_limit": "25/h"}])
+def test_the_limits_count_page_by_page(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, limit: dict[str, Any]
+) -> None:
+    """What was stored before the error goes with it, and counts no more."""
+    monkeypatch.setattr(bulk, "PAGE", 10)
+    use(settings, **limit)
+    mine = double.using(owner="7", delay=60)
+    with pytest.raises((QueueFull, RateLimited)):
+        mine.enqueue_many(calls(26))
+    assert not TaskExecution.objects.exists()
+    mine.enqueue_many(calls(25))
+    with pytest.raises((QueueFull, RateLimited)):
+        mine.enqueue_many(calls(1))
+
+
+def test_a_wrong_call_past_the_first_page_stores_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error has its number among all calls."""
+    monkeypatch.setattr(bulk, "PAGE", 10)
+    with pytest.raises(InvalidArguments, match=r"Call 25 of enqueue_many\(\)"):
+        double.enqueue_many([*calls(25), {"number": "x"}])
+    assert not TaskExecution.objects.exists()
+
+
+@pytest.mark.parametrize("kind", [list, iter])
+def test_a_list_is_read_again_after_a_serialization_failure(
+    monkeypatch: pytest.MonkeyPatch, kind: Callable[[Any], Any]
+) -> None:
+    """At REPEATABLE READ and above. A generator can't be, which its caller is told."""
+    monkeypatch.setattr(bulk, "PAGE", 10)
+    failures = [OperationalError("could not serialize access")]
+    create = SqlBatch.create
+    monkeypatch.setattr(isolation, "is_serialization_failure", lambda error: True)
+
+    def fail_once(self: SqlBatch, cursor: Any, rows: Any) -> Any:
+        if failures and TaskExecution.objects.exists():
+            raise failures.pop()
+        return create(self, cursor, rows)
+
+    monkeypatch.setattr(SqlBatch, "create", fail_once)
+    start = partial(double.using(delay=60).enqueue_many, kind(calls(25)))
+    if kind is list:
+        handles = start()
+        assert {it.id for it in handles} == {it.id for it in TaskExecution.objects.all()}
+        assert len(handles) == 25
+    else:
+        with pytest.raises(BackendUnavailable, match="Pass a list"):
+            start()
+        assert not TaskExecution.objects.exists()
+    assert failures == []
 
 
 async def test_misuse_says_what_to_write(settings: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,7 +11,10 @@ import msgspec
 import pytest
 
 from rail_async_tasks.ids import new_id
+from rail_async_tasks.runtime.attempts.attempt import Attempt
 from rail_async_tasks.runtime.attempts.attempts import Attempts
+from rail_async_tasks.runtime.attempts.body import Body
+from rail_async_tasks.runtime.attempts.orm_threads import Seat
 from rail_async_tasks.runtime.attempts.outcomes import Interruption
 from tests.runtime.core import Core
 from tests.support.clock import FakeClock
@@ -56,6 +60,31 @@ async def test_an_attempt_runs_its_body_and_stores_its_outcome(
     assert core.recorder.events == [("started", "running"), ("ended", "completed")]
     assert core.bus.statuses == ["running", "completed"]
     assert (core.slots.running, core.running.by_id) == (0, {})
+
+
+async def with_info(info: Any) -> int:
+    """A task that reports."""
+    info.context.task.update_progress(50)
+    return 7
+
+
+@pytest.mark.parametrize("function", [body, with_info])
+async def test_an_attempt_leaves_no_rings_to_the_garbage_collector(
+    clock: FakeClock, core: Core, attempts: Attempts, function: Any
+) -> None:
+    """Freeing thousands a second would take it longer than running them."""
+    core.task(function)
+    gc.collect()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        start(core, attempts, function.__name__)
+        await clock.settle()
+        gc.collect()
+        left = [type(it) for it in gc.garbage if isinstance(it, Attempt | Body | Seat)]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+    assert left == []
 
 
 @pytest.mark.parametrize("reason", ["drain", "other lease", "no lease"])

@@ -211,6 +211,72 @@ async def test_creations_wait_while_the_ledger_is_congested(
         assert isinstance(creation.exception(), BackendUnavailable)
 
 
+async def test_what_is_created_past_the_limit_waits_in_line_for_a_slot(
+    clock: FakeClock, core: Core, ledger: SlowLedger
+) -> None:
+    """Until the bodies that begin now have had a step: the short ones free their slots."""
+    creations = core.creations(at_once=2)
+    waiting = [await begin(clock, creations.create(core.new())) for _ in range(4)]
+    assert len(ledger.creations) == 2
+    assert core.outstanding.creations == 4
+    ledger.answer_creation()
+    ledger.answer_creation()
+    assert core.slots.running == 2
+    await clock.settle()
+    assert [stored.token is not None for stored, _ in ledger.creations] == [True, True]
+    ledger.answer_creation()
+    ledger.answer_creation()
+    await asyncio.gather(*waiting)
+    assert core.outstanding.creations == 0
+
+
+async def test_a_unique_key_waits_in_no_line_and_holds_up_none(
+    clock: FakeClock, core: Core, ledger: SlowLedger
+) -> None:
+    """It may wait for the transaction that has the key."""
+    creations = core.creations(at_once=1)
+    calls = [core.new(unique_key="k"), core.new(), core.new(), core.new(unique_key="l")]
+    waiting = [await begin(clock, creations.create(new)) for new in calls]
+    assert [stored.unique_key for stored, _ in ledger.creations] == ["k", None, "l"]
+    for _ in calls:
+        ledger.answer_creation()
+        await clock.settle()
+    await asyncio.gather(*waiting)
+
+
+async def test_what_stands_in_line_at_a_drain_is_stored_for_others(
+    clock: FakeClock, core: Core, ledger: SlowLedger
+) -> None:
+    """Its caller was let in before. The process waits for it, and begins nothing."""
+    creations = core.creations(at_once=1)
+    waiting = [await begin(clock, creations.create(core.new())) for _ in range(2)]
+    core.state.draining = True
+    ledger.answer_creation(OperationalError("away"))
+    await clock.settle()
+    ((stored, _),) = ledger.creations
+    assert stored.token is None
+    assert core.outstanding.creations == 1
+    ledger.answer_creation()
+    assert (await waiting[1]).status == "pending"
+    with pytest.raises(BackendUnavailable):
+        await waiting[0]
+
+
+async def test_many_that_arrive_are_announced_and_due_in_their_time(
+    clock: FakeClock, core: Core
+) -> None:
+    """As if each had arrived by itself."""
+    creations = core.creations()
+    pages = [[core.new(), core.new()], [core.new(delay=9.0)]]
+    made = core.ledger.create_many_here(pages)
+    creations.arrived_many(made.fresh[2:])
+    assert not core.due.any_due
+    await core.wakes_in(clock, 9.0)
+    creations.arrived_many(made.fresh[:2])
+    assert core.recorder.events == [("enqueued", "pending")] * 3
+    assert core.due.any_due
+
+
 async def test_what_was_created_in_a_transaction_is_announced_when_it_arrives(
     core: Core,
 ) -> None:

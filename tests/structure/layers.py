@@ -44,7 +44,7 @@ PACKAGE: Final[dict[str, tuple[str, ...]]] = {
 
 LEDGER: Final = (
     "edges errors locks options queue_states records rollups tables waiters writer_port",
-    "dispatch_records rows",
+    "dispatch_records gathering rows",
     "audit counts postponed rates snapshots updates upkeep",
     "optional writer",
     "port",

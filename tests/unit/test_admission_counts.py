@@ -43,7 +43,7 @@ def test_what_comes_in_during_a_count_is_not_forgotten() -> None:
             admission.left_waiting("1")
 
     ledger.meanwhile = three_come_in
-    with pytest.raises(QueueFull), Entry(admission, new_id(), LIMITS) as entry:
+    with pytest.raises(QueueFull), Entry(admission, [new_id()], LIMITS) as entry:
         entry.check()
 
 
@@ -58,14 +58,14 @@ def test_until_the_first_count_nothing_is_taken_for_granted() -> None:
     def another_comes() -> None:
         ledger.meanwhile = None
         try:
-            with Entry(admission, new_id(), LIMITS) as entry:
+            with Entry(admission, [new_id()], LIMITS) as entry:
                 entry.check()
             inner.append(None)
         except QueueFull:
             inner.append(QueueFull)
 
     ledger.meanwhile = another_comes
-    with pytest.raises(QueueFull), Entry(admission, new_id(), LIMITS) as entry:
+    with pytest.raises(QueueFull), Entry(admission, [new_id()], LIMITS) as entry:
         entry.check()
     assert inner == [QueueFull]
 

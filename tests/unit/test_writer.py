@@ -137,6 +137,16 @@ async def test_a_lone_write_does_not_wait(writer: Writer, session: FakeSession) 
     assert session.batches == [[0], [1], [2]]
 
 
+async def test_what_one_step_of_the_loop_submits_is_one_batch(
+    writer: Writer, session: FakeSession, loop_kind: str
+) -> None:
+    """The thread is not woken by the first, which would have a COMMIT of its own."""
+    for n in range(10):
+        writer.submit(Op(n))
+    await writer.flushed()
+    assert session.batches == [list(range(10))]
+
+
 async def test_a_batch_has_a_limit(
     writer: Writer, session: FakeSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -477,6 +487,7 @@ async def test_what_is_locked_is_no_backlog(
 ) -> None:
     """Creations and claims wait for what the writer is behind with, not for others' locks."""
     monkeypatch.setattr(module, "HIGH_WATER", 10)
+    monkeypatch.setattr(module, "LOW_WATER", 5)
     session.locked = set(range(20))
     for n in range(20):
         writer.submit(Op(n))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 
 from rail_async_tasks.ledger.memory.store import MemoryPart, Row
-from rail_async_tasks.ledger.records import Created, NewExecution
+from rail_async_tasks.ledger.records import Created, CreatedMany, NewExecution
+from rail_async_tasks.ledger.snapshots import add_created
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
 
@@ -61,8 +62,12 @@ class MemoryCreations(MemoryPart):
                 store.wait(row)
             return Created(at, run_after)
 
-    def create_many_here(self, rows: Sequence[NewExecution]) -> list[Created]:
-        return [self.create_here(new) for new in rows]
+    def create_many_here(self, pages: Iterable[Sequence[NewExecution]]) -> CreatedMany:
+        rows = [new for page in pages for new in page]  # all are right before one is stored
+        made = CreatedMany([], [])
+        for new in rows:
+            add_created(made, new, self.create_here(new))
+        return made
 
     def _existing(self, new: NewExecution) -> Created | None:
         row = self.store.rows.get(new.id)

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Final
-from uuid import UUID
+from collections.abc import Callable, Iterable, Sequence
 
 from django.db import IntegrityError, connections, transaction
 
 from rail_async_tasks.errors import BackendUnavailable
 from rail_async_tasks.ledger.orm.isolation import read_outside, retried
 from rail_async_tasks.ledger.orm.part import OrmPart
-from rail_async_tasks.ledger.records import Created, NewExecution
+from rail_async_tasks.ledger.records import Created, CreatedMany, NewExecution
 from rail_async_tasks.ledger.rows import find_unfinished
+from rail_async_tasks.ledger.snapshots import add_created, as_created
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.text import counted
-
-# A statement's cost grows faster than its rows much beyond this.
-ROWS_PER_STATEMENT: Final = 1000
 
 
 class OrmInserts(OrmPart):
@@ -53,18 +49,19 @@ class OrmInserts(OrmPart):
         )
 
     @retried
-    def create_many_here(self, rows: Sequence[NewExecution]) -> list[Created]:
-        made: dict[UUID, Created] = {}
-        plain = [new for new in rows if new.unique_key is None]
+    def create_many_here(self, pages: Iterable[Sequence[NewExecution]]) -> CreatedMany:
+        made = CreatedMany([], [])
         with transaction.atomic(using=self.alias), connections[self.alias].cursor() as cursor:
-            for first in range(0, len(plain), ROWS_PER_STATEMENT):
-                page = plain[first : first + ROWS_PER_STATEMENT]
-                ids = [new.id for new in page]
-                made.update(zip(ids, self._batch().create(cursor, page), strict=True))
-            for new in rows:
-                if new.unique_key is not None:
-                    made[new.id] = self.create_here(new)
-        return [made[new.id] for new in rows]
+            for page in pages:
+                if page[0].unique_key is not None:  # and so in all
+                    for new in page:
+                        add_created(made, new, self.create_here(new))
+                else:
+                    created = self._batch().create(cursor, page)
+                    snapshots = list(map(as_created, page, created))
+                    made.stored.extend(snapshots)
+                    made.fresh.extend(snapshots)
+        return made
 
     def _holder_of(self, key: str | None) -> TaskSnapshot | None:
         return find_unfinished(self.alias, [key]).get(key)

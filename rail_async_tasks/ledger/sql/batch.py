@@ -66,23 +66,29 @@ class SqlBatch(Batch):
         dialect = self._dialect
         records = self._records(dialect.bind_new(new, self._connection) for new in rows)
         traced = any(new.traceparent is not None for new in rows)
-        if self._clock is not None and self._sql.create_due is not None and all(map(_is_due, rows)):
+        if all(map(_is_due, rows)):
             cursor.execute(self._sql.create_due[traced], records)
-            if cursor.rowcount == len(rows):
-                return [Created(self._time(self._clock))] * len(rows)
-            return [self._made_before(new) for new in rows]
+            count, at = cursor.rowcount, self._clock
+            if at is None:
+                count, at = cursor.fetchone()
+            if count == len(rows):
+                return [Created(self._time(at))] * len(rows)
+            return self._made(rows)
         cursor.execute(self._sql.create[traced], records)
         made = {
             row[0]: Created(self._time(row[1]), None if row[2] is None else self._time(row[2]))
             for row in cursor.fetchall()
         }
-        raw_id = dialect.raw_id
-        return [made.get(raw_id(new.id)) or self._made_before(new) for new in rows]
+        if len(made) < len(rows):
+            return self._made(rows)
+        return [made[dialect.raw_id(new.id)] for new in rows]
 
-    def _made_before(self, new: NewExecution) -> Created:
-        """The row is there already: an earlier COMMIT, whose answer was lost, did take effect."""
-        row = TaskExecution.objects.using(self._alias).get(id=new.id)
-        return Created(in_utc(row.created_at), in_utc(row.run_after))
+    def _made(self, rows: Sequence[NewExecution]) -> list[Created]:
+        """Some are there already: an earlier COMMIT, whose answer was lost, did take effect."""
+        stored = TaskExecution.objects.using(self._alias).filter(id__in=[new.id for new in rows])
+        times = stored.values_list("id", "created_at", "run_after")
+        made = {row[0]: Created(in_utc(row[1]), in_utc(row[2])) for row in times}
+        return [made[new.id] for new in rows]
 
     # --- writes by an attempt --------------------------------------------------------------------
 

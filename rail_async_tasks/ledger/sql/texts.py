@@ -18,7 +18,7 @@ from rail_async_tasks.ledger.sql.statements import (
     stage,
 )
 from rail_async_tasks.ledger.sql.statements.audit import audit
-from rail_async_tasks.ledger.sql.statements.create import create, create_due
+from rail_async_tasks.ledger.sql.statements.create import create, create_counted, create_due
 
 ClaimParameters: TypeAlias = Callable[[Dialect, QueueClaim, UUID, UUID, str | None], list[Any]]
 RecoverParameters: TypeAlias = Callable[[Recovery, int, str | None], list[Any]]
@@ -28,14 +28,14 @@ RecoverParameters: TypeAlias = Callable[[Recovery, int, str | None], list[Any]]
 class Statements:
     """The texts. `create`, `settle`, `progress` and `audit` take the records of a batch.
 
-    An INSERT is chosen by whether some of its rows have a trace context.
+    An INSERT is chosen by whether some of its rows have a trace context. That of rows that are all
+    due, `create_due`, answers with their number and time; on SQLite it has no answer.
 
-    Without `create_due` the INSERT always answers. Without `next_due_later` no row can be locked
-    when it comes due.
+    Without `next_due_later` no row can be locked when it comes due.
     """
 
     create: dict[bool, str]
-    create_due: dict[bool, str] | None
+    create_due: dict[bool, str]
     settle: str
     progress: str
     claim: str
@@ -55,7 +55,7 @@ class Statements:
 STATEMENTS: Final[dict[str, Statements]] = {
     "postgresql": Statements(
         create={it: create(POSTGRESQL, traced=it) for it in (False, True)},
-        create_due=None,
+        create_due={it: create_counted(POSTGRESQL, traced=it) for it in (False, True)},
         settle=settle.postgresql(POSTGRESQL),
         progress=progress.postgresql(POSTGRESQL),
         claim=claim.postgresql(POSTGRESQL, claim.SOUND),

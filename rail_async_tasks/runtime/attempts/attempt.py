@@ -50,6 +50,13 @@ class Attempt:
     whether the runtime is ending.
     """
 
+    __slots__ = (
+        "_cancellable", "_code", "_context", "_function", "_grace", "_interruption", "_loop",
+        "_on_end", "_on_progress", "_on_slow", "_reporter", "_slow_after", "_started_at", "_state",
+        "_task", "_timers", "_trace_id", "cause", "definition", "ended", "given_up", "policy",
+        "refused", "seat", "seconds", "snapshot", "span", "suspect", "token",
+    )  # fmt: skip
+
     def __init__(  # noqa: PLR0913 (collaborators)
         self,
         claimed: Claimed,
@@ -101,9 +108,8 @@ class Attempt:
                 queue=self.snapshot.queue,
                 report=None if self._reporter is None else self._reporter.report,
             )
-
         self._code = definition.function.__code__
-        self._function = Body(
+        self._function: Body | None = Body(
             claimed, definition, task=self._context, threads=threads, around=around, who=self
         )
 
@@ -117,6 +123,7 @@ class Attempt:
 
     def speak(self, language: str) -> None:
         """Has a `def` body run in this language: its thread does not see the task's."""
+        assert self._function is not None
         self._function.language = language
 
     def watch(self, slow_after: float, on_slow: Callable[[TaskSnapshot, float], None]) -> None:
@@ -146,6 +153,7 @@ class Attempt:
             self._end(transition)
 
     async def _body(self) -> Transition:
+        assert self._function is not None
         try:
             value = await self._function.run(self.seat, self._while_cancellable)
         except (asyncio.CancelledError, TaskCancelled) as error:
@@ -181,6 +189,13 @@ class Attempt:
             yield
         finally:
             self._cancellable = False
+
+    def let_go(self) -> None:
+        """Drops what refers to the attempt in turn: its task is done, its body runs no more.
+
+        A ring would be freed by the garbage collector alone, which takes longer than the task.
+        """
+        self._task = self._function = self._context = self._reporter = self.seat = None
 
     def runs_in(self, task: asyncio.Task[Any]) -> bool:
         return self._task is task

@@ -165,6 +165,7 @@ class Attempts:
         """The attempt's task is done: nothing of its body runs on this loop any more."""
         if attempt.seat is not None:
             attempt.seat.leave()
+        attempt.let_go()
         if attempt.given_up:
             self._slots.leaked -= 1
         self._outstanding.changed()

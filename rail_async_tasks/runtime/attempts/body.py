@@ -41,6 +41,17 @@ class Body:
         who: names the attempt in the log.
     """
 
+    __slots__ = (
+        "_arguments",
+        "_around",
+        "_definition",
+        "_snapshot",
+        "_task",
+        "_threads",
+        "_who",
+        "language",
+    )
+
     def __init__(
         self,
         claimed: Claimed,

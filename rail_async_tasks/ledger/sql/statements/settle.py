@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from rail_async_tasks.db_connections import Prepared
 from rail_async_tasks.ledger.edges import SETTLE
 from rail_async_tasks.ledger.sql.dialects import TABLE, Dialect
 from rail_async_tasks.ledger.sql.sets import set_by_status, values_of
@@ -28,7 +29,7 @@ def postgresql(dialect: Dialect) -> str:
     It locks in the order of ids, so that two processes never wait for each other in a ring. A row
     that another transaction has locked is left out, and settled apart (`Batch.look_after`).
     """
-    return f"""
+    return Prepared(f"""
             WITH wanted AS (
                 SELECT r.*, {_SETTLED} AS settled
                 FROM {TABLE} AS t CROSS JOIN {dialect.records(FIELDS)}
@@ -38,7 +39,7 @@ def postgresql(dialect: Dialect) -> str:
             FROM wanted AS r WHERE t.id = r.id
             RETURNING t.id, t.status, t.seq, {dialect.as_text("t.updated_at")},
                 {dialect.as_text("t.run_after")}, {dialect.as_text("t.expires_at")},
-                t.cancel_requested"""
+                t.cancel_requested""")
 
 
 def sqlite(dialect: Dialect) -> str:

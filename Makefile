@@ -42,10 +42,9 @@ demo-distributed: env
 	@.venv/bin/python -m devservers.distributed $(ARGS)
 
 test: env
-	@scripts/set-up-browser
-	@scripts/set-up-node
-	@.venv/bin/python scripts/htmx_library.py
-	@scripts/set-up-prometheus
+	@scripts/compile-tests & \
+	scripts/set-up-browser && scripts/set-up-node && .venv/bin/python scripts/htmx_library.py && scripts/set-up-prometheus && \
+	wait
 	.venv/bin/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 durations:

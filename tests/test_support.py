@@ -12,7 +12,7 @@ import pytest
 
 from tests.support import order
 from tests.support.clock import START, FakeClock
-from tests.support.covering import covering, leave_out
+from tests.support.covering import covering, leave_out, take_turns
 
 
 async def test_sleeps_end_when_the_clock_is_advanced(clock: FakeClock) -> None:
@@ -155,3 +155,29 @@ def test_what_a_matrix_leaves_out_is_long() -> None:
     leave_out(items)  # type: ignore[arg-type]
     kept = [item.callspec.id for item in items if "long" not in item.marks]
     assert kept == ["1-a", "2-a", "2-b"]
+
+
+def test_tests_that_take_turns_run_on_all_values_together() -> None:
+    """Each on one; a value that has a mark of its own is in none of the turns."""
+
+    class Item:
+        def __init__(self, name: str, kind: str, store: str) -> None:
+            self.nodeid = f"tests/test_it.py::{name}[{kind}-{store}]"
+            self.callspec = SimpleNamespace(params={"kind": kind, "store": store})
+            self.marks = {"turns": pytest.mark.turns("store").mark}
+            if store == "mariadb":
+                self.add_marker(pytest.mark.long)
+
+        def get_closest_marker(self, name: str) -> pytest.Mark | None:
+            return self.marks.get(name)
+
+        def add_marker(self, marker: pytest.MarkDecorator) -> None:
+            self.marks[marker.name] = marker.mark
+
+    stores = ("memory", "sqlite", "postgres", "mariadb")
+    items = [Item(*it) for it in product(("test_one", "test_two"), ("a", "b", "c"), stores)]
+    take_turns(items)  # type: ignore[arg-type]
+    kept = [it.callspec.params["store"] for it in items if "long" not in it.marks]
+    assert sorted(kept) == sorted(2 * stores[:3])
+    tests = {it.nodeid.rpartition("-")[0] for it in items if "long" not in it.marks}
+    assert len(tests) == len(kept) == 6

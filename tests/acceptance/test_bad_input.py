@@ -243,6 +243,7 @@ USING: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.covering("place", "kind", "using", keep=FOUND)
 @by_python
 @pytest.mark.parametrize("using", USING, ids=repr)
 async def test_starts_that_cannot_be(
@@ -280,6 +281,7 @@ async def test_an_unknown_queue_is_refused_with_the_known_ones(place: Place) -> 
 
 
 # JSON can spell half a surrogate pair; a URL cannot, and says something else instead.
+@pytest.mark.covering("place", "kind", "name", keep=["postgres"])
 @pytest.mark.parametrize("kind", [it for it in EDGES if it is not Rest])
 @pytest.mark.parametrize("name", ["status", "name", "queue", "after"])
 async def test_a_filter_with_half_a_pair(

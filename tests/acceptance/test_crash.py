@@ -91,6 +91,7 @@ async def test_tasks_of_a_killed_server_go_on_elsewhere(
     assert await TaskRuntime.objects.filter(dead=True).acount() >= 1
 
 
+@pytest.mark.long  # tests/faults/test_freeze.py shows the same
 async def test_a_frozen_server_changes_nothing_when_it_wakes(
     place: Place, stack: AsyncExitStack
 ) -> None:

@@ -8,8 +8,10 @@ import pytest
 from django.contrib.auth.models import User
 
 from tests.support.client import Client
-from tests.support.places import Place
+from tests.support.places import Place, mostly_on_postgres
 from tests.support.server import Server, running_server
+
+pytestmark = mostly_on_postgres
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,7 @@ SERVERS = {
     "granian": _serving("granian"),
     "gunicorn-uvicorn": _serving("gunicorn-uvicorn"),
 }
-SHORT = ("uvicorn", "daphne", "runserver-daphne")
+SHORT = ("uvicorn", "daphne")
 
 
 @pytest.fixture

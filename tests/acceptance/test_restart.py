@@ -12,10 +12,12 @@ import pytest
 from rail_async_tasks.models import TaskExecution
 from tests.acceptance.ends import end_of_socket, end_of_stream, handed_back, left_open
 from tests.support.client import Client
-from tests.support.places import Place
+from tests.support.places import Place, mostly_on_postgres
 from tests.support.server import Server, running_server
 from tests.support.server_kinds import KINDS
 from tests.support.waiting import TIMEOUT
+
+pytestmark = mostly_on_postgres
 
 DRAIN_SECONDS = 1
 

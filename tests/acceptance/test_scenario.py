@@ -15,7 +15,10 @@ import pytest
 
 from rail_async_tasks.models import TaskExecution
 from tests.support.client import FINAL, FOLLOW, FOLLOW_MINE, Client, Event, subscribe
+from tests.support.places import mostly_on_postgres
 from tests.support.waiting import TIMEOUT
+
+pytestmark = mostly_on_postgres
 
 TRANSPORTS = ["socket", "sse", "eventsource"]
 MISSING = "01890a5d-ac96-774b-bcce-b302099a8057"

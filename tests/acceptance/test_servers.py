@@ -31,16 +31,13 @@ END_SECONDS = 15
 CANCEL = "mutation($id: ID!) { cancelTask(id: $id) { status cancelRequested } }"
 RETRY = "mutation($id: ID!) { retryTask(id: $id) { taskId status } }"
 
-# Every server on one database at least; the other one, and what other tests show, takes longer.
+# Every server in one of its forms, on one database. The rest is among the long tests.
 SHORT = {
-    ("sqlite", "daphne-uvloop"),
     ("postgres", "daphne"),
-    ("sqlite", "gunicorn-uvicorn"),
     ("postgres", "gunicorn-preload"),
     ("sqlite", "hypercorn"),
     ("postgres", "granian"),
     ("sqlite", "runserver-daphne"),
-    ("postgres", "runserver"),
     ("sqlite", "gunicorn-wsgi"),
 }
 

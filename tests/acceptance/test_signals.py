@@ -111,6 +111,7 @@ async def consume(lines: AsyncIterator[str]) -> None:
         assert line == "still here"
 
 
+@pytest.mark.long  # the scenario of test_servers.py has another such code
 async def test_daphne_closes_sockets_with_any_code(serve: Serve) -> None:
     """Its own protocol refuses those of RFC 6455, and leaves the socket open."""
     client = serve("daphne", drain_seconds=1)
@@ -122,7 +123,7 @@ async def test_daphne_closes_sockets_with_any_code(serve: Serve) -> None:
     assert closed.value.rcvd.code == 1009
 
 
-@pytest.mark.parametrize("kind", ["daphne", "daphne-uvloop"])
+@pytest.mark.parametrize("kind", ["daphne", pytest.param("daphne-uvloop", marks=pytest.mark.long)])
 async def test_daphne_does_not_serve_what_cannot_start(place: Place, kind: str) -> None:
     """Wrong settings end it, with the code and the words that uvicorn has for it."""
     server = Server(place.env, kind=KINDS[kind], drain_seconds="soon")

@@ -207,6 +207,7 @@ async def test_a_bearer_that_nothing_can_verify_is_refused(
     assert 'task_settings["jwt"] does not say how to verify it' in caplog.text
 
 
+@pytest.mark.covering("database", "name")
 @pytest.mark.parametrize("database", ["sqlite", "postgres"], indirect=True)
 @pytest.mark.parametrize("name", BAD)
 def test_the_log_says_why(

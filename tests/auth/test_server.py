@@ -15,9 +15,11 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.support.client import FINAL, FOLLOW, FOLLOW_MINE, Client, plain_http, subscribe
-from tests.support.places import Place
+from tests.support.places import Place, mostly_on_postgres
 from tests.support.server import Server, running_server
 from tests.support.tokens import HS, by_hand, claims, good
+
+pytestmark = mostly_on_postgres
 
 DENIED = {"message": "Task not found.", "code": "NOT_FOUND"}
 

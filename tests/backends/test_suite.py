@@ -56,7 +56,7 @@ FIFO = {"no priorities in a queue": 1, "no priorities of queues": 1, "concurrenc
 
 long = pytest.mark.long
 ALL = [
-    pytest.param(SYNC, None, INLINE, id="sync"),
+    pytest.param(SYNC, None, INLINE, id="sync", marks=long),
     pytest.param(KINDS["asyncio"], SLOTS, IN_PROCESS, id="asyncio"),
     pytest.param(KINDS["thread"], SLOTS, IN_PROCESS, id="thread", marks=long),
     pytest.param(KINDS["arq"], SLOTS, {}, id="arq"),
@@ -81,7 +81,7 @@ def test_the_public_suite(
     """Every test of it passes, or is left out for a reason that the backend gives."""
     url = migrated_copy(postgres_server, "suite_of_a_backend")
     # One of the kinds by the earlier name of the module, which stays.
-    module = EARLIER if kind is SYNC else "rail_async_tasks.testing.backends.contracts"
+    module = EARLIER if kind.name == "asyncio" else "rail_async_tasks.testing.backends.contracts"
     (tmp_path / "test_own.py").write_text(MODULE.format(module=module))
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     done = subprocess.run(

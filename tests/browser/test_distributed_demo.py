@@ -115,6 +115,7 @@ def test_nothing_is_left_of_a_demo_that_was_killed(private_folder: Path) -> None
 
 @pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone does that")
+@pytest.mark.long  # tests/acceptance/test_crash.py shows what a server does
 def test_tasks_go_on_after_everything_was_killed(private_folder: Path) -> None:
     """Command and keepers killed at once: nothing is left, and the next start has their tasks."""
     with running_distributed(private_folder) as demo:

@@ -16,7 +16,7 @@ from rail_async_tasks.ids import new_id
 from rail_async_tasks.models import TaskEvent, TaskExecution
 from tests.cli.conftest import Said
 
-pytestmark = pytest.mark.usefixtures("database")
+pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.turns("database")]
 
 Tasks = Callable[..., Said]
 Row = Callable[..., TaskExecution]

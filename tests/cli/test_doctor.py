@@ -29,7 +29,7 @@ from rail_async_tasks.hosting import process as host
 from rail_async_tasks.models import TaskExecution, TaskRuntime, TaskSchedule
 from tests.cli.conftest import Said
 
-pytestmark = pytest.mark.usefixtures("database")
+pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.turns("database")]
 
 Tasks = Callable[..., Said]
 Row = Callable[..., TaskExecution]

@@ -12,7 +12,7 @@ from rail_async_tasks.hosting import process as host
 from rail_async_tasks.models import TaskExecution
 from tests.cli.conftest import Said
 
-pytestmark = pytest.mark.usefixtures("database")
+pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.turns("database")]
 
 Tasks = Callable[..., Said]
 Row = Callable[..., TaskExecution]

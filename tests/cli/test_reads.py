@@ -20,7 +20,7 @@ from rail_async_tasks.models import TaskEvent, TaskExecution
 from rail_async_tasks.rest.render import FIELDS
 from tests.cli.conftest import Said, ids
 
-pytestmark = pytest.mark.usefixtures("database")
+pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.turns("database")]
 
 Tasks = Callable[..., Said]
 Row = Callable[..., TaskExecution]

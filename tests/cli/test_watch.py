@@ -24,7 +24,7 @@ from tests.cli.conftest import Said
 from tests.support.databases import Database
 from tests.support.waiting import wait_for
 
-pytestmark = pytest.mark.usefixtures("database")
+pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.turns("database")]
 
 Tasks = Callable[..., Said]
 Row = Callable[..., TaskExecution]

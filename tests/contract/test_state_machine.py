@@ -333,7 +333,7 @@ def run(examples: int, steps: int = 30) -> None:
         del connections["default"]
 
 
-@pytest.mark.parametrize("examples", [60, pytest.param(1500, marks=pytest.mark.long)])
+@pytest.mark.parametrize("examples", [25, pytest.param(1500, marks=pytest.mark.long)])
 def test_no_order_of_events_breaks_the_rules(database: Any, examples: int) -> None:
     """Whatever the order, rows and model say the same."""
     Machine.edges.clear()
@@ -426,6 +426,7 @@ def mutate(patch: pytest.MonkeyPatch, name: str) -> None:
         patch.setitem(STATEMENTS, vendor, replace(texts, **changed))
 
 
+@pytest.mark.covering("database", "name")
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_guard_that_is_missing_is_noticed(
     database: Any, name: str, monkeypatch: pytest.MonkeyPatch

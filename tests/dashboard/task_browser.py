@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, Final
@@ -13,7 +13,6 @@ from django.contrib.sessions.backends.db import SessionStore
 from selenium.webdriver.common.by import By
 
 from devservers.process import ROOT
-from tests.support.databases import Database
 from tests.support.server import Server, running_server
 from tests.support.waiting import wait_for
 
@@ -21,10 +20,10 @@ APPS = {"ACCEPTANCE_APPS": "tests.projects.forms"}
 
 
 @contextmanager
-def serving(database: Database, **task_settings: Any) -> Iterator[Server]:
-    """A server with the tasks of the forms, and the audit."""
+def serving(env: Mapping[str, str], **task_settings: Any) -> Iterator[Server]:
+    """A server on that database, with the tasks of the forms, and the audit."""
     settings = {"audit_enabled": True, **task_settings}
-    with running_server({**database.env, **APPS}, **settings) as server:
+    with running_server({**env, **APPS}, **settings) as server:
         yield server
 
 

@@ -180,6 +180,7 @@ def test_without_the_library(dashboard: Dashboard, climbing: str) -> None:
         dashboard.complaints()  # the blocked script
 
 
+@pytest.mark.covering("width", "scheme")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 360])
 def test_axe_finds_nothing(

@@ -22,6 +22,8 @@ from rail_async_tasks.models import TaskEvent, TaskExecution
 from rail_async_tasks.states import FINAL
 from tests.support.waiting import wait_for
 
+pytestmark = pytest.mark.turns("database")
+
 BACKENDS = ("thread", "sync")
 RAN: list[int] = []
 

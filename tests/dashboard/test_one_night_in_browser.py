@@ -199,6 +199,7 @@ def test_a_viewer_has_no_buttons(browser: Chrome, server: Server) -> None:
         assert viewer.run("return document.querySelectorAll('[data-retry-all]').length") == 0
 
 
+@pytest.mark.covering("width", "scheme")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 360])
 def test_axe_finds_nothing(dashboard: Dashboard, server: Server, scheme: str, width: int) -> None:

@@ -120,7 +120,7 @@ def test_a_task_without_code_has_no_python(root: Client) -> None:
 def test_curl_reads_and_retries(database: Database) -> None:
     """As pasted into a shell that has the token."""
     user = User.objects.create_superuser("root")
-    with serving(database, jwt={"key": SECRET, "algorithms": ["HS256"]}) as server:
+    with serving(database.env, jwt={"key": SECRET, "algorithms": ["HS256"]}) as server:
         client = Client(headers={"host": f"127.0.0.1:{server.port}"})
         client.force_login(user)
         row = store(name="form.maybe", arguments={})

@@ -26,11 +26,13 @@ from tests.dashboard.task_browser import (
     width,
 )
 from tests.dashboard.test_task_page import HOSTILE, store
-from tests.support.databases import Database
+from tests.support.places import Place, place
 from tests.support.server import Server
 from tests.support.waiting import wait_for
 
-pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+__all__ = ["place"]
+
+pytestmark = pytest.mark.parametrize("place", ["sqlite"], indirect=True, scope="module")
 
 EVERY_KIND: dict[str, Any] = {
     "title": "Quarterly", "copies": 2, "ratio": 1.5, "price": "19.99",
@@ -74,17 +76,28 @@ class Site:
         self.browser.switch_to.active_element.send_keys(*keys)
 
 
+@pytest.fixture(scope="module")
+def server(place: Place) -> Iterator[Server]:
+    """One server for the tests below; each begins without tasks."""
+    with serving(place.env) as it:
+        yield it
+
+
+@pytest.fixture(scope="module")
+def ann(place: Place) -> User:
+    return User.objects.create_superuser("ann")
+
+
 @pytest.fixture
-def site(database: Database, browser: Any) -> Iterator[Site]:
+def site(server: Server, ann: User, browser: Any) -> Iterator[Site]:
     """Signed in as a superuser, at the browser's own width and in light colours."""
-    user = User.objects.create_superuser("ann")
-    with serving(database) as server:
-        colours(browser, "light")
-        width(browser, None)
-        root = sign_in(browser, server, user)
-        complaints(browser)
-        yield Site(browser, server, root, user)
-        browser.get("about:blank")
+    TaskExecution.objects.all().delete()
+    colours(browser, "light")
+    width(browser, None)
+    root = sign_in(browser, server, ann)
+    complaints(browser)
+    yield Site(browser, server, root, ann)
+    browser.get("about:blank")
 
 
 def failed(**fields: Any) -> TaskExecution:
@@ -299,26 +312,26 @@ NO_STREAM = """
     };
 """
 
+# Each of the widths and each of the colour schemes once.
+SCREENS = ((None, "light"), (360, "dark"))
 PAGES = ("{id}/", "{done}/", "{id}/arguments/", "bulk/cancel/", "bulk/retry/?q=state:failed")
 
 
 def test_axe_finds_nothing(site: Site) -> None:
-    """In both colour schemes, wide and at 360 pixels, where nothing is cut off."""
+    """Wide, and in dark colours at 360 pixels, where nothing is cut off."""
     row = failed(owner_id=str(site.user.pk), tenant_id="acme")
     done = store(result={"a": [1, {"b": None}]})
     store("pending", run_after=datetime.now(UTC) + timedelta(days=1))
     store("running", parent_id=row.id, name="form.every_kind")
     failed(seq=4)
     over = "return document.documentElement.scrollWidth - innerWidth"
-    for path, pixels in product(PAGES, (None, 360)):
+    for path, (pixels, scheme) in product(PAGES, SCREENS):
         width(site.browser, pixels)
+        colours(site.browser, scheme)
         site.open(path.format(id=row.id, done=done.id))
-        for scheme in ("light", "dark"):
-            colours(site.browser, scheme)
-            where = f"{path} {scheme} {pixels}"
-            assert violations(site.browser) == [], where
-            assert site.browser.execute_script(over) <= 0, where
-            assert complaints(site.browser) == [], where
+        assert violations(site.browser) == [], (path, scheme)
+        assert site.browser.execute_script(over) <= 0, (path, scheme)
+        assert complaints(site.browser) == [], (path, scheme)
 
 
 def test_hostile_texts_stay_text(site: Site) -> None:

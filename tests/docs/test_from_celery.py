@@ -14,7 +14,8 @@ from selenium.webdriver.remote.webdriver import WebDriver
 from devservers.redis import RedisServer
 from rail_async_tasks.models import TaskExecution
 from tests.support.pages import REDIS, ROOT, Page, read
-from tests.support.reader import Reader, interpreter
+from tests.support.reader import Reader
+from tests.support.reader_python import interpreter
 from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.browser, pytest.mark.redis, pytest.mark.long]

@@ -11,7 +11,8 @@ from selenium.webdriver.remote.webdriver import WebDriver
 
 from tests.support.bars import bar_moves
 from tests.support.pages import ROOT, read
-from tests.support.reader import Reader, interpreter
+from tests.support.reader import Reader
+from tests.support.reader_python import interpreter
 from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.browser

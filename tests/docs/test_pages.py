@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tests.support.pages import REDIS, ROOT, RUN, read
-from tests.support.reader import Reader, interpreter
+from tests.support.reader import Reader
+from tests.support.reader_python import interpreter
 
 # Pages whose blocks other tests run, one by one.
 FOLLOWED_BY: dict[str, str] = {

@@ -9,7 +9,8 @@ from selenium.webdriver.remote.webdriver import WebDriver
 
 from tests.support.bars import bar_moves
 from tests.support.pages import ROOT, read
-from tests.support.reader import Reader, interpreter
+from tests.support.reader import Reader
+from tests.support.reader_python import interpreter
 
 pytestmark = pytest.mark.browser
 

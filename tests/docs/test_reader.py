@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.pages import read
-from tests.support.reader import Reader, interpreter, put
+from tests.support.reader import Reader, put
+from tests.support.reader_python import interpreter
 
 FILE = '''\
 """Tasks."""

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from tests.support.pages import ROOT, read
-from tests.support.reader import Reader, interpreter
+from tests.support.reader import Reader
+from tests.support.reader_python import interpreter
 
 PAGE = ROOT / "docs" / "telemetry.md"
 CARD = "4111 1111 1111 1111"

@@ -28,7 +28,7 @@ from tests.support.measures import report
 from tests.support.waiting import eventually
 
 # Rows, and starts at once: of a short run, and of a long one.
-FEW, MANY = 80, 200
+FEW, MANY = 50, 200
 # Every process has looked at the ledger by then, and knows when a row will be due: in seconds.
 KNOWN = 2.0
 # Between rows that come one by one, each of which all processes wake up for: in seconds.

@@ -64,7 +64,7 @@ async def killed(fleet: Fleet, doomed: Server, lease: float) -> list[float]:
     return times
 
 
-@forms("rounds", on("postgres", 2), on("postgres", 20, long=True), on("sqlite", 20, long=True))
+@forms("rounds", on("postgres", 1), on("postgres", 20, long=True), on("sqlite", 20, long=True))
 async def test_what_ran_in_a_killed_process_runs_elsewhere(
     database: Any, fleet: Fleet, rounds: int
 ) -> None:

@@ -171,7 +171,7 @@ async def under(
     }  # fmt: skip
 
 
-SHORT = {"count": 300, "restarts": 2, "pauses": (2.0, 4.0), "gone": LEASE + 1}
+SHORT = {"count": 200, "restarts": 2, "pauses": (2.0, 4.0), "gone": LEASE + 1}
 LONG = {"count": 2000, "restarts": 14, "pauses": (5.0, 20.0), "gone": LEASE * 3}
 
 

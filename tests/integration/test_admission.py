@@ -18,7 +18,7 @@ from rail_async_tasks.snapshot import TaskSnapshot
 from tests.support.runtimes import Configure
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.usefixtures("ends_cleanly")
+pytestmark = [pytest.mark.usefixtures("ends_cleanly"), pytest.mark.turns("store")]
 
 LATER = 3600.0
 

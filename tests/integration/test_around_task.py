@@ -23,7 +23,7 @@ from tests.support.around import LIFE, SEEN, declared, heard, path
 from tests.support.runtimes import Configure, in_memory, on_databases
 from tests.support.waiting import TIMEOUT, eventually, final, until_status
 
-pytestmark = pytest.mark.usefixtures("ends_cleanly")
+pytestmark = [pytest.mark.usefixtures("ends_cleanly"), pytest.mark.turns("store")]
 
 
 @pytest.fixture(autouse=True)

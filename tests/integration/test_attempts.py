@@ -21,7 +21,7 @@ from rail_async_tasks.hosting import process as host
 from tests.support.runtimes import Configure, in_memory, on_databases
 from tests.support.waiting import TIMEOUT, eventually, final, until_status
 
-pytestmark = pytest.mark.usefixtures("ends_cleanly", "loop_kind")
+pytestmark = [pytest.mark.usefixtures("ends_cleanly", "loop_kind"), pytest.mark.turns("store")]
 
 
 # --- time runs out --------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from tests.support.runtimes import Configure, on_databases
 from tests.support.timings import Timings
 from tests.support.waiting import eventually, final, no
 
-pytestmark = [on_databases, pytest.mark.usefixtures("ends_cleanly")]
+pytestmark = [on_databases, pytest.mark.usefixtures("ends_cleanly"), pytest.mark.turns("store")]
 
 ADA = Viewer("7", tenant_id="blue")
 

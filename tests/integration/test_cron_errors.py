@@ -28,7 +28,7 @@ from tests.support.runtimes import Configure, in_memory, on_databases
 from tests.support.timings import Timings
 from tests.support.waiting import TIMEOUT, eventually
 
-pytestmark = pytest.mark.usefixtures("ends_cleanly")
+pytestmark = [pytest.mark.usefixtures("ends_cleanly"), pytest.mark.turns("store")]
 
 READY = "/tasks/health/ready"
 runs: Counter[str] = Counter()

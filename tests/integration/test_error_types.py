@@ -14,7 +14,7 @@ from rail_async_tasks.snapshot import TaskSnapshot
 from tests.support.runtimes import Configure
 from tests.support.waiting import eventually, final
 
-pytestmark = pytest.mark.usefixtures("ends_cleanly")
+pytestmark = [pytest.mark.usefixtures("ends_cleanly"), pytest.mark.turns("store")]
 
 
 async def stored(handle: TaskHandle) -> TaskSnapshot:

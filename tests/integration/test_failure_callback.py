@@ -22,7 +22,7 @@ from tests.support.runtimes import Configure, on_databases
 from tests.support.timings import Timings
 from tests.support.waiting import eventually, final, no
 
-pytestmark = pytest.mark.usefixtures("ends_cleanly")
+pytestmark = [pytest.mark.usefixtures("ends_cleanly"), pytest.mark.turns("store")]
 
 calls: list[dict[str, Any]] = []
 threads: list[str] = []

@@ -30,7 +30,7 @@ from tests.support.runtimes import Configure, on_databases, other_process
 from tests.support.timings import Timings
 from tests.support.waiting import eventually, final, no
 
-pytestmark = pytest.mark.usefixtures("ends_cleanly")
+pytestmark = [pytest.mark.usefixtures("ends_cleanly"), pytest.mark.turns("store")]
 
 calls: list[dict[str, Any]] = []
 gate = threading.Event()  # a new one for each test

@@ -16,7 +16,7 @@ from tests.support.json_values import CORNERS, same
 from tests.support.runtimes import Configure
 from tests.support.waiting import final
 
-pytestmark = pytest.mark.usefixtures("ends_cleanly")
+pytestmark = [pytest.mark.usefixtures("ends_cleanly"), pytest.mark.turns("store")]
 
 VALUES = list(CORNERS)
 

@@ -17,7 +17,7 @@ from rail_async_tasks.models import TaskExecution
 from tests.support.runtimes import Configure, on_databases
 from tests.support.waiting import final
 
-pytestmark = pytest.mark.usefixtures("ends_cleanly")
+pytestmark = [pytest.mark.usefixtures("ends_cleanly"), pytest.mark.turns("store")]
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "thread", "sync"])
 
 

@@ -20,7 +20,7 @@ from rail_async_tasks.snapshot import TaskSnapshot
 from tests.support.runtimes import Configure, in_memory, on_databases
 from tests.support.waiting import eventually, final
 
-pytestmark = pytest.mark.usefixtures("ends_cleanly")
+pytestmark = [pytest.mark.usefixtures("ends_cleanly"), pytest.mark.turns("store")]
 
 
 async def numbers(count: int) -> AsyncIterator[int]:

@@ -16,7 +16,7 @@ from rail_async_tasks.models import TaskExecution
 from tests.support.runtimes import Configure, on_databases, other_process
 from tests.support.waiting import eventually, final
 
-pytestmark = pytest.mark.usefixtures("ends_cleanly")
+pytestmark = [pytest.mark.usefixtures("ends_cleanly"), pytest.mark.turns("store")]
 
 
 def declared(**options: Any) -> Task:

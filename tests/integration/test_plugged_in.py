@@ -29,7 +29,7 @@ from tests.support.runtimes import Configure, in_memory, on_databases
 from tests.support.timings import Timings
 from tests.support.waiting import eventually, final
 
-pytestmark = pytest.mark.usefixtures("ends_cleanly")
+pytestmark = [pytest.mark.usefixtures("ends_cleanly"), pytest.mark.turns("store")]
 
 on_sqlite = pytest.mark.parametrize("store", ["sqlite"], indirect=True)
 on_postgres = pytest.mark.parametrize(

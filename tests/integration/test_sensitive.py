@@ -18,7 +18,7 @@ from rail_async_tasks.hosting import process as host
 from rail_async_tasks.service.read import on_ledger
 from tests.support.runtimes import Configure, on_databases
 
-pytestmark = pytest.mark.usefixtures("ends_cleanly")
+pytestmark = [pytest.mark.usefixtures("ends_cleanly"), pytest.mark.turns("store")]
 
 SECRET = "correct horse battery"
 OLD, NEW = Fernet.generate_key().decode(), Fernet.generate_key().decode()

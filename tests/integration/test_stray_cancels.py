@@ -13,7 +13,7 @@ from rail_async_tasks.runtime.attempts.body_tasks import BodyTasks
 from tests.support.runtimes import Configure, in_memory, on_databases
 from tests.support.waiting import final
 
-pytestmark = pytest.mark.usefixtures("ends_cleanly")
+pytestmark = [pytest.mark.usefixtures("ends_cleanly"), pytest.mark.turns("store")]
 
 
 def current_task() -> asyncio.Task[Any]:

@@ -19,6 +19,8 @@ from rail_async_tasks.hosting import process as host
 from tests.support.runtimes import Configure, on_databases
 from tests.support.waiting import TIMEOUT
 
+pytestmark = pytest.mark.turns("store")
+
 
 def test_enqueue_without_a_loop(configure: Configure) -> None:
     """`enqueue()` in a plain thread hosts the runtime in a loop thread; `result()` waits."""

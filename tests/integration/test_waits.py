@@ -19,7 +19,7 @@ from rail_async_tasks.runtime.attempts.timings import ATTEMPT_TIMINGS
 from tests.support.runtimes import Configure, in_memory
 from tests.support.waiting import TIMEOUT, eventually, final
 
-pytestmark = pytest.mark.usefixtures("ends_cleanly")
+pytestmark = [pytest.mark.usefixtures("ends_cleanly"), pytest.mark.turns("store")]
 
 
 class Meeting:

@@ -23,7 +23,7 @@ from tests.support.runtimes import Configure, on_databases
 from tests.support.timings import Timings
 from tests.support.waiting import eventually, final, no
 
-pytestmark = pytest.mark.usefixtures("ends_cleanly")
+pytestmark = [pytest.mark.usefixtures("ends_cleanly"), pytest.mark.turns("store")]
 
 
 @task(name="c.one", priority=3)

@@ -16,7 +16,7 @@ from rail_async_tasks.ids import new_id
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.states import FINAL, UNFINISHED
 
-pytestmark = pytest.mark.usefixtures("database")
+pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.turns("database")]
 
 
 def row(status: str = "completed", *, days: float = 0, expired: bool = False) -> TaskExecution:

@@ -19,7 +19,7 @@ from tests.support.runtimes import Configure, in_memory
 from tests.support.spans import exporter
 from tests.support.waiting import eventually, final
 
-pytestmark = pytest.mark.usefixtures("ends_cleanly")
+pytestmark = [pytest.mark.usefixtures("ends_cleanly"), pytest.mark.turns("store")]
 
 # A logger of a library, which knows nothing of tasks.
 library = logging.getLogger("a.library")

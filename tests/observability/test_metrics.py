@@ -36,7 +36,7 @@ from rail_async_tasks.runtime import observers
 from tests.support.runtimes import Configure, in_memory, on_databases
 from tests.support.waiting import eventually, final, until_status
 
-pytestmark = pytest.mark.usefixtures("configure")
+pytestmark = [pytest.mark.usefixtures("configure"), pytest.mark.turns("store")]
 
 # In the order of a sample's key.
 LABELS = ("task", "queue", "status", "writer", "le")

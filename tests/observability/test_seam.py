@@ -21,7 +21,7 @@ from tests.support.recorder import Broken, Recorder
 from tests.support.runtimes import Configure, in_memory, on_databases
 from tests.support.waiting import eventually, final, until_status
 
-pytestmark = pytest.mark.usefixtures("ends_cleanly")
+pytestmark = [pytest.mark.usefixtures("ends_cleanly"), pytest.mark.turns("store")]
 
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "thread", "sync"])
 

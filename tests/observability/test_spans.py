@@ -28,7 +28,7 @@ from tests.support.runtimes import Configure, in_memory, on_databases
 from tests.support.spans import Spans, exporter, facts, ids
 from tests.support.waiting import eventually, final, until_status
 
-pytestmark = pytest.mark.usefixtures("ends_cleanly")
+pytestmark = [pytest.mark.usefixtures("ends_cleanly"), pytest.mark.turns("store")]
 
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "thread", "sync"])
 tracer = trace.get_tracer("of the project")

@@ -19,9 +19,11 @@ from rail_async_tasks.models import TaskExecution
 from tests.rest.conftest import MISSING, ROOT, code_of
 from tests.rest.spec import check_task, conform
 from tests.support.client import FINAL, Client
-from tests.support.places import Place
+from tests.support.places import Place, mostly_on_postgres
 from tests.support.server import Server, running_server
 from tests.support.waiting import TIMEOUT
+
+pytestmark = mostly_on_postgres
 
 TOKEN = "t" * 32
 DRAIN_SECONDS = 1

@@ -3,9 +3,14 @@
     @pytest.mark.covering("place", "kind")          each value of each at least once
     @pytest.mark.covering("place", "kind", "value")  each pair of values at least once
 
+    @pytest.mark.turns("store")                      one value per test; a file's tests take turns
+
 The arguments are those of the test that have several values, by parametrization or by a fixture.
 `keep` names more cells, by a part of their id: those that have found a fault which others did not.
 A cell that is `long` by itself is none of the matrix. The choice is the same in every run.
+
+`turns` is for a file whose tests hardly depend on the value: together they run on every value, and
+`make test-long` runs each test on each value.
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from itertools import combinations
 from typing import Any
+from zlib import crc32
 
 import pytest
 
@@ -34,6 +40,38 @@ def leave_out(items: Sequence[pytest.Item]) -> None:
         for item, cell in zip(matrix, cells, strict=True):
             if cell not in chosen and not any(part in item.callspec.id for part in keep):
                 item.add_marker(pytest.mark.long)
+
+
+def take_turns(items: Sequence[pytest.Item]) -> None:
+    """Marks all but one cell of each test as `long`, for the argument that `turns` names.
+
+    A test with other arguments counts as one test for each of their combinations.
+    """
+    files: defaultdict[str, list[Any]] = defaultdict(list)
+    for item in items:
+        mark = item.get_closest_marker("turns")
+        if mark and mark.args[0] in _params(item) and not item.get_closest_marker("long"):
+            files[item.nodeid.partition("::")[0]].append(item)
+    for file, its_items in files.items():
+        name = its_items[0].get_closest_marker("turns").args[0]
+        tests: defaultdict[tuple[object, ...], list[Any]] = defaultdict(list)
+        for item in sorted(its_items, key=lambda it: it.nodeid):
+            others = (id(it) for key, it in sorted(_params(item).items()) if key != name)
+            tests[item.nodeid.partition("[")[0], *others].append(item)
+        values = sorted({str(_params(it)[name]) for it in its_items})
+        for number, cells in enumerate(tests.values(), crc32(file.encode())):
+            # The first of these values that the test has.
+            order = [values[(number + step) % len(values)] for step in range(len(values))]
+            chosen = min(cells, key=lambda it: order.index(str(_params(it)[name])))
+            for item in cells:
+                if item is not chosen:
+                    item.add_marker(pytest.mark.long)
+
+
+def _params(item: Any) -> dict[str, Any]:
+    """Returns the arguments of a test by name; none where it is not parametrized."""
+    callspec = getattr(item, "callspec", None)
+    return {} if callspec is None else callspec.params
 
 
 def _cells(rows: Sequence[Sequence[object]]) -> list[Cell]:

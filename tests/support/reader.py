@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import ast
 import atexit
-import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from itertools import groupby
@@ -20,8 +17,8 @@ import httpx
 from graphql import build_schema, parse, validate
 
 from devservers.process import accepts, free_port
-from tests.support.forked import ForkedProcess
 from tests.support.pages import Block, Page, read
+from tests.support.reader_python import Console, ReaderPython, is_plain_manage
 from tests.support.server import LoggedProcess
 
 # Files to which a block is added. All others are replaced.
@@ -38,14 +35,11 @@ SERVERS = {
     "python -m shop.shelf": "",
     "celery": "",
 }
-_CONSOLE = Path(__file__).with_name("console.py")
 _PORT = "8000"  # what pages say; readers have ports of their own
 # Modules that only their program, or a test, imports.
 _NOT_IMPORTED = {"settings.py", "conftest.py"}
 # Variables of the test run that no reader has.
 _OURS = ("PYTHON", "DJANGO_SETTINGS_MODULE")
-# For consoles, which `manage.py shell` would set up.
-_SETTINGS = {"DJANGO_SETTINGS_MODULE": "root.settings"}
 # Folders in which a page was followed, by page and environment.
 _followed: dict[tuple[Any, ...], Path] = {}
 
@@ -80,8 +74,8 @@ class Reader:
             "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
             **self._more_env,
         }
-        self._python = python
-        self._console: subprocess.Popen[str] | None = None
+        self._python = ReaderPython(python, folder, self._env)
+        self._console: Console | None = None
         self._schema: Any = None
         self._logs = 0
         self._pasted: dict[str, None] = {}
@@ -115,12 +109,14 @@ class Reader:
 
     def _copy_project_of(self, path: Path) -> None:
         """Copies what a page yields, which is followed once per process and environment."""
-        places = (*self._more_env.items(), *self._replace.items())
-        key = (path.resolve(), self._python, *places)
+        text = path.read_text()
+        replaced = (it for it in self._replace.items() if it[0] in text)
+        key = (path.resolve(), self._python.python, *self._more_env.items(), *replaced)
         if key not in _followed:
             folder = Path(tempfile.mkdtemp(prefix="followed-"))
             atexit.register(shutil.rmtree, folder, ignore_errors=True)
-            with Reader(folder, self._python, self._more_env, replace=self._replace) as reader:
+            python = self._python.python
+            with Reader(folder, python, self._more_env, replace=self._replace) as reader:
                 reader.follow(read(path), serve=False)
             _followed[key] = folder
         shutil.copytree(_followed[key], self.folder, dirs_exist_ok=True)
@@ -138,7 +134,7 @@ class Reader:
         imports = "".join(f"import {it}\n" for it in modules)
         script = f"import django\ndjango.setup()\n{imports}"
         script += "from django.core.management import call_command\ncall_command('check')\n"
-        self._ask(script, "the end of the page")
+        self._python.ask(script, "the end of the page")
 
     def _own(self, text: str) -> str:
         for word, own in self._replace.items():
@@ -182,55 +178,19 @@ class Reader:
     def type(self, block: Block, *, serve: bool = True) -> None:
         """Runs commands; servers are started, and answer when this returns."""
         text = self._own(block.text).replace(_PORT, str(self.port))
-        for servers, lines in groupby(text.rstrip().splitlines(), _is_server):
-            if not servers:
+        for kind, lines in groupby(text.rstrip().splitlines(), _kind):
+            if kind == "shell":
                 self.run("\n".join(lines), str(block))
+            elif kind == "manage":
+                for command in lines:
+                    self._python.manage(command, str(block))
             elif serve:
                 for command in lines:
                     self.serve(command.partition("  #")[0])
 
     def run(self, script: str, where: str) -> str:
         """Returns what commands print. Raises AssertionError if one of them fails."""
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", script],
-            cwd=self.folder,
-            env=self._env,
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-        assert done.returncode == 0, f"{where}\n{script}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
-
-    def _ask(self, script: str, where: str) -> str:
-        """Returns what Python prints about the project; no page says this script.
-
-        In this environment a forked process is asked, whose libraries are there already.
-        """
-        if self._python != interpreter():
-            command = f"DJANGO_SETTINGS_MODULE=root.settings python - <<'END'\n{script}END"
-            return self.run(command, where)
-        with tempfile.TemporaryDirectory(prefix="asked-") as name:
-            folder = Path(name)
-            (folder / "asked_by_the_reader.py").write_text(script)
-            said, errors = folder / "said", folder / "errors"
-            process = ForkedProcess(
-                "the reader's question",
-                ["asked_by_the_reader"],
-                said,
-                env=self._env | _SETTINGS,
-                cwd=self.folder,
-                errors=errors,
-                path=[name],
-            )
-            process.start()
-            try:
-                code = process.wait(600)
-            finally:
-                process.stop()
-            assert code == 0, f"{where}\n{script}\n{said.read_text()}\n{errors.read_text()}"
-            return said.read_text()
+        return self._python.run(script, where)
 
     def serve(self, command: str) -> LoggedProcess:
         """Starts a server in the background, on the reader's port. Returns it once it answers.
@@ -260,22 +220,10 @@ class Reader:
 
     def execute(self, block: Block) -> None:
         """Runs a block in the page's console, which is made anew after a file has changed."""
-        console = self._console
-        if console is None:
-            console = self._console = subprocess.Popen(
-                [self._python, _CONSOLE],
-                cwd=self.folder,
-                env=_SETTINGS | self._env,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-        assert console.stdin is not None
-        assert console.stdout is not None
-        sent = {"code": self._own(block.text), "where": str(block)}
-        print(json.dumps(sent), file=console.stdin, flush=True)
-        answer = json.loads(console.stdout.readline() or '{"error": "The console has ended."}')
-        assert answer["error"] is None, f"{block}\n{block.text}\n{answer['error']}"
+        if self._console is None:
+            self._console = self._python.console()
+        error = self._console.execute(self._own(block.text), str(block))
+        assert error is None, f"{block}\n{block.text}\n{error}"
 
     def execute_in_browser(self, block: Block) -> None:
         """Runs a block in the console of a browser that shows the project's first page."""
@@ -289,7 +237,7 @@ class Reader:
     def leave_console(self) -> None:
         """Ends the console; a later block gets a new one, with an empty namespace."""
         if self._console is not None:
-            self._console.communicate(timeout=60)
+            self._console.leave()
             self._console = None
 
     def check_document(self, block: Block) -> None:
@@ -300,7 +248,7 @@ class Reader:
                 "from rail_async_tasks.graphql.schema import get_schema\n"
                 "print(get_schema().as_str())\n"
             )
-            self._schema = build_schema(self._ask(script, str(block)))
+            self._schema = build_schema(self._python.ask(script, str(block)))
         errors = validate(self._schema, parse(block.text))
         assert not errors, f"{block}\n{errors}"
 
@@ -308,11 +256,6 @@ class Reader:
         """Returns the answer of the server to a GraphQL document."""
         sent = {"query": document, "variables": variables}
         return httpx.post(f"{self.url}/graphql/", json=sent, timeout=30).json()
-
-
-def interpreter() -> Path:
-    """Returns the Python of the environment that the tests run in."""
-    return Path(sys.executable)
 
 
 def put(text: str, before: str, place: str) -> str:
@@ -328,8 +271,11 @@ def put(text: str, before: str, place: str) -> str:
     return "".join([*lines[:start], text, *lines[old.end_lineno :]])
 
 
-def _is_server(command: str) -> bool:
-    return any(_is(name, command) for name in SERVERS)
+def _kind(command: str) -> str:
+    """Returns who runs a line of a block: a `server`, `manage` or the `shell`."""
+    if any(_is(name, command) for name in SERVERS):
+        return "server"
+    return "manage" if is_plain_manage(command) else "shell"
 
 
 def _is(name: str, command: str) -> bool:

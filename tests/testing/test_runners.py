@@ -72,6 +72,7 @@ def test_under_pytest_django_and_pytest_asyncio(tmp_path: Path) -> None:
     assert run_pytest(tmp_path, *files, *ASYNCIO) > 60
 
 
+@pytest.mark.long
 def test_under_pytest_xdist_and_anyio(tmp_path: Path) -> None:
     """The same tests in two processes, the coroutines by anyio's plugin."""
     files = map(file, ("under_pytest_async", "under_django"))
@@ -103,7 +104,9 @@ def test_in_memory(tmp_path: Path) -> None:
     assert run_pytest(tmp_path, *arguments, track_in_database=False) == 3
 
 
-@pytest.mark.parametrize("options", [(), ("--parallel=2", "--shuffle=7")])
+@pytest.mark.parametrize(
+    "options", [(), pytest.param(("--parallel=2", "--shuffle=7"), marks=pytest.mark.long)]
+)
 def test_under_djangos_runner(tmp_path: Path, options: tuple[str, ...]) -> None:
     command = ("django", "test", "--pattern", "under_django.py", *options)
     output = run(tmp_path, *command, "tests.projects.library")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
@@ -19,6 +20,7 @@ QUESTIONS = (
 )  # fmt: skip
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "performance.md"
+CHARTS = PAGE.parent / charts.FOLDER
 
 
 def question(name: str) -> Question:
@@ -58,17 +60,17 @@ def main(arguments: list[str] | None = None) -> None:
                 report.write(result, folder, piece=piece)
 
 
-def _show_kept(options: argparse.Namespace, names: list[str]) -> None:
-    kept = report.read(options.results or RESULTS, names)
-    if options.page:
-        PAGE.write_text(report.filled_in(PAGE.read_text(), kept))
-        for result in kept:
-            path = PAGE.parent / charts.FOLDER / f"{result['question']}.svg"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(charts.drawn(result))
-    else:
-        for result in kept:
+def _show_kept(options: argparse.Namespace, names: Sequence[str]) -> None:
+    folder = options.results or RESULTS
+    if not options.page:
+        for result in report.read(folder, names):
             print(f"### {result['title']}\n\n{report.markdown(result)}")
+        return
+    kept = report.read(folder, QUESTIONS)
+    PAGE.write_text(report.filled_in(PAGE.read_text(), kept))
+    CHARTS.mkdir(parents=True, exist_ok=True)
+    for result in kept:
+        (CHARTS / f"{result['question']}.svg").write_text(charts.drawn(result))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -77,7 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it still run?")
     parser.add_argument("--repeats", type=int, help="samples per side (default: the question's)")
     parser.add_argument("--only", default="", metavar="TEXT", help="cases whose label has TEXT")
-    parser.add_argument("--sides", default="", metavar="TEXT", help="peers whose label has TEXT")
+    parser.add_argument(
+        "--sides", default="", metavar="TEXT,TEXT", help="peers whose label has one of these"
+    )
     parser.add_argument(
         "--results", type=Path, metavar="FOLDER", help="where results go, or are read from"
     )

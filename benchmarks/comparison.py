@@ -94,12 +94,12 @@ def measured(
             else:
                 samples[side.label].append(metrics)
                 log(f"  {side.label}: {metrics[case.metric]:.0f} {case.metric}")
-    return _row(case, chosen, samples, failures)
+    return summed(case, chosen, samples, failures)
 
 
-def _is_asked_for(side: Side, text: str, *, quick: bool) -> bool:
+def _is_asked_for(side: Side, texts: str, *, quick: bool) -> bool:
     """Ours always: the ratios are to it."""
-    return side.peer is None or (not quick and text in side.label)
+    return side.peer is None or (not quick and any(it in side.label for it in texts.split(",")))
 
 
 def _sample(
@@ -126,12 +126,13 @@ def _reason(error: Exception) -> str:
     return "failed"
 
 
-def _row(
+def summed(
     case: Comparison,
     chosen: Sequence[Side],
     samples: Mapping[str, Sequence[Metrics]],
     failures: Mapping[str, str],
 ) -> dict[str, Any]:
+    """The row of results: each side's samples, or why it has none."""
     mine = samples[chosen[0].label]
     rows = [_side(side, samples[side.label], mine, failures.get(side.label)) for side in chosen]
     row = {

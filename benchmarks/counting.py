@@ -13,7 +13,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 FILE = "BENCHMARK_COUNTER"  # the environment variable with the file's path
@@ -27,7 +27,8 @@ class Counter:
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("r+b")
-        self._numbers = memoryview(mmap.mmap(self._file.fileno(), SIZE)).cast("Q")
+        self._map = mmap.mmap(self._file.fileno(), SIZE)
+        self._numbers = memoryview(self._map).cast("Q")
         self._lock = threading.Lock()
         self._mine = 0
         self._pid = 0
@@ -48,8 +49,13 @@ class Counter:
 
     async def reaches(self, total: int) -> None:
         """Returns when so many bodies have run."""
-        while self.total() < total:
+        while self.total() < total:  # noqa: ASYNC110 - other processes count
             await asyncio.sleep(POLL_SECONDS)
+
+    def close(self) -> None:
+        self._numbers.release()
+        self._map.close()
+        self._file.close()
 
     def _take_a_number(self) -> None:
         fcntl.lockf(self._file, fcntl.LOCK_EX)
@@ -67,8 +73,8 @@ def counter() -> Iterator[Counter]:
         path = Path(folder) / "count"
         path.write_bytes(bytes(SIZE))
         os.environ[FILE] = str(path)
-        _here = Counter(path)
-        yield _here
+        with closing(Counter(path)) as _here:
+            yield _here
 
 
 _here: Counter | None = None

@@ -58,13 +58,18 @@ class Target:
 
 @dataclass(frozen=True)
 class Question:
-    """A file of this folder: what is asked, what stands beside the answer, and the cases."""
+    """A file of this folder: what is asked, what stands beside the answer, and the cases.
+
+    Args:
+        short: what the page's overview calls it; "" leaves it out there.
+    """
 
     name: str
     title: str
     beside: str
     cases: Sequence[Case | Comparison]
     repeats: int = 5
+    short: str = ""
 
 
 def run(
@@ -79,7 +84,8 @@ def run(
 ) -> list[dict[str, Any]]:
     """Measures the cases whose label contains `only`. Returns a row of results for each.
 
-    Of the peers in a comparison those whose label contains `sides`; our own sides always.
+    Of the peers in a comparison those whose label contains one of `sides`, separated by commas;
+    our own sides always.
     """
     turns = 1 if quick else repeats or question.repeats
     rows = []

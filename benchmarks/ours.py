@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import time
 from collections.abc import Sequence
@@ -29,17 +28,42 @@ async def arq(count: int, producers: int, workers: int) -> Metrics:
         return await _by_workers(counter, pids, workers, count=count, producers=producers)
 
 
+async def queue(count: int, producers: int, workers: int, batch: int) -> Metrics:
+    """Ids through Redis as the arq backend sends and claims them, `batch` of them at once."""
+    _set_up()
+    from rail_async_tasks.backends.arq.backend import ArqBackend
+    from rail_async_tasks.ids import new_id
+    from rail_async_tasks.ledger.dispatch_records import Dispatch
+
+    backend = ArqBackend()
+
+    async def push() -> None:
+        await backend.push(
+            [Dispatch(new_id(), "counted", "default", 0, number=1) for _ in range(batch)]
+        )
+
+    async def produce(number: int, by: int) -> None:
+        await by_coroutines(push)(-(-number // batch), by)
+
+    command = ("-m", "benchmarks.queue_worker")
+    with counting.counter() as counter, running(command, workers) as pids:
+        system = System(produce=produce, workers=pids, processes=workers)
+        metrics = await end_to_end(system, counter, count=count, producers=producers)
+    await backend.aclose()
+    return metrics
+
+
 async def celery(count: int, producers: int, processes: int, flags: Sequence[str]) -> Metrics:
     """Bodies in a worker of Celery's own command."""
     _set_up()
-    command = ("-m", "celery", "-A", "benchmarks.celery_app", "worker", "--loglevel", "ERROR")
+    command = ("-m", "celery", "-A", "benchmarks.celery_project", "worker", "--loglevel", "ERROR")
     with counting.counter() as counter, running((*command, *flags)) as pids:
         return await _by_workers(counter, pids, processes, count=count, producers=producers)
 
 
 async def dramatiq(count: int, producers: int, workers: int, threads: int) -> Metrics:
     """Bodies in the processes of `manage.py rundramatiq`."""
-    await _set_up_with("django_dramatiq")
+    await _set_up_with_tables()
     command = ("-m", "django", "rundramatiq", "--processes", str(workers), "--threads",
                str(threads))  # fmt: skip
     with counting.counter() as counter, running(command) as pids:
@@ -49,7 +73,7 @@ async def dramatiq(count: int, producers: int, workers: int, threads: int) -> Me
 async def django_q(count: int, producers: int, processes: int) -> Metrics:
     """Bodies in the processes of `manage.py qcluster`."""
     os.environ["BENCHMARK_SLOTS"] = str(processes)
-    await _set_up_with("django_q")
+    await _set_up_with_tables()
     with counting.counter() as counter, running(("-m", "django", "qcluster")) as pids:
         return await _by_workers(counter, pids, processes, count=count, producers=producers)
 
@@ -113,9 +137,8 @@ async def _end_to_end(
     return metrics
 
 
-async def _set_up_with(app: str) -> None:
-    """With an additional app, in this process and in the workers that it starts."""
-    os.environ["BENCHMARK_APPS"] = json.dumps([app])
+async def _set_up_with_tables() -> None:
+    """With the tables of the backend's own app."""
     _set_up()
     from django.core.management import call_command
 

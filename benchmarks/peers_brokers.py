@@ -45,7 +45,7 @@ def _case(label: str, *sides: Side, quick: bool = False) -> Comparison:
 
 
 def _celery(label: str, processes: int, *flags: str, quick: bool = False) -> Comparison:
-    app = {"celery_app": "benchmarks.celery_app.app"}
+    app = {"celery_app": "benchmarks.celery_project.app"}
     flags = (*flags, *CELERY)
     return _case(
         f"Celery, {label}",
@@ -69,6 +69,7 @@ def _django_q(workers: int) -> Comparison:
 
 QUESTION = Question(
     name="peers_brokers",
+    short="Celery, Dramatiq, Django-Q",
     title="No-ops through Celery, Dramatiq and Django-Q, each enqueued by itself, end to end",
     beside="the same worker command, pool and slots without us",
     cases=[

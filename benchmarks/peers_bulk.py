@@ -35,6 +35,7 @@ def _case(batch: int, count: int, *, quick: bool = False) -> Comparison:
 
 QUESTION = Question(
     name="peers_bulk",
+    short="Bulk, PostgreSQL",
     title="Tasks enqueued by lists, rows in PostgreSQL",
     beside="the bulk call of other task systems that keep rows there; no body runs",
     cases=[_case(100, 10_000), _case(1_000, 40_000, quick=True), _case(10_000, 60_000)],

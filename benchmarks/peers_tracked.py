@@ -61,6 +61,7 @@ def _case(producers: int, *others: Side, quick: bool = False) -> Comparison:
 
 QUESTION = Question(
     name="peers_tracked",
+    short="Tracked in PostgreSQL",
     title="No-ops tracked in PostgreSQL, each enqueued by itself, until every row is final",
     beside="other task systems that keep a row for each task, in one process with the producers",
     cases=[

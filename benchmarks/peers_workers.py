@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from benchmarks.comparison import Comparison, Side
@@ -14,6 +15,22 @@ OURS = Side(
     label="rail_async_tasks, arq, tracked",
     measure="benchmarks.ours:arq",
     settings={"backend": "arq", "max_pending": None},
+)
+
+
+# The way through Redis alone, beside those that are made for it.
+FASTEST = ("saq", "arq", "taskiq")
+QUEUE = Side(
+    label="the queue of the arq backend, no rows",
+    measure="benchmarks.ours:queue",
+    parameters={"count": 30_000, "batch": 1},
+    settings={"backend": "arq"},
+    note="ids go to Redis and back; no attempt: in its favour",
+)
+BATCHES = replace(
+    QUEUE,
+    label="the same, sent by 100 as the dispatcher does",
+    parameters={"count": 60_000, "batch": 100},
 )
 
 
@@ -69,8 +86,19 @@ def _case(workers: int, *more: Side, quick: bool = False) -> Comparison:
 
 QUESTION = Question(
     name="peers_workers",
+    short="Workers through Redis",
     title="No-ops by worker processes through Redis, each enqueued by itself, until all have run",
     beside="others that work through Redis; ours alone also commits two states of each task",
-    cases=[_case(1, *DOCUMENTED, quick=True), _case(2)],
+    cases=[
+        _case(1, *DOCUMENTED, quick=True),
+        _case(2),
+        Comparison(
+            label="1 worker, the queue alone",
+            sides=(QUEUE, BATCHES, *(side for side in _tuned(1) if side.peer in FASTEST)),
+            parameters={"count": 6_000, "producers": 100, "workers": 1},
+            redis=True,
+            database="postgres",
+        ),
+    ],
     repeats=3,
 )

@@ -27,6 +27,7 @@ def result(question: Question, rows: list[dict[str, Any]], postgres: str | None)
     return {
         "question": question.name,
         "title": question.title,
+        "short": question.short,
         "beside": question.beside,
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "machine": {
@@ -228,13 +229,55 @@ def _target(metric: dict[str, Any]) -> str:
 # --- the page ------------------------------------------------------------------------------
 
 
+OVERVIEW = "overview"
+
+
+def overview(results: Iterable[dict[str, Any]]) -> str:
+    """A table of every comparison: ours beside the fastest other side, and the ratio."""
+    lines = [("question", "case", "ours", "the fastest other", "", "ours / it")]
+    for one in results:
+        for row in one["rows"]:
+            found = _fastest(row) if "sides" in row and one.get("short") else None
+            if found is not None:
+                lines.append((one["short"], row["label"], *found))
+    return _marked(lines)
+
+
+def _fastest(row: dict[str, Any]) -> tuple[str, ...] | None:
+    """The cells of the overview's line on a comparison; None where no other side has figures."""
+    metric, (ours, *others) = row["metric"], row["sides"]
+    others = [side for side in others if side["peer"] and "metrics" in side]
+    if not others:
+        return None
+    best = max(others, key=lambda side: side["metrics"][metric]["median"])
+    ratio = best["ratios"][metric]["median"]
+    return (
+        f"{_number(ours['metrics'][metric]['median'])} {metric}",
+        best["label"],
+        f"{_number(best['metrics'][metric]['median'])} {metric}",
+        f"{ratio:.2f}, {'ahead' if ratio > 1 else '**behind**'}",
+    )
+
+
 def filled_in(page: str, results: Iterable[dict[str, Any]]) -> str:
     """The page with the tables of these results between their marks, `<!-- table: name -->`."""
+    results = list(results)
+    if _mark(OVERVIEW) in page:
+        page = _put(page, OVERVIEW, f"{overview(results)}\n")
     for one in results:
-        begin, end = f"<!-- table: {one['question']} -->", "<!-- end -->"
-        pattern = re.escape(begin) + r".*?" + re.escape(end)
-        text = f"{begin}\n{markdown(one)}{end}"
-        page, found = re.subn(pattern, lambda _, text=text: text, page, flags=re.DOTALL)
-        if not found:
-            raise ValueError(f"The page has no place for {one['question']}: {begin} ... {end}")
+        page = _put(page, one["question"], markdown(one))
     return page
+
+
+def _put(page: str, name: str, text: str) -> str:
+    begin, end = _mark(name), "<!-- end -->"
+    pattern = re.escape(begin) + r".*?" + re.escape(end)
+    whole = f"{begin}\n{text}{end}"
+    page, found = re.subn(pattern, lambda _: whole, page, flags=re.DOTALL)
+    if not found:
+        raise ValueError(f"The page has no place for {name}: {begin} ... {end}")
+    return page
+
+
+def _mark(name: str) -> str:
+    return f"<!-- table: {name} -->"

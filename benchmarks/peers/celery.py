@@ -13,10 +13,9 @@ from benchmarks.peers.django_app import none_left, set_up
 from benchmarks.processes import running
 
 app = Celery("bare", broker=os.environ["BENCHMARK_REDIS"])
+# With an app of Django's the worker keeps results there; see `tracked`.
 if os.environ.get("PEER_APPS"):
     app.config_from_object("django.conf:settings", namespace="CELERY")
-else:
-    app.conf.task_ignore_result = True
 
 
 @app.task
@@ -28,6 +27,7 @@ async def untracked(
     count: int, producers: int, workers: int, flags: Sequence[str]
 ) -> dict[str, float]:
     """`workers`: how many processes run bodies."""
+    app.conf.task_ignore_result = True
     command = ("-m", "celery", "-A", __name__, "worker", "--loglevel", "ERROR", *flags)
     with counting.counter() as counter, running(command) as pids:
         system = System(produce=by_threads(noop.delay), workers=pids, processes=workers)

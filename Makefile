@@ -88,7 +88,7 @@ lock: env
 	scripts/lock
 
 clean:
-	rm -rf .venv .matrix dist .pytest_cache .mypy_cache .ruff_cache .hypothesis test-artifacts
+	rm -rf .venv .matrix .peers dist .pytest_cache .mypy_cache .ruff_cache .hypothesis test-artifacts
 	rm -rf tests/clients/node_modules tests/clients/.installing
 	rm -rf "$$(readlink -f example_project/.demo/distributed/postgres)" example_project/.demo
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

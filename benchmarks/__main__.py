@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from benchmarks import report
+from benchmarks import charts, report
 from benchmarks.databases import Databases
 from benchmarks.environment import ROOT
 from benchmarks.harness import Question, run
@@ -15,10 +16,11 @@ from benchmarks.harness import Question, run
 QUESTIONS = (
     "memory_throughput", "tracked_throughput", "start_latency", "progress_latency",
     "worker_throughput", "progress_across", "growth", "sleeps", "processes_on_one_database",
-    "bulk_rows",
+    "bulk_rows", "peers_tracked", "peers_bulk", "peers_workers", "peers_brokers",
 )  # fmt: skip
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "performance.md"
+CHARTS = PAGE.parent / charts.FOLDER
 
 
 def question(name: str) -> Question:
@@ -35,7 +37,8 @@ def main(arguments: list[str] | None = None) -> None:
         _show_kept(options, names)
         return
     # What is quick or partial says nothing about speed, and is kept only where that is asked for.
-    partial = options.quick or options.only
+    piece = bool(options.only or options.sides)
+    partial = options.quick or piece
     folder = options.results or (None if partial else RESULTS)
     with Databases() as databases:
         for name in names:
@@ -46,6 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
                 quick=options.quick,
                 repeats=options.repeats,
                 only=options.only,
+                sides=options.sides,
                 log=lambda line: print(line, file=sys.stderr, flush=True),
             )
             if not rows:
@@ -53,16 +57,20 @@ def main(arguments: list[str] | None = None) -> None:
             result = report.result(asked, rows, databases.postgres_version)
             print(f"\n{report.table(result)}", flush=True)
             if folder is not None:
-                report.write(result, folder)
+                report.write(result, folder, piece=piece)
 
 
-def _show_kept(options: argparse.Namespace, names: list[str]) -> None:
-    kept = report.read(options.results or RESULTS, names)
-    if options.page:
-        PAGE.write_text(report.filled_in(PAGE.read_text(), kept))
-    else:
-        for result in kept:
+def _show_kept(options: argparse.Namespace, names: Sequence[str]) -> None:
+    folder = options.results or RESULTS
+    if not options.page:
+        for result in report.read(folder, names):
             print(f"### {result['title']}\n\n{report.markdown(result)}")
+        return
+    kept = report.read(folder, QUESTIONS)
+    PAGE.write_text(report.filled_in(PAGE.read_text(), kept))
+    CHARTS.mkdir(parents=True, exist_ok=True)
+    for result in kept:
+        (CHARTS / f"{result['question']}.svg").write_text(charts.drawn(result))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -71,6 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it still run?")
     parser.add_argument("--repeats", type=int, help="samples per side (default: the question's)")
     parser.add_argument("--only", default="", metavar="TEXT", help="cases whose label has TEXT")
+    parser.add_argument(
+        "--sides", default="", metavar="TEXT,TEXT", help="peers whose label has one of these"
+    )
     parser.add_argument(
         "--results", type=Path, metavar="FOLDER", help="where results go, or are read from"
     )

@@ -17,3 +17,10 @@ def child_environment(*more: Mapping[str, str]) -> dict[str, str]:
     for part in more:
         environment |= part
     return environment
+
+
+def peer_environment(*more: Mapping[str, str]) -> dict[str, str]:
+    """The same for another task system, which knows nothing of our settings."""
+    environment = child_environment(*more)
+    del environment["DJANGO_SETTINGS_MODULE"]
+    return environment

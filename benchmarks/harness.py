@@ -1,29 +1,24 @@
 """Runs a question's cases and sums them up: warm-up, repeats, median and spread, ratios.
 
 Every sample is taken in a process of its own, on a database of its own, after a warm-up in that
-process. A case's two sides, what is measured and what stands beside it, take turns, so that a noisy
-minute meets both; their ratio is taken pair by pair.
+process. The sides of a case, what is measured and what stands beside it, take turns, so that a
+noisy minute meets all of them; their ratio is taken pair by pair.
 """
 
 from __future__ import annotations
 
-import json
-import statistics
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
+from benchmarks import comparison
+from benchmarks.comparison import Comparison
 from benchmarks.databases import Databases
-from benchmarks.environment import ROOT, child_environment
+from benchmarks.figures import Metrics, percentiles, ratio, summary
+from benchmarks.sampling import Sample, take
 
-# Seconds that one sample may take; past them it hangs, and the run ends with an error.
-TOO_LONG = 900
-
-Metrics = dict[str, float]
+__all__ = ["Case", "Metrics", "Question", "Target", "percentiles", "run", "summary"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,13 +58,18 @@ class Target:
 
 @dataclass(frozen=True)
 class Question:
-    """A file of this folder: what is asked, what stands beside the answer, and the cases."""
+    """A file of this folder: what is asked, what stands beside the answer, and the cases.
+
+    Args:
+        short: what the page's overview calls it; "" leaves it out there.
+    """
 
     name: str
     title: str
     beside: str
-    cases: Sequence[Case]
+    cases: Sequence[Case | Comparison]
     repeats: int = 5
+    short: str = ""
 
 
 def run(
@@ -79,20 +79,29 @@ def run(
     quick: bool = False,
     repeats: int | None = None,
     only: str = "",
+    sides: str = "",
     log: Callable[[str], None] = lambda line: None,
 ) -> list[dict[str, Any]]:
-    """Measures the cases (those whose label contains `only`). Returns a row of results for each."""
+    """Measures the cases whose label contains `only`. Returns a row of results for each.
+
+    Of the peers in a comparison those whose label contains one of `sides`, separated by commas;
+    our own sides always.
+    """
+    turns = 1 if quick else repeats or question.repeats
     rows = []
     for case in question.cases:
         if only not in case.label or (quick and case.quick is None):
             continue
         log(f"{question.name}: {case.label}")
+        if isinstance(case, Comparison):
+            rows.append(
+                comparison.measured(
+                    case, databases, repeats=turns, quick=quick, sides=sides, log=log
+                )
+            )
+            continue
         parameters = {**case.parameters, **((case.quick or {}) if quick else {})}
-        sample = partial(_sample, case, parameters, databases)
-        pairs = [
-            _pair(sample, case, turn, at_once=quick)
-            for turn in range(1 if quick else repeats or question.repeats)
-        ]
+        pairs = [_pair(case, parameters, databases, turn, at_once=quick) for turn in range(turns)]
         rows.append(_row(case, parameters, pairs))
         for name, metric in rows[-1]["metrics"].items():
             log(f"  {name}: {metric['here']['median']:.0f}, {metric['beside']['median']:.0f}")
@@ -100,9 +109,23 @@ def run(
 
 
 def _pair(
-    sample: Callable[[str], Metrics], case: Case, turn: int, *, at_once: bool
+    case: Case, parameters: Mapping[str, Any], databases: Databases, turn: int, *, at_once: bool
 ) -> tuple[Metrics, Metrics]:
     """Both sides once, each in its turn first; at once where the figures count for nothing."""
+
+    def sample(function: str) -> Metrics:
+        return take(
+            Sample(
+                function=function,
+                parameters=parameters,
+                loop=case.loop,
+                database=case.database,
+                redis=case.redis,
+                settings=case.settings,
+            ),
+            databases,
+        )
+
     if at_once:
         with ThreadPoolExecutor() as threads:
             here, beside = threads.map(sample, (case.measure, case.beside))
@@ -111,31 +134,6 @@ def _pair(
     else:
         beside, here = sample(case.beside), sample(case.measure)
     return here, beside
-
-
-def _sample(
-    case: Case,
-    parameters: Mapping[str, Any],
-    databases: Databases,
-    function: str,
-) -> Metrics:
-    """One side of a case, once, in a fresh process."""
-    spec = {"function": function, "parameters": parameters, "loop": case.loop}
-    with databases.fresh(case.database) as environment, databases.redis(case.redis) as more:
-        child = subprocess.run(
-            [sys.executable, "-m", "benchmarks.child"],
-            input=json.dumps(spec),
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env=child_environment(
-                environment, more, {"BENCHMARK_TASK_SETTINGS": json.dumps(dict(case.settings))}
-            ),
-            timeout=TOO_LONG,
-            check=True,
-        )
-    metrics: Metrics = json.loads(child.stdout.splitlines()[-1])
-    return metrics
 
 
 def _row(
@@ -148,7 +146,7 @@ def _row(
         metrics[name] = {
             "here": summary(mine),
             "beside": summary(theirs),
-            "ratio": summary([a / b for a, b in zip(mine, theirs, strict=True)]),
+            "ratio": ratio(mine, theirs),
         }
         if target := case.targets.get(name):
             metrics[name]["target"] = {"least": target.least, "of_ratio": target.of_ratio}
@@ -160,23 +158,3 @@ def _row(
         "settings": dict(case.settings),
         "metrics": metrics,
     }
-
-
-def summary(samples: Sequence[float]) -> dict[str, Any]:
-    """The median and the quartiles around it; the samples too, to look at."""
-    if len(samples) == 1:
-        low = high = samples[0]
-    else:
-        low, _, high = statistics.quantiles(samples, n=4, method="inclusive")
-    return {
-        "median": statistics.median(samples),
-        "low": low,
-        "high": high,
-        "samples": [round(sample, 4) for sample in samples],
-    }
-
-
-def percentiles(seconds: Sequence[float]) -> Metrics:
-    """p50 and p99 of what was timed, in microseconds."""
-    cuts = statistics.quantiles(seconds, n=100, method="inclusive")
-    return {"p50 µs": cuts[49] * 1e6, "p99 µs": cuts[98] * 1e6}

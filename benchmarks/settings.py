@@ -14,17 +14,26 @@ _default = DATABASES["default"]
 if _default["ENGINE"] == "django.db.backends.sqlite3":
     _default["OPTIONS"]["init_command"] = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL"
 
+_task_settings = json.loads(os.environ.get("BENCHMARK_TASK_SETTINGS", "{}"))
+_redis = os.environ.get("BENCHMARK_REDIS")
+_backend_apps = {"dramatiq": ["django_dramatiq"], "django_q": ["django_q"]}
+
 INSTALLED_APPS = [
+    *_backend_apps.get(_task_settings.get("backend"), []),
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "rail_async_tasks",
     "benchmarks.apps.BenchmarksConfig",
 ]
-RAIL_DJANGO_GRAPHQL = {
-    "task_settings": {
-        "redis_url": os.environ.get("BENCHMARK_REDIS"),
-        **json.loads(os.environ.get("BENCHMARK_TASK_SETTINGS", "{}")),
-    },
-}
+RAIL_DJANGO_GRAPHQL = {"task_settings": {"redis_url": _redis, **_task_settings}}
+# The brokers of the backends that are other task systems, as `docs/backends` sets them up.
+CELERY_BROKER_URL = _redis
+DRAMATIQ_BROKER = {
+    "BROKER": "dramatiq.brokers.redis.RedisBroker", "OPTIONS": {"url": _redis}, "MIDDLEWARE": [],
+}  # fmt: skip
+Q_CLUSTER = {
+    "name": "benchmarks", "workers": int(os.environ.get("BENCHMARK_SLOTS", "8")), "redis": _redis,
+    "timeout": 60, "retry": 120, "log_level": "ERROR",
+}  # fmt: skip
 # No page is served here.
 SILENCED_SYSTEM_CHECKS = ["rail_async_tasks.W004"]

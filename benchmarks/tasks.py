@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import Any
 
+from benchmarks import counting
 from rail_async_tasks import task
 from rail_async_tasks.hosting import process as host
 
@@ -131,3 +132,8 @@ async def settled() -> None:
         if not now["running"] and not now["unsettled"]:
             return
         await asyncio.sleep(0.001)
+
+
+@task
+async def counted() -> None:
+    counting.add()

@@ -7,11 +7,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from benchmarks import report
-from benchmarks.__main__ import PAGE, QUESTIONS, RESULTS, question
+from benchmarks import charts, report
+from benchmarks.__main__ import CHARTS, PAGE, QUESTIONS, RESULTS, question
 from benchmarks.environment import ROOT
 from benchmarks.harness import percentiles, summary
 
@@ -32,13 +33,16 @@ def test_every_question_is_answered_in_its_short_form(tmp_path: Path) -> None:
         assert result["title"] in done.stdout
         expected = [case.label for case in question(name).cases if case.quick is not None]
         assert [row["label"] for row in result["rows"]] == expected
-        sides = [
-            metric[side]["median"]
-            for row in result["rows"]
-            for metric in row["metrics"].values()
-            for side in ("here", "beside", "ratio")
-        ]
-        assert all(median > 0 for median in sides)
+        medians = [median for row in result["rows"] for median in _medians(row)]
+        assert medians
+        assert all(median > 0 for median in medians)
+
+
+def _medians(row: dict[str, Any]) -> list[float]:
+    if "sides" in row:
+        return [one["median"] for side in row["sides"] for one in side["metrics"].values()]
+    keys = ("here", "beside", "ratio")
+    return [metric[key]["median"] for metric in row["metrics"].values() for key in keys]
 
 
 @pytest.mark.parametrize("name", QUESTIONS)
@@ -51,6 +55,13 @@ def test_the_page_shows_the_results_that_are_kept() -> None:
     """After a run, `python -m benchmarks --page` puts its tables into docs/performance.md."""
     page = PAGE.read_text()
     assert report.filled_in(page, report.read(RESULTS, QUESTIONS)) == page
+
+
+def test_the_charts_show_the_results_that_are_kept() -> None:
+    """The same command draws them."""
+    for result in report.read(RESULTS, QUESTIONS):
+        drawn = (CHARTS / f"{result['question']}.svg").read_text()
+        assert drawn == charts.drawn(result), result["question"]
 
 
 def test_a_summary_is_the_median_and_its_quartiles() -> None:

@@ -243,7 +243,7 @@ USING: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.covering("place", "kind", "using", keep=FOUND)
+@pytest.mark.covering("place", "kind", "using", keep=[*FOUND, "x00"])
 @by_python
 @pytest.mark.parametrize("using", USING, ids=repr)
 async def test_starts_that_cannot_be(

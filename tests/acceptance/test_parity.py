@@ -322,7 +322,7 @@ LISTS: list[dict[str, Any]] = [
 
 
 # A NUL is what PostgreSQL refuses by itself.
-@pytest.mark.covering("place", "kind", "asked", keep=["postgres-{'name'", "postgres-{'queue'"])
+@pytest.mark.covering("kind", "asked", keep=["postgres-{'name'", "postgres-{'queue'"])
 @through_every_edge
 @pytest.mark.parametrize("asked", LISTS, ids=repr)
 async def test_lists_that_cannot_be_are_refused_alike(

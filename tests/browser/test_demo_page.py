@@ -238,6 +238,7 @@ def test_the_page_fits_its_screen(page: Page, name: str, look: dict[str, int]) -
     assert needed <= there
 
 
+@pytest.mark.long  # tests/acceptance/test_restart.py and test_servers.py show what servers do
 def test_the_demo_ends_while_its_page_is_open_and_goes_on_at_the_next_start(
     browser: Chrome, tmp_path: Path
 ) -> None:

@@ -14,11 +14,9 @@ from tests.support.reader_python import interpreter
 
 pytestmark = pytest.mark.browser
 
-SERVERS = (
-    "uvicorn root.asgi:application",
-    "daphne root.asgi:application",
-    "python manage.py runserver",
-)
+# The server of the page; tests/packaging does the same with the wheel, under all three.
+SHORT = "uvicorn root.asgi:application"
+OTHERS = ("daphne root.asgi:application", "python manage.py runserver")
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +29,12 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
         yield reader
 
 
-@pytest.mark.parametrize("command", SERVERS)
+@pytest.mark.parametrize(
+    "command", [SHORT, *(pytest.param(it, marks=pytest.mark.long) for it in OTHERS)]
+)
 def test_the_bar_moves(reader: Reader, browser: WebDriver, command: str) -> None:
     """Under the server of the page, and under the two others that a newcomer may have."""
-    if not command.startswith("uvicorn"):
+    if command != SHORT:
         reader.stop_servers()
         reader.serve(command)
     bar_moves(browser, reader.url)

@@ -29,7 +29,7 @@ async def stamped(client: Client, task_id: str) -> list[tuple[datetime, Event]]:
     return [(datetime.now(UTC), event) async for event in client.by_socket(task_id)]
 
 
-@forms("kind", on("sqlite", "uvicorn"), on("postgres", "uvicorn-uvloop"))
+@forms("kind", on("sqlite", "uvicorn", long=True), on("postgres", "uvicorn-uvloop"))
 async def test_progress_crosses_processes(
     database: Any, kind: str, fleet: Fleet, own_redis: RedisServer
 ) -> None:

@@ -50,7 +50,8 @@ def take_turns(items: Sequence[pytest.Item]) -> None:
     files: defaultdict[str, list[Any]] = defaultdict(list)
     for item in items:
         mark = item.get_closest_marker("turns")
-        if mark and mark.args[0] in _params(item) and not item.get_closest_marker("long"):
+        elsewhere = item.get_closest_marker("long") or item.get_closest_marker("mariadb")
+        if mark and mark.args[0] in _params(item) and not elsewhere:
             files[item.nodeid.partition("::")[0]].append(item)
     for file, its_items in files.items():
         name = its_items[0].get_closest_marker("turns").args[0]

@@ -14,9 +14,9 @@ from benchmarks.environment import ROOT
 from benchmarks.harness import Question, run
 
 QUESTIONS = (
+    "peers_tracked", "peers_bulk", "peers_workers", "peers_brokers",
     "memory_throughput", "tracked_throughput", "start_latency", "progress_latency",
-    "worker_throughput", "progress_across", "growth", "sleeps", "processes_on_one_database",
-    "bulk_rows", "peers_tracked", "peers_bulk", "peers_workers", "peers_brokers",
+    "progress_across", "growth", "sleeps", "processes_on_one_database", "bulk_rows",
 )  # fmt: skip
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "performance.md"

@@ -1,4 +1,4 @@
-"""arq without us: the worker and the function that `worker_throughput` stands beside."""
+"""arq without us: the worker and the function that stand beside ours."""
 
 from __future__ import annotations
 

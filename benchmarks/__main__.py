@@ -14,7 +14,8 @@ from benchmarks.harness import Question, run
 
 QUESTIONS = (
     "memory_throughput", "tracked_throughput", "start_latency", "progress_latency",
-    "worker_throughput", "progress_across",
+    "worker_throughput", "progress_across", "start_across",
+    "idle",
 )  # fmt: skip
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "performance.md"

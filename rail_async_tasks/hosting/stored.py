@@ -17,10 +17,15 @@ class Stored(Inline):
     """Stores executions in the caller's thread and transaction, and begins none."""
 
     def submit(self, new: NewExecution) -> TaskSnapshot:
-        return _announced(new, process.ledger().create_here(new))
+        ledger = process.ledger()
+        created = ledger.create_here(new)
+        ledger.notify_here()
+        return _announced(new, created)
 
     def submit_many(self, news: Sequence[NewExecution]) -> list[TaskSnapshot]:
-        made = process.ledger().create_many_here(news)
+        ledger = process.ledger()
+        made = ledger.create_many_here(news)
+        ledger.notify_here()
         return [_announced(new, created) for new, created in zip(news, made, strict=True)]
 
     def queue_changed(self, queue: str) -> None:

@@ -33,6 +33,7 @@ from rail_async_tasks.ledger.records import (
     Progress,
     QueueClaim,
     Settled,
+    Survey,
 )
 from rail_async_tasks.ledger.upkeep import Clock, Deletions, Lifecycle, Schedules
 from rail_async_tasks.snapshot import TaskSnapshot
@@ -68,6 +69,14 @@ class Claims(Protocol):
 
     async def claim(self, plan: ClaimPlan) -> ClaimResult:
         """Clears `run_after` where its time has come, then claims what the plan asks for."""
+
+
+class Surveys(Protocol):
+    """What waits, for a process that looks again and again."""
+
+    async def survey(self, queues: Collection[str]) -> Survey:
+        """Returns in which of these queues rows are due, and the paused queues; one statement."""
+        ...
 
 
 class Attempts(Protocol):
@@ -131,6 +140,12 @@ class CallerTransaction(Protocol):
     def create_many_here(self, rows: Sequence[NewExecution]) -> list[Created]:
         """Inserts all rows or none, in the caller's transaction or in one of their own."""
         ...
+
+    def notify_here(self) -> None:
+        """Has other processes look for due rows, once the caller's transaction has committed.
+
+        Does nothing where the database carries no notices: they find the rows by polling.
+        """
 
     def on_commit(self, callback: Callable[[], None]) -> None:
         """Runs `callback` after the caller's transaction has committed; at once without one."""
@@ -228,6 +243,7 @@ class Ledger(
     Lifecycle,
     Creations,
     Claims,
+    Surveys,
     Attempts,
     Congestion,
     LoopReads,

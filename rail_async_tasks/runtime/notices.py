@@ -8,7 +8,6 @@ from uuid import UUID
 
 from rail_async_tasks.ledger.notices import Notice, Notices
 from rail_async_tasks.ledger.optional import OptionalPorts
-from rail_async_tasks.runtime.due import POLL_SECONDS
 from rail_async_tasks.safe_logging import get_logger
 
 logger = get_logger("rail_async_tasks.runtime")
@@ -26,10 +25,7 @@ ALONE_POLL = 60.0
 
 def longest_poll_of(ledger: OptionalPorts) -> float:
     """Returns the longest time between two surveys where the ledger carries no notices."""
-    leases = ledger.leases()
-    if leases is None:
-        return ALONE_POLL
-    return POLL_SECONDS if leases.one_writer else DEAF_POLL
+    return ALONE_POLL if ledger.leases() is None else DEAF_POLL
 
 
 class NoticeExchange:
@@ -54,7 +50,7 @@ class NoticeExchange:
         room: Callable[[], bool],
         on_queues: Callable[[], None],
         on_cancel: Callable[[UUID], None],
-        poll: float = POLL_SECONDS,
+        poll: float = DEAF_POLL,
     ) -> None:
         self._notices = notices
         self._on_due = on_due

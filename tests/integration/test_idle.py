@@ -67,8 +67,7 @@ async def test_a_minute_without_work_is_a_few_statements(
         await pass_time(clock, runtime, 60)
     found = kept[before:]
     surveys = [it for it in found if "paused_at IS NOT NULL" in it and "run_after" in it]
-    # PostgreSQL: every other second at most. SQLite, which has no server: every second.
-    assert len(surveys) <= {"postgres": 31, "sqlite": 61}[store]
+    assert 10 <= len(surveys) <= 31  # every other second at most; on PostgreSQL that hears, fewer
     others = [it for it in found if it not in surveys]
     assert len(others) <= 25, "\n".join(others)
 

@@ -22,7 +22,7 @@ TICK_SECONDS = 0.1
 BLOCKED_SECONDS = 0.9
 # So often where nothing runs: a block is then noticed after two of these, which is soon enough for
 # the lease.
-QUIET_TICK_SECONDS = 1.0
+QUIET_TICK_SECONDS = 1.5
 # The worst lag is that of this window and the one before.
 WINDOW_SECONDS = 15.0
 

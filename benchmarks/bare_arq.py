@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from typing import Any
 
 from arq.connections import RedisSettings
@@ -26,6 +27,11 @@ def loads(data: bytes) -> dict[str, Any]:
     return loaded
 
 
+async def return_the_start(ctx: dict[str, Any]) -> float:
+    """When it began, by the machine's clock."""
+    return time.monotonic()
+
+
 class WorkerSettings:
     """The settings that `python -m arq` reads."""
 
@@ -37,3 +43,10 @@ class WorkerSettings:
     keep_result = 0
     max_jobs = 100
     poll_delay = 0.02
+
+
+class TimingSettings(WorkerSettings):
+    """The same, with results, for `start_across`."""
+
+    functions = (return_the_start,)
+    keep_result = 60

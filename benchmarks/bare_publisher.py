@@ -8,7 +8,10 @@ import time
 
 from redis import Redis
 
-MESSAGE = '{"v":1,"id":"01900000-0000-7000-8000-000000000000","seq":2,"step":7,"progress":50}'
+MESSAGE = (
+    '{"v":1,"id":"01900000-0000-7000-8000-000000000000","seq":2,"step":7,"progress":50,'
+    '"message":"%r"}'
+)
 
 
 def main() -> None:
@@ -18,7 +21,7 @@ def main() -> None:
             time.sleep(float(pause))
             with client.pipeline(transaction=False) as calls:
                 for channel in channels:
-                    calls.publish(channel, MESSAGE)
+                    calls.publish(channel, MESSAGE % time.monotonic())
                 calls.execute()
 
 

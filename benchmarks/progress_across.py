@@ -1,4 +1,4 @@
-"""The cost for a web process of progress events from a worker, over Redis."""
+"""What progress events from a worker, over Redis, cost a web process, and how late they come."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import time
 from contextlib import aclosing
 
-from benchmarks.harness import Case, Question
+from benchmarks.harness import Case, Question, percentiles
 from benchmarks.processes import at_work, running, task_workers
 
 # Each task reports so many times a second.
@@ -21,7 +21,7 @@ async def ours(count: int, tasks: int) -> dict[str, float]:
     from rail_async_tasks.access import SYSTEM
     from rail_async_tasks.hosting import process as host
 
-    seen = 0
+    seen, latencies = 0, list[float]()
     with task_workers(1):
         await host.aruntime()
         await at_work(1)
@@ -33,13 +33,15 @@ async def ours(count: int, tasks: int) -> dict[str, float]:
             async with aclosing(service.watch(SYSTEM, handle.id)) as snapshots:
                 async for snapshot in snapshots:
                     seen += 1
+                    if snapshot.progress_message is not None and not snapshot.is_final:
+                        latencies.append(time.monotonic() - float(snapshot.progress_message))
                     completed = snapshot.status == "completed"
             assert completed
 
         async with asyncio.TaskGroup() as group:
             for _ in range(tasks):
                 group.create_task(follow())
-        metrics = _metrics(seen, begun, cpu)
+        metrics = _metrics(seen, begun, cpu, latencies)
         assert seen > count * tasks / 2, seen
         await host.astop()
     return metrics
@@ -51,7 +53,7 @@ async def bare(count: int, tasks: int) -> dict[str, float]:
 
     from redis.asyncio import Redis
 
-    seen = 0
+    seen, latencies = 0, list[float]()
     client = Redis.from_url(os.environ["BENCHMARK_REDIS"])
     async with client.pubsub() as channels:
         names = [f"bare:{number}" for number in range(tasks)]
@@ -63,16 +65,21 @@ async def bare(count: int, tasks: int) -> dict[str, float]:
             while seen < count * tasks:
                 message = await channels.get_message(ignore_subscribe_messages=True, timeout=5)
                 if message is not None:
-                    json.loads(message["data"])
+                    sent_at = float(json.loads(message["data"])["message"])
+                    latencies.append(time.monotonic() - sent_at)
                     seen += 1
-            metrics = _metrics(seen, begun, cpu)
+            metrics = _metrics(seen, begun, cpu, latencies)
     await client.aclose()
     return metrics
 
 
-def _metrics(seen: int, begun: float, cpu: float) -> dict[str, float]:
+def _metrics(seen: int, begun: float, cpu: float, latencies: list[float]) -> dict[str, float]:
     seconds, cpu_seconds = time.perf_counter() - begun, time.process_time() - cpu
-    return {"events/s": seen / seconds, "CPU µs/event": cpu_seconds / seen * 1e6}
+    return {
+        "events/s": seen / seconds,
+        "CPU µs/event": cpu_seconds / seen * 1e6,
+        **percentiles(latencies),
+    }
 
 
 def _case(tasks: int, *, quick: bool = False) -> Case:

@@ -10,9 +10,11 @@ from benchmarks.harness import Case, Question, percentiles
 
 # Seconds between two: the next one finds everything asleep, as a lone request would.
 PAUSE = 0.002
+# The same after which the process is quiet, and its services wake up seldom.
+QUIET_PAUSE = 12.0
 
 
-async def ours(count: int) -> dict[str, float]:
+async def ours(count: int, pause: float = PAUSE) -> dict[str, float]:
     from benchmarks.tasks import note_the_start, settled, tally
 
     latencies = []
@@ -23,11 +25,11 @@ async def ours(count: int) -> dict[str, float]:
         await tally.complete()
         latencies.append(tally.started_at - begun)
         await settled()
-        await asyncio.sleep(PAUSE)
+        await asyncio.sleep(pause)
     return percentiles(latencies)
 
 
-def insert(count: int) -> dict[str, float]:
+def insert(count: int, pause: float = PAUSE) -> dict[str, float]:
     """One row inserted and committed by the bare driver."""
     from benchmarks.raw import Raw
 
@@ -38,7 +40,7 @@ def insert(count: int) -> dict[str, float]:
         with raw.transaction():
             raw.cursor.execute(raw.insert, row)
         latencies.append(time.perf_counter() - begun)
-        time.sleep(PAUSE)
+        time.sleep(min(pause, 0.1))
     raw.connection.close()
     return percentiles(latencies)
 
@@ -57,13 +59,13 @@ async def create_task(count: int) -> dict[str, float]:
 
 
 def _case(label: str, beside: str, *, quick: bool, **more: Any) -> Case:
+    values: dict[str, Any] = {"parameters": {"count": 500}, **more}
     return Case(
         label=label,
         measure=f"{__name__}:ours",
         beside=f"{__name__}:{beside}",
-        parameters={"count": 500},
         quick={"count": 30} if quick else None,
-        **more,
+        **values,
     )
 
 
@@ -75,6 +77,13 @@ QUESTION = Question(
         _case("SQLite", "insert", quick=True, database="sqlite"),
         _case("PostgreSQL", "insert", quick=False, database="postgres"),
         _case("PostgreSQL, flushed", "insert", quick=False, database="postgres-flushed"),
+        _case(
+            "PostgreSQL, each after 12 s of quiet",
+            "insert",
+            quick=False,
+            database="postgres",
+            parameters={"count": 12, "pause": QUIET_PAUSE},
+        ),
         _case("memory", "create_task", quick=True, settings={"track_in_database": False}),
     ],
 )

@@ -106,6 +106,12 @@ async def note_the_start() -> None:
 
 
 @task
+async def return_the_start() -> float:
+    """Returns when the body began, by a clock that all processes of a machine have in common."""
+    return time.monotonic()
+
+
+@task
 async def report(root: Any, info: Any, count: int, pause: float) -> None:
     board = boards[-1]
     await board.everybody()
@@ -121,7 +127,7 @@ async def tick(info: Any, count: int, pause: float) -> None:
     """Report, so many times and so many seconds apart."""
     for number in range(count):
         await asyncio.sleep(pause)
-        info.context.task.update_progress(100 * number / count)
+        info.context.task.update_progress(100 * number / count, repr(time.monotonic()))
 
 
 async def settled() -> None:

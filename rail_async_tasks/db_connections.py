@@ -41,6 +41,26 @@ def dedicated_connection(alias: str) -> BaseDatabaseWrapper:
     return connection
 
 
+def listening_connection(alias: str) -> BaseDatabaseWrapper:
+    """Opens a connection to PostgreSQL that waits for notices alone.
+
+    It is in autocommit mode. The kernel finds out whether the server is still there.
+    """
+    ordinary = connections[alias]
+    settings_dict = copy.deepcopy(ordinary.settings_dict)
+    settings_dict["CONN_MAX_AGE"] = None
+    options = settings_dict["OPTIONS"]
+    options.pop("pool", None)
+    _limit_waits(settings_dict)
+    for name, value in {"keepalives_idle": 10, "keepalives_interval": 5}.items():
+        options.setdefault(name, value)
+    connection = type(ordinary)(settings_dict, alias)
+    connection.queries_log = deque(maxlen=0)
+    connection.ensure_connection()
+    connection.set_autocommit(True)
+    return connection
+
+
 # The error numbers of MySQL and MariaDB for statements that may succeed another time: too many
 # connections or users, no access as yet, a shutdown, a broken line, a lock, a deadlock, a server
 # that was made read-only, a query that was ended.

@@ -17,14 +17,18 @@ class Stored(Inline):
     """Stores executions in the caller's thread and transaction, and begins none."""
 
     def submit(self, new: NewExecution) -> TaskSnapshot:
-        created = process.ledger().create_here(new)
+        ledger = process.ledger()
+        created = ledger.create_here(new)
+        ledger.notify_here()
         snapshot = stored(new, created)
         if created.existing is None:
             _announce([snapshot])
         return snapshot
 
     def submit_many(self, pages: Iterable[Sequence[NewExecution]]) -> list[TaskSnapshot]:
-        made = process.ledger().create_many_here(pages)
+        ledger = process.ledger()
+        made = ledger.create_many_here(pages)
+        ledger.notify_here()
         _announce(made.fresh)
         return made.stored
 

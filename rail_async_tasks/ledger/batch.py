@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -31,6 +31,7 @@ from rail_async_tasks.ledger.records import (
     QueueClaim,
     Recovery,
     Settled,
+    Survey,
 )
 from rail_async_tasks.ledger.rows import claimed_of, find_unfinished, snapshot_of, snapshot_rows
 from rail_async_tasks.ledger.writer_port import AGAIN
@@ -247,6 +248,10 @@ class Batch(ABC):
             runtime_id=runtime_id, token=token, status=Status.RUNNING
         )
         return [claimed_of(row, token) for row in rows.order_by("-priority", "id")]
+
+    @abstractmethod
+    def survey(self, cursor: Cursor, queues: Collection[str]) -> Survey:
+        """Returns in which of these queues rows are due, the next delayed one, paused queues."""
 
     def _has_suspects(self) -> bool:
         if self._suspects is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from rail_async_tasks.ledger.notices import Notices
 from rail_async_tasks.ledger.rollups import Rollups
 from rail_async_tasks.ledger.upkeep import (
     AuditLog,
@@ -36,6 +37,10 @@ class OptionalPorts(Protocol):
 
     def callbacks(self) -> Callbacks | None:
         """Reserved failure callbacks; None where they are lost with the process, as its rows."""
+        ...
+
+    def notices(self) -> Notices | None:
+        """Notices of other processes; None where the database carries none."""
         ...
 
     def audit_log(self) -> AuditLog | None:

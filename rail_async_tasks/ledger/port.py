@@ -34,6 +34,7 @@ from rail_async_tasks.ledger.records import (
     Progress,
     QueueClaim,
     Settled,
+    Survey,
 )
 from rail_async_tasks.ledger.upkeep import Clock, Deletions, Lifecycle, Schedules
 from rail_async_tasks.snapshot import TaskSnapshot
@@ -69,6 +70,14 @@ class Claims(Protocol):
 
     async def claim(self, plan: ClaimPlan) -> ClaimResult:
         """Clears `run_after` where its time has come, then claims what the plan asks for."""
+
+
+class Surveys(Protocol):
+    """What waits, for a process that looks again and again."""
+
+    async def survey(self, queues: Collection[str]) -> Survey:
+        """Returns in which of these queues rows are due, and the paused queues; one statement."""
+        ...
 
 
 class Attempts(Protocol):
@@ -136,6 +145,12 @@ class CallerTransaction(Protocol):
         the database could not serialize the transaction, if they can be.
         """
         ...
+
+    def notify_here(self) -> None:
+        """Has other processes look for due rows, once the caller's transaction has committed.
+
+        Does nothing where the database carries no notices: they find the rows by polling.
+        """
 
     def on_commit(self, callback: Callable[[], None]) -> None:
         """Runs `callback` after the caller's transaction has committed; at once without one."""
@@ -233,6 +248,7 @@ class Ledger(
     Lifecycle,
     Creations,
     Claims,
+    Surveys,
     Attempts,
     Congestion,
     LoopReads,

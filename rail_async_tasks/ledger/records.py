@@ -175,6 +175,38 @@ class ClaimResult(msgspec.Struct, frozen=True, gc=False):
     next_due: float | None
 
 
+class Renewal(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to a renewal of a lease.
+
+    Attributes:
+        alive: False once this runtime was found dead; then nothing was renewed.
+        left: seconds that the lease had left before, by the ledger's clock; None without one.
+        silent: another runtime's lease has lapsed, and the runtime is not marked dead yet.
+        others: other runtimes are not marked dead.
+        dead_holders: the holders of running executions that are no live runtimes.
+    """
+
+    alive: bool
+    left: float | None = None
+    silent: bool = False
+    others: bool = True
+    dead_holders: frozenset[UUID] = frozenset()
+
+
+class Survey(msgspec.Struct, frozen=True, kw_only=True):
+    """What one statement tells about the rows that wait.
+
+    Attributes:
+        waiting: those of the asked queues in which rows are due.
+        next_due: seconds until the first delayed row is due, below 0 where it is; None without one.
+        paused: the paused queues.
+    """
+
+    waiting: frozenset[str]
+    next_due: float | None
+    paused: frozenset[str]
+
+
 class Page(msgspec.Struct, frozen=True, kw_only=True):
     """A keyset page of executions, newest first. `everyone` lifts the owner and tenant filter.
 

@@ -26,6 +26,7 @@ from rail_async_tasks.ledger.records import (
     NewExecution,
     OnFault,
     Recovery,
+    Renewal,
     Vitals,
     WriterState,
 )
@@ -164,14 +165,12 @@ class Leases(Protocol):
         `program` is the command that runs in the process, for operators.
         """
 
-    def renew(self, runtime_id: UUID, seconds: float, vitals: Vitals) -> bool:
-        """Prolongs the lease by so many seconds; False once the runtime was found dead.
+    def renew(self, runtime_id: UUID, seconds: float, vitals: Vitals) -> Renewal:
+        """Prolongs the lease by so many seconds, and reads what has become of the others.
 
-        Stores the role anew: a process becomes a worker at its first delivery.
+        Stores the role anew: a process becomes a worker at its first delivery. On PostgreSQL one
+        statement, as every process of a project sends it a few times in the time of a lease.
         """
-
-    def left(self, runtime_id: UUID) -> float | None:
-        """Returns the seconds until the lease lapses, by the ledger's clock; None without one."""
 
     def end(self, runtime_id: UUID) -> None:
         """Marks the runtime as dead: other processes recover what it still holds."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 from rail_async_tasks.runtime.state import RuntimeState
 
-# Rows that another process has left are found within this time (seconds); the claim of an empty
-# queue costs about a millisecond.
+# Seconds between two surveys of the ledger while rows are found that other processes have left, and
+# while this one claims.
 POLL_SECONDS = 1.0
 
 
@@ -21,20 +22,31 @@ class Due(ABC):
 
     Args:
         state: ends every wait once the runtime drains.
-        poll_seconds: the longest time between two looks at all queues.
+        poll_seconds: the time between two surveys while they find something.
+        longest_poll: returns the longest time between two surveys that find nothing: each pause
+            is twice the one before. Seconds.
     """
 
-    def __init__(self, *, state: RuntimeState, poll_seconds: float = POLL_SECONDS) -> None:
+    def __init__(
+        self,
+        *,
+        state: RuntimeState,
+        poll_seconds: float = POLL_SECONDS,
+        longest_poll: Callable[[], float] = lambda: POLL_SECONDS,
+    ) -> None:
         self._state = state
-        self._poll_seconds = poll_seconds
+        self._poll_seconds = self._pause = poll_seconds
+        self._longest_poll = longest_poll
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         # The dispatcher has nothing to do, or had not at its last look.
         self._idle = asyncio.Event()
-        # By the loop's clock. The poll keeps its time also where rows of one queue wake the
+        # By the loop's clock. The survey keeps its time also where rows of one queue wake the
         # dispatcher again and again.
         self._next_due: float | None = None
         self._poll_at = self._loop.time() + poll_seconds
+        # It is time for a survey.
+        self.needs_survey = False
         # The broker is away: `caught_up` does not wait for it.
         self.stalled = False
 
@@ -64,11 +76,32 @@ class Due(ABC):
         self.expect_all()
         self._wake.set()
 
+    def survey_now(self) -> None:
+        """Has the dispatcher survey the ledger: another process has left rows there, it says."""
+        self.needs_survey = True
+        self._wake.set()
+
     # --- for the dispatcher ----------------------------------------------------------------------
 
     @abstractmethod
     def expect_all(self) -> None:
-        """Rows may be due in any queue: the next one has come due, or it is time to poll."""
+        """Rows may be due in any queue: the next delayed one has come due."""
+
+    @abstractmethod
+    def expect_in(self, queue: str) -> None:
+        """Rows are due in that queue, by a survey."""
+
+    def surveyed(self, *, found: bool) -> None:
+        """A survey has been made. What finds nothing is repeated after twice the pause."""
+        self.needs_survey = False
+        longest = max(self._longest_poll(), self._poll_seconds)
+        self._pause = self._poll_seconds if found else min(2 * self._pause, longest)
+        self._poll_at = self._loop.time() + self._pause
+
+    def acted(self) -> None:
+        """Rows were claimed or sent. Some may have been locked: the next survey comes soon."""
+        self._pause = self._poll_seconds
+        self._poll_at = min(self._poll_at, self._loop.time() + self._pause)
 
     @property
     @abstractmethod
@@ -81,15 +114,17 @@ class Due(ABC):
         return True
 
     async def until_needed(self) -> None:
-        """Returns when a row may be due: expected, its time come, or the poll interval over."""
+        """Returns when a row may be due: expected, its time come, or it is time for a survey."""
         loop = self._loop
         while not self._state.draining:
             now = loop.time()
-            if (self._next_due is not None and now >= self._next_due) or now >= self._poll_at:
+            if self._next_due is not None and now >= self._next_due:
                 self._next_due = None
-                self._poll_at = now + self._poll_seconds
                 self.expect_all()
-            if self.any_due and self.may_act:
+            if now >= self._poll_at:
+                self._poll_at = now + self._poll_seconds
+                self.needs_survey = True
+            if (self.any_due or self.needs_survey) and self.may_act:
                 return
             self._wake.clear()
             self._idle.set()
@@ -127,7 +162,7 @@ class Due(ABC):
 
     async def caught_up(self) -> None:
         """Returns when the dispatcher has nothing left to do, is stalled, or the runtime drains."""
-        while (self.any_due or not self._idle.is_set()) and not (
+        while (self.any_due or self.needs_survey or not self._idle.is_set()) and not (
             self.stalled or self._state.draining
         ):
             self._idle.clear()

@@ -28,6 +28,7 @@ class Leasing:
         lag: returns the seconds since the loop's last sign of life. From any thread.
         names: returns the tasks that this process knows.
         vitals: returns what other processes are shown of this one. From any thread.
+        quiet: returns whether this process has had no work lately. From any thread.
         lease_seconds: the length of the lease.
         broke: is called with the name of a thread that an error has ended, and that error.
     """
@@ -44,6 +45,7 @@ class Leasing:
         lag: Callable[[], float],
         names: Callable[[], frozenset[str]],
         vitals: Callable[[], Vitals],
+        quiet: Callable[[], bool],
         lease_seconds: float,
         broke: Callable[[str, BaseException], None],
     ) -> None:
@@ -56,6 +58,7 @@ class Leasing:
         self._lag = lag
         self._names = names
         self._vitals = vitals
+        self._quiet = quiet
         self._seconds = lease_seconds
         self.broke = broke
         self._loop = asyncio.get_running_loop()
@@ -74,10 +77,15 @@ class Leasing:
             names=self._names, vitals=self._vitals, program=program_of(sys.argv),
             seconds=self._seconds,
         )  # fmt: skip
-        thread = LeaseThread(lease)
+        thread = LeaseThread(lease, quiet=self._quiet)
         thread.start()
         # A thread that could not start has no lease to end.
         self.lease, self._thread = lease, thread
+
+    @property
+    def alone(self) -> bool:
+        """Returns whether no other process was alive at the last renewal."""
+        return self.lease is None or self.lease.alone
 
     def check(self) -> None:
         """Gives a lease up that could not be renewed in time, whatever its thread waits for."""

@@ -155,6 +155,7 @@ class Runtime:
         self._drained.set()
         self.services.due.wake()
         self.services.upkeep.stop()
+        self.services.notices.stop()
         if not self._broken.done():
             self._broken.set_result(None)
         if state.abandoned:

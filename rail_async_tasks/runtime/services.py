@@ -16,6 +16,7 @@ from rail_async_tasks.ledger.records import Vitals
 from rail_async_tasks.queue_limits import queue_limits
 from rail_async_tasks.registry import Registry
 from rail_async_tasks.roles import role
+from rail_async_tasks.runtime.activity import Activity
 from rail_async_tasks.runtime.admission import Admission
 from rail_async_tasks.runtime.announce import announcer_for
 from rail_async_tasks.runtime.attempts.attempts import Attempts
@@ -37,12 +38,13 @@ from rail_async_tasks.runtime.failure_callbacks import FailureCallbacks
 from rail_async_tasks.runtime.failures import hold_of
 from rail_async_tasks.runtime.leasing import Leasing
 from rail_async_tasks.runtime.names import NameFinder
+from rail_async_tasks.runtime.notices import NoticeExchange, longest_poll_of
 from rail_async_tasks.runtime.outstanding import Outstanding
 from rail_async_tasks.runtime.state import RuntimeState
 from rail_async_tasks.runtime.timings import RuntimeTimings
 from rail_async_tasks.runtime.tracing import tracer_for
 from rail_async_tasks.runtime.upkeep.upkeep import Upkeep
-from rail_async_tasks.runtime.upkeep.watchdog import Watchdog
+from rail_async_tasks.runtime.upkeep.watchdog import QUIET_TICK_SECONDS, Watchdog
 
 
 class Services:
@@ -81,7 +83,8 @@ class Services:
             queues=queue_limits(settings, registry),
         )
         self.pauses = Pauses(reads=ledger, hold=self._hold)
-        self.running = Running()
+        self.activity = Activity(asyncio.get_running_loop().time)
+        self.running = Running(self.activity)
         self.outstanding = Outstanding()
         self.callbacks = FailureCallbacks(
             settings=settings,
@@ -95,6 +98,12 @@ class Services:
         self.dispatcher: LocalDispatcher | BrokerDispatcher
         # Takes the ids in that a broker brings; None where a process runs what it claims.
         self.deliveries: Deliveries | None = None
+        self.notices = NoticeExchange(
+            notices=ledger.notices(), on_due=self._survey_now, alone=self._is_alone,
+            room=lambda: broker is not None or self.slots.any_room,
+            on_queues=self.queues_changed, on_cancel=self._cancel_announced,
+            poll=longest_poll_of(ledger),
+        )  # fmt: skip
         if broker is None:
             self._build_local()
         else:
@@ -111,26 +120,33 @@ class Services:
             drain_seconds=settings.drain_seconds, cancel_grace=settings.cancel_grace_seconds,
             timings=timings.end,
         )  # fmt: skip
-        self.watchdog = Watchdog(self.running.name_of)
+        self.watchdog = Watchdog(
+            self.running.name_of,
+            quiet=lambda: self.activity.quiet,
+            quiet_tick=min(QUIET_TICK_SECONDS, settings.lease_seconds / 10),
+        )
+        self.activity.when_quiet_ends(self.watchdog.alert)
         self.upkeep = Upkeep(
             state=self.state, settings=settings, registry=registry, ledger=ledger, bus=bus,
             slots=self.slots, pauses=self.pauses, due=self.due, announcer=self.announcer,
             callbacks=self.callbacks, running=self.running, creations=self.creations,
             settlements=self.settlements, names=self.names, check_lease=self._check_lease,
-            timings=timings,
+            activity=self.activity, timings=timings,
         )  # fmt: skip
         self.leasing = Leasing(
             state=self.state, ledger=ledger, running=self.running, due=self.due,
             deliveries=self.deliveries, recoverer=self.upkeep.recoverer, names=registry.names,
             lag=lambda: self.watchdog.lag, vitals=self._vitals,
-            lease_seconds=settings.lease_seconds, broke=broke,
+            quiet=lambda: self.activity.quiet, lease_seconds=settings.lease_seconds, broke=broke,
         )  # fmt: skip
 
     def _build_local(self) -> None:
         """Builds the services of a process that runs what it claims."""
         self.due = due = ClaimsDue(
-            slots=self.slots, registry=self._registry, state=self.state, pauses=self.pauses
-        )
+            slots=self.slots, registry=self._registry, state=self.state, pauses=self.pauses,
+            longest_poll=self.notices.longest_poll,
+            rows_left=self.notices.rows_left,
+        )  # fmt: skip
         self._build_attempts(runs_here=True)
         self.dispatcher = LocalDispatcher(
             ledger=self._ledger, registry=self._registry, slots=self.slots, state=self.state,
@@ -143,7 +159,10 @@ class Services:
         """Builds the services of a process that sends due executions to a broker."""
         settings, dispatches = self._settings, self._ledger.dispatches()
         assert dispatches is not None, "the settings' rules: a broker needs rows in a database"
-        self.due = due = SendsDue(slots=self.slots, state=self.state, pauses=self.pauses)
+        self.due = due = SendsDue(
+            slots=self.slots, state=self.state, pauses=self.pauses,
+            longest_poll=self.notices.longest_poll,
+        )  # fmt: skip
         self._build_attempts(runs_here=False)
         self.dispatcher = BrokerDispatcher(
             ledger=self._ledger, dispatches=dispatches, broker=broker, slots=self.slots,
@@ -182,6 +201,7 @@ class Services:
     def loops(self) -> Iterator[tuple[str, Callable[[], Awaitable[None]]]]:
         """Yields the loop of each service that has one, with its name for the log."""
         yield "dispatcher", self.dispatcher.run
+        yield "listener for notices", self.notices.run
         yield from self.upkeep.loops()
 
     # --- start and end ---------------------------------------------------------------------------
@@ -199,6 +219,7 @@ class Services:
         # The lease outlasts the last write.
         _await_at_end(stack, partial(self.leasing.end, timings.flush_timeout))
         _await_at_end(stack, ledger.stop)
+        _await_at_end(stack, partial(self.notices.close, timings.flush_timeout))
         if self.upkeep.rollups is not None:
             _await_at_end(stack, self.upkeep.rollups.close)
         _await_at_end(stack, partial(self.callbacks.ended, timings.callback_timeout))
@@ -240,6 +261,15 @@ class Services:
 
     def _vitals(self) -> Vitals:
         return Vitals(role(), self.watchdog.worst_lag, self.slots.leaked)
+
+    def _survey_now(self) -> None:
+        self.due.survey_now()
+
+    def _is_alone(self) -> bool:
+        return self.leasing.alone
+
+    def _cancel_announced(self, execution_id: UUID) -> None:
+        self.upkeep.cancel_announced(execution_id)
 
     def _check_lease(self) -> None:
         self.leasing.check()

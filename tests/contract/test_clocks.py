@@ -16,7 +16,7 @@ from django.db.models import F
 from rail_async_tasks.ids import first_id_at, new_id
 from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.ledger.options import LedgerOptions
-from rail_async_tasks.ledger.records import INLINE_HOLDER, Page
+from rail_async_tasks.ledger.records import INLINE_HOLDER, NOTHING_KNOWN, Page
 from rail_async_tasks.models import TaskExecution, TaskRuntime, TaskSchedule
 from rail_async_tasks.runtime.upkeep.lease import Lease
 from rail_async_tasks.states import Status
@@ -200,11 +200,11 @@ async def test_how_much_of_a_lease_is_left(kit: Kit) -> None:
     mine = new_id()
 
     def look() -> None:
-        assert leases.left(mine) is None
+        assert leases.renew(mine, 15.0, NOTHING_KNOWN).left is None
         leases.begin(mine, ["echo"], 15.0)
-        assert 10 < leases.left(mine) <= 15
+        assert 10 < (leases.renew(mine, 15.0, NOTHING_KNOWN).left or 0) <= 15
         TaskRuntime.objects.filter(id=mine).update(lapses_at=F("lapses_at") - HOUR)
-        assert -3600 < leases.left(mine) <= -3585
+        assert -3600 < (leases.renew(mine, 15.0, NOTHING_KNOWN).left or 0) <= -3585
         leases.reset()
 
     await kit.here(look)

@@ -124,3 +124,20 @@ async def test_pauses_are_in_the_audit(kit: Kit) -> None:
         ("low", "active", "paused", "7", "queue_paused", 1),
         ("low", "paused", "active", "8", "queue_resumed", 2),
     ]
+
+
+async def test_a_survey_names_the_queues_with_due_rows(kit: Kit) -> None:
+    """Of those that are asked for; and the paused ones, and when the next delayed row is due."""
+    empty = await kit.ledger.survey(["low", "high"])
+    assert (empty.waiting, empty.next_due, empty.paused) == (frozenset(), None, frozenset())
+    await kit.waiting(queue="low")
+    await kit.waiting(queue="elsewhere")
+    await kit.waiting(queue="high", delay=3600.0)
+    await kit.running(queue="high")
+    await pause(kit, "low")
+    found = await kit.ledger.survey(["low", "high"])
+    assert (found.waiting, found.paused) == ({"low"}, {"low"})
+    assert found.next_due is not None
+    assert 3590 < found.next_due <= 3600
+    await kit.claim("low")
+    assert (await kit.ledger.survey(["low", "high"])).waiting == frozenset()

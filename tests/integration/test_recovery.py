@@ -372,7 +372,7 @@ async def test_a_renewal_stores_the_role(store: str, configure: Configure) -> No
         row = TaskRuntime.objects.filter(id=process).values_list("role", flat=True)
         leases.begin(process, [], 30.0, Vitals(role="web"))
         found = [row.get()]
-        assert leases.renew(process, 30.0, Vitals(role="worker"))
+        assert leases.renew(process, 30.0, Vitals(role="worker")).alive
         found.append(row.get())
         leases.reset()
         return found

@@ -15,7 +15,15 @@ from rail_async_tasks.ledger.dispatch_records import (
     RatedSend,
 )
 from rail_async_tasks.ledger.memory.ledger import MemoryLedger
-from rail_async_tasks.ledger.records import NOTHING_KNOWN, Claimed, Held, Outcome, Recovery, Vitals
+from rail_async_tasks.ledger.records import (
+    NOTHING_KNOWN,
+    Claimed,
+    Held,
+    Outcome,
+    Recovery,
+    Renewal,
+    Vitals,
+)
 from rail_async_tasks.ledger.upkeep import Dispatches, Leases, Recoveries
 from rail_async_tasks.runtime.claims.pauses import Pauses
 from rail_async_tasks.snapshot import TaskSnapshot
@@ -226,23 +234,29 @@ class MemoryLeases(Leases):
         self.rows[runtime_id] = LeaseRow(self._now() + seconds)
         self.names[runtime_id] = set(names)
 
-    def renew(self, runtime_id: UUID, seconds: float, vitals: Vitals) -> bool:
+    def renew(self, runtime_id: UUID, seconds: float, vitals: Vitals) -> Renewal:
         self._fail()
         self.roles[runtime_id] = vitals.role
         row = self.rows[runtime_id]
+        left = row.lapses_at - self._now()
         if not row.dead:
             row.lapses_at = self._now() + seconds
-        return not row.dead
+        others = self.rows.items()
+        return Renewal(
+            alive=not row.dead,
+            left=left,
+            silent=any(it != runtime_id and self._has_lapsed(other) for it, other in others),
+            dead_holders=frozenset(self.dead_holders()),
+        )
 
-    def left(self, runtime_id: UUID) -> float | None:
-        row = self.rows.get(runtime_id)
-        return None if row is None else row.lapses_at - self._now()
+    def _has_lapsed(self, row: LeaseRow) -> bool:
+        return not row.dead and row.lapses_at < self._now()
 
     def end(self, runtime_id: UUID) -> None:
         self.rows[runtime_id].dead = True
 
     def condemn(self) -> int:
-        lapsed = [it for it in self.rows.values() if not it.dead and it.lapses_at < self._now()]
+        lapsed = [it for it in self.rows.values() if self._has_lapsed(it)]
         for row in lapsed:
             row.dead = True
         return len(lapsed)

@@ -17,10 +17,11 @@ class Counted(Due):
     """Counts expected rows; every look at all queues finds one more if there are `hidden` ones."""
 
     def __init__(self, *, state: RuntimeState, hidden: bool = False) -> None:
-        super().__init__(state=state, poll_seconds=10.0)
+        super().__init__(state=state, poll_seconds=10.0, longest_poll=lambda: 35.0)
         self.rows = 0
         self.looks = 0
         self.hidden = hidden
+        self.allowed = True
 
     def expect(self, name: str, queue: str) -> None:
         self.rows += 1
@@ -33,9 +34,16 @@ class Counted(Due):
         self.looks += 1
         self.rows += self.hidden
 
+    def expect_in(self, queue: str) -> None:
+        self.rows += 1
+
     @property
     def any_due(self) -> bool:
         return self.rows > 0
+
+    @property
+    def may_act(self) -> bool:
+        return self.allowed
 
 
 @pytest.fixture
@@ -89,13 +97,54 @@ async def test_the_earliest_of_several_times_counts(clock: FakeClock, due: Count
         assert waiter.done()
 
 
-async def test_queues_are_polled(clock: FakeClock, due: Counted) -> None:
-    """Rows that another process has left are found without any signal."""
+async def pause_before_survey(clock: FakeClock, due: Counted) -> float:
+    """Returns the seconds until the dispatcher is to survey the ledger."""
+    seconds = 0.0
     with waiting(due) as waiter:
-        await clock.advance(9.9)
-        assert due.looks == 0
-        await clock.advance(20.0)
-        assert (waiter.done(), due.looks) == (False, 2)
+        await clock.settle()
+        while not waiter.done():
+            assert not due.needs_survey
+            await clock.advance(5.0)
+            seconds += 5.0
+    assert due.needs_survey
+    return seconds
+
+
+async def test_surveys_that_find_nothing_come_more_and_more_seldom(
+    clock: FakeClock, due: Counted
+) -> None:
+    """Up to the longest pause. One that finds something is repeated soon."""
+    pauses = []
+    for found in (False, False, False, True, False):
+        pauses.append(await pause_before_survey(clock, due))
+        due.surveyed(found=found)
+    assert pauses == [10.0, 20.0, 35.0, 35.0, 10.0]
+
+
+async def test_a_survey_comes_soon_after_a_claim(clock: FakeClock, due: Counted) -> None:
+    """A row that was locked then is found a moment after it is free."""
+    for _ in range(3):
+        await pause_before_survey(clock, due)
+        due.surveyed(found=False)
+    due.acted()
+    assert await pause_before_survey(clock, due) == 10.0
+
+
+async def test_another_process_has_a_survey_made_at_once(clock: FakeClock, due: Counted) -> None:
+    """No time passes."""
+    with waiting(due) as waiter:
+        await clock.settle()
+        due.survey_now()
+        await clock.settle()
+        assert waiter.done()
+
+
+async def test_without_a_lease_nothing_spins(clock: FakeClock, due: Counted) -> None:
+    """A survey that can't be made yet is no reason to wake up again and again."""
+    due.allowed = False
+    with waiting(due) as waiter:
+        await clock.advance(100.0)  # raises where the loop does not come to rest
+        assert not waiter.done()
 
 
 async def test_a_drain_ends_the_wait(clock: FakeClock, due: Counted, state: RuntimeState) -> None:

@@ -60,6 +60,30 @@ async def test_each_step_has_its_rounds(clock: FakeClock) -> None:
     await task
 
 
+async def test_a_quiet_process_wakes_up_half_as_often(clock: FakeClock) -> None:
+    """It takes some steps more seldom, some not at all. Work has the next round come at once."""
+    often, seldom, unwanted, quiet, calls = Action(), Action(), Action(), True, []
+    reconciler = Reconciler(
+        steps=[
+            Step("often", often), Step("seldom", seldom, every=1, quiet_every=6),
+            Step("unwanted", unwanted, wanted=lambda: not quiet),
+        ],
+        every_round=[lambda: calls.append(clock.monotonic())], interval=1.0, quiet=lambda: quiet,
+    )  # fmt: skip
+    task = asyncio.create_task(reconciler.run())
+    await clock.advance(12.5)
+    assert len(calls) == often.calls == 7
+    assert (seldom.calls, unwanted.calls) == (3, 0)
+    quiet = False
+    reconciler.wake()
+    await clock.settle()
+    assert (often.calls, seldom.calls, unwanted.calls) == (8, 4, 1)
+    await clock.advance(3.5)
+    assert (often.calls, seldom.calls, unwanted.calls) == (11, 7, 4)
+    reconciler.stop()
+    await task
+
+
 async def test_a_step_that_fails_keeps_no_other_from_its_turn(
     clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -43,7 +43,7 @@ PACKAGE: Final[dict[str, tuple[str, ...]]] = {
 }
 
 LEDGER: Final = (
-    "edges errors locks options queue_states records rollups tables waiters writer_port",
+    "edges errors locks notices options queue_states records rollups tables waiters writer_port",
     "dispatch_records gathering rows",
     "audit counts postponed rates snapshots updates upkeep",
     "optional writer",
@@ -56,11 +56,11 @@ LEDGER: Final = (
 )
 
 RUNTIME: Final = (
-    "anonymous_starts",
+    "activity anonymous_starts",
     "limits",
     "admission failure_log failures names observers outstanding rollups state tracing unique",
     "announce due",
-    "claims",
+    "claims notices",
     "attempts",
     "creations failure_callbacks inline_body",
     "inline",
@@ -87,9 +87,9 @@ ATTEMPTS: Final = (
 )
 
 CLAIMS: Final = (
-    "broker overdue pauses plan",
+    "broker no_claim overdue pauses plan",
     "inventory slots",
-    "deliveries rates",
+    "deliveries rates surveys",
     "broker_dispatcher local_dispatcher",
 )
 

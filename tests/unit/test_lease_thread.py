@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 
 from rail_async_tasks import safe_logging
-from rail_async_tasks.ledger.records import NOTHING_KNOWN, Vitals
+from rail_async_tasks.ledger.records import NOTHING_KNOWN, Renewal, Vitals
 from rail_async_tasks.runtime.upkeep.lease import Lease
 from rail_async_tasks.runtime.upkeep.lease_thread import LeaseThread
 
@@ -39,15 +39,12 @@ class FakeLeases:
         self._fail()
         self.begun.append(runtime_id)
 
-    def renew(self, runtime_id: UUID, seconds: float, vitals: Vitals) -> bool:
+    def renew(self, runtime_id: UUID, seconds: float, vitals: Vitals) -> Renewal:
         self._fail()
         with self.renewed:
             self.renewals += 1
             self.renewed.notify_all()
-        return True
-
-    def left(self, runtime_id: UUID) -> float | None:
-        return None
+        return Renewal(alive=True)
 
     def _fail(self) -> None:
         if self.failures:

@@ -64,6 +64,12 @@ class MemoryLedger(
     def callbacks(self) -> None:
         return None
 
+    def notices(self) -> None:
+        return None
+
+    def notify_here(self) -> None:
+        """Does nothing: there are no other processes."""
+
     def audit_log(self) -> None:
         return None
 

@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from rail_async_tasks.ledger.memory.store import MemoryPart
-from rail_async_tasks.ledger.records import TOLERANCE, Page
+from rail_async_tasks.ledger.records import TOLERANCE, Page, Survey
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import UNFINISHED, WAITING
 
@@ -81,6 +81,15 @@ class MemoryReads(MemoryPart):
 
     async def queues(self) -> Sequence[str]:
         return [queue for queue, heap in self.store.due.items() if heap]
+
+    async def survey(self, queues: Collection[str]) -> Survey:
+        with self.store.lock:
+            next_due = self.store.stage()
+            return Survey(
+                waiting=frozenset(filter(self.store.any_due, queues)),
+                next_due=next_due,
+                paused=frozenset(self.store.pauses),
+            )
 
     def _snapshots(self) -> list[TaskSnapshot]:
         with self.store.lock:

@@ -88,11 +88,12 @@ class Store:
 
     def spend(self, queue: str, bucket: TokenBucket, tokens: int) -> TokenBucket:
         """Takes tokens; returns the bucket that is left."""
-        left = bucket.left(tokens, lambda: self._any_due(queue))
+        left = bucket.left(tokens, lambda: self.any_due(queue))
         self.spent[queue] = (left.spent_until, left.waited)
         return left
 
-    def _any_due(self, queue: str) -> bool:
+    def any_due(self, queue: str) -> bool:
+        """Returns whether a row of the queue is due."""
         rows = (self.rows.get(execution_id) for _, execution_id in self.due[queue])
         return any(
             row is not None and row.snapshot.status in WAITING and row.snapshot.run_after is None

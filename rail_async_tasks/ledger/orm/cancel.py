@@ -11,7 +11,9 @@ from django.db.models import Case, F, Q, Value, When
 from rail_async_tasks.ledger import audit
 from rail_async_tasks.ledger.edges import CANCEL_WAITING, FLAG_CANCEL
 from rail_async_tasks.ledger.locks import unlocked
+from rail_async_tasks.ledger.notices import Notice
 from rail_async_tasks.ledger.orm.isolation import retried
+from rail_async_tasks.ledger.orm.notices import notify
 from rail_async_tasks.ledger.orm.part import OrmPart
 from rail_async_tasks.ledger.orm.reads import read_one
 from rail_async_tasks.ledger.records import Cancelled, RowLocked
@@ -44,6 +46,8 @@ class OrmCancels(OrmPart):
             snapshot = read_one(self.alias, execution_id)
             if changed and snapshot is not None:
                 self._record(lambda: [audit.of_cancel(snapshot, actor)])
+                if not snapshot.is_final:  # it runs, perhaps in another process
+                    notify(self.alias, self._threads.sender, Notice.CANCELS, execution_id)
         return None if snapshot is None else Cancelled(snapshot, bool(changed))
 
 

@@ -14,12 +14,19 @@ from uuid import UUID
 
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import DurationField, ExpressionWrapper, F, QuerySet
+from django.db.models import DurationField, Exists, ExpressionWrapper, F, QuerySet
 
 from rail_async_tasks.db_connections import dedicated_connection
 from rail_async_tasks.ledger.locks import unlocked, update_unlocked
-from rail_async_tasks.ledger.records import INLINE_HOLDER, INLINE_SECONDS, NOTHING_KNOWN, Vitals
+from rail_async_tasks.ledger.records import (
+    INLINE_HOLDER,
+    INLINE_SECONDS,
+    NOTHING_KNOWN,
+    Renewal,
+    Vitals,
+)
 from rail_async_tasks.ledger.rows import now
+from rail_async_tasks.ledger.sql.statements.renew import RENEW, parameters
 from rail_async_tasks.models import TaskExecution, TaskRuntime
 from rail_async_tasks.states import Status
 
@@ -60,23 +67,34 @@ class OrmLeases:
         # In bulk, which sends no signals: a project's receiver for every model must not run here.
         self._rows().bulk_create([row])
 
-    def renew(self, runtime_id: UUID, seconds: float, vitals: Vitals) -> bool:
+    def renew(self, runtime_id: UUID, seconds: float, vitals: Vitals) -> Renewal:
+        rows = self._rows()
+        if connections[self._alias].vendor == "postgresql":
+            with connections[self._alias].cursor() as cursor:
+                cursor.execute(RENEW, parameters(runtime_id, seconds, vitals))
+                alive, left, silent, others, holders = cursor.fetchone()
+            return Renewal(
+                alive=alive, left=left, silent=silent, others=others,
+                dead_holders=frozenset(holders),
+            )  # fmt: skip
         at = now(self._alias)
-        alive = self._rows().filter(id=runtime_id, dead=False)
-        changed = alive.update(
+        others = rows.filter(dead=False, lapses_at__lt=at).exclude(id=runtime_id)
+        left_and_silent = rows.filter(id=runtime_id).annotate(
+            left=ExpressionWrapper(F("lapses_at") - at, DurationField()), silent=Exists(others)
+        )
+        found = left_and_silent.values_list("left", "silent").first()
+        left, silent = (None, False) if found is None else (found[0].total_seconds(), found[1])
+        changed = rows.filter(id=runtime_id, dead=False).update(
             renewed_at=at,
             lapses_at=at + timedelta(seconds=seconds),
             role=vitals.role,
             lag_seconds=vitals.lag_seconds,
             leaked=vitals.leaked,
         )
-        return bool(changed)
-
-    def left(self, runtime_id: UUID) -> float | None:
-        left = ExpressionWrapper(F("lapses_at") - now(self._alias), DurationField())
-        mine = self._rows().filter(id=runtime_id).annotate(left=left)
-        found: timedelta | None = mine.values_list("left", flat=True).first()
-        return None if found is None else found.total_seconds()
+        return Renewal(
+            alive=bool(changed), left=left, silent=silent,
+            dead_holders=frozenset(self.dead_holders()),
+        )  # fmt: skip
 
     def end(self, runtime_id: UUID) -> None:
         # One that was found dead has not ended by itself, whatever it believes.
@@ -85,8 +103,6 @@ class OrmLeases:
 
     def condemn(self) -> int:
         silent = self._rows().filter(dead=False, lapses_at__lt=now(self._alias))
-        if not silent.exists():  # most of the time; a transaction takes SQLite's one write lock
-            return 0
         return update_unlocked(silent, dead=True).rows
 
     def dead_holders(self) -> set[UUID]:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from django.db import connections, router
 
 from rail_async_tasks.ids import new_id
+from rail_async_tasks.ledger.notices import Notice
 from rail_async_tasks.ledger.operations import Claim, Create, Keep, Settle
 from rail_async_tasks.ledger.options import LedgerOptions, ReadOptions
 from rail_async_tasks.ledger.orm.callbacks import OrmCallbacks
@@ -22,6 +23,7 @@ from rail_async_tasks.ledger.orm.deletions import OrmAuditLog, OrmDeletions
 from rail_async_tasks.ledger.orm.dispatches import OrmDispatches
 from rail_async_tasks.ledger.orm.inline import OrmInlineAttempts
 from rail_async_tasks.ledger.orm.leases import OrmLeases
+from rail_async_tasks.ledger.orm.notices import PostgresNotices, notify
 from rail_async_tasks.ledger.orm.queue_states import OrmQueueStates
 from rail_async_tasks.ledger.orm.reads import OrmCounts, OrmReads
 from rail_async_tasks.ledger.orm.recoveries import OrmRecoveries
@@ -112,6 +114,14 @@ class OrmLedger(
 
     def callbacks(self) -> OrmCallbacks:
         return OrmCallbacks(self.alias, options=self._read_options, threads=self._threads)
+
+    def notices(self) -> PostgresNotices | None:
+        if connections[self.alias].vendor != "postgresql":
+            return None
+        return PostgresNotices(self.alias, threads=self._threads)
+
+    def notify_here(self) -> None:
+        notify(self.alias, self._threads.sender, Notice.DUE)
 
     def audit_log(self) -> OrmAuditLog:
         return OrmAuditLog(self.alias, options=self._read_options, threads=self._threads)

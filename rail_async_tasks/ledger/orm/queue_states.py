@@ -9,7 +9,9 @@ from django.db import transaction
 from django.db.models import Count, F, Min, Q, QuerySet
 
 from rail_async_tasks.ledger.audit import queue_id
+from rail_async_tasks.ledger.notices import Notice
 from rail_async_tasks.ledger.orm.isolation import retried
+from rail_async_tasks.ledger.orm.notices import notify
 from rail_async_tasks.ledger.orm.part import OrmPart
 from rail_async_tasks.ledger.queue_states import Pause, QueueCounts
 from rail_async_tasks.ledger.rows import clock, in_utc, storable
@@ -56,7 +58,8 @@ class OrmQueueStates(OrmPart):
         return bool(changed)
 
     def _record_change(self, queue: str, by: str | None, *, paused: bool) -> None:
-        """Stores the audit row of a pause or its end, if there is an audit."""
+        """Announces a pause or its end to other processes; stores its audit row, if any."""
+        notify(self.alias, self._threads.sender, Notice.QUEUES)
         if not self._options.audit:
             return
         before, after = ("active", "paused") if paused else ("paused", "active")

@@ -14,7 +14,7 @@ from django.db.models import Func, IntegerField, QuerySet, Sum
 
 from rail_async_tasks.ledger.orm.isolation import retried
 from rail_async_tasks.ledger.orm.part import OrmPart
-from rail_async_tasks.ledger.records import TOLERANCE, Page
+from rail_async_tasks.ledger.records import TOLERANCE, Page, Survey
 from rail_async_tasks.ledger.rows import now, snapshot_of, snapshot_rows, unexpired
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.snapshot import TaskSnapshot
@@ -132,6 +132,13 @@ class OrmReads(OrmPart):
         return await self._threads.read(
             lambda: list(waiting.values_list("queue", flat=True).distinct())
         )
+
+    async def survey(self, queues: Collection[str]) -> Survey:
+        return await self._threads.read(lambda: self._survey(queues))
+
+    def _survey(self, queues: Collection[str]) -> Survey:
+        with connections[self.alias].cursor() as cursor:
+            return self._batch().survey(cursor, queues)
 
     def _changed_in(self, seconds: float) -> dict[str, Any]:
         """Returns the condition for rows that changed in the last so many seconds.

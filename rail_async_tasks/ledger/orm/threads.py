@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from django.db import OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -31,6 +32,8 @@ class WriterThreads:
 
     def __init__(self, alias: str, *, options: ReadOptions) -> None:
         self._alias = alias
+        # Names this ledger in notices, which it need not heed itself.
+        self.sender = uuid4()
 
         def batch(connection: BaseDatabaseWrapper) -> Batch:
             return batch_on(connection, audited=options().audit)

@@ -7,7 +7,7 @@ Slower than `sql.batch` by the round trip per row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from uuid import UUID
 
@@ -29,6 +29,7 @@ from rail_async_tasks.ledger.records import (
     QueueClaim,
     Recovery,
     Settled,
+    Survey,
 )
 from rail_async_tasks.snapshot import TaskSnapshot
 
@@ -75,6 +76,9 @@ class PortableBatch(Batch):
 
     def _next_due(self, cursor: Cursor, *, later: bool = False) -> float | None:
         return claims.next_due(self._table, later=later)
+
+    def survey(self, cursor: Cursor, queues: Collection[str]) -> Survey:
+        return claims.survey(self._table, queues)
 
     def _stage(self, cursor: Cursor) -> None:
         claims.stage(self._table)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Collection
 from uuid import UUID
 
 from django.db.models import Min, QuerySet
@@ -12,10 +13,10 @@ from rail_async_tasks.ledger.edges import CLAIM, STAGE
 from rail_async_tasks.ledger.locks import unlocked
 from rail_async_tasks.ledger.operations import Claim
 from rail_async_tasks.ledger.portable.table import Table
-from rail_async_tasks.ledger.records import Claimed, QueueClaim
+from rail_async_tasks.ledger.records import Claimed, QueueClaim, Survey
 from rail_async_tasks.ledger.rows import claimed_of, in_utc, snapshot_rows
 from rail_async_tasks.ledger.updates import values_of
-from rail_async_tasks.models import TaskExecution
+from rail_async_tasks.models import QueueState, TaskExecution
 from rail_async_tasks.states import WAITING, Status
 
 # Delayed rows that one UPDATE makes due.
@@ -31,6 +32,17 @@ def next_due(table: Table, *, later: bool) -> float | None:
         rows = rows.filter(run_after__gt=table.moment.now)
     first = in_utc(rows.aggregate(first=Min("run_after"))["first"])
     return None if first is None else (first - table.at).total_seconds()
+
+
+def survey(table: Table, queues: Collection[str]) -> Survey:
+    """Returns in which of these queues rows are due, the next delayed one, and paused queues."""
+    due = table.rows().filter(status__in=sorted(WAITING), run_after__isnull=True)
+    paused = QueueState.objects.using(table.alias).filter(paused_at__isnull=False)
+    return Survey(
+        waiting=frozenset(queue for queue in queues if due.filter(queue=queue).exists()),
+        next_due=next_due(table, later=False),
+        paused=frozenset(paused.values_list("name", flat=True)),
+    )
 
 
 def stage(table: Table) -> None:

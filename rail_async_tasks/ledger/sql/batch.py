@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from rail_async_tasks.db_connections import DriverCursor
@@ -23,6 +24,7 @@ from rail_async_tasks.ledger.records import (
     QueueClaim,
     Recovery,
     Settled,
+    Survey,
 )
 from rail_async_tasks.ledger.rows import in_utc, snapshot_rows
 from rail_async_tasks.ledger.sql.dialects import DIALECTS, Dialect
@@ -151,6 +153,18 @@ class SqlBatch(Batch):
         return snapshot_rows(self._alias).filter(
             queue=part.queue, status__in=sorted(WAITING), run_after__isnull=True
         ).exists()  # fmt: skip
+
+    def survey(self, cursor: Cursor, queues: Collection[str]) -> Survey:
+        names: Any = list(queues)
+        if self._clock is not None:
+            names = self._dialect.encoder.encode(names).decode()
+        cursor.execute(self._sql.survey, [names, *self._bound()])
+        waiting, next_due, paused = cursor.fetchone()
+        if self._clock is not None:
+            waiting, paused = msgspec.json.decode(waiting), msgspec.json.decode(paused)
+        return Survey(
+            waiting=frozenset(waiting), next_due=next_due, paused=frozenset(paused)
+        )  # fmt: skip
 
     # --- recovery, audit -------------------------------------------------------------------------
 

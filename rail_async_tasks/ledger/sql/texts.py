@@ -16,6 +16,7 @@ from rail_async_tasks.ledger.sql.statements import (
     recover,
     settle,
     stage,
+    survey,
 )
 from rail_async_tasks.ledger.sql.statements.audit import audit
 from rail_async_tasks.ledger.sql.statements.create import create, create_counted, create_due
@@ -49,6 +50,7 @@ class Statements:
     stage: str
     next_due: str
     next_due_later: str | None
+    survey: str
 
 
 # By the vendor of Django's connection.
@@ -69,6 +71,7 @@ STATEMENTS: Final[dict[str, Statements]] = {
         stage=stage.postgresql(POSTGRESQL),
         next_due=stage.postgresql_next_due(POSTGRESQL),
         next_due_later=stage.postgresql_next_due_later(POSTGRESQL),
+        survey=survey.postgresql(POSTGRESQL),
     ),
     "sqlite": Statements(
         create={it: create(SQLITE, traced=it) for it in (False, True)},
@@ -86,5 +89,6 @@ STATEMENTS: Final[dict[str, Statements]] = {
         stage=stage.sqlite(SQLITE),
         next_due=stage.sqlite_next_due(),
         next_due_later=None,
+        survey=survey.sqlite(),
     ),
 }

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 
+from rail_async_tasks.runtime.activity import Activity
 from rail_async_tasks.runtime.attempts.attempt import Attempt
 from rail_async_tasks.runtime.attempts.outcomes import Interruption
 
@@ -19,12 +20,14 @@ class Running:
     An attempt that has ended stays until the ledger has stored its outcome.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, activity: Activity | None = None) -> None:
+        self.activity = activity or Activity()
         self.by_id: dict[UUID, Attempt] = {}
         self._suspects = 0
 
     def add(self, attempt: Attempt) -> None:
         """Adds an attempt that begins."""
+        self.activity.note()
         self.by_id[attempt.snapshot.id] = attempt
         self._suspects += attempt.suspect
 

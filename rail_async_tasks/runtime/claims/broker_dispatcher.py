@@ -9,9 +9,8 @@ broker that can answer that (see `broker.Inventory`) does not have it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
-from uuid import UUID
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
 
 import msgspec
 
@@ -19,15 +18,16 @@ from rail_async_tasks.backoff import Backoff
 from rail_async_tasks.hooks import awaited
 from rail_async_tasks.ledger.dispatch_records import Dispatch, RatedSend
 from rail_async_tasks.ledger.errors import is_of_row
-from rail_async_tasks.ledger.port import Claims
-from rail_async_tasks.ledger.records import QueueClaim
+from rail_async_tasks.ledger.port import Claims, Surveys
 from rail_async_tasks.ledger.upkeep import Dispatches
 from rail_async_tasks.runtime.claims.broker import Broker, Inventory
 from rail_async_tasks.runtime.claims.inventory import InventoryTimings, LostDispatches
+from rail_async_tasks.runtime.claims.no_claim import NoClaim
 from rail_async_tasks.runtime.claims.overdue import OverdueWarnings
 from rail_async_tasks.runtime.claims.pauses import Pauses
 from rail_async_tasks.runtime.claims.rates import Rates
 from rail_async_tasks.runtime.claims.slots import Slots
+from rail_async_tasks.runtime.claims.surveys import Surveyor
 from rail_async_tasks.runtime.due import POLL_SECONDS, Due
 from rail_async_tasks.runtime.state import RuntimeState
 from rail_async_tasks.safe_logging import get_logger
@@ -69,8 +69,9 @@ class SendsDue(Due):
         state: RuntimeState,
         pauses: Pauses,
         poll_seconds: float = POLL_SECONDS,
+        longest_poll: Callable[[], float] = lambda: POLL_SECONDS,
     ) -> None:
-        super().__init__(state=state, poll_seconds=poll_seconds)
+        super().__init__(state=state, poll_seconds=poll_seconds, longest_poll=longest_poll)
         self._slots = slots
         self._pauses = pauses
         self.queues: set[str] = set()
@@ -100,6 +101,9 @@ class SendsDue(Due):
         self.queues.update(self._slots.queues())
         self.queues -= self._slots.stopped
 
+    def expect_in(self, queue: str) -> None:
+        self.expect("", queue)
+
     def refilled(self, queue: str) -> None:
         """The queue's rate may have a token again."""
         self._slots.refill(queue)
@@ -108,6 +112,10 @@ class SendsDue(Due):
     @property
     def any_due(self) -> bool:
         return bool(self.queues) or self._pauses.outdated
+
+
+class SenderLedger(Claims, Surveys, Protocol):
+    """The ports of the ledger that the broker dispatcher uses, besides its dispatches."""
 
 
 class _NotTaken(Exception):
@@ -125,7 +133,7 @@ class BrokerDispatcher:
     def __init__(  # noqa: PLR0913 (collaborators)
         self,
         *,
-        ledger: Claims,
+        ledger: SenderLedger,
         dispatches: Dispatches,
         broker: Broker,
         slots: Slots,
@@ -150,6 +158,7 @@ class BrokerDispatcher:
         clock = asyncio.get_running_loop().time
         self._overdue = OverdueWarnings(broker.name, clock=clock)
         self._rates = Rates(slots=slots, refilled=due.refilled)
+        self._survey = Surveyor(ledger=ledger, due=due, pauses=pauses, queues=slots.queues).survey
         # By queue with a rate: the last looks that have found nothing to send.
         self._misses: dict[str, int] = {}
         self._lost: LostDispatches | None = None
@@ -210,12 +219,17 @@ class BrokerDispatcher:
         await self._due.sleep(seconds)
 
     async def _send_due(self) -> None:
+        if self._due.needs_survey:
+            await self._survey()
+            if not self._due.any_due:
+                return
         if self._unsent:
             await self._unsend([])
         await self._pauses.up_to_date()
+        self._due.acted()
         self._due.queues -= self._slots.stopped
         # A claim of nothing clears `run_after` of rows that have come due.
-        result = await self._ledger.claim(_NoClaim(self._state.id))
+        result = await self._ledger.claim(NoClaim(self._state.id))
         if result.next_due is not None:
             self._due.due_in(max(result.next_due, 0.0))
         if self._lost is not None:
@@ -273,19 +287,3 @@ class BrokerDispatcher:
     async def _unsend(self, dispatches: Sequence[Dispatch]) -> None:
         """Takes their marks away; those of locked rows with the next look, a second later."""
         self._unsent = await self._dispatches.unsend([*self._unsent, *dispatches])
-
-
-class _NoClaim:
-    """A claim that takes no row. See `ledger.port.ClaimPlan`."""
-
-    def __init__(self, runtime_id: UUID) -> None:
-        self.runtime_id = runtime_id
-
-    def claims(self) -> Iterator[QueueClaim]:
-        return iter(())
-
-    def took(self, claim: QueueClaim, count: int) -> None:
-        """Never called, as there is no part."""
-
-    def rests(self, claim: QueueClaim, seconds: float) -> None:
-        """Never called, as there is no part."""

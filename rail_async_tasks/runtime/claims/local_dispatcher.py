@@ -11,12 +11,13 @@ import msgspec
 
 from rail_async_tasks.backoff import Backoff
 from rail_async_tasks.ledger.errors import is_of_row
-from rail_async_tasks.ledger.port import Claims, Congestion
+from rail_async_tasks.ledger.port import Claims, Congestion, Surveys
 from rail_async_tasks.ledger.records import Claimed
 from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.claims.pauses import Pauses
 from rail_async_tasks.runtime.claims.rates import Rates
 from rail_async_tasks.runtime.claims.slots import Slots
+from rail_async_tasks.runtime.claims.surveys import Surveyor
 from rail_async_tasks.runtime.due import POLL_SECONDS, Due
 from rail_async_tasks.runtime.state import RuntimeState
 from rail_async_tasks.safe_logging import get_logger
@@ -33,7 +34,11 @@ class LocalTimings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ClaimsDue(Due):
-    """Due rows that this process may claim, by queue and kind of body: counted by its slots."""
+    """Due rows that this process may claim, by queue and kind of body: counted by its slots.
+
+    Args:
+        rows_left: is called where rows are due for which there is no slot.
+    """
 
     def __init__(
         self,
@@ -43,8 +48,11 @@ class ClaimsDue(Due):
         state: RuntimeState,
         pauses: Pauses,
         poll_seconds: float = POLL_SECONDS,
+        longest_poll: Callable[[], float] = lambda: POLL_SECONDS,
+        rows_left: Callable[[], None] = lambda: None,
     ) -> None:
-        super().__init__(state=state, poll_seconds=poll_seconds)
+        super().__init__(state=state, poll_seconds=poll_seconds, longest_poll=longest_poll)
+        self._rows_left = rows_left
         self._slots = slots
         self._registry = registry
         self._pauses = pauses
@@ -53,8 +61,11 @@ class ClaimsDue(Due):
         definition = self._registry.get(name)
         if definition is None:  # not ours to claim
             return
-        self._slots.expect(queue, not definition.is_coroutine)
+        in_thread = not definition.is_coroutine
+        self._slots.expect(queue, in_thread)
         self._wake.set()
+        if self._slots.room(queue, in_thread) <= 0 and queue not in self._slots.stopped:
+            self._rows_left()
 
     def slot_freed(self) -> None:
         if not self._wake.is_set() and self._slots.worth_a_claim:
@@ -62,6 +73,15 @@ class ClaimsDue(Due):
 
     def expect_all(self) -> None:
         self._slots.expect_all()
+
+    def expect_in(self, queue: str) -> None:
+        self._slots.expect_in(queue)
+
+    def claimed(self) -> None:
+        """A claim was made. Other processes may take what it had no slots for."""
+        self.acted()
+        if self._slots.crowded:
+            self._rows_left()
 
     def refilled(self, queue: str) -> None:
         """The queue's rate may have a token again."""
@@ -77,7 +97,7 @@ class ClaimsDue(Due):
         return self._state.holding
 
 
-class DispatcherLedger(Claims, Congestion, Protocol):
+class DispatcherLedger(Claims, Congestion, Surveys, Protocol):
     """The ports of the ledger that the local dispatcher uses."""
 
 
@@ -118,6 +138,7 @@ class LocalDispatcher:
         self._crashes = max(max_crashes, 1)
         pause = timings.failure_pause
         self._rates = Rates(slots=slots, refilled=due.refilled)
+        self._survey = Surveyor(ledger=ledger, due=due, pauses=pauses, queues=slots.queues).survey
         self._backoff = Backoff("A claim failed", log=logger, shortest=pause, longest=pause)
         self.claims = 0
 
@@ -125,11 +146,15 @@ class LocalDispatcher:
         """Claims whenever rows may be due, until the runtime drains."""
         while not self._state.draining:
             try:
-                if self._state.holding:
+                if self._due.needs_survey and self._state.holding:
+                    await self._survey()
+                if self._due.any_due and self._state.holding:
                     await self._claim()
             except Exception as error:
                 pause = self._backoff.failed(describe(error), error, expected=not is_of_row(error))
                 await self._due.sleep(pause)
+            else:
+                self._backoff.recovered()
             await asyncio.sleep(0)  # a claim in memory never waits by itself
             await self._due.until_needed()
         self._due.end()
@@ -153,8 +178,8 @@ class LocalDispatcher:
             slots.learn(None)
             raise
         self.claims += 1
-        self._backoff.recovered()
         slots.learn(plan)
+        self._due.claimed()
         for queue, seconds in plan.resting.items():
             self._rates.rest(queue, seconds)
         for claimed in result.claimed:

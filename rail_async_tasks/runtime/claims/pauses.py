@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from rail_async_tasks.ledger.queue_states import PausedQueues
 
-# Nothing starts by knowledge that is older, in seconds. The reconciler reads once a second, so that
-# claims rarely wait for a read of their own; the promise to users is 2 s.
+# Nothing starts by knowledge that is older, in seconds. While there is work the reconciler reads
+# once a second, so that claims rarely wait for a read of their own; the promise to users is 2 s.
 MAX_AGE_SECONDS = 1.5
 
 
@@ -66,11 +66,20 @@ class Pauses:
                     return  # recent, also where the read took longer than it stays known
 
     async def _read(self) -> None:
+        learn = self.ask()
+        learn(await self._reads.paused_queues())
+
+    def ask(self) -> Callable[[Collection[str]], None]:
+        """Returns what takes the answer, the paused queues, of a read that begins now."""
         asked_at, changes = self._clock(), self._changes
-        queues = frozenset(await self._reads.paused_queues())
-        if changes == self._changes:
-            self._good_until = asked_at + self.max_age
-            self.outdated = False
-        if queues != self.queues:
-            self.queues = queues
-            self._hold(queues)
+
+        def learn(paused: Collection[str]) -> None:
+            queues = frozenset(paused)
+            if changes == self._changes:
+                self._good_until = asked_at + self.max_age
+                self.outdated = False
+            if queues != self.queues:
+                self.queues = queues
+                self._hold(queues)
+
+        return learn

@@ -144,6 +144,20 @@ class Slots:
         self._unknown.update(line for queue in self._limits for line in _lines(queue))
 
     @property
+    def crowded(self) -> bool:
+        """Returns whether the last claim has left rows waiting that may run."""
+        return any(not self._is_stopped(queue) for queue, _ in self._crowded)
+
+    @property
+    def any_room(self) -> bool:
+        """Returns whether an execution of some queue could start now."""
+        return self._total_free > 0 and any(it > 0 for it in self._free.values())
+
+    def expect_in(self, queue: str) -> None:
+        """Rows may be waiting in that queue."""
+        self._unknown.update(_lines(queue))
+
+    @property
     def worth_a_claim(self) -> bool:
         """True if a row may be waiting that could start now."""
         if not self._unknown and not self._expected:

@@ -19,7 +19,7 @@ from uuid import UUID
 
 from rail_async_tasks.backoff import Backoff
 from rail_async_tasks.ids import new_id
-from rail_async_tasks.ledger.records import Vitals
+from rail_async_tasks.ledger.records import Renewal, Vitals
 from rail_async_tasks.ledger.upkeep import Leases
 from rail_async_tasks.runtime.upkeep.clock import boottime
 from rail_async_tasks.runtime.upkeep.lease_term import LeaseTerm
@@ -112,6 +112,8 @@ class Lease:
         self._term = LeaseTerm(seconds)
         self._id: UUID | None = None
         self._forget_at = clock()
+        # No other process was alive at the last renewal. Read in any thread.
+        self.alone = False
         self._backoff = Backoff("The lease could not be renewed", log=logger, clock=clock)
 
     def give_up_if_over(self) -> None:
@@ -132,6 +134,11 @@ class Lease:
         """Seconds since the last renewal that succeeded; None without a lease. From any thread."""
         with self._lock:
             return self._term.age(self.clock())
+
+    @property
+    def failing(self) -> bool:
+        """Returns whether the last renewal failed. From any thread."""
+        return self._backoff.failing
 
     def fence(self, why: str) -> None:
         """Gives the lease up; the next beat begins another, under a new id. From any thread.
@@ -167,16 +174,17 @@ class Lease:
         sent_at = self.clock()
         try:
             current = self._id
-            if current is not None:
-                self._notice_clock(current)
             if current is None:
                 self._begin(sent_at)
-            elif self._leases.renew(current, self.seconds, self._vitals()):
-                self._renewed(current, sent_at)
             else:
-                self.fence("another process took this one for dead")
-                return
-            self._judge()
+                renewal = self._leases.renew(current, self.seconds, self._vitals())
+                if not renewal.alive:
+                    self.fence("another process took this one for dead")
+                    return
+                self.alone = not renewal.others
+                self._notice_clock(renewal.left)
+                self._renewed(current, sent_at)
+                self._judge(renewal)
             self._backoff.recovered()
         except LoopClosed:
             raise
@@ -224,18 +232,16 @@ class Lease:
             if self._id == runtime_id:  # the loop has not given it up meanwhile
                 self._term.renewed(sent_at)
 
-    def _notice_clock(self, current: UUID) -> None:
+    def _notice_clock(self, left: float | None) -> None:
         """Has no runtime condemned for one lease after the ledger's clock was set ahead.
 
-        It notices the step by this process's own lease, which then has less left by the ledger's
-        clock than by this process's clock.
+        It notices the step by this process's own lease, which had less left before its renewal by
+        the ledger's clock than by this process's clock.
         """
-        with self._lock:
-            if not self._term.may_judge(self.clock()):
-                return
-        left = self._leases.left(current)
         now = self.clock()
         with self._lock:
+            if not self._term.may_judge(now):
+                return
             if left is None or left > self._term.left(now) - self.seconds * CLOCK_SHARE:
                 return
             self._term.clock_was_set(now)
@@ -244,19 +250,21 @@ class Lease:
             " process is taken for dead", self.seconds,
         )  # fmt: skip
 
-    def _judge(self) -> None:
+    def _judge(self, renewal: Renewal) -> None:
         """Condemns runtimes that have been silent for their lease; reports what they held."""
         with self._lock:
             if not self._term.may_judge(self.clock()):
                 return
-        silent = self._leases.condemn()
-        if silent:
-            logger.warning(
-                "Silent for longer than the lease: %s", counted(silent, "process", "processes")
-            )
-        holders = self._leases.dead_holders()
+        holders = renewal.dead_holders
+        if renewal.silent:
+            silent = self._leases.condemn()
+            if silent:
+                logger.warning(
+                    "Silent for longer than the lease: %s", counted(silent, "process", "processes")
+                )
+            holders = frozenset(self._leases.dead_holders())
         if holders:
-            self._notify(self._holder.dead_holders, frozenset(holders))
+            self._notify(self._holder.dead_holders, holders)
         if self.clock() >= self._forget_at:
             self._forget_at = self.clock() + FORGET_EVERY_SECONDS
             self._leases.forget()

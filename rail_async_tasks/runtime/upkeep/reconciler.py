@@ -12,6 +12,9 @@ from rail_async_tasks.runtime.upkeep.cancels import PAUSE_SECONDS
 from rail_async_tasks.runtime.upkeep.steps import Step
 from rail_async_tasks.runtime.upkeep.watched import OVERLAP_SECONDS
 
+# In a quiet process the reconciler sleeps through every other round.
+QUIET_ROUNDS = 2
+
 # Seconds between two rounds. Each round reads the cancels that other processes have asked for, so
 # one whose announcement was lost is found after this time and the round's own duration.
 INTERVAL_SECONDS = 1.0
@@ -26,6 +29,9 @@ class ReconcilerTimings(msgspec.Struct, frozen=True, kw_only=True):
     watched_every: int = 2
     held_every: int = 5
     names_every: int = 10
+    # In place of the last two while the process has no work: what they find is left by a mishap.
+    quiet_held_every: int = 20
+    quiet_names_every: int = 30
     queues_every: int = 30
     times_every: int = 60
 
@@ -36,6 +42,7 @@ class Reconciler:
     Args:
         every_round: calls that must not wait for a database that is away.
         interval: seconds between two rounds.
+        quiet: returns whether this process has had no work lately. `wake` ends that.
     """
 
     def __init__(
@@ -44,33 +51,45 @@ class Reconciler:
         steps: Sequence[Step],
         every_round: Sequence[Callable[[], None]] = (),
         interval: float = INTERVAL_SECONDS,
+        quiet: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._quiet = quiet
         self._steps = steps
         self._every_round = every_round
         self._interval = interval
-        self._stop = asyncio.Event()
+        self._stopped = False
+        self._wake = asyncio.Event()
 
     def stop(self) -> None:
-        self._stop.set()
+        self._stopped = True
+        self._wake.set()
+
+    def wake(self) -> None:
+        """Work has come after a quiet time: the next round is due."""
+        self._wake.set()
 
     async def run(self) -> None:
         """Takes the steps until `stop`."""
         count = 0
         taking: asyncio.Task[None] | None = None
-        while not self._stop.is_set():
+        rounds = 1
+        while not self._stopped:
             with contextlib.ExitStack() as calls:  # each is called, whatever another raises
                 for call in self._every_round:
                     calls.callback(call)
             # A round waits for as long as the database is away; the calls above must not.
             if taking is None or taking.done():
-                taking = asyncio.create_task(self._take_round(count))
-                count += 1
+                taking = asyncio.create_task(self._take(range(count, count + rounds)))
+                count += rounds
+            rounds = QUIET_ROUNDS if self._quiet() else 1
+            self._wake.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), self._interval)
+                await asyncio.wait_for(self._wake.wait(), rounds * self._interval)
         if taking is not None:
             taking.cancel()
 
-    async def _take_round(self, count: int) -> None:
+    async def _take(self, rounds: range) -> None:
+        """Takes the steps of these rounds, each step once."""
         for step in self._steps:
-            if count % step.every == 0:
+            if step.is_due(rounds, quiet=self._quiet()):
                 await step.take()

@@ -19,14 +19,31 @@ class Step:
         name: of what is read, in the plural, for the log.
         action: takes the step.
         every: the step is taken in every so many rounds.
+        quiet_every: the same while the process has had no work lately; None: as `every`.
+        wanted: returns whether there is anything that the step could find.
     """
 
-    def __init__(self, name: str, action: Callable[[], Awaitable[None]], *, every: int = 1) -> None:
-        self.every = every
+    def __init__(
+        self,
+        name: str,
+        action: Callable[[], Awaitable[None]],
+        *,
+        every: int = 1,
+        quiet_every: int | None = None,
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._every = every
+        self._quiet_every = quiet_every or every
+        self._wanted = wanted
         self._action = action
         self._backoff = Backoff(
             f"Reading {name} from the database failed", "It is read again", log=logger
         )
+
+    def is_due(self, rounds: range, *, quiet: bool) -> bool:
+        """Returns whether the step is to be taken in one of these rounds."""
+        every = self._quiet_every if quiet else self._every
+        return any(number % every == 0 for number in rounds) and self._wanted()
 
     async def take(self) -> None:
         """Takes the step. Raises nothing: after a failure it is taken again in its next round."""

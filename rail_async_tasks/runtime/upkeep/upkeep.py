@@ -9,6 +9,7 @@ from rail_async_tasks.bus.port import Bus
 from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.registry import Registry
+from rail_async_tasks.runtime.activity import Activity
 from rail_async_tasks.runtime.announce import Announcer
 from rail_async_tasks.runtime.attempts.running import Running
 from rail_async_tasks.runtime.attempts.settlements import Settlements
@@ -59,6 +60,7 @@ class Upkeep:
         settlements: Settlements,
         names: NameFinder,
         check_lease: Callable[[], None],
+        activity: Activity,
         timings: RuntimeTimings,
     ) -> None:
         every = timings.reconciler
@@ -68,7 +70,7 @@ class Upkeep:
         self.recoverer: Recoverer | None = None
         self._cancels: CancelReader | None = None
         # First, as it must not wait for the others: nothing starts by what was read long ago.
-        steps: list[Step] = [Step("pauses", pauses.read)]
+        steps: list[Step] = [Step("pauses", pauses.read, wanted=lambda: not activity.quiet)]
         if recoveries is not None:
             self.recoverer = Recoverer(
                 recoveries=recoveries, state=state, due=due, announcer=announcer,
@@ -88,9 +90,15 @@ class Upkeep:
             )  # fmt: skip
             steps += [
                 self._cancels.step,
-                Step("running tasks", rows.read, every=every.held_every),
-                Step("unknown names", unknown.read, every=every.names_every),
-            ]
+                Step(
+                    "running tasks", rows.read,
+                    every=every.held_every, quiet_every=every.quiet_held_every,
+                ),
+                Step(
+                    "unknown names", unknown.read,
+                    every=every.names_every, quiet_every=every.quiet_names_every,
+                ),
+            ]  # fmt: skip
         watched = WatchedReader(
             reads=ledger, bus=bus, running=ids, emits=announcer.emits, overlap=every.overlap
         )
@@ -107,7 +115,9 @@ class Upkeep:
             steps=steps,
             every_round=(check_lease, creations.answer_overdue),
             interval=every.interval,
+            quiet=lambda: activity.check(len(ids)),
         )
+        activity.when_quiet_ends(self._reconciler.wake)
         rollups, days = ledger.rollups(), settings.audit_retention_days
         self._cleaner = Cleaner(
             deletions=ledger, audit_log=ledger.audit_log(),

@@ -20,6 +20,9 @@ logger = get_logger("rail_async_tasks.runtime")
 # last look may come that long before the block ends.
 TICK_SECONDS = 0.1
 BLOCKED_SECONDS = 0.9
+# So often where nothing runs: a block is then noticed after two of these, which is soon enough for
+# the lease.
+QUIET_TICK_SECONDS = 1.5
 # The worst lag is that of this window and the one before.
 WINDOW_SECONDS = 15.0
 
@@ -29,6 +32,8 @@ class Watchdog:
 
     Args:
         name: returns what the loop's current task runs, for the log. Called in the thread.
+        quiet: returns whether this process has had no work lately.
+        quiet_tick: the seconds between two questions then. `alert` ends that.
         clock: returns seconds that never go back.
     """
 
@@ -36,13 +41,18 @@ class Watchdog:
         self,
         name: Callable[[asyncio.Task[Any]], str],
         *,
+        quiet: Callable[[], bool] = lambda: False,
+        quiet_tick: float = QUIET_TICK_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = name
+        self._quiet = quiet
+        self._quiet_tick = max(quiet_tick, TICK_SECONDS)
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
-        self._stop = threading.Event()
+        self._stopped = False
+        self._wake = threading.Event()
         self._ticked_at = self._seen = clock()
         self._answered = False  # the last question
         self._reported = False  # the block that goes on
@@ -54,7 +64,13 @@ class Watchdog:
         threading.Thread(target=self._run, name="rail-tasks-watchdog", daemon=True).start()
 
     def stop(self) -> None:
-        self._stop.set()
+        self._stopped = True
+        self._wake.set()
+
+    def alert(self) -> None:
+        """A body begins after a quiet time: asks often from now on. On the loop, which lives."""
+        self._tick()
+        self._wake.set()
 
     @property
     def lag(self) -> float:
@@ -111,8 +127,10 @@ class Watchdog:
     def _run(self) -> None:
         make_vital()  # while it waited for a log handler, the loop would seem to be blocked
         self.ask()
-        while not self._stop.wait(TICK_SECONDS):
-            if not self.look():
+        while True:
+            self._wake.wait(self._quiet_tick if self._quiet() else TICK_SECONDS)
+            self._wake.clear()
+            if self._stopped or not self.look():
                 return
 
     def _report(self, lag: float) -> None:

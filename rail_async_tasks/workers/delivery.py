@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 from uuid import UUID
@@ -29,7 +31,30 @@ def deliver(execution_id: Any) -> None:
     deliveries = _deliveries(runtime)
     parsed = _checked(execution_id)
     if deliveries is not None and parsed is not None:
-        process.from_thread(runtime, deliveries.attempt(parsed))
+        over = threading.Lock()  # a Future with its Condition would take several times as long
+        over.acquire()
+        runtime.loop.call_soon_threadsafe(deliveries.bring, parsed, lambda ran: over.release())
+        over.acquire()
+
+
+def bring(execution_id: Any, over: Callable[[], None]) -> bool:
+    """`deliver` as a plain call on the runtime's loop; `over` is called there at the attempt's end.
+
+    Returns False, and does nothing, where no runtime is ready on the running loop: `adeliver`
+    starts one, or waits for it.
+    """
+    runtime = process.current()
+    here = asyncio.get_running_loop()
+    if runtime is None or runtime.loop is not here or not runtime.is_ready:
+        return False
+    become_worker()
+    deliveries = _deliveries(runtime)
+    parsed = _checked(execution_id)
+    if deliveries is None or parsed is None:
+        over()
+    else:
+        deliveries.bring(parsed, lambda ran: over())
+    return True
 
 
 async def adeliver(execution_id: Any) -> None:

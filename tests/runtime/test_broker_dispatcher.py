@@ -9,14 +9,10 @@ import pytest
 from django.db import OperationalError
 
 from rail_async_tasks.ledger.memory.ledger import MemoryLedger
-from rail_async_tasks.runtime.claims.broker_dispatcher import (
-    REFILL,
-    BrokerDispatcher,
-    BrokerTimings,
-    SendsDue,
-)
+from rail_async_tasks.runtime.claims.broker_dispatcher import BrokerDispatcher, BrokerTimings
 from rail_async_tasks.runtime.claims.inventory import InventoryTimings
 from rail_async_tasks.runtime.claims.pauses import Pauses
+from rail_async_tasks.runtime.claims.sends_due import REFILL, SendsDue
 from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.state import RuntimeState
 from tests.runtime.fakes import ListBroker, ListInventory, MemoryDispatches

@@ -90,7 +90,7 @@ ATTEMPTS: Final = (
 CLAIMS: Final = (
     "broker overdue pauses plan",
     "inventory slots",
-    "deliveries rates",
+    "deliveries rates sends_due",
     "broker_dispatcher local_dispatcher",
 )
 

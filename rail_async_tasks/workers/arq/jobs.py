@@ -43,6 +43,7 @@ class HeldJobs:
         self._free_threads = free_threads
         self._held: dict[str, Job] = {}
         self._running: Counter[int] = Counter()
+        self._in_threads = 0
         # Queue and id of the jobs that have ended here, but not yet in Redis.
         self.over: list[tuple[int, str]] = []
 
@@ -59,10 +60,12 @@ class HeldJobs:
     def begin(self, job_id: str, job: Job) -> None:
         self._held[job_id] = job
         self._running[job.queue] += 1
+        self._in_threads += job.in_thread
 
     def end(self, job_id: str) -> None:
         job = self._held.pop(job_id)
         self._running[job.queue] -= 1
+        self._in_threads -= job.in_thread
         self.over.append((job.queue, job_id))
 
     @property
@@ -80,5 +83,4 @@ class HeldJobs:
 
     def room_in_threads(self) -> int:
         """Returns how many more `def` jobs may start."""
-        mine = self._threads - sum(1 for job in self._held.values() if job.in_thread)
-        return min(mine, self._free_threads())
+        return min(self._threads - self._in_threads, self._free_threads())

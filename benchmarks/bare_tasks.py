@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from functools import cache
+from pathlib import Path
 
 FILE = "BENCHMARK_COUNT_FILE"
 
@@ -23,4 +24,4 @@ def noop() -> None:
 
 def ended() -> int:
     """Returns how many bodies have run."""
-    return os.stat(os.environ[FILE]).st_size
+    return Path(os.environ[FILE]).stat().st_size

@@ -71,8 +71,6 @@ def _bare(count: int, backend: str, *, stored: bool) -> dict[str, float]:
     import django
 
     django.setup()
-    from benchmarks import bare_tasks
-
     with _count_file(), running(WORKERS[backend], 1) as pids:
         send = _sender(backend, stored=stored)
         send()

@@ -173,6 +173,7 @@ class Services:
             progress=self.progress, waits=self.waits, outstanding=self.outstanding,
             callback_hold=hold_of(settings, self._timings.callbacks.hold),
             tracer=tracer_for(settings),
+            on_slot_freed=None if runs_here else self._delivery_freed,
         )  # fmt: skip
         self.deadlocks = DeadlockBreaker(
             state=self.state, ledger=self._ledger, registry=self._registry, running=self.running,
@@ -244,6 +245,10 @@ class Services:
 
     def _check_lease(self) -> None:
         self.leasing.check()
+
+    def _delivery_freed(self, execution_id: UUID, token: UUID) -> None:
+        assert self.deliveries is not None
+        self.deliveries.slot_freed(execution_id, token)
 
     def _delivery_ended(self, execution_id: UUID, token: UUID) -> None:
         assert self.deliveries is not None

@@ -12,7 +12,7 @@ from uuid import UUID
 from rail_async_tasks.hosting import process
 from rail_async_tasks.ids import parse_id
 from rail_async_tasks.roles import become_worker
-from rail_async_tasks.runtime.claims.deliveries import Deliveries
+from rail_async_tasks.runtime.claims.deliveries import Deliveries, Delivery
 from rail_async_tasks.runtime.runtime import Runtime
 from rail_async_tasks.safe_logging import get_logger
 
@@ -33,15 +33,20 @@ def deliver(execution_id: Any) -> None:
     if deliveries is not None and parsed is not None:
         over = threading.Lock()  # a Future with its Condition would take several times as long
         over.acquire()
-        runtime.loop.call_soon_threadsafe(deliveries.bring, parsed, lambda ran: over.release())
+        delivery = Delivery(lambda ran: over.release())
+        runtime.loop.call_soon_threadsafe(deliveries.bring, parsed, delivery)
         over.acquire()
 
 
-def bring(execution_id: Any, over: Callable[[], None]) -> bool:
-    """`deliver` as a plain call on the runtime's loop; `over` is called there at the attempt's end.
+def bring(execution_id: Any, over: Callable[[], None], freed: Callable[[], None]) -> bool:
+    """`deliver` as a plain call on the runtime's loop.
 
     Returns False, and does nothing, where no runtime is ready on the running loop: `adeliver`
     starts one, or waits for it.
+
+    Args:
+        over: is called at the end, when the outcome is stored or nothing was run.
+        freed: is called when the body has ended, before its outcome is stored.
     """
     runtime = process.current()
     here = asyncio.get_running_loop()
@@ -53,7 +58,7 @@ def bring(execution_id: Any, over: Callable[[], None]) -> bool:
     if deliveries is None or parsed is None:
         over()
     else:
-        deliveries.bring(parsed, lambda ran: over())
+        deliveries.bring(parsed, Delivery(lambda ran: over(), freed))
     return True
 
 

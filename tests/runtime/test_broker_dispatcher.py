@@ -109,7 +109,7 @@ async def test_no_more_than_a_window_is_under_way(
     for dispatch in broker.sent[:REFILL]:  # workers have taken them
         del dispatches.marks[dispatch.id]
         ledger.cancel(dispatch.id, None)
-        due.slot_freed()
+        due.slot_freed("default")
     await clock.settle()
     assert len(broker.sent) == 100 + REFILL
 

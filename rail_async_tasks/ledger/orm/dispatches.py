@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from django.db import transaction
+from django.db import connections, transaction
 from django.db.models import Q, QuerySet
 
 from rail_async_tasks.conf.model import RateLimit
@@ -34,8 +34,9 @@ from rail_async_tasks.ledger.orm.part import OrmPart
 from rail_async_tasks.ledger.orm.threads import WriterThreads
 from rail_async_tasks.ledger.records import Claimed
 from rail_async_tasks.ledger.rows import claimed_of, clock, now, snapshot_rows, storable
-from rail_async_tasks.ledger.sql.dispatches import can_send, claim_plain, send_fresh
+from rail_async_tasks.ledger.sql.dispatches import can_send, claim_plain, in_order, send_fresh
 from rail_async_tasks.ledger.updates import database_moment, moment_of, values_of
+from rail_async_tasks.ledger.vendors import is_portable
 from rail_async_tasks.models import TaskExecution, TaskRuntime
 from rail_async_tasks.roles import Role
 from rail_async_tasks.states import WAITING, Status
@@ -89,23 +90,35 @@ class OrmDispatches(OrmPart):
     # --- in the writer's thread ------------------------------------------------------------------
 
     def _send(self, queue: str, backend: str, window: int, limit: int) -> list[Dispatch]:
-        if can_send(self.alias) and not self._is_time_for_overdue(queue):
+        if self._has_statements and can_send(self.alias) and not self._looks_for_overdue(queue):
             return send_fresh(self.alias, queue, backend, window, limit)
-        due = DueRows(self._waiting().filter(queue=queue, run_after__isnull=True), clock(self.alias))
+        due = DueRows(
+            self._waiting().filter(queue=queue, run_after__isnull=True), clock(self.alias)
+        )
         if not due.any():
             return []  # a transaction on SQLite takes the one write lock
         with transaction.atomic(using=self.alias):
             return self._mark(due, backend, window - due.under_way(window), limit)
 
-    def _is_time_for_overdue(self, queue: str) -> bool:
-        """Returns whether overdue rows are to be looked for, too: now and then, per queue."""
+    def _due_rows(self, queue: str) -> DueRows:
+        rows = self._waiting().filter(queue=queue, run_after__isnull=True)
+        return DueRows(rows, clock(self.alias))
+
+    @property
+    def _has_statements(self) -> bool:
+        return not is_portable(connections[self.alias])
+
+    def _looks_for_overdue(self, queue: str) -> bool:
+        """Returns whether it is time to look for overdue rows too: now and then, per queue."""
         if time.monotonic() < self._overdue_at.get(queue, 0.0):
             return False
         self._overdue_at[queue] = time.monotonic() + OVERDUE_INTERVAL
         return True
 
     def _send_rated(self, queue: str, backend: str, rate: RateLimit, limit: int) -> RatedSend:
-        due = DueRows(self._waiting().filter(queue=queue, run_after__isnull=True), clock(self.alias))
+        due = DueRows(
+            self._waiting().filter(queue=queue, run_after__isnull=True), clock(self.alias)
+        )
         if not due.any():
             return RatedSend([], None)
         # Without a lock, which claims would have to wait for. Where two processes send for one
@@ -175,12 +188,11 @@ class OrmDispatches(OrmPart):
         if not left:
             return DeliveryClaimResult(plain, set())
         result = self._claim_left_over(msgspec.structs.replace(wanted, ids=left), token)
-        claimed = sorted(
-            [*plain, *result.claimed], key=lambda it: (-it.snapshot.priority, it.snapshot.id)
-        )
-        return msgspec.structs.replace(result, claimed=claimed)
+        return msgspec.structs.replace(result, claimed=in_order([*plain, *result.claimed]))
 
     def _claim_plain(self, wanted: DeliveryClaim, token: UUID) -> list[Claimed]:
+        if not self._has_statements:
+            return []
         with transaction.atomic(using=self.alias) if self._options.audit else nullcontext():
             claimed = claim_plain(self.alias, wanted, token, [*wanted.paused, *wanted.rates])
             self._record(lambda: audit.of_claims(claimed, wanted.runtime_id))

@@ -205,7 +205,6 @@ class BrokerDispatcher:
             if sent:
                 self._overdue.report(queue, sum(dispatch.overdue for dispatch in sent))
                 await self._push(sent)
-                self._due.sent(queue)
             if len(sent) < self._page:
                 return
 

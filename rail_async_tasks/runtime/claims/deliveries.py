@@ -14,8 +14,9 @@ import asyncio
 import contextvars
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from types import MappingProxyType
-from typing import TypeAlias
 from uuid import UUID
+
+import msgspec
 
 from rail_async_tasks.conf.model import RateLimit
 from rail_async_tasks.ledger.dispatch_records import DeliveryClaim
@@ -37,8 +38,17 @@ RELEASES = 7
 LONGEST_WAIT = 0.25
 
 
-# Is called with whether the execution's next attempt ran here, once its outcome is stored.
-Answer: TypeAlias = Callable[[bool], None]
+class Delivery(msgspec.Struct, frozen=True):
+    """An id that was brought. Both are called on the loop, and must not raise.
+
+    Attributes:
+        over: is called with whether the execution's next attempt ran here, once its outcome is
+            stored.
+        freed: is called when its body has ended, and has left its slot; not where nothing ran.
+    """
+
+    over: Callable[[bool], None]
+    freed: Callable[[], None] | None = None
 
 
 class Deliveries:
@@ -77,13 +87,13 @@ class Deliveries:
         self._rates = rates
         self._learn = learn
         self._loop = asyncio.get_running_loop()
-        self._arrived: dict[UUID, list[Answer]] = {}
-        self._postponed: dict[UUID, list[Answer]] = {}
+        self._arrived: dict[UUID, list[Delivery]] = {}
+        self._postponed: dict[UUID, list[Delivery]] = {}
         # By id and token: ids that are claimed together share their token.
-        self._ends: dict[tuple[UUID, UUID], Answer] = {}
+        self._ends: dict[tuple[UUID, UUID], Delivery] = {}
         # Ids that wait for another transaction or a token, and how often each was looked at for
         # the former.
-        self._locked: dict[UUID, list[Answer]] = {}
+        self._locked: dict[UUID, list[Delivery]] = {}
         self._looks: dict[UUID, int] = {}
         self._claiming: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
@@ -96,23 +106,19 @@ class Deliveries:
         """
         end: asyncio.Future[bool] = self._loop.create_future()
 
-        def answer(ran: bool) -> None:
-            if not end.done():  # the caller was cancelled
+        def over(ran: bool) -> None:
+            if not end.done():  # else the caller was cancelled
                 end.set_result(ran)
 
-        self.bring(execution_id, answer)
+        self.bring(execution_id, Delivery(over))
         return await end
 
-    def bring(self, execution_id: UUID, answer: Answer) -> None:
-        """Runs the execution's next attempt; calls `answer` with what `attempt` returns.
-
-        A plain call, for workers that bring many. `answer` is called on the loop, and must not
-        raise.
-        """
+    def bring(self, execution_id: UUID, delivery: Delivery) -> None:
+        """`attempt` as a plain call, for workers that bring many ids at once."""
         if execution_id in self._locked:
-            self._locked[execution_id].append(answer)
+            self._locked[execution_id].append(delivery)
         else:
-            self._arrive(execution_id, [answer])
+            self._arrive(execution_id, [delivery])
 
     def notice(self) -> None:
         """Goes on after a lease has begun; at the drain, also looks at locked ids at once."""
@@ -120,6 +126,12 @@ class Deliveries:
         if self._state.draining:
             for execution_id in [*self._locked]:
                 self._look_again(execution_id)
+
+    def slot_freed(self, execution_id: UUID, token: UUID) -> None:
+        """The body has ended; its outcome is on the way to the ledger."""
+        delivery = self._ends.get((execution_id, token))
+        if delivery is not None and delivery.freed is not None:
+            delivery.freed()
 
     def settled(self, execution_id: UUID, token: UUID) -> None:
         """Answers the caller of `attempt`: the outcome is stored, or never will be."""
@@ -131,7 +143,7 @@ class Deliveries:
             for waiting, ends in postponed.items():
                 self._arrive(waiting, ends)
 
-    def _arrive(self, execution_id: UUID, ends: list[Answer]) -> None:
+    def _arrive(self, execution_id: UUID, ends: list[Delivery]) -> None:
         self._arrived.setdefault(execution_id, []).extend(ends)
         if self._claiming is None or self._claiming.done():
             # A clean context: attempts must not inherit their broker's.
@@ -152,7 +164,7 @@ class Deliveries:
                 continue
             await self._claim(arrived)
 
-    async def _claim(self, arrived: dict[UUID, list[Answer]]) -> None:
+    async def _claim(self, arrived: dict[UUID, list[Delivery]]) -> None:
         try:
             await self._pauses.up_to_date()
             held_by = self._state.id
@@ -202,7 +214,7 @@ class Deliveries:
             logger.exception("The names of delivered tasks can't be read")
             return False
 
-    def _wait_for_lock(self, execution_id: UUID, ends: list[Answer]) -> None:
+    def _wait_for_lock(self, execution_id: UUID, ends: list[Delivery]) -> None:
         if execution_id in self._locked:  # brought once more during the claim
             self._locked[execution_id] += ends
             return
@@ -211,10 +223,10 @@ class Deliveries:
         self._loop.call_later(delay_after(looks), self._look_again, execution_id)
 
     async def _wait_for_tokens(
-        self, early: Mapping[UUID, float], arrived: dict[UUID, list[Answer]]
+        self, early: Mapping[UUID, float], arrived: dict[UUID, list[Delivery]]
     ) -> None:
         """Takes early ids out of `arrived`: they are looked at again soon, or handed back."""
-        back: dict[UUID, list[Answer]] = {}
+        back: dict[UUID, list[Delivery]] = {}
         for execution_id in early.keys() & arrived.keys():
             ends, seconds = arrived.pop(execution_id), early[execution_id]
             if seconds > LONGEST_WAIT:
@@ -232,7 +244,7 @@ class Deliveries:
         if ends is not None:
             self._arrive(execution_id, ends)
 
-    def _start(self, claimed: Claimed, held_by: UUID, ends: list[Answer]) -> None:
+    def _start(self, claimed: Claimed, held_by: UUID, ends: list[Delivery]) -> None:
         end, *twice = ends
         self.dropped += len(twice)
         _resolve(twice, False)
@@ -243,7 +255,7 @@ class Deliveries:
             logger.exception("Task %s was claimed and did not start", claimed.snapshot.id)
             self.settled(claimed.snapshot.id, claimed.token)
 
-    async def _hand_back(self, stopped: dict[UUID, list[Answer]]) -> None:
+    async def _hand_back(self, stopped: dict[UUID, list[Delivery]]) -> None:
         """Marks ids of stopped queues as not sent; a locked one is looked at again later."""
         try:
             locked = await self._dispatches.release(stopped)
@@ -256,7 +268,7 @@ class Deliveries:
             self._wait_for_lock(execution_id, stopped.pop(execution_id))
         self._end_all(stopped)
 
-    async def _refuse(self, arrived: dict[UUID, list[Answer]]) -> None:
+    async def _refuse(self, arrived: dict[UUID, list[Delivery]]) -> None:
         """Releases them to other processes, as this one is ending."""
         try:
             left = set(arrived)
@@ -268,13 +280,13 @@ class Deliveries:
         finally:
             self._end_all(arrived)
 
-    def _end_all(self, arrived: dict[UUID, list[Answer]]) -> None:
+    def _end_all(self, arrived: dict[UUID, list[Delivery]]) -> None:
         """Answers the callers: none of the ids runs here."""
         for execution_id, ends in arrived.items():
             self._looks.pop(execution_id, None)
             _resolve(ends, False)
 
 
-def _resolve(ends: list[Answer], ran: bool) -> None:
-    for answer in ends:
-        answer(ran)
+def _resolve(ends: list[Delivery], ran: bool) -> None:
+    for delivery in ends:
+        delivery.over(ran)

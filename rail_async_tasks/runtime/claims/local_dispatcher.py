@@ -56,7 +56,7 @@ class ClaimsDue(Due):
         self._slots.expect(queue, not definition.is_coroutine)
         self._wake.set()
 
-    def slot_freed(self) -> None:
+    def slot_freed(self, queue: str) -> None:
         if not self._wake.is_set() and self._slots.worth_a_claim:
             self._wake.set()
 

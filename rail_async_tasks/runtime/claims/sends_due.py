@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from rail_async_tasks.runtime.claims.pauses import Pauses
 from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.due import POLL_SECONDS, Due
 from rail_async_tasks.runtime.state import RuntimeState
 
-# After `REFILL` attempts have ended here, the dispatcher refills each queue to which it has sent
-# rows in the last `RECENT_SECONDS`.
+# After so many attempts of a queue have ended here, the dispatcher refills the queue: the process
+# that created the rows looks only once a second.
 REFILL = 25
-RECENT_SECONDS = 2.0
 
 
 class SendsDue(Due):
@@ -28,8 +29,7 @@ class SendsDue(Due):
         self._slots = slots
         self._pauses = pauses
         self.queues: set[str] = set()
-        self._sent_at: dict[str, float] = {}  # by queue: when some were last sent
-        self._ended = 0  # attempts, since the windows were filled up
+        self._ended: Counter[str] = Counter()  # by queue: attempts since it was refilled
         # Delayed rows may have come due since the dispatcher last made such rows due.
         self.stages = True
 
@@ -39,18 +39,12 @@ class SendsDue(Due):
             self.queues.add(queue)
             self._wake.set()
 
-    def slot_freed(self) -> None:
-        """Counts an ended attempt; every `REFILL` of them has recently used queues refilled."""
-        self._ended += 1
-        if self._ended >= REFILL:
-            self._ended = 0
-            since = self._loop.time() - RECENT_SECONDS
-            self.queues.update(queue for queue, at in self._sent_at.items() if at >= since)
-            self._wake.set()
-
-    def sent(self, queue: str) -> None:
-        """Notes that rows of the queue were sent now."""
-        self._sent_at[queue] = self._loop.time()
+    def slot_freed(self, queue: str) -> None:
+        """Counts an ended attempt; after `REFILL` of them has the queue refilled."""
+        self._ended[queue] += 1
+        if self._ended[queue] >= REFILL:
+            del self._ended[queue]
+            self.expect("", queue)
 
     def expect_all(self) -> None:
         self.stages = True

@@ -14,20 +14,20 @@ from rail_async_tasks.ledger.sql.statements.claim import claim_sets
 def postgresql(dialect: Dialect) -> str:
     """Returns the UPDATE, which leaves out locked rows.
 
-    It joins by id: the status is hidden from the planner, as in `Dialect.held`, and the COALESCE
-    makes it expect few ids.
+    The status is hidden from the planner, as in `Dialect.held`. The COALESCE is always true;
+    by it the planner expects few ids, and looks each up.
     """
     columns = ", ".join(f"t.{column}" for column in SNAPSHOT)
     return f"""
             WITH due AS (
                 SELECT t.id FROM {TABLE} AS t JOIN unnest(%s::uuid[]) AS r(id) ON t.id = r.id
-                WHERE r.id = COALESCE(r.id, t.token)
+                WHERE r.id = COALESCE(r.id, r.id)
                     AND t.status || '' IN ('pending', 'retrying')
                     AND (t.run_after IS NULL OR t.run_after <= {dialect.now()})
                     AND t.name = ANY(%s) AND t.crashes < %s AND t.queue <> ALL(%s::text[])
                 ORDER BY t.id FOR NO KEY UPDATE OF t SKIP LOCKED)
             UPDATE {TABLE} AS t SET {claim_sets(dialect)}
-            FROM due WHERE t.id = due.id AND due.id = COALESCE(due.id, t.token)
+            FROM due WHERE t.id = due.id
             RETURNING {columns}, {carried("t.")}"""
 
 

@@ -12,7 +12,8 @@ _DUE = "queue = %s AND status IN ('pending', 'retrying') AND run_after IS NULL"
 def postgresql(dialect: Dialect) -> str:
     """Returns the UPDATE, which leaves out locked rows.
 
-    Its parameters: the queue, the most rows, the window, the queue, the window, the backend.
+    The COALESCE is always true; by it the planner expects few ids, and looks each up. Its
+    parameters: the queue, the most rows, the window, the queue, the window, the backend.
     """
     return f"""
             WITH chosen AS (
@@ -24,5 +25,5 @@ def postgresql(dialect: Dialect) -> str:
                     ) AS under_way), 0))
                 FOR NO KEY UPDATE SKIP LOCKED)
             UPDATE {TABLE} AS t SET {set_of(DISPATCH, values_of(dialect, parameters=True))}
-            FROM chosen WHERE t.id = chosen.id AND chosen.id = COALESCE(chosen.id, t.token)
+            FROM chosen WHERE t.id = chosen.id AND chosen.id = COALESCE(chosen.id, chosen.id)
             RETURNING t.id, t.name, t.queue, t.priority, t.dispatches"""

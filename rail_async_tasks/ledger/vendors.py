@@ -10,7 +10,12 @@ from rail_async_tasks.ledger.sql.batch import SqlBatch
 from rail_async_tasks.ledger.sql.dialects import DIALECTS
 
 
+def is_portable(connection: BaseDatabaseWrapper) -> bool:
+    """Returns whether the database has no statements of its own, and goes by Django's ORM."""
+    return connection.vendor not in DIALECTS
+
+
 def batch_on(connection: BaseDatabaseWrapper, *, audited: bool = False) -> Batch:
     """Returns what writes a batch to this connection's database."""
-    batch = SqlBatch if connection.vendor in DIALECTS else PortableBatch
+    batch = PortableBatch if is_portable(connection) else SqlBatch
     return batch(connection, audited=audited)

@@ -206,7 +206,7 @@ class Creations:
         if isinstance(created, BaseException) or created.existing is not None:
             if new.token is not None:
                 self._slots.release(new.queue, in_thread)
-                self._due.slot_freed()
+                self._due.slot_freed(new.queue)
             if not caller.done():
                 if isinstance(created, BaseException):
                     caller.set_exception(refusal(created))

@@ -57,7 +57,7 @@ class Due(ABC):
         """A due row of the task `name` is in the ledger."""
 
     @abstractmethod
-    def slot_freed(self) -> None:
+    def slot_freed(self, queue: str) -> None:
         """Wakes the dispatcher if it can use the slot of an attempt that has ended here."""
 
     def due_in(self, seconds: float) -> None:

@@ -104,6 +104,11 @@ class Runtime:
             raise self.state.refusal()
 
     @property
+    def is_ready(self) -> bool:
+        """Returns whether `ready` would return at once."""
+        return self._ready.is_set() and self.state.fault is None
+
+    @property
     def alive(self) -> bool:
         """Returns whether its loop runs and its host task has not ended."""
         host = self.state.host

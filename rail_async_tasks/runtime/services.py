@@ -26,10 +26,11 @@ from rail_async_tasks.runtime.attempts.running import Running
 from rail_async_tasks.runtime.attempts.settlements import Settlements
 from rail_async_tasks.runtime.attempts.waits import Wait, Waits
 from rail_async_tasks.runtime.claims.broker import Broker
-from rail_async_tasks.runtime.claims.broker_dispatcher import BrokerDispatcher, SendsDue
+from rail_async_tasks.runtime.claims.broker_dispatcher import BrokerDispatcher
 from rail_async_tasks.runtime.claims.deliveries import Deliveries
 from rail_async_tasks.runtime.claims.local_dispatcher import ClaimsDue, LocalDispatcher
 from rail_async_tasks.runtime.claims.pauses import Pauses
+from rail_async_tasks.runtime.claims.sends_due import SendsDue
 from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.creations import Creations
 from rail_async_tasks.runtime.due import Due
@@ -191,6 +192,7 @@ class Services:
             progress=self.progress, waits=self.waits, outstanding=self.outstanding,
             callback_hold=hold_of(settings, self._timings.callbacks.hold),
             tracer=tracer_for(settings),
+            on_slot_freed=None if runs_here else self._delivery_freed,
         )  # fmt: skip
         self.deadlocks = DeadlockBreaker(
             state=self.state, ledger=self._ledger, registry=self._registry, running=self.running,
@@ -273,6 +275,10 @@ class Services:
 
     def _check_lease(self) -> None:
         self.leasing.check()
+
+    def _delivery_freed(self, execution_id: UUID, token: UUID) -> None:
+        assert self.deliveries is not None
+        self.deliveries.slot_freed(execution_id, token)
 
     def _delivery_ended(self, execution_id: UUID, token: UUID) -> None:
         assert self.deliveries is not None

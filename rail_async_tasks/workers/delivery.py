@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 from uuid import UUID
@@ -10,7 +12,7 @@ from uuid import UUID
 from rail_async_tasks.hosting import process
 from rail_async_tasks.ids import parse_id
 from rail_async_tasks.roles import become_worker
-from rail_async_tasks.runtime.claims.deliveries import Deliveries
+from rail_async_tasks.runtime.claims.deliveries import Deliveries, Delivery
 from rail_async_tasks.runtime.runtime import Runtime
 from rail_async_tasks.safe_logging import get_logger
 
@@ -29,7 +31,35 @@ def deliver(execution_id: Any) -> None:
     deliveries = _deliveries(runtime)
     parsed = _checked(execution_id)
     if deliveries is not None and parsed is not None:
-        process.from_thread(runtime, deliveries.attempt(parsed))
+        over = threading.Lock()  # a Future with its Condition would take several times as long
+        over.acquire()
+        delivery = Delivery(lambda ran: over.release())
+        runtime.loop.call_soon_threadsafe(deliveries.bring, parsed, delivery)
+        over.acquire()
+
+
+def bring(execution_id: Any, over: Callable[[], None], freed: Callable[[], None]) -> bool:
+    """`deliver` as a plain call on the runtime's loop.
+
+    Returns False, and does nothing, where no runtime is ready on the running loop: `adeliver`
+    starts one, or waits for it.
+
+    Args:
+        over: is called at the end, when the outcome is stored or nothing was run.
+        freed: is called when the body has ended, before its outcome is stored.
+    """
+    runtime = process.current()
+    here = asyncio.get_running_loop()
+    if runtime is None or runtime.loop is not here or not runtime.is_ready:
+        return False
+    become_worker()
+    deliveries = _deliveries(runtime)
+    parsed = _checked(execution_id)
+    if deliveries is None or parsed is None:
+        over()
+    else:
+        deliveries.bring(parsed, Delivery(lambda ran: over(), freed))
+    return True
 
 
 async def adeliver(execution_id: Any) -> None:

@@ -9,14 +9,10 @@ import pytest
 from django.db import OperationalError
 
 from rail_async_tasks.ledger.memory.ledger import MemoryLedger
-from rail_async_tasks.runtime.claims.broker_dispatcher import (
-    REFILL,
-    BrokerDispatcher,
-    BrokerTimings,
-    SendsDue,
-)
+from rail_async_tasks.runtime.claims.broker_dispatcher import BrokerDispatcher, BrokerTimings
 from rail_async_tasks.runtime.claims.inventory import InventoryTimings
 from rail_async_tasks.runtime.claims.pauses import Pauses
+from rail_async_tasks.runtime.claims.sends_due import REFILL, SendsDue
 from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.state import RuntimeState
 from tests.runtime.fakes import ListBroker, ListInventory, MemoryDispatches
@@ -113,7 +109,7 @@ async def test_no_more_than_a_window_is_under_way(
     for dispatch in broker.sent[:REFILL]:  # workers have taken them
         del dispatches.marks[dispatch.id]
         ledger.cancel(dispatch.id, None)
-        due.slot_freed()
+        due.slot_freed("default")
     await clock.settle()
     assert len(broker.sent) == 100 + REFILL
 

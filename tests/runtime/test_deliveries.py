@@ -11,7 +11,7 @@ from rail_async_tasks.declaration.definition import define
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.registry import Registry
-from rail_async_tasks.runtime.claims.deliveries import Deliveries
+from rail_async_tasks.runtime.claims.deliveries import Deliveries, Delivery
 from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.names import NameFinder
 from rail_async_tasks.runtime.state import RuntimeState
@@ -65,6 +65,26 @@ async def test_an_id_is_claimed_and_its_caller_waits_for_the_outcome(
     assert not delivery.done()
     deliveries.settled(new.id, started.claims[0].token)
     assert await delivery is True
+
+
+async def test_a_slot_is_free_before_the_outcome_is_stored(
+    deliveries: Deliveries, ledger: MemoryLedger, started: Started, clock: FakeClock
+) -> None:
+    """A worker may take another id while the database stores the outcome."""
+    new = new_execution()
+    ledger.create_here(new)
+    said: list[object] = []
+    deliveries.bring(new.id, Delivery(said.append, lambda: said.append("freed")))
+    await clock.settle()
+    token = started.claims[0].token
+    deliveries.slot_freed(new.id, new_id())  # an attempt of before
+    assert said == []
+    deliveries.slot_freed(new.id, token)
+    assert said == ["freed"]
+    deliveries.settled(new.id, token)
+    assert said == ["freed", True]
+    deliveries.slot_freed(new.id, token)
+    assert said == ["freed", True]
 
 
 async def test_ids_of_one_moment_are_claimed_together(

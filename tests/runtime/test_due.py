@@ -27,7 +27,7 @@ class Counted(Due):
         self.rows += 1
         self.wake()
 
-    def slot_freed(self) -> None:
+    def slot_freed(self, queue: str) -> None:
         self.wake()
 
     def expect_all(self) -> None:

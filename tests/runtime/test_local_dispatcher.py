@@ -144,7 +144,7 @@ async def test_no_more_is_claimed_than_there_are_slots(
     await run()
     assert started.ids == [new.id for new in rows[:2]]
     slots.release("default", False)
-    due.slot_freed()
+    due.slot_freed("default")
     await clock.settle()
     assert started.ids == [new.id for new in rows]
 

@@ -10,10 +10,11 @@ from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.queue_limits import QueueLimits
 from rail_async_tasks.registry import Registry
-from rail_async_tasks.runtime.claims.broker_dispatcher import BrokerDispatcher, SendsDue
+from rail_async_tasks.runtime.claims.broker_dispatcher import BrokerDispatcher
 from rail_async_tasks.runtime.claims.deliveries import Deliveries
 from rail_async_tasks.runtime.claims.local_dispatcher import ClaimsDue, LocalDispatcher
 from rail_async_tasks.runtime.claims.pauses import MAX_AGE_SECONDS, Pauses
+from rail_async_tasks.runtime.claims.sends_due import SendsDue
 from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.state import RuntimeState
 from tests.runtime.conftest import Started

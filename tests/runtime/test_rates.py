@@ -12,11 +12,12 @@ from rail_async_tasks.conf import RateLimit
 from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.queue_limits import QueueLimits
 from rail_async_tasks.registry import Registry
-from rail_async_tasks.runtime.claims.broker_dispatcher import BrokerDispatcher, SendsDue
+from rail_async_tasks.runtime.claims.broker_dispatcher import BrokerDispatcher
 from rail_async_tasks.runtime.claims.deliveries import Deliveries
 from rail_async_tasks.runtime.claims.local_dispatcher import ClaimsDue, LocalDispatcher
 from rail_async_tasks.runtime.claims.pauses import Pauses
 from rail_async_tasks.runtime.claims.rates import Rates
+from rail_async_tasks.runtime.claims.sends_due import SendsDue
 from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.state import RuntimeState
 from tests.runtime.conftest import Started

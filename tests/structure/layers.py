@@ -89,7 +89,7 @@ ATTEMPTS: Final = (
 CLAIMS: Final = (
     "broker no_claim overdue pauses plan",
     "inventory slots",
-    "deliveries rates surveys",
+    "deliveries rates sends_due surveys",
     "broker_dispatcher local_dispatcher",
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rail_async_tasks.queue_limits import QueueLimits
-from rail_async_tasks.workers.arq.jobs import HeldJobs, Job
+from rail_async_tasks.workers.arq.jobs import MOST_HELD, HeldJobs, Job
 
 HIGH, NARROW = 0, 1
 
@@ -52,3 +52,21 @@ def test_room_in_threads(threads: int, free: int, room: int) -> None:
     begin(jobs, HIGH, "a", in_thread=True)
     begin(jobs, HIGH, "b")
     assert jobs.room_in_threads() == room
+
+
+def test_a_body_that_has_ended_makes_room_before_its_outcome_is_stored() -> None:
+    """For its queue and its thread too. Not without bound: outcomes may be slow to store."""
+    jobs = held(concurrency=3, threads=1)
+    begin(jobs, NARROW, "a", "b", in_thread=True)
+    begin(jobs, HIGH, "c")
+    assert (jobs.room, jobs.rooms(), jobs.room_in_threads()) == (0, [0, 0], -1)
+    for job_id in ("a", "b", "c"):
+        jobs.free(job_id)
+    assert (jobs.room, jobs.rooms(), jobs.room_in_threads(), len(jobs)) == (3, [3, 2], 1, 3)
+    begin(jobs, HIGH, "d", "e", "f")
+    for job_id in ("d", "e"):
+        jobs.free(job_id)
+    assert len(jobs) == MOST_HELD * 3
+    assert (jobs.room, jobs.over) == (0, [])
+    jobs.end("a")
+    assert (jobs.room, jobs.over) == (1, [(NARROW, "a")])

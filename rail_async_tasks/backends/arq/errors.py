@@ -17,3 +17,9 @@ def brief(error: Exception) -> str:
     """Returns the error of Redis in one line of at most 200 characters."""
     words = " ".join(str(error).rpartition(_ANSWER)[2].split())
     return words[:200] or type(error).__name__
+
+
+def outage(error: Exception) -> str:
+    """Returns why Redis can't be used, in words for the log."""
+    problem = "refuses a command" if is_refusal(error) else "does not answer"
+    return f"Redis {problem}: {brief(error)}"

@@ -1,19 +1,20 @@
 """Dispatches in the database: which waiting executions are on their way to a worker.
 
 Each change is one guarded UPDATE of rows that are locked, where the database can skip rows that
-another transaction has locked.
+another transaction has locked. The usual case takes one statement (`sql.dispatches`); the rest is
+looked at here, one condition after the other.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime, timedelta
-from functools import reduce
-from operator import or_
+from contextlib import nullcontext
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
+import msgspec
+from django.db import connections, transaction
 from django.db.models import Q, QuerySet
 
 from rail_async_tasks.conf.model import RateLimit
@@ -27,27 +28,33 @@ from rail_async_tasks.ledger.dispatch_records import (
 )
 from rail_async_tasks.ledger.edges import CLAIM, DISPATCH, RELEASE, UNSEND, Edge
 from rail_async_tasks.ledger.locks import unlocked, update_unlocked
+from rail_async_tasks.ledger.options import ReadOptions
+from rail_async_tasks.ledger.orm.due_rows import ASK_DOUBLINGS, DueRows, dispatched_before
 from rail_async_tasks.ledger.orm.part import OrmPart
+from rail_async_tasks.ledger.orm.threads import WriterThreads
 from rail_async_tasks.ledger.records import Claimed
 from rail_async_tasks.ledger.rows import claimed_of, clock, now, snapshot_rows, storable
+from rail_async_tasks.ledger.sql.dispatches import can_send, claim_plain, in_order, send_fresh
 from rail_async_tasks.ledger.updates import database_moment, moment_of, values_of
+from rail_async_tasks.ledger.vendors import is_portable
 from rail_async_tasks.models import TaskExecution, TaskRuntime
 from rail_async_tasks.roles import Role
 from rail_async_tasks.states import WAITING, Status
 from rail_async_tasks.token_bucket import AHEAD_SECONDS
 
-# An execution that was dispatched so many seconds ago is dispatched again; each time this doubles.
-FIRST_BOUND = 60.0
-DOUBLINGS = 6
-# The same where the broker can be asked which ids it has.
-ASK_DOUBLINGS = 3
+# Seconds between two looks for overdue dispatches, per queue.
+OVERDUE_INTERVAL = 1.0
 
 # The columns that a dispatch is made of.
 _COLUMNS = ("id", "name", "queue", "priority", "dispatches")
 
 
 class OrmDispatches(OrmPart):
-    """See `upkeep.Dispatches`. `send` and `under_way` run in the writer that has less to do."""
+    """See `upkeep.Dispatches`. Frequent calls run in the writer that has less to do."""
+
+    def __init__(self, alias: str, *, options: ReadOptions, threads: WriterThreads) -> None:
+        super().__init__(alias, options=options, threads=threads)
+        self._overdue_at: dict[str, float] = {}  # by queue: when to look for overdue rows
 
     async def send(self, queue: str, backend: str, window: int, limit: int) -> list[Dispatch]:
         return await self._threads.run_aside(lambda: self._send(queue, backend, window, limit))
@@ -72,7 +79,8 @@ class OrmDispatches(OrmPart):
         # The same token at every try: a try without an answer may have claimed rows, and the next
         # try finds them by the token.
         token = new_id()
-        return await self._threads.run(lambda: self._claim(delivery, token))
+        # Beside the outcomes: a worker creates little, and its intake would have nothing to do.
+        return await self._threads.run_aside(lambda: self._claim(delivery, token))
 
     def any_worker(self) -> bool:
         at = now(self.alias)
@@ -82,14 +90,35 @@ class OrmDispatches(OrmPart):
     # --- in the writer's thread ------------------------------------------------------------------
 
     def _send(self, queue: str, backend: str, window: int, limit: int) -> list[Dispatch]:
-        due = _Due(self._waiting().filter(queue=queue, run_after__isnull=True), clock(self.alias))
+        if self._has_statements and can_send(self.alias) and not self._looks_for_overdue(queue):
+            return send_fresh(self.alias, queue, backend, window, limit)
+        due = DueRows(
+            self._waiting().filter(queue=queue, run_after__isnull=True), clock(self.alias)
+        )
         if not due.any():
             return []  # a transaction on SQLite takes the one write lock
         with transaction.atomic(using=self.alias):
             return self._mark(due, backend, window - due.under_way(window), limit)
 
+    def _due_rows(self, queue: str) -> DueRows:
+        rows = self._waiting().filter(queue=queue, run_after__isnull=True)
+        return DueRows(rows, clock(self.alias))
+
+    @property
+    def _has_statements(self) -> bool:
+        return not is_portable(connections[self.alias])
+
+    def _looks_for_overdue(self, queue: str) -> bool:
+        """Returns whether it is time to look for overdue rows too: now and then, per queue."""
+        if time.monotonic() < self._overdue_at.get(queue, 0.0):
+            return False
+        self._overdue_at[queue] = time.monotonic() + OVERDUE_INTERVAL
+        return True
+
     def _send_rated(self, queue: str, backend: str, rate: RateLimit, limit: int) -> RatedSend:
-        due = _Due(self._waiting().filter(queue=queue, run_after__isnull=True), clock(self.alias))
+        due = DueRows(
+            self._waiting().filter(queue=queue, run_after__isnull=True), clock(self.alias)
+        )
         if not due.any():
             return RatedSend([], None)
         # Without a lock, which claims would have to wait for. Where two processes send for one
@@ -104,7 +133,7 @@ class OrmDispatches(OrmPart):
         fresh = sum(not it.overdue for it in sent)
         return RatedSend(sent, bucket.wait_to_send(under_way + fresh))
 
-    def _mark(self, due: _Due, backend: str, room: int, limit: int) -> list[Dispatch]:
+    def _mark(self, due: DueRows, backend: str, room: int, limit: int) -> list[Dispatch]:
         """Marks overdue rows, and others for which there is room, as sent; returns them."""
         overdue = self._first(due.late, limit)
         chosen = overdue + self._first(due.fresh, min(limit - len(overdue), room))
@@ -136,7 +165,7 @@ class OrmDispatches(OrmPart):
     def _under_way(
         self, backend: str, seconds: float, after: UUID | None, limit: int
     ) -> list[Dispatch]:
-        old = _older(clock(self.alias), seconds, ASK_DOUBLINGS)
+        old = dispatched_before(clock(self.alias), seconds, ASK_DOUBLINGS)
         rows = self._waiting().filter(old, dispatched_to=backend)
         if after is not None:
             rows = rows.filter(id__gt=after)
@@ -154,6 +183,23 @@ class OrmDispatches(OrmPart):
         return self._waiting().filter(id__in=list(ids), dispatched_at__isnull=False)
 
     def _claim(self, wanted: DeliveryClaim, token: UUID) -> DeliveryClaimResult:
+        plain = self._claim_plain(wanted, token)
+        left = set(wanted.ids).difference(it.snapshot.id for it in plain)
+        if not left:
+            return DeliveryClaimResult(plain, set())
+        result = self._claim_left_over(msgspec.structs.replace(wanted, ids=left), token)
+        return msgspec.structs.replace(result, claimed=in_order([*plain, *result.claimed]))
+
+    def _claim_plain(self, wanted: DeliveryClaim, token: UUID) -> list[Claimed]:
+        if not self._has_statements:
+            return []
+        with transaction.atomic(using=self.alias) if self._options.audit else nullcontext():
+            claimed = claim_plain(self.alias, wanted, token, [*wanted.paused, *wanted.rates])
+            self._record(lambda: audit.of_claims(claimed, wanted.runtime_id))
+        return claimed
+
+    def _claim_left_over(self, wanted: DeliveryClaim, token: UUID) -> DeliveryClaimResult:
+        """Claims what is found one condition after the other, and finds out about the rest."""
         at = clock(self.alias)
         due = self._waiting().filter(
             Q(run_after__isnull=True) | Q(run_after__lte=storable(at)),
@@ -222,41 +268,5 @@ class OrmDispatches(OrmPart):
         return self._rows().filter(status__in=sorted(WAITING))
 
 
-class _Due:
-    """The due rows of one queue: not sent yet, sent too long ago, and under way."""
-
-    def __init__(self, rows: QuerySet[TaskExecution], at: datetime) -> None:
-        self.at = at
-        self._sent = rows.filter(dispatched_at__isnull=False)
-        self.fresh = rows.filter(dispatched_at__isnull=True)
-        self.late = rows.filter(_overdue(at))
-
-    def any(self) -> bool:
-        """Returns whether there is something to send."""
-        return self.fresh.exists() or self.late.exists()
-
-    def under_way(self, at_most: int) -> int:
-        """Counts what is under way, no further than `at_most`."""
-        return self._sent.order_by()[:at_most].count()
-
-
 def _dispatch(row: TaskExecution, number: int, *, overdue: bool = False) -> Dispatch:
     return Dispatch(row.id, row.name, row.queue, row.priority, number, overdue)
-
-
-def _overdue(at: datetime) -> Q:
-    """Returns the condition for dispatches of so long ago that they must have been lost."""
-    return _older(at, FIRST_BOUND, DOUBLINGS)
-
-
-def _older(at: datetime, first: float, doublings: int) -> Q:
-    """Returns the condition for dispatches older than `first` seconds, doubled per dispatch."""
-
-    def before(number: int) -> Any:
-        return storable(at - timedelta(seconds=first * 2.0 ** (number - 1)))
-
-    bounds = [
-        Q(dispatches=number, dispatched_at__lt=before(number)) for number in range(1, doublings + 1)
-    ]
-    most = Q(dispatches__gt=doublings, dispatched_at__lt=before(doublings + 1))
-    return reduce(or_, bounds, most)

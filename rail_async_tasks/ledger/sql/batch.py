@@ -28,6 +28,7 @@ from rail_async_tasks.ledger.records import (
 )
 from rail_async_tasks.ledger.rows import in_utc, snapshot_rows
 from rail_async_tasks.ledger.sql.dialects import DIALECTS, Dialect
+from rail_async_tasks.ledger.sql.statements.claim import read as read_claimed
 from rail_async_tasks.ledger.sql.texts import STATEMENTS
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.snapshot import TaskSnapshot
@@ -140,11 +141,8 @@ class SqlBatch(Batch):
         else:
             cursor.execute(sql.claim, sql.claim_parameters(*where))
         rows = [
-            Claimed(
-                dialect.snapshot(row), row[-1], op.token, row[-4], part.suspect, row[-3], row[-2]
-            )
-            for row in cursor.fetchall()
-        ]  # fmt: skip
+            read_claimed(dialect, row, op.token, suspect=part.suspect) for row in cursor.fetchall()
+        ]
         # RETURNING promises no order.
         rows.sort(key=lambda claimed: (-claimed.snapshot.priority, claimed.snapshot.id))
         return rows

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
+from rail_async_tasks.ledger.dispatch_records import DeliveryClaim
 from rail_async_tasks.ledger.records import QueueClaim, Recovery
 from rail_async_tasks.ledger.sql.dialects import POSTGRESQL, SQLITE, Dialect
 from rail_async_tasks.ledger.sql.statements import (
     claim,
+    claim_ids,
     fair_claim,
     progress,
     recover,
+    send,
     settle,
     stage,
     survey,
@@ -22,6 +25,9 @@ from rail_async_tasks.ledger.sql.statements.audit import audit
 from rail_async_tasks.ledger.sql.statements.create import create, create_counted, create_due
 
 ClaimParameters: TypeAlias = Callable[[Dialect, QueueClaim, UUID, UUID, str | None], list[Any]]
+IdParameters: TypeAlias = Callable[
+    [Dialect, DeliveryClaim, Sequence[str], UUID, str | None], list[Any]
+]
 RecoverParameters: TypeAlias = Callable[[Recovery, int, str | None], list[Any]]
 
 
@@ -32,7 +38,8 @@ class Statements:
     An INSERT is chosen by whether some of its rows have a trace context. That of rows that are all
     due, `create_due`, answers with their number and time; on SQLite it has no answer.
 
-    Without `next_due_later` no row can be locked when it comes due.
+    Without `next_due_later` no row can be locked when it comes due. Without `send` an UPDATE takes
+    the one write lock even if it finds nothing.
     """
 
     create: dict[bool, str]
@@ -44,6 +51,9 @@ class Statements:
     claim_parameters: ClaimParameters
     claim_fair: str
     fair_parameters: ClaimParameters
+    claim_ids: str
+    id_parameters: IdParameters
+    send: str | None
     recover: str
     recover_parameters: RecoverParameters
     audit: str
@@ -65,6 +75,9 @@ STATEMENTS: Final[dict[str, Statements]] = {
         claim_parameters=claim.postgresql_parameters,
         claim_fair=fair_claim.postgresql(POSTGRESQL),
         fair_parameters=fair_claim.postgresql_parameters,
+        claim_ids=claim_ids.postgresql(POSTGRESQL),
+        id_parameters=claim_ids.postgresql_parameters,
+        send=send.postgresql(POSTGRESQL),
         recover=recover.postgresql(POSTGRESQL),
         recover_parameters=recover.postgresql_parameters,
         audit=audit(POSTGRESQL),
@@ -83,6 +96,9 @@ STATEMENTS: Final[dict[str, Statements]] = {
         claim_parameters=claim.sqlite_parameters,
         claim_fair=fair_claim.sqlite(SQLITE),
         fair_parameters=fair_claim.sqlite_parameters,
+        claim_ids=claim_ids.sqlite(SQLITE),
+        id_parameters=claim_ids.sqlite_parameters,
+        send=None,
         recover=recover.sqlite(SQLITE),
         recover_parameters=recover.sqlite_parameters,
         audit=audit(SQLITE),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from collections.abc import Callable
 from uuid import UUID
 
 from rail_async_tasks.conf import TaskSettings
@@ -38,6 +39,8 @@ class Attempts:
         callback_hold: a failure callback is reserved for this process for so many seconds; None
             where there is none.
         tracer: opens the spans of attempts; None where tracing is off.
+        on_slot_freed: is called with the id and the token of each attempt whose body has ended, or
+            was given up; None where no worker of a broker counts slots.
     """
 
     def __init__(  # noqa: PLR0913 (collaborators)
@@ -56,6 +59,7 @@ class Attempts:
         outstanding: Outstanding,
         callback_hold: float | None = None,
         tracer: Tracer | None = None,
+        on_slot_freed: Callable[[UUID, UUID], None] | None = None,
     ) -> None:
         self._state = state
         self._settings = settings
@@ -70,6 +74,7 @@ class Attempts:
         self._outstanding = outstanding
         self._callback_hold = callback_hold
         self._tracer = tracer
+        self._on_slot_freed = on_slot_freed
         self._around = find_around(settings)
         self._loop = asyncio.get_running_loop()
         self._threads = DaemonThreads("rail-tasks-def")
@@ -155,11 +160,13 @@ class Attempts:
             self._slots.leaked += 1
         self._progress.forget(attempt.snapshot.id)
         self._free_slot(attempt.snapshot.queue, attempt.definition)
+        if self._on_slot_freed is not None:
+            self._on_slot_freed(outcome.id, attempt.token)
         self._settlements.settle(attempt, outcome)
 
     def _free_slot(self, queue: str, definition: TaskDefinition) -> None:
         self._slots.release(queue, not definition.is_coroutine)
-        self._due.slot_freed()
+        self._due.slot_freed(queue)
 
     def _over(self, attempt: Attempt) -> None:
         """The attempt's task is done: nothing of its body runs on this loop any more."""

@@ -9,7 +9,7 @@ broker that can answer that (see `broker.Inventory`) does not have it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -26,9 +26,9 @@ from rail_async_tasks.runtime.claims.no_claim import NoClaim
 from rail_async_tasks.runtime.claims.overdue import OverdueWarnings
 from rail_async_tasks.runtime.claims.pauses import Pauses
 from rail_async_tasks.runtime.claims.rates import Rates
+from rail_async_tasks.runtime.claims.sends_due import SendsDue
 from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.claims.surveys import Surveyor
-from rail_async_tasks.runtime.due import POLL_SECONDS, Due
 from rail_async_tasks.runtime.state import RuntimeState
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.text import describe
@@ -39,10 +39,6 @@ logger = get_logger("rail_async_tasks.runtime")
 PAGE = 250
 # Under way in a queue at least. What is more waits in the ledger, which knows priorities.
 LEAST_WINDOW = 100
-# After `REFILL` attempts have ended here, the dispatcher refills each queue to which it has sent
-# rows in the last `RECENT_SECONDS`.
-REFILL = 25
-RECENT_SECONDS = 2.0
 # Between two looks at a queue with a rate, in seconds: workers have some in store. Each look that
 # finds nothing to send, as other processes have sent it, doubles the rest, so many times at most.
 SHORTEST_REST = 0.05
@@ -57,61 +53,6 @@ class BrokerTimings(msgspec.Struct, frozen=True, kw_only=True):
     # Between two tries while it is: the first pause and the longest, each twice the one before.
     shortest_pause: float = 0.5
     longest_pause: float = 3.0
-
-
-class SendsDue(Due):
-    """Queues in which rows may be due that are to be sent to workers."""
-
-    def __init__(
-        self,
-        *,
-        slots: Slots,
-        state: RuntimeState,
-        pauses: Pauses,
-        poll_seconds: float = POLL_SECONDS,
-        longest_poll: Callable[[], float] = lambda: POLL_SECONDS,
-    ) -> None:
-        super().__init__(state=state, poll_seconds=poll_seconds, longest_poll=longest_poll)
-        self._slots = slots
-        self._pauses = pauses
-        self.queues: set[str] = set()
-        self._sent_at: dict[str, float] = {}  # by queue: when some were last sent
-        self._ended = 0  # attempts, since the windows were filled up
-
-    def expect(self, name: str, queue: str) -> None:
-        self._slots.know(queue)
-        if queue not in self._slots.stopped:
-            self.queues.add(queue)
-            self._wake.set()
-
-    def slot_freed(self) -> None:
-        """Counts an ended attempt; every `REFILL` of them has recently used queues refilled."""
-        self._ended += 1
-        if self._ended >= REFILL:
-            self._ended = 0
-            since = self._loop.time() - RECENT_SECONDS
-            self.queues.update(queue for queue, at in self._sent_at.items() if at >= since)
-            self._wake.set()
-
-    def sent(self, queue: str) -> None:
-        """Notes that rows of the queue were sent now."""
-        self._sent_at[queue] = self._loop.time()
-
-    def expect_all(self) -> None:
-        self.queues.update(self._slots.queues())
-        self.queues -= self._slots.stopped
-
-    def expect_in(self, queue: str) -> None:
-        self.expect("", queue)
-
-    def refilled(self, queue: str) -> None:
-        """The queue's rate may have a token again."""
-        self._slots.refill(queue)
-        self.expect("", queue)
-
-    @property
-    def any_due(self) -> bool:
-        return bool(self.queues) or self._pauses.outdated
 
 
 class SenderLedger(Claims, Surveys, Protocol):
@@ -228,10 +169,8 @@ class BrokerDispatcher:
         await self._pauses.up_to_date()
         self._due.acted()
         self._due.queues -= self._slots.stopped
-        # A claim of nothing clears `run_after` of rows that have come due.
-        result = await self._ledger.claim(NoClaim(self._state.id))
-        if result.next_due is not None:
-            self._due.due_in(max(result.next_due, 0.0))
+        if self._due.stages:
+            await self._stage()
         if self._lost is not None:
             await self._send_again(await self._lost.find())
         for queue in self._slots.by_priority(self._due.queues):
@@ -241,6 +180,17 @@ class BrokerDispatcher:
             except Exception:
                 self._due.queues.add(queue)
                 raise
+
+    async def _stage(self) -> None:
+        """Clears `run_after` of rows that have come due, by a claim of nothing."""
+        self._due.stages = False
+        try:
+            result = await self._ledger.claim(NoClaim(self._state.id))
+        except Exception:
+            self._due.stages = True
+            raise
+        if result.next_due is not None:
+            self._due.due_in(max(result.next_due, 0.0))
 
     async def _send_again(self, lost: Sequence[Dispatch]) -> None:
         if lost:
@@ -265,7 +215,6 @@ class BrokerDispatcher:
             if sent:
                 self._overdue.report(queue, sum(dispatch.overdue for dispatch in sent))
                 await self._push(sent)
-                self._due.sent(queue)
             if len(sent) < self._page:
                 return
 

@@ -16,6 +16,8 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from types import MappingProxyType
 from uuid import UUID
 
+import msgspec
+
 from rail_async_tasks.conf.model import RateLimit
 from rail_async_tasks.ledger.dispatch_records import DeliveryClaim
 from rail_async_tasks.ledger.locks import FIRST_DELAY, delay_after
@@ -34,6 +36,19 @@ RELEASES = 7
 # An id waits here so many seconds for a token of its queue's rate. It holds a place of its worker
 # meanwhile, which tasks of other queues could have.
 LONGEST_WAIT = 0.25
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """An id that was brought. Both are called on the loop, and must not raise.
+
+    Attributes:
+        over: is called with whether the execution's next attempt ran here, once its outcome is
+            stored.
+        freed: is called when its body has ended, and has left its slot; not where nothing ran.
+    """
+
+    over: Callable[[bool], None]
+    freed: Callable[[], None] | None = None
 
 
 class Deliveries:
@@ -72,13 +87,13 @@ class Deliveries:
         self._rates = rates
         self._learn = learn
         self._loop = asyncio.get_running_loop()
-        self._arrived: dict[UUID, list[asyncio.Future[bool]]] = {}
-        self._postponed: dict[UUID, list[asyncio.Future[bool]]] = {}
+        self._arrived: dict[UUID, list[Delivery]] = {}
+        self._postponed: dict[UUID, list[Delivery]] = {}
         # By id and token: ids that are claimed together share their token.
-        self._ends: dict[tuple[UUID, UUID], asyncio.Future[bool]] = {}
+        self._ends: dict[tuple[UUID, UUID], Delivery] = {}
         # Ids that wait for another transaction or a token, and how often each was looked at for
         # the former.
-        self._locked: dict[UUID, list[asyncio.Future[bool]]] = {}
+        self._locked: dict[UUID, list[Delivery]] = {}
         self._looks: dict[UUID, int] = {}
         self._claiming: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
@@ -90,11 +105,20 @@ class Deliveries:
         False where it is not this process's to run. Cancelling the caller cancels nothing.
         """
         end: asyncio.Future[bool] = self._loop.create_future()
+
+        def over(ran: bool) -> None:
+            if not end.done():  # else the caller was cancelled
+                end.set_result(ran)
+
+        self.bring(execution_id, Delivery(over))
+        return await end
+
+    def bring(self, execution_id: UUID, delivery: Delivery) -> None:
+        """`attempt` as a plain call, for workers that bring many ids at once."""
         if execution_id in self._locked:
-            self._locked[execution_id].append(end)
+            self._locked[execution_id].append(delivery)
         else:
-            self._arrive(execution_id, [end])
-        return await asyncio.shield(end)
+            self._arrive(execution_id, [delivery])
 
     def notice(self) -> None:
         """Goes on after a lease has begun; at the drain, also looks at locked ids at once."""
@@ -102,6 +126,12 @@ class Deliveries:
         if self._state.draining:
             for execution_id in [*self._locked]:
                 self._look_again(execution_id)
+
+    def slot_freed(self, execution_id: UUID, token: UUID) -> None:
+        """The body has ended; its outcome is on the way to the ledger."""
+        delivery = self._ends.get((execution_id, token))
+        if delivery is not None and delivery.freed is not None:
+            delivery.freed()
 
     def settled(self, execution_id: UUID, token: UUID) -> None:
         """Answers the caller of `attempt`: the outcome is stored, or never will be."""
@@ -113,7 +143,7 @@ class Deliveries:
             for waiting, ends in postponed.items():
                 self._arrive(waiting, ends)
 
-    def _arrive(self, execution_id: UUID, ends: list[asyncio.Future[bool]]) -> None:
+    def _arrive(self, execution_id: UUID, ends: list[Delivery]) -> None:
         self._arrived.setdefault(execution_id, []).extend(ends)
         if self._claiming is None or self._claiming.done():
             # A clean context: attempts must not inherit their broker's.
@@ -134,7 +164,7 @@ class Deliveries:
                 continue
             await self._claim(arrived)
 
-    async def _claim(self, arrived: dict[UUID, list[asyncio.Future[bool]]]) -> None:
+    async def _claim(self, arrived: dict[UUID, list[Delivery]]) -> None:
         try:
             await self._pauses.up_to_date()
             held_by = self._state.id
@@ -184,7 +214,7 @@ class Deliveries:
             logger.exception("The names of delivered tasks can't be read")
             return False
 
-    def _wait_for_lock(self, execution_id: UUID, ends: list[asyncio.Future[bool]]) -> None:
+    def _wait_for_lock(self, execution_id: UUID, ends: list[Delivery]) -> None:
         if execution_id in self._locked:  # brought once more during the claim
             self._locked[execution_id] += ends
             return
@@ -193,10 +223,10 @@ class Deliveries:
         self._loop.call_later(delay_after(looks), self._look_again, execution_id)
 
     async def _wait_for_tokens(
-        self, early: Mapping[UUID, float], arrived: dict[UUID, list[asyncio.Future[bool]]]
+        self, early: Mapping[UUID, float], arrived: dict[UUID, list[Delivery]]
     ) -> None:
         """Takes early ids out of `arrived`: they are looked at again soon, or handed back."""
-        back: dict[UUID, list[asyncio.Future[bool]]] = {}
+        back: dict[UUID, list[Delivery]] = {}
         for execution_id in early.keys() & arrived.keys():
             ends, seconds = arrived.pop(execution_id), early[execution_id]
             if seconds > LONGEST_WAIT:
@@ -214,7 +244,7 @@ class Deliveries:
         if ends is not None:
             self._arrive(execution_id, ends)
 
-    def _start(self, claimed: Claimed, held_by: UUID, ends: list[asyncio.Future[bool]]) -> None:
+    def _start(self, claimed: Claimed, held_by: UUID, ends: list[Delivery]) -> None:
         end, *twice = ends
         self.dropped += len(twice)
         _resolve(twice, False)
@@ -225,7 +255,7 @@ class Deliveries:
             logger.exception("Task %s was claimed and did not start", claimed.snapshot.id)
             self.settled(claimed.snapshot.id, claimed.token)
 
-    async def _hand_back(self, stopped: dict[UUID, list[asyncio.Future[bool]]]) -> None:
+    async def _hand_back(self, stopped: dict[UUID, list[Delivery]]) -> None:
         """Marks ids of stopped queues as not sent; a locked one is looked at again later."""
         try:
             locked = await self._dispatches.release(stopped)
@@ -238,7 +268,7 @@ class Deliveries:
             self._wait_for_lock(execution_id, stopped.pop(execution_id))
         self._end_all(stopped)
 
-    async def _refuse(self, arrived: dict[UUID, list[asyncio.Future[bool]]]) -> None:
+    async def _refuse(self, arrived: dict[UUID, list[Delivery]]) -> None:
         """Releases them to other processes, as this one is ending."""
         try:
             left = set(arrived)
@@ -250,14 +280,13 @@ class Deliveries:
         finally:
             self._end_all(arrived)
 
-    def _end_all(self, arrived: dict[UUID, list[asyncio.Future[bool]]]) -> None:
+    def _end_all(self, arrived: dict[UUID, list[Delivery]]) -> None:
         """Answers the callers: none of the ids runs here."""
         for execution_id, ends in arrived.items():
             self._looks.pop(execution_id, None)
             _resolve(ends, False)
 
 
-def _resolve(ends: list[asyncio.Future[bool]], ran: bool) -> None:
-    for end in ends:
-        if not end.done():
-            end.set_result(ran)
+def _resolve(ends: list[Delivery], ran: bool) -> None:
+    for delivery in ends:
+        delivery.over(ran)

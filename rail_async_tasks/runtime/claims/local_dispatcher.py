@@ -67,7 +67,7 @@ class ClaimsDue(Due):
         if self._slots.room(queue, in_thread) <= 0 and queue not in self._slots.stopped:
             self._rows_left()
 
-    def slot_freed(self) -> None:
+    def slot_freed(self, queue: str) -> None:
         if not self._wake.is_set() and self._slots.worth_a_claim:
             self._wake.set()
 

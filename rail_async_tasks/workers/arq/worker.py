@@ -7,14 +7,14 @@ nothing is lost with a job, and a job that comes twice does no harm.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
+from functools import partial
 from time import monotonic
 from typing import Any, Final
 
-from rail_async_tasks.backends.arq.errors import brief, is_refusal
+from rail_async_tasks.backends.arq.errors import outage
 from rail_async_tasks.backends.arq.keys import (
     EXECUTE,
     IN_THREAD,
@@ -30,7 +30,8 @@ from rail_async_tasks.queue_limits import QueueLimits
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.workers.arq.jobs import HeldJobs, Job
 from rail_async_tasks.workers.arq.queues import Claims, WorkerQueues
-from rail_async_tasks.workers.delivery import adeliver
+from rail_async_tasks.workers.arq.waiting import wait_for
+from rail_async_tasks.workers.delivery import adeliver, bring
 
 logger = get_logger("rail_async_tasks.backends")
 
@@ -125,8 +126,10 @@ class TaskWorker(Worker):
     async def finish(self, main: asyncio.Future[None]) -> None:
         """End `main` once the jobs here have ended, and remove those from Redis if it answers."""
         self.stop_picking()
-        if self.tasks:
-            await asyncio.wait(self.tasks.values(), timeout=CLOSE_TIMEOUT)
+        deadline = monotonic() + CLOSE_TIMEOUT
+        while len(self._held) and (left := deadline - monotonic()) > 0:
+            self._room.clear()
+            await wait_for(self._room, left)
         self._done = True
         self._changed.set()
         await asyncio.wait([main], timeout=CLOSE_TIMEOUT)
@@ -137,6 +140,8 @@ class TaskWorker(Worker):
         for task in self.tasks.values():
             task.cancel()
         await asyncio.gather(*self.tasks.values(), return_exceptions=True)
+        for _, job_id in [*self._held]:  # their rows are handed back, or recovered
+            self._over(job_id)
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await self._exchange([0])
@@ -162,15 +167,15 @@ class TaskWorker(Worker):
                 claims = await self._exchange(self._rooms())
                 self._done = self._is_burst_over(claims, rooms)
         except Exception as error:  # noqa: BLE001 (any error of a client)
-            await self._pause(self._backoff.failed(_outage(error)))
+            await self._pause(self._backoff.failed(outage(error)))
             return
         self._backoff.recovered()
         if not self._done:
-            await _wait_for(self._changed, wait)
+            await wait_for(self._changed, wait)
 
     def _is_burst_over(self, claims: Claims, rooms: Sequence[int]) -> bool:
-        idle = not claims.jobs and not self.tasks and not self._held.over
-        return self.burst and idle and any(rooms)
+        busy = claims.jobs or len(self._held) or self._held.over
+        return self.burst and not busy and any(rooms)
 
     def _rooms(self) -> list[int]:
         rooms = self._held.rooms()
@@ -203,7 +208,8 @@ class TaskWorker(Worker):
             self._drop(queue, job_id, payload)
             return
         self._held.begin(job_id, Job(queue, IN_THREAD in payload, job[1]))
-        self.tasks[job_id] = self.loop.create_task(self._run(job_id, job[1]))
+        if not bring(job[1], partial(self._over, job_id), partial(self._freed, job_id)):
+            self.tasks[job_id] = self.loop.create_task(self._run(job_id, job[1]))
 
     def _drop(self, queue: int, job_id: str, payload: bytes) -> None:
         # A job without a payload has expired; the ledger sends the row again.
@@ -214,15 +220,28 @@ class TaskWorker(Worker):
         self._changed.set()
 
     async def _run(self, job_id: str, execution_id: Any) -> None:
-        """Run an attempt. Its outcome is the row's; the job is over in any case."""
+        """Run an attempt where `bring` can't: the runtime has yet to start."""
+        failed = True
         try:
             await execute(self.ctx, execution_id)
-            self.jobs_complete += 1
+            failed = False
         except Exception:
             logger.exception("The job %.80r could not be run", job_id)
-            self.jobs_failed += 1
         finally:
             del self.tasks[job_id]
+            self._over(job_id, failed=failed)
+
+    def _freed(self, job_id: str) -> None:
+        """The body has ended: another may start while its outcome is stored."""
+        self._held.free(job_id)
+        self._changed.set()
+        self._room.set()
+
+    def _over(self, job_id: str, *, failed: bool = False) -> None:
+        """The outcome is stored in the row, or the worker ends. The job is over in any case."""
+        if job_id in self._held:
+            self.jobs_failed += failed
+            self.jobs_complete += not failed
             self._held.end(job_id)
             self._changed.set()
             self._room.set()
@@ -238,7 +257,7 @@ class TaskWorker(Worker):
                 await self._room.wait()
                 continue
             if self._step_back:
-                await _wait_for(self._room, STEP_BACK)
+                await wait_for(self._room, STEP_BACK)
             try:
                 found = await self._queues.wait(numbers, WAKE_UP_TIMEOUT)
             except Exception:  # noqa: BLE001 (the Redis claims log it)
@@ -273,16 +292,4 @@ class TaskWorker(Worker):
         deadline = monotonic() + seconds
         while not self._done and (left := deadline - monotonic()) > 0:
             self._changed.clear()
-            await _wait_for(self._changed, left)
-
-
-async def _wait_for(event: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
-
-
-def _outage(error: Exception) -> str:
-    """Returns the failure in words."""
-    problem = "refuses a command" if is_refusal(error) else "does not answer"
-    return f"Redis {problem}: {brief(error)}"
+            await wait_for(self._changed, left)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 from rail_async_tasks.ledger.edges import CLAIM
-from rail_async_tasks.ledger.records import QueueClaim
+from rail_async_tasks.ledger.records import Claimed, QueueClaim
 from rail_async_tasks.ledger.sql.dialects import SNAPSHOT, TABLE, Dialect, carried
 from rail_async_tasks.ledger.sql.sets import set_of, values_of
 
@@ -60,3 +61,8 @@ def sqlite_parameters(
     return [
         runtime_id.hex, token.hex, clock, claim.queue, names, claim.crashes, claim.limit,
     ]  # fmt: skip
+
+
+def read(dialect: Dialect, row: Sequence[Any], token: UUID, *, suspect: bool = False) -> Claimed:
+    """Returns a row that a claim has returned."""
+    return Claimed(dialect.snapshot(row), row[-1], token, row[-4], suspect, row[-3], row[-2])

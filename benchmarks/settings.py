@@ -17,9 +17,18 @@ if _default["ENGINE"] == "django.db.backends.sqlite3":
 INSTALLED_APPS = [
     "django.contrib.auth",
     "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "channels",
+    "strawberry_django",
     "rail_async_tasks",
     "benchmarks.apps.BenchmarksConfig",
 ]
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+]
+ROOT_URLCONF = "rail_async_tasks.urls"
+ALLOWED_HOSTS = ["127.0.0.1"]
 RAIL_DJANGO_GRAPHQL = {
     "task_settings": {
         "redis_url": os.environ.get("BENCHMARK_REDIS"),

@@ -15,9 +15,9 @@ from typing import Final
 PACKAGE: Final[dict[str, tuple[str, ...]]] = {
     "ground": (
         "durations errors forks histogram hooks origin own_views programs retry roles signatures",
-        "states text vital",
+        "pauses states text vital",
         "codec conf error_places foreign_names ids language redis_address rollup_columns",
-        "safe_logging snapshot",
+        "safe_logging snapshot together",
         "backoff db_connections logs",
     ),
     "what a task is": (

@@ -22,9 +22,18 @@ INSTALLED_APPS = [
     *_backend_apps.get(_task_settings.get("backend"), []),
     "django.contrib.auth",
     "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "channels",
+    "strawberry_django",
     "rail_async_tasks",
     "benchmarks.apps.BenchmarksConfig",
 ]
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+]
+ROOT_URLCONF = "rail_async_tasks.urls"
+ALLOWED_HOSTS = ["127.0.0.1"]
 RAIL_DJANGO_GRAPHQL = {"task_settings": {"redis_url": _redis, **_task_settings}}
 # The brokers of the backends that are other task systems, as `docs/backends` sets them up.
 CELERY_BROKER_URL = _redis

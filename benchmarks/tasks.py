@@ -69,6 +69,7 @@ class Board:
 
 tally = Tally()
 boards: list[Board] = []
+released: list[asyncio.Event] = []
 
 
 @task
@@ -128,6 +129,16 @@ async def tick(info: Any, count: int, pause: float) -> None:
     for number in range(count):
         await asyncio.sleep(pause)
         info.context.task.update_progress(100 * number / count, repr(time.monotonic()))
+
+
+@task
+async def tell_the_time(info: Any, count: int, pause: float) -> None:
+    """Report the monotonic clock in nanoseconds, `count` times, once `released`."""
+    await released[-1].wait()
+    for number in range(count):
+        await asyncio.sleep(pause)
+        info.context.task.update_progress(number % 100, str(time.monotonic_ns()))
+    await asyncio.sleep(pause)
 
 
 async def settled() -> None:

@@ -8,7 +8,7 @@ task without an owner is open to every caller who knows its id, unless `anonymou
 from __future__ import annotations
 
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from inspect import getattr_static
 from typing import Any, Final, Protocol
@@ -54,6 +54,11 @@ class Viewer:
     @property
     def is_anonymous(self) -> bool:
         return self.user_id is None
+
+    @property
+    def rights(self) -> Viewer:
+        """The viewer without who they are. Equal ones read the same of a task that both may see."""
+        return replace(self, user_id=None if self.is_anonymous else "")
 
     @property
     def is_system(self) -> bool:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Any, Final, Self, TypeVar
 
-from asgiref.sync import sync_to_async
+from django.db import close_old_connections
 
 from rail_async_tasks.access import Viewer
 from rail_async_tasks.auth.credential import credential_of
@@ -21,9 +21,18 @@ from rail_async_tasks.auth.losses import EXPIRED, SIGNED_OUT, WITHDRAWN, Loss
 from rail_async_tasks.auth.standing import Claim, Standing, standings, users_are_in_one_place
 from rail_async_tasks.auth.watch import Watch, watch_here
 from rail_async_tasks.errors import BackendUnavailable
-from rail_async_tasks.hooks import contained
+from rail_async_tasks.together import Together
 
 T = TypeVar("T")
+
+
+def _fresh_standings(claims: Sequence[Claim]) -> list[Standing]:
+    """`standings` on a connection as fresh as a request's."""
+    close_old_connections()
+    return standings(claims)
+
+
+_ask_together: Final = Together(_fresh_standings)
 
 # The longest timer in seconds: event loops refuse some that are centuries long.
 _LONGEST_TIMER: Final = 86_400.0
@@ -94,9 +103,9 @@ class Guard:
         """
         standing = None
         if self.lost is None and self.claim is not None:
-            # In the caller's context, so that it is in their thread, and in a test's transaction.
+            # In the thread of synchronous code, so that it is in a test's transaction.
             try:
-                (standing,) = await sync_to_async(contained(standings))([self.claim])
+                standing = await _ask_together(self.claim)
             except Exception as error:  # a database, a session store
                 raise BackendUnavailable from error
             self.judge(standing)

@@ -7,11 +7,16 @@ for. They read one after another, so that a document of fifty lists holds no mor
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any
 
-from graphql import FieldNode, FragmentSpreadNode, InlineFragmentNode
+from graphql import (
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    InlineFragmentNode,
+)
 
 from rail_async_tasks.errors import TooLarge
 from rail_async_tasks.graphql.documents import limits_in_force
@@ -67,8 +72,14 @@ def too_large(size: int) -> TooLarge | None:
 
 def uses(info: Any, name: str) -> int:
     """Returns how often the selection of a field of ours asks for the field `name` of a task."""
-    nodes = info._raw_info.field_nodes  # noqa: SLF001 - Strawberry's own form costs far more
-    fragments = info._raw_info.fragments  # noqa: SLF001
+    raw = info._raw_info  # noqa: SLF001 - Strawberry's own form costs far more
+    return uses_in(raw.field_nodes, raw.fragments, name)
+
+
+def uses_in(
+    nodes: Iterable[FieldNode], fragments: Mapping[str, FragmentDefinitionNode], name: str
+) -> int:
+    """`uses` of a field in a document."""
     names: set[str] = set()
     spread: set[str] = set()
     waiting = [it.selection_set for it in nodes if it.selection_set is not None]

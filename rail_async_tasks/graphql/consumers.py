@@ -40,6 +40,7 @@ from rail_async_tasks.graphql.frames import (
     decode_json,
 )
 from rail_async_tasks.graphql.handshake import handshake_problem
+from rail_async_tasks.graphql.lean_consumer import LeanConsumer, fresh_connections
 from rail_async_tasks.graphql.limited import served
 from rail_async_tasks.graphql.routes import schema_at
 from rail_async_tasks.graphql.socket_adapter import SocketAdapter
@@ -75,10 +76,10 @@ async def close_all_for_restart() -> None:
 server.on_drain(close_all_for_restart)
 
 
-class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
+class TaskGraphQLConsumer(LeanConsumer):
     """One WebSocket connection."""
 
-    websocket_adapter_class = SocketAdapter
+    websocket_adapter_class = SocketAdapter  # type: ignore[assignment]
     graphql_transport_ws_handler_class = TransportHandler
     request: ASGIRequest
 
@@ -107,7 +108,8 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         try:
-            await super().__call__(scope, receive, send)
+            # A class of the project's may use its channel layer.
+            await self.live(scope, receive, send, layer=type(self) is not TaskGraphQLConsumer)
         finally:
             # Also reached without `disconnect()`, when the server cancels the application.
             try:
@@ -238,6 +240,8 @@ class TaskGraphQLConsumer(GraphQLWSConsumer[RequestContext, None]):
 
         Raises what `Guard.ask` raises; the socket is closed where the right is lost.
         """
+        if self._guard is None or self._guard.claim is None:
+            await fresh_connections()
         if self._guard is None or self._context is None:
             return
         standing = await self._guard.ask()

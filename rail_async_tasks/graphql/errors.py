@@ -8,6 +8,7 @@ from typing import Final
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
+from graphql import ExecutionResult as CoreResult
 from graphql import GraphQLError
 from strawberry.exceptions import MissingQueryError
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
@@ -157,7 +158,7 @@ def unknown_operation(error: CannotGetOperationTypeError) -> str:
     return WHICH_OPERATION if error.operation_name is None else error.as_http_error_reason()
 
 
-def is_request_error(result: ExecutionResult) -> bool:
+def is_request_error(result: ExecutionResult | CoreResult) -> bool:
     """Returns whether the document or its variables were refused before execution.
 
     An error that a field has raised has a path, also where it nulled the whole data.

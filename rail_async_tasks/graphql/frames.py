@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import aclosing
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from django.core.exceptions import PermissionDenied
 from strawberry.channels.handlers.ws_handler import MessageQueueData
@@ -24,6 +25,8 @@ from rail_async_tasks.graphql import answers
 from rail_async_tasks.graphql.documents import operation_type
 from rail_async_tasks.graphql.errors import graphql_error
 from rail_async_tasks.graphql.limited import refusal
+from rail_async_tasks.graphql.shared import NotShared, payloads
+from rail_async_tasks.graphql.socket_adapter import SocketAdapter
 
 # A client that connects again subscribes to all that it follows at once.
 BURST_SECONDS: Final = 3
@@ -200,7 +203,37 @@ class TransportHandler(BaseGraphQLTransportWSHandler[RequestContext, None]):
         except (Unauthenticated, PermissionDenied):
             self.operations.pop(operation.id, None)  # the socket is being closed
         else:
-            await super().run_operation(operation)
+            if not await self._share(operation):
+                await super().run_operation(operation)
+
+    async def _share(self, operation: Any) -> bool:
+        """Sends the results that subscribers share; returns whether it is such a subscription."""
+        if not self._may_share():
+            return False
+        adapter = cast("SocketAdapter", self.websocket)
+        head = f'{{"id":{json.dumps(operation.id)},"type":"next","payload":'
+        results = payloads(
+            self.schema, self.context, operation.query, operation.variables,
+            operation.operation_name,
+        )  # fmt: skip
+        try:
+            async with aclosing(results):
+                async for payload in results:
+                    await adapter.send_next(head, payload)
+            await operation.send_operation_message({"id": operation.id, "type": "complete"})
+        except NotShared:
+            return False
+        except WebSocketDisconnected:
+            self.operations.pop(operation.id, None)
+        return True
+
+    def _may_share(self) -> bool:
+        """Returns whether no class of the project's takes part in what is sent."""
+        return (
+            type(self) is TransportHandler
+            and type(self.websocket) is SocketAdapter
+            and self.view.sends_as_is  # type: ignore[attr-defined]
+        )
 
     async def handle_task_exception(self, error: Exception) -> None:
         # A client that left in the middle of a message is not an error.

@@ -15,6 +15,7 @@ from rail_async_tasks.auth.context import handshake_request
 from rail_async_tasks.graphql.consumers import TaskGraphQLConsumer
 from rail_async_tasks.graphql.handshake import handshake_problem
 from rail_async_tasks.graphql.routes import view_at
+from rail_async_tasks.graphql.session import with_session
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.servers.connections import ended_by_drain
 from rail_async_tasks.servers.protocol import Application, Message, Receive, Scope, Send
@@ -34,7 +35,7 @@ def socket_router(routes: Sequence[Any]) -> Application:
     Raises:
         TypeError: something in `routes` is no route to a consumer.
     """
-    graphql: Application = AuthMiddlewareStack(TaskGraphQLConsumer.as_asgi())
+    graphql = with_session(TaskGraphQLConsumer.as_asgi())
     _check_routes(routes)
     theirs = _own_routes(routes) if routes else None
     exact = {_exact_path(route) for route in routes}

@@ -8,7 +8,7 @@ from contextlib import aclosing, suppress
 from typing import Any, cast
 
 from django.core.exceptions import PermissionDenied
-from strawberry.http import GraphQLHTTPResponse
+from strawberry.http import GraphQLHTTPResponse, GraphQLRequestData
 from strawberry.http.streaming import SSETransport
 from strawberry.types import ExecutionResult
 
@@ -18,8 +18,10 @@ from rail_async_tasks.auth.rights import guarded
 from rail_async_tasks.errors import Unauthenticated
 from rail_async_tasks.graphql import answers
 from rail_async_tasks.graphql.errors import graphql_error
+from rail_async_tasks.graphql.shared import NotShared, encode_json, payloads
 from rail_async_tasks.hosting import server
 from rail_async_tasks.own_views import arelease_connections
+from rail_async_tasks.signs_of_life import with_signs_of_life
 
 
 class EventStream(SSETransport):
@@ -34,16 +36,53 @@ class EventStream(SSETransport):
     def encode_next(
         self, response: GraphQLHTTPResponse, encode_json: Callable[[object], str]
     ) -> str:
-        text = super().encode_next(response, encode_json)
+        return self.next_of(encode_json(response), encode_json)
+
+    def next_of(self, payload: str, encode_json: Callable[[object], str] = encode_json) -> str:
+        """Returns the event of an encoded result."""
+        text = self.encode_event("next", payload)
         too_large = answers.too_large(len(text))
         if too_large is None:
             return text
-        return super().encode_next(
-            {"data": None, "errors": [graphql_error(too_large).formatted]}, encode_json
-        )
+        refused = {"data": None, "errors": [graphql_error(too_large).formatted]}
+        return self.encode_event("next", encode_json(refused))
 
     def encode_comment(self, comment: str) -> str:
         return super().encode_comment(comment).replace("\r\n", "\n")
+
+
+async def shared_events(
+    schema: Any,
+    context: Any,
+    operation: GraphQLRequestData,
+    alone: Callable[[], AsyncIterator[str]],
+) -> AsyncIterator[str]:
+    """Yields the events of a subscription, shared with others; those of `alone` where it isn't."""
+    transport = EventStream()
+    results = payloads(
+        schema, context, operation.query or "", operation.variables, operation.operation_name
+    )
+    texts = _as_events(results, transport)
+    sign = transport.heartbeat_message(encode_json)
+    try:
+        async with aclosing(
+            with_signs_of_life(texts, sign, transport.heartbeat_interval)
+        ) as events:
+            async for event in events:
+                yield event
+    except NotShared:
+        async with aclosing(cast("AsyncGenerator[str, None]", alone())) as events:
+            async for event in events:
+                yield event
+
+
+async def _as_events(
+    results: AsyncGenerator[str, None], transport: EventStream
+) -> AsyncGenerator[str, None]:
+    async with aclosing(results):
+        async for payload in results:
+            yield transport.next_of(payload)
+    yield transport.encode_complete()
 
 
 async def while_permitted(

@@ -38,7 +38,7 @@ from rail_async_tasks.graphql.frames import decode_json
 from rail_async_tasks.graphql.limited import refusal, served
 from rail_async_tasks.graphql.refusals import refused, refused_handshake
 from rail_async_tasks.graphql.schema import console_is_on, get_schema
-from rail_async_tasks.graphql.streams import EventStream, only, without_farewell
+from rail_async_tasks.graphql.streams import EventStream, only, shared_events, without_farewell
 from rail_async_tasks.own_views import own_view
 
 EVENTS_ONLY = (
@@ -80,6 +80,7 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
         self.context: RequestContext | None = None
         self.accept = Accept(None)
         self.media_type: str | None = JSON
+        self.operation: GraphQLRequestData | None = None  # which events answer
         self.place: Place | None = None  # the stream's among those of the caller
         self.status: int | None = None  # where the operation was refused as a whole
         # The schema of the settings is built at the first request: a URL configuration must import
@@ -203,7 +204,7 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
 
     async def _stream(self, arguments: tuple[Any, ...]) -> Any:
         """Executes an operation that events answer. Raises `TooMany` before it does."""
-        request, _, _, context, _, _ = arguments
+        request, _, self.operation, context, _, _ = arguments
         self.place = streams.open(caller_key(context.user, request))
         try:
             return await super().execute_operation(*arguments)
@@ -286,6 +287,8 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
                 self.place.close()
             raise HTTPException(501, NO_STREAMS)
         events = partial(without_farewell, context=self.context, place=self.place)
+        if type(self) is TaskGraphQLView and self.operation is not None:
+            stream = partial(shared_events, self.schema, self.context, self.operation, stream)
         response = await super().create_streaming_response(
             request, lambda: events(stream()), sub_response, headers
         )

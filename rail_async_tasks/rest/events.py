@@ -7,9 +7,8 @@ reconnects, as `EventSource` does, sees the same events.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Final
 
 import msgspec
@@ -23,10 +22,13 @@ from rail_async_tasks.access import Viewer
 from rail_async_tasks.auth.caller import Caller
 from rail_async_tasks.auth.open_connections import Place, caller_key, streams
 from rail_async_tasks.auth.rights import Guard, guarded
+from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import TooLarge, Unauthenticated
 from rail_async_tasks.own_views import arelease_connections
+from rail_async_tasks.signs_of_life import with_signs_of_life
 from rail_async_tasks.rest.parameters import last_version
 from rail_async_tasks.rest.render import render_task, within_limit
+from rail_async_tasks.service.renderings import SharedRenderings
 from rail_async_tasks.snapshot import TaskSnapshot
 
 # Below the 30 and 60 seconds after which proxies close silent connections.
@@ -39,6 +41,9 @@ HEADERS: Final = {
     # GZipMiddleware, which would buffer events, skips responses with a Content-Encoding.
     "Content-Encoding": "identity",
 }
+
+# The events of one task that several streams read with the same rights.
+renderings: Final[SharedRenderings[bytes]] = SharedRenderings()
 
 Version = tuple[int, int]
 Snapshots = AsyncGenerator[TaskSnapshot, None]
@@ -61,7 +66,10 @@ async def events_response(request: HttpRequest, caller: Caller, task_id: str) ->
         await snapshots.aclose()
         raise
     guard = Guard.of(caller.user, request, viewer=viewer)
-    chunks = _while_permitted(_chunks(first, snapshots, seen, viewer), guard)
+    chunks = with_signs_of_life(
+        _chunks(first, snapshots, seen, viewer), KEEP_ALIVE, KEEP_ALIVE_SECONDS
+    )
+    chunks = _while_permitted(chunks, guard)
     response = StreamingHttpResponse(
         _counted(chunks, place), content_type=MEDIA_TYPE, headers=HEADERS
     )
@@ -108,28 +116,17 @@ def _is_new(snapshot: TaskSnapshot, seen: Version) -> bool:
 async def _chunks(
     first: TaskSnapshot, snapshots: Snapshots, seen: Version, viewer: Viewer
 ) -> AsyncGenerator[bytes, None]:
-    """Yields events, and a comment after each pause. A drain ends it without a final event."""
+    """Yields events. A drain ends it without a final event."""
+    # All that an event's text depends on, but for the snapshot.
+    settings = get_settings()
+    key = (viewer.rights, settings.limits.answer_bytes, settings.public_errors)
+    events = renderings.get(key, lambda snapshot: _event(snapshot, viewer))
     async with aclosing(snapshots):
         if _is_new(first, seen):
-            yield await _event(first, viewer)
-        following: asyncio.Task[TaskSnapshot | None] | None = None
-        try:
-            while True:
-                following = asyncio.create_task(_next(snapshots))
-                while not following.done():
-                    await asyncio.wait([following], timeout=KEEP_ALIVE_SECONDS)
-                    if not following.done():
-                        yield KEEP_ALIVE
-                snapshot = following.result()
-                if snapshot is None:
-                    return
-                if _is_new(snapshot, seen):
-                    yield await _event(snapshot, viewer)
-        finally:
-            if following is not None and not following.done():
-                following.cancel()
-                with suppress(asyncio.CancelledError):
-                    await following
+            yield await events.of(first)
+        async for snapshot in snapshots:
+            if _is_new(snapshot, seen):
+                yield await events.of(snapshot)
 
 
 async def _counted(
@@ -142,8 +139,3 @@ async def _counted(
                 yield chunk
     finally:
         place.close()
-
-
-async def _next(snapshots: Snapshots) -> TaskSnapshot | None:
-    """Returns the next snapshot; None at the end."""
-    return await anext(snapshots, None)

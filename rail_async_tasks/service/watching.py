@@ -12,7 +12,7 @@ from rail_async_tasks.errors import BackendUnavailable, TaskNotFound
 from rail_async_tasks.hosting import process, server
 from rail_async_tasks.ids import parse_id
 from rail_async_tasks.ledger.records import Page
-from rail_async_tasks.service.read import MAX_PAGE, aget, all_freshest, on_ledger
+from rail_async_tasks.service.read import MAX_PAGE, aget_with_others, all_freshest, on_ledger
 from rail_async_tasks.service.request import MAX_INT, enabled_settings
 from rail_async_tasks.snapshot import TaskSnapshot, owner_topic, task_topic
 
@@ -36,7 +36,7 @@ async def watch(viewer: Viewer, task_id: str | UUID) -> AsyncGenerator[TaskSnaps
         raise TaskNotFound
     # Subscribed before the row is read: what changes in between is not lost.
     async with process.bus().subscribe(task_topic(execution_id)) as mailbox:
-        snapshot = await aget(viewer, execution_id)
+        snapshot = await aget_with_others(viewer, execution_id)
         yield snapshot
         if snapshot.is_final:
             return

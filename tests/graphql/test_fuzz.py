@@ -128,7 +128,7 @@ async def test_frames_at_random(
         memory.look(number, count)
     if socket is not None:
         await socket.leave()
-    assert sockets < count / 2  # frames of one socket meet each other
+    assert sockets < count * 2 / 3  # frames of one socket meet each other
     honest = Socket()
     await honest.ready()
     await honest.subscribe("{ shelves }")

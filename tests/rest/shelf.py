@@ -56,13 +56,20 @@ async def fall() -> None:
 
 
 @task(name="rest.wait", max_retries=0)
-async def wait(info: Any) -> str:
-    """Report progress, then wait for the test."""
+async def wait(info: Any, size: int = 0) -> str:
+    """Report progress, then wait for the test. Return so many characters more."""
     gate.info = info
     info.context.task.update_progress(10, "waiting")
     gate.started.set()
     await gate.go.wait()
-    return "done"
+    return "done" + "x" * size
+
+
+@task(name="rest.fall_later", max_retries=0)
+async def fall_later(info: Any) -> None:
+    """Wait for the test, then fail."""
+    await wait(info)
+    raise ValueError("a secret of the data")
 
 
 @task(name="rest.restock", permission_classes=[StaffOnly], max_retries=0)

@@ -14,9 +14,10 @@ from typing import Final
 # By layer, as CONTRIBUTING.md shows them.
 PACKAGE: Final[dict[str, tuple[str, ...]]] = {
     "ground": (
-        "durations errors forks hooks own_views programs retry roles states text vital",
+        "durations errors forks hooks own_views programs retry roles",
+        "signs_of_life states text vital",
         "codec conf foreign_names ids language redis_address rollups",
-        "safe_logging snapshot",
+        "safe_logging snapshot together",
         "backoff db_connections logs",
     ),
     "what a task is": (

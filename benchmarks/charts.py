@@ -15,7 +15,7 @@ from typing import Any
 FOLDER = Path("images", "performance")  # in docs/
 
 OURS, THEIRS, TEXT, WHISKER = "#2f8f6b", "#8a94a6", "#7a828e", "#b0553a"
-WIDTH, LABELS, FIGURES = 760, 250, 110
+WIDTH, LABELS, FIGURES = 800, 300, 110
 ROW, BAR, HEAD, GAP = 22, 14, 26, 10
 FONT = "font-family='system-ui, sans-serif' font-size='12'"
 
@@ -31,7 +31,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Group:
-    """The bars of one case, which share an axis with those of all others."""
+    """The bars of one case, which have an axis of their own: other cases may be far longer."""
 
     label: str
     bars: Sequence[Bar]
@@ -42,15 +42,15 @@ def drawn(result: dict[str, Any]) -> str:
     metric, groups = _groups(result["rows"])
     if not groups:
         return ""
-    longest = max(bar.high for group in groups for bar in group.bars)
     height = sum(HEAD + ROW * len(group.bars) + GAP for group in groups)
     parts: list[str] = []
     y = 0
     for group in groups:
         parts.append(_text(0, y + 17, f"{group.label}, {metric}", weight="600"))
         y += HEAD
+        scale = (WIDTH - LABELS - FIGURES) / max(max(bar.high, bar.median) for bar in group.bars)
         for bar in group.bars:
-            parts.extend(_bar(bar, y, (WIDTH - LABELS - FIGURES) / longest))
+            parts.extend(_bar(bar, y, scale))
             y += ROW
         y += GAP
     title = escape(result["title"])
@@ -63,7 +63,7 @@ def drawn(result: dict[str, Any]) -> str:
 
 
 def _groups(rows: Iterable[dict[str, Any]]) -> tuple[str, list[Group]]:
-    """The cases that have the first one's metric: what is measured in another has another axis."""
+    """The cases that have the first one's metric."""
     found = [one for row in rows if (one := _group(row)) is not None]
     metric = found[0][0] if found else ""
     return metric, [group for name, group in found if name == metric]

@@ -25,10 +25,10 @@ from rail_async_tasks.auth.rights import Guard, guarded
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import TooLarge, Unauthenticated
 from rail_async_tasks.own_views import arelease_connections
-from rail_async_tasks.signs_of_life import with_signs_of_life
 from rail_async_tasks.rest.parameters import last_version
 from rail_async_tasks.rest.render import render_task, within_limit
 from rail_async_tasks.service.renderings import SharedRenderings
+from rail_async_tasks.signs_of_life import with_signs_of_life
 from rail_async_tasks.snapshot import TaskSnapshot
 
 # Below the 30 and 60 seconds after which proxies close silent connections.

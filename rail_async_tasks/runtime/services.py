@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, suppress
 from functools import partial
-from types import TracebackType
 from uuid import UUID
 
 from rail_async_tasks.bus.port import Bus
@@ -19,6 +18,7 @@ from rail_async_tasks.roles import role
 from rail_async_tasks.runtime.activity import Activity
 from rail_async_tasks.runtime.admission import Admission
 from rail_async_tasks.runtime.announce import announcer_for
+from rail_async_tasks.runtime.at_end import await_at_end
 from rail_async_tasks.runtime.attempts.attempts import Attempts
 from rail_async_tasks.runtime.attempts.deadlocks import DeadlockBreaker
 from rail_async_tasks.runtime.attempts.progress_saver import ProgressSaver
@@ -214,21 +214,21 @@ class Services:
         All steps are taken, also where a start fails half-way.
         """
         ledger, timings, writers = self._ledger, self._timings.end, self._ledger.writers()
-        _await_at_end(stack, partial(self.attempts.close, timings.threads_timeout))
+        await_at_end(stack, partial(self.attempts.close, timings.threads_timeout))
         stack.callback(self.watchdog.stop)
-        _await_at_end(stack, self._bus.stop)
-        _await_at_end(stack, self._close_broker)
+        await_at_end(stack, self._bus.stop)
+        await_at_end(stack, self._close_broker)
         # The lease outlasts the last write.
-        _await_at_end(stack, partial(self.leasing.end, timings.flush_timeout))
-        _await_at_end(stack, ledger.stop)
-        _await_at_end(stack, partial(self.notices.close, timings.flush_timeout))
+        await_at_end(stack, partial(self.leasing.end, timings.flush_timeout))
+        await_at_end(stack, ledger.stop)
+        await_at_end(stack, partial(self.notices.close, timings.flush_timeout))
         if self.upkeep.rollups is not None:
-            _await_at_end(stack, self.upkeep.rollups.close)
-        _await_at_end(stack, partial(self.callbacks.ended, timings.callback_timeout))
-        _await_at_end(stack, self.ending.flush)
+            await_at_end(stack, self.upkeep.rollups.close)
+        await_at_end(stack, partial(self.callbacks.ended, timings.callback_timeout))
+        await_at_end(stack, self.ending.flush)
         if writers is not None:
             stack.callback(writers.give_up_locked)
-        _await_at_end(stack, partial(self.waits.close, timings.flush_timeout))
+        await_at_end(stack, partial(self.waits.close, timings.flush_timeout))
         stack.callback(self.progress.save)
         ledger.start(self._broke)
         if self.upkeep.rollups is not None:
@@ -286,18 +286,3 @@ class Services:
 
     async def _look_at_wait(self, wait: Wait, seconds: float) -> None:
         await self.deadlocks.look(wait, seconds)
-
-
-def _await_at_end(stack: AsyncExitStack, step: Callable[[], Awaitable[None]]) -> None:
-    """Has the stack await a step of the end, unless a step before it was cancelled.
-
-    The loop cancels a step that takes too long: it ends, and no later step may hold it up.
-    """
-
-    async def take(
-        kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
-        if not isinstance(error, asyncio.CancelledError):
-            await step()
-
-    stack.push_async_exit(take)

@@ -149,6 +149,7 @@ async def test_a_process_that_starts_later_heeds_the_pause(
     await eventually(completed)
 
 
+@pytest.mark.long  # tests/faults/test_pauses.py and tests/backends/test_pauses.py have processes
 @on_databases
 async def test_pause_under_load(store: str, configure: Configure, runtimes: AsyncExitStack) -> None:
     """1,000 tasks wait and two runtimes work: none starts once these have read of the pause.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -30,6 +31,8 @@ def question(name: str) -> Question:
 
 
 def main(arguments: list[str] | None = None) -> None:
+    # So that servers and workers end with a run that is ended.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("Ended by a signal."))
     options = _parser().parse_args(arguments)
     names = options.questions or QUESTIONS
     if unknown := set(names) - set(QUESTIONS):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,15 +54,34 @@ def take(sample: Sample, databases: Databases) -> Metrics:
     settings = {"BENCHMARK_TASK_SETTINGS": json.dumps(dict(sample.settings))}
     environment = peer_environment if sample.python else child_environment
     with databases.fresh(sample.database) as database, databases.redis(sample.redis) as redis:
-        child = subprocess.run(
-            [sample.python or sys.executable, "-m", "benchmarks.child"],
-            input=json.dumps(spec),
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env=environment(database, redis, settings),
-            timeout=sample.too_long,
-            check=True,
+        output = _output(
+            [str(sample.python or sys.executable), "-m", "benchmarks.child"],
+            json.dumps(spec),
+            environment(database, redis, settings),
+            sample.too_long,
         )
-    metrics: Metrics = json.loads(child.stdout.splitlines()[-1])
+    metrics: Metrics = json.loads(output.splitlines()[-1])
     return metrics
+
+
+def _output(command: list[str], text: str, environment: dict[str, str], too_long: float) -> str:
+    """What the process prints. Where it fails, the workers that it has started end with it."""
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=environment,
+        start_new_session=True,
+    ) as child:
+        try:
+            output, _ = child.communicate(text, timeout=too_long)
+        except BaseException:
+            os.killpg(child.pid, signal.SIGKILL)
+            raise
+    if child.returncode:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        raise subprocess.CalledProcessError(child.returncode, command)
+    return output

@@ -9,7 +9,7 @@ from benchmarks.processes import running
 
 APPS = ("django_tasks", "django_tasks_db")
 UNFINISHED = (
-    "SELECT 1 FROM django_tasks_db_dbtaskresult WHERE status IN ('READY', 'RUNNING') LIMIT 1"
+    "SELECT 1 FROM django_tasks_database_dbtaskresult WHERE status IN ('READY', 'RUNNING') LIMIT 1"
 )
 
 

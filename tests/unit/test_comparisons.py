@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from benchmarks.comparison import Comparison, Side, summed
 from benchmarks.environment import ROOT
 from benchmarks.peers import environments
 from benchmarks.processes import ended, family, running
+from benchmarks.sampling import _output
 from tests.support.waiting import wait_for
 
 SIDES = {
@@ -128,6 +130,16 @@ async def test_a_worker_that_ends_at_once_fails_the_sample() -> None:
         system = load.System(produce=produce, workers=pids)
         with pytest.raises(RuntimeError, match="A worker has ended"):
             await load.end_to_end(system, counter, count=10, producers=1)
+
+
+def test_the_workers_of_a_sample_that_hangs_end_with_it() -> None:
+    """Else they would compete with every later sample."""
+    program = "import subprocess, time; print(subprocess.Popen(['sleep', '600']).pid, flush=True)"
+    command = [sys.executable, "-c", f"{program}; time.sleep(600)"]
+    with pytest.raises(subprocess.TimeoutExpired) as hung:
+        _output(command, "", {**os.environ}, too_long=2)
+    worker = int(hung.value.stdout)
+    wait_for(lambda: ended([worker]))
 
 
 # --- what is kept and shown ----------------------------------------------------------------------

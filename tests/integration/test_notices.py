@@ -17,6 +17,7 @@ from rail_async_tasks.hosting.stored import storing
 from rail_async_tasks.ledger.options import LedgerOptions
 from rail_async_tasks.ledger.orm import notices
 from rail_async_tasks.ledger.orm.threads import WriterThreads
+from rail_async_tasks.runtime.notices import HEARD_POLL
 from rail_async_tasks.runtime.runtime import Runtime
 from tests.support.runtimes import Configure, other_process
 from tests.support.timings import Timings
@@ -83,7 +84,7 @@ async def hearing(runtimes: AsyncExitStack, **options: Any) -> Runtime:
 
 
 def heard(runtime: Runtime) -> bool:
-    return bool(runtime.services.notices.longest_poll() == 5.0)
+    return runtime.services.notices.longest_poll() == HEARD_POLL
 
 
 async def test_what_one_process_has_no_slot_for_starts_in_another(

@@ -9,6 +9,7 @@ import pytest
 
 from rail_async_tasks.runtime.upkeep.watchdog import Watchdog
 from tests.support.clock import FakeClock
+from tests.support.waiting import eventually
 
 
 def name_of(task: asyncio.Task[Any]) -> str:
@@ -98,3 +99,17 @@ def test_a_closed_loop_ends_it() -> None:
 
     watchdog = asyncio.run(make())
     assert watchdog.ask() is False
+
+
+async def test_a_quiet_loop_is_asked_seldom_until_a_body_begins() -> None:
+    """Then at once, and often: a body that blocks from its first line must be named."""
+    quiet = True
+    watchdog = Watchdog(name_of, quiet=lambda: quiet, quiet_tick=3600.0)
+    watchdog.start()
+    try:
+        await eventually(lambda: watchdog.answers == 1)  # the first question
+        quiet = False
+        watchdog.alert()
+        await eventually(lambda: watchdog.answers >= 4)
+    finally:
+        watchdog.stop()

@@ -108,13 +108,15 @@ def holder() -> Holder:
 def keep(leases: FakeLeases, holder: Holder) -> Iterator[Callable[..., LeaseThread]]:
     kept: list[LeaseThread] = []
 
-    def start(seconds: float = 0.5, lag: Callable[[], float] = lambda: 0.0) -> LeaseThread:
+    def start(
+        seconds: float = 0.5, lag: Callable[[], float] = lambda: 0.0, quiet: bool = False
+    ) -> LeaseThread:
         def call(callback: Callable[..., object], *args: object) -> None:
             callback(*args)
 
         lease = LeaseThread(Lease(
             leases=leases, holder=holder, call_loop=call, lag=lag, names=frozenset, seconds=seconds,
-        ))  # fmt: skip
+        ), quiet=lambda: quiet)  # fmt: skip
         kept.append(lease)
         lease.start()
         return lease
@@ -133,6 +135,17 @@ def test_whatever_a_renewal_raises_it_goes_on(
     leases.failures = [error]
     keep()
     leases.wait_for(2)
+    assert [it[0] for it in holder.calls] == ["leased"]
+
+
+def test_a_quiet_process_renews_in_time_too(
+    leases: FakeLeases, holder: Holder, keep: Callable[..., LeaseThread]
+) -> None:
+    """It sleeps from renewal to renewal; after one that failed it looks more often."""
+    keep(quiet=True)
+    leases.wait_for(2)
+    leases.failures = [ValueError("the connection is lost")]
+    leases.wait_for(leases.renewals + 2)
     assert [it[0] for it in holder.calls] == ["leased"]
 
 

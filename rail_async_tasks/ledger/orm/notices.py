@@ -18,10 +18,12 @@ from django.db import connections
 
 from rail_async_tasks.backoff import Backoff
 from rail_async_tasks.db_connections import listening_connection
+from rail_async_tasks.hooks import as_error
 from rail_async_tasks.ledger.notices import Envelope, Notice, OnNotice, decode, encode
 from rail_async_tasks.ledger.orm.threads import WriterThreads
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.text import describe
+from rail_async_tasks.vital import make_vital
 
 logger = get_logger("rail_async_tasks.ledger")
 
@@ -177,7 +179,7 @@ class _Opening:
         self._lock = threading.Lock()
         self._abandoned = False
         self._opened: Any = None
-        self._error: BaseException | None = None
+        self._error: Exception | None = None
 
     async def done(self) -> Any:
         """Returns the open connection; raises what `call` has raised."""
@@ -195,11 +197,12 @@ class _Opening:
         return self._opened
 
     def _run(self) -> None:
+        make_vital()
         opened: Any = None
         try:
             opened = self._call()
-        except BaseException as error:  # noqa: BLE001 (handed over)
-            self._error = error
+        except BaseException as error:  # noqa: BLE001 (a receiver of `connection_created`)
+            self._error = as_error(error, "Connecting to the database")
         with self._lock:
             if not self._abandoned:
                 self._opened, opened = opened, None

@@ -57,6 +57,7 @@ class Watchdog:
         self._answered = False  # the last question
         self._reported = False  # the block that goes on
         self.blocked = 0  # how often the loop was blocked
+        self.answers = 0  # signs of life
         self._asked_at = self._window_at = clock()
         self._worst = (0.0, 0.0)  # of the last window, of this one
 
@@ -118,6 +119,7 @@ class Watchdog:
         return True
 
     def _tick(self) -> None:
+        self.answers += 1
         self._ticked_at = now = self._clock()
         if now - self._window_at > WINDOW_SECONDS:
             self._worst, self._window_at = (self._worst[1], 0.0), now

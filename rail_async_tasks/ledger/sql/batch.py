@@ -137,12 +137,7 @@ class SqlBatch(Batch):
             cursor.execute(sql.claim_fair, sql.fair_parameters(*where))
         else:
             cursor.execute(sql.claim, sql.claim_parameters(*where))
-        rows = [
-            Claimed(
-                dialect.snapshot(row), row[-1], op.token, row[-4], part.suspect, row[-3], row[-2]
-            )
-            for row in cursor.fetchall()
-        ]  # fmt: skip
+        rows = [dialect.claimed(row, op.token, suspect=part.suspect) for row in cursor.fetchall()]
         # RETURNING promises no order.
         rows.sort(key=lambda claimed: (-claimed.snapshot.priority, claimed.snapshot.id))
         return rows

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from rail_async_tasks.ledger.edges import CLAIM
 from rail_async_tasks.ledger.records import QueueClaim
-from rail_async_tasks.ledger.sql.dialects import SNAPSHOT, TABLE, Dialect, carried
+from rail_async_tasks.ledger.sql.dialects import TABLE, Dialect, claimed_columns
 from rail_async_tasks.ledger.sql.sets import set_of, values_of
 
 # The comparison of `crashes` with the claim's: rows that may run beside others, or suspects.
@@ -21,7 +21,6 @@ def claim_sets(dialect: Dialect) -> str:
 
 def postgresql(dialect: Dialect, compared: str) -> str:
     """Returns the UPDATE, which leaves out locked rows."""
-    columns = ", ".join(f"t.{column}" for column in SNAPSHOT)
     return f"""
             WITH due AS (
                 SELECT id FROM {TABLE}
@@ -30,7 +29,7 @@ def postgresql(dialect: Dialect, compared: str) -> str:
                 ORDER BY priority DESC, id LIMIT %s FOR NO KEY UPDATE SKIP LOCKED)
             UPDATE {TABLE} AS t SET {claim_sets(dialect)}
             FROM due WHERE t.id = due.id AND due.id = COALESCE(due.id, t.token)
-            RETURNING {columns}, {carried("t.")}"""
+            RETURNING {claimed_columns("t.")}"""
 
 
 def postgresql_parameters(
@@ -41,7 +40,6 @@ def postgresql_parameters(
 
 def sqlite(dialect: Dialect, compared: str) -> str:
     """Returns the UPDATE."""
-    columns = ", ".join(SNAPSHOT)
     return f"""
             UPDATE {TABLE} AS t SET {claim_sets(dialect)}
             FROM (
@@ -50,7 +48,7 @@ def sqlite(dialect: Dialect, compared: str) -> str:
                     AND name IN (SELECT value FROM json_each(%s)) AND crashes {compared} %s
                 ORDER BY priority DESC, id LIMIT %s) AS r
             WHERE t.id = r.due_id
-            RETURNING {columns}, {carried()}"""
+            RETURNING {claimed_columns()}"""
 
 
 def sqlite_parameters(

@@ -53,7 +53,7 @@ def _case(processes: int, *, quick: bool = False) -> Case:
         measure=f"{__name__}:drain",
         beside=f"{__name__}:drain_by_one",
         parameters={"count": 20_000, "processes": processes},
-        quick={"count": 50} if quick else None,
+        quick={"count": 50, "processes": 1} if quick else None,
         database="postgres-flushed",
         settings={"max_pending": None},
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Final
 
 from django.db import connection
@@ -9,7 +10,7 @@ from django.db import connection
 TABLE: Final = "rail_async_tasks_execution"
 
 _ID: Final = """(lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7000'
-                || '8' || lpad(to_hex(n), 15, '0'))::uuid"""
+                || '8' || lpad(to_hex(n + %s), 15, '0'))::uuid"""
 _ALL: Final = (
     "id, name, status, queue, priority, arguments, progress, attempts, retry_count, max_retries,"
     " crashes, rerun_on_crash, cancel_requested, seq, step, dispatches, created_at, updated_at"
@@ -25,7 +26,7 @@ def waiting(count: int) -> None:
             at, at
         FROM (SELECT n, now() - (%s - n) * interval '1 ms' AS at
               FROM generate_series(1, %s) AS n) AS made""",
-        [count, count],
+        [_salt(), count, count],
     )
 
 
@@ -44,8 +45,13 @@ def finished(count: int) -> None:
         FROM (SELECT n, now() - (%s - n) * interval '100 ms' AS at,
                 CASE WHEN n %% 20 = 0 THEN 'failed' ELSE 'completed' END AS s
               FROM generate_series(1, %s) AS n) AS made""",
-        [count, count],
+        [_salt(), count, count],
     )
+
+
+def _salt() -> int:
+    """Returns what keeps the ids of two fills apart."""
+    return random.getrandbits(50)
 
 
 def _execute(statement: str, parameters: list[int]) -> None:

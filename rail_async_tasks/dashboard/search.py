@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import product
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
+from django.db import connections
 from django.db.models import Q, QuerySet, TextField
 from django.db.models.functions import Cast
 from django.utils import timezone
@@ -141,9 +142,10 @@ def _rows(
         rows = rows.filter(id__lt=after)
     end = None
     if _compares(query, branch):
-        end = _end_of_window(alias, query, branch, after, window)
+        newest = _newest(alias, query, branch, after)
+        end = newest[window - 1 : window].first()
         if end is not None:
-            rows = rows.filter(id__gte=end)
+            rows = rows.filter(_within(newest[:window], end, branch))
     return list(rows[: limit + 1]), end
 
 
@@ -158,10 +160,8 @@ def _compares(query: Query, branch: _Branch) -> bool:
     return query != rest
 
 
-def _end_of_window(
-    alias: str, query: Query, branch: _Branch, after: UUID | None, window: int
-) -> UUID | None:
-    """Returns the id of the last row of the window; None where fewer rows are left."""
+def _newest(alias: str, query: Query, branch: _Branch, after: UUID | None) -> QuerySet[Any, UUID]:
+    """Returns the ids of the rows among which is looked, newest first."""
     rows = TaskExecution.objects.using(alias).filter(_in_time(query))
     if branch.owner is not None:
         rows = rows.filter(owner_id=branch.owner)
@@ -169,7 +169,19 @@ def _end_of_window(
         rows = rows.filter(status=branch.state)
     if after is not None:
         rows = rows.filter(id__lt=after)
-    return rows.order_by("-id").values_list("id", flat=True)[window - 1 : window].first()
+    return rows.order_by("-id").values_list("id", flat=True)
+
+
+def _within(window: QuerySet[Any, UUID], end: UUID, branch: _Branch) -> Q:
+    """Returns the condition on ids that a window sets.
+
+    The rows of a state or an owner lie scattered. By the window's end alone the database would
+    read all rows in between: of failed tasks twenty times as many, or a thousand times.
+    """
+    scattered = branch.state is not None or branch.owner is not None
+    if scattered and connections[window.db].features.allow_sliced_subqueries_with_in:
+        return Q(id__in=window)
+    return Q(id__gte=end)
 
 
 def _in_time(query: Query) -> Q:

@@ -36,10 +36,12 @@ TOLERANCE = timedelta(seconds=60)
 LONGEST_DELAY_LATE = timedelta(days=1)
 
 
-class NewExecution(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class NewExecution(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """A row to insert. With a `token` it is inserted as running: that commit is the claim.
 
     `arguments` is a JSON object as text; `delay` is in seconds, by the ledger's own clock.
+
+    As JSON for the database it leaves out what is None, which is most of it.
     """
 
     id: UUID
@@ -57,7 +59,7 @@ class NewExecution(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     # The span that started it, as W3C Trace Context; None: no span was open.
     traceparent: str | None = None
     tracestate: str | None = None
-    rerun_on_crash: bool = True
+    rerun_on_crash: bool = msgspec.field(default_factory=lambda: True)  # a default is left out
     # The cause, for the audit: a user's id, or the name of a part of the package.
     actor: str | None = None
     delay: float | None = None
@@ -99,13 +101,15 @@ class Claimed(msgspec.Struct, frozen=True, gc=False):
     tracestate: str | None = None
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """The end of an attempt, to be written under its token.
 
     `status` is the intended state; a cancel that was asked for may change it (`states.settle`).
     `retried` is 1 when the edge consumes a retry, 0 when the attempt is handed back. `delay`
     (seconds) is the wait before the next attempt, `ttl` (seconds) the time before a final row
     expires. `result` is JSON text.
+
+    As JSON for the database it leaves out what is None.
     """
 
     id: UUID
@@ -121,7 +125,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     # The project's line that it came through (`rollups.error_places.place_of`).
     error_place: str | None = None
     traceback: str | None = None
-    retried: int = 0
+    retried: int = msgspec.field(default_factory=int)  # a default is left out
     delay: float | None = None
     ttl: float | None = None
     # The seconds for which this process reserves the failure callback, if it failed for good.

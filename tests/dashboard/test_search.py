@@ -12,6 +12,7 @@ from uuid import UUID
 
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from rail_async_tasks.dashboard import search
 from rail_async_tasks.dashboard.counters import read_counters
@@ -207,6 +208,32 @@ def test_postgresql_reads_a_window_of_ids(database: object, monkeypatch: Any) ->
     for text in BOUNDED:
         page = find("default", parse_query(text))
         assert len(page.tasks) == search.PAGE or page.searched_to is not None, text
+
+
+@POSTGRES
+@pytest.mark.parametrize("text", ["error:none", "owner:77 nothing", "state:failed name:nothing"])
+def test_postgresql_compares_no_row_between_those_of_a_window(
+    database: object, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """The rows of a state or an owner lie scattered: of all in between it reads none."""
+    fill(20_000)
+    monkeypatch.setattr(search, "SMALL_WINDOW", 20)
+    with CaptureQueriesContext(connection) as queries:
+        find("default", parse_query(text))
+    reads = [it["sql"] for it in queries if '"error_type"' in it["sql"]]
+    assert reads
+    for sql in reads:
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}")
+            (((explained,),),) = (cursor.fetchall(),)
+        # A window of 20, or all 40 that an owner has; by the window's end it would be hundreds.
+        assert removed(explained[0]["Plan"]) <= 40, sql
+
+
+def removed(node: dict[str, Any]) -> float:
+    """The rows that a plan has read for nothing."""
+    here = node.get("Rows Removed by Filter", 0) * node["Actual Loops"]
+    return float(here + sum(map(removed, node.get("Plans", ()))))
 
 
 @POSTGRES

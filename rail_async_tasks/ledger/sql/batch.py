@@ -28,7 +28,6 @@ from rail_async_tasks.ledger.records import (
 )
 from rail_async_tasks.ledger.rows import in_utc, snapshot_rows
 from rail_async_tasks.ledger.sql.dialects import DIALECTS, Dialect
-from rail_async_tasks.ledger.sql.statements.claim import read as read_claimed
 from rail_async_tasks.ledger.sql.texts import STATEMENTS
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.snapshot import TaskSnapshot
@@ -140,9 +139,7 @@ class SqlBatch(Batch):
             cursor.execute(sql.claim_fair, sql.fair_parameters(*where))
         else:
             cursor.execute(sql.claim, sql.claim_parameters(*where))
-        rows = [
-            read_claimed(dialect, row, op.token, suspect=part.suspect) for row in cursor.fetchall()
-        ]
+        rows = [dialect.claimed(row, op.token, suspect=part.suspect) for row in cursor.fetchall()]
         # RETURNING promises no order.
         rows.sort(key=lambda claimed: (-claimed.snapshot.priority, claimed.snapshot.id))
         return rows

@@ -18,10 +18,11 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from rail_async_tasks.codec.json_numbers import without_exponents
 from rail_async_tasks.ledger.locks import POSTGRESQL_NO_WAIT
-from rail_async_tasks.ledger.records import NewExecution, Outcome
+from rail_async_tasks.ledger.records import Claimed, NewExecution, Outcome
 from rail_async_tasks.ledger.rows import in_utc, storable
 from rail_async_tasks.models import TaskEvent, TaskExecution
 from rail_async_tasks.snapshot import TaskSnapshot
+from rail_async_tasks.states import Status
 
 TABLE = TaskExecution._meta.db_table
 EVENTS = TaskEvent._meta.db_table
@@ -36,13 +37,18 @@ SNAPSHOT = (
     "completed_at", "expires_at", "error_type",
 )  # fmt: skip
 
-# What a claim returns behind the snapshot: what the body runs with.
-CARRIED = ("language", "traceparent", "tracestate", "arguments")
+# The columns of a row that has just been claimed, in the order in which `Dialect.claimed` reads
+# them: of the others the claim itself has set the value. Behind them, what the body runs with.
+_CLAIMED = (
+    "id", "name", "queue", "priority", "attempts", "retry_count", "max_retries",
+    "cancel_requested", "owner_id", "tenant_id", "parent_id", "seq", "created_at", "updated_at",
+    "language", "traceparent", "tracestate", "arguments",
+)  # fmt: skip
 
 
-def carried(table: str = "") -> str:
-    """Returns the columns of `CARRIED` for a statement that calls the table so: `t.`."""
-    return ", ".join(f"{table}{column}" for column in CARRIED)
+def claimed_columns(table: str = "") -> str:
+    """Returns the columns of `_CLAIMED` for a statement that calls the table so: `t.`."""
+    return ", ".join(f"{table}{column}" for column in _CLAIMED)
 
 
 class Dialect:
@@ -149,6 +155,18 @@ class Dialect:
             run_after=read_time(row[21]), started_at=read_time(row[22]),
             completed_at=read_time(row[23]), expires_at=read_time(row[24]), error_type=row[25],
         )  # fmt: skip
+
+    def claimed(self, row: Sequence[Any], token: UUID, *, suspect: bool = False) -> Claimed:
+        """Returns a claimed row: see `_CLAIMED`. A row that waited has no result and no end."""
+        started_at = self.time(row[13])
+        snapshot = TaskSnapshot(
+            id=self.read_id(row[0]), name=row[1], status=Status.RUNNING, queue=row[2],
+            priority=row[3], attempts=row[4], retry_count=row[5], max_retries=row[6],
+            cancel_requested=bool(row[7]), owner_id=row[8], tenant_id=row[9],
+            parent_id=None if row[10] is None else self.read_id(row[10]), seq=row[11],
+            created_at=self.time(row[12]), updated_at=started_at, started_at=started_at,
+        )  # fmt: skip
+        return Claimed(snapshot, row[17], token, row[14], suspect, row[15], row[16])
 
 
 class SQLiteDialect(Dialect):

@@ -15,7 +15,6 @@ from django.db import connections
 from rail_async_tasks.ledger.dispatch_records import DeliveryClaim, Dispatch
 from rail_async_tasks.ledger.records import Claimed
 from rail_async_tasks.ledger.sql.dialects import DIALECTS
-from rail_async_tasks.ledger.sql.statements.claim import read
 from rail_async_tasks.ledger.sql.texts import STATEMENTS
 
 
@@ -32,7 +31,7 @@ def claim_plain(
     clock = dialect.clock(connection)
     rows = _run(alias, sql.claim_ids, sql.id_parameters(dialect, wanted, apart, token, clock))
     # RETURNING promises no order.
-    return in_order(read(dialect, row, token) for row in rows)
+    return in_order(dialect.claimed(row, token) for row in rows)
 
 
 def in_order(claimed: Iterable[Claimed]) -> list[Claimed]:

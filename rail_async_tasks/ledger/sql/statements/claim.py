@@ -7,8 +7,8 @@ from typing import Any
 from uuid import UUID
 
 from rail_async_tasks.ledger.edges import CLAIM
-from rail_async_tasks.ledger.records import Claimed, QueueClaim
-from rail_async_tasks.ledger.sql.dialects import SNAPSHOT, TABLE, Dialect, carried
+from rail_async_tasks.ledger.records import QueueClaim
+from rail_async_tasks.ledger.sql.dialects import TABLE, Dialect, claimed_columns
 from rail_async_tasks.ledger.sql.sets import set_of, values_of
 
 # The comparison of `crashes` with the claim's: rows that may run beside others, or suspects.
@@ -22,7 +22,6 @@ def claim_sets(dialect: Dialect) -> str:
 
 def postgresql(dialect: Dialect, compared: str) -> str:
     """Returns the UPDATE, which leaves out locked rows."""
-    columns = ", ".join(f"t.{column}" for column in SNAPSHOT)
     return f"""
             WITH due AS (
                 SELECT id FROM {TABLE}
@@ -31,7 +30,7 @@ def postgresql(dialect: Dialect, compared: str) -> str:
                 ORDER BY priority DESC, id LIMIT %s FOR NO KEY UPDATE SKIP LOCKED)
             UPDATE {TABLE} AS t SET {claim_sets(dialect)}
             FROM due WHERE t.id = due.id AND due.id = COALESCE(due.id, t.token)
-            RETURNING {columns}, {carried("t.")}"""
+            RETURNING {claimed_columns("t.")}"""
 
 
 def postgresql_parameters(
@@ -42,7 +41,6 @@ def postgresql_parameters(
 
 def sqlite(dialect: Dialect, compared: str) -> str:
     """Returns the UPDATE."""
-    columns = ", ".join(SNAPSHOT)
     return f"""
             UPDATE {TABLE} AS t SET {claim_sets(dialect)}
             FROM (
@@ -51,7 +49,7 @@ def sqlite(dialect: Dialect, compared: str) -> str:
                     AND name IN (SELECT value FROM json_each(%s)) AND crashes {compared} %s
                 ORDER BY priority DESC, id LIMIT %s) AS r
             WHERE t.id = r.due_id
-            RETURNING {columns}, {carried()}"""
+            RETURNING {claimed_columns()}"""
 
 
 def sqlite_parameters(
@@ -61,8 +59,3 @@ def sqlite_parameters(
     return [
         runtime_id.hex, token.hex, clock, claim.queue, names, claim.crashes, claim.limit,
     ]  # fmt: skip
-
-
-def read(dialect: Dialect, row: Sequence[Any], token: UUID, *, suspect: bool = False) -> Claimed:
-    """Returns a row that a claim has returned."""
-    return Claimed(dialect.snapshot(row), row[-1], token, row[-4], suspect, row[-3], row[-2])

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from rail_async_tasks.ledger.dispatch_records import DeliveryClaim
-from rail_async_tasks.ledger.sql.dialects import SNAPSHOT, TABLE, Dialect, carried
+from rail_async_tasks.ledger.sql.dialects import TABLE, Dialect, claimed_columns
 from rail_async_tasks.ledger.sql.statements.claim import claim_sets
 
 
@@ -17,7 +17,6 @@ def postgresql(dialect: Dialect) -> str:
     The status is hidden from the planner, as in `Dialect.held`. The COALESCE is always true;
     by it the planner expects few ids, and looks each up.
     """
-    columns = ", ".join(f"t.{column}" for column in SNAPSHOT)
     return f"""
             WITH due AS (
                 SELECT t.id FROM {TABLE} AS t JOIN unnest(%s::uuid[]) AS r(id) ON t.id = r.id
@@ -28,7 +27,7 @@ def postgresql(dialect: Dialect) -> str:
                 ORDER BY t.id FOR NO KEY UPDATE OF t SKIP LOCKED)
             UPDATE {TABLE} AS t SET {claim_sets(dialect)}
             FROM due WHERE t.id = due.id
-            RETURNING {columns}, {carried("t.")}"""
+            RETURNING {claimed_columns("t.")}"""
 
 
 def postgresql_parameters(
@@ -42,7 +41,6 @@ def postgresql_parameters(
 
 def sqlite(dialect: Dialect) -> str:
     """Returns the UPDATE. The plus keeps SQLite from walking all waiting rows by an index."""
-    columns = ", ".join(SNAPSHOT)
     return f"""
             UPDATE {TABLE} AS t SET {claim_sets(dialect)}
             FROM (SELECT value AS due_id, c.now AS now
@@ -51,7 +49,7 @@ def sqlite(dialect: Dialect) -> str:
                 AND (t.run_after IS NULL OR t.run_after <= r.now)
                 AND t.name IN (SELECT value FROM json_each(%s)) AND t.crashes < %s
                 AND t.queue NOT IN (SELECT value FROM json_each(%s))
-            RETURNING {columns}, {carried()}"""
+            RETURNING {claimed_columns()}"""
 
 
 def sqlite_parameters(

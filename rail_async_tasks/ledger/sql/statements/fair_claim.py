@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from rail_async_tasks.ledger.records import QueueClaim
-from rail_async_tasks.ledger.sql.dialects import SNAPSHOT, TABLE, Dialect, carried
+from rail_async_tasks.ledger.sql.dialects import TABLE, Dialect, claimed_columns
 from rail_async_tasks.ledger.sql.statements.claim import claim_sets
 
 _DUE = "status IN ('pending', 'retrying') AND run_after IS NULL"
@@ -31,7 +31,6 @@ _OWNERS = f"""
 
 def postgresql(dialect: Dialect) -> str:
     """Returns the UPDATE, which leaves out locked rows."""
-    columns = ", ".join(f"t.{column}" for column in SNAPSHOT)
     return f"""
             WITH RECURSIVE {_OWNERS},
             wanted AS (SELECT %s::text AS queue, %s::text[] AS names, %s::int AS crashes,
@@ -61,7 +60,7 @@ def postgresql(dialect: Dialect) -> str:
                 FOR NO KEY UPDATE OF t SKIP LOCKED)
             UPDATE {TABLE} AS t SET {claim_sets(dialect)}
             FROM due WHERE t.id = due.id
-            RETURNING {columns}, {carried("t.")}"""
+            RETURNING {claimed_columns("t.")}"""
 
 
 def postgresql_parameters(
@@ -76,7 +75,6 @@ def postgresql_parameters(
 
 def sqlite(dialect: Dialect) -> str:
     """Returns the UPDATE."""
-    columns = ", ".join(SNAPSHOT)
     claimable = f"""x.queue = w.queue AND {_DUE} AND x.crashes < w.crashes
                         AND x.name IN (SELECT value FROM json_each(w.names))"""
     return f"""
@@ -102,7 +100,7 @@ def sqlite(dialect: Dialect) -> str:
                 SELECT id AS due_id, %s AS now FROM heads
                 ORDER BY turn, id LIMIT (SELECT most FROM w)) AS r
             WHERE t.id = r.due_id
-            RETURNING {columns}, {carried()}"""
+            RETURNING {claimed_columns()}"""
 
 
 def sqlite_parameters(

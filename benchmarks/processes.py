@@ -51,12 +51,3 @@ def cpu_seconds(pids: Sequence[int]) -> float:
         after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         ticks += int(after_name[11]) + int(after_name[12])
     return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def family(pids: Sequence[int]) -> list[int]:
-    """Returns these processes and those that they have started, and so on."""
-    found = list(pids)
-    for pid in found:
-        for children in Path(f"/proc/{pid}/task").glob("*/children"):
-            found.extend(map(int, children.read_text().split()))
-    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from django.db import OperationalError
@@ -112,6 +113,49 @@ async def test_no_more_than_a_window_is_under_way(
         due.slot_freed("default")
     await clock.settle()
     assert len(broker.sent) == 100 + REFILL
+
+
+async def test_a_process_that_has_sent_nothing_refills_what_it_runs(
+    run: Run, ledger: MemoryLedger, due: SendsDue, clock: FakeClock
+) -> None:
+    """A worker, whose web process is idle by now. Attempts of other queues do not count."""
+    broker = ListBroker()
+    await run(broker)
+    ledger.create_here(new_execution())  # elsewhere: nothing here expects it
+    for queue in ("default", "mail"):
+        for _ in range(REFILL - 1):
+            due.slot_freed(queue)
+    await clock.settle()
+    assert broker.sent == []
+    due.slot_freed("default")
+    await clock.settle()
+    assert len(broker.sent) == 1
+
+
+async def test_rows_are_made_due_when_it_is_time_and_not_at_each_look(
+    run: Run, ledger: MemoryLedger, due: SendsDue, clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """It is a statement of its own. One that has failed is made up for."""
+    broker, claim, staged = ListBroker(), ledger.claim, []
+
+    async def counted(plan: Any) -> Any:
+        staged.append(plan)
+        if len(staged) == 2:
+            raise OperationalError("away")
+        return await claim(plan)
+
+    monkeypatch.setattr(ledger, "claim", counted)
+    await run(broker)
+    for _ in range(3):
+        ledger.create_here(new_execution())
+        due.expect("echo", "default")
+        await clock.settle()
+    assert (len(broker.sent), len(staged)) == (3, 1)
+    await clock.advance(1.1)
+    assert len(staged) == 2
+    await clock.advance(0.6)
+    assert len(staged) == 3
 
 
 async def test_a_broker_that_refuses_is_tried_again_after_growing_pauses(

@@ -1,9 +1,9 @@
 """The ledger in the project's database: the parts put together.
 
 Two writer threads, each with a connection of its own; one for all on SQLite. `intake` writes
-creations and claims by queue. `outcomes` writes all else: outcomes, progress, claims of deliveries,
-recoveries. Calls of the service run in the caller's thread, on the caller's connection and in its
-transaction.
+creations and claims by queue. `outcomes` writes all else: outcomes, progress, recoveries. Claims of
+deliveries are written by the one that has less to do. Calls of the service run in the caller's
+thread, on the caller's connection and in its transaction.
 """
 
 from __future__ import annotations

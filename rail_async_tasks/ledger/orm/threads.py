@@ -26,8 +26,8 @@ T = TypeVar("T")
 class WriterThreads:
     """Two writers, each with a connection of its own; one for all on SQLite. See `upkeep.Writers`.
 
-    `intake` writes creations and claims by queue. `outcomes` writes all else, claims of deliveries
-    too. Calls by `run_aside` go to the one that has less to do.
+    `intake` writes creations and claims by queue. `outcomes` writes all else. Calls by `run_aside`,
+    claims of deliveries among them, go to the one that has less to do.
     """
 
     def __init__(self, alias: str, *, options: ReadOptions) -> None:

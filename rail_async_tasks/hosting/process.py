@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from asgiref.sync import AsyncToSync
 from django.core.signals import setting_changed
@@ -28,9 +28,11 @@ from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.registry import registry
 from rail_async_tasks.runtime.admission import Admission
 from rail_async_tasks.runtime.attempts.threads import LoopThread
-from rail_async_tasks.runtime.runtime import Runtime
 from rail_async_tasks.runtime.timings import RuntimeTimings
 from rail_async_tasks.vital import is_vital, refuse_if_vital
+
+if TYPE_CHECKING:
+    from rail_async_tasks.runtime.runtime import Runtime
 
 T = TypeVar("T")
 
@@ -183,7 +185,7 @@ async def aruntime(*, in_thread: bool = False) -> Runtime:
             runtime = current()
             if runtime is None:
                 settings = get_settings()
-                runtime = process.runtime = Runtime(
+                runtime = process.runtime = _runtime_class()(
                     settings, registry, ledger(), bus(), admission=admission(),
                     broker=find_broker(settings), timings=_timings,
                 )  # fmt: skip
@@ -229,11 +231,18 @@ def runtime_in_thread() -> Runtime:
         return runtime
 
 
+def _runtime_class() -> type[Runtime]:
+    """Imports what a process needs that runs tasks: a command that runs none starts sooner."""
+    from rail_async_tasks.runtime.runtime import Runtime
+
+    return Runtime
+
+
 async def _start_here(process: _Process, ledger: Ledger, bus: Bus, admission: Admission) -> Runtime:
     settings = get_settings()
     # Under the `thread` backend `max_workers` limits bodies of either kind together.
     concurrency = settings.max_workers if settings.backend == "thread" else None
-    runtime = Runtime(
+    runtime = _runtime_class()(
         settings, registry, ledger, bus, concurrency=concurrency, admission=admission,
         broker=find_broker(settings), timings=_timings,
     )  # fmt: skip

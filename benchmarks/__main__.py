@@ -14,7 +14,7 @@ from benchmarks.harness import Question, run
 
 QUESTIONS = (
     "memory_throughput", "tracked_throughput", "start_latency", "progress_latency",
-    "worker_throughput", "progress_across",
+    "worker_throughput", "progress_across", "endpoint", "startup", "neighbours",
 )  # fmt: skip
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "performance.md"

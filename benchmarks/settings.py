@@ -17,6 +17,7 @@ if _default["ENGINE"] == "django.db.backends.sqlite3":
 INSTALLED_APPS = [
     "django.contrib.auth",
     "django.contrib.contenttypes",
+    "django.contrib.sessions",
     "rail_async_tasks",
     "benchmarks.apps.BenchmarksConfig",
 ]

@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import Any
 
-from rail_async_tasks import task
+from rail_async_tasks import task, task_mutation
 from rail_async_tasks.hosting import process as host
 
 
@@ -112,3 +112,29 @@ async def settled() -> None:
         if not now["running"] and not now["unsettled"]:
             return
         await asyncio.sleep(0.001)
+
+
+@task_mutation
+async def web_noop(number: int) -> None:
+    """What a mutation over HTTP starts."""
+
+
+@task
+async def burn_as_coroutine(milliseconds: int) -> None:
+    """Hold the loop and the CPU."""
+    _burn(milliseconds)
+
+
+@task
+def burn_in_thread(milliseconds: int) -> None:
+    """Hold the CPU in a thread of its own."""
+    _burn(milliseconds)
+
+
+def _burn(milliseconds: int) -> None:
+    end = time.thread_time() + milliseconds / 1000
+    while time.thread_time() < end:
+        pass
+
+
+BURNERS = {"async def": burn_as_coroutine, "def": burn_in_thread}

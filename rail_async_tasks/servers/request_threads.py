@@ -9,6 +9,7 @@ connection in it lives as long as `CONN_MAX_AGE` says.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
@@ -18,8 +19,9 @@ from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 from rail_async_tasks.forks import after_fork
 from rail_async_tasks.servers.protocol import Application, Receive, Scope, Send
 
-# Threads that wait for a request; those of a burst end after it. Each may have a connection.
+# Threads that wait for a request, and how long each waits (seconds). Each may have a connection.
 MOST_IDLE: Final = 8
+IDLE_SECONDS: Final = 2.0
 
 
 class RequestThread(ThreadPoolExecutor):
@@ -34,14 +36,60 @@ class RequestThread(ThreadPoolExecutor):
         return self._last
 
     def when_idle(self, call: Callable[[], None]) -> None:
-        """Calls at once, or in the thread after its last call: a view may outlive its request."""
+        """Calls in this loop, at once or after the last call: a view may outlive its request."""
         if self._last is None or self._last.done():
             call()
-        else:
-            self._last.add_done_callback(lambda _: call())
+            return
+        loop = asyncio.get_running_loop()
+
+        def ended(_: object) -> None:
+            try:
+                loop.call_soon_threadsafe(call)
+            except RuntimeError:  # the loop is closed: nobody will use this thread
+                self.shutdown(wait=False)
+
+        self._last.add_done_callback(ended)
 
 
-_idle: Final[list[RequestThread]] = []
+class IdleThreads:
+    """Threads that requests have left, the newest last. Used in event loops only."""
+
+    def __init__(self) -> None:
+        self._threads: list[tuple[float, RequestThread]] = []
+        self._trimming: asyncio.AbstractEventLoop | None = None  # has a timer
+
+    def __len__(self) -> int:
+        return len(self._threads)
+
+    def take(self) -> RequestThread:
+        """Returns the thread that was left last, or a new one."""
+        return self._threads.pop()[1] if self._threads else RequestThread()
+
+    def leave(self, thread: RequestThread) -> None:
+        """Takes a thread that is not at work; ends it where enough wait, else a while later."""
+        if len(self._threads) >= MOST_IDLE:
+            thread.shutdown(wait=False)
+            return
+        loop = asyncio.get_running_loop()
+        self._threads.append((loop.time(), thread))
+        if self._trimming is not loop:
+            self._trimming = loop
+            loop.call_later(IDLE_SECONDS, self._trim, loop)
+
+    def _trim(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Ends the threads that have waited for too long, and looks again where some are left."""
+        while self._threads and self._threads[0][0] <= loop.time() - IDLE_SECONDS:
+            self._threads.pop(0)[1].shutdown(wait=False)
+        self._trimming = loop if self._threads else None
+        if self._threads:
+            loop.call_later(IDLE_SECONDS, self._trim, loop)
+
+    def forget(self) -> None:
+        """Forgets the threads, which a forked child does not have."""
+        self._threads, self._trimming = [], None
+
+
+_idle: Final = IdleThreads()
 
 
 async def served_by_a_thread(
@@ -53,29 +101,14 @@ async def served_by_a_thread(
         if SyncToAsync.thread_sensitive_context.get() is not context:
             await application(scope, receive, send)  # there is one around us
             return
-        thread = _taken()
+        thread = _idle.take()
         SyncToAsync.context_to_thread_executor[context] = thread
         try:
             await application(scope, receive, send)
         finally:
             # Removed before the context ends, which would wait for the thread's end.
             SyncToAsync.context_to_thread_executor.pop(context, None)
-            thread.when_idle(lambda: _give_back(thread))
+            thread.when_idle(lambda: _idle.leave(thread))
 
 
-def _taken() -> RequestThread:
-    try:
-        return _idle.pop()
-    except IndexError:
-        return RequestThread()
-
-
-def _give_back(thread: RequestThread) -> None:
-    if len(_idle) < MOST_IDLE:
-        _idle.append(thread)
-    else:
-        thread.shutdown(wait=False)
-
-
-# A forked child has the objects, but none of their threads.
-after_fork(_idle.clear)
+after_fork(_idle.forget)

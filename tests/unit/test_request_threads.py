@@ -13,19 +13,20 @@ from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from rail_async_tasks.asgi import with_tasks
 from rail_async_tasks.servers import request_threads
 from rail_async_tasks.servers.protocol import Application, Receive, Scope, Send
+from rail_async_tasks.servers.request_threads import IdleThreads
 from tests.support.waiting import eventually
 
 TIMEOUT = 10  # seconds for what takes microseconds
 
 
 @pytest.fixture(autouse=True)
-def idle(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+def idle(monkeypatch: pytest.MonkeyPatch) -> Iterator[IdleThreads]:
     """The idle threads of this test alone, which end with it."""
-    threads: list[Any] = []
+    threads = IdleThreads()
     monkeypatch.setattr(request_threads, "_idle", threads)
     yield threads
-    for thread in threads:
-        thread.shutdown()
+    while threads:
+        threads.take().shutdown()
 
 
 async def request(application: Application, kind: str = "http") -> None:
@@ -86,7 +87,7 @@ async def test_all_calls_of_one_request_are_made_in_one_thread() -> None:
     assert len(set(seen.threads)) <= 2
 
 
-async def test_a_request_without_a_synchronous_call_has_no_thread(idle: list[Any]) -> None:
+async def test_a_request_without_a_synchronous_call_has_no_thread(idle: IdleThreads) -> None:
     """The thread is started by the first call."""
 
     async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,7 +100,7 @@ async def test_a_request_without_a_synchronous_call_has_no_thread(idle: list[Any
     assert len(idle) == 1
 
 
-async def test_the_threads_of_a_burst_end_after_it(idle: list[Any]) -> None:
+async def test_the_threads_of_a_burst_end_after_it(idle: IdleThreads) -> None:
     """But for a few: each may hold a database connection."""
     many = request_threads.MOST_IDLE + 3
     seen = Seen(at_once=many)
@@ -108,7 +109,20 @@ async def test_the_threads_of_a_burst_end_after_it(idle: list[Any]) -> None:
     await eventually(lambda: sum(it.is_alive() for it in seen.threads) == request_threads.MOST_IDLE)
 
 
-async def test_a_thread_at_work_is_given_to_no_other_request(idle: list[Any]) -> None:
+async def test_a_thread_that_nobody_uses_ends(
+    idle: IdleThreads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a while: it may hold a connection."""
+    monkeypatch.setattr(request_threads, "IDLE_SECONDS", 0.01)
+    seen = Seen(at_once=2)
+    await asyncio.gather(request(seen), request(seen))
+    await eventually(lambda: not any(it.is_alive() for it in seen.threads))
+    assert not idle
+    await request(one := Seen())
+    await eventually(lambda: not one.threads[0].is_alive())
+
+
+async def test_a_thread_at_work_is_given_to_no_other_request(idle: IdleThreads) -> None:
     """A client has gone, and its synchronous view goes on: nobody waits behind it."""
     begun, end = threading.Event(), threading.Event()
 
@@ -122,7 +136,7 @@ async def test_a_thread_at_work_is_given_to_no_other_request(idle: list[Any]) ->
         call.cancel()
 
     await request(slow)
-    assert idle == []
+    assert not idle
     seen = Seen()
     await request(seen)
     end.set()
@@ -150,7 +164,7 @@ async def test_a_task_that_outlives_its_request_makes_calls_as_before() -> None:
     assert await outliving[0] not in seen.threads
 
 
-async def test_what_is_no_http_request_gets_no_thread(idle: list[Any]) -> None:
+async def test_what_is_no_http_request_gets_no_thread(idle: IdleThreads) -> None:
     """Channels decides on the threads of WebSockets."""
     contexts: list[Any] = []
 
@@ -159,4 +173,4 @@ async def test_what_is_no_http_request_gets_no_thread(idle: list[Any]) -> None:
 
     await request(socket, "websocket")
     assert contexts == [None]
-    assert idle == []
+    assert not idle

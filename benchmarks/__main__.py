@@ -17,8 +17,8 @@ from benchmarks.harness import Question, run
 QUESTIONS = (
     "peers_tracked", "peers_bulk", "peers_workers", "peers_brokers",
     "memory_throughput", "tracked_throughput", "start_latency", "progress_latency",
-    "progress_across", "start_across", "deliveries", "connections", "idle", "growth", "sleeps",
-    "processes_on_one_database", "bulk_rows",
+    "progress_across", "start_across", "endpoint", "deliveries", "connections", "idle", "growth",
+    "sleeps", "processes_on_one_database", "bulk_rows", "startup", "neighbours",
 )  # fmt: skip
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "performance.md"

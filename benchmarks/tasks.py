@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from benchmarks import counting
-from rail_async_tasks import task
+from rail_async_tasks import task, task_mutation
 from rail_async_tasks.hosting import process as host
 
 
@@ -154,3 +154,29 @@ async def settled() -> None:
 @task
 async def counted() -> None:
     counting.add()
+
+
+@task_mutation
+async def web_noop(number: int) -> None:
+    """What a mutation over HTTP starts."""
+
+
+@task
+async def burn_as_coroutine(milliseconds: int) -> None:
+    """Hold the loop and the CPU."""
+    _burn(milliseconds)
+
+
+@task
+def burn_in_thread(milliseconds: int) -> None:
+    """Hold the CPU in a thread of its own."""
+    _burn(milliseconds)
+
+
+def _burn(milliseconds: int) -> None:
+    end = time.thread_time() + milliseconds / 1000
+    while time.thread_time() < end:
+        pass
+
+
+BURNERS = {"async def": burn_as_coroutine, "def": burn_in_thread}

@@ -99,14 +99,17 @@ class _Hosting:
         self._inner = inner
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        from rail_async_tasks.servers import first_request
+        from rail_async_tasks.servers import first_request, request_threads
 
         if scope["type"] == "lifespan":
             await self.live(scope, receive, send, lifespans.ServerHost())
             return
         if scope["type"] in ("http", "websocket"):
             await first_request.arrived()  # the server may send no lifespan
-        await self._application(scope, receive, send)
+        if scope["type"] == "http":
+            await request_threads.served_by_a_thread(self._application, scope, receive, send)
+        else:
+            await self._application(scope, receive, send)
 
     async def live(self, scope: Scope, receive: Receive, send: Send, host: lifespans.Host) -> None:
         """Speaks lifespan with a server."""

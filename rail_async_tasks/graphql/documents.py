@@ -1,5 +1,7 @@
 """Reads GraphQL documents before they are executed: parsed once, measured, kept.
 
+What is kept of a document includes which schemas and rules have found it valid, see `validation`.
+
 The view and the consumer read a document here, and refuse it or execute it; the schema that
 executes it takes the parsed one by `current()`. An error scans its document for the line that it
 names. So a long document is parsed without locations: its errors have a message and a path.
@@ -10,13 +12,16 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import Final
+from weakref import WeakKeyDictionary
 
 from graphql import (
+    ASTValidationRule,
     DocumentNode,
     GraphQLError,
+    GraphQLSchema,
     OperationDefinitionNode,
     get_operation_ast,
     parse,
@@ -33,9 +38,12 @@ CHARACTERS_PER_TOKEN: Final = 32
 # Longer documents are parsed without locations.
 MOST_LOCATED: Final = 16 * 1024
 MOST_LINES: Final = 1_000
-# What is kept: a parsed document takes a few hundred times the memory of its text.
+# What is kept, in characters: a parsed document takes a few hundred times the memory of its text.
 KEPT_EACH: Final = 4 * 1024
 KEPT_IN_ALL: Final = 64 * 1024
+MOST_KEPT: Final = 512
+
+Rules = tuple[type[ASTValidationRule], ...]
 
 # graphql-core has no class for these two.
 _TOO_MANY_TOKENS: Final = re.compile(r"Syntax Error: Document contains more tha[nt] \d+ tokens")
@@ -44,15 +52,24 @@ _TOO_DEEP: Final = re.compile(r"Syntax Error: Document is nested too deeply")
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document within the limits. `calls`: of each mutation, how often it has each field."""
+    """A document within the limits.
+
+    Attributes:
+        calls: of each mutation, how often it has each field.
+        valid: the rules by which each schema has found it valid. It dies with the document, so
+            that one that is read under other limits is validated anew.
+    """
 
     text: str
     node: DocumentNode
     calls: tuple[Calls, ...]
+    valid: WeakKeyDictionary[GraphQLSchema, set[Rules]] = field(
+        default_factory=WeakKeyDictionary, compare=False, repr=False
+    )
 
 
 class _Kept:
-    """The documents that were read last, bounded by the length of their texts."""
+    """The documents that were read last, bounded by their number and the length of their texts."""
 
     def __init__(self) -> None:
         self._documents: OrderedDict[tuple[str, LimitSettings], Document] = OrderedDict()
@@ -74,7 +91,7 @@ class _Kept:
             if key not in self._documents:
                 self._documents[key] = document
                 self._size += size
-            while self._size > KEPT_IN_ALL:
+            while self._size > KEPT_IN_ALL or len(self._documents) > MOST_KEPT:
                 (text, _), _ = self._documents.popitem(last=False)
                 self._size -= len(text)
 
@@ -109,10 +126,10 @@ def read(text: str) -> Document:
     return document
 
 
-def current(text: str | None) -> DocumentNode | None:
-    """Returns the parsed document if the text was the last that was read in this context."""
+def current(text: str | None) -> Document | None:
+    """Returns the document if the text was the last that was read in this context."""
     document = _current.get()
-    return document.node if document is not None and document.text == text else None
+    return document if document is not None and document.text == text else None
 
 
 def _parsed(text: str, limits: LimitSettings) -> DocumentNode:

@@ -1,10 +1,10 @@
-"""Refuses operations that are over a limit, and has schemas execute what was measured."""
+"""Refuses operations that are over a limit, in our schema and in schemas of projects."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final
 
 import strawberry
@@ -17,19 +17,14 @@ from rail_async_tasks.graphql.decorator import MutationField
 from rail_async_tasks.graphql.errors import bound
 from rail_async_tasks.graphql.mutations import retry_task
 from rail_async_tasks.graphql.schema import TaskSchema
+from rail_async_tasks.graphql.validation import with_kept_document
 
 # Schemas of one process, which live as long as it does; tests make more of them.
 _SCHEMAS: Final = 16
 
 
-class MeasuredDocument(SchemaExtension):
-    """Executes the document that was measured, not one that is parsed anew."""
-
-    def on_parse(self) -> Iterator[None]:
-        context = self.execution_context
-        if context.graphql_document is None:
-            context.graphql_document = documents.current(context.query)
-        yield
+class BoundedErrors(SchemaExtension):
+    """Cuts the errors of an answer, as `TaskSchema` does by itself."""
 
     def on_execute(self) -> Iterator[None]:
         yield
@@ -42,12 +37,14 @@ class MeasuredDocument(SchemaExtension):
 def served(schema: Any) -> Any:
     """Returns the schema as our view and consumer execute it.
 
-    A schema of the project's own stays as it is; a shallow copy of it has one extension more.
+    A schema of the project's own stays as it is; a shallow copy of it has two extensions more.
     """
     if isinstance(schema, TaskSchema) or not isinstance(schema, strawberry.Schema):
         return schema
     found = copy.copy(schema)
-    found.extensions = (MeasuredDocument, *schema.extensions)
+    found.extensions = (BoundedErrors, *schema.extensions)
+    runner = partial(with_kept_document, found.create_extensions_runner)
+    found.create_extensions_runner = runner  # type: ignore[method-assign]
     return found
 
 

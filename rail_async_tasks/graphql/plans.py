@@ -36,7 +36,7 @@ from strawberry.schema.types.scalar import DEFAULT_SCALAR_REGISTRY
 
 from rail_async_tasks.errors import TaskError
 from rail_async_tasks.graphql import answers, documents
-from rail_async_tasks.graphql.limited import MeasuredDocument
+from rail_async_tasks.graphql.limited import BoundedErrors
 from rail_async_tasks.graphql.schema import TaskSchema
 from rail_async_tasks.graphql.streamed_fields import StreamedField
 from rail_async_tasks.graphql.types import TaskExecution
@@ -110,7 +110,7 @@ def _is_plain(schema: Any) -> bool:
     """Returns whether nothing of the project's takes part in executions of the schema."""
     return (
         type(schema) in (strawberry.Schema, TaskSchema)
-        and all(extension is MeasuredDocument for extension in schema.extensions)
+        and all(extension is BoundedErrors for extension in schema.extensions)
         and schema.execution_context_class is StrawberryGraphQLCoreExecutionContext
         and not schema.exception_handlers
     )

@@ -15,6 +15,8 @@ from graphql import (
     get_introspection_query,
     graphql_sync,
 )
+from strawberry.extensions import SchemaExtension
+from strawberry.extensions.runner import SchemaExtensionsRunner
 from strawberry.types import ExecutionContext
 
 from rail_async_tasks.conf import (
@@ -32,6 +34,7 @@ from rail_async_tasks.graphql.merging import (
     schema_extensions,
     strawberry_config,
 )
+from rail_async_tasks.graphql.validation import with_kept_document
 
 _INTROSPECTION = re.compile(r"__(schema|type)\b")
 
@@ -46,13 +49,21 @@ class TaskSchema(strawberry.Schema):
     def _create_execution_context(self, *args: Any, **kwargs: Any) -> ExecutionContext:
         context = super()._create_execution_context(*args, **kwargs)
         context.__class__ = OneOperation  # Strawberry has no place to say which class it makes
-        context.graphql_document = current(context.query)
+        document = current(context.query)
+        context.graphql_document = None if document is None else document.node
         # An extension may find a document that the request does not hold.
         introspects = not context.query or _INTROSPECTION.search(context.query)
         if introspects and not introspection_is_on():
             rules = (*context.validation_rules, NoSchemaIntrospectionCustomRule)
             context.validation_rules = rules
         return context
+
+    def create_extensions_runner(
+        self, execution_context: ExecutionContext, extensions: list[SchemaExtension]
+    ) -> SchemaExtensionsRunner:
+        """Returns the runner of the schema's extensions and, after them, of our own."""
+        make = super().create_extensions_runner
+        return with_kept_document(make, execution_context, extensions)
 
     def introspect(self) -> dict[str, Any]:
         """Returns the result of the introspection query, for the project's own code."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rail_async_tasks.hosting import process, server
 from rail_async_tasks.hosting.exit import reloading, when_process_ends
-from rail_async_tasks.runtime.runtime import Runtime
 from rail_async_tasks.safe_logging import get_logger
+
+if TYPE_CHECKING:
+    from rail_async_tasks.runtime.runtime import Runtime
 
 logger = get_logger("rail_async_tasks.runtime")
 

@@ -10,27 +10,27 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from asgiref.sync import AsyncToSync
 from django.core.signals import setting_changed
 
 from rail_async_tasks.backends import find_broker
-from rail_async_tasks.bus.memory import MemoryBus
 from rail_async_tasks.bus.port import Bus
 from rail_async_tasks.conf import SETTING, get_settings
 from rail_async_tasks.forks import after_fork
-from rail_async_tasks.hosting.no_runtime import is_forbidden, refuse_start
+from rail_async_tasks.hosting.making import make_bus, make_ledger
+from rail_async_tasks.hosting.no_runtime import refuse_start
 from rail_async_tasks.hosting.tables import acheck_tables
-from rail_async_tasks.ledger.memory.ledger import MemoryLedger
-from rail_async_tasks.ledger.options import LedgerOptions
 from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.registry import registry
 from rail_async_tasks.runtime.admission import Admission
 from rail_async_tasks.runtime.attempts.threads import LoopThread
-from rail_async_tasks.runtime.runtime import Runtime
 from rail_async_tasks.runtime.timings import RuntimeTimings
 from rail_async_tasks.vital import is_vital, refuse_if_vital
+
+if TYPE_CHECKING:
+    from rail_async_tasks.runtime.runtime import Runtime
 
 T = TypeVar("T")
 
@@ -101,16 +101,6 @@ def admission() -> Admission:
         return process.admission
 
 
-def make_ledger() -> Ledger:
-    """Make another ledger, of the kind that the settings name."""
-    if not get_settings().track_in_database:
-        return MemoryLedger()
-    # Models exist only once the apps are loaded.
-    from rail_async_tasks.ledger.orm.ledger import OrmLedger
-
-    return OrmLedger(options=lambda: LedgerOptions.of(get_settings()))
-
-
 def bus() -> Bus:
     """Returns this process's bus."""
     process = _process
@@ -118,22 +108,13 @@ def bus() -> Bus:
         return process.bus
     with process.lock:
         if process.bus is None:
-            process.bus = _make_bus()
+            process.bus = make_bus()
         return process.bus
 
 
 def bus_if_any() -> Bus | None:
     """Returns this process's bus if anything has asked for it yet."""
     return _process.bus
-
-
-def _make_bus() -> Bus:
-    settings = get_settings()
-    if settings.bus == "memory" or settings.redis_url is None or is_forbidden():
-        return MemoryBus()
-    from rail_async_tasks.bus.redis import RedisBus  # needs redis-py
-
-    return RedisBus(settings.redis_url, settings.subscription_channel)
 
 
 def _forget(*, setting: str, **_: Any) -> None:
@@ -183,7 +164,7 @@ async def aruntime(*, in_thread: bool = False) -> Runtime:
             runtime = current()
             if runtime is None:
                 settings = get_settings()
-                runtime = process.runtime = Runtime(
+                runtime = process.runtime = _runtime_class()(
                     settings, registry, ledger(), bus(), admission=admission(),
                     broker=find_broker(settings), timings=_timings,
                 )  # fmt: skip
@@ -229,11 +210,18 @@ def runtime_in_thread() -> Runtime:
         return runtime
 
 
+def _runtime_class() -> type[Runtime]:
+    """Imports what a process needs that runs tasks: a command that runs none starts sooner."""
+    from rail_async_tasks.runtime.runtime import Runtime
+
+    return Runtime
+
+
 async def _start_here(process: _Process, ledger: Ledger, bus: Bus, admission: Admission) -> Runtime:
     settings = get_settings()
     # Under the `thread` backend `max_workers` limits bodies of either kind together.
     concurrency = settings.max_workers if settings.backend == "thread" else None
-    runtime = Runtime(
+    runtime = _runtime_class()(
         settings, registry, ledger, bus, concurrency=concurrency, admission=admission,
         broker=find_broker(settings), timings=_timings,
     )  # fmt: skip

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 from uuid import UUID
-
-import anyio
 
 from rail_async_tasks.errors import BackendUnavailable
 from rail_async_tasks.ids import new_id
+
+if TYPE_CHECKING:
+    import anyio
 
 
 class RuntimeState:

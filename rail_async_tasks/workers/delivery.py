@@ -6,15 +6,17 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from rail_async_tasks.hosting import process
 from rail_async_tasks.ids import parse_id
 from rail_async_tasks.roles import become_worker
 from rail_async_tasks.runtime.claims.deliveries import Deliveries, Delivery
-from rail_async_tasks.runtime.runtime import Runtime
 from rail_async_tasks.safe_logging import get_logger
+
+if TYPE_CHECKING:
+    from rail_async_tasks.runtime.runtime import Runtime
 
 logger = get_logger("rail_async_tasks.backends")
 

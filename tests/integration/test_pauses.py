@@ -12,6 +12,7 @@ from django.db import transaction
 
 from rail_async_tasks import InvalidArguments, Task, UnknownQueue, queues, task
 from rail_async_tasks.hosting import process as host
+from rail_async_tasks.hosting.making import make_ledger
 from rail_async_tasks.models import TaskExecution
 from tests.support.runtimes import Configure, on_databases, other_process
 from tests.support.waiting import eventually, final
@@ -170,7 +171,7 @@ async def test_pause_under_load(store: str, configure: Configure, runtimes: Asyn
     assert here is not None
     await eventually(lambda: here.slots.running and there.slots.running)
     # As another process does: no runtime gets a signal.
-    await sync_to_async(host.make_ledger().pause_queue)("low", None)
+    await sync_to_async(make_ledger().pause_queue)("low", None)
     await eventually(lambda: here.paused_queues and there.paused_queues)
     # A claim that was under way then has been answered, and what it claimed ends: that frees the
     # slots that a dispatcher claims for.

@@ -45,6 +45,7 @@ from rail_async_tasks.bus.redis import RedisBus
 from rail_async_tasks.bus.wire import MAX_BYTES, encode, event_of
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.hosting import process as host
+from rail_async_tasks.hosting.making import make_ledger
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.snapshot import TaskSnapshot, owner_topic, task_topic
 from tests.services.proxy import Proxy, running_proxy
@@ -109,7 +110,7 @@ async def make_bus(stack: AsyncExitStack, configure: Configure) -> MakeBus:
     """Makes the bus of another process, which reads the same ledger."""
 
     async def make(url: str, prefix: str = "tasks", *, connected: bool = True) -> RedisBus:
-        bus, ledger = RedisBus(url, prefix), host.make_ledger()
+        bus, ledger = RedisBus(url, prefix), make_ledger()
         ledger.start()
         stack.push_async_callback(ledger.stop)
         bus.start(ledger, lambda _: None, lambda: None)

@@ -15,6 +15,7 @@ from django.db import OperationalError
 from rail_async_tasks import service, task
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.hosting import process as host
+from rail_async_tasks.hosting.making import make_ledger
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.orm.rollups import OrmRollups
 from rail_async_tasks.ledger.rollups import KEPT, CommitUnknown, Rollups
@@ -184,7 +185,7 @@ async def test_two_processes_add_up() -> None:
     expected: Counter[str] = Counter()
 
     async def write() -> None:
-        ledger, counter = host.make_ledger(), RollupCounter()  # threads and connections of its own
+        ledger, counter = make_ledger(), RollupCounter()  # threads and connections of its own
         ledger.start()
         rollups = ledger.rollups()
         assert rollups is not None

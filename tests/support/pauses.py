@@ -16,7 +16,7 @@ from asgiref.sync import sync_to_async
 from django.utils import timezone
 
 from devservers.process import ROOT
-from rail_async_tasks.hosting import process as host
+from rail_async_tasks.hosting.making import make_ledger
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.models import QueueState, TaskExecution
 from tests.support.waiting import eventually
@@ -91,7 +91,7 @@ async def assert_paused_under_load(
     paused_at = state.paused_at
     assert paused_at is not None
     assert state.paused_by == "ann"
-    ledger = await sync_to_async(host.make_ledger)()
+    ledger = await sync_to_async(make_ledger)()
     await eventually(lambda: timezone.now() > paused_at + WATCHED, timeout=20, every=0.1)
     before = await starts(ids)
     late = [at - paused_at for at in before if at > paused_at + HEEDED_IN]

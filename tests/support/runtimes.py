@@ -21,6 +21,7 @@ from django.test.utils import override_settings
 from rail_async_tasks.bus.memory import MemoryBus
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.hosting import process as host
+from rail_async_tasks.hosting.making import make_ledger
 from rail_async_tasks.registry import registry
 from rail_async_tasks.runtime.runtime import Runtime
 from rail_async_tasks.runtime.timings import RuntimeTimings
@@ -85,7 +86,7 @@ async def other_process(
     timings: RuntimeTimings = RuntimeTimings(),  # noqa: B008 (frozen)
 ) -> Runtime:
     """Starts one more runtime, with a ledger of its own, as another process has one."""
-    ledger, bus = host.make_ledger(), MemoryBus()
+    ledger, bus = make_ledger(), MemoryBus()
     runtime = Runtime(get_settings(), registry, ledger, bus, timings=timings)
     runtime.start()
     runtimes.push_async_callback(runtime.stop)

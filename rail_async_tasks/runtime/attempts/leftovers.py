@@ -10,6 +10,7 @@ is lost.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -19,11 +20,6 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
 from rail_async_tasks.safe_logging import get_logger
-
-try:
-    from anyio._backends._asyncio import _task_states
-except ImportError:  # this anyio keeps its scopes elsewhere
-    _task_states = {}  # type: ignore[assignment]
 
 logger = get_logger("rail_async_tasks.runtime")
 
@@ -229,6 +225,8 @@ def close_scopes() -> None:
     """
     task = asyncio.current_task()
     assert task is not None
+    # Who has not imported it has entered none; another version may keep them elsewhere.
+    states = getattr(sys.modules.get("anyio._backends._asyncio"), "_task_states", {})
     with suppress(Exception):
-        while (state := _task_states.get(task)) is not None and state.cancel_scope is not None:
+        while (state := states.get(task)) is not None and state.cancel_scope is not None:
             state.cancel_scope.__exit__(None, None, None)

@@ -1,0 +1,176 @@
+"""Threads of HTTP requests: used again, never shared, none where no call is synchronous."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from asgiref.sync import ThreadSensitiveContext, sync_to_async
+
+from rail_async_tasks.asgi import with_tasks
+from rail_async_tasks.servers import request_threads
+from rail_async_tasks.servers.protocol import Application, Receive, Scope, Send
+from rail_async_tasks.servers.request_threads import IdleThreads
+from tests.support.waiting import eventually
+
+TIMEOUT = 10  # seconds for what takes microseconds
+
+
+@pytest.fixture(autouse=True)
+def idle(monkeypatch: pytest.MonkeyPatch) -> Iterator[IdleThreads]:
+    """The idle threads of this test alone, which end with it."""
+    threads = IdleThreads()
+    monkeypatch.setattr(request_threads, "_idle", threads)
+    yield threads
+    while threads:
+        threads.take().shutdown()
+
+
+async def request(application: Application, kind: str = "http") -> None:
+    """Has an application of the project's serve a request of its own, as servers do."""
+
+    async def receive() -> Any:
+        return {"type": "http.request"}
+
+    async def send(message: Any) -> None:
+        pass
+
+    serve = with_tasks(application)
+    await asyncio.create_task(serve({"type": kind}, receive, send))  # type: ignore[arg-type]
+
+
+class Seen:
+    """An application that makes synchronous calls as Django does, and keeps their threads."""
+
+    def __init__(self, *, at_once: int = 1) -> None:
+        self.threads: list[threading.Thread] = []
+        self._all_here = threading.Barrier(at_once, timeout=TIMEOUT)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with ThreadSensitiveContext():  # Django's
+            await sync_to_async(self._call)()
+
+    def _call(self) -> None:
+        self.threads.append(threading.current_thread())
+        self._all_here.wait()
+
+
+async def test_one_request_after_the_other_uses_the_same_thread() -> None:
+    """Neither is a thread made for each, nor is it waited for."""
+    seen = Seen()
+    for _ in range(3):
+        await request(seen)
+    assert len(set(seen.threads)) == 1
+    assert seen.threads[0].is_alive()
+
+
+async def test_requests_at_the_same_time_have_threads_of_their_own() -> None:
+    """Each waits in its thread for the other."""
+    seen = Seen(at_once=2)
+    await asyncio.gather(request(seen), request(seen))
+    assert len(set(seen.threads)) == 2
+
+
+async def test_all_calls_of_one_request_are_made_in_one_thread() -> None:
+    """Database connections belong to a thread."""
+    seen = Seen()
+
+    async def twice(scope: Scope, receive: Receive, send: Send) -> None:
+        await seen(scope, receive, send)
+        await seen(scope, receive, send)
+
+    await asyncio.gather(request(twice), request(twice))
+    assert len(seen.threads) == 4
+    assert len(set(seen.threads)) <= 2
+
+
+async def test_a_request_without_a_synchronous_call_has_no_thread(idle: IdleThreads) -> None:
+    """The thread is started by the first call."""
+
+    async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
+        async with ThreadSensitiveContext():
+            await asyncio.sleep(0)
+
+    before = threading.active_count()
+    await request(nothing)
+    assert threading.active_count() == before
+    assert len(idle) == 1
+
+
+async def test_the_threads_of_a_burst_end_after_it(idle: IdleThreads) -> None:
+    """But for a few: each may hold a database connection."""
+    many = request_threads.MOST_IDLE + 3
+    seen = Seen(at_once=many)
+    await asyncio.gather(*(request(seen) for _ in range(many)))
+    assert len(idle) == request_threads.MOST_IDLE
+    await eventually(lambda: sum(it.is_alive() for it in seen.threads) == request_threads.MOST_IDLE)
+
+
+async def test_a_thread_that_nobody_uses_ends(
+    idle: IdleThreads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a while: it may hold a connection."""
+    monkeypatch.setattr(request_threads, "IDLE_SECONDS", 0.01)
+    seen = Seen(at_once=2)
+    await asyncio.gather(request(seen), request(seen))
+    await eventually(lambda: not any(it.is_alive() for it in seen.threads))
+    assert not idle
+    await request(one := Seen())
+    await eventually(lambda: not one.threads[0].is_alive())
+
+
+async def test_a_thread_at_work_is_given_to_no_other_request(idle: IdleThreads) -> None:
+    """A client has gone, and its synchronous view goes on: nobody waits behind it."""
+    begun, end = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        end.wait(TIMEOUT)
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        call = asyncio.ensure_future(sync_to_async(work)())
+        await eventually(begun.is_set)
+        call.cancel()
+
+    await request(slow)
+    assert not idle
+    seen = Seen()
+    await request(seen)
+    end.set()
+    await eventually(lambda: len(idle) == 2)
+
+
+async def test_a_task_that_outlives_its_request_makes_calls_as_before() -> None:
+    """In a thread of its own, as under Django: the request's may serve another one by then."""
+    answered = asyncio.Event()
+    outliving: list[asyncio.Task[threading.Thread]] = []
+
+    async def later() -> threading.Thread:
+        await answered.wait()
+        return await sync_to_async(threading.current_thread)()
+
+    seen = Seen()
+
+    async def leaves_a_task(scope: Scope, receive: Receive, send: Send) -> None:
+        async with ThreadSensitiveContext():
+            outliving.append(asyncio.create_task(later()))
+            await seen(scope, receive, send)
+
+    await request(leaves_a_task)
+    answered.set()
+    assert await outliving[0] not in seen.threads
+
+
+async def test_what_is_no_http_request_gets_no_thread(idle: IdleThreads) -> None:
+    """Channels decides on the threads of WebSockets."""
+    contexts: list[Any] = []
+
+    async def socket(scope: Scope, receive: Receive, send: Send) -> None:
+        contexts.append(request_threads.SyncToAsync.thread_sensitive_context.get(None))
+
+    await request(socket, "websocket")
+    assert contexts == [None]
+    assert not idle

@@ -144,8 +144,8 @@ def _conditions(result: dict[str, Any]) -> str:
     samples = min(_samples(result["rows"]), default=0)
     return (
         f"{result['date']}, {machine['cores']} cores ({machine['architecture']},"
-        f" {machine['system']}), load {machine['load at the end']} at the end, {samples} samples a side"
-        f" at least. {software}."
+        f" {machine['system']}), load {machine['load at the end']} at the end, at least"
+        f" {samples} samples a side. {software}."
     )
 
 

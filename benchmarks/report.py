@@ -144,7 +144,8 @@ def _conditions(result: dict[str, Any]) -> str:
     samples = min(_samples(result["rows"]), default=0)
     return (
         f"{result['date']}, {machine['cores']} cores ({machine['architecture']},"
-        f" {machine['system']}), {samples} samples a side. {software}."
+        f" {machine['system']}), load {machine['load at the end']} at the end, at least"
+        f" {samples} samples a side. {software}."
     )
 
 

@@ -100,8 +100,8 @@ def test_a_table_says_whether_a_target_was_met(target: dict[str, object], verdic
 
 def test_a_result_without_a_place_on_the_page_is_an_error() -> None:
     """A question that is new is not silently missing from the page."""
-    machine = {"cores": 2, "architecture": "", "system": ""}
-    result = {"question": "new", "title": "", "beside": "", "rows": [], "date": "", "versions": {}}
-    result["machine"] = machine
+    machine = {"cores": 2, "architecture": "", "system": "", "load at the end": 1.0}
+    new = {"question": "new", "title": "", "beside": "", "rows": [], "date": "",
+           "machine": machine, "versions": {}}  # fmt: skip
     with pytest.raises(ValueError, match="no place for new"):
-        report.filled_in("A page.", [result])
+        report.filled_in("A page.", [new])

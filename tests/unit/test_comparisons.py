@@ -159,7 +159,7 @@ def _result(*sides: tuple[str, float | None]) -> dict[str, Any]:
     return {
         "question": "peers_example", "title": "How fast?", "short": "Example", "beside": "others",
         "date": "2026-01-01", "versions": {"Python": "3.11"},
-        "machine": {"cores": 2, "architecture": "x", "system": "Linux"},
+        "machine": {"cores": 2, "architecture": "x", "system": "Linux", "load at the end": 1.0},
         "rows": [summed(case, case.sides, samples, failures)],
     }  # fmt: skip
 

@@ -219,7 +219,7 @@ class Services:
         # The lease outlasts the last write.
         _await_at_end(stack, partial(self.leasing.end, timings.flush_timeout))
         _await_at_end(stack, ledger.stop)
-        _await_at_end(stack, partial(self.notices.close, timings.flush_timeout))
+        _await_at_end(stack, self.notices.close)
         if self.upkeep.rollups is not None:
             _await_at_end(stack, self.upkeep.rollups.close)
         _await_at_end(stack, partial(self.callbacks.ended, timings.callback_timeout))

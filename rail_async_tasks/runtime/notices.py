@@ -16,6 +16,8 @@ logger = get_logger("rail_async_tasks.runtime")
 # that notices of others ask for.
 SEND_EVERY = 0.1
 HEED_EVERY = 0.05
+# For the last notice: the end of the process waits for no database that is away.
+CLOSE_TIMEOUT = 1.0
 # The longest time between two surveys that find nothing: where notices arrive, where they do not,
 # and where no other process has the rows.
 HEARD_POLL = 5.0
@@ -126,7 +128,7 @@ class NoticeExchange:
         except Exception as error:
             logger.debug("A notice could not be sent: %s", error)
 
-    async def close(self, timeout: float) -> None:
+    async def close(self) -> None:
         """Has other processes look at what this one, which ends, has handed back."""
         if self._sending is not None:
             self._sending.cancel()
@@ -135,7 +137,7 @@ class NoticeExchange:
         if self._notices is None or self._alone():
             return
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
                 await self._notices.send(Notice.DUE)
         except Exception as error:
             logger.debug("A notice could not be sent: %s", error)

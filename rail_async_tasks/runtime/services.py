@@ -221,7 +221,7 @@ class Services:
         # The lease outlasts the last write.
         await_at_end(stack, partial(self.leasing.end, timings.flush_timeout))
         await_at_end(stack, ledger.stop)
-        await_at_end(stack, partial(self.notices.close, timings.flush_timeout))
+        await_at_end(stack, self.notices.close)
         if self.upkeep.rollups is not None:
             await_at_end(stack, self.upkeep.rollups.close)
         await_at_end(stack, partial(self.callbacks.ended, timings.callback_timeout))

@@ -130,7 +130,7 @@ async def test_a_process_that_is_alone_sends_none(world: World, clock: FakeClock
     world.alone = True
     world.exchange.rows_left()
     await clock.advance(1)
-    await world.exchange.close(1.0)
+    await world.exchange.close()
     assert world.notices.sent == []
 
 
@@ -141,7 +141,7 @@ async def test_a_notice_that_can_not_be_sent_holds_nothing_up(
     world.notices.error = OperationalError("away")
     world.exchange.rows_left()
     await clock.advance(1)
-    await world.exchange.close(1.0)
+    await world.exchange.close()
     world.notices.error = None
     world.exchange.rows_left()
     await clock.advance(1)
@@ -150,7 +150,7 @@ async def test_a_notice_that_can_not_be_sent_holds_nothing_up(
 
 async def test_the_end_is_announced(world: World) -> None:
     """What ran here is handed back, for others."""
-    await world.exchange.close(1.0)
+    await world.exchange.close()
     assert world.notices.sent == [Notice.DUE]
 
 

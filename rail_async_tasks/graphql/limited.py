@@ -43,7 +43,8 @@ def served(schema: Any) -> Any:
         return schema
     found = copy.copy(schema)
     found.extensions = (BoundedErrors, *schema.extensions)
-    found.create_extensions_runner = partial(with_kept_document, found.create_extensions_runner)
+    make = partial(with_kept_document, found.create_extensions_runner)
+    found.create_extensions_runner = make  # type: ignore[method-assign]
     return found
 
 

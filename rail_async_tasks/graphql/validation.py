@@ -42,13 +42,8 @@ class KeptDocument(SchemaExtension):
 
     def on_validate(self) -> Iterator[None]:
         context = self.execution_context
-        document = documents.current(context.query)
-        if (
-            document is None
-            or document.node is not context.graphql_document
-            or context.pre_execution_errors is not None  # validated by an extension
-            or not context.validation_rules  # switched off by one
-        ):
+        document = _to_be_validated(context)
+        if document is None:
             yield
             return
         schema = context.schema._schema  # noqa: SLF001 - it has no public name
@@ -64,9 +59,15 @@ class KeptDocument(SchemaExtension):
             known.add(constant)
 
 
-def _is_valid(context: ExecutionContext) -> bool:
-    """Returns whether a validation has found no error."""
-    return context.pre_execution_errors == []
+def _to_be_validated(context: ExecutionContext) -> documents.Document | None:
+    """Returns the kept document, if that is what the operation is about to validate."""
+    document = documents.current(context.query)
+    if document is None or document.node is not context.graphql_document:
+        return None
+    # An extension may have validated it, or have switched validation off.
+    if context.pre_execution_errors is not None or not context.validation_rules:
+        return None
+    return document
 
 
 def with_kept_document(

@@ -15,15 +15,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from asgiref.sync import AsyncToSync
 from django.core.signals import setting_changed
 
-from rail_async_tasks.backends import find_broker
 from rail_async_tasks.bus.port import Bus
 from rail_async_tasks.conf import SETTING, get_settings
 from rail_async_tasks.forks import after_fork
-from rail_async_tasks.hosting.making import make_bus, make_ledger
+from rail_async_tasks.hosting.making import make_bus, make_ledger, make_runtime
 from rail_async_tasks.hosting.no_runtime import refuse_start
 from rail_async_tasks.hosting.tables import acheck_tables
 from rail_async_tasks.ledger.port import Ledger
-from rail_async_tasks.registry import registry
 from rail_async_tasks.runtime.admission import Admission
 from rail_async_tasks.runtime.attempts.threads import LoopThread
 from rail_async_tasks.runtime.timings import RuntimeTimings
@@ -164,10 +162,9 @@ async def aruntime(*, in_thread: bool = False) -> Runtime:
             runtime = current()
             if runtime is None:
                 settings = get_settings()
-                runtime = process.runtime = _runtime_class()(
-                    settings, registry, ledger(), bus(), admission=admission(),
-                    broker=find_broker(settings), timings=_timings,
-                )  # fmt: skip
+                runtime = process.runtime = make_runtime(
+                    settings, ledger(), bus(), admission=admission(), timings=_timings
+                )
                 try:
                     runtime.start()
                 except BaseException as error:
@@ -210,21 +207,13 @@ def runtime_in_thread() -> Runtime:
         return runtime
 
 
-def _runtime_class() -> type[Runtime]:
-    """Imports what a process needs that runs tasks: a command that runs none starts sooner."""
-    from rail_async_tasks.runtime.runtime import Runtime
-
-    return Runtime
-
-
 async def _start_here(process: _Process, ledger: Ledger, bus: Bus, admission: Admission) -> Runtime:
     settings = get_settings()
     # Under the `thread` backend `max_workers` limits bodies of either kind together.
     concurrency = settings.max_workers if settings.backend == "thread" else None
-    runtime = _runtime_class()(
-        settings, registry, ledger, bus, concurrency=concurrency, admission=admission,
-        broker=find_broker(settings), timings=_timings,
-    )  # fmt: skip
+    runtime = make_runtime(
+        settings, ledger, bus, concurrency=concurrency, admission=admission, timings=_timings
+    )
     # Known at once: what hooks call on this loop must not wait for the lock of the waiting thread.
     process.runtime = runtime
     try:

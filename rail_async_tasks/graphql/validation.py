@@ -55,7 +55,7 @@ class KeptDocument(SchemaExtension):
             yield
             return
         yield
-        if _is_valid(context):
+        if context.pre_execution_errors == []:
             known.add(constant)
 
 

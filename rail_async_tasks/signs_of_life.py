@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -16,10 +16,12 @@ async def with_signs_of_life(
     """Yields the events, and `sign` after so many seconds without one.
 
     A task of its own reads the events, for the whole stream: one each would cost more than what it
-    reads. It is one event ahead of the reader at most.
+    reads. It is one event ahead of the reader at most. It closes the events, after a stream that is
+    closed before its end: nothing is awaited then, as a loop that ends closes all generators at once.
     """
     slot = _Slot[T]()
     reading = asyncio.create_task(slot.fill(events))
+    reading.add_done_callback(_retrieve)
     try:
         while True:
             if slot.items:
@@ -31,8 +33,12 @@ async def with_signs_of_life(
                 yield sign
     finally:
         reading.cancel()
-        with suppress(asyncio.CancelledError, Exception):
-            await reading
+
+
+def _retrieve(reading: asyncio.Task[None]) -> None:
+    """Takes note of an error that no reader awaits any more."""
+    if not reading.cancelled():
+        reading.exception()
 
 
 class _Slot(Generic[T]):

@@ -146,9 +146,9 @@ class LocalDispatcher:
         """Claims whenever rows may be due, until the runtime drains."""
         while not self._state.draining:
             try:
-                if self._due.needs_survey and self._state.holding:
+                if self._due.needs_survey and self._may_claim:
                     await self._survey()
-                if self._due.any_due and self._state.holding:
+                if self._due.any_due and self._may_claim:
                     await self._claim()
             except Exception as error:
                 pause = self._backoff.failed(describe(error), error, expected=not is_of_row(error))
@@ -159,10 +159,17 @@ class LocalDispatcher:
             await self._due.until_needed()
         self._due.end()
 
+    @property
+    def _may_claim(self) -> bool:
+        """Asked after each wait: a drain that has begun meanwhile hands rows back."""
+        return self._state.holding and not self._state.draining
+
     async def _claim(self) -> None:
         while self._ledger.congested:
             await self._ledger.relieved()
         await self._pauses.up_to_date()
+        if not self._may_claim:
+            return
         slots = self._slots
         plan = slots.plan(
             self._state.id,

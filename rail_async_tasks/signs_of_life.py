@@ -16,8 +16,8 @@ async def with_signs_of_life(
     """Yields the events, and `sign` after so many seconds without one.
 
     A task of its own reads the events, for the whole stream: one each would cost more than what it
-    reads. It is one event ahead of the reader at most. It closes the events, after a stream that is
-    closed before its end: nothing is awaited then, as a loop that ends closes all generators at once.
+    reads. It is one event ahead of the reader at most. It closes the events where the stream is
+    closed first: that awaits nothing, as a loop that ends closes all generators at once.
     """
     slot = _Slot[T]()
     reading = asyncio.create_task(slot.fill(events))

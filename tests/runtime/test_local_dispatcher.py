@@ -221,6 +221,33 @@ async def test_a_drain_ends_it_in_the_middle_of_a_pause(
     assert task.done()
 
 
+@pytest.mark.parametrize("wait", ["survey", "pauses"])
+async def test_nothing_is_claimed_once_a_drain_has_begun(
+    run: Run, ledger: Faulty, started: Started, state: RuntimeState, due: ClaimsDue,
+    pauses: Pauses, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, wait: str,
+) -> None:  # fmt: skip
+    """A row that the drain hands back, while the dispatcher waits for an answer, is left."""
+    await run()
+    asked, answer = asyncio.Event(), asyncio.Event()
+    place, name = (ledger, "survey") if wait == "survey" else (pauses, "up_to_date")
+    real = getattr(place, name)
+
+    async def slow(*arguments: Any) -> Any:
+        found = await real(*arguments)
+        asked.set()
+        await answer.wait()
+        return found
+
+    monkeypatch.setattr(place, name, slow)
+    ledger.create_here(new_execution())
+    due.survey_now()
+    await asked.wait()
+    state.draining = True
+    answer.set()
+    await clock.settle()
+    assert started.ids == []
+
+
 async def test_one_suspect_at_a_time(
     ledger: Faulty, registry: Registry, slots: Slots, state: RuntimeState, due: ClaimsDue,
     clock: FakeClock,

@@ -9,6 +9,7 @@ from contextlib import aclosing
 import pytest
 
 from rail_async_tasks.signs_of_life import with_signs_of_life
+from tests.support.waiting import TIMEOUT
 
 LONG = 3600.0
 
@@ -22,7 +23,7 @@ class Source:
             self.queue.put_nowait(event)
         self.taken: list[int] = []
         self.error = error
-        self.closed = False
+        self.closed = asyncio.Event()
 
     async def __call__(self) -> AsyncGenerator[int, None]:
         try:
@@ -32,7 +33,7 @@ class Source:
             if self.error is not None:
                 raise self.error
         finally:
-            self.closed = True
+            self.closed.set()
 
 
 async def test_events_come_in_order_to_the_end() -> None:
@@ -40,7 +41,7 @@ async def test_events_come_in_order_to_the_end() -> None:
     source = Source(1, 2, 3)
     source.queue.put_nowait(None)
     assert [it async for it in with_signs_of_life(source(), 0, LONG)] == [1, 2, 3]
-    assert source.closed
+    assert source.closed.is_set()
 
 
 async def test_a_pause_has_signs_of_life() -> None:
@@ -52,7 +53,7 @@ async def test_a_pause_has_signs_of_life() -> None:
         while (event := await anext(events)) == 0:
             pass
         assert event == 1
-    assert source.closed
+    await asyncio.wait_for(source.closed.wait(), TIMEOUT)
 
 
 async def test_a_slow_reader_is_waited_for() -> None:
@@ -88,4 +89,20 @@ async def test_a_reader_that_leaves_closes_the_events() -> None:
             reading.cancel()
             await asyncio.wait([reading])
         await events.aclose()
-        assert source.closed
+        await asyncio.wait_for(source.closed.wait(), TIMEOUT)
+
+
+async def test_a_loop_that_ends_closes_all_generators_at_once() -> None:
+    """That of the events' reader too, while its own end is under way."""
+    source = Source(1)
+    inner = with_signs_of_life(source(), 0, LONG)
+
+    async def reader() -> AsyncGenerator[int, None]:
+        async with aclosing(inner):
+            async for event in inner:
+                yield event
+
+    outer = reader()
+    assert await anext(outer) == 1
+    await asyncio.gather(inner.aclose(), outer.aclose())
+    await asyncio.wait_for(source.closed.wait(), TIMEOUT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import secrets
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -133,14 +134,24 @@ class DriverCursor:
                 self._cursor.execute(self._text(statement), params or ())
                 return
             self._last = self._prepared
-            now = time.monotonic()
-            if now >= self._plans_until:
-                if self._executions > _UNPREPARED:
-                    self._prepared.execute("DEALLOCATE ALL")
-                self._plans_until, self._executions = now + PLAN_SECONDS, 0
-            self._executions += 1
-            prepare = self._executions > _UNPREPARED
-            self._prepared.execute(statement, params, prepare=prepare)
+            driver = self._prepared.connection
+            # Only now: the driver counts what other cursors execute, too, and would prepare it.
+            driver.prepare_threshold = _UNPREPARED
+            try:
+                self._execute_prepared(statement, params)
+            finally:
+                driver.prepare_threshold = None
+
+    def _execute_prepared(self, statement: str, params: Sequence[Any] | None) -> None:
+        assert self._prepared is not None
+        now = time.monotonic()
+        if now >= self._plans_until:
+            if self._executions > _UNPREPARED:
+                self._prepared.execute("DEALLOCATE ALL")
+            self._plans_until, self._executions = now + PLAN_SECONDS, 0
+        self._executions += 1
+        prepare = self._executions > _UNPREPARED
+        self._prepared.execute(statement, params, prepare=prepare)
 
     def fetchall(self) -> list[Any]:
         """Returns the rows of the last statement."""
@@ -176,7 +187,12 @@ def _preparing_cursor(connection: BaseDatabaseWrapper) -> Any:
         return None  # psycopg 2 has neither
     if connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
         return None
-    connection.connection.prepare_threshold = _UNPREPARED
+    names: Any = getattr(connection.connection, "_prepared", None)
+    if not hasattr(names, "_prepared_idx"):
+        return None
+    # Names that no other connection has: behind a pooler that nobody has named, a name that this
+    # server does not know is an error, and never another statement.
+    names._prepared_idx = secrets.randbits(48)  # noqa: SLF001
     return driver.Cursor(connection.connection)
 
 

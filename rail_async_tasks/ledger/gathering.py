@@ -42,7 +42,8 @@ class Gathering:
             self._queue.put(step)
 
     def end(self) -> None:
-        """Has the thread end once it has taken what was handed over."""
+        """Has the thread end once it has taken all that was put."""
+        self._hand_over()
         self._queue.put(None)
 
     def drop(self) -> list[Operation]:

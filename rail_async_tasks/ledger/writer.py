@@ -50,6 +50,7 @@ class Writer:
     def __init__(self, name: str, open_session: Callable[[], Session]) -> None:
         self._name, self._open_session = name, open_session
         self._gathering = Gathering()
+        self._of_thread = threading.local()  # the loop to which the thread reports
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended: asyncio.Event | None = None  # of the thread; None without one
         self._on_fault: OnFault | None = None
@@ -66,7 +67,14 @@ class Writer:
 
     def start(self, loop: asyncio.AbstractEventLoop, on_fault: OnFault | None = None) -> None:
         """Starts the thread. `on_fault` is called on the loop if an error ends it."""
-        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        # A loop that was closed in its last step has left operations behind, and perhaps a thread,
+        # which writes them and reports to that loop.
+        self._gathering.end()
+        self._gathering = Gathering()
+        self._pending = 0
+        thread = threading.Thread(
+            target=self._run, args=(self._gathering, loop), name=self._name, daemon=True
+        )
         self._loop, self._on_fault, self._closed = loop, on_fault, False
         self._postponed = Postponed(self._offer, self._deliver)
         thread.start()
@@ -148,13 +156,14 @@ class Writer:
 
     # --- in the writer's thread ------------------------------------------------------------------
 
-    def _run(self) -> None:
+    def _run(self, gathering: Gathering, loop: asyncio.AbstractEventLoop) -> None:
         make_vital()
+        self._of_thread.loop = loop
         session: Session | None = None
         fault: BaseException | None = None
         try:
             session = self._open_session()
-            while batch := self._gathering.take(MAX_BATCH):
+            while batch := gathering.take(MAX_BATCH):
                 self._unreported = batch
                 self._write(session, batch)
                 self._unreported = []
@@ -228,9 +237,8 @@ class Writer:
         self._unreported = [it for it in self._unreported if id(it) not in reported]
 
     def _call_loop(self, callback: Callable[..., None], *args: Any) -> None:
-        assert self._loop is not None
         try:
-            self._loop.call_soon_threadsafe(callback, *args)
+            self._of_thread.loop.call_soon_threadsafe(callback, *args)
         except RuntimeError:
             # A script closed its loop in the middle of a write: the rows are safe.
             logger.debug("%s: the loop is closed, a result is not reported", self._name)

@@ -127,6 +127,8 @@ class Services:
             quiet_tick=min(QUIET_TICK_SECONDS, settings.lease_seconds / 10),
         )
         self.activity.when_quiet_ends(self.watchdog.alert)
+        # The machine may have slept: a lease is looked at seldom in a quiet time.
+        self.activity.when_quiet_ends(self._check_lease)
         self.upkeep = Upkeep(
             state=self.state, settings=settings, registry=registry, ledger=ledger, bus=bus,
             slots=self.slots, pauses=self.pauses, due=self.due, announcer=self.announcer,

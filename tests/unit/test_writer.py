@@ -337,6 +337,41 @@ async def test_a_writer_can_be_started_again(session: FakeSession) -> None:
         assert session.resets == n + 1
 
 
+async def test_a_loop_that_was_closed_in_its_last_step(session: FakeSession) -> None:
+    """What it submitted is written, and the writer serves the next loop."""
+    writer = Writer("test-writer", lambda: session)
+
+    async def last_step() -> None:
+        writer.start(asyncio.get_running_loop())
+        writer.submit(Op("left"))
+
+    def run() -> None:
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(last_step())
+        loop.close()
+
+    await asyncio.to_thread(run)
+    writer.start(asyncio.get_running_loop())
+    next_one = Op("next")
+    writer.submit(next_one)
+    await asyncio.wait_for(writer.flushed(), 20)
+    await asyncio.wait_for(writer.stop(), 20)
+    assert next_one.results == ["wrote next"]
+    await eventually(lambda: ["left"] in session.batches)
+
+
+async def test_a_stop_behind_a_submit_of_the_same_step(
+    writer: Writer, session: FakeSession
+) -> None:
+    """The operation is written."""
+    gathering = writer._gathering
+    op = Op("last")
+    writer.submit(op)
+    gathering.end()  # as `stop` does, before the step is over
+    await asyncio.wait_for(writer.flushed(), 20)
+    assert op.results == ["wrote last"]
+
+
 # --- operations that a lock holds up --------------------------------------------------------------
 
 

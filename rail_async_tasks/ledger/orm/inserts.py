@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
-from itertools import chain
+from collections.abc import Callable, Iterable, Sequence
 
 from django.db import IntegrityError, connections, transaction
 
 from rail_async_tasks.errors import BackendUnavailable
-from rail_async_tasks.ledger.orm.ahead import Create, Page, Stored, stored_ahead
 from rail_async_tasks.ledger.orm.isolation import read_outside, retried
 from rail_async_tasks.ledger.orm.part import OrmPart
 from rail_async_tasks.ledger.records import Created, CreatedMany, NewExecution
@@ -52,11 +49,14 @@ class OrmInserts(OrmPart):
         )
 
     @retried
-    def create_many_here(self, pages: Iterable[Page]) -> CreatedMany:
+    def create_many_here(self, pages: Iterable[Sequence[NewExecution]]) -> CreatedMany:
         made = CreatedMany([], [])
-        connection = connections[self.alias]
-        with transaction.atomic(using=self.alias), connection.cursor() as cursor:
-            for page, created in self._stored(pages, partial(self._batch().create, cursor)):
+        with transaction.atomic(using=self.alias), connections[self.alias].cursor() as cursor:
+            for page in pages:
+                if page[0].unique_key is not None:  # and so in all
+                    created = [self.create_here(new) for new in page]
+                else:
+                    created = self._batch().create(cursor, page)
                 if all(it.existing is None for it in created):
                     snapshots = list(map(as_created, page, created))
                     made.stored.extend(snapshots)
@@ -65,18 +65,6 @@ class OrmInserts(OrmPart):
                     for new, it in zip(page, created, strict=True):
                         add_created(made, new, it)
         return made
-
-    def _stored(self, pages: Iterable[Page], create: Create) -> Iterator[Stored]:
-        rest = iter(pages)
-        first = next(rest, None)
-        if first is None:
-            return iter(())
-        every = chain([first], rest)
-        if first[0].unique_key is not None:  # and so in all
-            return ((page, [self.create_here(new) for new in page]) for page in every)
-        if connections[self.alias].vendor == "postgresql":
-            return stored_ahead(every, create)
-        return ((page, create(page)) for page in every)
 
     def _holder_of(self, key: str | None) -> TaskSnapshot | None:
         return find_unfinished(self.alias, [key]).get(key)

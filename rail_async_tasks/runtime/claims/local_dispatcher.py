@@ -37,7 +37,8 @@ class ClaimsDue(Due):
     """Due rows that this process may claim, by queue and kind of body: counted by its slots.
 
     Args:
-        rows_left: is called where rows are due for which there is no slot.
+        rows_left: is called where rows are due that can't start here: for want of a slot, or of
+            the task.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class ClaimsDue(Due):
     def expect(self, name: str, queue: str) -> None:
         definition = self._registry.get(name)
         if definition is None:  # not ours to claim
+            self._rows_left()
             return
         in_thread = not definition.is_coroutine
         self._slots.expect(queue, in_thread)

@@ -70,7 +70,10 @@ class Watchdog:
 
     def alert(self) -> None:
         """A body begins after a quiet time: asks often from now on. On the loop, which lives."""
-        self._tick()
+        if self._answered:  # the last question, a while ago
+            self._ticked_at = self._clock()
+        else:
+            self._tick()
         self._wake.set()
 
     @property

@@ -14,10 +14,6 @@ QUEUE = "bare"
 LOGGING = {"version": 1, "disable_existing_loggers": True}
 
 
-async def noop(ctx: dict[str, Any]) -> None:
-    """Nothing."""
-
-
 def dumps(value: dict[str, Any]) -> bytes:
     return json.dumps(value, default=repr).encode()
 
@@ -33,20 +29,13 @@ async def return_the_start(ctx: dict[str, Any]) -> float:
 
 
 class WorkerSettings:
-    """The settings that `python -m arq` reads."""
+    """The settings that `python -m arq` reads: of this very class, not of one above it."""
 
-    functions = (noop,)
+    functions = (return_the_start,)
     redis_settings = RedisSettings.from_dsn(os.environ.get("BENCHMARK_REDIS", "redis://localhost"))
     queue_name = QUEUE
     job_serializer = staticmethod(dumps)
     job_deserializer = staticmethod(loads)
-    keep_result = 0
+    keep_result = 60
     max_jobs = 100
     poll_delay = 0.02
-
-
-class TimingSettings(WorkerSettings):
-    """The same, with results, for `start_across`."""
-
-    functions = (return_the_start,)
-    keep_result = 60

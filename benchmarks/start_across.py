@@ -80,7 +80,7 @@ async def bare_arq(count: int, pause: float) -> dict[str, float]:
         job_serializer=dumps, job_deserializer=loads,
     )  # fmt: skip
     latencies = []
-    with running(("-m", "arq", "benchmarks.bare_arq.TimingSettings"), 1):
+    with running(("-m", "arq", "benchmarks.bare_arq.WorkerSettings"), 1):
         first = await pool.enqueue_job("return_the_start")
         assert first is not None
         await first.result(60, poll_delay=0.01)

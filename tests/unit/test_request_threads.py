@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
+from django.core.asgi import get_asgi_application as get_django_application
+from django.core.handlers.asgi import ASGIHandler
 from django.core.signals import request_finished
 from django.db import connections, transaction
 
+from rail_async_tasks.asgi import get_asgi_application, with_tasks
 from rail_async_tasks.servers import request_threads
 from rail_async_tasks.servers.protocol import Application, Receive, Scope, Send
 from rail_async_tasks.servers.request_threads import IdleThreads
@@ -237,3 +240,55 @@ async def test_a_task_that_outlives_its_request_makes_calls_as_before() -> None:
     await request(leaves_a_task)
     answered.set()
     assert await outliving[0] not in seen.threads
+
+
+class Asks(ASGIHandler):
+    """Django's application, or one in place of it, that says whether a thread waits for it."""
+
+    def __init__(self) -> None:
+        self.asked: list[bool] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        context = request_threads.SyncToAsync.thread_sensitive_context.get(None)
+        self.asked.append(context is not None)
+
+
+async def test_djangos_requests_have_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In both applications that we make; Channels decides on the threads of WebSockets."""
+    django = Asks()
+    await with_tasks(django)({"type": "http"}, receive, send)  # type: ignore[arg-type]
+    await with_tasks(django)({"type": "websocket"}, receive, send)  # type: ignore[arg-type]
+    assert django.asked == [True, False]
+    monkeypatch.setattr("rail_async_tasks.asgi.get_django_application", lambda: django)
+    await get_asgi_application()({"type": "http"}, receive, send)  # type: ignore[arg-type]
+    assert django.asked == [True, False, True]
+
+
+async def test_other_applications_have_none(idle: IdleThreads) -> None:
+    """They share one, as ever, and none of them says when a request's last call is made."""
+    other = Asks()
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await other(scope, receive, send)
+
+    for made in (with_tasks(application), get_asgi_application(http=application)):
+        await made({"type": "http"}, receive, send)  # type: ignore[arg-type]
+    assert other.asked == [False, False]
+    assert not idle
+
+
+async def test_django_says_when_a_request_ends(idle: IdleThreads) -> None:
+    """Its last call leaves a thread that is used again."""
+    scope = {
+        "type": "http", "method": "GET", "path": "/no/such/page", "query_string": b"",
+        "headers": [(b"host", b"testserver")],
+    }  # fmt: skip
+    requests = iter([{"type": "http.request", "body": b""}])
+
+    async def receive() -> Any:
+        message = next(requests, None)
+        return message or await asyncio.Event().wait()
+
+    await with_tasks(get_django_application())(scope, receive, send)  # type: ignore[arg-type]
+    assert len(idle) == 1
+    assert idle.take().is_clean

@@ -16,11 +16,12 @@ from typing import Any, Final
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.exceptions import SynchronousOnlyOperation
-from django.db import InterfaceError, OperationalError, close_old_connections
+from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
 from rail_async_tasks.access import Viewer
+from rail_async_tasks.own_views import close_old_outside_transactions
 from rail_async_tasks.safe_logging import get_logger
 
 logger = get_logger("rail_async_tasks.auth")
@@ -75,7 +76,7 @@ def standings(claims: Sequence[Claim]) -> list[Standing]:
     try:
         return _read(claims)
     except (OperationalError, InterfaceError):
-        close_old_connections()
+        close_old_outside_transactions()
         return _read(claims)
 
 

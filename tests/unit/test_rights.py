@@ -6,14 +6,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.contrib.auth.models import Group, User
 from django.db import transaction
 
 from rail_async_tasks.auth import rights, standing
 from rail_async_tasks.auth.credential import Credential
-from rail_async_tasks.auth.standing import users_are_in_one_place
+from rail_async_tasks.auth.standing import Claim, Standing, users_are_in_one_place
+from rail_async_tasks.graphql.lean_consumer import fresh_connections
 
 AUTH = "django.contrib.auth"
+ONE_DATABASE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
 
 @pytest.mark.parametrize(
@@ -47,3 +50,21 @@ def test_users_and_groups_are_saved_in_a_transaction_begun_by_hand() -> None:
     finally:
         transaction.set_autocommit(True)
     assert User.objects.get().groups.get().name == "editors"
+
+
+@ONE_DATABASE
+def test_a_transaction_of_the_thread_stays_open(database: object) -> None:
+    """A project's `TestCase` is in one, with a socket by Channels' communicator."""
+
+    async def asked(user: User) -> Standing | None:
+        await fresh_connections()
+        return await rights.Guard(Claim.of(user, None), None).ask()
+
+    with transaction.atomic():
+        ada = User.objects.create(username="ada")
+        found = async_to_sync(asked)(ada)
+        assert found is not None
+        assert found.user == ada
+        assert User.objects.count() == 1
+        transaction.set_rollback(True)
+    assert User.objects.count() == 0

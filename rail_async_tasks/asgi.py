@@ -12,6 +12,7 @@ from typing import Any, Final
 import django
 from django.apps import apps
 from django.core.asgi import get_asgi_application as get_django_application
+from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
 
 from rail_async_tasks.servers import lifespan as lifespans
@@ -51,7 +52,7 @@ def get_asgi_application(
 
     router = ProtocolTypeRouter(
         {
-            "http": django_application if http is None else ended_by_drain(http),
+            "http": _in_a_thread(django_application) if http is None else ended_by_drain(http),
             "websocket": socket_router(websocket),
         }
     )
@@ -74,7 +75,9 @@ def with_tasks(application: Application) -> Application:
             django.setup(set_prefix=False)
     if getattr(application, _HOSTS, False) is True:
         return application
-    return _hosting(ended_by_drain(application), inner=application)
+    is_django = isinstance(application, ASGIHandler)
+    served = _in_a_thread(application) if is_django else application
+    return _hosting(ended_by_drain(served), inner=application)
 
 
 async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,21 +102,34 @@ class _Hosting:
         self._inner = inner
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        from rail_async_tasks.servers import first_request, request_threads
+        from rail_async_tasks.servers import first_request
 
         if scope["type"] == "lifespan":
             await self.live(scope, receive, send, lifespans.ServerHost())
             return
         if scope["type"] in ("http", "websocket"):
             await first_request.arrived()  # the server may send no lifespan
-        if scope["type"] == "http":
-            await request_threads.served_by_a_thread(self._application, scope, receive, send)
-        else:
-            await self._application(scope, receive, send)
+        await self._application(scope, receive, send)
 
     async def live(self, scope: Scope, receive: Receive, send: Send, host: lifespans.Host) -> None:
         """Speaks lifespan with a server."""
         await lifespans.run(self._inner, scope, receive, send, host)
+
+
+def _in_a_thread(django_application: Any) -> Application:
+    """Wraps Django's own application, which says when a request's last call is made.
+
+    Others never say it, and may make calls for requests at the same time in one thread.
+    """
+    from rail_async_tasks.servers import request_threads
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await request_threads.served_by_a_thread(django_application, scope, receive, send)
+        else:
+            await django_application(scope, receive, send)
+
+    return serve
 
 
 def _hosting(application: Application, inner: Application | None) -> Application:

@@ -1,4 +1,4 @@
-"""Shared by all views of the package: `own_view`, the decorator, and `arelease_connections`.
+"""Shared by all views of the package: `own_view`, the decorator, and the care for connections.
 
 The views decide who may call them, by the same rules as over WebSocket, where Django's middleware
 does not run. Rules that a project sets for all of its pages do not apply to them.
@@ -85,3 +85,13 @@ def release_connections() -> None:
     for connection in connections.all(initialized_only=True):
         if not connection.in_atomic_block:
             connection.close()
+
+
+def close_old_outside_transactions() -> None:
+    """Closes this thread's unusable and expired connections, as Django does before a request.
+
+    Django's `close_old_connections` closes one in a transaction as well, such as a `TestCase` has.
+    """
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close_if_unusable_or_obsolete()

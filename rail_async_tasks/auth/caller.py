@@ -18,6 +18,7 @@ from rail_async_tasks.auth.users import auser_of, user_of
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.errors import Unauthenticated
 from rail_async_tasks.hooks import contained
+from rail_async_tasks.own_views import close_old_outside_transactions
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,8 @@ async def authenticate(request: Any, connection_params: Mapping[str, Any] | None
     user: Any
     if path is not None:
         subject = connection_params if is_socket else request
+        if is_socket:  # an `async def` may query without `in_thread`
+            await sync_to_async(close_old_outside_transactions)()
         user = await authenticator.aask(path, subject, in_thread)
     elif (bearer := bearer_of(request, connection_params)) is not None:
         user = await auser_of(bearer, in_thread)

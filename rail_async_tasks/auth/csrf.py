@@ -29,7 +29,9 @@ class CsrfCheck(CsrfViewMiddleware):
 
     def _reject(self, request: HttpRequest, reason: str) -> Any:
         extra = {"status_code": 403, "request": request}
-        logger.warning("Forbidden (%s): %s", reason, request.path, extra=extra)
+        # Escaped as Django does, or a path with %0A would write a line of its own into a log.
+        texts = (it.encode("unicode_escape").decode("ascii") for it in (reason, request.path))
+        logger.warning("Forbidden (%s): %s", *texts, extra=extra)
         return reason
 
 

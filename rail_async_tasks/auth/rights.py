@@ -13,14 +13,19 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Any, Final, Self, TypeVar
 
-from django.db import close_old_connections
-
 from rail_async_tasks.access import Viewer
 from rail_async_tasks.auth.credential import credential_of
 from rail_async_tasks.auth.losses import EXPIRED, SIGNED_OUT, WITHDRAWN, Loss
-from rail_async_tasks.auth.standing import Claim, Standing, standings, users_are_in_one_place
+from rail_async_tasks.auth.standing import (
+    Claim,
+    Standing,
+    may_read_the_context,
+    standings,
+    users_are_in_one_place,
+)
 from rail_async_tasks.auth.watch import Watch, watch_here
 from rail_async_tasks.errors import BackendUnavailable
+from rail_async_tasks.own_views import close_old_outside_transactions
 from rail_async_tasks.together import Together
 
 T = TypeVar("T")
@@ -28,11 +33,11 @@ T = TypeVar("T")
 
 def _fresh_standings(claims: Sequence[Claim]) -> list[Standing]:
     """`standings` on a connection as fresh as a request's."""
-    close_old_connections()
+    close_old_outside_transactions()
     return standings(claims)
 
 
-_ask_together: Final = Together(_fresh_standings)
+_ask_together: Final = Together(_fresh_standings, alone=may_read_the_context)
 
 # The longest timer in seconds: event loops refuse some that are centuries long.
 _LONGEST_TIMER: Final = 86_400.0

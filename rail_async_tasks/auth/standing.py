@@ -16,17 +16,21 @@ from typing import Any, Final
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.exceptions import SynchronousOnlyOperation
-from django.db import InterfaceError, OperationalError, close_old_connections
+from django.db import InterfaceError, OperationalError
+from django.db.models import Manager
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
 from rail_async_tasks.access import Viewer
+from rail_async_tasks.own_views import close_old_outside_transactions
 from rail_async_tasks.safe_logging import get_logger
 
 logger = get_logger("rail_async_tasks.auth")
 
 # Users of one query. Databases limit the parameters of a statement.
 _AT_ONCE: Final = 500
+
+_BACKENDS: Final = "django.contrib.auth.backends."  # Django's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +74,22 @@ def users_are_in_one_place() -> bool:
     return get_user_model()._meta.app_config.name in shared
 
 
+def may_read_the_context() -> bool:
+    """Returns whether code of the project's takes part, which may depend on a caller's context."""
+    from django.contrib.auth.models import BaseUserManager, UserManager
+
+    if not all(it.startswith(_BACKENDS) for it in settings.AUTHENTICATION_BACKENDS):
+        return True
+    manager = get_user_model()._default_manager
+    return type(manager) not in (Manager, BaseUserManager, UserManager)
+
+
 def standings(claims: Sequence[Claim]) -> list[Standing]:
     """Returns the standing of each claim. Reconnects once to a database that was restarted."""
     try:
         return _read(claims)
     except (OperationalError, InterfaceError):
-        close_old_connections()
+        close_old_outside_transactions()
         return _read(claims)
 
 

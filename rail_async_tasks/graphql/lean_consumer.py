@@ -7,15 +7,15 @@ from contextlib import suppress
 from typing import Any, Final
 
 from channels.exceptions import StopConsumer  # type: ignore[import-untyped]
-from django.db import close_old_connections
 from strawberry.channels import GraphQLWSConsumer
 
 from rail_async_tasks.auth.context import RequestContext
+from rail_async_tasks.own_views import close_old_outside_transactions
 from rail_async_tasks.together import Together
 
 
 def _close_old(sockets: Sequence[None]) -> Sequence[None]:
-    close_old_connections()
+    close_old_outside_transactions()
     return sockets
 
 

@@ -92,6 +92,8 @@ def _plan(schema: strawberry.Schema, query: str, operation_name: str | None) -> 
     ours = definition.extensions.get(_DEFINITION)
     if not isinstance(ours, StreamedField) or ours.base_resolver is None:
         return None
+    if ours.extensions:  # the project's, its permission classes among them
+        return None
     if not _is_ours(get_named_type(definition.type)) or _has_directives(document):
         return None
     if validate(schema._schema, document):  # noqa: SLF001

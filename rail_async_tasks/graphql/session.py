@@ -28,7 +28,8 @@ def with_session(application: Application) -> Application:
         key = cookies.get(settings.SESSION_COOKIE_NAME)
         whole = {"cookies": cookies, "session": store(key), **scope}
         if "user" not in whole:
-            whole["user"] = AnonymousUser() if key is None else await get_user(whole)
+            has_none = key is None and "session" not in scope
+            whole["user"] = AnonymousUser() if has_none else await get_user(whole)
         await application(whole, receive, send)
 
     return serve

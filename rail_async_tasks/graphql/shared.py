@@ -52,7 +52,10 @@ async def payloads(
         NotShared: something of the project's takes part, or there is an error to report.
     """
     ours = type(context) is RequestContext and context.user is not None
-    plan = plan_of(schema, query, operation_name) if ours else None
+    try:
+        plan = plan_of(schema, query, operation_name) if ours else None
+    except Exception as error:
+        raise NotShared from error
     if plan is None:
         raise NotShared
     begun = False

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
+from django.db import connections
 from django.http import HttpRequest
 from django.test import RequestFactory
 
@@ -63,6 +65,25 @@ async def test_over_a_socket_it_gets_the_payload(
         task = (await socket.receive())["payload"]["data"]["whoami"]["task"]
         assert task == {"result": {"user": "ada", "tenant": None}, "ownerId": str(ada.pk)}
     assert authenticators.asked == [payload]
+
+
+@ONE_DATABASE
+@pytest.mark.parametrize("form", FORMS)
+async def test_over_a_socket_it_meets_no_old_connection(
+    configure: Configure, ada: User, form: str
+) -> None:
+    """One whose CONN_MAX_AGE is over is closed before, as before a request."""
+
+    def used() -> Any:
+        connection = connections["default"]
+        connection.ensure_connection()
+        connection.close_at = time.monotonic()
+        return connection.connection
+
+    configure(authenticator=path(form))
+    old = await sync_to_async(used)()
+    assert await authenticate(request_of("nobody"), {"x-user": "ada"}) == ada
+    assert await sync_to_async(lambda: connections["default"].connection)() is not old
 
 
 @ONE_DATABASE

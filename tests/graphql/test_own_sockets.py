@@ -17,6 +17,7 @@ from django.urls import Resolver404, include, path, re_path
 from django.views import View
 
 from rail_async_tasks.asgi import get_asgi_application
+from rail_async_tasks.graphql.session import with_session
 from tests.support.waiting import TIMEOUT
 
 
@@ -134,6 +135,28 @@ async def test_consumers_know_the_user_of_the_session() -> None:
 
     headers = {"cookie": await sync_to_async(cookie)()}
     assert await answer("/chat/", headers=headers) == "echo {} ada"
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_session_that_a_middleware_has_set() -> None:
+    """From a header, say: it counts on GraphQL's sockets without the cookie."""
+
+    def session() -> Any:
+        client = Client()
+        client.force_login(User.objects.create_user("ada"))
+        return client.session
+
+    names: list[str] = []
+
+    async def asked(scope: Any, receive: Any, send: Any) -> None:
+        names.append(scope["user"].get_username())
+
+    scope: Any = {"type": "websocket", "headers": []}
+    unused: Any = None
+    given = {"session": await sync_to_async(session)()}
+    for more in ({}, given):
+        await with_session(asked)({**scope, **more}, unused, unused)
+    assert names == ["", "ada"]
 
 
 @pytest.mark.parametrize(

@@ -239,6 +239,17 @@ async def test_a_sessions_post_needs_a_csrf_token(world: None) -> None:
     assert (await ada.get(f"{task_id}/")).status_code == 200
 
 
+async def test_a_refusal_is_one_line_of_the_log(
+    world: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever the path is: it is escaped, as in Django's own lines."""
+    ada = await strict()
+    response = await ada.post("1%0AForbidden%1B/retry/")
+    assert (response.status_code, code_of(response)) == (403, "CSRF_FAILED")
+    [record] = [it for it in caplog.records if it.name == "django.security.csrf"]
+    assert record.getMessage().endswith(r"/1\nForbidden\x1b/retry/")
+
+
 async def test_the_token_may_live_in_the_session(world: None, settings: Any) -> None:
     """CSRF_USE_SESSIONS reads it from the database."""
     settings.CSRF_USE_SESSIONS = True

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import AsyncGenerator
 from datetime import datetime
 from typing import Any
 
 import pytest
 import strawberry
+from django.contrib.auth.models import AnonymousUser
 from strawberry.directive import DirectiveLocation, DirectiveValue
 from strawberry.extensions import SchemaExtension
+from strawberry.extensions.field_extension import FieldExtension
+from strawberry.tools import create_type
+from strawberry.types import get_object_definition
 
+from rail_async_tasks.auth.context import RequestContext
 from rail_async_tasks.graphql import Query, Subscription, TaskSchema
 from rail_async_tasks.graphql.limited import served
 from rail_async_tasks.graphql.plans import plan_of
+from rail_async_tasks.graphql.shared import NotShared, payloads
 
 FOLLOW = "subscription F($id: ID!) { taskProgress(taskId: $id) { status } }"
 SHOUT = "subscription($id: ID!) { taskProgress(taskId: $id) { status @shout } }"
@@ -113,6 +120,29 @@ def test_a_field_of_the_projects_own() -> None:
     one = served(strawberry.Schema(Query, subscription=OwnSubscription))
     assert plan_of(one, "subscription { ticks { status } }", None) is None
     assert plan_of(one, FOLLOW, None) is not None
+
+
+class FieldOnly(FieldExtension):
+    """A project's own."""
+
+
+@pytest.mark.parametrize("extensions", [[], [FieldOnly()]], ids=["ours", "extended"])
+def test_a_field_of_ours_that_the_project_extends(extensions: list[FieldExtension]) -> None:
+    """As `permission_classes` do, by an extension."""
+    fields = get_object_definition(Subscription, strict=True).fields
+    field = copy.copy(next(it for it in fields if it.python_name == "task_progress"))
+    field.extensions += extensions
+    root = create_type("Subscription", [field])
+    one = served(strawberry.Schema(Query, subscription=root))
+    assert (plan_of(one, FOLLOW, None) is None) is bool(extensions)
+
+
+async def test_an_error_of_the_decision_is_none_of_the_subscriber() -> None:
+    """Their own execution reports what is wrong."""
+    context = RequestContext(request=None, response=None, user=AnonymousUser())  # type: ignore[arg-type]
+    name: Any = ["F"]  # no name, and nothing that can be looked up
+    with pytest.raises(NotShared):
+        await anext(payloads(schema(), context, FOLLOW, {}, name))
 
 
 def test_the_task_of_a_document() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
+from contextvars import ContextVar
 
 import pytest
+from asgiref.sync import async_to_sync
 
 from rail_async_tasks import together
 from rail_async_tasks.together import Together
@@ -72,6 +74,39 @@ async def test_an_error_is_that_of_its_callers() -> None:
     with pytest.raises(LookupError):
         await ask(-1)
     assert await ask(4) == 8
+
+
+async def test_an_error_is_that_of_one_caller() -> None:
+    """Those who are asked for with it have their answers, each in a call of its own."""
+    database = Database()
+    for _ in range(4):
+        database.go.release()
+    ask = Together(database)
+    answers = await asyncio.gather(*map(ask, (1, -1, 2)), return_exceptions=True)
+    assert (answers[0], type(answers[1]), answers[2]) == (2, LookupError, 4)
+    assert database.calls == [[1, -1, 2], [1], [-1], [2]]
+
+
+caller: ContextVar[str] = ContextVar("caller", default="nobody")
+
+
+async def ask_as(name: str, ask: Together[int, str]) -> str:
+    caller.set(name)
+    return await ask(1)
+
+
+@pytest.mark.parametrize(("alone", "seen"), [(False, ["nobody"] * 2), (True, ["ada", "bob"])])
+async def test_a_call_for_several_is_in_no_callers_context(alone: bool, seen: list[str]) -> None:
+    """The first one's tenant, say, is not the others'; who is asked for alone has their own."""
+    ask = Together[int, str](lambda asked: [caller.get()] * len(asked), alone=lambda: alone)
+    both = [asyncio.create_task(ask_as(name, ask)) for name in ("ada", "bob")]
+    assert await asyncio.gather(*both) == seen
+
+
+def test_it_asks_in_the_thread_that_waits_for_it() -> None:
+    """As in a `TestCase`, whose transaction is in that thread."""
+    ask = Together[int, threading.Thread](lambda asked: [threading.current_thread()])
+    assert async_to_sync(ask)(1) is threading.current_thread()
 
 
 async def test_a_call_has_a_bounded_number(monkeypatch: pytest.MonkeyPatch) -> None:

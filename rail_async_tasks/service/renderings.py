@@ -12,13 +12,15 @@ from weakref import WeakValueDictionary
 
 from asgiref.sync import SyncToAsync
 
+from rail_async_tasks.service.sizes import size_of
 from rail_async_tasks.snapshot import TaskSnapshot
 
 T = TypeVar("T", str, bytes)
 
-# What is kept for readers that come later: the last rendering of so many tasks.
+# What is kept for readers that come later: the last rendering of so many tasks, with its snapshot,
+# and of them so many bytes. The last one is kept whatever its size.
 MOST_TASKS: Final = 128
-MOST_CHARACTERS: Final = 1024 * 1024
+MOST_BYTES: Final = 1024 * 1024
 
 
 class Renderings(Generic[T]):
@@ -31,9 +33,9 @@ class Renderings(Generic[T]):
     def __init__(self, render: Callable[[TaskSnapshot], T | Awaitable[T]]) -> None:
         self._render: Callable[[TaskSnapshot], T | Awaitable[T]] = render
         # By task, the one that was asked for last at the end.
-        self._kept: OrderedDict[UUID, tuple[TaskSnapshot, T]] = OrderedDict()
+        self._kept: OrderedDict[UUID, tuple[TaskSnapshot, T, int]] = OrderedDict()
         self._awaited: dict[UUID, tuple[TaskSnapshot, asyncio.Task[T]]] = {}
-        self._characters = 0
+        self._bytes = 0
         self.count = 0  # of calls of `render`
 
     async def of(self, snapshot: TaskSnapshot) -> T:
@@ -68,14 +70,15 @@ class Renderings(Generic[T]):
         return found
 
     def _keep(self, snapshot: TaskSnapshot, text: T) -> None:
-        _, before = self._kept.pop(snapshot.id, (None, ""))
-        self._kept[snapshot.id] = (snapshot, text)
-        self._characters += len(text) - len(before)
-        while len(self._kept) > 1 and (
-            len(self._kept) > MOST_TASKS or self._characters > MOST_CHARACTERS
-        ):
-            _, (_, oldest) = self._kept.popitem(last=False)
-            self._characters -= len(oldest)
+        before = self._kept.pop(snapshot.id, None)
+        if before is not None:
+            self._bytes -= before[2]
+        size = len(text) + size_of(snapshot)
+        self._kept[snapshot.id] = (snapshot, text, size)
+        self._bytes += size
+        while len(self._kept) > 1 and (len(self._kept) > MOST_TASKS or self._bytes > MOST_BYTES):
+            _, (_, _, oldest) = self._kept.popitem(last=False)
+            self._bytes -= oldest
 
 
 class SharedRenderings(Generic[T]):

@@ -85,7 +85,7 @@ async def test_a_failure_is_not_kept() -> None:
 
 
 async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the number of tasks and by the length of their texts."""
+    """By the number of tasks, and by the bytes of their texts and of what they have returned."""
     texts: Renderings[str] = Renderings(lambda it: "x" * 10)
     monkeypatch.setattr(renderings, "MOST_TASKS", 3)
     some = [snapshot() for _ in range(4)]
@@ -94,8 +94,8 @@ async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert texts.count == 4
     await texts.of(some[0])
     assert texts.count == 5
-    monkeypatch.setattr(renderings, "MOST_CHARACTERS", 15)
-    last = snapshot()
+    monkeypatch.setattr(renderings, "MOST_BYTES", 10_000)
+    last = snapshot(result="x" * 10_000)
     await texts.of(last)
     for it in (last, some[0]):
         await texts.of(it)

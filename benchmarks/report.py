@@ -260,6 +260,10 @@ def _fastest(row: dict[str, Any]) -> tuple[str, ...] | None:
     )
 
 
+# A question without kept results.
+_NO_FIGURES = "No figures are kept of this question yet: `make bench ARGS={}` takes them."
+
+
 def filled_in(page: str, results: Iterable[dict[str, Any]]) -> str:
     """The page with the tables of these results between their marks, `<!-- table: name -->`."""
     results = list(results)
@@ -267,7 +271,11 @@ def filled_in(page: str, results: Iterable[dict[str, Any]]) -> str:
         page = _put(page, OVERVIEW, f"{overview(results)}\n")
     for one in results:
         page = _put(page, one["question"], markdown(one))
-    return page
+    return re.sub(
+        r"<!-- table: (\w+) -->\n<!-- end -->",
+        lambda empty: f"{_mark(empty[1])}\n{_NO_FIGURES.format(empty[1])}\n<!-- end -->",
+        page,
+    )
 
 
 def _put(page: str, name: str, text: str) -> str:

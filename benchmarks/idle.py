@@ -53,8 +53,8 @@ def _measured(command: Sequence[str], count: int) -> dict[str, float]:
         seconds, after = time.perf_counter() - begun, (_use(pid), transactions())
     cpu, wake_ups = (b - a for a, b in zip(before[0], after[0], strict=True))
     return {
-        "CPU ‰ of a core": cpu / seconds * 1000,
-        "wake-ups/s": wake_ups / seconds,
+        "CPU ‰ of a core": max(cpu / seconds * 1000, NOTHING),
+        "wake-ups/s": max(wake_ups / seconds, NOTHING),
         "transactions/s": max((after[1] - before[1]) / seconds, NOTHING),
     }
 

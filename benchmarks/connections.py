@@ -18,7 +18,7 @@ FEW = 20
 
 
 async def ours(count: int, credential: str, at_once: bool = False) -> dict[str, float]:
-    """Clients of one task that nobody owns; each is a user of its own, or has no credential."""
+    """Clients of one task without an owner; each is a user of its own, or has no credential."""
     from benchmarks.tasks import released, tell_the_time
     from rail_async_tasks.asgi import get_asgi_application
 

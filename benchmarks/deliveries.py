@@ -23,7 +23,7 @@ def pause(streams: int) -> float:
 async def ours(
     count: int, events: int, kind: str, ws: str = "auto", deflate: bool = False
 ) -> dict[str, float]:
-    """Events of one task, which nobody owns, to `count` clients without a credential."""
+    """Events of one task without an owner to `count` clients without a credential."""
     from benchmarks.tasks import released, tell_the_time
     from rail_async_tasks.asgi import get_asgi_application
 

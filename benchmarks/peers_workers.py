@@ -18,7 +18,7 @@ OURS = Side(
 )
 
 
-# The way through Redis alone, beside those that are made for it.
+# The way through Redis alone, beside queues without rows.
 FASTEST = ("saq", "arq", "taskiq")
 QUEUE = Side(
     label="the queue of the arq backend, no rows",

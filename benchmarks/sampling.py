@@ -23,7 +23,7 @@ TOO_LONG = 900
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """What the process that takes a sample is told.
+    """The order to the process that takes a sample.
 
     Args:
         function: `module:function`; takes the parameters by name and returns its metrics.

@@ -192,7 +192,7 @@ class WebSocket(Client):
 
 
 async def ask(port: int, path: str, waits: list[float]) -> None:
-    """Asks for a page 50 times a second, as somebody else does; notes how long, in ms."""
+    """Asks for a page 50 times a second, as another client; notes how long it takes, in ms."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     while True:
         begun = time.perf_counter()

@@ -190,7 +190,7 @@ def _preparing_cursor(connection: BaseDatabaseWrapper) -> Any:
     names: Any = getattr(connection.connection, "_prepared", None)
     if not hasattr(names, "_prepared_idx"):
         return None
-    # Names that no other connection has: behind a pooler that nobody has named, a name that this
+    # Names that no other connection has: behind a pooler without the setting, a name that this
     # server does not know is an error, and never another statement.
     names._prepared_idx = secrets.randbits(48)  # noqa: SLF001
     return driver.Cursor(connection.connection)

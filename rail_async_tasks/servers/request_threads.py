@@ -87,7 +87,7 @@ class RequestThread(ThreadPoolExecutor):
         def ended(_: object) -> None:
             try:
                 loop.call_soon_threadsafe(call)
-            except RuntimeError:  # the loop is closed: nobody will use this thread
+            except RuntimeError:  # the loop is closed, the thread of no more use
                 self.shutdown(wait=False)
 
         self._last.add_done_callback(ended)

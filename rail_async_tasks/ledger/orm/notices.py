@@ -31,7 +31,7 @@ CHANNEL: Final = "rail_async_tasks"
 PROBE: Final = "probe"
 # All in seconds. A probe that has not come back by then is lost.
 PROBE_TIMEOUT: Final = 5.0
-# Between two probes where they are lost: somebody may change the pooler.
+# Between two probes where they are lost: an operator may change the pooler.
 DEAF_PAUSE: Final = 300.0
 # Between two tries to connect, at most.
 LONGEST_PAUSE: Final = 30.0

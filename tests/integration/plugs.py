@@ -55,7 +55,7 @@ def blocks(hook: str) -> None:
         if switch.calls[hook] <= TIMES:
             time.sleep(ON_LOOP)
     else:
-        switch.gate.wait(60)
+        switch.gate.wait(600)
 
 
 def enqueues(hook: str) -> None:

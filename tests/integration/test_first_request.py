@@ -21,7 +21,7 @@ from rail_async_tasks.hosting import process as host
 from rail_async_tasks.hosting import server
 from rail_async_tasks.servers import first_request
 from tests.support.runtimes import Configure, in_memory
-from tests.support.waiting import eventually
+from tests.support.waiting import TIMEOUT, eventually
 
 pytestmark = in_memory
 
@@ -52,10 +52,10 @@ async def ask(application: Any, scope: dict[str, Any]) -> None:
     client = ApplicationCommunicator(application, dict(scope))
     http = scope["type"] == "http"
     await client.send_input({"type": "http.request" if http else "websocket.connect"})
-    await client.receive_output(5)
+    await client.receive_output(TIMEOUT)
     if not http:
         await client.send_input({"type": "websocket.disconnect", "code": 1000})
-    await client.wait(5)
+    await client.wait(TIMEOUT)
 
 
 Touch = Callable[[], Awaitable[None]]

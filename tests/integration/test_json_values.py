@@ -14,7 +14,7 @@ from rail_async_tasks import Retry, TaskHandle, service, task
 from rail_async_tasks.access import SYSTEM
 from tests.support.json_values import CORNERS, same
 from tests.support.runtimes import Configure
-from tests.support.waiting import final
+from tests.support.waiting import TIMEOUT, final
 
 pytestmark = [pytest.mark.usefixtures("ends_cleanly"), pytest.mark.turns("store")]
 
@@ -45,7 +45,7 @@ async def test_arguments_and_results(configure: Configure) -> None:
         await echo.aenqueue(value=JSON(VALUES), attempts=3),
     ]
     for handle in handles:
-        assert changed(await handle.aresult(20)) == []
+        assert changed(await handle.aresult(TIMEOUT)) == []
         assert changed((await final(handle)).result) == []
         assert changed((await service.aget(SYSTEM, handle.id)).result) == []
         watched = [snapshot async for snapshot in service.watch(SYSTEM, handle.id)]

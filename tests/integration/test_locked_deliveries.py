@@ -17,7 +17,7 @@ from rail_async_tasks.ledger.orm.dispatches import OrmDispatches
 from rail_async_tasks.models import TaskExecution
 from tests.integration.test_broker import ListBroker, adds, broker, row, until_rows
 from tests.services.locking import a_transaction, locked
-from tests.support.waiting import eventually, final
+from tests.support.waiting import TIMEOUT, eventually, final
 
 __all__ = ["broker"]  # the fixture
 
@@ -90,7 +90,7 @@ async def test_a_row_that_the_sender_is_marking_is_run(
         await eventually(lambda: looks[handle.id] >= 2)
         assert not delivery.done()
         over.set()
-    await asyncio.wait_for(delivery, 20)
+    await asyncio.wait_for(delivery, TIMEOUT)
     assert ((await row(handle.id)).status, refused()) == ("completed", 0)
 
 
@@ -107,7 +107,7 @@ async def test_a_row_that_is_cancelled_in_an_open_transaction(
         await eventually(lambda: looks[handle.id] >= 2)
         assert not delivery.done()
         over.set()
-    await asyncio.wait_for(delivery, 20)
+    await asyncio.wait_for(delivery, TIMEOUT)
     assert ((await row(handle.id)).attempts, refused()) == (0, 1)
 
 
@@ -192,5 +192,5 @@ async def test_what_is_brought_while_a_claim_of_it_is_on_its_way(
         await eventually(lambda: claims[handle.id] >= 4)
         assert not any(delivery.done() for delivery in deliveries)
         other.rollback()
-    await asyncio.wait_for(asyncio.gather(*deliveries), 20)
+    await asyncio.wait_for(asyncio.gather(*deliveries), TIMEOUT)
     assert ((await row(handle.id)).attempts, refused()) == (1, 2)

@@ -15,7 +15,7 @@ from rail_async_tasks.hosting import process as host
 from rail_async_tasks.hosting.making import make_ledger
 from rail_async_tasks.models import TaskExecution
 from tests.support.runtimes import Configure, on_databases, other_process
-from tests.support.waiting import eventually, final
+from tests.support.waiting import TIMEOUT, eventually, final
 
 pytestmark = [pytest.mark.usefixtures("ends_cleanly"), pytest.mark.turns("store")]
 
@@ -69,7 +69,7 @@ async def test_tasks_that_run_go_on_to_their_end(store: str, configure: Configur
         return "done"
 
     handle = await long.aenqueue()
-    await asyncio.wait_for(begun.wait(), 20)
+    await asyncio.wait_for(begun.wait(), TIMEOUT)
     await queues.apause("low")
     go_on.set()
 
@@ -138,7 +138,7 @@ async def test_a_process_that_starts_later_heeds_the_pause(
     await host.astop()  # the process that has paused it is gone
     there = await other_process(runtimes)
     await there.caught_up()
-    await asyncio.wait_for(there.services.due.caught_up(), 20)
+    await asyncio.wait_for(there.services.due.caught_up(), TIMEOUT)
     await handle.arefresh()
     assert handle.status == "pending"
     assert there.paused_queues == ["low"]

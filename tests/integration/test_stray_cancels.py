@@ -66,7 +66,7 @@ async def test_a_cancel_before_the_first_step_ends_the_attempt(
     @task(name="t.is_cancelled_unstarted", max_retries=0)
     async def is_cancelled_unstarted() -> None: ...
 
-    snapshot = await final(await is_cancelled_unstarted.aenqueue(), 5)
+    snapshot = await final(await is_cancelled_unstarted.aenqueue())
     assert (snapshot.status, snapshot.error_code) == ("failed", "exception")
 
 

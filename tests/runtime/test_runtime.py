@@ -21,6 +21,7 @@ from rail_async_tasks.runtime.upkeep.lease_thread import LeaseThread
 from tests.runtime.fakes import ListBroker, MemoryDispatches, MemoryLeases
 from tests.support.clock import FakeClock
 from tests.support.ledgers import new_execution
+from tests.support.waiting import TIMEOUT
 
 
 class SilentLedger(MemoryLedger):
@@ -65,7 +66,7 @@ async def test_an_end_that_is_cancelled_waits_for_no_later_step(registry: Regist
     assert runtime.alive  # it waits for the creation
     assert runtime.state.host is not None
     runtime.state.host.cancel()
-    await asyncio.wait_for(runtime.closed(), 10)
+    await asyncio.wait_for(runtime.closed(), TIMEOUT)
     caller.cancel()
 
 

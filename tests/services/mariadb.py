@@ -43,7 +43,7 @@ class MariaServer:
 
     def connect(self) -> Any:
         return pymysql.connect(
-            host="127.0.0.1", port=self.port, user="suite", password=PASSWORD, connect_timeout=2
+            host="127.0.0.1", port=self.port, user="suite", password=PASSWORD, connect_timeout=60
         )
 
     def create_database(self, name: str) -> str:

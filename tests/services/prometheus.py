@@ -15,6 +15,7 @@ import httpx
 
 from devservers.process import ROOT, free_port
 from tests.support.needs import unavailable
+from tests.support.waiting import TIMEOUT
 
 UNPACKED = ROOT / ".venv" / "prometheus" / "usr" / "bin"
 
@@ -32,7 +33,7 @@ class Prometheus:
     """A running server."""
 
     def __init__(self, port: int) -> None:
-        self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1", timeout=20)
+        self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1", timeout=TIMEOUT)
 
     def answers(self) -> bool:
         try:
@@ -58,9 +59,9 @@ class Prometheus:
 
 @contextmanager
 def running_prometheus(target: str, rules: Path, folder: Path) -> Iterator[Prometheus]:
-    """Starts a server that scrapes `target` five times a second, and stops it at the end."""
+    """Starts a server that scrapes `target` twice a second, and stops it at the end."""
     config = {
-        "global": {"scrape_interval": "200ms", "scrape_timeout": "200ms",
+        "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms",
                    "evaluation_interval": "500ms"},
         "rule_files": [str(rules)],
         "scrape_configs": [{"job_name": "tasks", "metrics_path": "/tasks/metrics",
@@ -81,4 +82,4 @@ def running_prometheus(target: str, rules: Path, folder: Path) -> Iterator[Prome
     finally:
         server.close()
         process.terminate()
-        process.wait(20)
+        process.wait(TIMEOUT)

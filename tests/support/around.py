@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import time
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -15,6 +15,7 @@ from django.db import connection, transaction
 from django.utils import timezone, translation
 
 from rail_async_tasks import AttemptInfo, Fail, task
+from tests.support.waiting import TIMEOUT
 
 tenant: contextvars.ContextVar[str] = contextvars.ContextVar("tenant", default="none")
 # What managers and bodies do, in order.
@@ -150,10 +151,14 @@ async def enters_for_ever(info: AttemptInfo) -> AsyncIterator[None]:
         heard.append("leave")
 
 
+# Lets `enters_slowly` go on. A test sets a new one.
+may_enter = threading.Event()
+
+
 @contextmanager
 def enters_slowly(info: AttemptInfo) -> Iterator[None]:
     heard.append("entering")
-    time.sleep(0.2)
+    may_enter.wait(TIMEOUT)
     try:
         yield
     finally:

@@ -167,6 +167,9 @@ class Client:
             self.server.ws,
             subprotocols=["graphql-transport-ws"],  # type: ignore[list-item]
             additional_headers=self.headers,
+            open_timeout=TIMEOUT,
+            # No pings: a server without a processor for 20 s has not gone away.
+            ping_interval=None,
         ) as ws:
             payload = {} if self.payload is None else {"payload": self.payload}
             await ws.send(json.dumps({"type": "connection_init", **payload}))

@@ -26,6 +26,7 @@ from rail_async_tasks.ledger.records import (
 from rail_async_tasks.ledger.upkeep import Callbacks, Recoveries
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
+from tests.support.waiting import TIMEOUT
 
 T = TypeVar("T")
 
@@ -159,7 +160,7 @@ async def answer(submit: Callable[[Callable[[Any], None]], None]) -> Any:
     """Returns what `done` is called with; raises it if it is an error."""
     waiter: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     submit(waiter.set_result)
-    result = await asyncio.wait_for(waiter, 20)
+    result = await asyncio.wait_for(waiter, TIMEOUT)
     if isinstance(result, BaseException):
         raise result
     return result

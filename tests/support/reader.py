@@ -20,6 +20,7 @@ from devservers.process import accepts, free_port
 from tests.support.pages import Block, Page, read
 from tests.support.reader_python import Console, ReaderPython, is_plain_manage
 from tests.support.server import LoggedProcess
+from tests.support.waiting import TIMEOUT
 
 # Files to which a block is added. All others are replaced.
 ADDED_TO = {"settings.py", "urls.py", "tasks.py"}
@@ -255,7 +256,7 @@ class Reader:
     def post(self, document: str, **variables: Any) -> Any:
         """Returns the answer of the server to a GraphQL document."""
         sent = {"query": document, "variables": variables}
-        return httpx.post(f"{self.url}/graphql/", json=sent, timeout=30).json()
+        return httpx.post(f"{self.url}/graphql/", json=sent, timeout=TIMEOUT).json()
 
 
 def put(text: str, before: str, place: str) -> str:

@@ -11,9 +11,10 @@ from typing import Any
 from asgiref.testing import ApplicationCommunicator
 
 from rail_async_tasks.asgi import get_asgi_application
+from tests.support.waiting import TIMEOUT
 
 # Seconds for an answer, which takes milliseconds: a loaded machine may take longer.
-WAIT = 10
+WAIT = TIMEOUT
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 

@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 from rail_async_tasks import TaskError, TaskHandle, service
@@ -91,8 +91,33 @@ async def final(handle: TaskHandle, timeout: float = TIMEOUT) -> TaskSnapshot:
     return (await handle.arefresh()).snapshot
 
 
+@asynccontextmanager
+async def watched(handle: TaskHandle) -> AsyncIterator[list[TaskSnapshot]]:
+    """Yields what a watcher of the task sees, once it has joined: it misses nothing from then on.
+
+    For states that do not last. The body must wait until the block has begun.
+    """
+    seen: list[TaskSnapshot] = []
+
+    async def watch() -> None:
+        async with aclosing(service.watch(SYSTEM, handle.id)) as snapshots:
+            async for snapshot in snapshots:
+                seen.append(snapshot)
+
+    watching = asyncio.create_task(watch())
+    try:
+        await eventually(lambda: seen)
+        yield seen
+    finally:
+        watching.cancel()
+        await asyncio.wait([watching])
+
+
 async def until_status(handle: TaskHandle, status: str) -> TaskSnapshot:
-    """Return the task as it was when it had that status, which it must come to."""
+    """Return the task as it was when it had that status, which it must come to.
+
+    It must stay there until it is seen; see `watched` for a status that does not last.
+    """
     snapshots: AsyncIterator[TaskSnapshot] = service.watch(SYSTEM, handle.id)
     async with asyncio.timeout(TIMEOUT), aclosing(snapshots):  # type: ignore[type-var]
         async for snapshot in snapshots:

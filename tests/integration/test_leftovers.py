@@ -37,7 +37,7 @@ async def own_loop(configure: Configure) -> AsyncIterator[None]:
     loop.set_exception_handler(lambda loop, context: None)
     try:
         yield
-        await asyncio.wait_for(host.astop(), 20)
+        await asyncio.wait_for(host.astop(), TIMEOUT)
         await rubbish.clear_away()
         gc.collect()
         await asyncio.sleep(0)
@@ -104,7 +104,7 @@ def kind(request: pytest.FixtureRequest, django_db_blocker: Any) -> Iterator[str
     if name == "lasting":
         config["CONN_MAX_AGE"] = None
     if name == "pool":
-        pool = {"min_size": 1, "max_size": 2, "timeout": 5}  # this thread's, and the bodies'
+        pool = {"min_size": 1, "max_size": 2, "timeout": TIMEOUT}  # this thread's, and the bodies'
         config["OPTIONS"] = {**config.get("OPTIONS", {}), "pool": pool}
     with django_db_blocker.unblock(), default_database(config):
         try:
@@ -247,7 +247,14 @@ async def test_every_kind_of_rubbish_among_innocent_tasks(
     assert statistics() == NOTHING
     assert (await web.get("/tasks/health/ready")).status_code == 200
     await eventually(lambda: len(body_threads()) <= THREADS, body_threads)
-    now = Used()
-    assert now.attempts <= warm.attempts + 2  # the last ones, perhaps
-    assert now.tasks <= warm.tasks
-    assert now.objects < warm.objects + 20 * INNOCENT  # fewer than an attempt has
+
+    def at_rest() -> bool:
+        now = Used()
+        return (
+            now.attempts <= warm.attempts + 2  # the last ones, perhaps
+            and now.tasks <= warm.tasks
+            and now.objects < warm.objects + 20 * INNOCENT  # fewer than an attempt has
+        )
+
+    # The runtime has tasks of its own, for moments.
+    await eventually(at_rest, lambda: vars(Used()), every=0.2)

@@ -23,11 +23,11 @@ from rail_async_tasks.models import TaskExecution, TaskRuntime
 from rail_async_tasks.states import Status
 from tests.support.runtimes import Configure, on_databases, other_process
 from tests.support.timings import Timings
-from tests.support.waiting import eventually, final
+from tests.support.waiting import TIMEOUT, eventually, final
 
 pytestmark = [on_databases, pytest.mark.usefixtures("ends_cleanly")]
 
-LEASE = 1.0
+LEASE = 2.0
 
 
 def declared(**options: Any) -> Task:
@@ -200,9 +200,9 @@ async def test_a_name_that_no_process_knows_fails_after_a_while(
         id=new_id(), place="newer 1", names=["recovery.newer"], started_at=at,
         renewed_at="2999-01-01T00:00:00Z", lapses_at="2999-01-01T00:00:00Z",
     )  # fmt: skip
+    began = time.monotonic()
     for handle, name in ((known, "recovery.newer"), (unknown, "recovery.nowhere")):
         await TaskExecution.objects.filter(id=handle.id).aupdate(name=name, run_after=None)
-    began = time.monotonic()
     snapshot = await final(unknown)
     assert time.monotonic() - began >= 0.4
     assert (snapshot.status, snapshot.error_code) == ("failed", "unknown_task")
@@ -240,27 +240,33 @@ async def test_an_outage_of_the_database_counts_no_crash(
     assert (await final(await noop.aenqueue())).status == "completed"
 
 
-@pytest.mark.parametrize("seconds", [1.05, 2.0])
 async def test_who_blocks_the_loop_is_named(
-    store: str, configure: Configure, caplog: pytest.LogCaptureFixture, seconds: float
+    store: str, configure: Configure, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With its stack, while it is at it; and counted."""
 
     @task(name="recovery.blocker")
     async def blocker() -> None:
-        time.sleep(seconds)  # noqa: ASYNC251 (that is the point)
+        until = time.monotonic() + TIMEOUT
+        while not blocks(caplog, "recovery.blocker") and time.monotonic() < until:
+            time.sleep(0.05)  # noqa: ASYNC251 (that is the point)
 
     caplog.set_level(logging.WARNING)
     handle = await blocker.aenqueue()
     await final(handle)
     runtime = host.current()
     assert runtime is not None
-    assert runtime.statistics()["blocked"] == 1
+    assert runtime.statistics()["blocked"] >= 1
     await asyncio.to_thread(safe_logging.flush, 10)
-    lines = [it.getMessage() for it in caplog.records if "has been blocked" in it.getMessage()]
-    assert len(lines) == 1
-    assert f"the task recovery.blocker ({handle.id})" in lines[0]
-    assert "time.sleep(seconds)" in lines[0]
+    (line,) = blocks(caplog, "recovery.blocker")
+    assert f"the task recovery.blocker ({handle.id})" in line
+    assert "in blocker" in line
+
+
+def blocks(caplog: pytest.LogCaptureFixture, name: str) -> list[str]:
+    """The lines that name the task as what blocks the loop."""
+    found = [it.getMessage() for it in caplog.records]
+    return [it for it in found if "has been blocked" in it and name in it]
 
 
 @pytest.mark.parametrize("rerun", [True, False])
@@ -346,7 +352,7 @@ async def test_a_read_that_fails_holds_nothing_up(store: str, configure: Configu
     assert isinstance(runtime.ledger, OrmLedger)
     reads = [asyncio.ensure_future(runtime.ledger.writers().read(too_long)) for _ in range(3)]
     handles = [await noop.aenqueue() for _ in range(20)]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(TIMEOUT):
         for read in reads:
             with pytest.raises(OperationalError):
                 await read

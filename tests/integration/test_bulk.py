@@ -26,6 +26,7 @@ from rail_async_tasks.ledger.orm import isolation
 from rail_async_tasks.ledger.sql.batch import SqlBatch
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.service import bulk
+from tests.support.waiting import TIMEOUT
 
 BACKENDS = ("asyncio", "thread", "sync")
 
@@ -60,18 +61,20 @@ def calls(count: int) -> list[dict[str, Any]]:
     return [{"number": number} for number in range(count)]
 
 
+@pytest.mark.covering("database", "running")
 @pytest.mark.parametrize("running", BACKENDS, indirect=True)
 def test_every_call_runs(running: None) -> None:
     """The handles stand in the order of the calls; a generator of calls will do."""
     handles = double.enqueue_many(it for it in calls(30))
-    assert [handle.result(20) for handle in handles] == [2 * number for number in range(30)]
+    assert [handle.result(TIMEOUT) for handle in handles] == [2 * number for number in range(30)]
 
 
+@pytest.mark.covering("database", "running")
 @pytest.mark.parametrize("running", BACKENDS, indirect=True)
 async def test_every_call_runs_from_async_code(running: None) -> None:
     """The runtime starts in the caller's loop where none runs, as after `aenqueue`."""
     handles = await double.using(queue="low", priority=3).aenqueue_many(calls(30))
-    results = [await handle.aresult(20) for handle in handles]
+    results = [await handle.aresult(TIMEOUT) for handle in handles]
     assert results == [2 * number for number in range(30)]
     assert {(it.snapshot.queue, it.snapshot.priority) for it in handles} == {("low", 3)}
     runtime = host.current()
@@ -126,7 +129,7 @@ def test_it_is_part_of_the_callers_transaction() -> None:
     with transaction.atomic():
         handles = double.enqueue_many(calls(5))
         assert {handle.refresh().status for handle in handles} == {"pending"}
-    assert [handle.result(20) for handle in handles] == [0, 2, 4, 6, 8]
+    assert [handle.result(TIMEOUT) for handle in handles] == [0, 2, 4, 6, 8]
 
 
 def test_a_key_that_is_taken_gives_the_task_that_has_it() -> None:

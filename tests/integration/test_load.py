@@ -22,11 +22,11 @@ from rail_async_tasks.hosting import process as host
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.runtime.notices import HEARD_POLL
 from tests.support.runtimes import Configure, on_databases
-from tests.support.waiting import eventually, final
+from tests.support.waiting import TIMEOUT, eventually, final
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly", "loop_kind")
 
-SHORT, LONG = 2_000, 10_000
+SHORT, LONG = 500, 10_000
 LIMIT = 100
 
 
@@ -104,7 +104,7 @@ async def test_all_of_thousands_enqueued_at_once_finish(
 
 
 @on_databases
-@pytest.mark.parametrize("count", [SHORT, pytest.param(LONG, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [2 * SHORT, pytest.param(LONG, marks=pytest.mark.long)])
 async def test_memory_and_connections_return_to_where_they_were(
     configure: Configure, store: str, count: int
 ) -> None:
@@ -136,16 +136,16 @@ async def test_memory_and_connections_return_to_where_they_were(
         await eventually(lambda: runtime.services.notices.longest_poll() == HEARD_POLL)
     connections_warm = open_connections(store)
     growths = []
-    while not growths or (growths[-1] >= count // 2 and len(growths) < 3):
+    while not growths or (growths[-1] >= count // 2 and len(growths) < 6):
         before = used()
         await run(count)
         growths.append(used() - before)
     # A leak grows in each round; a cache, or a thread of an earlier test, in one. A snapshot alone
     # is several blocks.
     assert growths[-1] < count // 2, growths
-    assert open_connections(store) <= connections_warm
+    await eventually(lambda: open_connections(store) <= connections_warm)
     assert connections_warm - before_all <= 9
-    await asyncio.wait_for(host.astop(), 20)
+    await asyncio.wait_for(host.astop(), TIMEOUT)
     # SQLite keeps the files of closed connections open while any thread has one to it: asgiref's,
     # or that of a body which an earlier test has left hanging.
     await sync_to_async(connections.close_all)()
@@ -224,7 +224,7 @@ async def test_def_tasks_have_their_own_limit(configure: Configure) -> None:
     def in_thread() -> None:
         with lock:
             crowd.enter()
-        barrier.wait(10)  # passes only when three are here at once
+        barrier.wait(TIMEOUT)  # passes only when three are here at once
         with lock:
             crowd.leave()
 
@@ -245,7 +245,7 @@ async def test_full_slots_are_no_reason_to_keep_asking(configure: Configure, kin
 
     @task(name="l.full_thread")
     def in_thread() -> None:
-        open_.wait(20)
+        open_.wait(TIMEOUT)
 
     declared: Any = in_coroutine if kind == "coroutine" else in_thread
     try:
@@ -253,10 +253,10 @@ async def test_full_slots_are_no_reason_to_keep_asking(configure: Configure, kin
         await eventually(lambda: runs_here() == 1)
         runtime = host.current()
         assert runtime is not None
-        claims, used = runtime.services.dispatcher.claims, time.process_time()
-        await asyncio.sleep(1.2)  # the time over which claims are counted
-        assert runtime.services.dispatcher.claims - claims <= 5
-        assert time.process_time() - used < 0.4
+        claims, began = runtime.services.dispatcher.claims, time.monotonic()
+        await asyncio.sleep(1.2)  # the time over which claims are counted, at least
+        seconds = time.monotonic() - began
+        assert runtime.services.dispatcher.claims - claims <= 2 + 3 * seconds
     finally:
         gate.set()
         open_.set()

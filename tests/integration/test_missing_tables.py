@@ -83,6 +83,7 @@ def alarms(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [it for it in caplog.records if it.levelno >= logging.WARNING]
 
 
+@pytest.mark.covering("kind", "store", "backend")
 @pytest.mark.parametrize("backend", ["asyncio", "thread", "sync"])
 async def test_a_start_is_refused_with_the_remedy(
     kind: str, store: str, configure: Configure, caplog: pytest.LogCaptureFixture, backend: str
@@ -98,6 +99,7 @@ async def test_a_start_is_refused_with_the_remedy(
     assert [it for it in alarms(caplog) if it.name.startswith("rail_async_tasks")] == []
 
 
+@pytest.mark.covering("kind", "store")
 async def test_over_http(kind: str, store: str, configure: Configure) -> None:
     """A 503, and no details of the database."""
     configure()
@@ -144,6 +146,7 @@ async def test_a_server_says_so_once_and_starts_when_they_are_there(
         server.reset()
 
 
+@pytest.mark.covering("kind", "store")
 async def test_a_worker_ends_with_the_remedy(kind: str, store: str, configure: Configure) -> None:
     """It has nothing else to do."""
     configure()
@@ -155,6 +158,7 @@ async def test_a_worker_ends_with_the_remedy(kind: str, store: str, configure: C
         server.reset()
 
 
+@pytest.mark.covering("kind", "store")
 async def test_a_command_ends_with_the_remedy(kind: str, store: str, configure: Configure) -> None:
     """One line, no traceback."""
     configure()
@@ -162,6 +166,7 @@ async def test_a_command_ends_with_the_remedy(kind: str, store: str, configure: 
         await sync_to_async(call_command)("cleanup_tasks", "--days", "7")
 
 
+@pytest.mark.covering("kind", "store")
 async def test_other_errors_are_not_taken_for_it(
     kind: str, store: str, configure: Configure
 ) -> None:

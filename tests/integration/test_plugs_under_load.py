@@ -1,4 +1,4 @@
-"""Every hook of a project raises, blocks or starts tasks, and two hundred tasks never notice."""
+"""Every hook of a project raises, blocks or starts tasks, and a hundred tasks never notice."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from rail_async_tasks.runtime import observers
 from rail_async_tasks.runtime.attempts.attempt import Attempt
 from tests.integration import plugs
 from tests.support.runtimes import Configure, on_databases
-from tests.support.waiting import eventually
+from tests.support.waiting import TIMEOUT, eventually
 
-COUNT = 200
+COUNT = 100
 REQUEST_HOOKS = ["authenticator", "tenant_resolver", "permission", "user model"]
 RUNTIME_HOOKS = ["failure_callback", "observer", "log filter", "log handler", "connection_created"]
 LOGGERS = ["rail_async_tasks", "strawberry.execution"]
@@ -122,7 +122,7 @@ async def innocents_complete() -> None:
     for _ in range(5):
         await plugs.fall.aenqueue()
     for n, handle in enumerate(handles):
-        assert await handle.aresult(30) == n
+        assert await handle.aresult(TIMEOUT) == n
 
 
 async def one_round(switch: plugs.Switch, act: Callable[[str], None]) -> list[tuple[int, Any]]:
@@ -140,7 +140,7 @@ async def one_round(switch: plugs.Switch, act: Callable[[str], None]) -> list[tu
         assert [it.done() for it in requests] == [False] * len(requests)
     await eventually(lambda: all(switch.calls[hook] for hook in RUNTIME_HOOKS))
     switch.gate.set()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(TIMEOUT):
         answers = await asyncio.gather(*requests)
     switch.act = plugs.nothing
     await asyncio.to_thread(safe_logging.flush, 10)
@@ -192,8 +192,14 @@ async def test_no_hook_hurts_other_tasks(
         else:
             assert answers == [(200, None)] * len(REQUEST_HOOKS)
         gc.collect()
-        before, resident = threads(), memory()
-        await one_round(plugged, act)
+        before = threads()
+        # A leak grows in each round; what allocators keep, or a test before, in one.
+        for _ in range(4):
+            resident = memory()
+            await one_round(plugged, act)
+            gc.collect()
+            if (grown := memory() - resident) < SLACK:
+                break
         await eventually(healthy)
         assert host.current() is runtime
         assert (runtime.fences, runtime.draining) == (0, False)
@@ -203,10 +209,10 @@ async def test_no_hook_hurts_other_tasks(
         await eventually(lambda: threads() <= before)
         assert pooled() <= POOLED
         gc.collect()
-        assert memory() - resident < SLACK
+        assert grown < SLACK
         # A free worker, and a traceback in the test's own log, may hold one.
         assert living_attempts() - others < COUNT / 10
     finally:
         plugged.act = plugs.nothing
         plugged.gate.set()
-        await asyncio.wait_for(host.astop(), 20)
+        await asyncio.wait_for(host.astop(), TIMEOUT)

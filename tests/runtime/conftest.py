@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from uuid import UUID
 
 import pytest
@@ -11,6 +13,11 @@ from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.ledger.records import Claimed
 from rail_async_tasks.queue_limits import QueueLimits
 from rail_async_tasks.registry import Registry
+from rail_async_tasks.runtime.claims.local_dispatcher import (
+    ClaimsDue,
+    LocalDispatcher,
+    LocalTimings,
+)
 from rail_async_tasks.runtime.claims.pauses import Pauses
 from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.state import RuntimeState
@@ -81,3 +88,47 @@ class Started:
 def started(slots: Slots) -> Started:
     """The attempts that a dispatcher has started."""
     return Started(slots)
+
+
+# --- the local dispatcher -------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def due(
+    slots: Slots, registry: Registry, state: RuntimeState, pauses: Pauses, clock: FakeClock
+) -> ClaimsDue:
+    """The rows that wait for the local dispatcher."""
+    return ClaimsDue(slots=slots, registry=registry, state=state, pauses=pauses)
+
+
+@pytest.fixture
+async def dispatcher(
+    ledger: MemoryLedger, registry: Registry, slots: Slots, state: RuntimeState, due: ClaimsDue,
+    started: Started, pauses: Pauses,
+) -> LocalDispatcher:  # fmt: skip
+    """A local dispatcher, which pauses for 2 to 4 s after a claim that failed."""
+    return LocalDispatcher(
+        ledger=ledger, registry=registry, slots=slots, state=state, due=due, start=started,
+        pauses=pauses, suspects_running=lambda: False, running_by_owner=lambda queue: {},
+        max_crashes=3, timings=LocalTimings(failure_pause=4.0),
+    )  # fmt: skip
+
+
+Run = Callable[[], Awaitable[None]]
+
+
+@pytest.fixture
+async def run(
+    dispatcher: LocalDispatcher, due: ClaimsDue, state: RuntimeState, clock: FakeClock
+) -> AsyncIterator[Run]:
+    """Starts the local dispatcher; ends it by a drain."""
+    tasks: list[asyncio.Task[None]] = []
+
+    async def start() -> None:
+        tasks.append(asyncio.create_task(dispatcher.run()))
+        await clock.settle()
+
+    yield start
+    state.draining = True
+    due.wake()
+    await asyncio.gather(*tasks)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -14,15 +13,11 @@ from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.ledger.port import ClaimPlan
 from rail_async_tasks.ledger.records import ClaimResult
 from rail_async_tasks.registry import Registry
-from rail_async_tasks.runtime.claims.local_dispatcher import (
-    ClaimsDue,
-    LocalDispatcher,
-    LocalTimings,
-)
+from rail_async_tasks.runtime.claims.local_dispatcher import ClaimsDue, LocalDispatcher
 from rail_async_tasks.runtime.claims.pauses import Pauses
 from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.state import RuntimeState
-from tests.runtime.conftest import Started
+from tests.runtime.conftest import Run, Started
 from tests.runtime.fakes import ReadPauses
 from tests.support.clock import FakeClock
 from tests.support.ledgers import new_execution
@@ -44,45 +39,6 @@ class Faulty(MemoryLedger):
 @pytest.fixture
 async def ledger(clock: FakeClock) -> Faulty:
     return Faulty(now=clock.now)
-
-
-@pytest.fixture
-async def due(
-    slots: Slots, registry: Registry, state: RuntimeState, pauses: Pauses, clock: FakeClock
-) -> ClaimsDue:
-    return ClaimsDue(slots=slots, registry=registry, state=state, pauses=pauses)
-
-
-@pytest.fixture
-async def dispatcher(
-    ledger: Faulty, registry: Registry, slots: Slots, state: RuntimeState, due: ClaimsDue,
-    started: Started, pauses: Pauses,
-) -> LocalDispatcher:  # fmt: skip
-    return LocalDispatcher(
-        ledger=ledger, registry=registry, slots=slots, state=state, due=due, start=started,
-        pauses=pauses, suspects_running=lambda: False, running_by_owner=lambda queue: {},
-        max_crashes=3, timings=LocalTimings(failure_pause=4.0),
-    )  # fmt: skip
-
-
-Run = Callable[[], Awaitable[None]]
-
-
-@pytest.fixture
-async def run(
-    dispatcher: LocalDispatcher, due: ClaimsDue, state: RuntimeState, clock: FakeClock
-) -> AsyncIterator[Run]:
-    """Starts the dispatcher; ends it by a drain."""
-    tasks: list[asyncio.Task[None]] = []
-
-    async def start() -> None:
-        tasks.append(asyncio.create_task(dispatcher.run()))
-        await clock.settle()
-
-    yield start
-    state.draining = True
-    due.wake()
-    await asyncio.gather(*tasks)
 
 
 async def test_a_waiting_row_is_claimed_at_the_start(
@@ -147,6 +103,18 @@ async def test_no_more_is_claimed_than_there_are_slots(
     due.slot_freed("default")
     await clock.settle()
     assert started.ids == [new.id for new in rows]
+
+
+async def test_full_slots_are_no_reason_to_keep_asking(
+    run: Run, dispatcher: LocalDispatcher, ledger: Faulty, clock: FakeClock
+) -> None:
+    """While nothing can start the dispatcher rests, however many rows wait."""
+    for _ in range(9):
+        ledger.create_here(new_execution())
+    await run()
+    before = dispatcher.claims
+    await clock.advance(10)  # raises where the loop does not come to rest
+    assert dispatcher.claims - before <= 11
 
 
 async def test_nothing_is_claimed_without_a_lease(

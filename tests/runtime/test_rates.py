@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
@@ -20,7 +19,7 @@ from rail_async_tasks.runtime.claims.rates import Rates
 from rail_async_tasks.runtime.claims.sends_due import SendsDue
 from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.state import RuntimeState
-from tests.runtime.conftest import Started
+from tests.runtime.conftest import Run, Started
 from tests.runtime.fakes import ListBroker, MemoryDispatches, ReadPauses
 from tests.support.clock import FakeClock
 from tests.support.ledgers import new_execution
@@ -33,45 +32,6 @@ def slots() -> Slots:
     """More slots than the tests need."""
     queues = [QueueLimits("default"), QueueLimits("mail", rate=TEN), QueueLimits("high", 10)]
     return Slots(coroutines=9999, threads=1, total=None, queues=queues)
-
-
-@pytest.fixture
-async def due(
-    slots: Slots, registry: Registry, state: RuntimeState, pauses: Pauses, clock: FakeClock
-) -> ClaimsDue:
-    return ClaimsDue(slots=slots, registry=registry, state=state, pauses=pauses)
-
-
-@pytest.fixture
-async def dispatcher(
-    ledger: MemoryLedger, registry: Registry, slots: Slots, state: RuntimeState, due: ClaimsDue,
-    started: Started, pauses: Pauses,
-) -> LocalDispatcher:  # fmt: skip
-    return LocalDispatcher(
-        ledger=ledger, registry=registry, slots=slots, state=state, due=due, start=started,
-        pauses=pauses, suspects_running=lambda: False, running_by_owner=lambda queue: {},
-        max_crashes=3,
-    )  # fmt: skip
-
-
-Run = Callable[[], Awaitable[None]]
-
-
-@pytest.fixture
-async def run(
-    dispatcher: LocalDispatcher, due: ClaimsDue, state: RuntimeState, clock: FakeClock
-) -> AsyncIterator[Run]:
-    """Starts the dispatcher; ends it by a drain."""
-    tasks: list[asyncio.Task[None]] = []
-
-    async def start() -> None:
-        tasks.append(asyncio.create_task(dispatcher.run()))
-        await clock.settle()
-
-    yield start
-    state.draining = True
-    due.wake()
-    await asyncio.gather(*tasks)
 
 
 def waiting(ledger: MemoryLedger, count: int, queue: str = "mail", **fields: object) -> None:

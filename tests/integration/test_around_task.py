@@ -20,6 +20,7 @@ from rail_async_tasks import AttemptInfo, ConfigurationError, Fail, task
 from rail_async_tasks.hosting import process as host
 from tests.support import around
 from tests.support.around import LIFE, SEEN, declared, heard, path
+from tests.support.clock import FakeClock
 from tests.support.runtimes import Configure, in_memory, on_databases
 from tests.support.waiting import TIMEOUT, eventually, final, until_status
 
@@ -401,16 +402,23 @@ async def test_a_cancel_passes_through_it(configure: Configure, kind: str, facto
 
 @pytest.mark.parametrize("factory", [around.plain, around.in_task], ids=lambda it: it.__name__)
 @in_memory
-async def test_a_timeout_passes_through_it(configure: Configure, factory: Any) -> None:
+async def test_a_timeout_passes_through_it(
+    configure: Configure, factory: Any, clock: FakeClock
+) -> None:
+    """The body has begun by then, however long its manager takes to be entered."""
     configure(around_task=path(factory))
 
-    @task(name="around.slow", timeout=0.05, max_retries=0)
+    @task(name="around.slow", timeout=60, max_retries=0)
     async def slow() -> None:
+        heard.append("body")
         await asyncio.Event().wait()
 
-    failed = await final(await slow.aenqueue())
+    handle = await slow.aenqueue()
+    await eventually(lambda: "body" in heard)
+    await clock.advance(60)
+    failed = await final(handle)
     assert (failed.status, failed.error_code) == ("failed", "timeout")
-    assert heard == [("enter", "around.slow", 1), "CancelledError", "leave"]
+    assert heard == [("enter", "around.slow", 1), "body", "CancelledError", "leave"]
 
 
 @every_kind
@@ -426,12 +434,21 @@ async def test_a_cancel_while_it_is_entered_in_the_task(configure: Configure, ki
 
 
 @in_memory
-async def test_a_cancel_while_it_is_entered_in_a_thread(configure: Configure) -> None:
+async def test_a_cancel_while_it_is_entered_in_a_thread(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing ends a thread: what it has entered is left, and no body begins."""
+    may_enter = threading.Event()
+    monkeypatch.setattr(around, "may_enter", may_enter)
     configure(around_task=path(around.enters_slowly))
     handle = await declared("coroutine").aenqueue()
     await eventually(lambda: heard == ["entering"])
     await handle.acancel()
+    runtime = host.current()
+    assert runtime is not None
+    # The attempt has been interrupted.
+    await eventually(lambda: runtime.attempts[handle.id].snapshot.cancel_requested)
+    may_enter.set()
     assert (await final(handle)).status == "cancelled"
     assert heard == ["entering", "leave"]
 

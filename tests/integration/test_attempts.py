@@ -19,7 +19,7 @@ from django.utils import timezone
 from rail_async_tasks import Fail, Retry, TaskFailed, task
 from rail_async_tasks.hosting import process as host
 from tests.support.runtimes import Configure, in_memory, on_databases
-from tests.support.waiting import TIMEOUT, eventually, final, until_status
+from tests.support.waiting import TIMEOUT, eventually, final, until_status, watched
 
 pytestmark = [pytest.mark.usefixtures("ends_cleanly", "loop_kind"), pytest.mark.turns("store")]
 
@@ -242,14 +242,12 @@ async def test_a_body_that_swallows_its_cancel_is_given_up(
     handle = await deaf.aenqueue()
     await entered.wait()
     try:
+        began = time.monotonic()
         await handle.acancel()
-        used, began = time.process_time(), time.monotonic()
         snapshot = await final(handle)
-        used = time.process_time() - used
         assert snapshot.status == "cancelled"
         assert time.monotonic() - began > 0.25
-        assert used < 0.2  # a cancel that is delivered at every step would have used all of it
-        assert 1 <= len(deaf_to) <= 3
+        assert 1 <= len(deaf_to) <= 3  # a busy loop would have delivered it at every step
         assert "given up" in caplog.text
         runtime = host.current()
         assert runtime is not None
@@ -296,10 +294,12 @@ async def test_a_def_body_that_ignores_its_cancel_is_given_up(configure: Configu
 
 async def test_retry_asks_for_another_attempt_after_its_delay(configure: Configure) -> None:
     """`raise Retry(delay=...)`, in place of the declared delay."""
-    at = []
+    at: list[float] = []
+    gate = asyncio.Event()
 
-    @task(name="t.again", retry_delay=60)
+    @task(name="t.again", retry_delay=3600)
     async def again(info: Any) -> int:
+        await gate.wait()
         at.append(time.monotonic())
         if info.context.task.attempt == 1:
             raise Retry(delay=0.2)
@@ -307,11 +307,13 @@ async def test_retry_asks_for_another_attempt_after_its_delay(configure: Configu
         return attempt
 
     handle = await again.aenqueue()
-    waiting = await until_status(handle, "retrying")
-    assert waiting.run_after is not None
-    snapshot = await final(handle)
+    async with watched(handle) as seen:
+        gate.set()
+        snapshot = await final(handle)
+        await eventually(lambda: seen[-1].is_final)
+    assert [it.run_after is not None for it in seen if it.status == "retrying"] == [True]
     assert (snapshot.status, snapshot.result, snapshot.retry_count) == ("completed", 2, 1)
-    assert 0.19 < at[1] - at[0] < 5
+    assert at[1] - at[0] > 0.19
 
 
 async def test_fail_ends_a_task_for_good(configure: Configure) -> None:
@@ -378,7 +380,7 @@ async def test_no_body_ends_the_process(
     async def neighbour() -> str:
         return "fine"
 
-    snapshot = await final(await (exits if kind == "coroutine" else exits_in_thread).aenqueue(), 5)
+    snapshot = await final(await (exits if kind == "coroutine" else exits_in_thread).aenqueue())
     assert (snapshot.status, snapshot.error_code) == ("failed", "exception")
     assert (await final(await neighbour.aenqueue())).result == "fine"
 
@@ -400,7 +402,7 @@ async def test_a_body_that_raises_cancelled_error_by_itself_has_failed(
 
 
 async def test_a_delayed_task_starts_when_it_is_due(configure: Configure) -> None:
-    """`delay` and `run_after`: not before, and soon after."""
+    """`delay` and `run_after`: not before. How soon after, tests/runtime/test_due.py shows."""
     at: dict[str, float] = {}
 
     @task(name="t.later")
@@ -417,15 +419,15 @@ async def test_a_delayed_task_starts_when_it_is_due(configure: Configure) -> Non
     for handle in handles:
         assert (await final(handle)).status == "completed"
     assert at["now"] < min(at["delay"], at["run_after"])
-    assert 0.29 < at["delay"] - began < 5
-    assert 0.29 < at["run_after"] - began < 5
+    assert at["delay"] - began > 0.29
+    assert at["run_after"] - began > 0.29
 
 
 async def test_the_wait_for_a_retry_holds_no_slot(configure: Configure) -> None:
     """With one slot, others run while a task waits for its next attempt."""
     configure(max_concurrency=1)
 
-    @task(name="t.waits", retry_delay=30, max_retries=1)
+    @task(name="t.waits", retry_delay=3600, max_retries=1)
     async def waits() -> None:
         raise ValueError("not yet")
 
@@ -436,7 +438,7 @@ async def test_the_wait_for_a_retry_holds_no_slot(configure: Configure) -> None:
     waiting = await waits.aenqueue()
     await until_status(waiting, "retrying")
     for _ in range(3):
-        assert (await final(await others.aenqueue(), 5)).result == "ran"
+        assert (await final(await others.aenqueue())).result == "ran"
     assert (await waiting.arefresh()).status == "retrying"
     await waiting.acancel()
 
@@ -541,19 +543,21 @@ async def test_a_retry_starts_its_progress_anew(configure: Configure) -> None:
 
     @task(name="t.progress")
     async def progress(info: Any) -> None:
+        await gates[info.context.task.attempt - 1].wait()
         if info.context.task.attempt == 1:
             info.context.task.update_progress(60, "more than half")
             raise ValueError("no")
-        await gate.wait()
 
-    gate = asyncio.Event()
+    gates = [asyncio.Event(), asyncio.Event()]
     handle = await progress.aenqueue()
-    retrying = await until_status(handle, "retrying")
+    async with watched(handle) as seen:
+        gates[0].set()
+        await eventually(lambda: (seen[-1].status, seen[-1].attempts) == ("running", 2))
+    (retrying,) = [it for it in seen if it.status == "retrying"]
     assert (retrying.error, retrying.progress) == ("no", 60)
-    await until_status(handle, "running")
     running = (await handle.arefresh()).snapshot
     assert (running.progress, running.progress_message, running.error) == (0, None, None)
-    gate.set()
+    gates[1].set()
     assert (await final(handle)).progress == 100
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -20,11 +20,12 @@ from rail_async_tasks.conf import get_settings
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.dispatch_records import Dispatch
+from rail_async_tasks.ledger.orm.dispatches import OrmDispatches
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.workers.delivery import adeliver
 from tests.support.runtimes import Configure, on_databases
 from tests.support.timings import Timings
-from tests.support.waiting import eventually, final
+from tests.support.waiting import TIMEOUT, eventually, final
 
 pytestmark = [on_databases, pytest.mark.usefixtures("ends_cleanly")]
 
@@ -83,6 +84,26 @@ def adds() -> Task:
 
 async def row(task_id: Any) -> TaskExecution:
     return await TaskExecution.objects.aget(id=task_id)
+
+
+@pytest.fixture
+def two_looks(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Awaitable[None]]:
+    """Returns once the dispatcher has looked twice for rows to send."""
+    looks = 0
+    send = OrmDispatches.send
+
+    async def counted(self: OrmDispatches, *args: Any) -> list[Dispatch]:
+        nonlocal looks
+        found = await send(self, *args)
+        looks += 1
+        return found
+
+    async def wait() -> None:
+        enough = looks + 3  # one may have begun before
+        await eventually(lambda: looks >= enough)
+
+    monkeypatch.setattr(OrmDispatches, "send", counted)
+    return wait
 
 
 async def until_rows(count: int, **conditions: Any) -> None:
@@ -162,8 +183,8 @@ async def test_retries_and_delays_come_from_the_ledger(store: str, broker: ListB
             raise Retry(delay=0.05)
         return int(info.context.task.attempt)
 
-    handle = await again.using(delay=0.3).aenqueue()
     before = timezone.now()
+    handle = await again.using(delay=0.3).aenqueue()
     await eventually(lambda: broker.sent)
     assert timezone.now() - before > timedelta(seconds=0.25)
     snapshot = await final(handle)
@@ -190,7 +211,7 @@ async def test_cancels(store: str, broker: ListBroker) -> None:
     delivery = broker.deliver(str(runs.id))
     await began.wait()
     await service.acancel(SYSTEM, runs.id)
-    await asyncio.wait_for(delivery, 10)
+    await asyncio.wait_for(delivery, TIMEOUT)
     assert [(await row(it.id)).status for it in (waits, runs)] == ["cancelled"] * 2
 
 
@@ -204,7 +225,7 @@ async def test_a_broker_that_is_away(
     setattr(broker, how, True)
     caplog.set_level(logging.WARNING)
     add = adds()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(TIMEOUT):
         handles = [await add.aenqueue(a=1, b=number) for number in range(5)]
     await eventually(lambda: "does not take tasks" in caplog.text)
     await until_rows(5, dispatched_at=None)
@@ -261,7 +282,10 @@ async def test_a_broker_that_cannot_say_what_it_has(
 
 
 async def test_what_is_lost_on_its_way_is_sent_again(
-    store: str, broker: ListBroker, caplog: pytest.LogCaptureFixture
+    store: str,
+    broker: ListBroker,
+    caplog: pytest.LogCaptureFixture,
+    two_looks: Callable[[], Awaitable[None]],
 ) -> None:
     """After a minute; then after two, and so on. Not before. The log asks who serves the queue."""
     broker.delivers = False
@@ -272,15 +296,15 @@ async def test_what_is_lost_on_its_way_is_sent_again(
     async def age(seconds: float) -> None:
         await rows.aupdate(dispatched_at=F("dispatched_at") - timedelta(seconds=seconds))
 
-    await age(50)
-    await asyncio.sleep(2.2)  # two looks
+    await age(30)
+    await two_looks()
     assert len(broker.sent) == 1
     assert "Does a worker serve this queue?" not in caplog.text
-    await age(15)
+    await age(35)
     await eventually(lambda: len(broker.sent) == 2)
     assert "The queue 'default': 1 task, sent to" in caplog.text
     await age(65)
-    await asyncio.sleep(2.2)
+    await two_looks()
     assert len(broker.sent) == 2
     broker.delivers = True
     await age(60)
@@ -289,22 +313,25 @@ async def test_what_is_lost_on_its_way_is_sent_again(
 
 
 async def test_no_more_than_a_window_is_under_way(
-    store: str, broker: ListBroker, configure: Configure
+    store: str,
+    broker: ListBroker,
+    configure: Configure,
+    two_looks: Callable[[], Awaitable[None]],
 ) -> None:
     """The rest waits in the ledger, and what matters most leaves it first."""
     broker.delivers = False
     add = adds()
-    await asyncio.gather(*(add.aenqueue(a=0, b=number) for number in range(450)))
+    await asyncio.gather(*(add.aenqueue(a=0, b=number) for number in range(250)))
     await eventually(lambda: len(broker.sent) == 200)
-    await asyncio.sleep(1.5)
+    await two_looks()
     assert len(broker.sent) == 200
     last = await add.using(priority=9).aenqueue(a=9, b=9)
     broker.delivers = True
     for dispatch in list(broker.sent):
         broker.deliver(str(dispatch.id))
-    await eventually(lambda: len(broker.sent) == 451)
+    await eventually(lambda: len(broker.sent) == 251)
     assert broker.sent[200].id == last.id
-    await until_rows(451, status="completed")
+    await until_rows(251, status="completed")
     assert {it.number for it in broker.sent} == {1}
 
 
@@ -383,7 +410,7 @@ async def test_a_wait_for_what_no_worker_begins_is_named(
     async def parent() -> str:
         broker.delivers = False
         child = await add.aenqueue(a=1, b=2)
-        waiting = asyncio.ensure_future(child.aresult(20))
+        waiting = asyncio.ensure_future(child.aresult(TIMEOUT))
         await eventually(lambda: "Deadlock?" in caplog.text)
         broker.deliver(str(child.id))
         return f"{child.id} {await waiting}"

@@ -7,12 +7,12 @@ import asyncio
 import pytest
 from asgiref.sync import sync_to_async
 
-from rail_async_tasks import Fail, TaskHandle, task
+from rail_async_tasks import Fail, TaskHandle, queues, task
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.snapshot import TaskSnapshot
 from tests.support.runtimes import Configure
-from tests.support.waiting import eventually, final
+from tests.support.waiting import TIMEOUT, eventually, final
 
 pytestmark = [pytest.mark.usefixtures("ends_cleanly"), pytest.mark.turns("store")]
 
@@ -27,7 +27,7 @@ async def stored(handle: TaskHandle) -> TaskSnapshot:
 
 async def test_it_comes_and_goes_with_the_error(store: str, configure: Configure) -> None:
     """Null while it waits first, while it runs, and once it has completed."""
-    configure(retry_delay=1.0, retry_jitter=0)
+    configure(retry_delay=0, retry_jitter=0)
     gates = [asyncio.Event(), asyncio.Event()]
     begun = [asyncio.Event(), asyncio.Event()]
 
@@ -40,8 +40,9 @@ async def test_it_comes_and_goes_with_the_error(store: str, configure: Configure
             raise KeyError("no")
 
     handle = await flaky.aenqueue()
-    await asyncio.wait_for(begun[0].wait(), 20)
+    await asyncio.wait_for(begun[0].wait(), TIMEOUT)
     assert (await stored(handle)).error_type is None
+    await queues.apause("default")  # so that the retry waits to be looked at
     gates[0].set()
 
     async def retrying() -> TaskSnapshot | None:
@@ -51,7 +52,8 @@ async def test_it_comes_and_goes_with_the_error(store: str, configure: Configure
     waiting = await eventually(retrying)
     assert waiting is not None
     assert waiting.error_type == "KeyError"
-    await asyncio.wait_for(begun[1].wait(), 20)
+    await queues.aresume("default")
+    await asyncio.wait_for(begun[1].wait(), TIMEOUT)
     running = await stored(handle)
     assert (running.status, running.error_type, running.error) == ("running", None, None)
     gates[1].set()

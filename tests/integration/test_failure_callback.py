@@ -6,7 +6,6 @@ import asyncio
 import functools
 import sys
 import threading
-import time
 from collections import Counter
 from typing import Any
 
@@ -18,6 +17,7 @@ from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.runtime.upkeep.cleanup import Disposal
+from tests.support.clock import FakeClock
 from tests.support.runtimes import Configure, on_databases
 from tests.support.timings import Timings
 from tests.support.waiting import eventually, final, no
@@ -101,7 +101,10 @@ async def test_it_is_called_once_with_strings(
 
 
 @on_databases
-async def test_two_hundred_failures_are_two_hundred_calls(store: str, configure: Configure) -> None:
+@pytest.mark.parametrize("count", [50, pytest.param(200, marks=pytest.mark.long)])
+async def test_many_failures_are_as_many_calls(
+    store: str, configure: Configure, count: int
+) -> None:
     """One each, ten at a time, and none for what is completed or cancelled."""
     with_callback(configure, in_a_thread)
     fall = failing(max_retries=0)
@@ -113,23 +116,23 @@ async def test_two_hundred_failures_are_two_hundred_calls(store: str, configure:
     async def doomed() -> None:
         await asyncio.Event().wait()
 
-    handles = [await fall.aenqueue(n=n) for n in range(200)]
+    handles = [await fall.aenqueue(n=n) for n in range(count)]
     good, cancelled = await fine.aenqueue(), await doomed.aenqueue()
     await cancelled.acancel()
     for handle in [*handles, good, cancelled]:
         await final(handle)
-    await eventually(lambda: len(calls) >= 200)
+    await eventually(lambda: len(calls) >= count)
     await no_mark_is_left()
     assert Counter(it["taskId"] for it in calls) == Counter(str(it.id) for it in handles)
 
 
 async def test_whatever_the_reason(store: str, configure: Configure) -> None:
     """A timeout, a bad result, `Fail`; a retry that follows is no failure."""
-    with_callback(configure, on_the_loop, timeout=0.05, max_retries=0)
+    with_callback(configure, on_the_loop, max_retries=0)
 
-    @task(name="callback.slow")
+    @task(name="callback.slow", timeout=0.05)
     async def slow() -> None:
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
 
     @task(name="callback.bad")
     async def bad() -> object:
@@ -197,10 +200,9 @@ async def test_a_call_whose_process_died_is_made_by_another(
 
 @on_databases
 async def test_a_long_call_is_not_made_by_another(
-    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch, timings: Timings
+    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch, clock: FakeClock
 ) -> None:
-    """It is kept while it lasts."""
-    timings.set("callbacks", hold=0.3)
+    """It is kept while it lasts: prolonged by a minute after each third of one."""
     over = asyncio.Event()
 
     async def slowly(**keywords: Any) -> None:
@@ -211,11 +213,17 @@ async def test_a_long_call_is_not_made_by_another(
     configure(on_failure="callback", failure_callback=f"{__name__}.slow_callback")
     await final(await failing(max_retries=0).aenqueue())
     await eventually(lambda: calls)
-    ledger = host.ledger()
-    end = time.monotonic() + 1.0
-    while time.monotonic() < end:
-        assert await ledger.callbacks().take_overdue(60, 10, ()) == []
-        await asyncio.sleep(0.05)
+    for _ in range(2):
+        marked_until = (await TaskExecution.objects.aget()).callback_at
+        assert marked_until is not None
+        later = TaskExecution.objects.filter(callback_at__gt=marked_until)
+
+        async def is_prolonged() -> bool:
+            await clock.advance(2)
+            return await later.aexists()  # noqa: B023 (called in this round)
+
+        await eventually(is_prolonged)
+        assert await host.ledger().callbacks().take_overdue(60, 10, ()) == []
     over.set()
     await no_mark_is_left()
     assert len(calls) == 1

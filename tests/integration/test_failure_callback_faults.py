@@ -26,14 +26,34 @@ from rail_async_tasks.ledger.orm.callbacks import OrmCallbacks
 from rail_async_tasks.models import TaskExecution, TaskRuntime
 from rail_async_tasks.registry import registry
 from tests.integration.test_failure_callback import failing, no_mark_is_left, open_marks
+from tests.support.clock import FakeClock
 from tests.support.runtimes import Configure, on_databases, other_process
 from tests.support.timings import Timings
-from tests.support.waiting import eventually, final, no
+from tests.support.waiting import TIMEOUT, eventually, final, no
 
 pytestmark = [pytest.mark.usefixtures("ends_cleanly"), pytest.mark.turns("store")]
 
 calls: list[dict[str, Any]] = []
-gate = threading.Event()  # a new one for each test
+
+
+class Gate:
+    """Opened by the test, on its loop; threads and coroutines wait for it."""
+
+    def __init__(self) -> None:
+        self._in_threads, self._on_loop = threading.Event(), asyncio.Event()
+
+    def set(self) -> None:
+        self._in_threads.set()
+        self._on_loop.set()
+
+    def wait(self) -> None:
+        self._in_threads.wait(10 * TIMEOUT)
+
+    async def await_(self) -> None:
+        await self._on_loop.wait()
+
+
+gate = Gate()  # a new one for each test
 
 
 class Unspeakable(Exception):
@@ -46,7 +66,7 @@ class Unspeakable(Exception):
 @pytest.fixture(autouse=True)
 def silence(monkeypatch: pytest.MonkeyPatch) -> Any:
     calls.clear()
-    monkeypatch.setattr(sys.modules[__name__], "gate", threading.Event())
+    monkeypatch.setattr(sys.modules[__name__], "gate", Gate())
     yield
     gate.set()
 
@@ -84,13 +104,12 @@ async def cancels_itself(**keywords: Any) -> None:
 
 def waits(**keywords: Any) -> None:
     calls.append(keywords)
-    gate.wait(20)
+    gate.wait()
 
 
 async def awaits(**keywords: Any) -> None:
     calls.append(keywords)
-    while not gate.is_set():  # noqa: ASYNC110 (it is a thread's)
-        await asyncio.sleep(0.005)
+    await gate.await_()
 
 
 class Notifier:
@@ -153,20 +172,22 @@ async def test_one_that_hangs_is_given_up(
     configure: Configure,
     timings: Timings,
     caplog: pytest.LogCaptureFixture,
+    clock: FakeClock,
     function: Any,
 ) -> None:
     """After its time: ten that hang must not be the end of all others."""
-    timings.set("callbacks", call_timeout=0.5)  # longer than a busy machine takes to begin
-    timings.set("callbacks", at_once=1)
+    timings.set("callbacks", call_timeout=30.0, at_once=1)
     call_back(configure, function)
     fall = failing(max_retries=0)
     handles = [await fall.aenqueue() for _ in range(3)]
     for handle in handles:
         await final(handle)
-    await eventually(lambda: len(calls) == 3)
+    for number in (1, 2, 3):
+        await eventually(lambda: len(calls) == number)  # noqa: B023 (called in this round)
+        await clock.advance(30)
     if store != "memory":
         await no_mark_is_left()
-    await eventually(lambda: caplog.text.count("longer than 0.5 s") >= 3)
+    await eventually(lambda: caplog.text.count("longer than 30 s") >= 3)
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "sync"])
@@ -321,7 +342,7 @@ async def test_what_the_end_of_the_process_cuts_short_is_made_by_another(
     for handle in handles:
         await final(handle)
     await eventually(lambda: len(calls) == 2)
-    await asyncio.wait_for(host.astop(), 5)
+    await asyncio.wait_for(host.astop(), TIMEOUT)
     assert await open_marks() == 5
     assert "raised" not in caplog.text
     gate.set()
@@ -335,7 +356,7 @@ async def test_what_the_end_of_the_process_cuts_short_is_made_by_another(
 
 def refused_while_ending(**keywords: Any) -> None:
     calls.append(keywords)
-    gate.wait(20)
+    gate.wait()
     if len(calls) == 1:
         raise RuntimeError("what it needs is gone")
 
@@ -354,7 +375,7 @@ async def test_one_that_raises_while_the_process_ends_is_tried_by_another(
     assert runtime is not None
     runtime.state.draining = True
     gate.set()
-    await asyncio.wait_for(runtime.callbacks.ended(5), 10)
+    await asyncio.wait_for(runtime.callbacks.ended(TIMEOUT), TIMEOUT)
     assert await open_marks() == 1
     runtime.state.draining = False
     await make_overdue()

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psycopg
 import pytest
 from asgiref.sync import sync_to_async
 from django.db import transaction
@@ -28,8 +29,10 @@ from rail_async_tasks.ledger.records import Disposal, NewExecution
 from rail_async_tasks.models import TaskExecution, TaskSchedule
 from rail_async_tasks.service import change
 from tests.services.locking import a_transaction, locked
+from tests.support.databases import database_url
 from tests.support.runtimes import Configure
-from tests.support.waiting import eventually, final, until_status
+from tests.support.timings import Timings
+from tests.support.waiting import TIMEOUT, eventually, final, until_status
 
 pytestmark = [
     pytest.mark.parametrize(
@@ -67,7 +70,7 @@ def ledger() -> OrmLedger:
 
 async def five_others_run(add: Task) -> None:
     """Five starts are answered, claimed and run: three at once, two by a claim from the table."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(TIMEOUT):
         handles = [await add.aenqueue(a=number) for number in range(3)]
         handles += [await add.using(delay=0.02).aenqueue(a=number) for number in (3, 4)]
         assert [(await final(it)).result for it in handles] == [1, 2, 3, 4, 5]
@@ -79,7 +82,7 @@ async def waiting(what: Any) -> AsyncIterator[asyncio.Task[Any]]:
     under_way = asyncio.ensure_future(what)
     await asyncio.sleep(0)
     yield under_way
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(TIMEOUT):
         await under_way
 
 
@@ -191,7 +194,7 @@ async def test_a_process_ends_without_waiting_for_a_key(
     with a_transaction(lambda: rebuild.enqueue(key=1)):
         starts = [asyncio.ensure_future(rebuild.aenqueue(key=1)) for _ in range(3)]
         await eventually(lambda: ledger().intake.pending == 3)
-        await asyncio.wait_for(host.astop(), 20)
+        await asyncio.wait_for(host.astop(), TIMEOUT)
         for start in starts:
             with pytest.raises(BackendUnavailable):
                 await start
@@ -201,7 +204,7 @@ async def test_a_process_ends_without_waiting_for_a_key(
 
 async def test_a_long_wait_for_a_key_costs_no_lease(store: str, configure: Configure) -> None:
     """The writer waits for nothing, so that it counts as writing."""
-    configure(lease_seconds=1)
+    configure(lease_seconds=4)  # long enough not to be lost by a busy machine
     rebuild = rebuilds()
     await final(await rebuild.aenqueue(key=0))
     runtime = host.current()
@@ -243,17 +246,25 @@ async def test_a_cancel_of_a_row_that_is_locked_for_too_long(
     assert (await held.arefresh()).status == "pending"
 
 
+SOON = " SET run_after = now() + interval '2 s' WHERE"
+
+
 async def test_a_delayed_row_that_is_locked_when_it_comes_due(store: str) -> None:
     """Others that come due are staged and run; it is, once it is free."""
     add = adds()
     held = await add.using(delay=3600).aenqueue(a=6)
-    due = timezone.now() + timedelta(seconds=1)  # it is locked by then
-    await TaskExecution.objects.filter(id=held.id).aupdate(run_after=due)
-    with locked(held.id) as other:
+    with psycopg.connect(database_url(), autocommit=True) as other:
+        # In one message, so that the row is locked long before it is due.
+        row = f"rail_async_tasks_execution WHERE id = '{held.id}'"
+        other.execute(
+            f"BEGIN; UPDATE {row.replace(' WHERE', SOON)}; COMMIT;"
+            f" BEGIN; SELECT 1 FROM {row} FOR UPDATE".encode()
+        )
+        due = timezone.now() + timedelta(seconds=2)
         await eventually(lambda: timezone.now() > due)
         await five_others_run(add)
         assert (await held.arefresh()).status == "pending"
-        other.rollback()
+        other.execute("ROLLBACK")
     assert (await final(held)).result == 7
 
 
@@ -296,7 +307,7 @@ async def test_a_process_ends_without_waiting_for_a_locked_row(
     await until_status(held, "running")
     with locked(held.id):
         go.set()
-        await asyncio.wait_for(host.astop(), 20)
+        await asyncio.wait_for(host.astop(), TIMEOUT)
         assert str(held.id) in caplog.text
         assert "another transaction has locked its row" in caplog.text
         assert "does not answer" not in caplog.text
@@ -313,8 +324,11 @@ async def test_a_waiting_row_that_a_new_row_refers_to_is_claimed(store: str) -> 
         assert (await final(held)).result == 1
 
 
-async def test_the_clean_up_leaves_a_locked_row_to_its_next_round(store: str) -> None:
+async def test_the_clean_up_leaves_a_locked_row_to_its_next_round(
+    store: str, timings: Timings
+) -> None:
     """Other expired rows are deleted; tasks start and end meanwhile."""
+    timings.set("cleanup", interval=1e6)  # no round of the runtime's own comes in between
     add = adds()
     handles = [await add.aenqueue(a=number) for number in range(3)]
     for handle in handles:

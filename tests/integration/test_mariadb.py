@@ -20,7 +20,7 @@ from rail_async_tasks.ids import new_id
 from rail_async_tasks.models import TaskExecution, TaskSchedule
 from tests.services.mariadb import MariaServer
 from tests.support.runtimes import Configure, other_process
-from tests.support.waiting import final, until_status
+from tests.support.waiting import eventually, final, until_status
 
 on_mariadb = pytest.param("mariadb", marks=pytest.mark.mariadb)
 pytestmark = [
@@ -85,7 +85,7 @@ async def test_a_delay(store: str, configure: Configure) -> None:
 
     began = time.monotonic()
     snapshot = await final(await later.using(delay=0.5).aenqueue())
-    assert 0.49 < time.monotonic() - began < 5
+    assert time.monotonic() - began > 0.49
     assert snapshot.status == "completed"
 
 
@@ -93,7 +93,7 @@ async def test_an_orphan_runs_again(
     store: str, configure: Configure, runtimes: AsyncExitStack
 ) -> None:
     """Once, though two processes look for it."""
-    configure(lease_seconds=1.0)
+    configure(lease_seconds=2.0)
 
     @task(name="maria.orphan")
     async def noop() -> str:
@@ -124,10 +124,7 @@ async def test_a_tick_is_had_once(
     await TaskSchedule.objects.acreate(name="maria.yearly", last_tick=long_ago)
     for _ in range(3):
         await other_process(runtimes)
-    ended: list[Any] = []
-    async with asyncio.timeout(20):
-        while not ended:
-            ended = await service.alist(SYSTEM, status="completed")
+    await eventually(lambda: service.alist(SYSTEM, status="completed"))
     await runtimes.aclose()
     assert len(await service.alist(SYSTEM)) == 1
 

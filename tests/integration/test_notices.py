@@ -130,10 +130,17 @@ async def test_a_notice_that_is_lost_costs_time_alone(
 
 
 async def test_a_listener_whose_connection_dies_listens_again(
-    store: str, configure: Configure, runtimes: AsyncExitStack
+    store: str, configure: Configure, runtimes: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And has the ledger surveyed, as it may have missed something."""
     other = await hearing(runtimes)
+    opened: list[str] = []
+
+    def open_anew(alias: str) -> Any:
+        opened.append(alias)
+        return open_listener(alias)
+
+    monkeypatch.setattr(notices, "_open", open_anew)
 
     def kill() -> None:
         with connection.cursor() as cursor:
@@ -145,8 +152,7 @@ async def test_a_listener_whose_connection_dies_listens_again(
         connection.close()
 
     await sync_to_async(kill)()
-    await eventually(lambda: not heard(other))
-    await eventually(lambda: heard(other))
+    await eventually(lambda: opened and heard(other))
     waits, go_on = declared()
     go_on.set()
 
@@ -208,7 +214,7 @@ async def test_behind_a_pooler_of_transactions_nothing_is_heard(
     )
     caplog.set_level("INFO", "rail_async_tasks.ledger")
     running = asyncio.create_task(listener.run(lambda notice, execution_id: None))
-    await eventually(lambda: caplog.text.count("behind a pooler of transactions") == 2)
+    await eventually(lambda: caplog.text.count("behind a pooler of transactions") >= 2)
     assert not listener.heard
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)

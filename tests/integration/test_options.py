@@ -6,7 +6,6 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -18,7 +17,7 @@ from rail_async_tasks.backends.in_process import AsyncioBackend
 from rail_async_tasks.errors import InvalidArguments
 from rail_async_tasks.snapshot import TaskSnapshot
 from tests.support.runtimes import Configure, in_memory, on_databases
-from tests.support.waiting import eventually, final
+from tests.support.waiting import eventually, final, watched
 
 pytestmark = [pytest.mark.usefixtures("ends_cleanly"), pytest.mark.turns("store")]
 
@@ -28,10 +27,12 @@ async def numbers(count: int) -> AsyncIterator[int]:
         yield number
 
 
-async def seen_of(handle: Any) -> list[TaskSnapshot]:
-    """Returns all that a watcher receives."""
-    async with asyncio.timeout(20), aclosing(service.watch(SYSTEM, handle.id)) as snapshots:
-        return [snapshot async for snapshot in snapshots]
+async def seen_of(handle: Any, go: asyncio.Event) -> list[TaskSnapshot]:
+    """Returns all that a watcher receives, for whom the body waits."""
+    async with watched(handle) as seen:
+        go.set()
+        await eventually(lambda: seen[-1].is_final)
+    return seen
 
 
 @in_memory
@@ -39,10 +40,12 @@ async def seen_of(handle: Any) -> list[TaskSnapshot]:
 async def test_track_reports_as_items_are_used_up(configure: Configure, form: str) -> None:
     """By the length of what is iterated, or by the total that is said."""
     configure(progress_interval_seconds=0.001)
+    go = asyncio.Event()
 
     @task(name="o.track")
     async def track(info: Any) -> list[int]:
         used = []
+        await go.wait()
         if form == "list":
             for number in info.context.task.track([0, 1, 2, 3], message="counting"):
                 used.append(number)
@@ -53,7 +56,7 @@ async def test_track_reports_as_items_are_used_up(configure: Configure, form: st
                 await asyncio.sleep(0.05)
         return used
 
-    seen = await seen_of(await track.aenqueue())
+    seen = await seen_of(await track.aenqueue(), go)
     running = [it for it in seen if it.progress_message == "counting"]
     assert [percent for percent in (25, 50, 75) if percent in {it.progress for it in running}] == [
         25, 50, 75
@@ -115,13 +118,15 @@ async def test_track_in_a_def_body_heeds_a_cancel(configure: Configure) -> None:
 @pytest.mark.parametrize("tracked", [True, False])
 async def test_a_task_that_does_not_track_its_progress(configure: Configure, tracked: bool) -> None:
     """`update_progress` does nothing there: no event, nothing kept; success is 100 all the same."""
+    go = asyncio.Event()
 
     @task(name="o.untracked", track_progress=tracked)
     async def untracked(info: Any) -> None:
+        await go.wait()
         info.context.task.update_progress(40, "on its way")
         await asyncio.sleep(0.1)
 
-    seen = await seen_of(await untracked.aenqueue())
+    seen = await seen_of(await untracked.aenqueue(), go)
     assert ("on its way" in {it.progress_message for it in seen}) is tracked
     assert (40 in {it.progress for it in seen}) is tracked
     assert seen[-1].progress == 100

@@ -12,11 +12,12 @@ from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.db import connection
 
-from rail_async_tasks import Task, errors, service, task
+from rail_async_tasks import Task, errors, queues, service, task
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.service.read import on_ledger
 from tests.support.runtimes import Configure, on_databases
+from tests.support.waiting import TIMEOUT
 
 pytestmark = [pytest.mark.usefixtures("ends_cleanly"), pytest.mark.turns("store")]
 
@@ -41,7 +42,7 @@ async def test_the_row_does_not_have_the_secret(
     caplog.set_level(logging.DEBUG)
     login = declared()
     handle = await login.aenqueue(user="ada", password=SECRET, extra={"pin": 4711})
-    assert await handle.aresult(10) == ["ada", len(SECRET), 1]
+    assert await handle.aresult(TIMEOUT) == ["ada", len(SECRET), 1]
 
     def rows() -> str:
         with connection.cursor() as cursor:
@@ -61,7 +62,7 @@ async def test_keys_are_changed_without_loss(store: str, configure: Configure) -
     configure(encryption_keys=[OLD])
     login = declared()
     before = await login.aenqueue(user="ada", password=SECRET)
-    await before.aresult(10)
+    await before.aresult(TIMEOUT)
     ledger = host.ledger()
     arguments = await on_ledger(lambda it: it.arguments(before.id))
     assert arguments is not None
@@ -83,10 +84,12 @@ async def test_a_task_whose_key_is_gone_fails_at_once(store: str, configure: Con
     """As `invalid_args`, with a message that says which argument and why, and no retry."""
     configure(encryption_keys=[OLD])
     login = declared()
-    handle = await login.using(delay=0.5).aenqueue(user="ada", password=SECRET)
+    await queues.apause("default")
+    handle = await login.aenqueue(user="ada", password=SECRET)
     configure(encryption_keys=[NEW])
+    await queues.aresume("default")
     with pytest.raises(errors.TaskFailed, match="password can't be decrypted") as failed:
-        await handle.aresult(10)
+        await handle.aresult(TIMEOUT)
     assert failed.value.error_code == "invalid_args"
     assert handle.snapshot.attempts == 1
 

@@ -192,6 +192,7 @@ async def test_the_thread_backend(configure: Configure) -> None:
     """Tasks of both kinds run beside the caller's loop, `max_workers` at once."""
     configure(backend="thread", max_workers=2)
     running, most, lock = 0, 0, threading.Lock()
+    both = threading.Barrier(2)  # of four bodies: they meet in pairs
     homes: set[int] = set()
 
     def enter() -> None:
@@ -217,7 +218,7 @@ async def test_the_thread_backend(configure: Configure) -> None:
     @task(name="h.blocks_too")
     def blocks_too() -> None:
         enter()
-        time.sleep(0.02)
+        both.wait(TIMEOUT)
         leave()
 
     handles = [await declared.aenqueue() for declared in [blocks, blocks_too] * 4]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from strawberry.permission import BasePermission
 from strawberry.types import Info
 
 from rail_async_tasks import QueueFull, task, task_mutation
+from tests.support.waiting import eventually
 
 
 class Size(enum.Enum):
@@ -48,10 +50,14 @@ async def pack(info: Any, box: Box, size: Size = Size.SMALL, order: UUID | None 
 
 
 @task_mutation
-async def climb(info: Any, steps: int, pause: float = 0.0) -> str:
-    """Report progress step by step."""
+async def climb(info: Any, steps: int, pause: float = 0.0, seen: str = "") -> str:
+    """Report progress step by step. With the folder `seen`, each step waits for a file there."""
     for step in range(steps):
         info.context.task.update_progress(100 * (step + 1) // (steps + 1), f"step {step + 1}")
+        if seen:
+            await eventually(
+                (Path(seen) / f"step {step + 1}").exists, f"step {step + 1} was unseen"
+            )
         await asyncio.sleep(pause)
     return "top"
 

@@ -14,13 +14,13 @@ from asgiref.testing import ApplicationCommunicator
 from django.core.asgi import get_asgi_application
 from django.test import AsyncClient
 
-from rail_async_tasks import queues, service
+from rail_async_tasks import service
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.hosting import server
 from rail_async_tasks.rest import events
 from tests.rest import shelf
-from tests.rest.conftest import ROOT, Rest, code_of, end_of, finished, start, waiting
+from tests.rest.conftest import ROOT, Configure, Rest, code_of, end_of, finished, start, waiting
 from tests.rest.spec import check_task
 from tests.support.waiting import TIMEOUT, eventually
 
@@ -97,13 +97,14 @@ async def test_from_the_middle_of_a_run_to_its_end(ada: Rest) -> None:
     assert subscribers() == 0
 
 
-async def test_from_before_the_run_to_its_end(ada: Rest) -> None:
+async def test_from_before_the_run_to_its_end(ada: Rest, configure: Configure) -> None:
     """Pending first, then everything."""
-    await queues.apause("low")  # until the stream has shown it
-    handle = await shelf.echo.using(owner=ada.user, queue="low").aenqueue()
+    configure(max_concurrency=1)
+    await waiting(ada)  # it takes the place, until the stream has shown the next one
+    handle = await shelf.echo.using(owner=ada.user).aenqueue()
     stream = await follow(ada, str(handle.id))
     assert (await stream.next())["status"] == "pending"
-    await queues.aresume("low")
+    shelf.gate.go.set()
     assert (await stream.rest())[-1]["status"] == "completed"
     assert [it["status"] for it in await (await follow(ada, str(handle.id))).rest()] == [
         "completed"

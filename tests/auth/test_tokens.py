@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from datetime import UTC, datetime
-from types import SimpleNamespace
 from typing import Any
 
 import jwt
@@ -132,8 +131,13 @@ def test_the_leeway(
 ) -> None:
     """30 seconds by default, for `exp`, `nbf` and `iat`."""
     now = datetime.now(UTC).replace(microsecond=0)
-    # PyJWT's clock stands still.
-    monkeypatch.setattr("jwt.api_jwt.datetime", SimpleNamespace(now=lambda tz: now))
+
+    class Still(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return now
+
+    monkeypatch.setattr("jwt.api_jwt.datetime", Still)
     configure(jwt=HS)
     times = {name: int(now.timestamp()) + seconds for name, seconds in changes.items()}
     assert is_refused(good(str(ada.pk), **times)) is refused

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from devservers.redis import RedisServer
+from rail_async_tasks.models import TaskRuntime
 from tests.backends.faults import client_at, forms, rows, world_of
 from tests.backends.kinds import Kind
 from tests.backends.world import World
@@ -53,7 +54,11 @@ async def test_my_tasks_are_sent_wherever_they_run(
         async def heard() -> bool:
             return any(":owner:" in it for it in broker_server.ask("PUBSUB", "CHANNELS"))
 
+        async def all_are_up() -> bool:
+            return await TaskRuntime.objects.filter(dead=False).acount() >= 2 * WORKERS
+
         await eventually(heard, every=0.05)
+        await eventually(all_are_up, every=0.1)
         call = f'roam(steps: {STEPS}, seen: "{tmp_path}")'
         ids = await asyncio.gather(*(starter.start(call) for _ in range(size)))
         seen: dict[str, list[Event]] = {it: [] for it in ids}

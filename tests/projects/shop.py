@@ -14,7 +14,6 @@ from strawberry.permission import BasePermission
 from strawberry.types import Info
 
 from rail_async_tasks import QueueFull, task, task_mutation
-from tests.support.waiting import eventually
 
 
 class Size(enum.Enum):
@@ -52,6 +51,9 @@ async def pack(info: Any, box: Box, size: Size = Size.SMALL, order: UUID | None 
 @task_mutation
 async def climb(info: Any, steps: int, pause: float = 0.0, seen: str = "") -> str:
     """Report progress step by step. With the folder `seen`, each step waits for a file there."""
+    # Settings import this module, before there are models.
+    from tests.support.waiting import eventually
+
     for step in range(steps):
         info.context.task.update_progress(100 * (step + 1) // (steps + 1), f"step {step + 1}")
         if seen:

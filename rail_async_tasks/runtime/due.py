@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from rail_async_tasks.runtime.state import RuntimeState
 
@@ -91,9 +92,21 @@ class Due(ABC):
     def expect_in(self, queue: str) -> None:
         """Rows are due in that queue, by a survey."""
 
+    @contextmanager
+    def surveying(self) -> Iterator[None]:
+        """Around a survey; one that fails is still to be made.
+
+        What `survey_now` asks for meanwhile takes another: this one may have read too early.
+        """
+        self.needs_survey = False
+        try:
+            yield
+        except BaseException:
+            self.needs_survey = True
+            raise
+
     def surveyed(self, *, found: bool) -> None:
         """A survey has been made. What finds nothing is repeated after twice the pause."""
-        self.needs_survey = False
         longest = max(self._longest_poll(), self._poll_seconds)
         self._pause = self._poll_seconds if found else min(2 * self._pause, longest)
         self._poll_at = self._loop.time() + self._pause

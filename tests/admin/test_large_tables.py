@@ -34,8 +34,9 @@ FILL = f"""
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(postgres_config: dict[str, Any], django_db_blocker: Any) -> Iterator[Client]:
+    """Filled once: the tests only read."""
     with django_db_blocker.unblock(), default_database(postgres_config):
         try:
             with connection.cursor() as cursor:

@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from devservers.process import free_port
+from tests.support.waiting import TIMEOUT
 
 
 class JwksServer:
@@ -35,7 +36,7 @@ class JwksServer:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 ours.requests += 1
-                ours.may_answer.wait(10)
+                ours.may_answer.wait(TIMEOUT)
                 self.send_response(ours.status)
                 for name, value in ours.headers.items():
                     self.send_header(name, value)

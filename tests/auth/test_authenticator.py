@@ -104,6 +104,7 @@ async def test_none_is_anonymous_whatever_else_came_along(
         assert task["ownerId"] is None
 
 
+@pytest.mark.covering("form", "name")
 @ONE_DATABASE
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from rail_async_tasks.auth.jwks import FRESH, RETRY_AFTER, STALE, UNKNOWN_EVERY,
 from tests.auth.jwks_server import JwksServer
 from tests.support.api import Configure
 from tests.support.tokens import EC, OTHER_RSA, RSA, claims, jwk
-from tests.support.waiting import wait_for
+from tests.support.waiting import TIMEOUT, wait_for
 
 ONE_DATABASE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
@@ -28,6 +28,13 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No caller gives up because the machine is slow."""
+    for name in ("READ_TIMEOUT", "ANSWER_TIMEOUT", "WAIT_TIMEOUT"):
+        monkeypatch.setattr(jwks, name, TIMEOUT)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -18,6 +19,7 @@ from tests.support.client import FINAL, FOLLOW, FOLLOW_MINE, Client, plain_http,
 from tests.support.places import Place, mostly_on_postgres
 from tests.support.server import Server, running_server
 from tests.support.tokens import HS, by_hand, claims, good
+from tests.support.waiting import TIMEOUT
 
 pytestmark = mostly_on_postgres
 
@@ -48,7 +50,7 @@ async def token_of(name: str, **changes: Any) -> str:
 async def refusal(server: Server, token: str, **headers: str) -> tuple[Any, Any, Any]:
     """Returns the answers of HTTP, SSE and WebSocket to a token."""
     answers: list[Any] = []
-    async with plain_http(timeout=10, headers=headers) as http:
+    async with plain_http(timeout=TIMEOUT, headers=headers) as http:
         for query, accept in (("{ tasks { id } }", "*/*"), (FOLLOW_MINE, "text/event-stream")):
             response = await http.post(
                 server.url,
@@ -61,6 +63,7 @@ async def refusal(server: Server, token: str, **headers: str) -> tuple[Any, Any,
         server.ws,
         subprotocols=["graphql-transport-ws"],  # type: ignore[list-item]
         additional_headers=headers,
+        open_timeout=TIMEOUT,
     ) as ws:
         payload = {"authorization": f"Bearer {token}"}
         await ws.send(json.dumps({"type": "connection_init", "payload": payload}))
@@ -72,11 +75,11 @@ async def refusal(server: Server, token: str, **headers: str) -> tuple[Any, Any,
     return answers[0], answers[1], answers[2]
 
 
-async def test_a_socket_by_token_sees_its_owners_tasks(server: Server) -> None:
+async def test_a_socket_by_token_sees_its_owners_tasks(server: Server, tmp_path: Path) -> None:
     """Its progress to its end, and in the stream of all that is theirs."""
     ada = Bearer(server, await token_of("ada"))
-    task_id = await ada.start('climb(steps: 4, pause: 0.11, label: "by token")')
-    seen = await ada.everything(ada.by_socket(task_id))
+    task_id = await ada.start(f'climb(steps: 4, pause: 0, label: "by token", seen: "{tmp_path}")')
+    seen = await ada.confirmed(ada.by_socket(task_id), tmp_path)
     assert seen[-1]["status"] == "completed"
     assert seen[-1]["ownerId"] == str((await User.objects.aget(username="ada")).pk)
     assert "running" in [event["status"] for event in seen]
@@ -84,10 +87,15 @@ async def test_a_socket_by_token_sees_its_owners_tasks(server: Server) -> None:
     assert [event["result"] for event in by_sse] == [{"steps": 4, "label": "by token"}]
     async with ada.socket() as ws:
         await subscribe(ws, FOLLOW_MINE, {})
-        second = await ada.start("climb(steps: 1, pause: 0.05)")
+        folder = tmp_path / "second"
+        folder.mkdir()
+        # It does not end before the subscription has shown it.
+        second = await ada.start(f'climb(steps: 1, pause: 0, seen: "{folder}")')
         async for frame in ws:
             event = json.loads(frame)["payload"]["data"]["myTaskUpdates"]
             assert event["id"] == second
+            if event["progressMessage"]:
+                (folder / event["progressMessage"]).touch()
             if event["status"] in FINAL:
                 break
     await ada.http.aclose()

@@ -154,7 +154,7 @@ async def until_still(world: World, server: RedisServer) -> int:
         seen.append(held(world, server))
         return seen[-1] if seen[-1] == seen[-2] else 0
 
-    return await eventually(is_still, lambda: seen, timeout=30, every=0.7)
+    return await eventually(is_still, lambda: seen, every=0.7)
 
 
 def attempts(found: Sequence[TaskExecution]) -> Counter[tuple[int, int]]:

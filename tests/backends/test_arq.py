@@ -610,13 +610,13 @@ async def test_a_burst_ends_when_nothing_waits(arq: Any, redis: ArqRedis) -> Non
     later = await add.using(delay=3600).aenqueue(a=1, b=1)
     await until_queued(redis, 200)
     async with working(burst=True) as (_, run):
-        await asyncio.wait_for(run, 40)
+        await asyncio.wait_for(run, TIMEOUT)
     ended = TaskExecution.objects.filter(status="completed")
     assert await ended.acount() == len(handles)
     assert (await later.arefresh()).snapshot.status == "pending"
     row = await _left_behind("arq.add", a=1, b=1)
     async with working(burst=True) as (_, run):
-        await asyncio.wait_for(run, 20)
+        await asyncio.wait_for(run, TIMEOUT)
     await row.arefresh_from_db()
     assert row.status == "completed"
 
@@ -733,7 +733,7 @@ async def test_a_worker_on_a_database_without_tables_says_what_to_do(
     """As `runserver` does."""
     pipe = asyncio.subprocess.PIPE
     process = await command(database=tmp_path / "empty.sqlite3", stdout=pipe)
-    said = (await asyncio.wait_for(process.stdout.readuntil(b"Serving"), 30)).decode()
+    said = (await asyncio.wait_for(process.stdout.readuntil(b"Serving"), TIMEOUT)).decode()
     assert "rail_async_tasks" in said
     assert "manage.py migrate" in said
 
@@ -768,7 +768,7 @@ async def test_a_burst_of_one_queue(command: Any) -> None:
     mine = await _left_behind("backends.add", a=1, b=2)
     other = await _left_behind("backends.add", "low", a=1, b=2)
     process = await command("--queue", "default", "--concurrency", "2", "--burst")
-    _, errors = await asyncio.wait_for(process.communicate(), 40)
+    _, errors = await asyncio.wait_for(process.communicate(), TIMEOUT)
     assert process.returncode == 0, errors.decode()
     await mine.arefresh_from_db()
     await other.arefresh_from_db()

@@ -229,7 +229,7 @@ def test_what_is_forged_neither_runs_nor_is_unpickled(
     for row in rows:
         until_it_is(lone, row, "running")
     family = signal_all(worker)
-    wait_for(lambda: worker.has_ended, worker.said, timeout=10)
+    wait_for(lambda: worker.has_ended, worker.said, timeout=BOOT_TIMEOUT)
     assert [pid for pid in family if Path(f"/proc/{pid}").exists()] == []
     for row in rows:
         row.refresh_from_db()

@@ -73,7 +73,7 @@ def row() -> Callable[..., TaskExecution]:
 def process_row() -> Callable[..., TaskRuntime]:
     """Stores the row of a process whose lease has `left` seconds left."""
 
-    def create(left: float = 60, **fields: Any) -> TaskRuntime:
+    def create(left: float = 3600, **fields: Any) -> TaskRuntime:
         now = datetime.now(UTC)
         defaults: dict[str, Any] = {
             "id": new_id(), "place": "shop-1 4711", "names": ["cli.row"],

@@ -11,18 +11,21 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from django.db import connections
 from django.test import override_settings
 
+from devservers.process import ROOT
 from devservers.redis import RedisServer
 from rail_async_tasks.cli import watch
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.models import TaskExecution
 from tests.cli.conftest import Said
 from tests.support.databases import Database
-from tests.support.waiting import wait_for
+from tests.support.forked import ForkedProcess
+from tests.support.waiting import TIMEOUT, wait_for
 
 pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.turns("database")]
 
@@ -66,7 +69,7 @@ def watching(tasks: Tasks, task: TaskExecution) -> Iterator[list[Said]]:
     try:
         yield said
     finally:
-        thread.join(20)
+        thread.join(TIMEOUT)
     assert not thread.is_alive()
 
 
@@ -86,12 +89,12 @@ def test_changes_are_followed_by_polling(
     monkeypatch.setattr(watch, "POLL_SECONDS", 0.01)
     task = row("running", progress=10)
     with watching(tasks, task) as said:
-        assert reads.acquire(timeout=20)
+        assert reads.acquire(timeout=TIMEOUT)
         change(task, progress=60, progress_message="Halfway")
         while reads.acquire(blocking=False):
             pass
         for _ in range(2):
-            assert reads.acquire(timeout=20)
+            assert reads.acquire(timeout=TIMEOUT)
         at = datetime.now(UTC)
         change(task, status="completed", progress=100, completed_at=at, result={"rows": 3})
     assert said[0].code == 0
@@ -114,7 +117,11 @@ def test_a_deleted_task_ends_it(tasks: Tasks, row: Row, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_changes_are_followed_over_the_bus(
-    tasks: Tasks, row: Row, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    tasks: Tasks,
+    row: Row,
+    redis_server: RedisServer,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     """Where there is one: the poll of this test comes after an hour."""
     monkeypatch.setattr(watch, "POLL_WITH_BUS_SECONDS", 3600.0)
@@ -125,12 +132,12 @@ def test_changes_are_followed_over_the_bus(
         with watching(tasks, task) as said:
             bus = host.bus()
             wait_for(lambda: bus.connected and bus.watched(), "the watcher has joined")
-            other = subprocess.run(
-                [sys.executable, "-m", "tests.manage_cli", "cancel", str(task.id)],
-                check=False, capture_output=True, text=True,
-                env=_env(settings),
+            other = ForkedProcess(
+                "tasks", ["tests.manage_cli", "cancel", str(task.id)], tmp_path / "output",
+                env=_env(settings), cwd=ROOT, errors=tmp_path / "errors", path=[str(ROOT)],
             )  # fmt: skip
-            assert other.returncode == 0, other.stderr
+            other.start()
+            assert other.wait(TIMEOUT) == 0, (tmp_path / "errors").read_text()
         assert said[0].code == 3
         assert said[0].out.splitlines()[-1].startswith("cancelled")
 
@@ -140,7 +147,7 @@ def _env(settings: dict[str, str]) -> dict[str, str]:
 
     name = connections["default"].settings_dict["NAME"]
     return {
-        **os.environ, "TEST_DATABASE": "sqlite", "TEST_DATABASE_URL": f"sqlite:///{name}",
+        "TEST_DATABASE": "sqlite", "TEST_DATABASE_URL": f"sqlite:///{name}",
         "CLI_TASK_SETTINGS": json.dumps(settings),
     }  # fmt: skip
 
@@ -187,7 +194,7 @@ def test_on_a_terminal_there_is_a_bar(database: Database, row: Row) -> None:
         process = until.process  # type: ignore[attr-defined]
         process.send_signal(signal.SIGINT)
         shown = until("No longer watching")
-        assert process.wait(20) == 130
+        assert process.wait(TIMEOUT) == 130
         assert "Traceback" not in shown
     assert TaskExecution.objects.get(id=task.id).status == "running"
 

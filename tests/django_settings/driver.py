@@ -13,8 +13,7 @@ from typing import Any
 from asgiref.testing import ApplicationCommunicator
 
 from tests.support.sockets import Socket
-
-SECONDS = 20.0
+from tests.support.waiting import TIMEOUT
 
 
 @dataclass
@@ -56,14 +55,14 @@ class Driver:
         scope = self._scope("http", path, method=method, scheme=self.scheme, headers=named)
         request = ApplicationCommunicator(self.application, scope)
         await request.send_input({"type": "http.request", "body": body})
-        start = await request.receive_output(SECONDS)
+        start = await request.receive_output(TIMEOUT)
         parts = []
         while True:
-            part = await request.receive_output(SECONDS)
+            part = await request.receive_output(TIMEOUT)
             parts.append(part.get("body", b""))
             if not part.get("more_body"):
                 break
-        await request.wait(SECONDS)
+        await request.wait(TIMEOUT)
         found = {name.decode().lower(): value.decode() for name, value in start["headers"]}
         return Answer(start["status"], found, b"".join(parts))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -24,6 +23,7 @@ from rail_async_tasks.models import TaskExecution
 from tests.django_settings.conftest import Configure
 from tests.support.databases import forget_connections
 from tests.support.ledgers import new_execution
+from tests.support.waiting import TIMEOUT, wait_for
 
 ON_POSTGRES = pytest.mark.parametrize(
     "database", [pytest.param("postgres", marks=pytest.mark.postgres)], indirect=True
@@ -118,7 +118,7 @@ def test_the_last_connection_of_a_pool_is_enough(database: object) -> None:
     """The task that the transaction cannot see is read on a connection beside the pool."""
     config = connections.settings["default"]
     before = config["OPTIONS"]
-    pool = {"min_size": 0, "max_size": 1, "timeout": 2}
+    pool = {"min_size": 0, "max_size": 1, "timeout": TIMEOUT}
     config["OPTIONS"] = {"isolation_level": IsolationLevel.REPEATABLE_READ, "pool": pool}
     forget_connections()
     ledger, new = OrmLedger("default"), keyed()
@@ -190,7 +190,7 @@ def test_a_change_that_waited_for_another_is_repeated(ledger: OrmLedger) -> None
             TaskExecution.objects.filter(id=new.id).update(progress_message="held")
             cancelling = thread.submit(cancel_and_close, ledger, new.id)
             until_something_waits_for_a_lock()
-        cancelled = cancelling.result(10)
+        cancelled = cancelling.result(TIMEOUT)
     assert cancelled.changed
     assert (cancelled.snapshot.status, cancelled.snapshot.progress_message) == ("cancelled", "held")
 
@@ -220,17 +220,16 @@ def cancel_and_close(ledger: OrmLedger, execution_id: UUID) -> Any:
 
 
 def until_something_waits_for_a_lock() -> None:
-    """The test's time limit ends it."""
     waiting = """SELECT count(*) FROM pg_stat_activity
         WHERE wait_event_type = 'Lock' AND datname = current_database()"""
-    for _ in range(2000):
+
+    def waits() -> bool:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_stat_clear_snapshot()")
             cursor.execute(waiting)
-            if cursor.fetchone() != (0,):
-                return
-        threading.Event().wait(0.005)
-    raise AssertionError("nothing waits")
+            return bool(cursor.fetchone() != (0,))
+
+    wait_for(waits, "something that waits for a lock")
 
 
 @ON_POSTGRES
@@ -268,7 +267,7 @@ async def test_tasks_run_to_their_end(level: str, configure: Configure) -> None:
     delayed = [await climb.using(delay=3600).aenqueue() for _ in range(20)]
     await asyncio.gather(*(service.acancel(SYSTEM, it.id) for it in delayed))
     for handle in handles:
-        assert await handle.aresult(timeout=20) == "top"
+        assert await handle.aresult(TIMEOUT) == "top"
     keyed = climb.using(unique_key="k", delay=3600)
     ids = {(await keyed.aenqueue()).id for _ in range(3)}
     assert len(ids) == 1

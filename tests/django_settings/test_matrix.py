@@ -197,7 +197,7 @@ async def driver(case: Case, configure: Configure, running: None) -> Driver:
     if case.session:
         headers = await sync_to_async(session_of)(user)
         return Driver(application, headers, **case.client)
-    token = jwt.encode({"sub": str(user.pk), "exp": time.time() + 60}, KEY, "HS256")
+    token = jwt.encode({"sub": str(user.pk), "exp": time.time() + 3600}, KEY, "HS256")
     bearer = f"Bearer {token}"
     return Driver(application, {"authorization": bearer}, {"authorization": bearer}, **case.client)
 

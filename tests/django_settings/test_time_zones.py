@@ -26,6 +26,7 @@ from rail_async_tasks.service import watch
 from tests.django_settings.conftest import Configure
 from tests.support.databases import forget_connections
 from tests.support.ledgers import new_execution
+from tests.support.waiting import TIMEOUT
 
 TOKYO = ZoneInfo("Asia/Tokyo")
 KATHMANDU = ZoneInfo("Asia/Kathmandu")
@@ -60,7 +61,7 @@ def zones(database: object, settings: Any, request: pytest.FixtureRequest) -> It
 
 
 async def end_of(handle: Any) -> Any:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(TIMEOUT):
         async for snapshot in watch(SYSTEM, str(handle.id)):
             if snapshot.is_final:
                 return snapshot

@@ -30,6 +30,7 @@ from tests.django_tasks.api import (
 from tests.django_tasks.conftest import Signals, on_sqlite
 from tests.django_tasks.results import finished, running
 from tests.support.runtimes import Configure
+from tests.support.waiting import TIMEOUT
 
 
 @on_sqlite
@@ -68,7 +69,7 @@ class TestTheRunningTask:
 
     def test_a_result_can_be_waited_for(self, configure: Configure) -> None:
         configure(backend="thread")
-        assert bodies.echo.enqueue(1).handle.result(timeout=20) == {"args": [1], "kwargs": {}}
+        assert bodies.echo.enqueue(1).handle.result(TIMEOUT) == {"args": [1], "kwargs": {}}
 
 
 _IMMEDIATE = (

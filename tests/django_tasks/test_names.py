@@ -78,31 +78,31 @@ def running(configure: Configure, timings: Timings) -> None:
 
 
 @pytest.mark.usefixtures("running")
-@pytest.mark.parametrize(
-    ("name", "result"),
-    [("mailing.send", 6), ("mailing.Sender.send", 7), ("elsewhere.count", 8)],
-)
-def test_a_row_brings_its_module(name: str, result: int) -> None:
+def test_a_row_brings_its_module() -> None:
     """Wherever the task is declared, and whichever backend its decorator names."""
-    row = until_it_is(leave(f"{LATE}.{name}"), "completed")
-    assert row.result == result
-    assert default_task_backend.get_result(str(row.id)).return_value == result
+    results = {"mailing.send": 6, "mailing.Sender.send": 7, "elsewhere.count": 8}
+    rows = {name: leave(f"{LATE}.{name}") for name in results}
+    for name, result in results.items():
+        row = until_it_is(rows[name], "completed")
+        assert row.result == result
+        assert default_task_backend.get_result(str(row.id)).return_value == result
+
+
+NO_TASKS = (
+    f"{LATE}.mailing.no_task", f"{LATE}.mailing.send.func", f"{LATE}.gone.send",
+    f"{LATE}.mailing.gone", f"{LATE}.broken.send", "os.system", "nodots", "a b.c", ".x", "x.",
+)  # fmt: skip
 
 
 @pytest.mark.usefixtures("running")
-@pytest.mark.parametrize(
-    "name",
-    [
-        f"{LATE}.mailing.no_task", f"{LATE}.mailing.send.func", f"{LATE}.gone.send",
-        f"{LATE}.mailing.gone", f"{LATE}.broken.send", "os.system", "nodots", "a b.c", ".x", "x.",
-    ],
-)  # fmt: skip
-def test_a_name_of_no_task_runs_nothing(name: str) -> None:
-    """It is unknown, and fails as such."""
-    row = until_it_is(leave(name), "failed")
-    assert row.error_code == "unknown_task"
-    with pytest.raises(TaskResultDoesNotExist):
-        default_task_backend.get_result(str(row.id))
+def test_a_name_of_no_task_runs_nothing() -> None:
+    """It is unknown, and fails as such; one that can't be imported keeps none from its turn."""
+    rows = [leave(name) for name in NO_TASKS]
+    for row in rows:
+        until_it_is(row, "failed")
+        assert row.error_code == "unknown_task", row.name
+        with pytest.raises(TaskResultDoesNotExist):
+            default_task_backend.get_result(str(row.id))
 
 
 @pytest.mark.usefixtures("running")

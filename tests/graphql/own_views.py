@@ -16,6 +16,7 @@ from strawberry.django.views import AsyncGraphQLView, GraphQLView
 
 from rail_async_tasks.graphql import TaskGraphQLConsumer, TaskGraphQLView
 from tests.support.sockets import Socket
+from tests.support.waiting import TIMEOUT
 
 
 @dataclass
@@ -110,7 +111,7 @@ async def _ask_consumer(way: str, schema: strawberry.Schema, query: str, user: A
     )
     communicator.scope["user"] = user
     communicator.scope.setdefault("scheme", "http")
-    response = await communicator.get_response(timeout=10)
+    response = await communicator.get_response(timeout=TIMEOUT)
     return json.loads(response["body"])
 
 

@@ -122,6 +122,6 @@ def test_a_browsers_page_prefers_html() -> None:
 
 
 def test_a_hostile_header_costs_no_more_than_its_length() -> None:
-    """A megabyte of quotes, commas and semicolons is read in well under a second."""
+    """100 KB of quotes, commas and semicolons; the square of that would take hours."""
     for piece in ('"', ",", ";", ';a="', 'a/b;q="\\', "a/b;", "*/*,"):
-        assert Accept(piece * (1_000_000 // len(piece))).quality(HTML) in (0.0, 1.0)
+        assert Accept(piece * (100_000 // len(piece))).quality(HTML) in (0.0, 1.0)

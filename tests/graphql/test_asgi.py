@@ -14,6 +14,7 @@ from django.urls import include, path
 from rail_async_tasks import asgi
 from rail_async_tasks.graphql.views import TaskGraphQLView
 from rail_async_tasks.hosting import server as hosted_server
+from tests.support.waiting import TIMEOUT
 
 
 class Urls:
@@ -37,9 +38,9 @@ async def first_answer(scope: dict[str, Any]) -> Any:
     """Returns the application's answer to the opening of a socket."""
     socket = ApplicationCommunicator(asgi.get_asgi_application(), scope)
     await socket.send_input({"type": "websocket.connect"})
-    answer = await socket.receive_output()
+    answer = await socket.receive_output(TIMEOUT)
     await socket.send_input({"type": "websocket.disconnect", "code": 1000})
-    await socket.wait()
+    await socket.wait(TIMEOUT)
     return answer
 
 
@@ -122,10 +123,10 @@ async def over_http(url: str) -> Any:
     }  # fmt: skip
     http = ApplicationCommunicator(asgi.get_asgi_application(), scope)
     await http.send_input({"type": "http.request"})
-    answer = await http.receive_output(10)
-    while (await http.receive_output(10)).get("more_body"):
+    answer = await http.receive_output(TIMEOUT)
+    while (await http.receive_output(TIMEOUT)).get("more_body"):
         pass
-    await http.wait()
+    await http.wait(TIMEOUT)
     return answer
 
 
@@ -133,7 +134,7 @@ async def test_an_unknown_protocol_is_an_error() -> None:
     """As in Django's own application."""
     socket = ApplicationCommunicator(asgi.get_asgi_application(), {"type": "carrier-pigeon"})
     with pytest.raises(ValueError, match="carrier-pigeon"):
-        await socket.wait()
+        await socket.wait(TIMEOUT)
 
 
 async def lifespan() -> ApplicationCommunicator:
@@ -155,12 +156,12 @@ async def test_the_runtime_lives_from_startup_to_shutdown(monkeypatch: pytest.Mo
     monkeypatch.setattr(hosted_server, "startup", startup)
     monkeypatch.setattr(hosted_server, "shutdown", shutdown)
     server = await lifespan()
-    assert await server.receive_output() == {"type": "lifespan.startup.complete"}
+    assert await server.receive_output(TIMEOUT) == {"type": "lifespan.startup.complete"}
     assert [name for name, _ in calls] == ["startup"]
     await server.send_input({"type": "lifespan.shutdown"})
-    assert await server.receive_output() == {"type": "lifespan.shutdown.complete"}
+    assert await server.receive_output(TIMEOUT) == {"type": "lifespan.shutdown.complete"}
     assert calls[1] == ("shutdown", asyncio.get_running_loop())
-    await server.wait()
+    await server.wait(TIMEOUT)
 
 
 async def test_a_failed_start_is_reported_to_the_server(
@@ -169,10 +170,10 @@ async def test_a_failed_start_is_reported_to_the_server(
     """A server with wrong settings ends at once and says why."""
     settings.RAIL_DJANGO_GRAPHQL = {"task_settings": {"max_workers": "four"}}
     server = await lifespan()
-    answer = await server.receive_output()
+    answer = await server.receive_output(TIMEOUT)
     assert answer["type"] == "lifespan.startup.failed"
     assert "max_workers" in answer["message"]
-    await server.wait()
+    await server.wait(TIMEOUT)
     assert "The task runtime could not start." in caplog.text
 
 
@@ -189,10 +190,10 @@ async def test_a_failed_shutdown_is_reported_too(
     monkeypatch.setattr(hosted_server, "startup", fine)
     monkeypatch.setattr(hosted_server, "shutdown", broken)
     server = await lifespan()
-    await server.receive_output()
+    await server.receive_output(TIMEOUT)
     await server.send_input({"type": "lifespan.shutdown"})
-    answer = await server.receive_output()
+    answer = await server.receive_output(TIMEOUT)
     assert answer["type"] == "lifespan.shutdown.failed"
     assert "ZeroDivisionError" in answer["message"]
-    await server.wait()
+    await server.wait(TIMEOUT)
     assert "did not shut down cleanly" in caplog.text

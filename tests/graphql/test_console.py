@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,16 +16,16 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from tests.support.server import Server
 from tests.support.shop_server import running_shop
+from tests.support.waiting import TIMEOUT
 
 pytestmark = pytest.mark.browser
 
 FOLLOW = "subscription F($id: ID!) { taskProgress(taskId: $id) { status progress } }"
-START = "mutation S { climb(steps: 5, pause: 0.4) { taskId } }"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running_shop(tmp_path_factory) as it:
+def server(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[Server]:
+    with running_shop(tmp_path_factory, template=sqlite_template) as it:
         yield it
 
 
@@ -41,7 +42,7 @@ class Console:
         return self.driver.find_element(By.ID, id_)
 
     def wait_for(self, text: str, id_: str) -> None:
-        WebDriverWait(self.driver, 10).until(
+        WebDriverWait(self.driver, TIMEOUT).until(
             lambda _: text in self.find(id_).text, f"no {text!r} in {id_}"
         )
 
@@ -60,8 +61,8 @@ class Console:
         shown = self.find("output").find_elements(By.TAG_NAME, "pre")
         return [json.loads(it.get_attribute("textContent") or "") for it in shown]
 
-    def start(self) -> str:
-        self.run(START)
+    def start(self, call: str) -> str:
+        self.run(f"mutation {{ climb({call}) {{ taskId }} }}")
         self.wait_for("taskId", "output")
         return str(self.frames()[0]["data"]["climb"]["taskId"])
 
@@ -83,20 +84,32 @@ def test_a_query_is_answered(console: Console) -> None:
     console.wait_for("200 in", "state")
     assert console.frames() == [{"data": {"shelves": 3}}]
     console.find("query").send_keys(Keys.CONTROL, Keys.ENTER)
-    WebDriverWait(console.driver, 5).until(lambda _: len(console.frames()) == 2)
+    WebDriverWait(console.driver, TIMEOUT).until(lambda _: len(console.frames()) == 2)
     console.run("{ nothing }")
     console.wait_for("Cannot query field", "output")
     console.run("{ shelves }", "not an object")
     console.wait_for("must be an object", "output")
-    (complaint,) = console.driver.get_log("browser")
+    logged: list[Any] = []
+
+    def is_logged(driver: Chrome) -> list[Any]:
+        logged.extend(driver.get_log("browser"))
+        return logged
+
+    # The log comes by a way of its own.
+    WebDriverWait(console.driver, TIMEOUT).until(is_logged)
+    (complaint,) = logged
     assert "400" in complaint["message"]
 
 
 @pytest.mark.parametrize("transport", ["sse", "ws"])
-def test_a_subscription_is_followed_to_its_end(console: Console, transport: str) -> None:
+def test_a_subscription_is_followed_to_its_end(
+    console: Console, transport: str, tmp_path: Path
+) -> None:
     """Over both transports its frames come one by one, and the end is shown."""
     Select(console.find("transport")).select_by_value(transport)
-    console.run(FOLLOW, {"id": console.start()})
+    console.run(FOLLOW, {"id": console.start(f'steps: 1, seen: "{tmp_path}"')})
+    console.wait_for("running", "output")
+    (tmp_path / "step 1").touch()  # now it may end
     console.wait_for("Complete,", "state")
     tasks = [frame["data"]["taskProgress"] for frame in console.frames()]
     assert len(tasks) >= 2
@@ -106,9 +119,7 @@ def test_a_subscription_is_followed_to_its_end(console: Console, transport: str)
 @pytest.mark.parametrize("transport", ["sse", "ws"])
 def test_a_subscription_can_be_stopped(console: Console, transport: str) -> None:
     """Then the next operation can be run."""
-    console.run("mutation { climb(steps: 100, pause: 0.1) { taskId } }")
-    console.wait_for("taskId", "output")
-    task_id = console.frames()[0]["data"]["climb"]["taskId"]
+    task_id = console.start("steps: 100000, pause: 0.1")
     Select(console.find("transport")).select_by_value(transport)
     console.run(FOLLOW, {"id": task_id})
     console.wait_for("running", "output")
@@ -139,7 +150,7 @@ def test_of_several_operations_the_one_at_the_cursor_runs(console: Console) -> N
         console.find("clear").click()
         console.driver.execute_script(script, position)
         console.find("run").click()
-        WebDriverWait(console.driver, 5).until(lambda _: len(console.frames()) == 1)
+        WebDriverWait(console.driver, TIMEOUT).until(lambda _: len(console.frames()) == 1)
         assert console.frames() == [{"data": data}]
 
 
@@ -169,7 +180,7 @@ def test_each_sample_is_a_valid_operation(console: Console) -> None:
             continue
         console.find("clear").click()
         console.find("run").click()
-        WebDriverWait(console.driver, 5).until(lambda _: len(console.frames()) == 1)
+        WebDriverWait(console.driver, TIMEOUT).until(lambda _: len(console.frames()) == 1)
         (answer,) = console.frames()
         codes = [error.get("extensions", {}).get("code") for error in answer.get("errors", [])]
         assert codes in ([], ["NOT_FOUND"])

@@ -38,6 +38,7 @@ OPERATIONS = [
 ]
 
 
+@pytest.mark.covering("error", "query")
 @pytest.mark.parametrize(
     ("error", "message", "extensions"), REFUSALS, ids=[type(it[0]).__name__ for it in REFUSALS]
 )

@@ -126,6 +126,7 @@ def refused(answer: Any, field: str) -> str:
     return str(error["message"])
 
 
+@pytest.mark.covering("way", "schema")
 @ONE_DATABASE
 @each_way
 @each_schema

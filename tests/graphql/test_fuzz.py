@@ -20,7 +20,7 @@ from rail_async_tasks.graphql.schema import get_schema
 from rail_async_tasks.hosting import process as host
 from tests.graphql.documents_at_random import Documents
 from tests.support.api import Api, Configure
-from tests.support.sockets import Socket
+from tests.support.sockets import WAIT, Socket
 
 # They break by design, run for as long as their arguments say, or never end.
 LEFT_OUT = {"broken", "full", "brokenStream", "climb", "fall", "myTaskUpdates"}
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 sizes = pytest.mark.parametrize(
     ("seed", "count"),
     [
-        pytest.param(1, 300, id="short"),
+        pytest.param(1, 120, id="short"),
         pytest.param(SEED, 20_000, id="long", marks=pytest.mark.long),
     ],
 )  # fmt: skip
@@ -139,7 +139,7 @@ async def test_frames_at_random(
 async def closed_or_answered(socket: Socket) -> int | None:
     """The code with which the socket was closed; None once a ping is answered."""
     while True:
-        message = await socket.app.receive_output(10)
+        message = await socket.app.receive_output(WAIT)
         if message["type"] == "websocket.close":
             code: int = message["code"]
             return code

@@ -31,6 +31,7 @@ from rail_async_tasks.service import EnqueueOptions
 from rail_async_tasks.snapshot import TaskSnapshot
 from tests.projects import shop
 from tests.support.api import Configure
+from tests.support.waiting import TIMEOUT
 
 ONE_DATABASE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 NOW = datetime.now(UTC)
@@ -164,7 +165,7 @@ def test_waiting_in_a_thread(watch: Any) -> None:
     """`result()` waits for the final state and closes its watch."""
     closed = watch(snapshot("running"), snapshot("completed", 3, result={"rows": 3}))
     handle = TaskHandle(snapshot())
-    assert handle.result(timeout=5) == {"rows": 3}
+    assert handle.result(TIMEOUT) == {"rows": 3}
     assert handle.status == "completed"
     assert closed == [True]
 
@@ -173,7 +174,7 @@ async def test_waiting_in_a_coroutine(watch: Any) -> None:
     """`aresult()`: a cancelled task is an exception."""
     watch(snapshot("running"), snapshot("cancelled", 3, error="Cancelled."))
     with pytest.raises(TaskCancelled):
-        await TaskHandle(snapshot()).aresult(5)
+        await TaskHandle(snapshot()).aresult(TIMEOUT)
 
 
 async def test_waiting_has_an_end(watch: Any) -> None:
@@ -217,15 +218,15 @@ async def test_a_real_task_is_waited_for(configure: Configure, database: object)
         handle = await shop.climb.aenqueue(steps=3, pause=0.05)
         other = TaskHandle(handle.snapshot)
         in_thread: list[Any] = []
-        thread = threading.Thread(target=lambda: in_thread.append(other.result(5)))
+        thread = threading.Thread(target=lambda: in_thread.append(other.result(TIMEOUT)))
         thread.start()
-        assert await handle.aresult(timeout=5) == "top"
+        assert await handle.aresult(TIMEOUT) == "top"
         await asyncio.to_thread(thread.join)
         assert in_thread == ["top"]
-        slow = await shop.climb.aenqueue(steps=100, pause=0.05)
+        slow = await shop.climb.aenqueue(steps=100_000, pause=0.05)
         await slow.acancel()
         with pytest.raises(TaskCancelled):
-            await slow.aresult(timeout=5)
+            await slow.aresult(TIMEOUT)
         assert slow.status == "cancelled"
     finally:
         await host.astop()

@@ -25,7 +25,6 @@ from tests.projects import shop
 from tests.support.api import Configure
 from tests.support.sockets import Socket
 
-WAIT = 10  # seconds for an answer, which takes milliseconds
 MISSING = "0193b1a4-7c1e-7000-8000-000000000001"
 
 

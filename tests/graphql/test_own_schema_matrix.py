@@ -67,6 +67,7 @@ def without_users(configure: Configure) -> None:
     configure(backend="sync", track_in_database=False)
 
 
+@pytest.mark.covering("way", "schema")
 @ONE_DATABASE
 @each_way
 @each_schema
@@ -87,6 +88,7 @@ async def test_a_task_is_the_caller_s(way: str, schema: strawberry.Schema, peopl
     assert (await ask(way, schema, mine))["data"]["tasks"] == []
 
 
+@pytest.mark.covering("way", "schema")
 @ONE_DATABASE
 @each_way
 @each_schema
@@ -124,6 +126,7 @@ def tenant_of(request: HttpRequest) -> str:
     return f"tenant of {request.user.pk}"
 
 
+@pytest.mark.covering("way", "schema")
 @ONE_DATABASE
 @pytest.mark.parametrize("way", [way for way in EVERY_WAY if way not in WITHOUT_A_REQUEST])
 @each_schema
@@ -138,6 +141,7 @@ async def test_permission_classes_are_asked(
     assert (await ask(way, schema, restock, people.eve))["data"]["restock"]["task"]["result"] == 2
 
 
+@pytest.mark.covering("way", "schema", "debug")
 @each_way
 @each_schema
 @pytest.mark.parametrize("debug", [False, True])
@@ -168,6 +172,7 @@ async def test_no_client_reads_an_accident(
     assert "connection to db.internal failed" in caplog.text
 
 
+@pytest.mark.covering("way", "schema")
 @pytest.mark.parametrize("way", [way for way in EVERY_WAY if way not in SOCKETS])
 @each_schema
 async def test_a_subscription_without_a_stream_is_refused_with_words(
@@ -202,6 +207,7 @@ async def test_subscriptions_over_a_socket(
     assert answer["errors"][0]["extensions"] == {"code": "NOT_FOUND"}
 
 
+@pytest.mark.covering("way", "backend")
 @ONE_DATABASE
 @pytest.mark.parametrize("backend", ["asyncio", "thread"])
 @pytest.mark.parametrize("way", SYNC_VIEWS)

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,14 +16,19 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from tests.support.client import FINAL, FOLLOW, Client, subscribe
 from tests.support.server import Server
 from tests.support.shop_server import running_shop
+from tests.support.waiting import TIMEOUT
+
+pytestmark = pytest.mark.turns("server")
 
 
 @pytest.fixture(scope="module", params=["asyncio", "uvloop"])
 def server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    sqlite_template: Path,
 ) -> Iterator[Server]:
     """The shop under uvicorn, in each loop."""
-    with running_shop(tmp_path_factory, loop=request.param) as it:
+    with running_shop(tmp_path_factory, loop=request.param, template=sqlite_template) as it:
         yield it
 
 
@@ -38,10 +44,12 @@ def climb(steps: int, pause: float) -> str:
 
 
 @pytest.mark.parametrize("transport", ["sse", "socket"])
-async def test_a_stream_shows_a_task_to_its_end(client: Client, transport: str) -> None:
+async def test_a_stream_shows_a_task_to_its_end(
+    client: Client, transport: str, tmp_path: Path
+) -> None:
     """From a subscription in the middle of the run: versions only grow, the final one is last."""
-    task_id = await client.start(climb(5, 0.15))
-    seen = await client.everything(client.stream(transport, task_id))
+    task_id = await client.start(f'climb(steps: 3, seen: "{tmp_path}")')
+    seen = await client.confirmed(client.stream(transport, task_id), tmp_path)
     versions = [(event["seq"], event["step"]) for event in seen]
     assert versions == sorted(set(versions))
     assert [event["status"] in FINAL for event in seen] == [False] * (len(seen) - 1) + [True]
@@ -92,10 +100,14 @@ async def test_a_broken_client_is_closed_and_the_server_goes_on(
     server: Server, client: Client, frame: str | bytes, code: int
 ) -> None:
     """Without a credential nothing can be left hanging: the socket ends, others are served."""
-    async with connect(server.ws, subprotocols=["graphql-transport-ws"]) as ws:  # type: ignore[list-item]
+    async with connect(
+        server.ws,
+        subprotocols=["graphql-transport-ws"],  # type: ignore[list-item]
+        open_timeout=TIMEOUT,
+    ) as ws:
         await ws.send(frame)
         with pytest.raises(ConnectionClosed) as closed:
-            await asyncio.wait_for(ws.recv(), 5)
+            await asyncio.wait_for(ws.recv(), TIMEOUT)
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == code
     assert await client.ask("{ shelves }") == {"shelves": 3}
@@ -112,7 +124,7 @@ async def test_an_unwelcome_handshake_is_a_403(
     """It never becomes a socket."""
     url = server.ws.replace("/graphql/", path)
     with pytest.raises(InvalidStatus) as refused:
-        async with connect(url, additional_headers=headers):
+        async with connect(url, additional_headers=headers, open_timeout=TIMEOUT):
             pass
     assert refused.value.response.status_code == 403
 
@@ -127,7 +139,7 @@ async def test_a_hundred_streams_on_one_socket(client: Client) -> None:
         last: dict[str, Any] = {}
         done: set[str] = set()
         while len(done) < 100:
-            message = json.loads(await asyncio.wait_for(ws.recv(), 10))
+            message = json.loads(await asyncio.wait_for(ws.recv(), TIMEOUT))
             if message["type"] == "complete":
                 done.add(message["id"])
             else:

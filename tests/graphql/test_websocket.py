@@ -22,7 +22,9 @@ from rail_async_tasks.graphql.consumers import TaskGraphQLConsumer
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.snapshot import TaskSnapshot
 from tests.support.api import Configure
+from tests.support.clock import FakeClock
 from tests.support.sockets import WAIT, Socket, connected
+from tests.support.waiting import eventually
 
 ONE_DATABASE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 FOLLOW = "subscription { taskProgress(taskId: 1) { status } }"
@@ -37,13 +39,12 @@ def shop(configure: Configure) -> None:
 async def nothing_left_running() -> AsyncIterator[None]:
     """No test may leave a task behind: each is a client's connection."""
     yield
-    for _ in range(50):
+
+    def left() -> list[Any]:
         # The plugin runs fixtures and tests in tasks of its own.
-        left = [task for task in asyncio.all_tasks() if "TestRunner" not in repr(task)]
-        if not left:
-            return
-        await asyncio.sleep(0.01)
-    assert left == []
+        return [task for task in asyncio.all_tasks() if "TestRunner" not in repr(task)]
+
+    await eventually(lambda: not left(), left)
 
 
 class Watched:
@@ -200,6 +201,7 @@ BROKEN = [
 ]
 
 
+@pytest.mark.covering("frame", "initialised")
 @pytest.mark.parametrize("frame", BROKEN, ids=[repr(it[:50]) for it in BROKEN])
 @pytest.mark.parametrize("initialised", [True, False])
 async def test_a_malformed_frame_closes_the_socket(frame: str, initialised: bool) -> None:
@@ -214,8 +216,8 @@ async def test_a_malformed_frame_closes_the_socket(frame: str, initialised: bool
     assert len(socket.reason.encode()) <= 123
     await socket.send_text(frame)
     await socket.send(SUBSCRIBE)
-    assert await socket.app.receive_nothing(0.02)
     await socket.leave(4400)
+    assert socket.app.output_queue.empty()
 
 
 async def test_a_binary_frame_closes_the_socket() -> None:
@@ -264,20 +266,22 @@ async def test_a_flood_closes_the_socket(
     await busy.wait()
     for _ in range(fits):
         await socket.send_text(frame)
-    assert await socket.app.receive_nothing(0.05)
+    assert await socket.is_silent()
     await socket.send_text(frame)
     assert await socket.closed() == 1008
     free.set()
     await socket.leave()
 
 
-async def test_who_does_not_initialise_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_does_not_initialise_is_closed(clock: FakeClock) -> None:
     """In its time, also where pings come; 4408."""
-    monkeypatch.setattr(consumers, "INIT_TIMEOUT", timedelta(milliseconds=700))
     socket = Socket()
     await socket.open()
+    await clock.advance(9)
     await socket.send({"type": "ping"})
-    await socket.receive()
+    assert await socket.receive() == {"type": "pong"}
+    assert await socket.is_silent()
+    await clock.advance(2)
     assert await socket.closed() == 4408
     await socket.leave()
 
@@ -468,7 +472,10 @@ async def test_a_handler_that_does_not_end_is_cancelled(
 ) -> None:
     """Clean-up has a limit, so that a server can stop."""
 
+    busy = asyncio.Event()
+
     async def stuck(self: Any, message: Any) -> None:
+        busy.set()
         await asyncio.Event().wait()
 
     monkeypatch.setattr(consumers, "CLEAN_UP_SECONDS", 0.05)
@@ -476,7 +483,7 @@ async def test_a_handler_that_does_not_end_is_cancelled(
     socket = Socket()
     await socket.open()
     await socket.send({"type": "ping"})
-    await asyncio.sleep(0)
+    await busy.wait()
     await socket.leave()
 
 
@@ -499,8 +506,8 @@ async def test_a_restart_closes_without_completing(
     await open_[0].close_for_restart()
     watched.more.set()
     assert await socket.closed() == 1012
-    assert await socket.app.receive_nothing(0.05)
     await socket.leave()
+    assert socket.app.output_queue.empty()
     assert watched.left.is_set()
 
 
@@ -572,7 +579,7 @@ async def test_every_refused_handshake_is_in_the_log(
         if frame is not None:
             await (socket.send_text(frame) if isinstance(frame, str) else socket.send(frame))
         while answer["type"] != "websocket.close":
-            answer = await socket.app.receive_output(2)
+            answer = await socket.app.receive_output(WAIT)
     await socket.leave()
     [record] = [it for it in caplog.records if it.name == "rail_async_tasks.graphql"]
     assert record.levelno == logging.WARNING

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -48,10 +49,17 @@ async def pack(info: Any, box: Box, size: Size = Size.SMALL, order: UUID | None 
 
 
 @task_mutation
-async def climb(info: Any, steps: int, pause: float = 0.0) -> str:
-    """Report progress step by step."""
+async def climb(info: Any, steps: int, pause: float = 0.0, seen: str = "") -> str:
+    """Report progress step by step. With the folder `seen`, each step waits for a file there."""
+    # Settings import this module, before there are models.
+    from tests.support.waiting import eventually
+
     for step in range(steps):
         info.context.task.update_progress(100 * (step + 1) // (steps + 1), f"step {step + 1}")
+        if seen:
+            await eventually(
+                (Path(seen) / f"step {step + 1}").exists, f"step {step + 1} was unseen"
+            )
         await asyncio.sleep(pause)
     return "top"
 

@@ -1,5 +1,6 @@
-"""Withdraws a right in a process of its own: `python -m tests.rest.former CAUSE USER SESSION`.
+"""Withdraws rights in a process of its own, `python -m tests.rest.former`.
 
+Its input has a line for each, `CAUSE USER SESSION`; its output says `done` to each.
 Each cause does by Django's ordinary calls what an administrator's page or another worker would do.
 """
 
@@ -56,4 +57,7 @@ def withdraw(cause: str, user_id: str, session_key: str) -> None:
 
 if __name__ == "__main__":
     django.setup()
-    withdraw(*sys.argv[1:])
+    for line in sys.stdin:
+        withdraw(*line.split())
+        sys.stdout.write("done\n")
+        sys.stdout.flush()

@@ -53,7 +53,7 @@ class Opened:
     async def is_silent(self) -> bool:
         """Whether nothing came after the end."""
         if self.socket is not None:
-            return bool(await self.socket.app.receive_nothing(0.05))
+            return await self.socket.is_silent()
         return not [item async for item in self.items]
 
 

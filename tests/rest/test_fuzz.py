@@ -97,7 +97,7 @@ def used() -> int:
 @pytest.mark.parametrize(
     ("seed", "count"),
     [
-        pytest.param(1, 300, id="short"),
+        pytest.param(1, 120, id="short"),
         pytest.param(SEED, 20_000, id="long", marks=pytest.mark.long),
     ],
 )

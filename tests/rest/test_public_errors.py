@@ -158,7 +158,7 @@ async def test_the_runtimes_own_texts_are_for_everyone(ada: Rest, configure: Con
 
     @task(name="public.slow", max_retries=0)
     async def slow() -> None:
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
 
     handle = await slow.using(owner=ada.user).aenqueue()
     await end_of(str(handle.id))

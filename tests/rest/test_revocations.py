@@ -7,9 +7,12 @@ reason, nothing is delivered after, and the socket accepts no operation.
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
-from collections.abc import Awaitable, Callable
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +21,7 @@ from django.contrib.auth.models import Group, Permission, User
 from django.contrib.sessions.models import Session
 
 from devservers.process import ROOT
-from rail_async_tasks.auth import watch
+from rail_async_tasks.auth import rights, watch
 from rail_async_tasks.models import TaskExecution
 from tests.rest import shelf
 from tests.rest.conftest import Configure, Rest, end_of, logged_in, waiting
@@ -35,7 +38,6 @@ from tests.rest.opened import (
     texts,
 )
 from tests.support.databases import Database
-from tests.support.forked import ForkedProcess
 from tests.support.sockets import Socket
 from tests.support.tokens import SECRET, good
 from tests.support.waiting import eventually
@@ -112,6 +114,7 @@ async def session_deleted(rest: Rest) -> None:
 LATER = [(deactivated_by_query, 4401), (session_deleted, 4401)]
 
 
+@pytest.mark.covering("transport", "cause")
 @pytest.mark.parametrize("transport", ["socket", "sse", "rest"])
 @pytest.mark.parametrize(("cause", "code"), AT_ONCE, ids=[it[0].__name__ for it in AT_ONCE])
 async def test_a_stream_ends_at_once_where_this_process_knows(
@@ -129,6 +132,7 @@ async def test_a_stream_ends_at_once_where_this_process_knows(
     assert (await rest.get(f"{task_id}/")).status_code == 404
 
 
+@pytest.mark.covering("transport", "cause")
 @pytest.mark.parametrize("transport", ["socket", "sse", "rest"])
 @pytest.mark.parametrize(("cause", "code"), LATER, ids=[it[0].__name__ for it in LATER])
 async def test_a_stream_ends_by_the_periodic_check(
@@ -187,13 +191,16 @@ async def test_an_owner_whose_rights_grow_or_stay_reads_on(
 
 @pytest.mark.parametrize("transport", ["socket", "sse", "rest"])
 async def test_a_token_ends_at_its_own_time(
-    ada: Rest, configure: Configure, transport: str
+    ada: Rest, configure: Configure, monkeypatch: pytest.MonkeyPatch, transport: str
 ) -> None:
     """The stream it opened with it."""
+    hour, later = 3600.0, 0.0
+    monkeypatch.setattr(rights, "time", SimpleNamespace(time=lambda: time.time() + later))
+    monkeypatch.setattr(rights, "_LONGEST_TIMER", 0.05)  # so often the time is looked at
     configure(jwt=JWT)
     assert ada.user is not None
     task_id = await waiting(ada)
-    token = good(str(ada.user.pk), exp=time.time() + 2)
+    token = good(str(ada.user.pk), exp=time.time() + hour)
     headers = {"authorization": f"Bearer {token}"}
     if transport == "socket":
         socket = Socket()
@@ -210,6 +217,8 @@ async def test_a_token_ends_at_its_own_time(
     else:
         response = await ada.get(f"{task_id}/events/", headers=headers)
         opened = Opened(texts(response.streaming_content))
+    assert "running" in await anext(opened.items)
+    later = hour
     assert is_end(transport, await opened.end(), 4401)
     if transport == "socket":
         await socket.leave()
@@ -222,18 +231,33 @@ OPERATIONS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def others() -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """The other process, by the URL of its database: each start would take a second of CPU."""
+    started: dict[str, subprocess.Popen[str]] = {}
+    yield started
+    for process in started.values():
+        with process:
+            process.stdin.close()  # type: ignore[union-attr]
+
+
 @pytest.fixture
-def elsewhere(database: Database, tmp_path: Path) -> Callable[..., Awaitable[None]]:
+def elsewhere(
+    database: Database, others: dict[str, subprocess.Popen[str]]
+) -> Callable[..., Awaitable[None]]:
     """Withdraws a right in another process, of which no signal comes here."""
 
     def run(cause: str, rest: Rest) -> None:
-        process = ForkedProcess(
-            "former", ["tests.rest.former", cause, str(rest.user.pk), session_of(rest)],  # type: ignore[union-attr]
-            tmp_path / "output", env={"DJANGO_SETTINGS_MODULE": "tests.settings", **database.env},
-            cwd=ROOT, errors=tmp_path / "errors", path=[str(ROOT)],
-        )  # fmt: skip
-        process.start()
-        assert process.wait(60) == 0, (tmp_path / "errors").read_text()
+        process = others.get(database.url)
+        if process is None:
+            env = {"DJANGO_SETTINGS_MODULE": "tests.settings", **database.env}
+            process = others[database.url] = subprocess.Popen(
+                [sys.executable, "-m", "tests.rest.former"],
+                cwd=ROOT, env={**os.environ, **env}, text=True, bufsize=1,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            )  # fmt: skip
+        print(cause, rest.user.pk, session_of(rest), file=process.stdin)  # type: ignore[union-attr]
+        assert process.stdout.readline() == "done\n"  # type: ignore[union-attr]
 
     return sync_to_async(run, thread_sensitive=False)
 

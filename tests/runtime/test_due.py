@@ -110,6 +110,12 @@ async def pause_before_survey(clock: FakeClock, due: Counted) -> float:
     return seconds
 
 
+def survey(due: Counted, *, found: bool) -> None:
+    with due.surveying():
+        pass
+    due.surveyed(found=found)
+
+
 async def test_surveys_that_find_nothing_come_more_and_more_seldom(
     clock: FakeClock, due: Counted
 ) -> None:
@@ -117,15 +123,32 @@ async def test_surveys_that_find_nothing_come_more_and_more_seldom(
     pauses = []
     for found in (False, False, False, True, False):
         pauses.append(await pause_before_survey(clock, due))
-        due.surveyed(found=found)
+        survey(due, found=found)
     assert pauses == [10.0, 20.0, 35.0, 35.0, 10.0]
+
+
+async def test_what_is_announced_during_a_survey_takes_another(due: Counted) -> None:
+    """The first one may have read before the row was committed."""
+    due.survey_now()
+    with due.surveying():
+        due.survey_now()
+    due.surveyed(found=False)
+    assert due.needs_survey
+
+
+async def test_a_survey_that_fails_is_still_to_be_made(due: Counted) -> None:
+    """As soon as the dispatcher tries again."""
+    due.survey_now()
+    with pytest.raises(OSError), due.surveying():
+        raise OSError
+    assert due.needs_survey
 
 
 async def test_a_survey_comes_soon_after_a_claim(clock: FakeClock, due: Counted) -> None:
     """A row that was locked then is found a moment after it is free."""
     for _ in range(3):
         await pause_before_survey(clock, due)
-        due.surveyed(found=False)
+        survey(due, found=False)
     due.acted()
     assert await pause_before_survey(clock, due) == 10.0
 

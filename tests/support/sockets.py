@@ -11,6 +11,7 @@ from typing import Any
 from asgiref.testing import ApplicationCommunicator
 
 from rail_async_tasks.asgi import get_asgi_application
+from tests.support.clock import FakeClock
 from tests.support.waiting import TIMEOUT
 
 # Seconds for an answer, which takes milliseconds: a loaded machine may take longer.
@@ -67,6 +68,13 @@ class Socket:
         self.reason = message.get("reason", "")
         code: int | None = message.get("code")
         return code
+
+    async def is_silent(self) -> bool:
+        """Return whether nothing was sent by the time that all tasks of the loop wait."""
+        await FakeClock().settle()
+        if self.app.future.done():
+            self.app.future.result()
+        return bool(self.app.output_queue.empty())
 
     async def ready(self, payload: Any = None) -> None:
         await self.open()

@@ -27,7 +27,8 @@ class Surveyor:
     async def survey(self) -> None:
         """Has the dispatcher expect what waits. Raises the ledger's errors."""
         due, learn = self._due, self._pauses.ask()
-        found = await self._ledger.survey(self._queues())
+        with due.surveying():
+            found = await self._ledger.survey(self._queues())
         learn(found.paused)
         if found.next_due is not None:
             due.due_in(max(found.next_due, 0.0))

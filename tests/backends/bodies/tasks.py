@@ -9,6 +9,7 @@ import uuid
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import strawberry
@@ -16,6 +17,7 @@ from django.contrib.auth.models import Group
 from opentelemetry import trace
 
 from rail_async_tasks import task_mutation
+from tests.support.waiting import eventually
 
 
 @strawberry.enum
@@ -57,19 +59,23 @@ def groups(info: Any, name: str) -> dict[str, Any]:
 
 
 @task_mutation(name="backends.climb", max_retries=0)
-async def climb(info: Any, steps: int, pause: float) -> int:
+async def climb(info: Any, steps: int, pause: float, seen: str = "") -> int:
+    """Report each step. With the folder `seen`, each waits for a file of its name there."""
     for step in range(steps):
         info.context.task.update_progress(100 * step // steps, f"step {step}")
+        if seen:
+            await eventually((Path(seen) / f"step {step}").exists, f"step {step} was unseen")
         await asyncio.sleep(pause)
     return steps
 
 
 @task_mutation(name="backends.roam", max_retries=0)
-async def roam(info: Any, steps: int, pause: float) -> int:
-    """Report each step; return the process id."""
-    for step in range(steps):
-        info.context.task.update_progress(100 * step // steps)
-        await asyncio.sleep(pause)
+async def roam(info: Any, steps: int, seen: str) -> int:
+    """Report each step, and wait for its file in the folder `seen`; return the process id."""
+    for step in range(1, steps + 1):
+        info.context.task.update_progress(step)
+        file = Path(seen) / f"{info.context.task.id} {step}"
+        await eventually(file.exists, f"step {step} was unseen")
     return os.getpid()
 
 

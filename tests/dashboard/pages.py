@@ -12,6 +12,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.support.server import Server
+from tests.support.waiting import TIMEOUT
 
 T = TypeVar("T")
 
@@ -29,9 +30,11 @@ return [...document.querySelectorAll("[data-task]")].map((row) => ({
 class Dashboard:
     """A browser's window on the dashboard, of a user of this kind (see `site_urls`)."""
 
-    def __init__(self, browser: Chrome, server: Server, kind: str = "operator") -> None:
+    def __init__(
+        self, browser: Chrome, server: Server, kind: str = "operator", host: str = "127.0.0.1"
+    ) -> None:
         self.browser, self.server = browser, server
-        self.base = f"http://127.0.0.1:{server.port}"
+        self.base = f"http://{host}:{server.port}"
         browser.get(f"{self.base}/as/{kind}/")
         browser.get_log("browser")
 
@@ -70,7 +73,7 @@ class Dashboard:
     def run(self, script: str, *arguments: Any) -> Any:
         return self.browser.execute_script(script, *arguments)
 
-    def wait(self, what: str, condition: Callable[[], T], seconds: float = 20) -> T:
+    def wait(self, what: str, condition: Callable[[], T], seconds: float = TIMEOUT) -> T:
         waiting = WebDriverWait(self.browser, seconds, poll_frequency=0.03)
         return waiting.until(lambda _: condition(), f"waited {seconds} s for {what}")
 
@@ -88,5 +91,6 @@ class Dashboard:
 
 def start(server: Server, call: str) -> str:
     """Starts a task by its mutation; returns its id."""
-    answer = httpx.post(server.url, json={"query": f"mutation {{ it: {call} {{ taskId }} }}"})
+    query = {"query": f"mutation {{ it: {call} {{ taskId }} }}"}
+    answer = httpx.post(server.url, json=query, timeout=TIMEOUT)
     return str(answer.json()["data"]["it"]["taskId"])

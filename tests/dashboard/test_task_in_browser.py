@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -28,7 +29,7 @@ from tests.dashboard.task_browser import (
 from tests.dashboard.test_task_page import HOSTILE, store
 from tests.support.places import Place, place
 from tests.support.server import Server
-from tests.support.waiting import wait_for
+from tests.support.waiting import TIMEOUT, wait_for
 
 __all__ = ["place"]
 
@@ -53,9 +54,8 @@ class Site:
 
     def start(self, mutation: str) -> str:
         """Starts a task without an owner over GraphQL; returns its id."""
-        answer = httpx.post(
-            self.server.url, json={"query": f"mutation {{ t: {mutation} {{ taskId }} }}"}
-        )
+        query = {"query": f"mutation {{ t: {mutation} {{ taskId }} }}"}
+        answer = httpx.post(self.server.url, json=query, timeout=TIMEOUT)
         return str(answer.json()["data"]["t"]["taskId"])
 
     def state(self) -> str:
@@ -130,15 +130,17 @@ def failed(**fields: Any) -> TaskExecution:
     return row
 
 
-def test_a_running_task_is_followed_to_its_end(site: Site) -> None:
+def test_a_running_task_is_followed_to_its_end(site: Site, tmp_path: Path) -> None:
     """Bar and message move with the stream, and the page shows the result without a reload."""
-    task_id = site.start('climb(steps: 40, pause: 0.1, label: "up")')
+    task_id = site.start(f'climb(steps: 2, pause: 0, label: "up", seen: "{tmp_path}")')
     site.open(f"{task_id}/")
     site.browser.execute_script("window.same = true")
     bar = "document.querySelector('[role=progressbar]').getAttribute('aria-valuenow')"
     first = wait_for(lambda: int(site.browser.execute_script(f"return {bar}")))
+    (tmp_path / "step 1").touch()  # the task waits until its step has been seen
     wait_for(lambda: int(site.browser.execute_script(f"return {bar}")) > first)
-    assert text_of(site.browser, "[data-part=message]").startswith("step ")
+    wait_for(lambda: text_of(site.browser, "[data-part=message]") == "step 2")
+    (tmp_path / "step 2").touch()
     site.wait_for_state("completed")
     assert "steps" in text_of(site.browser, "#result")
     assert site.browser.execute_script("return window.same")
@@ -260,26 +262,28 @@ def test_without_a_clipboard_the_text_is_selected(site: Site) -> None:
     assert site.browser.execute_script("return String(getSelection())") == str(row.id)
 
 
-def test_without_a_stream_the_page_asks_again(site: Site) -> None:
+def test_without_a_stream_the_page_asks_again(site: Site, tmp_path: Path) -> None:
     """State, bar and result come by polling, with a banner that says so."""
     added = site.browser.execute_cdp_cmd(
         "Page.addScriptToEvaluateOnNewDocument", {"source": NO_STREAM}
     )
     try:
-        task_id = site.start('climb(steps: 10, pause: 0.1, label: "up")')
+        task_id = site.start(f'climb(steps: 1, pause: 0, label: "up", seen: "{tmp_path}")')
         site.open(f"{task_id}/")
         wait_for(lambda: "live stream is cut" in text_of(site.browser, "#banner"))
+        (tmp_path / "step 1").touch()
         site.wait_for_state("completed")
         assert "steps" in text_of(site.browser, "#result")
     finally:
         site.browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
 
 
-def test_an_opened_part_stays_open_while_the_page_moves(site: Site) -> None:
+def test_an_opened_part_stays_open_while_the_page_moves(site: Site, tmp_path: Path) -> None:
     """A refresh brings the state, and folds nothing up."""
-    task_id = site.start('climb(steps: 60, pause: 0.1, label: "up")')
+    task_id = site.start(f'climb(steps: 1, pause: 0, label: "up", seen: "{tmp_path}")')
     site.open(f"{task_id}/")
     site.click("#arguments details.raw summary")
+    (tmp_path / "step 1").touch()
     site.wait_for_state("completed")
     is_open = "return document.querySelector('#arguments details.raw').open"
     assert site.browser.execute_script(is_open)

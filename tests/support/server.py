@@ -16,6 +16,7 @@ from typing import Any
 from devservers.process import ROOT, Process, ServerFailed, accepts, free_port
 from tests.support.forked import ForkedProcess
 from tests.support.server_kinds import KINDS, Kind
+from tests.support.waiting import TIMEOUT
 
 # Parts of lines that are logged only when something has gone wrong.
 ALARMS = ("Traceback", "never awaited", "never retrieved", "different loop", "was destroyed")
@@ -68,7 +69,7 @@ class LoggedProcess:
         """Return the process id of the program itself."""
         return self._process.pid
 
-    def wait_until(self, answers: Any, seconds: float = 30) -> None:
+    def wait_until(self, answers: Any, seconds: float = TIMEOUT) -> None:
         """Return once `answers()` is true. Raises ServerFailed with the log, when it is late."""
         try:
             self._process.wait_until(answers, seconds)
@@ -157,7 +158,7 @@ class Server(LoggedProcess):
         }
         super().__init__(self.kind.name, self.kind.argv(self.port), env, folder, forked=forked)
 
-    def wait_until_it_answers(self, seconds: float = 30) -> None:
+    def wait_until_it_answers(self, seconds: float = TIMEOUT) -> None:
         """Return once it accepts connections. Raises ServerFailed."""
         self.wait_until(lambda: accepts(self.port), seconds)
 
@@ -165,7 +166,7 @@ class Server(LoggedProcess):
         """Return the ids of its child processes."""
         return children(self.pid)
 
-    def reload(self, seconds: float = 30) -> None:
+    def reload(self, seconds: float = TIMEOUT) -> None:
         """Have a server that watches its files begin anew, and wait until it answers."""
         before, deadline = self.workers(), time.monotonic() + seconds
         while set(self.workers()) & set(before):
@@ -191,7 +192,7 @@ def running_server(
         server.wait_until_it_answers()
         yield server
         server.terminate()
-        server.wait(60)
+        server.wait(TIMEOUT)
         alarms = server.alarms()
         assert not alarms, alarms[0]
     finally:

@@ -36,7 +36,7 @@ from tests.support.places import Place
 from tests.support.server import ROOT, Server, running_server
 
 GRACE = 0.3  # seconds
-CLING = 3600.0  # seconds for which a body swallows its cancel: longer than any test takes
+CLING = 30.0  # seconds for which a body swallows its cancel: a watcher must not wait for it
 
 # PostgreSQL keeps neither a NUL nor half a pair of surrogates: these cells have found faults.
 FOUND = ["NUL", "nul", "surrogate", "half", "data[0].text", "ud83d"]

@@ -19,7 +19,7 @@ from tests.support.places import Place, mostly_on_postgres
 from tests.support.server import Server, running_server
 from tests.support.waiting import TIMEOUT, eventually, no
 
-LEASE = 2.0
+LEASE = 5.0
 
 
 pytestmark = mostly_on_postgres

@@ -32,7 +32,7 @@ async def stack() -> AsyncIterator[AsyncExitStack]:
 async def test_sigterm_hands_running_tasks_to_the_next_server(
     place: Place, server_loop: str, stack: AsyncExitStack, tmp_path: Path
 ) -> None:
-    """With streams open it ends and in silence; its tasks cost no retry and go on."""
+    """With streams open it ends in silence; its tasks cost no retry and go on."""
     kind = KINDS["uvicorn" if server_loop == "asyncio" else "uvicorn-uvloop"]  # a real start
     with running_server(place.env, kind=kind, drain_seconds=DRAIN_SECONDS) as server:
         client = Client(server, place.cookies["ada"])

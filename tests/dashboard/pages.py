@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import httpx
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
@@ -65,10 +67,19 @@ class Dashboard:
         ActionChains(self.browser).send_keys(*keys).perform()
 
     def click(self, task_id: str, action: str) -> None:
-        button = self.find(f'[data-task="{task_id}"] button[data-action={action}]')
-        # Not under the head, which stays in view.
-        self.run("arguments[0].scrollIntoView({ block: 'center' })", button)
-        button.click()
+        """Clicks a button of a row, once there is one."""
+
+        def clicked() -> bool:
+            # The row may not have it yet, or be replaced meanwhile.
+            with suppress(NoSuchElementException, StaleElementReferenceException):
+                button = self.find(f'[data-task="{task_id}"] button[data-action={action}]')
+                # Not under the head, which stays in view.
+                self.run("arguments[0].scrollIntoView({ block: 'center' })", button)
+                button.click()
+                return True
+            return False
+
+        self.wait(f"the button {action}", clicked)
 
     def run(self, script: str, *arguments: Any) -> Any:
         return self.browser.execute_script(script, *arguments)

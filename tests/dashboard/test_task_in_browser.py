@@ -17,6 +17,7 @@ from selenium.webdriver.common.keys import Keys
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.models import TaskEvent, TaskExecution, TaskRuntime
 from tests.dashboard.task_browser import (
+    click,
     colours,
     complaints,
     serving,
@@ -65,7 +66,7 @@ class Site:
         wait_for(lambda: self.state() == status, self.state)
 
     def click(self, selector: str) -> None:
-        shown(self.browser, selector).click()
+        click(self.browser, selector)
 
     def type(self, name: str, text: str) -> None:
         field = shown(self.browser, f"[name='value-{name}']")
@@ -142,7 +143,7 @@ def test_a_running_task_is_followed_to_its_end(site: Site, tmp_path: Path) -> No
     wait_for(lambda: text_of(site.browser, "[data-part=message]") == "step 2")
     (tmp_path / "step 2").touch()
     site.wait_for_state("completed")
-    assert "steps" in text_of(site.browser, "#result")
+    wait_for(lambda: "steps" in text_of(site.browser, "#result"))
     assert site.browser.execute_script("return window.same")
     assert complaints(site.browser) == []
 
@@ -167,7 +168,7 @@ def test_a_retry_opens_the_new_tasks_page(site: Site) -> None:
         site.wait_for_state("failed")
         retry()
         wait_for(lambda: task_id not in site.browser.current_url)
-        assert task_id in text_of(site.browser, ".family")
+        wait_for(lambda: task_id in text_of(site.browser, ".family"))
         site.wait_for_state("failed")
     children = TaskExecution.objects.filter(parent_id=task_id)
     created = TaskEvent.objects.filter(
@@ -189,13 +190,13 @@ def test_a_retry_with_other_arguments(site: Site) -> None:
     assert text_of(site.browser, "#error-copies") == "must be a whole number such as 42."
     assert text_of(site.browser, "#error-lines") == "[0].sku: is required."
     assert shown(site.browser, "[name=value-title]").get_attribute("value") == "Yearly"
-    assert site.browser.switch_to.active_element.get_attribute("id") == "problems"
+    wait_for(lambda: site.browser.switch_to.active_element.get_attribute("id") == "problems")
     assert TaskExecution.objects.count() == 1
     site.type("copies", "3")
     site.type("lines", '[{"sku": "y"}, {"sku": "z"}]')
     site.click("button[data-action=start]")
     site.wait_for_state("completed")
-    assert text_of(site.browser, "#result").count("Yearly")
+    wait_for(lambda: "Yearly" in text_of(site.browser, "#result"))
     new = TaskExecution.objects.get(parent_id=row.id)
     assert (new.arguments["title"], new.arguments["copies"]) == ("Yearly", 3)
     assert new.result == {"title": "Yearly", "copies": 3, "lines": 2}
@@ -241,7 +242,7 @@ def test_copies_are_heard_and_pasted(site: Site) -> None:
     site.open(f"{row.id}/")
     site.click("[data-copy=read-cli]")
     wait_for(lambda: text_of(site.browser, "[data-copy=read-cli]") == "Copied")
-    assert text_of(site.browser, "#announcer") == "Copied"
+    wait_for(lambda: text_of(site.browser, "#announcer") == "Copied")
     read = (
         "const done = arguments[0]; navigator.clipboard.readText().then(done, e => done(String(e)))"
     )
@@ -273,7 +274,7 @@ def test_without_a_stream_the_page_asks_again(site: Site, tmp_path: Path) -> Non
         wait_for(lambda: "live stream is cut" in text_of(site.browser, "#banner"))
         (tmp_path / "step 1").touch()
         site.wait_for_state("completed")
-        assert "steps" in text_of(site.browser, "#result")
+        wait_for(lambda: "steps" in text_of(site.browser, "#result"))
     finally:
         site.browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
 
@@ -297,7 +298,7 @@ def test_a_bulk_retry_from_the_list(site: Site) -> None:
     site.click("a[href*='bulk/retry']")
     assert shown(site.browser, "[data-count]").get_attribute("data-count") == "3"
     shown(site.browser, "[name=confirm]").send_keys("2" + Keys.ENTER)
-    assert "To confirm, type 3 or retry" in text_of(site.browser, "#problem")
+    wait_for(lambda: "To confirm, type 3 or retry" in text_of(site.browser, "#problem"))
     assert TaskExecution.objects.count() == 3
     shown(site.browser, "[name=confirm]").send_keys("3" + Keys.ENTER)
     site.wait_for_state("completed")

@@ -95,11 +95,11 @@ class Pages:
 
         self.wait(f"{name} to see {status}", shown)
 
-    def until_message(self, name: str, message: str) -> None:
+    def until_progress(self, name: str, percent: int) -> None:
         def shown() -> bool:
-            return any(it["progressMessage"] == message for it in self.report(name)["states"])
+            return any(it["progress"] == percent for it in self.report(name)["states"])
 
-        self.wait(f"{name} to see {message}", shown)
+        self.wait(f"{name} to see {percent} %", shown)
 
     def until_over(self, name: str) -> Report:
         """The report once the client's stream has ended after the task's final state."""
@@ -137,8 +137,8 @@ def pages(
 def test_progress_to_the_end(pages: Pages, name: str, tmp_path: Path) -> None:
     """A task that a client starts is seen at work, and its end once, after which nothing comes."""
     pages.press(name, "start=climb")
-    for step in ("step 1", "step 2"):  # the task waits until the page has shown it
-        pages.until_message(name, step)
+    for step, percent in (("step 1", 33), ("step 2", 66)):  # the task waits until it is shown
+        pages.until_progress(name, percent)
         (tmp_path / step).touch()
     report = pages.until_over(name)
     assert finals(report) == ["completed"]

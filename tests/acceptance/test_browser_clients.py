@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -13,6 +14,7 @@ from tests.services.node import bundle, node_problem
 from tests.support.needs import unavailable
 from tests.support.places import Place
 from tests.support.server import Server, running_server
+from tests.support.waiting import TIMEOUT
 
 pytestmark = [
     pytest.mark.browser,
@@ -49,14 +51,16 @@ def server(env: dict[str, str]) -> Iterator[Server]:
 class Pages:
     """One page with a panel for each of some clients."""
 
-    def __init__(self, browser: Chrome, base: str, names: tuple[str, ...], cookie: str) -> None:
+    def __init__(
+        self, browser: Chrome, base: str, names: tuple[str, ...], cookie: str, seen: Path
+    ) -> None:
         self.browser = browser
         self.names = names
         browser.get(f"{base}/clients/")  # a cookie is set on a page of its own site
         browser.execute_script("sessionStorage.clear()")
         name, _, value = cookie.partition("=")
         browser.add_cookie({"name": name, "value": value})
-        self.url = f"{base}/clients/?clients={','.join(names)}"
+        self.url = f"{base}/clients/?clients={','.join(names)}&seen={seen}"
         self.open()
 
     def open(self) -> None:
@@ -75,7 +79,7 @@ class Pages:
     def press(self, name: str, button: str) -> None:
         self.run(f"document.querySelector('[data-client={name}] [data-{button}]').click()")
 
-    def wait(self, what: str, condition: Callable[[], T], seconds: float = 20) -> T:
+    def wait(self, what: str, condition: Callable[[], T], seconds: float = TIMEOUT) -> T:
         waiting = WebDriverWait(self.browser, seconds, poll_frequency=0.03)
         try:
             return waiting.until(lambda _: condition())
@@ -90,6 +94,12 @@ class Pages:
             return any(state["status"] == status for state in report["states"])
 
         self.wait(f"{name} to see {status}", shown)
+
+    def until_progress(self, name: str, percent: int) -> None:
+        def shown() -> bool:
+            return any(it["progress"] == percent for it in self.report(name)["states"])
+
+        self.wait(f"{name} to see {percent} %", shown)
 
     def until_over(self, name: str) -> Report:
         """The report once the client's stream has ended after the task's final state."""
@@ -113,17 +123,23 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def pages(browser: Chrome, server: Server, place: Place, name: str) -> Iterator[Pages]:
+def pages(
+    browser: Chrome, server: Server, place: Place, name: str, tmp_path: Path
+) -> Iterator[Pages]:
     """The page of one client. It must not complain in the browser's console."""
     browser.get_log("browser")
-    yield Pages(browser, f"http://127.0.0.1:{server.port}", (name,), place.cookies["ada"])
+    base = f"http://127.0.0.1:{server.port}"
+    yield Pages(browser, base, (name,), place.cookies["ada"], tmp_path)
     assert browser.get_log("browser") == []
     browser.get("about:blank")
 
 
-def test_progress_to_the_end(pages: Pages, name: str) -> None:
+def test_progress_to_the_end(pages: Pages, name: str, tmp_path: Path) -> None:
     """A task that a client starts is seen at work, and its end once, after which nothing comes."""
     pages.press(name, "start=climb")
+    for step, percent in (("step 1", 33), ("step 2", 66)):  # the task waits until it is shown
+        pages.until_progress(name, percent)
+        (tmp_path / step).touch()
     report = pages.until_over(name)
     assert finals(report) == ["completed"]
     percents = [state["progress"] for state in report["states"]]
@@ -156,18 +172,19 @@ def test_a_reload_in_the_middle(pages: Pages, name: str) -> None:
 
 @pytest.mark.parametrize("names", [WEB_SOCKET, EVENTS], ids=["web-socket", "events"])
 def test_a_restart_in_the_middle(
-    browser: Chrome, env: dict[str, str], place: Place, names: tuple[str, ...]
+    browser: Chrome, env: dict[str, str], place: Place, names: tuple[str, ...], tmp_path: Path
 ) -> None:
     """Across a server's restart each client sees its task go on, and its end once."""
     options = {"loop": "uvloop", "drain_seconds": DRAIN_SECONDS}
     with running_server(env, **options) as first:
-        pages = Pages(browser, f"http://127.0.0.1:{first.port}", names, place.cookies["ada"])
+        base = f"http://127.0.0.1:{first.port}"
+        pages = Pages(browser, base, names, place.cookies["ada"], tmp_path)
         for name in names:
             pages.press(name, "start=survive")
         for name in names:
             pages.until_status(name, "running")
         first.terminate()
-        first.wait(15)
+        first.wait(TIMEOUT)
     with running_server(env, port=first.port, **options):
         reports = {name: pages.until_over(name) for name in names}
         browser.get("about:blank")

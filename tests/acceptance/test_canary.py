@@ -167,7 +167,7 @@ async def serving(env: Any, logs: list[str], **options: Any) -> AsyncIterator[Se
         await asyncio.to_thread(server.wait_until_it_answers)
         yield server
         server.terminate()
-        await asyncio.to_thread(server.wait, 30)
+        await asyncio.to_thread(server.wait, TIMEOUT)
         logs.append(server.said())
     finally:
         server.stop()

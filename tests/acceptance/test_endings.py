@@ -8,6 +8,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -25,6 +26,8 @@ from tests.support.waiting import TIMEOUT, eventually, no
 pytestmark = pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 
 DRAIN_SECONDS = 1
+# Long enough for a body to end that only waits for a file, also on a busy machine.
+LONGER_DRAIN_SECONDS = 4
 
 
 @pytest.fixture
@@ -144,11 +147,13 @@ SHORT = ("uvicorn-off", "gunicorn-django")
         for name, kind in WITHOUT_LIFESPAN.items()
     ],
 )
-async def test_a_server_without_lifespan(place: Place, kind: Kind, stack: AsyncExitStack) -> None:
+async def test_a_server_without_lifespan(
+    place: Place, kind: Kind, stack: AsyncExitStack, tmp_path: Path
+) -> None:
     """The first request starts the runtime and logs the remedy; the server's end drains."""
     waiting = await waits()
     sockets: list[Any] = []
-    with running_server(place.env, kind=kind, drain_seconds=DRAIN_SECONDS) as server:
+    with running_server(place.env, kind=kind, drain_seconds=LONGER_DRAIN_SECONDS) as server:
         ada = client_of(server, place, stack)
         assert not await TaskRuntime.objects.filter(dead=False).aexists()
         if DJANGO in kind.command:
@@ -163,12 +168,14 @@ async def test_a_server_without_lifespan(place: Place, kind: Kind, stack: AsyncE
         ids = [await ada.start(call) for call in ("survive", "surviveInThread")]
         others = TaskExecution.objects.exclude(status="running")
         await eventually(lambda: no(others.filter(id__in=ids).aexists()), every=0.02)
-        short = await ada.start("climb(steps: 1, pause: 0.2)")
+        short = await ada.start(f'climb(steps: 1, pause: 0, seen: "{tmp_path}")')
+        await ada.until(short, "running")
         body = "subscription($id: ID!) { taskProgress(taskId: $id) { status } }"
         lines = await stack.enter_async_context(ada.sse(body, {"id": ids[0]}))
         await anext(lines)
         ends = asyncio.gather(*map(end_of_socket, sockets), end_of_stream(lines))
         server.terminate()
+        (tmp_path / "step 1").touch()
         assert await asyncio.to_thread(server.wait, TIMEOUT) in kind.exit_codes
         ended = await ends
         assert [code for code, _ in ended[:-1]] == [1012] * len(sockets)

@@ -73,7 +73,7 @@ def charge(server: Server, first: int) -> None:
     request = urllib.request.Request(
         server.url, data=body, headers={"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         assert "errors" not in json.load(answer)
 
 

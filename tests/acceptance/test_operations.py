@@ -10,6 +10,7 @@ from django.contrib.auth.models import User
 from tests.support.client import Client
 from tests.support.places import Place, mostly_on_postgres
 from tests.support.server import Server, running_server
+from tests.support.waiting import eventually
 
 pytestmark = mostly_on_postgres
 
@@ -45,6 +46,13 @@ async def test_what_the_server_runs_is_counted(
     """For staff; others are 403, anonymous clients 401. A slow task is logged."""
     task_id = await bob.start("climb(steps: 1, pause: 0.2)")
     assert (await bob.final(task_id))["status"] == "completed"
+
+    async def is_logged_and_counted() -> bool:
+        """Readers see a task's end before the process has counted it."""
+        text = (await ada.http.get(at(ada, "/tasks/metrics"))).text
+        return "rail_tasks_duration_seconds_count{" in text and task_id in ada.server.said()
+
+    await eventually(is_logged_and_counted)
     page = await ada.http.get(at(ada, "/tasks/metrics"))
     assert page.status_code == 200
     labels = 'queue="default",task="acceptance.climb"'

@@ -60,7 +60,7 @@ async def stack() -> AsyncIterator[AsyncExitStack]:
 async def test_it_starts_serves_and_drains(place: Place, kind: Kind, stack: AsyncExitStack) -> None:
     """Its own lifespan, pages and sockets beside tasks and GraphQL's."""
     waiting = await waits()
-    with running_server(place.env, kind=kind, drain_seconds=1) as server:
+    with running_server(place.env, kind=kind, forked=True, drain_seconds=1) as server:
         await until_completed(waiting)  # before any request
         ada = Client(server, place.cookies["ada"])
         stack.push_async_callback(ada.http.aclose)

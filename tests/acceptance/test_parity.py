@@ -150,7 +150,7 @@ async def scenario(edge: Edge, owner: str) -> dict[str, Any]:
     await edge.until(again, status="cancelled")
     said["read of the retry"] = names.said(await edge.ask("read", id=again))
 
-    started = await edge.ask("start", task="climb", steps=3, pause=0.4, label="é\n")
+    started = await edge.ask("start", task="climb", steps=3, pause=1.0, label="é\n")
     said["start with arguments"] = names.add("climbs", started)
     seen = await edge.ask("watch", id=started["id"])
     versions = [(it["seq"], it["step"]) for it in seen]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 
@@ -19,7 +19,8 @@ from tests.support.waiting import TIMEOUT
 
 pytestmark = mostly_on_postgres
 
-DRAIN_SECONDS = 1
+# Long enough for a body to end that only waits for a file, also on a busy machine.
+DRAIN_SECONDS = 4
 
 
 @pytest.fixture
@@ -29,25 +30,27 @@ async def stack() -> AsyncIterator[AsyncExitStack]:
 
 
 async def test_sigterm_hands_running_tasks_to_the_next_server(
-    place: Place, server_loop: str, stack: AsyncExitStack
+    place: Place, server_loop: str, stack: AsyncExitStack, tmp_path: Path
 ) -> None:
-    """With streams open it ends in time and in silence; its tasks cost no retry and go on."""
+    """With streams open it ends in silence; its tasks cost no retry and go on."""
     kind = KINDS["uvicorn" if server_loop == "asyncio" else "uvicorn-uvloop"]  # a real start
     with running_server(place.env, kind=kind, drain_seconds=DRAIN_SECONDS) as server:
         client = Client(server, place.cookies["ada"])
         stack.push_async_callback(client.http.aclose)
         ids = [await client.start("survive"), await client.start("survive"),
                await client.start("surviveInThread")]  # fmt: skip
-        short = await client.start("climb(steps: 3, pause: 0.2)")
-        for task_id in ids:
+        short = await client.start(f'climb(steps: 1, pause: 0, seen: "{tmp_path}")')
+        for task_id in (*ids, short):
             await client.until(task_id, "running")
         sockets, streams = await left_open(client, ids, stack)
         ends = asyncio.gather(*map(end_of_socket, sockets), *map(end_of_stream, streams))
-        await stop(server)
+        server.terminate()
+        (tmp_path / "step 1").touch()
+        await stopped(server)
         endings = await ends
     await handed_back(ids)
     assert (await TaskExecution.objects.aget(id=short)).status == "completed"
-    with running_server(place.env, kind=kind, drain_seconds=DRAIN_SECONDS) as server:
+    with running_server(place.env, loop=server_loop, drain_seconds=1) as server:
         client = Client(server, place.cookies["ada"])
         stack.push_async_callback(client.http.aclose)
         for task_id in ids:
@@ -60,12 +63,9 @@ async def test_sigterm_hands_running_tasks_to_the_next_server(
     assert [said for said in endings[len(sockets) :] if "complete" in said] == []
 
 
-async def stop(server: Server) -> None:
-    """Sends SIGTERM and sees the process end as it should."""
-    began = time.monotonic()
-    server.terminate()
+async def stopped(server: Server) -> None:
+    """Sees the process end as it should, though some bodies never end."""
     exit_code = await asyncio.to_thread(server.wait, TIMEOUT)
-    assert time.monotonic() - began < DRAIN_SECONDS + 15  # their bodies never end
     assert exit_code in server.kind.exit_codes
     assert "Finished server process" in server.said()
     assert "ERROR" not in server.said()

@@ -9,16 +9,19 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 
 import pytest
 
 from rail_async_tasks.models import TaskExecution, TaskRuntime
+from tests.support.forked import ForkedProcess
 from tests.support.places import Place
 from tests.support.server import ALARMS
 
 ROOT = Path(__file__).parents[2]
+LONGEST = 300.0  # seconds for a process to end, on a machine that is busy with others
 
 # PostgreSQL is another way for the rows alone.
 pytestmark = pytest.mark.parametrize(
@@ -28,9 +31,8 @@ pytestmark = pytest.mark.parametrize(
 )
 
 
-def run(place: Place, *argv: str, **task_settings: object) -> list[str]:
-    """Runs Python to its end, which must be a good one. Returns the lines that it printed."""
-    env = {
+def environment(place: Place, task_settings: object) -> dict[str, str]:
+    return {
         **os.environ,
         **place.env,
         "DJANGO_SETTINGS_MODULE": "tests.projects.acceptance.settings",
@@ -38,18 +40,46 @@ def run(place: Place, *argv: str, **task_settings: object) -> list[str]:
         "PYTHONPATH": str(ROOT),
         "PYTHONWARNINGS": "default",
     }
+
+
+def ended(code: int, printed: str, errors: str) -> list[str]:
+    """The lines that a process has printed, whose end must be a good one."""
+    assert code == 0, errors
+    assert [line for line in errors.splitlines() if any(it in line for it in ALARMS)] == []
+    return printed.split()
+
+
+def run(place: Place, *argv: str, **task_settings: object) -> list[str]:
+    """Starts Python, as a user does, and returns the lines that it printed."""
     done = subprocess.run(
-        [sys.executable, *argv], env=env, capture_output=True, text=True, timeout=30, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert [line for line in done.stderr.splitlines() if any(it in line for it in ALARMS)] == []
-    return done.stdout.split()
+        [sys.executable, *argv], env=environment(place, task_settings), capture_output=True,
+        text=True, timeout=LONGEST, check=False,
+    )  # fmt: skip
+    return ended(done.returncode, done.stdout, done.stderr)
+
+
+def fork(place: Place, module: str, *argv: str, path: Path = ROOT, **settings: object) -> list[str]:
+    """The same of a module, in a process that is forked from one which has the libraries."""
+    with tempfile.TemporaryDirectory(prefix="printed-") as name:
+        process = ForkedProcess(
+            "the script", [module, *argv], Path(name) / "printed",
+            env=environment(place, settings), errors=Path(name) / "errors",
+            path=[str(path), str(ROOT)],
+        )  # fmt: skip
+        process.start()
+        try:
+            code = process.wait(LONGEST)
+        finally:
+            process.stop()
+        return ended(code, process.log.read_text(), process.errors.read_text())
 
 
 def script(place: Place, source: str, **task_settings: object) -> list[str]:
     head = "import asyncio, threading\nimport django\ndjango.setup()\n"
     head += "from tests.projects.acceptance.tasks import climb, late, linger, nap\n"
-    return run(place, "-c", head + textwrap.dedent(source), **task_settings)
+    with tempfile.TemporaryDirectory(prefix="script-") as folder:
+        (Path(folder) / "script_of_the_test.py").write_text(head + textwrap.dedent(source))
+        return fork(place, "script_of_the_test", path=Path(folder), **task_settings)
 
 
 def rows(ids: list[str]) -> list[TaskExecution]:
@@ -84,9 +114,9 @@ def test_the_shell(place: Place) -> None:
 
 def test_a_command_that_starts_more_than_can_run(place: Place) -> None:
     """A task that has not begun waits in the database; the next process runs it."""
-    ids = run(place, "-m", "django", "start_naps", "5", max_workers=1)
+    ids = fork(place, "django", "start_naps", "5", max_workers=1)
     assert states(ids) == [("completed", 1)] + [("pending", 0)] * 4
-    run(place, "-m", "django", "shell", "-c", COMPLETE_ALL)
+    fork(place, "django", "shell", "-c", COMPLETE_ALL)
     assert states(ids) == [("completed", 1)] * 5
 
 
@@ -96,7 +126,7 @@ from rail_async_tasks.models import TaskExecution
 from tests.projects.acceptance.tasks import climb
 
 async def main():
-    await (await climb.aenqueue(steps=1, pause=0)).aresult(20)
+    await (await climb.aenqueue(steps=1, pause=0)).aresult(60)
     while await TaskExecution.objects.exclude(status="completed").aexists():
         await asyncio.sleep(0.05)
 
@@ -145,10 +175,10 @@ def test_a_signal_handler_in_a_transaction(place: Place) -> None:
 def test_a_thread(place: Place) -> None:
     """One runtime for all of them, also when the main thread has ended first."""
     source = r"""
-        import sys, time
+        import sys
 
         def start():
-            time.sleep(0.2)
+            threading.main_thread().join()
             sys.stdout.write(f"{climb.enqueue(steps=1, pause=0.1).id}\n")
 
         for _ in range(3):
@@ -163,7 +193,7 @@ def test_a_script_with_a_loop_that_waits(place: Place) -> None:
         async def main():
             handles = [await climb.aenqueue(steps=1, pause=0.05) for _ in range(3)]
             for handle in handles:
-                await handle.aresult(10)
+                await handle.aresult(60)
                 print(handle.id)
 
         asyncio.run(main())
@@ -176,7 +206,7 @@ def test_a_script_with_a_loop_that_does_not_wait(place: Place) -> None:
     source = """
         async def main():
             for _ in range(3):
-                handle = await climb.aenqueue(steps=50, pause=0.1)
+                handle = await linger.aenqueue()
                 while (await handle.arefresh()).status != "running":
                     await asyncio.sleep(0.01)
                 print(handle.id)

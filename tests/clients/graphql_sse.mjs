@@ -41,7 +41,7 @@ run({
   },
 
   async unsubscribing_in_the_middle() {
-    const id = await started(100, 0.05);
+    const id = await started(200, 0.3);
     // The client may hand on what it had received by then.
     const seen = await results(client, follow(id), (_, stop) => stop());
     assert.notEqual(seen.at(-1).data.taskProgress.status, "completed");

@@ -97,7 +97,7 @@ run({
   async unsubscribing_in_the_middle() {
     const frames = [];
     await withClient({ on: { message: (frame) => frames.push(frame) } }, async (client) => {
-      await results(client, follow(await started(100, 0.05)), (_, stop) => stop());
+      await results(client, follow(await started(200, 0.3)), (_, stop) => stop());
       // What was on its way may still come, but not after the answer to a later operation.
       await results(client, SHELVES);
       const before = frames.filter(({ type }) => type === "next").length;
@@ -144,7 +144,7 @@ run({
 
   async one_subscription_too_many() {
     await withClient({}, async (client) => {
-      const id = await started(200, 0.05);
+      const id = await started(200, 0.3);
       const stops = [];
       const begun = Array.from({ length: place.limit }, () => new Promise((resolve, reject) => {
         stops.push(client.subscribe(follow(id), { next: resolve, error: reject, complete() {} }));
@@ -232,7 +232,7 @@ run({
     const bare = await new Bare().open();
     bare.send(INIT);
     await once(bare.socket, "message");
-    const operation = follow(await started(100, 0.05));
+    const operation = follow(await started(200, 0.3));
     bare.send(subscribe("1", operation), subscribe("1", operation));
     assert.equal((await bare.closed).code, 4409);
   },

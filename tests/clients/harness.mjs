@@ -6,7 +6,7 @@
 
 export const place = JSON.parse(process.argv[2]);
 
-const LIMIT_MS = 30_000;
+const LIMIT_MS = 120_000;
 
 export async function run(cases, { atOnce = true } = {}) {
   const outcomes = [];

@@ -103,8 +103,8 @@ class Tab:
             f".then((it) => {{ it.configure({options}); done(); }})"
         )
 
-    def climb(self, steps: int = 20, pause: float = 0.1) -> str:
-        """Starts a task that reports progress step by step, for 2 s; returns its id."""
+    def climb(self, steps: int = 20, pause: float = 0.3) -> str:
+        """Starts a task that reports progress step by step, for 6 s; returns its id."""
         return self.request(CLIMB, steps=steps, pause=pause)
 
     def add(self, bar: str, **attributes: str) -> None:

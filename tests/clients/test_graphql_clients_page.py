@@ -177,7 +177,7 @@ async def test_an_operation(server: Server, name: str, document: str) -> None:
     """Each is answered without an error; `Follow` to the final state."""
     token = place_of(server)["token"]
     headers = {"authorization": f"Bearer {token}"}
-    async with plain_http(timeout=20, headers=headers) as http:
+    async with plain_http(timeout=60, headers=headers) as http:
 
         async def send(query: str, **variables: str) -> Any:
             body = {"query": query, "variables": variables}
@@ -225,7 +225,7 @@ def test_the_shell_block(server: Server, tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr

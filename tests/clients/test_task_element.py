@@ -241,12 +241,12 @@ def test_a_server_that_is_replaced(
         for name in ways:
             tab.until(name, "running")
         os.kill(first.pid, how)
-        first.wait(15)
+        first.wait(60)
         for name in ways:
             tab.wait(f"{name} to say so", lambda name=name: _is_lost(tab.look(name)))
     with serving(server_env, APPLICATION, port=first.port):
         for name in ways:
-            tab.until(name, "completed", 40)
+            tab.until(name, "completed")
         ends = {name: [it["status"] for it in tab.seen(name, "end")] for name in ways}
         assert ends == {name: ["completed"] for name in ways}
         assert [it for it in tab.run("return seen") if it["name"] == "error"] == []

@@ -119,7 +119,7 @@ run({
   async watches_share_sockets_up_to_the_servers_limit() {
     const bearer = () => place.token;
     const before = opened.length;
-    const ids = await Promise.all(Array.from({ length: place.limit + 3 }, () => started(4, 0.1)));
+    const ids = await Promise.all(Array.from({ length: place.limit + 3 }, () => started(4, 1)));
     const watches = ids.map((id) => watchTask(id, at({ bearer, transports: ["ws"] })));
     const ends = await Promise.all(watches.map((it) => it.ended));
     assert.deepEqual(new Set(ends.map((it) => it.status)), new Set(["completed"]));
@@ -129,7 +129,7 @@ run({
 
   async leaving_a_loop_stops_the_watch() {
     const bearer = () => place.token;
-    const watch = watchTask(await started(100, 0.05), at({ bearer }));
+    const watch = watchTask(await started(200, 0.3), at({ bearer }));
     for await (const task of watch) {
       assert.notEqual(task.status, "completed");
       break;
@@ -142,7 +142,7 @@ run({
     for (const transport of TRANSPORTS) {
       const control = new AbortController();
       const called = [];
-      const watch = watchTask(await started(100, 0.05), at({
+      const watch = watchTask(await started(200, 0.3), at({
         signal: control.signal,
         transports: [transport],
         onUpdate: () => control.abort(new Error("enough")),

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import httpx
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.support.server import Server
+from tests.support.waiting import TIMEOUT
 
 T = TypeVar("T")
 
@@ -29,9 +32,11 @@ return [...document.querySelectorAll("[data-task]")].map((row) => ({
 class Dashboard:
     """A browser's window on the dashboard, of a user of this kind (see `site_urls`)."""
 
-    def __init__(self, browser: Chrome, server: Server, kind: str = "operator") -> None:
+    def __init__(
+        self, browser: Chrome, server: Server, kind: str = "operator", host: str = "127.0.0.1"
+    ) -> None:
         self.browser, self.server = browser, server
-        self.base = f"http://127.0.0.1:{server.port}"
+        self.base = f"http://{host}:{server.port}"
         browser.get(f"{self.base}/as/{kind}/")
         browser.get_log("browser")
 
@@ -62,15 +67,24 @@ class Dashboard:
         ActionChains(self.browser).send_keys(*keys).perform()
 
     def click(self, task_id: str, action: str) -> None:
-        button = self.find(f'[data-task="{task_id}"] button[data-action={action}]')
-        # Not under the head, which stays in view.
-        self.run("arguments[0].scrollIntoView({ block: 'center' })", button)
-        button.click()
+        """Clicks a button of a row, once there is one."""
+
+        def clicked() -> bool:
+            # The row may not have it yet, or be replaced meanwhile.
+            with suppress(NoSuchElementException, StaleElementReferenceException):
+                button = self.find(f'[data-task="{task_id}"] button[data-action={action}]')
+                # Not under the head, which stays in view.
+                self.run("arguments[0].scrollIntoView({ block: 'center' })", button)
+                button.click()
+                return True
+            return False
+
+        self.wait(f"the button {action}", clicked)
 
     def run(self, script: str, *arguments: Any) -> Any:
         return self.browser.execute_script(script, *arguments)
 
-    def wait(self, what: str, condition: Callable[[], T], seconds: float = 20) -> T:
+    def wait(self, what: str, condition: Callable[[], T], seconds: float = TIMEOUT) -> T:
         waiting = WebDriverWait(self.browser, seconds, poll_frequency=0.03)
         return waiting.until(lambda _: condition(), f"waited {seconds} s for {what}")
 
@@ -88,5 +102,6 @@ class Dashboard:
 
 def start(server: Server, call: str) -> str:
     """Starts a task by its mutation; returns its id."""
-    answer = httpx.post(server.url, json={"query": f"mutation {{ it: {call} {{ taskId }} }}"})
+    query = {"query": f"mutation {{ it: {call} {{ taskId }} }}"}
+    answer = httpx.post(server.url, json=query, timeout=TIMEOUT)
     return str(answer.json()["data"]["it"]["taskId"])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any, Final
 
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.auth.models import User
 from django.contrib.sessions.backends.db import SessionStore
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 
 from devservers.process import ROOT
@@ -43,13 +44,27 @@ def sign_in(browser: Any, server: Server, user: User) -> str:
 
 def shown(browser: Any, selector: str) -> Any:
     """Returns the first element of the selector, once it is shown."""
-    return wait_for(
-        lambda: next(
-            (it for it in browser.find_elements(By.CSS_SELECTOR, selector) if it.is_displayed()),
-            None,
-        ),
-        selector,
-    )
+
+    def found() -> Any:
+        with suppress(StaleElementReferenceException):  # the page has put another in its place
+            for it in browser.find_elements(By.CSS_SELECTOR, selector):
+                if it.is_displayed():
+                    return it
+        return None
+
+    return wait_for(found, selector)
+
+
+def click(browser: Any, selector: str) -> None:
+    """Clicks the first element of the selector, once it is shown."""
+
+    def clicked() -> bool:
+        with suppress(StaleElementReferenceException):
+            shown(browser, selector).click()
+            return True
+        return False
+
+    wait_for(clicked, selector)
 
 
 def text_of(browser: Any, selector: str) -> str:

@@ -20,7 +20,7 @@ from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.rows import clock
 from rail_async_tasks.models import TaskEvent, TaskExecution
 from rail_async_tasks.states import FINAL
-from tests.support.waiting import wait_for
+from tests.support.waiting import TIMEOUT, wait_for
 
 pytestmark = pytest.mark.turns("database")
 
@@ -198,11 +198,11 @@ def test_what_came_after_the_confirmation_is_left_alone(root: User) -> None:
     """Tasks that were created later, and for a retry those that failed later."""
     old = store()
     before = clock("default")
-    failed_since = store(completed_at=datetime.now(UTC) + timedelta(seconds=1))
-    new = store(age=-1)
+    failed_since = store(completed_at=datetime.now(UTC) + timedelta(hours=1))
+    new = store(age=-3600)
     assert change(root, RETRY, "", before).result["changed"] == 1
     assert [len(children(it)) for it in (old, failed_since, new)] == [1, 0, 0]
-    waiting, created_since = store("pending"), store("pending", age=-1)
+    waiting, created_since = store("pending"), store("pending", age=-3600)
     assert change(root, CANCEL, "name:again", before).result["changed"] == 1
     statuses = [TaskExecution.objects.get(id=it.id).status for it in (waiting, created_since)]
     assert statuses == ["cancelled", "pending"]
@@ -211,7 +211,7 @@ def test_what_came_after_the_confirmation_is_left_alone(root: User) -> None:
 def test_ages_count_from_the_confirmation(root: User) -> None:
     """A task does not fall out of `age:<1h` while the change waits for its turn."""
     row = store(age=3500)
-    before = clock("default") - timedelta(seconds=0)
+    before = clock("default")
     choice = choose("default", RETRY, "age:<1h", before - timedelta(seconds=300))
     assert [it.id for page in choice.pages() for it in page] == [row.id]
     store(age=5000)
@@ -308,11 +308,11 @@ def test_a_cancel_of_the_bulk_task_stops_it(root: User, monkeypatch: pytest.Monk
     def slow(*args: Any) -> None:
         retry(*args)
         begun.set()
-        assert go.wait(20)
+        assert go.wait(TIMEOUT)
 
     monkeypatch.setattr(bulk_tasks, "_retry", slow)
     started = bulk.start(Viewer.for_user(root), RETRY, "", clock("default"))
-    assert begun.wait(20)
+    assert begun.wait(TIMEOUT)
     service.cancel(SYSTEM, started.id)
     go.set()
     assert ended(started.id).status == "cancelled"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,6 +17,7 @@ from selenium.webdriver.common.keys import Keys
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.models import TaskEvent, TaskExecution, TaskRuntime
 from tests.dashboard.task_browser import (
+    click,
     colours,
     complaints,
     serving,
@@ -28,7 +30,7 @@ from tests.dashboard.task_browser import (
 from tests.dashboard.test_task_page import HOSTILE, store
 from tests.support.places import Place, place
 from tests.support.server import Server
-from tests.support.waiting import wait_for
+from tests.support.waiting import TIMEOUT, wait_for
 
 __all__ = ["place"]
 
@@ -53,9 +55,8 @@ class Site:
 
     def start(self, mutation: str) -> str:
         """Starts a task without an owner over GraphQL; returns its id."""
-        answer = httpx.post(
-            self.server.url, json={"query": f"mutation {{ t: {mutation} {{ taskId }} }}"}
-        )
+        query = {"query": f"mutation {{ t: {mutation} {{ taskId }} }}"}
+        answer = httpx.post(self.server.url, json=query, timeout=TIMEOUT)
         return str(answer.json()["data"]["t"]["taskId"])
 
     def state(self) -> str:
@@ -65,7 +66,7 @@ class Site:
         wait_for(lambda: self.state() == status, self.state)
 
     def click(self, selector: str) -> None:
-        shown(self.browser, selector).click()
+        click(self.browser, selector)
 
     def type(self, name: str, text: str) -> None:
         field = shown(self.browser, f"[name='value-{name}']")
@@ -130,17 +131,19 @@ def failed(**fields: Any) -> TaskExecution:
     return row
 
 
-def test_a_running_task_is_followed_to_its_end(site: Site) -> None:
+def test_a_running_task_is_followed_to_its_end(site: Site, tmp_path: Path) -> None:
     """Bar and message move with the stream, and the page shows the result without a reload."""
-    task_id = site.start('climb(steps: 40, pause: 0.1, label: "up")')
+    task_id = site.start(f'climb(steps: 2, pause: 0, label: "up", seen: "{tmp_path}")')
     site.open(f"{task_id}/")
     site.browser.execute_script("window.same = true")
     bar = "document.querySelector('[role=progressbar]').getAttribute('aria-valuenow')"
     first = wait_for(lambda: int(site.browser.execute_script(f"return {bar}")))
+    (tmp_path / "step 1").touch()  # the task waits until its step has been seen
     wait_for(lambda: int(site.browser.execute_script(f"return {bar}")) > first)
-    assert text_of(site.browser, "[data-part=message]").startswith("step ")
+    wait_for(lambda: text_of(site.browser, "[data-part=message]") == "step 2")
+    (tmp_path / "step 2").touch()
     site.wait_for_state("completed")
-    assert "steps" in text_of(site.browser, "#result")
+    wait_for(lambda: "steps" in text_of(site.browser, "#result"))
     assert site.browser.execute_script("return window.same")
     assert complaints(site.browser) == []
 
@@ -165,7 +168,7 @@ def test_a_retry_opens_the_new_tasks_page(site: Site) -> None:
         site.wait_for_state("failed")
         retry()
         wait_for(lambda: task_id not in site.browser.current_url)
-        assert task_id in text_of(site.browser, ".family")
+        wait_for(lambda: task_id in text_of(site.browser, ".family"))
         site.wait_for_state("failed")
     children = TaskExecution.objects.filter(parent_id=task_id)
     created = TaskEvent.objects.filter(
@@ -187,13 +190,13 @@ def test_a_retry_with_other_arguments(site: Site) -> None:
     assert text_of(site.browser, "#error-copies") == "must be a whole number such as 42."
     assert text_of(site.browser, "#error-lines") == "[0].sku: is required."
     assert shown(site.browser, "[name=value-title]").get_attribute("value") == "Yearly"
-    assert site.browser.switch_to.active_element.get_attribute("id") == "problems"
+    wait_for(lambda: site.browser.switch_to.active_element.get_attribute("id") == "problems")
     assert TaskExecution.objects.count() == 1
     site.type("copies", "3")
     site.type("lines", '[{"sku": "y"}, {"sku": "z"}]')
     site.click("button[data-action=start]")
     site.wait_for_state("completed")
-    assert text_of(site.browser, "#result").count("Yearly")
+    wait_for(lambda: "Yearly" in text_of(site.browser, "#result"))
     new = TaskExecution.objects.get(parent_id=row.id)
     assert (new.arguments["title"], new.arguments["copies"]) == ("Yearly", 3)
     assert new.result == {"title": "Yearly", "copies": 3, "lines": 2}
@@ -239,7 +242,7 @@ def test_copies_are_heard_and_pasted(site: Site) -> None:
     site.open(f"{row.id}/")
     site.click("[data-copy=read-cli]")
     wait_for(lambda: text_of(site.browser, "[data-copy=read-cli]") == "Copied")
-    assert text_of(site.browser, "#announcer") == "Copied"
+    wait_for(lambda: text_of(site.browser, "#announcer") == "Copied")
     read = (
         "const done = arguments[0]; navigator.clipboard.readText().then(done, e => done(String(e)))"
     )
@@ -260,26 +263,28 @@ def test_without_a_clipboard_the_text_is_selected(site: Site) -> None:
     assert site.browser.execute_script("return String(getSelection())") == str(row.id)
 
 
-def test_without_a_stream_the_page_asks_again(site: Site) -> None:
+def test_without_a_stream_the_page_asks_again(site: Site, tmp_path: Path) -> None:
     """State, bar and result come by polling, with a banner that says so."""
     added = site.browser.execute_cdp_cmd(
         "Page.addScriptToEvaluateOnNewDocument", {"source": NO_STREAM}
     )
     try:
-        task_id = site.start('climb(steps: 10, pause: 0.1, label: "up")')
+        task_id = site.start(f'climb(steps: 1, pause: 0, label: "up", seen: "{tmp_path}")')
         site.open(f"{task_id}/")
         wait_for(lambda: "live stream is cut" in text_of(site.browser, "#banner"))
+        (tmp_path / "step 1").touch()
         site.wait_for_state("completed")
-        assert "steps" in text_of(site.browser, "#result")
+        wait_for(lambda: "steps" in text_of(site.browser, "#result"))
     finally:
         site.browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
 
 
-def test_an_opened_part_stays_open_while_the_page_moves(site: Site) -> None:
+def test_an_opened_part_stays_open_while_the_page_moves(site: Site, tmp_path: Path) -> None:
     """A refresh brings the state, and folds nothing up."""
-    task_id = site.start('climb(steps: 60, pause: 0.1, label: "up")')
+    task_id = site.start(f'climb(steps: 1, pause: 0, label: "up", seen: "{tmp_path}")')
     site.open(f"{task_id}/")
     site.click("#arguments details.raw summary")
+    (tmp_path / "step 1").touch()
     site.wait_for_state("completed")
     is_open = "return document.querySelector('#arguments details.raw').open"
     assert site.browser.execute_script(is_open)
@@ -293,7 +298,7 @@ def test_a_bulk_retry_from_the_list(site: Site) -> None:
     site.click("a[href*='bulk/retry']")
     assert shown(site.browser, "[data-count]").get_attribute("data-count") == "3"
     shown(site.browser, "[name=confirm]").send_keys("2" + Keys.ENTER)
-    assert "To confirm, type 3 or retry" in text_of(site.browser, "#problem")
+    wait_for(lambda: "To confirm, type 3 or retry" in text_of(site.browser, "#problem"))
     assert TaskExecution.objects.count() == 3
     shown(site.browser, "[name=confirm]").send_keys("3" + Keys.ENTER)
     site.wait_for_state("completed")

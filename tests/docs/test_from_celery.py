@@ -63,7 +63,7 @@ def bar_of(browser: WebDriver, url: str) -> str:
         seen.add(value)
         return bool(succeeded)
 
-    wait_for(ended, timeout=90, what=lambda: f"{url}, {sorted(seen)}")
+    wait_for(ended, timeout=180, what=lambda: f"{url}, {sorted(seen)}")
     assert max(seen) == 100, url
     assert len(seen) > 3, f"{url}: the bar jumped: {seen}"
     return str(browser.execute_script(STATE)[0])  # type: ignore[no-untyped-call]

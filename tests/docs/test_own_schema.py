@@ -9,7 +9,7 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 
-from tests.support.bars import bar_moves
+from tests.support.bars import SLOWER, bar_moves
 from tests.support.pages import ROOT, read
 from tests.support.reader import Reader
 from tests.support.reader_python import interpreter
@@ -29,9 +29,7 @@ CHAT = "Hello, says AnonymousUser among 3 books"
 
 # Asked of the project in a process of its own.
 ASK = """
-python - <<END
-import asyncio, os
-os.environ["DJANGO_SETTINGS_MODULE"] = "root.settings"
+import asyncio
 import django
 django.setup()
 from django.core.management import call_command
@@ -79,10 +77,10 @@ async def main():
     assert answer.errors[0].extensions == {"code": "NOT_FOUND"}, answer
 
 asyncio.run(main())
-END
 """
 RENAMED = """
-DJANGO_SETTINGS_MODULE=root.renamed_settings python - <<END
+import os
+os.environ["DJANGO_SETTINGS_MODULE"] = "root.renamed_settings"
 import django
 django.setup()
 from shop.schema import schema
@@ -91,7 +89,6 @@ for word in ("backgroundTasks(", "backgroundTask(", "): StartedTask", "type Back
     assert word in sdl, word
 for word in ("cancelTask", "TaskExecution", "TaskMutationPayload"):
     assert word not in sdl, word
-END
 """
 
 
@@ -120,8 +117,9 @@ def reader(tmp_path_factory: pytest.TempPathFactory, browser: WebDriver) -> Iter
     folder = tmp_path_factory.mktemp("own-schema") / "project"
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(BEFORE, folder, ignore=ignored)
-    with Reader(folder, interpreter()) as reader:
-        reader.run("python manage.py migrate && python manage.py loaddata books", "before")
+    with Reader(folder, interpreter(), replace=SLOWER) as reader:
+        for command in ("migrate", "loaddata books"):
+            reader.manage(f"python manage.py {command}", "before")
         reader.serve(UVICORN)
         works(browser, reader)
         reader.follow(read(PAGE))
@@ -144,12 +142,12 @@ def test_a_bar_moves_and_the_project_goes_on(
 
 def test_both_views_serve_the_schema(reader: Reader) -> None:
     """The project's own and ours: starts, streams, reads, codes, and REST."""
-    reader.run(ASK, str(PAGE))
+    reader.ask(ASK, str(PAGE))
 
 
 def test_its_other_names(reader: Reader) -> None:
     """The settings that rename."""
-    reader.run(RENAMED, str(PAGE))
+    reader.ask(RENAMED, str(PAGE))
 
 
 @pytest.mark.parametrize("name", ["shop/schema.py", "shop/views.py", "root/urls.py"])

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from selenium.webdriver.remote.webdriver import WebDriver
 
-from tests.support.bars import bar_moves
+from tests.support.bars import SLOWER, bar_moves
 from tests.support.pages import ROOT, read
 from tests.support.reader import Reader
 from tests.support.reader_python import interpreter
@@ -24,7 +24,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     """A reader who has pasted everything, and started the server of the page."""
     folder = tmp_path_factory.mktemp("reader") / "project"
     folder.mkdir()
-    with Reader(folder, interpreter()) as reader:
+    with Reader(folder, interpreter(), replace=SLOWER) as reader:
         reader.follow(read(ROOT / "docs" / "quick-start.md"))
         yield reader
 

@@ -22,13 +22,13 @@ from tests.faults.bodies.notes import Note
 from tests.support.client import Client
 from tests.support.server import Server
 from tests.support.server_kinds import KINDS
-from tests.support.waiting import eventually
+from tests.support.waiting import TIMEOUT, eventually
 
-LEASE = 2.0
-# What recovery may take after the lease, in seconds.
-RECOVERY = 5.0
-# What a drain may take beyond `drain_seconds`, in seconds.
-EXIT = 2.0
+# Of processes that are killed or frozen, and of those that find it out, in seconds: long enough
+# that a slow machine does not keep a live process from renewing it.
+LEASE = 5.0
+# Of all others.
+LONG_LEASE = 600.0
 
 _POSTGRES = pytest.mark.postgres
 
@@ -46,7 +46,7 @@ def forms(names: str, *params: Any) -> Any:
 
 
 class Fleet:
-    """Starts servers. Each gets the lease of `LEASE` and a drain of 1 s, unless it has others."""
+    """Starts servers. Each gets a lease of `LONG_LEASE` and a drain of 1 s, or the ones given."""
 
     latest: ClassVar[list[Server]] = []  # of the test that runs
 
@@ -78,7 +78,7 @@ class Fleet:
         **task_settings: Any,
     ) -> list[Server]:
         """So many, started at once; returns when all of them answer. `env` is theirs alone."""
-        options = {"lease_seconds": LEASE, "drain_seconds": 1, **task_settings}
+        options = {"lease_seconds": LONG_LEASE, "drain_seconds": 1, **task_settings}
         its = {**self.env, **(env or {})}
         of = None if kind is None else KINDS[kind]
         servers = [Server(its, kind=of, **options) for _ in range(count)]
@@ -113,7 +113,7 @@ async def gone(server: Server) -> float:
     handle = os.pidfd_open(pid)
     began = time.monotonic()
     os.kill(pid, signal.SIGTERM)
-    ended, _, _ = await asyncio.to_thread(select.select, [handle], [], [], 20)
+    ended, _, _ = await asyncio.to_thread(select.select, [handle], [], [], TIMEOUT)
     taken = time.monotonic() - began
     os.close(handle)
     assert ended, "it did not end"
@@ -147,7 +147,7 @@ async def held(client: Client, calls: Sequence[str]) -> list[str]:
     ids: dict[int, str] = {}
     while missing := [number for number in range(len(calls)) if number not in ids]:
         made = await asyncio.gather(*(client.start(calls[number]) for number in missing))
-        await eventually(lambda: all_begun(made), timeout=20, every=0.05)  # noqa: B023 (awaited here)
+        await eventually(lambda: all_begun(made), every=0.05)  # noqa: B023 (awaited here)
         for number, task_id in zip(missing, made, strict=True):
             if (await holder_of(task_id)).endswith(place):
                 ids[number] = task_id
@@ -169,7 +169,7 @@ def holder_of(task_id: str) -> str:
 
 
 async def until_final(
-    ids: Sequence[str] | None, seconds: float, every: float = 0.1
+    ids: Sequence[str] | None, seconds: float = TIMEOUT, every: float = 0.1
 ) -> list[TaskExecution]:
     """The rows (all there are, for None), once each of them has ended."""
     found: list[TaskExecution] = []
@@ -185,7 +185,7 @@ async def until_final(
     return found
 
 
-async def until_noted(ids: Sequence[str], attempt: int, seconds: float = 20) -> list[Note]:
+async def until_noted(ids: Sequence[str], attempt: int) -> list[Note]:
     """The notes, once each of these tasks has begun that attempt."""
 
     async def begun() -> list[Note]:
@@ -193,12 +193,19 @@ async def until_noted(ids: Sequence[str], attempt: int, seconds: float = 20) -> 
         there = {note.task for note in found if note.attempt == attempt}
         return found if set(ids) <= there else []
 
-    return list(await eventually(begun, timeout=seconds, every=0.05))
+    return list(await eventually(begun, every=0.05))
 
 
 def assert_each_attempt_began_once(found: Iterable[Note]) -> None:
     counted = Counter((note.task, note.attempt) for note in found)
     assert [it for it, count in counted.items() if count > 1] == []
+
+
+@sync_to_async
+def lapse_of(server: Server) -> float:
+    """When the last lease of a process that has ended is over, in seconds since 1970."""
+    found = TaskRuntime.objects.filter(place__endswith=f" {server.pid}")
+    return max(it.lapses_at.timestamp() for it in found)
 
 
 async def until_judging(since: float, lease: float = LEASE) -> None:

@@ -11,7 +11,7 @@ import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -20,7 +20,7 @@ import psycopg
 from devservers.postgres import SHARED, VOLATILE, PostgresServer
 from devservers.postgres_programs import ordinary_user
 from devservers.process import temporary_folder
-from tests.support.waiting import wait_for
+from tests.support.waiting import TIMEOUT, wait_for
 
 # The signal of the keeper ends the server first.
 LOOP = """
@@ -50,11 +50,11 @@ class RestartablePostgres(PostgresServer):
         self._end(how)
         self.wait_until_ready()
 
-    def be_gone(self, seconds: float) -> None:
-        """End it, and let it come back after so long."""
+    def be_gone(self, until: Callable[[], bool]) -> None:
+        """End it, and let it come back once that is true."""
         self._down.touch()
         self._end(signal.SIGINT)
-        time.sleep(seconds)
+        wait_for(until, timeout=2 * TIMEOUT)
         self._down.unlink()
         self.wait_until_ready()
 

@@ -20,16 +20,15 @@ from rail_async_tasks.auth.context import RequestContext
 from rail_async_tasks.graphql.streams import without_farewell
 from rail_async_tasks.hosting import server as hosted_server
 from rail_async_tasks.models import TaskExecution, TaskRuntime
-from tests.faults.fleet import EXIT, Fleet, forms, gone, held, on, rows, until_final
+from tests.faults.fleet import Fleet, forms, gone, held, on, rows, until_final
 from tests.support.client import FINAL, FOLLOW, Client, Event, subscribe
 from tests.support.measures import report, spread
 from tests.support.server import Server
-from tests.support.waiting import eventually
+from tests.support.waiting import TIMEOUT, eventually
 
 DRAIN = 1.0
 # Tasks that outlast the drain, and tasks that may end within it; each has two subscribers.
 LONG, MEDIUM = 10, 10
-FOLLOW_TIMEOUT = 30.0
 
 
 class Follower:
@@ -47,7 +46,7 @@ class Follower:
         self.ends: list[str] = []  # how streams ended that were not complete
 
     async def follow(self) -> Follower:
-        async with asyncio.timeout(FOLLOW_TIMEOUT):
+        async with asyncio.timeout(TIMEOUT):
             for client in [self.clients[0], self.clients[1], self.clients[1]]:
                 if self.transport == "socket":
                     await self._by_socket(client)
@@ -118,21 +117,20 @@ async def drained(fleet: Fleet, server: Server, other: Server) -> tuple[float, C
     """One round. Returns how long the exit took, and how streams were ended by it."""
     clients = [fleet.client(server), fleet.client(other)]
     medium = [f"work(seconds: {random.uniform(0.5, 2.5):.2f})" for _ in range(MEDIUM)]
-    ids = await held(clients[0], ["work(seconds: 60)"] * LONG)
+    ids = await held(clients[0], ["work(seconds: 3600)"] * LONG)
     ids += await asyncio.gather(*(clients[0].start(call) for call in medium))
     followers = [Follower(clients, task_id, kind) for task_id in ids for kind in ("socket", "sse")]
     following = asyncio.gather(*(follower.follow() for follower in followers))
     over = asyncio.Event()
     busy = asyncio.gather(*(keep_busy(clients, over) for _ in range(4)))
-    await eventually(lambda: all(follower.events for follower in followers), timeout=FOLLOW_TIMEOUT)
+    await eventually(lambda: all(follower.events for follower in followers))
     pid = server.pid
     taken = await gone(server)
     assert await left_running(pid) == 0
-    assert taken < DRAIN + EXIT
-    assert await asyncio.to_thread(server.wait, 5) in server.kind.exit_codes
+    assert await asyncio.to_thread(server.wait, TIMEOUT) in server.kind.exit_codes
     over.set()
     started = [task_id for some in await busy for task_id in some]
-    for row in await until_final([*ids, *started], FOLLOW_TIMEOUT):
+    for row in await until_final([*ids, *started]):
         assert (row.status, row.result) == ("completed", "done")
         assert (row.retry_count, row.crashes) == (0, 0)
         assert row.seq == 1 + 2 * row.attempts
@@ -158,7 +156,7 @@ KINDS = ("uvicorn", "daphne", "uvicorn-uvloop")
 
 @forms("rounds", on("postgres", 1), on("postgres", 5, long=True), on("sqlite", 5, long=True))
 async def test_a_drain_under_load(database: Any, fleet: Fleet, rounds: int) -> None:
-    """The exit comes in time, no row is left, no retry consumed, and the end is seen once."""
+    """The exit waits for no body of an hour, no row is left, and each end is seen once."""
     settings = {"drain_seconds": DRAIN, "max_concurrency": 200}
     taken, ends = [], Counter[str]()
     first, second = await fleet.serve_many(2, **settings)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.faults.fleet import Fleet, until_final
+from tests.faults.load import AT_REST
 from tests.faults.used import Used, options
 from tests.support.client import Client
 from tests.support.measures import report
@@ -46,7 +47,7 @@ async def batch(client: Client) -> Counter[str]:
         return task_id
 
     ids = await asyncio.gather(*map(one, range(BATCH)))
-    return Counter(row.status for row in await until_final(ids, 30))
+    return Counter(row.status for row in await until_final(ids))
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ async def test_connections_and_threads_return_to_where_they_were(
     """After cancels, timeouts and errors, in coroutines and threads that use the ORM."""
     over = options(database, over)
     fleet.env["FAULTS_DATABASE"] = json.dumps(over)
-    server = await fleet.serve(max_workers=WORKERS, lease_seconds=15)
+    server = await fleet.serve(max_workers=WORKERS)
     client, used = fleet.client(server), Used(server.pid, database)
     ends = await batch(client)  # what is made once is made
     warm = (used.connections(), used.threads())
@@ -80,12 +81,14 @@ async def test_connections_and_threads_return_to_where_they_were(
     assert set(ends) == STATUSES
 
     async def back() -> bool:
-        return used.connections() <= warm[0] and used.threads() <= warm[1]
+        # Some come and go for looks at the ledger. What each task left would be many more.
+        left = AT_REST["connections"], AT_REST["threads"]
+        return used.connections() <= warm[0] + left[0] and used.threads() <= warm[1] + left[1]
 
     def now() -> str:
         return f"connections, threads: {(used.connections(), used.threads())}, were {warm}"
 
-    await eventually(back, now, timeout=10, every=0.05)
+    await eventually(back, now, every=0.05)
     assert "PoolTimeout" not in server.said()
     report(
         "leaks", database=database.kind, over=over, tasks=ends.total(), ends=ends, warm=warm,

@@ -12,7 +12,7 @@ import pytest
 from tests.faults.fleet import Fleet, forms, on, read_notes, until_noted
 from tests.support.measures import report
 from tests.support.pauses import leave, starts
-from tests.support.waiting import eventually
+from tests.support.waiting import TIMEOUT, eventually
 
 RATE = 20
 # A difference of so few starts is none.
@@ -40,12 +40,17 @@ async def test_two_processes_share_a_rate(
     async def begun(count: int) -> bool:
         return len(await starts(ids)) >= count
 
-    await eventually(lambda: begun(RATE), timeout=20, every=0.05)
+    await eventually(lambda: begun(RATE), every=0.05)
     others = await leave("faults.once", 20, "default", seconds=0.01)
-    await until_noted(others, 1, seconds=5)
-    await eventually(lambda: begun(RATE * seconds // 2), timeout=seconds + 20, every=0.05)
+    await until_noted(others, 1)
+    await eventually(lambda: begun(RATE * seconds // 2), timeout=seconds + TIMEOUT, every=0.05)
+
+    async def both_have_begun_some() -> bool:
+        return len({note.pid for note in await read_notes() if note.task in set(ids)}) == 2
+
+    await eventually(both_have_begun_some, every=0.05)
     os.kill(servers[0].pid, signal.SIGKILL)
-    await eventually(lambda: begun(RATE * seconds + FEW + 5), timeout=seconds + 20, every=0.05)
+    await eventually(lambda: begun(RATE * seconds + FEW + 5), timeout=seconds + TIMEOUT, every=0.05)
 
     times = await starts(ids)
     window = timedelta(seconds=seconds)

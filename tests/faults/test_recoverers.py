@@ -57,14 +57,14 @@ def orphan(count: int) -> list[str]:
 async def test_four_recoverers(database: Any, fleet: Fleet, rounds: int, count: int) -> None:
     """One orphan, then many: each costs one crash, and its next attempt begins once."""
     began = time.monotonic()
-    servers = await fleet.serve_many(4)
+    servers = await fleet.serve_many(4, lease_seconds=LEASE)
     await until_judging(began)
     times, ids = [], []
     for number in range(rounds):
         at = time.time()
         orphans = await orphan(count if number else 1)
         ids += orphans
-        for row in await until_final(orphans, LEASE + 15):
+        for row in await until_final(orphans):
             assert (row.status, row.result) == ("completed", 2)
             assert (row.attempts, row.crashes, row.retry_count, row.seq) == (2, 1, 0, 5)
         times += [note.at - at for note in await read_notes() if note.task in set(orphans)]

@@ -10,7 +10,7 @@ from tests.faults.soak import sample_every
 from tests.support.measures import report
 
 
-@forms("seconds rate", on("postgres", 6, 25), on("postgres", 600, 50, long=True))
+@forms("seconds rate", on("postgres", 3, 20), on("postgres", 600, 50, long=True))
 async def test_what_a_server_uses_stays_flat(
     database: Any, fleet: Fleet, seconds: float, rate: float
 ) -> None:

@@ -64,6 +64,14 @@ async def climb(info: Any, steps: int, pause: float = 0.0, seen: str = "") -> st
     return "top"
 
 
+@task_mutation
+async def wander(info: Any, pause: float) -> None:
+    """Report another percentage after each pause, until it is cancelled, or for very long."""
+    for step in range(3000):
+        info.context.task.update_progress(step % 98 + 1, f"step {step}")
+        await asyncio.sleep(pause)
+
+
 @task_mutation(max_retries=0)
 async def fall() -> None:
     raise RuntimeError("it broke")
@@ -100,6 +108,7 @@ class TaskMutations:
     plus = add
     pack = pack
     climb = climb
+    wander = wander
     fall = fall
     whoami = whoami
     restock = restock

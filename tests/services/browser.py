@@ -25,6 +25,9 @@ FLAGS = (
     "--force-prefers-reduced-motion",
 )
 
+# For a script that calls back, such as a run of axe, on a machine that is busy with others.
+SCRIPT_SECONDS = 110  # Selenium waits for the driver's answer for two minutes
+
 
 def missing_programs() -> list[str]:
     """Returns the browser's two programs that are not installed."""
@@ -43,6 +46,7 @@ def running_browser(profile: Path) -> Iterator[Chrome]:
     options.add_argument(f"--user-data-dir={profile}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = Chrome(options, ChromeService(shutil.which("chromedriver")))
+    driver.set_script_timeout(SCRIPT_SECONDS)
     try:
         yield driver
     finally:

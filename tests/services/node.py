@@ -31,7 +31,7 @@ def start_script(name: str, place: dict[str, Any]) -> subprocess.Popen[str]:
     )
 
 
-def finish_script(script: subprocess.Popen[str], timeout: float = 60) -> Any:
+def finish_script(script: subprocess.Popen[str], timeout: float = 300) -> Any:
     """The JSON of the script's last line. Raises where it failed, with what it said."""
     try:
         out, said = script.communicate(timeout=timeout)

@@ -193,6 +193,14 @@ class Reader:
         """Returns what commands print. Raises AssertionError if one of them fails."""
         return self._python.run(script, where)
 
+    def manage(self, command: str, where: str) -> str:
+        """Returns what a command of `manage.py` prints. Raises AssertionError if it fails."""
+        return self._python.manage(command, where)
+
+    def ask(self, script: str, where: str) -> str:
+        """Returns what Python prints about the project. Raises AssertionError if it fails."""
+        return self._python.ask(script, where)
+
     def serve(self, command: str) -> LoggedProcess:
         """Starts a server in the background, on the reader's port. Returns it once it answers.
 

@@ -16,6 +16,7 @@ from typing import Any
 from devservers.process import ROOT, Process, ServerFailed, accepts, free_port
 from tests.support.forked import ForkedProcess
 from tests.support.server_kinds import KINDS, Kind
+from tests.support.waiting import TIMEOUT
 
 # Seconds in which a server must answer, on a machine that is busy with others. One that has ended
 # is not waited for.
@@ -195,7 +196,7 @@ def running_server(
         server.wait_until_it_answers()
         yield server
         server.terminate()
-        server.wait(60)
+        server.wait(TIMEOUT)
         alarms = server.alarms()
         assert not alarms, alarms[0]
     finally:

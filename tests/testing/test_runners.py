@@ -66,6 +66,7 @@ def postgres(server: Any) -> dict[str, Any]:
     return database("postgres", server.create_database("library"))
 
 
+@pytest.mark.long  # `test_on_postgres` runs the same tests
 def test_under_pytest_django_and_pytest_asyncio(tmp_path: Path) -> None:
     """Every tool in `db`, `transactional_db`, coroutine tests and Django's test cases, shuffled."""
     files = map(file, ("under_pytest", "under_pytest_async", "under_django"))
@@ -81,9 +82,10 @@ def test_under_pytest_xdist_and_anyio(tmp_path: Path) -> None:
 
 @pytest.mark.postgres
 def test_on_postgres(tmp_path: Path, postgres_server: Any) -> None:
-    """The same on connections of its own: none is left that keeps the test database from its end.
+    """Every tool in `db`, `transactional_db`, coroutine tests and Django's test cases, shuffled.
 
-    The clock of a transaction stands still there.
+    On connections of its own: none is left that keeps the test database from its end. The
+    clock of a transaction stands still there.
     """
     files = map(file, ("under_pytest", "under_pytest_async", "under_django"))
     options = {"database": postgres(postgres_server)}

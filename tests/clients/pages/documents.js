@@ -4,8 +4,11 @@ export const WATCH = `subscription Watch($id: ID!) {
 }`;
 export const CANCEL = `mutation Cancel($id: ID!) { cancelTask(id: $id) { id status } }`;
 
+// Each step waits for a file in this folder, which the test makes once the page has shown the step.
+const SEEN = JSON.stringify(new URLSearchParams(location.search).get("seen") ?? "");
+
 const STARTS = {
-  climb: `mutation Start { it: climb(steps: 10, pause: 0.05) { taskId status } }`,
+  climb: `mutation Start { it: climb(steps: 2, pause: 0, seen: ${SEEN}) { taskId status } }`,
   linger: `mutation Start { it: linger { taskId status } }`,
   survive: `mutation Start { it: survive { taskId status } }`,
 };

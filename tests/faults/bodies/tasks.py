@@ -8,6 +8,7 @@ import sys
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import strawberry
@@ -21,6 +22,12 @@ from tests.faults.bodies import notes
 note = sync_to_async(notes.write)
 
 
+async def opened(gate: str) -> None:
+    """Returns once there is that file; at once for no name."""
+    while gate and not Path(gate).exists():  # noqa: ASYNC110, ASYNC240 (another process makes it)
+        await asyncio.sleep(0.05)
+
+
 @task_mutation(name="faults.hold", max_retries=0)
 async def hold(info: Any) -> int:
     """Note each attempt; end in the second only."""
@@ -32,9 +39,14 @@ async def hold(info: Any) -> int:
 
 
 @task_mutation(name="faults.churn", max_retries=0)
-async def churn(info: Any, seconds: float) -> int:
-    """Note it, report progress, and end after so many seconds."""
+async def churn(info: Any, seconds: float, gate: str = "") -> int:
+    """Note it, report progress, and end after so many seconds, or once there is that file."""
     await note(info)
+    step = 0
+    while gate and not Path(gate).exists():  # noqa: ASYNC240 (another process makes it)
+        step += 1
+        info.context.task.update_progress(step % 100)
+        await asyncio.sleep(0.1)
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         info.context.task.update_progress(int(99 * (1 - left / seconds)))
@@ -43,8 +55,8 @@ async def churn(info: Any, seconds: float) -> int:
 
 
 @task_mutation(name="faults.wake", max_retries=3, retry_delay=0)
-async def wake(info: Any, how: str, seconds: float) -> int:
-    """In the first attempt end after so many seconds, in that way; later at once."""
+async def wake(info: Any, how: str, gate: str) -> int:
+    """In the first attempt end once there is that file, in that way; later at once."""
     it = info.context.task
     await note(info)
     if it.attempt > 1:
@@ -53,7 +65,7 @@ async def wake(info: Any, how: str, seconds: float) -> int:
         for number in range(10_000):
             it.update_progress(number % 90 + 1, "from the first attempt")
             await asyncio.sleep(0.02)
-    await asyncio.sleep(seconds)
+    await opened(gate)
     if how == "fail":
         raise ValueError("from the first attempt")
     if how == "cancel":
@@ -62,9 +74,9 @@ async def wake(info: Any, how: str, seconds: float) -> int:
 
 
 @task_mutation(name="faults.leave", max_retries=0)
-async def leave() -> None:
-    """End the process, by way of its loop, after it was answered."""
-    await asyncio.sleep(0.5)
+async def leave(gate: str) -> None:
+    """End the process, by way of its loop, once there is that file."""
+    await opened(gate)
     asyncio.get_running_loop().call_soon(sys.exit, 3)
     await asyncio.sleep(60)
 
@@ -109,11 +121,13 @@ def race_in_thread(info: Any, seconds: float) -> str:
 
 @task_mutation(name="faults.swallow", max_retries=0)
 async def swallow(info: Any) -> None:
-    """Not end when asked to, whatever is done."""
+    """Not end when asked to, whatever is done; report how often it was asked."""
     info.context.task.update_progress(5)
     while True:
-        with suppress(asyncio.CancelledError):
+        try:
             await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            notes.append(info)
 
 
 @task_mutation(name="faults.step", max_retries=0)
@@ -165,9 +179,10 @@ async def put_off(info: Any, delay: float, at: float) -> list[str]:
 
 
 @task_mutation(name="faults.once", max_retries=0)
-async def once(info: Any, seconds: float) -> int:
-    """Note it, and end after so many seconds."""
+async def once(info: Any, seconds: float, gate: str = "") -> int:
+    """Note it, and end after so many seconds, and once there is the file `gate`."""
     await note(info)
+    await opened(gate)
     await asyncio.sleep(seconds)
     return int(info.context.task.attempt)
 

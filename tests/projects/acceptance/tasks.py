@@ -129,18 +129,17 @@ async def late(seconds: float) -> int:
 
 
 @task_mutation(name="acceptance.die")
-async def die(delay: float) -> None:
-    """Take the process down."""
-    await asyncio.sleep(delay)
+async def die(go: str) -> None:
+    """Take the process down once there is that file."""
+    await eventually(Path(go).exists)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 @task_mutation(name="acceptance.flood")
-def flood(info: Any, calls: int, seconds: float) -> int:
-    """Report progress without a pause, in a thread: so many times, and for so long at least."""
-    end = time.monotonic() + seconds
+def flood(info: Any, calls: int, until: str) -> int:
+    """Report progress without a pause, in a thread: so many times at least, and until that file."""
     count = 0
-    while count < calls or time.monotonic() < end:
+    while count < calls or not os.path.exists(until):  # noqa: PTH110 (it costs as little as can be)
         info.context.task.update_progress(count % 100)
         count += 1
     return count

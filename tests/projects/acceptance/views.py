@@ -25,8 +25,11 @@ def start_climb(request: HttpRequest) -> HttpResponse:
 
 
 async def answer_late(request: HttpRequest) -> HttpResponse:
-    """Take one second."""
-    await asyncio.sleep(1)
+    """Make the file `asked` in the folder of the query, and wait for the file `answer` there."""
+    folder = Path(request.GET["folder"])
+    (folder / "asked").touch()
+    while not (folder / "answer").exists():  # noqa: ASYNC110 (another process makes it)
+        await asyncio.sleep(0.02)
     return HttpResponse("late")
 
 

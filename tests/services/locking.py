@@ -12,6 +12,7 @@ import psycopg
 from django.db import connections, transaction
 
 from tests.support.databases import database_url
+from tests.support.waiting import TIMEOUT
 
 
 @contextmanager
@@ -24,18 +25,18 @@ def a_transaction(work: Callable[[], Any]) -> Iterator[threading.Event]:
             with transaction.atomic():
                 work()
                 begun.set()
-                over.wait(60)
+                over.wait(2 * TIMEOUT)
         finally:
             connections.close_all()
 
     thread = threading.Thread(target=run)
     thread.start()
     try:
-        assert begun.wait(20)
+        assert begun.wait(TIMEOUT)
         yield over
     finally:
         over.set()
-        thread.join(20)
+        thread.join(TIMEOUT)
 
 
 @contextmanager

@@ -12,6 +12,8 @@ from benchmarks.processes import at_work, running, task_workers
 
 # Each task reports so many times a second.
 PAUSE = 0.05
+# With fewer reports a task may be over before a watcher on a busy machine has seen half of them.
+FEW = 50
 
 
 async def ours(count: int, tasks: int) -> dict[str, float]:
@@ -30,11 +32,14 @@ async def ours(count: int, tasks: int) -> dict[str, float]:
         async def follow() -> None:
             nonlocal seen
             handle = await tick.aenqueue(count=count, pause=PAUSE)
+            last = None
             async with aclosing(service.watch(SYSTEM, handle.id)) as snapshots:
                 async for snapshot in snapshots:
                     seen += 1
-                    if snapshot.progress_message is not None and not snapshot.is_final:
-                        latencies.append(time.monotonic() - float(snapshot.progress_message))
+                    # The end has the last report too, which a slow watcher sees there first.
+                    if snapshot.progress_message not in {None, last}:
+                        last = snapshot.progress_message
+                        latencies.append(time.monotonic() - float(last or 0))
                     completed = snapshot.status == "completed"
             assert completed
 
@@ -42,7 +47,7 @@ async def ours(count: int, tasks: int) -> dict[str, float]:
             for _ in range(tasks):
                 group.create_task(follow())
         metrics = _metrics(seen, begun, cpu, latencies)
-        assert seen > count * tasks / 2, seen
+        assert seen > count * tasks / 2 or count < FEW, seen
         await host.astop()
     return metrics
 

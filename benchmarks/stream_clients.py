@@ -82,6 +82,7 @@ class Client(asyncio.Protocol):
         self._headers = [f"Cookie: {cookies[number % len(cookies)]}"] if cookies else []
         self._unread = b""
         self._joined = False
+        self._last = b""
         self.transport: Any = None
 
     def connection_made(self, transport: Any) -> None:
@@ -96,12 +97,13 @@ class Client(asyncio.Protocol):
         return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
     def seen(self, text: bytes) -> None:
-        """Handles one event of the stream."""
+        """Handles one event of the stream; the end has the last report once more, or first."""
+        found = SENT.search(text)
+        if found is not None and self._joined and found[1] != self._last:
+            self._last = found[1]
+            self._arrivals.receive(int(found[1]))
         if b'"completed"' in text:
             self._arrivals.end()
-        found = SENT.search(text)
-        if found is not None and self._joined:
-            self._arrivals.receive(int(found[1]))
         if not self._joined:
             self._joined = True
             self._arrivals.join()

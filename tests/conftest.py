@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from devservers.postgres import PostgresServer, running_postgres
 from devservers.postgres_programs import find_postgres
@@ -39,6 +41,13 @@ from tests.support.databases import (
 )
 from tests.support.needs import unavailable
 from tests.support.timings import Timings
+
+# The same examples in each run, and no limit of time for one: a busy machine takes long.
+hypothesis_settings.register_profile(
+    "suite", derandomize=True, database=None, deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)  # fmt: skip
+hypothesis_settings.load_profile("suite")
 
 # The collection makes half a million objects that stay, and hardly any that a pass would free.
 gc.disable()

@@ -12,7 +12,7 @@ import pytest
 
 from devservers import process
 from devservers.process import ROOT, Lifeline, Process, ServerFailed, free_port
-from tests.support.waiting import wait_for
+from tests.support.waiting import TIMEOUT, wait_for
 
 STARTS_A_SERVER = """
 import sys, time
@@ -60,7 +60,7 @@ def test_a_server_ends_when_its_keeper_is_killed(folder: Path) -> None:
     server.start()
     status = Path(f"/proc/{server.pid}/stat").read_text().rpartition(")")[2].split()
     os.kill(int(status[1]), signal.SIGKILL)
-    assert server.wait(20) == -signal.SIGKILL
+    assert server.wait(TIMEOUT) == -signal.SIGKILL
     wait_for(lambda: not is_running(server.pid), "end of the server")
     server.stop()
 
@@ -97,7 +97,7 @@ def test_processes_of_a_lifeline_end_together(folder: Path) -> None:
         servers[0].wait(0.5)
     assert servers[1].exit_code is None
     outer.let_go()
-    assert [server.wait(20) for server in servers] == [-signal.SIGTERM] * 2
+    assert [server.wait(TIMEOUT) for server in servers] == [-signal.SIGTERM] * 2
 
 
 def test_a_server_that_ends_by_itself_is_reported_with_its_log(folder: Path) -> None:
@@ -132,7 +132,7 @@ sys.stdin.read()
 def test_two_processes_get_no_port_in_common(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither of them listens yet: a look at the port alone would give both the same one."""
     first = free_port()
-    ports = range(first + 1, first + 6)
+    ports = range(first + 1, first + 301)  # other test processes have some of them
     command = [sys.executable, "-c", RESERVES_PORTS, str(ports[0]), str(ports[-1] + 1)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) as other:
@@ -155,5 +155,5 @@ def test_a_server_hears_ctrl_c_also_in_a_background_job(folder: Path) -> None:
     finally:
         signal.signal(signal.SIGINT, before)
     os.kill(server.pid, signal.SIGINT)
-    assert server.wait(20) == -signal.SIGINT
+    assert server.wait(TIMEOUT) == -signal.SIGINT
     server.let_go()

@@ -13,7 +13,7 @@ import pytest
 
 from devservers.process import ROOT
 from tests.support.forked import ForkedProcess
-from tests.support.waiting import wait_for
+from tests.support.waiting import TIMEOUT, wait_for
 
 SAYS = """
 import atexit, json, os, signal, sys
@@ -48,7 +48,7 @@ def test_it_is_the_process_that_a_command_would_start(tmp_path: Path) -> None:
     """With its arguments, path, folder, environment and output; Python ends as it always does."""
     process = forked(tmp_path, SAYS, "--one", "two")
     process.start()
-    assert process.wait(30) == process.exit_code == 3
+    assert process.wait(TIMEOUT) == process.exit_code == 3
     first, second, last = (tmp_path / "output").read_text().splitlines()
     path = [str(tmp_path), str(tmp_path / "more")]
     assert json.loads(first) == [["--one", "two"], path, str(tmp_path), "__main__", "é"]
@@ -75,7 +75,7 @@ def test_its_kill_is_seen(tmp_path: Path) -> None:
     process.start()
     first = process.pid
     os.kill(first, signal.SIGKILL)
-    assert process.wait(30) == -signal.SIGKILL
+    assert process.wait(TIMEOUT) == -signal.SIGKILL
     process.start()
     assert process.pid != first
     assert process.exit_code is None

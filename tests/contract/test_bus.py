@@ -21,7 +21,7 @@ from rail_async_tasks.bus.redis import RedisBus
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.snapshot import TaskSnapshot, owner_topic, task_topic
-from tests.support.waiting import eventually
+from tests.support.waiting import TIMEOUT, eventually
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -34,7 +34,7 @@ def snapshot(execution_id: UUID, seq: int = 1, step: int = 0, **fields: Any) -> 
 
 
 async def read(mailbox: Mailbox) -> TaskSnapshot:
-    return await asyncio.wait_for(anext(mailbox), 5)
+    return await asyncio.wait_for(anext(mailbox), TIMEOUT)
 
 
 async def ended(mailbox: Mailbox) -> bool:
@@ -150,7 +150,7 @@ async def test_a_subscriber_on_another_loop(bus: Bus) -> None:
 
     thread = threading.Thread(target=lambda: asyncio.run(listen()))
     thread.start()
-    await asyncio.to_thread(joined.wait, 5)
+    await asyncio.to_thread(joined.wait, TIMEOUT)
     bus.publish(snapshot(it, 9))
     await asyncio.to_thread(thread.join)
     assert heard == [9]

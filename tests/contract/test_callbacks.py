@@ -18,12 +18,13 @@ from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.states import Status
 from tests.contract.conftest import ON_SQL
 from tests.support.ledgers import NAME, Kit, outcome_of
+from tests.support.waiting import TIMEOUT
 
 on_sql = pytest.mark.parametrize("ledger_kind", ON_SQL, indirect=True)
 pytestmark = on_sql
 
 DONE, FAIL, CANC, RET = Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.RETRYING
-HOLD = 60.0
+HOLD = 3600.0
 
 
 async def reserved_until(execution_id: UUID) -> datetime | None:
@@ -176,14 +177,14 @@ async def test_a_locked_row_holds_up_no_other(kit: Kit) -> None:
             with transaction.atomic():
                 assert TaskExecution.objects.select_for_update().get(id=first)
                 locked.set()
-                over.wait(20)
+                over.wait(2 * TIMEOUT)
         finally:
             connection.close()
 
     holder = asyncio.ensure_future(asyncio.to_thread(hold))
-    await asyncio.to_thread(locked.wait, 20)
+    await asyncio.to_thread(locked.wait, TIMEOUT)
     try:
-        assert await asyncio.wait_for(overdue(kit), 10) == {second}
+        assert await asyncio.wait_for(overdue(kit), TIMEOUT) == {second}
     finally:
         over.set()
         await holder

@@ -24,7 +24,7 @@ from tests.contract.conftest import ON_SQL
 from tests.support.ledgers import Kit, new_execution
 
 YEARS, HOUR = timedelta(days=3650), timedelta(hours=1)
-TTL, HOLD = 600.0, 120.0
+TTL, HOLD = 6000.0, 1200.0
 TIMES = ("created_at", "updated_at", "run_after", "started_at", "completed_at", "expires_at")
 # Those that no snapshot has.
 INNER_TIMES = ("dispatched_at", "callback_at")
@@ -64,23 +64,23 @@ def left(at: datetime | None) -> float:
 async def test_a_retry(kit: Kit, by: timedelta) -> None:
     """Comes after its delay, and not before."""
     claimed = await kit.running()
-    await kit.settle(claimed, Status.RETRYING, delay=30.0, retried=1)
+    await kit.settle(claimed, Status.RETRYING, delay=3000.0, retried=1)
     await written_ahead(kit, claimed.snapshot.id, by)
     assert await corrected(kit) == 1
     after = await kit.get(claimed.snapshot.id)
-    assert 20 < left(after.run_after) <= 30
+    assert 2000 < left(after.run_after) <= 3000
     assert await corrected(kit) == 0
     assert await kit.get(after.id) == after
 
 
 async def test_a_delay(kit: Kit) -> None:
     """Comes after its delay where the clock was ahead by years; an hour is waited for."""
-    far, near = await kit.waiting(delay=30.0), await kit.waiting(delay=30.0)
+    far, near = await kit.waiting(delay=3000.0), await kit.waiting(delay=3000.0)
     await written_ahead(kit, far, YEARS)
     await written_ahead(kit, near, HOUR)
     assert await corrected(kit) == 1
-    assert 20 < left((await kit.get(far)).run_after) <= 30
-    assert 3600 < left((await kit.get(near)).run_after) <= 3630
+    assert 2000 < left((await kit.get(far)).run_after) <= 3000
+    assert 3600 + 2000 < left((await kit.get(near)).run_after) <= 3600 + 3000
 
 
 @pytest.mark.parametrize("by", [HOUR, YEARS])
@@ -104,7 +104,7 @@ async def test_a_finished_row(kit: Kit) -> None:
     await kit.settle(claimed, Status.COMPLETED, ttl=TTL)
     await written_ahead(kit, claimed.snapshot.id, YEARS)
     assert await corrected(kit) == 1
-    assert TTL - 20 < left((await kit.get(claimed.snapshot.id)).expires_at) <= TTL
+    assert TTL - 600 < left((await kit.get(claimed.snapshot.id)).expires_at) <= TTL
     assert await corrected(kit) == 0
 
 
@@ -126,7 +126,7 @@ async def test_what_an_owner_has_changed_is_found_among_it(kit: Kit) -> None:
     for _ in range(3):
         await written_ahead(kit, await kit.waiting(owner_id="1"), YEARS)
     row = await kit.waiting(owner_id="1")
-    assert [it.id for it in await kit.ledger.changed_lately(["1"], 60)] == [row]
+    assert [it.id for it in await kit.ledger.changed_lately(["1"], 600)] == [row]
 
 
 async def test_starts_from_the_future_do_not_count(kit: Kit) -> None:
@@ -136,7 +136,7 @@ async def test_starts_from_the_future_do_not_count(kit: Kit) -> None:
     for number in range(3):
         await kit.create(new_execution(id=UUID(int=future.int + number), owner_id="1"))
     row = await kit.waiting(owner_id="1")
-    since, until = first_id_at(at - 60), first_id_at(at + 60)
+    since, until = first_id_at(at - 600), first_id_at(at + 600)
     newest = kit.ledger.nth_newest
     assert await kit.here(lambda: newest("1", since, until, 1, besides=())) == row
     assert await kit.here(lambda: newest("1", since, until, 2, besides=())) is None
@@ -147,11 +147,11 @@ async def test_starts_from_the_future_do_not_count(kit: Kit) -> None:
 async def test_a_failure_callback(kit: Kit) -> None:
     """Is reserved for the process that failed the task no longer than it may be."""
     claimed = await kit.running()
-    await kit.settle(claimed, Status.FAILED, callback_hold=60.0)
+    await kit.settle(claimed, Status.FAILED, callback_hold=600.0)
     await written_ahead(kit, claimed.snapshot.id, YEARS)
     assert await corrected(kit) == 1
     row = await TaskExecution.objects.aget(id=claimed.snapshot.id)
-    assert HOLD - 20 < left(row.callback_at) <= HOLD
+    assert HOLD - 600 < left(row.callback_at) <= HOLD
     assert await corrected(kit) == 0
 
 
@@ -166,7 +166,7 @@ async def test_a_dispatch(kit: Kit) -> None:
     assert await corrected(kit) == 1
     assert len(await dispatches.under_way("b", -1.0, None, 10)) == 1
     sent = await TaskExecution.objects.aget(id=row)
-    assert -20 < left(sent.dispatched_at) <= 0
+    assert -600 < left(sent.dispatched_at) <= 0
 
 
 @on_sql
@@ -178,7 +178,7 @@ async def test_a_lease(kit: Kit) -> None:
 
     def renew() -> int:
         for it in (dead, alive):
-            leases.begin(it, ["echo"], 15.0)
+            leases.begin(it, ["echo"], 900.0)
         times = {it: F(it) + YEARS for it in ("renewed_at", "lapses_at")}
         TaskRuntime.objects.filter(id=dead).update(**times)
         return leases.condemn()
@@ -186,8 +186,8 @@ async def test_a_lease(kit: Kit) -> None:
     assert await kit.here(renew) == 0
     assert await corrected(kit) == 1
     rows = {it.id: it async for it in TaskRuntime.objects.all()}
-    assert 0 < left(rows[dead].lapses_at) <= 15
-    assert -20 < left(rows[dead].renewed_at) <= 0
+    assert 0 < left(rows[dead].lapses_at) <= 900
+    assert -600 < left(rows[dead].renewed_at) <= 0
     assert await corrected(kit) == 0
     await kit.here(leases.reset)
 
@@ -200,11 +200,11 @@ async def test_how_much_of_a_lease_is_left(kit: Kit) -> None:
     mine = new_id()
 
     def look() -> None:
-        assert leases.renew(mine, 15.0, NOTHING_KNOWN).left is None
-        leases.begin(mine, ["echo"], 15.0)
-        assert 10 < (leases.renew(mine, 15.0, NOTHING_KNOWN).left or 0) <= 15
+        assert leases.renew(mine, 900.0, NOTHING_KNOWN).left is None
+        leases.begin(mine, ["echo"], 900.0)
+        assert 300 < (leases.renew(mine, 900.0, NOTHING_KNOWN).left or 0) <= 900
         TaskRuntime.objects.filter(id=mine).update(lapses_at=F("lapses_at") - HOUR)
-        assert -3600 < (leases.renew(mine, 15.0, NOTHING_KNOWN).left or 0) <= -3585
+        assert -3600 < (leases.renew(mine, 900.0, NOTHING_KNOWN).left or 0) <= 900 - 3600
         leases.reset()
 
     await kit.here(look)
@@ -237,7 +237,7 @@ async def test_a_clock_that_is_set_ahead_marks_no_runtime_dead(
     kit: Kit,
 ) -> None:
     """By it every lease has lapsed at once. Who is silent after that is found out as ever."""
-    seconds, ours = 10.0, 1000.0
+    seconds, ours = 900.0, 1000.0
     holders = Holder(), Holder()
 
     def made(holder: Holder) -> Lease:
@@ -253,7 +253,7 @@ async def test_a_clock_that_is_set_ahead_marks_no_runtime_dead(
     def beat(*which: Lease) -> None:
         nonlocal ours
         for _ in range(7):  # once around: after that each may judge
-            ours += 2.0
+            ours += seconds / 5
             for it in which:
                 it.beat()
 
@@ -286,7 +286,7 @@ async def test_what_runs_inline(kit: Kit) -> None:
     await written_ahead(kit, row, YEARS)
     assert await corrected(kit) == 1
     after = await kit.get(row)
-    assert -20 < left(after.started_at) <= 0
+    assert -600 < left(after.started_at) <= 0
 
 
 # --- ticks ----------------------------------------------------------------------------------------

@@ -148,8 +148,11 @@ async def test_a_hundred_ids_are_claimed_by_one_statement(kit: Kit) -> None:
 
 
 @pytest.mark.parametrize("ledger_kind", [ON_POSTGRES], indirect=True)
-async def test_a_hundred_ids_are_sent_by_one_statement(kit: Kit) -> None:
+async def test_a_hundred_ids_are_sent_by_one_statement(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Overdue ones are looked for once in a while only."""
+    monkeypatch.setattr(module, "OVERDUE_INTERVAL", 3600.0)
     for _ in range(150):
         await kit.waiting()
     part = dispatches(kit)

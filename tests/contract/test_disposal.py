@@ -18,6 +18,7 @@ from rail_async_tasks.states import FINAL, UNFINISHED, Status
 from tests.contract.conftest import ON_MARIADB, ON_POSTGRES
 from tests.projects.accounts.models import Receipt
 from tests.support.ledgers import Kit
+from tests.support.waiting import TIMEOUT
 
 HOUR = 3600.0
 NOW = Disposal(age=0.0)
@@ -133,12 +134,12 @@ async def test_rows_that_another_process_is_deleting_are_left_to_it(kit: Kit) ->
         with transaction.atomic():
             list(TaskExecution.objects.select_for_update().filter(id__in=rows[:3]))
             loop.call_soon_threadsafe(locked.set)
-            asyncio.run_coroutine_threadsafe(release.wait(), loop).result(20)
+            asyncio.run_coroutine_threadsafe(release.wait(), loop).result(2 * TIMEOUT)
         connection.close()
 
     holding = asyncio.ensure_future(sync_to_async(hold, thread_sensitive=False)())
     await locked.wait()
-    assert await asyncio.wait_for(kit.ledger.delete_expired(10), 10) == 1
+    assert await asyncio.wait_for(kit.ledger.delete_expired(10), TIMEOUT) == 1
     release.set()
     await holding
     assert await left(kit) == set(rows[:3])
@@ -160,12 +161,12 @@ async def test_what_an_owner_has_changed_lately(kit: Kit) -> None:
     await kit.waiting(owner_id="2")
     await kit.waiting()
     await kit.cancel(first)
-    found = await kit.ledger.changed_lately(["1", "3"], 60)
+    found = await kit.ledger.changed_lately(["1", "3"], 600)
     assert [(it.id, it.status) for it in found] == [
         (second.snapshot.id, "running"), (first, "cancelled"),
     ]  # fmt: skip
-    assert await kit.ledger.changed_lately(["1"], -60) == []
-    assert await kit.ledger.changed_lately(["3"], 60) == []
+    assert await kit.ledger.changed_lately(["1"], -600) == []
+    assert await kit.ledger.changed_lately(["3"], 600) == []
 
 
 async def test_what_an_owner_has_that_ended_lately(kit: Kit) -> None:
@@ -178,9 +179,9 @@ async def test_what_an_owner_has_that_ended_lately(kit: Kit) -> None:
     cancelled = await kit.waiting(owner_id="1")
     await kit.cancel(cancelled)
     ended = kit.ledger.ended_lately
-    assert set(await kit.here(ended, "1", None, 60)) == {done.snapshot.id, cancelled}
-    assert len(await kit.here(ended, "1", "t", 60)) == 1
-    assert await kit.here(ended, "1", None, -60) == []
+    assert set(await kit.here(ended, "1", None, 600)) == {done.snapshot.id, cancelled}
+    assert len(await kit.here(ended, "1", "t", 600)) == 1
+    assert await kit.here(ended, "1", None, -600) == []
 
 
 async def test_states_of_the_writers(kit: Kit) -> None:

@@ -135,6 +135,7 @@ async def takes(kit: Kit, edge: Edge, execution_id: UUID, act: Act) -> None:
 
 
 @on_all
+@pytest.mark.covering("ledger_kind", "fields", "here")
 @pytest.mark.parametrize("here", [False, True])
 @pytest.mark.parametrize(
     ("edge", "fields"),
@@ -183,6 +184,7 @@ async def by_delivery(kit: Kit, row: UUID) -> Fields:
 
 
 @on_all
+@pytest.mark.covering("ledger_kind", "act", "status")
 @pytest.mark.parametrize("status", sorted(WAITING))
 @pytest.mark.parametrize(
     "act", [by_queue(), by_queue(running={}), by_queue(crashes=1, suspect=True), by_id]
@@ -232,10 +234,11 @@ def settles(status: Status, *, here: bool, **fields: Any) -> Act:
 
 
 @on_all
+@pytest.mark.covering("ledger_kind", "end", "fields", "here")
 @pytest.mark.parametrize("here", [False, True])
 @pytest.mark.parametrize("fields", [{}, {"ttl": None, "callback_hold": None, "delay": 0.0}])
 @pytest.mark.parametrize(
-    ("status", "cancel_requested", "edge"),
+    "end",
     [
         (Status.COMPLETED, False, edges.COMPLETE),
         (Status.COMPLETED, True, edges.COMPLETE),
@@ -244,16 +247,13 @@ def settles(status: Status, *, here: bool, **fields: Any) -> Act:
         (Status.RETRYING, False, edges.RETRY),
         (Status.RETRYING, True, edges.ACKNOWLEDGE_CANCEL),
     ],
+    ids=lambda end: f"{end[2].name} {end[0]}",
 )
 async def test_outcomes(
-    kit: Kit,
-    status: Status,
-    cancel_requested: bool,
-    edge: Edge,
-    fields: dict[str, Any],
-    here: bool,
+    kit: Kit, end: tuple[Status, bool, Edge], fields: dict[str, Any], here: bool
 ) -> None:
     """With and without a time to live, a reserved callback and a delay."""
+    status, cancel_requested, edge = end
     row = await old_row(kit, Status.RUNNING, cancel_requested=cancel_requested)
     await takes(kit, edge, row, settles(status, here=here, **fields))
 
@@ -287,6 +287,7 @@ def cancels(ttl: float | None) -> Act:
 
 
 @on_all
+@pytest.mark.covering("ledger_kind", "status", "wait", "ttl")
 @pytest.mark.parametrize("ttl", [7200.0, None])
 @pytest.mark.parametrize("wait", [None, HOUR])
 @pytest.mark.parametrize("status", sorted(WAITING))
@@ -310,6 +311,7 @@ async def test_a_cancel_of_a_running_row(kit: Kit) -> None:
 
 
 @on_sql
+@pytest.mark.covering("ledger_kind", "fields", "seconds")
 @pytest.mark.parametrize("seconds", [{"ttl": 7200.0, "callback_hold": 5400.0}, {"ttl": None}])
 @pytest.mark.parametrize(
     ("edge", "fields"),

@@ -25,8 +25,14 @@ def body(value: Any) -> None: ...
 CODEC = ArgumentsCodec(body, task=NAME)
 
 
+@pytest.fixture(params=[50, pytest.param(200, marks=pytest.mark.long)])
+def made_up(request: pytest.FixtureRequest) -> list[Any]:
+    """The corners, and values of so many examples."""
+    return examples(request.param)
+
+
 @cache
-def examples() -> list[Any]:
+def examples(count: int) -> list[Any]:
     """The corners, and values that Hypothesis makes up, the same ones in each run.
 
     Made by the first test that asks: every test process imports this module.
@@ -34,7 +40,7 @@ def examples() -> list[Any]:
     found: list[Any] = [*CORNERS, nested(30)]  # MariaDB takes no more levels
 
     @settings(
-        max_examples=200, derandomize=True, database=None, deadline=None,
+        max_examples=count, derandomize=True, database=None, deadline=None,
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     @given(st.lists(values, max_size=4))
@@ -53,13 +59,13 @@ def value_of(stored: str | bytes) -> Any:
     return CODEC.decode(stored)["value"]
 
 
-async def test_arguments(kit: Kit) -> None:
+async def test_arguments(kit: Kit, made_up: list[Any]) -> None:
     """As they are enqueued, claimed, and read by the ORM for a retry."""
-    texts = [arguments(value) for value in examples()]
+    texts = [arguments(value) for value in made_up]
     ids = await asyncio.gather(*(kit.waiting(arguments=text) for text in texts))
     claimed = {it.snapshot.id: it.arguments for it in (await kit.claim(limit=len(ids))).claimed}
     wrong = []
-    for execution_id, text, value in zip(ids, texts, examples(), strict=True):
+    for execution_id, text, value in zip(ids, texts, made_up, strict=True):
         read = await kit.here(kit.ledger.arguments, execution_id)
         paths = {"enqueued": text, "claimed": claimed[execution_id], "read": read or ""}
         wrong += [
@@ -84,9 +90,9 @@ async def test_arguments_of_a_retried_task(kit: Kit) -> None:
     assert wrong == []
 
 
-async def test_results(kit: Kit) -> None:
+async def test_results(kit: Kit, made_up: list[Any]) -> None:
     """As the process reports them that ran the task, and as every later reader finds them."""
-    texts = [encode_result(value).decode() for value in examples()]
+    texts = [encode_result(value).decode() for value in made_up]
     ids = await asyncio.gather(*(kit.waiting() for _ in texts))
     claimed = {it.snapshot.id: it for it in (await kit.claim(limit=len(ids))).claimed}
     outcomes = [
@@ -95,7 +101,7 @@ async def test_results(kit: Kit) -> None:
     ]
     settled = await asyncio.gather(*map(kit.send, outcomes))
     wrong = []
-    for outcome, ended, value in zip(outcomes, settled, examples(), strict=True):
+    for outcome, ended, value in zip(outcomes, settled, made_up, strict=True):
         assert ended is not None
         reported = as_settled(claimed[outcome.id].snapshot, outcome, ended)
         read = await kit.get(outcome.id)

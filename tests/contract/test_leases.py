@@ -29,20 +29,20 @@ async def test_a_renewal_shows_what_has_become_of_the_others(kit: Kit) -> None:
     def look() -> None:
         for execution_id, holder in zip(held, (other, unknown, INLINE_HOLDER), strict=True):
             TaskExecution.objects.filter(id=execution_id).update(runtime_id=holder)
-        leases.begin(mine, [], 15.0)
-        leases.begin(other, [], 15.0)
-        found = leases.renew(mine, 15.0, Vitals(role="worker"))
+        leases.begin(mine, [], 600.0)
+        leases.begin(other, [], 600.0)
+        found = leases.renew(mine, 600.0, Vitals(role="worker"))
         assert (found.alive, found.silent, found.others) == (True, False, True)
         assert found.dead_holders == {unknown}
-        past = {"lapses_at": F("lapses_at") - timedelta(seconds=60)}
+        past = {"lapses_at": F("lapses_at") - timedelta(hours=1)}
         TaskRuntime.objects.update(**past)
-        found = leases.renew(mine, 15.0, NOTHING_KNOWN)
+        found = leases.renew(mine, 600.0, NOTHING_KNOWN)
         assert (found.alive, found.silent) == (True, True)  # this one's own lapse is over
         assert leases.condemn() == 1
-        found = leases.renew(mine, 15.0, NOTHING_KNOWN)
+        found = leases.renew(mine, 600.0, NOTHING_KNOWN)
         assert (found.silent, found.dead_holders) == (False, {unknown, other})
         leases.end(mine)
-        assert not leases.renew(mine, 15.0, NOTHING_KNOWN).alive
+        assert not leases.renew(mine, 600.0, NOTHING_KNOWN).alive
         leases.reset()
 
     await kit.here(look)
@@ -60,9 +60,9 @@ async def test_a_renewal_is_one_statement(kit: Kit) -> None:
         return execute(sql, *args)
 
     def look() -> None:
-        leases.begin(mine, [], 15.0)
+        leases.begin(mine, [], 600.0)
         with connection.execute_wrapper(count):
-            found = leases.renew(mine, 15.0, NOTHING_KNOWN)
+            found = leases.renew(mine, 600.0, NOTHING_KNOWN)
         assert not found.others
         assert len(statements) == 1
         leases.reset()

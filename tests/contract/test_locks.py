@@ -28,10 +28,11 @@ from rail_async_tasks.states import Status
 from tests.contract.conftest import ON_MARIADB, ON_POSTGRES
 from tests.services.locking import a_transaction, rows_locked
 from tests.support.ledgers import NAME, Kit, Lanes, new_execution, outcome_of
+from tests.support.waiting import TIMEOUT
 
 pytestmark = pytest.mark.parametrize("ledger_kind", [ON_POSTGRES, ON_MARIADB], indirect=True)
 
-HOLD = 60.0
+HOLD = 7200.0
 T = TypeVar("T")
 
 
@@ -73,11 +74,11 @@ async def test_a_creation_waits_for_its_key_apart(kit: Kit) -> None:
     with a_transaction(lambda: ledger.create_here(first)) as over:
         waits = asyncio.ensure_future(kit.create(new_execution(unique_key="k")))
         for key in (None, "another", None):
-            await asyncio.wait_for(kit.create(new_execution(unique_key=key)), 10)
+            await asyncio.wait_for(kit.create(new_execution(unique_key=key)), TIMEOUT)
         assert not waits.done()
         assert ledger.intake.failing_since is None
         over.set()
-        created = await asyncio.wait_for(waits, 20)
+        created = await asyncio.wait_for(waits, TIMEOUT)
     assert created.existing is not None
     assert created.existing.id == first.id
 
@@ -89,12 +90,12 @@ async def test_a_key_that_is_locked_holds_up_no_other_start_of_its_batch(kit: Ki
     with a_transaction(lambda: ledger.create_here(first)) as over:
         crowd = [new_execution(unique_key=key) for key in ("a", "k", "b", "a")]
         starts = [asyncio.ensure_future(kit.create(new)) for new in crowd]
-        a, b, second_a = await asyncio.wait_for(asyncio.gather(*starts[::2], starts[3]), 20)
+        a, b, second_a = await asyncio.wait_for(asyncio.gather(*starts[::2], starts[3]), TIMEOUT)
         assert (a.existing, b.existing) == (None, None)
         assert second_a.existing.id == crowd[0].id
         assert not starts[1].done()
         over.set()
-        assert (await asyncio.wait_for(starts[1], 20)).existing.id == first.id
+        assert (await asyncio.wait_for(starts[1], TIMEOUT)).existing.id == first.id
 
 
 async def test_a_key_that_becomes_free_while_it_is_asked_for(
@@ -129,12 +130,12 @@ async def test_a_creation_inline_waits_in_its_own_thread(kit: Kit) -> None:
             in_a_thread(ledger.create_here, new_execution(unique_key="k"))
         )
         plain = asyncio.ensure_future(kit.waiting())
-        await asyncio.wait_for(kit.claim(), 10)
+        await asyncio.wait_for(kit.claim(), TIMEOUT)
         if kit.kind == "postgres":
-            await asyncio.wait_for(plain, 10)
+            await asyncio.wait_for(plain, TIMEOUT)
         assert ledger.intake.failing_since is None
         over.set()
-        created: Created = await asyncio.wait_for(waits, 20)
+        created: Created = await asyncio.wait_for(waits, TIMEOUT)
         await plain
     assert created.existing is not None
     assert created.existing.id == first.id
@@ -147,7 +148,7 @@ async def test_a_claim_takes_the_others(kit: Kit) -> None:
     """A locked row is no longer passed over once it is free."""
     first, second, third = await three(kit)
     with rows_locked(first, third):
-        due = await asyncio.wait_for(kit.claim(), 10)
+        due = await asyncio.wait_for(kit.claim(), TIMEOUT)
         assert [it.snapshot.id for it in due.claimed] == [second]
     assert [it.snapshot.id for it in (await kit.claim()).claimed] == [first, third]
 
@@ -159,7 +160,7 @@ async def test_a_claim_in_turns_takes_the_others(kit: Kit) -> None:
     with rows_locked(rows[0], rows[1], rows[3], rows[4]):
         claimed: list[UUID] = []
         for _ in range(2):
-            due = await asyncio.wait_for(kit.ledger.claim(Lanes([lane])), 10)
+            due = await asyncio.wait_for(kit.ledger.claim(Lanes([lane])), TIMEOUT)
             claimed += [it.snapshot.id for it in due.claimed]
         assert set(claimed) == {rows[2], rows[5]}
     due = await kit.ledger.claim(Lanes([lane]))
@@ -168,14 +169,14 @@ async def test_a_claim_in_turns_takes_the_others(kit: Kit) -> None:
 
 async def test_a_locked_row_that_comes_due_hides_no_other(kit: Kit) -> None:
     """Others come due beside it, and `next_due` is the time of the first that is not yet due."""
-    held, beside, later = [await kit.waiting(delay=delay) for delay in (60.0, 60.0, 600.0)]
+    held, beside, later = [await kit.waiting(delay=delay) for delay in (3600.0, 3600.0, 7200.0)]
     past = datetime.now(UTC) - timedelta(seconds=5)
     await TaskExecution.objects.filter(id__in=[held, beside]).aupdate(run_after=past)
     with rows_locked(held):
-        due = await asyncio.wait_for(kit.claim(), 10)
+        due = await asyncio.wait_for(kit.claim(), TIMEOUT)
         assert [it.snapshot.id for it in due.claimed] == [beside]
         assert due.next_due is not None
-        assert 500 < due.next_due < 601
+        assert 3600 < due.next_due < 7201
     assert [it.snapshot.id for it in (await kit.claim()).claimed] == [held]
     assert (await stored(later)).run_after is not None
 
@@ -183,7 +184,7 @@ async def test_a_locked_row_that_comes_due_hides_no_other(kit: Kit) -> None:
 async def test_a_delivery_of_a_locked_row_is_not_refused(kit: Kit) -> None:
     """A claim distinguishes locked rows from claimed, final, delayed and unknown ones."""
     held, free, later, other = [
-        await kit.waiting(**fields) for fields in ({}, {}, {"delay": 60.0}, {"name": "other"})
+        await kit.waiting(**fields) for fields in ({}, {}, {"delay": 3600.0}, {"name": "other"})
     ]
     ended = (await kit.in_state(Status.COMPLETED)).snapshot.id
     wanted = DeliveryClaim(
@@ -191,7 +192,7 @@ async def test_a_delivery_of_a_locked_row_is_not_refused(kit: Kit) -> None:
         crashes=2, suspects=True,
     )  # fmt: skip
     with rows_locked(held, later, other, ended):
-        brought = await asyncio.wait_for(dispatches(kit).claim(wanted), 10)
+        brought = await asyncio.wait_for(dispatches(kit).claim(wanted), TIMEOUT)
     assert [it.snapshot.id for it in brought.claimed] == [free]
     assert (brought.locked, brought.postponed) == ({held}, set())
     brought = await dispatches(kit).claim(wanted)
@@ -207,7 +208,7 @@ async def test_a_suspect_that_is_locked_is_locked(kit: Kit) -> None:
         ids=[first, second, third], names=[NAME], runtime_id=new_id(), crashes=2, suspects=True
     )
     with rows_locked(first):
-        brought = await asyncio.wait_for(dispatches(kit).claim(wanted), 10)
+        brought = await asyncio.wait_for(dispatches(kit).claim(wanted), TIMEOUT)
     assert [it.snapshot.id for it in brought.claimed] == [second]
     assert (brought.locked, brought.postponed) == ({first}, {third})
 
@@ -216,7 +217,7 @@ async def test_a_suspect_that_is_locked_is_locked(kit: Kit) -> None:
 
 
 async def send(kit: Kit) -> set[UUID]:
-    found = await asyncio.wait_for(dispatches(kit).send("default", "b", 100, 100), 10)
+    found = await asyncio.wait_for(dispatches(kit).send("default", "b", 100, 100), TIMEOUT)
     return {it.id for it in found}
 
 
@@ -235,7 +236,7 @@ async def test_marks_of_locked_rows_are_taken_away_later(kit: Kit) -> None:
     sent = await dispatches(kit).send("default", "b", 100, 100)
     await TaskExecution.objects.filter(id=third).aupdate(dispatches=F("dispatches") + 1)
     with rows_locked(first, third):
-        left = await asyncio.wait_for(dispatches(kit).unsend(sent), 10)
+        left = await asyncio.wait_for(dispatches(kit).unsend(sent), TIMEOUT)
         assert [it.id for it in left] == [first]
         assert (await stored(second)).dispatched_at is None
     assert await dispatches(kit).unsend(left) == []
@@ -248,7 +249,7 @@ async def test_what_a_drain_sends_back_and_is_locked(kit: Kit) -> None:
     ids = await three(kit)
     await send(kit)
     with rows_locked(ids[1]):
-        assert await asyncio.wait_for(dispatches(kit).release(ids), 10) == {ids[1]}
+        assert await asyncio.wait_for(dispatches(kit).release(ids), TIMEOUT) == {ids[1]}
     assert await dispatches(kit).release(ids) == set()
     assert await TaskExecution.objects.filter(dispatched_at=None).acount() == 3
 
@@ -277,9 +278,9 @@ async def test_the_outcome_of_an_inline_attempt_waits_for_its_row(kit: Kit) -> N
     outcome = outcome_of(claimed, Status.COMPLETED)
     with rows_locked(claimed.snapshot.id) as over:
         waits = asyncio.ensure_future(in_a_thread(kit.ledger.settle_here, outcome))
-        await asyncio.wait_for(kit.waiting(), 10)
+        await asyncio.wait_for(kit.waiting(), TIMEOUT)
         over.set()
-        settled = await asyncio.wait_for(waits, 20)
+        settled = await asyncio.wait_for(waits, TIMEOUT)
     assert settled is not None
     assert settled.status is Status.COMPLETED
 
@@ -292,8 +293,8 @@ async def test_what_a_dead_process_held_and_is_locked_is_freed_later(kit: Kit) -
         await kit.here(kit.ledger.claim_here, execution_id, holder, new_id())
     recovery = Recovery(holder, 2, None)
     with rows_locked(second):
-        freed = await asyncio.wait_for(kit.recoveries.recover(recovery, 1), 10)
-        freed += await asyncio.wait_for(kit.recoveries.recover(recovery, 10), 10)
+        freed = await asyncio.wait_for(kit.recoveries.recover(recovery, 1), TIMEOUT)
+        freed += await asyncio.wait_for(kit.recoveries.recover(recovery, 10), TIMEOUT)
         assert [it.id for it in freed] == [first, third]
         assert await kit.recoveries.recover(recovery, 10) == []
         leases = OrmLeases("default")
@@ -325,8 +326,10 @@ async def test_an_unknown_name_whose_first_row_is_locked(kit: Kit) -> None:
     """It does not keep the others of its name from failing, with pages of one row."""
     first, second, third = await three(kit, name="gone")
     with rows_locked(first):
-        failed = await asyncio.wait_for(kit.recoveries.fail_unknown("gone", None, None, 1), 10)
-        failed += await asyncio.wait_for(kit.recoveries.fail_unknown("gone", None, None, 1), 10)
+        failed = await asyncio.wait_for(kit.recoveries.fail_unknown("gone", None, None, 1), TIMEOUT)
+        failed += await asyncio.wait_for(
+            kit.recoveries.fail_unknown("gone", None, None, 1), TIMEOUT
+        )
         assert [it.id for it in failed] == [second, third]
         assert await kit.recoveries.fail_unknown("gone", None, None, 1) == []
     assert [it.id for it in await kit.recoveries.fail_unknown("gone", None, None, 1)] == [first]
@@ -336,14 +339,14 @@ async def test_callbacks_of_locked_rows(kit: Kit) -> None:
     """Their marks are taken away later, and moved on with the next time."""
     claims = [await kit.running() for _ in range(2)]
     for it in claims:
-        await kit.settle(it, Status.FAILED, callback_hold=5.0)
+        await kit.settle(it, Status.FAILED, callback_hold=3600.0)
     held, free = (it.snapshot.id for it in claims)
     marks = {it: (await stored(it)).callback_at for it in (held, free)}
     with rows_locked(held):
-        await asyncio.wait_for(kit.callbacks.keep([held, free], HOLD), 10)
+        await asyncio.wait_for(kit.callbacks.keep([held, free], HOLD), TIMEOUT)
         assert (await stored(held)).callback_at == marks[held]
         assert (await stored(free)).callback_at != marks[free]
-        made = await asyncio.wait_for(kit.callbacks.made([held, free]), 10)
+        made = await asyncio.wait_for(kit.callbacks.made([held, free]), TIMEOUT)
         assert made == {held}
         assert (await stored(free)).callback_at is None
     assert await kit.callbacks.made([held, free]) == set()
@@ -362,11 +365,11 @@ async def test_a_silent_runtime_whose_row_is_locked(kit: Kit) -> None:
     await kit.here(begin)
     rows = TaskRuntime.objects.select_for_update().filter(id=held)
     with a_transaction(lambda: list(rows)):
-        assert await asyncio.wait_for(kit.here(leases.condemn), 10) == 1
+        assert await asyncio.wait_for(kit.here(leases.condemn), TIMEOUT) == 1
         assert (await TaskRuntime.objects.aget(id=other)).dead
         old = datetime.now(UTC) - timedelta(days=3)
         await TaskRuntime.objects.filter(id=other).aupdate(renewed_at=old)
-        await asyncio.wait_for(kit.here(leases.forget), 10)
+        await asyncio.wait_for(kit.here(leases.forget), TIMEOUT)
         assert not await TaskRuntime.objects.filter(id=other).aexists()
     assert await kit.here(leases.condemn) == 1
     await TaskRuntime.objects.aupdate(renewed_at=old)
@@ -386,7 +389,7 @@ async def test_a_tick_that_another_process_is_taking(kit: Kit) -> None:
         assert await kit.settle(running, Status.COMPLETED) is not None
         assert not waits.done()
         over.set()
-        assert await asyncio.wait_for(waits, 20) is None
+        assert await asyncio.wait_for(waits, TIMEOUT) is None
     later = at + timedelta(hours=1)
 
     def fail() -> None:
@@ -397,7 +400,7 @@ async def test_a_tick_that_another_process_is_taking(kit: Kit) -> None:
         waits = asyncio.ensure_future(ledger.tick("s", later, new_execution()))
         await kit.waiting()
         over.set()
-        assert await asyncio.wait_for(waits, 20) is not None
+        assert await asyncio.wait_for(waits, TIMEOUT) is not None
 
 
 async def test_a_schedule_that_is_set_back_while_its_row_is_locked(kit: Kit) -> None:
@@ -409,11 +412,11 @@ async def test_a_schedule_that_is_set_back_while_its_row_is_locked(kit: Kit) -> 
     with a_transaction(lambda: list(TaskSchedule.objects.select_for_update())) as over:
         waits = asyncio.ensure_future(ledger.set_back("s", at - timedelta(days=1), at))
         await kit.ledger.reread([])  # behind it in line: it has been tried
-        settled = await asyncio.wait_for(kit.settle(running, Status.COMPLETED), 20)
+        settled = await asyncio.wait_for(kit.settle(running, Status.COMPLETED), TIMEOUT)
         assert settled is not None
         assert not waits.done()
         over.set()
-        assert await asyncio.wait_for(waits, 20)
+        assert await asyncio.wait_for(waits, TIMEOUT)
 
 
 async def test_a_writers_connection_waits_as_before_afterwards(kit: Kit) -> None:

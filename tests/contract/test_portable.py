@@ -24,6 +24,7 @@ from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.states import Status
 from tests.contract.conftest import ON_MARIADB
 from tests.support.ledgers import NAME, Kit, Lanes, new_execution, outcome_of
+from tests.support.waiting import TIMEOUT
 
 pytestmark = pytest.mark.parametrize("ledger_kind", [ON_MARIADB], indirect=True)
 
@@ -97,7 +98,7 @@ async def _claims_share_no_row(kit: Kit, others: list[Kit]) -> None:
                 settled = await it.settle(got, DONE)
                 assert settled is not None
 
-    await asyncio.wait_for(asyncio.gather(*map(claim, others)), 60)
+    await asyncio.wait_for(asyncio.gather(*map(claim, others)), 2 * TIMEOUT)
     assert claimed == Counter(rows)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -39,7 +40,7 @@ def connection(database: Any) -> Iterator[Any]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Turns the clock by which plans grow old."""
     now = [1000.0]
-    monkeypatch.setattr(db_connections.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(db_connections, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
     def turn(seconds: float) -> None:
         now[0] += seconds
@@ -81,7 +82,9 @@ def test_plans_are_made_anew(connection: Any, clock: Callable[[float], None]) ->
     assert len(prepared(cursor)) == 1
 
 
-def test_nothing_is_prepared_behind_a_pooler(connection: Any) -> None:
+def test_nothing_is_prepared_behind_a_pooler(
+    connection: Any, clock: Callable[[float], None]
+) -> None:
     """`DISABLE_SERVER_SIDE_CURSORS` says that another session may answer the next statement."""
     connection.settings_dict["DISABLE_SERVER_SIDE_CURSORS"] = True
     cursor = DriverCursor(connection)
@@ -89,7 +92,9 @@ def test_nothing_is_prepared_behind_a_pooler(connection: Any) -> None:
     assert prepared(cursor) == []
 
 
-def test_the_statements_of_a_batch_are_prepared(connection: Any) -> None:
+def test_the_statements_of_a_batch_are_prepared(
+    connection: Any, clock: Callable[[float], None]
+) -> None:
     """Rows go in by one statement, whose answer is a row too."""
     cursor, batch = DriverCursor(connection), batch_on(connection)
     for _ in range(OFTEN):
@@ -100,7 +105,9 @@ def test_the_statements_of_a_batch_are_prepared(connection: Any) -> None:
     assert TaskExecution.objects.count() == OFTEN
 
 
-def test_a_session_that_was_moved_by_a_pooler_prepares_no_more(database: Any) -> None:
+def test_a_session_that_was_moved_by_a_pooler_prepares_no_more(
+    database: Any, clock: Callable[[float], None]
+) -> None:
     """The batch is repeated on another connection, and the next ones are written as they are."""
     session = WriterSession("default", batch_on)
     ordinary = connections["default"]

@@ -17,6 +17,7 @@ from rail_async_tasks.ledger.records import Claimed, QueueClaim
 from rail_async_tasks.models import QueueRate, TaskEvent
 from tests.contract.conftest import ON_POSTGRES, ON_SQL
 from tests.support.ledgers import NAME, Kit, Lanes
+from tests.support.waiting import TIMEOUT
 
 on_sql = pytest.mark.parametrize("ledger_kind", [*ON_SQL, "portable"], indirect=True)
 on_postgres = pytest.mark.parametrize("ledger_kind", [ON_POSTGRES], indirect=True)
@@ -206,13 +207,13 @@ async def test_a_claim_waits_for_no_other_process(kit: Kit) -> None:
         with transaction.atomic():
             list(QueueRate.objects.select_for_update().filter(name="mail"))
             loop.call_soon_threadsafe(locked.set)
-            asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(30)
+            asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(2 * TIMEOUT)
         connection.close()
 
     holder = loop.run_in_executor(None, hold)
     await locked.wait()
     try:
-        assert await asyncio.wait_for(claim(kit), 5) == ([], [0.0])
+        assert await asyncio.wait_for(claim(kit), TIMEOUT) == ([], [0.0])
     finally:
         go_on.set()
         await holder

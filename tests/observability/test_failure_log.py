@@ -20,7 +20,7 @@ from rail_async_tasks.safe_logging import flush
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
 from tests.support.runtimes import Configure, in_memory
-from tests.support.waiting import eventually, final
+from tests.support.waiting import TIMEOUT, eventually, final
 
 pytestmark = [pytest.mark.usefixtures("ends_cleanly"), in_memory]
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "thread", "sync"])
@@ -97,7 +97,7 @@ async def test_without_the_setting_nothing_is_logged(
         raise KeyError("no")
 
     await final(await silent.aenqueue())
-    await asyncio.to_thread(flush, 5)
+    await asyncio.to_thread(flush, TIMEOUT)
     assert lines() == []
 
 
@@ -129,7 +129,11 @@ async def test_other_ways_to_fail(
     """One ERROR each, at the first attempt, with the traceback where the body raised."""
     configure(backend=backend, max_result_bytes=1000, cancel_grace_seconds=5)
 
-    @task(name="f.way", max_retries=0 if kind == "timeout" else 3, timeout=0.05)
+    @task(
+        name="f.way",
+        max_retries=0 if kind == "timeout" else 3,
+        timeout=0.05 if kind == "timeout" else None,
+    )
     async def way() -> Any:
         match kind:
             case "fail":
@@ -140,7 +144,7 @@ async def test_other_ways_to_fail(
                 return object()
             case "large":
                 return "x" * 2000
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
         return None
 
     if kind == "misfit":
@@ -169,7 +173,7 @@ async def test_a_def_that_overruns_its_timeout(
 
     @task(name="f.overrun", max_retries=0, timeout=0.05)
     def overrun() -> None:
-        gate.wait(20)
+        gate.wait(2 * TIMEOUT)
         raise ValueError("late")
 
     await final(await overrun.aenqueue())
@@ -189,14 +193,14 @@ async def test_what_is_no_failure_is_not_logged(configure: Configure, lines: Lin
     @task(name="f.long")
     async def long() -> None:
         began.set()
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
 
     await final(await fine.aenqueue())
     handle = await long.aenqueue()
-    await asyncio.wait_for(began.wait(), 20)
+    await asyncio.wait_for(began.wait(), TIMEOUT)
     await handle.acancel()
     await final(handle)
-    await asyncio.to_thread(flush, 5)
+    await asyncio.to_thread(flush, TIMEOUT)
     assert lines() == []
 
 
@@ -235,6 +239,7 @@ async def test_a_line_by_the_state(
     """A hand-back is no failure: its row has no error."""
     it = snapshot(**fields)
     FailureLog().failed(it)
+    await asyncio.to_thread(flush, TIMEOUT)  # a handler at work elsewhere has it wait
     assert levels(lines()) == ([] if level is None else [level])
     if level is not None:
         assert lines()[0].getMessage() == f"Task f.other ({it.id}) {said}"
@@ -243,6 +248,7 @@ async def test_a_line_by_the_state(
 async def test_an_attempt_that_is_lost_and_runs_again_is_a_warning(lines: Lines) -> None:
     """By the process that recovers it."""
     FailureLog().lost(snapshot(status=Status.RETRYING, attempts=1))
+    await eventually(lines)
     (record,) = lines()
     assert record.levelname == "WARNING"
     assert record.getMessage().endswith("run again at once: worker_lost, attempt 1 of 5")
@@ -253,6 +259,7 @@ async def test_the_delay_is_that_of_the_row(lines: Lines) -> None:
     it = snapshot(status=Status.RETRYING, retry_count=1, error_code="timeout")
     later = it.updated_at + timedelta(seconds=90.04)
     FailureLog().failed(msgspec.structs.replace(it, run_after=later))
+    await eventually(lines)
     assert "will be retried in 90.0 s" in lines()[0].getMessage()
 
 

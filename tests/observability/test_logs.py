@@ -12,7 +12,7 @@ import pytest
 from rail_async_tasks import TaskDeclarationError, service, task
 from rail_async_tasks.access import SYSTEM
 from tests.support.runtimes import Configure, in_memory
-from tests.support.waiting import eventually, final
+from tests.support.waiting import TIMEOUT, eventually, final
 
 pytestmark = [pytest.mark.usefixtures("ends_cleanly"), in_memory]
 
@@ -45,7 +45,7 @@ async def test_start_and_end(configure: Configure, tasks_log: Log, backend: str)
     assert not hasattr(started, "seconds")
     assert vars(ended)["status"] == "completed"
     assert "completed" in ended.getMessage()
-    assert 0 <= vars(ended)["seconds"] < 5
+    assert 0 <= vars(ended)["seconds"] < TIMEOUT
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ from rail_async_tasks.observability import metrics as module
 from rail_async_tasks.observability import observe_by_metrics, readings
 from rail_async_tasks.runtime import observers
 from tests.support.runtimes import Configure, in_memory, on_databases
-from tests.support.waiting import eventually, final, until_status
+from tests.support.waiting import TIMEOUT, eventually, final, until_status
 
 pytestmark = [pytest.mark.usefixtures("configure"), pytest.mark.turns("store")]
 
@@ -91,8 +91,8 @@ async def test_what_happens_to_a_task_is_counted(configure: Configure, backend: 
                 "handed_back_total": 0, "dropped_total": 0, "duration_seconds_count": 2,
                 "queue_wait_seconds_count": 1}  # fmt: skip
     assert {name: found[name, *labels] for name in expected} == expected
-    assert 0.01 <= found["duration_seconds_sum", *labels] < 5
-    assert 0 <= found["queue_wait_seconds_sum", *labels] < 5
+    assert 0.01 <= found["duration_seconds_sum", *labels] < TIMEOUT
+    assert 0 <= found["queue_wait_seconds_sum", *labels] < TIMEOUT
     assert not any(key[0] == "running" for key in found)
 
 
@@ -271,7 +271,7 @@ for line in sys.stdin:
     command, _, count = line.strip().partition(" ")
     if command == "run":
         for _ in range(int(count)):
-            shared.enqueue().result(timeout=20)
+            shared.enqueue().result(timeout=60)
     elif command == "hold":
         handle = hold.enqueue()
         while handle.refresh().status != "running" or not handle.snapshot.progress: pass
@@ -308,7 +308,7 @@ class Steered:
 
     def kill(self) -> None:
         self._process.kill()
-        self._process.communicate(timeout=20)
+        self._process.communicate(timeout=60)
 
 
 @pytest.fixture
@@ -340,7 +340,7 @@ def test_processes_that_share_a_folder_are_one_page(pair: tuple[Steered, Steered
         assert found["duration_seconds_count", *labels] == 5
         assert found["running", "m.hold", "default"] == 2
         assert found["leaked",] == 0
-        assert 0 <= found["loop_lag_seconds",] < 10
+        assert 0 <= found["loop_lag_seconds",] < TIMEOUT
         # Rows in memory are each process's own.
         assert found["queue_depth", "default", "running"] == 1
     assert "of_the_project" not in one.order("page")
@@ -363,6 +363,7 @@ async def test_every_page_has_the_depths_of_the_table(
     Also in a process that runs nothing: one answers for all.
     """
     configure(metrics_enabled=True)
+    monkeypatch.setattr(readings, "TABLE_SECONDS", 3600.0)
 
     @task(name="m.later", queue="low")
     async def later() -> None: ...
@@ -376,7 +377,7 @@ async def test_every_page_has_the_depths_of_the_table(
     found = samples()
     assert found["queue_depth", "low", "pending"] == 2
     assert found["queue_depth", "low", "running"] == 0
-    assert 3600 <= found["queue_oldest_seconds", "low"] < 3660
+    assert 3600 <= found["queue_oldest_seconds", "low"] < 7200
     assert found["queue_depth", "high", "pending"] == 0
     assert found["queue_oldest_seconds", "high"] == 0
     # Read seldom: what came since is seen when the time has passed.
@@ -439,7 +440,7 @@ async def test_a_database_that_fails_leaves_the_depths_out(
 @pytest.mark.usefixtures("ends_cleanly")
 async def test_the_loop_and_the_lease_are_gauged(configure: Configure) -> None:
     """How late the loop was, how old the lease is and how old it may become."""
-    configure(metrics_enabled=True, lease_seconds=30)
+    configure(metrics_enabled=True, lease_seconds=600)
     runtime = await host.aruntime()
     await eventually(lambda: runtime.holding)
     watchdog = runtime.services.watchdog
@@ -451,9 +452,9 @@ async def test_the_loop_and_the_lease_are_gauged(configure: Configure) -> None:
 
     await eventually(is_remembered)
     found = samples()
-    assert found["loop_lag_seconds",] < 20
-    assert found["lease_length_seconds",] == 30
-    assert 0 <= found["lease_age_seconds",] < 30
+    assert found["loop_lag_seconds",] < TIMEOUT
+    assert found["lease_length_seconds",] == 600
+    assert 0 <= found["lease_age_seconds",] < 600
 
 
 @on_databases
@@ -529,7 +530,7 @@ def test_a_bearer_is_let_in_by_the_same_rule(
     key = "only for tests, and more than 32 bytes"
     configure(metrics_enabled=True, jwt={"key": key, "algorithms": ["HS256"]})
     client = person(**flags)
-    claims = {"sub": str(User.objects.get().pk), "exp": time.time() + 60}
+    claims = {"sub": str(User.objects.get().pk), "exp": time.time() + 3600}
     good = jwt.encode(claims, key, "HS256")
     bad = jwt.encode(claims, key[::-1], "HS256")
     for sender, token, expected in (

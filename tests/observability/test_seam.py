@@ -19,7 +19,7 @@ from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.runtime import observers
 from tests.support.recorder import Broken, Recorder
 from tests.support.runtimes import Configure, in_memory, on_databases
-from tests.support.waiting import eventually, final, until_status
+from tests.support.waiting import TIMEOUT, eventually, final, until_status
 
 pytestmark = [pytest.mark.usefixtures("ends_cleanly"), pytest.mark.turns("store")]
 
@@ -41,7 +41,7 @@ async def test_a_task_that_succeeds(configure: Configure, recorder: Recorder, ba
         ("enqueued", "pending"), ("started", "running"), ("ended", "completed"),
     ]  # fmt: skip
     _, _, seconds, traceback = recorder.last("ended")
-    assert 0.05 <= seconds < 5
+    assert 0.05 <= seconds < TIMEOUT
     assert traceback is None
 
 
@@ -240,7 +240,7 @@ async def test_a_slow_task_is_reported_while_it_runs(
     await eventually(lambda: len(recorder.seen) == 3)
     event, status, seconds = recorder.last("slow")
     assert (event, status) == ("slow", "running")
-    assert 0.05 <= seconds < 5
+    assert 0.05 <= seconds < TIMEOUT
     go.set()
     await final(handle)
     assert [it for it, _ in recorder.events] == ["enqueued", "started", "slow", "ended"]
@@ -259,6 +259,7 @@ async def test_a_task_that_blocks_is_reported_at_its_end(
         time.sleep(0.1)  # noqa: ASYNC251 (that is what is wrong with it)
 
     await final(await blocks.aenqueue())
+    await eventually(lambda: len(recorder.seen) == 4)
     assert [it for it, _ in recorder.events] == ["enqueued", "started", "slow", "ended"]
     assert recorder.last("slow")[2] >= 0.1
 
@@ -277,4 +278,7 @@ async def test_a_quick_task_is_not_slow(
             raise ValueError
 
     await final(await quick.aenqueue())
-    assert "slow" not in dict(recorder.events)
+    await eventually(lambda: recorder.events[-1] == ("ended", "completed"))
+    # A busy machine may take as long for a body.
+    slow = sum(it[0] == "slow" for it in recorder.seen)
+    assert slow <= sum(it[0] == "ended" and it[2] > 0.25 for it in recorder.seen)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import subprocess
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -41,12 +43,22 @@ def tracked_files() -> list[Path]:
     return [path for path in ROOT.rglob("*") if path.is_file() and not made & set(path.parts)]
 
 
+@cache
+def texts() -> dict[Path, str]:
+    """Returns the text of each file. One of a test beside this one may be gone by then."""
+    found = {}
+    for path in tracked_files():
+        if path.suffix != ".png":
+            with suppress(FileNotFoundError):
+                found[path] = path.read_text(errors="replace")
+    return found
+
+
 def lines_with(pattern: re.Pattern[str]) -> list[str]:
     return [
         f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}"
-        for path in tracked_files()
-        if path.suffix != ".png"
-        for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1)
+        for path, text in texts().items()
+        for number, line in enumerate(text.splitlines(), 1)
         if pattern.search(line)
     ]
 

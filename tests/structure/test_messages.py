@@ -32,21 +32,27 @@ def modules() -> Iterator[Path]:
         yield from sorted((ROOT / folder).rglob("*.py"))
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def texts(node: ast.AST) -> Iterator[str]:
     """Yields the literal texts, with `{}` for a number or a value that an f-string shows.
 
     A value under a constant's name is shown as that name: such a number is known, and is not 1.
     """
     docstrings = set()
-    for it in ast.walk(node):
+    nodes = list(ast.walk(node))
+    for it in nodes:
         if isinstance(it, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = it.body[0] if it.body else None
             if isinstance(first, ast.Expr):
                 docstrings.add(id(first.value))
-    shown = [it for it in ast.walk(node) if isinstance(it, ast.JoinedStr)]
+    shown = [it for it in nodes if isinstance(it, ast.JoinedStr)]
     passed_over = docstrings | {id(part) for it in shown for part in it.values}
     yield from ("".join(_part(part) for part in it.values) for it in shown)
-    for it in ast.walk(node):
+    for it in nodes:
         if isinstance(it, ast.Constant) and isinstance(it.value, str) and id(it) not in passed_over:
             yield it.value
 
@@ -79,7 +85,7 @@ def test_messages_of_the_package_and_the_example() -> None:
     found = {
         f"{path.relative_to(ROOT)}: {text[:80]!r}": problem
         for path in modules()
-        for text in texts(ast.parse(path.read_text()))
+        for text in texts(tree_of(path))
         if (problem := wrong(text)) is not None
     }
     assert found == {}
@@ -148,17 +154,25 @@ IMPORTS = {
 }
 
 
+def _called(call: ast.Call) -> str | None:
+    """The last name of what is called."""
+    match call.func:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+    return None
+
+
 @cache
 def imported() -> set[str]:
     """Returns the top packages that the package, its example and its tests' servers import."""
     found = set()
     for path in modules():
-        for it in ast.walk(ast.parse(path.read_text())):
+        for it in ast.walk(tree_of(path)):
             if isinstance(it, ast.Import):
                 found |= {alias.name.split(".")[0] for alias in it.names}
             elif isinstance(it, ast.ImportFrom) and it.module:
                 found.add(it.module.split(".")[0])
-            elif isinstance(it, ast.Call) and ast.unparse(it.func).endswith("import_module"):
+            elif isinstance(it, ast.Call) and _called(it) == "import_module":
                 names = (arg.value for arg in it.args if isinstance(arg, ast.Constant))
                 found |= {str(name).split(".")[0] for name in names}
     return found

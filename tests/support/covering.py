@@ -7,7 +7,7 @@
 
 The arguments are those of the test that have several values, by parametrization or by a fixture.
 `keep` names more cells, by a part of their id: those that have found a fault which others did not.
-A cell that is `long` by itself is none of the matrix. The choice is the same in every run.
+A cell that is `long` or `mariadb` by itself is none of the matrix. The choice is always the same.
 
 `turns` is for a file whose tests hardly depend on the value: together they run on every value, and
 `make test-long` runs each test on each value.
@@ -30,7 +30,8 @@ def leave_out(items: Sequence[pytest.Item]) -> None:
     """Marks the cells that `make test` leaves out as `long`."""
     matrices: defaultdict[str, list[Any]] = defaultdict(list)
     for item in items:
-        if item.get_closest_marker("covering") and not item.get_closest_marker("long"):
+        elsewhere = item.get_closest_marker("long") or item.get_closest_marker("mariadb")
+        if item.get_closest_marker("covering") and not elsewhere:
             matrices[item.nodeid.partition("[")[0]].append(item)
     for matrix in matrices.values():
         mark = matrix[0].get_closest_marker("covering")

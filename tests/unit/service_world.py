@@ -13,6 +13,7 @@ from rail_async_tasks.declaration.definition import define
 from rail_async_tasks.registry import registry
 from rail_async_tasks.service import EnqueueOptions
 from rail_async_tasks.snapshot import TaskSnapshot
+from tests.support.waiting import TIMEOUT
 
 ADA, GRACE, ANONYMOUS = Viewer("1"), Viewer("2"), Viewer()
 AUDITOR = Viewer("3", sees_all=True)
@@ -56,10 +57,10 @@ async def start(definition: Any = WAIT, **options: Any) -> TaskSnapshot:
 
 
 async def started() -> None:
-    await asyncio.wait_for(gate.started.wait(), 10)
+    await asyncio.wait_for(gate.started.wait(), TIMEOUT)
 
 
 async def finished(task: TaskSnapshot) -> TaskSnapshot:
     """The task at its end."""
-    async with asyncio.timeout(10), aclosing(service.watch(SYSTEM, task.id)) as snapshots:
+    async with asyncio.timeout(TIMEOUT), aclosing(service.watch(SYSTEM, task.id)) as snapshots:
         return [snapshot async for snapshot in snapshots][-1]

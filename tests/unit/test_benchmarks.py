@@ -16,19 +16,32 @@ from benchmarks.__main__ import CHARTS, PAGE, QUESTIONS, RESULTS, question
 from benchmarks.environment import ROOT
 from benchmarks.harness import percentiles, summary
 
+# One of each kind: in one process, a comparison, a server and its clients, a worker over Redis.
+KINDS = ("memory_throughput", "peers_bulk", "deliveries", "start_across")
+OTHERS = tuple(name for name in QUESTIONS if name not in KINDS)
+
 
 @pytest.mark.postgres
 @pytest.mark.redis
-def test_every_question_is_answered_in_its_short_form(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(KINDS, id="one of each kind"),
+        pytest.param(OTHERS, marks=pytest.mark.long, id="the others"),
+    ],
+)
+def test_every_question_is_answered_in_its_short_form(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
     """Each case runs both its sides, checks its own rows, and its result is written."""
-    command = [sys.executable, "-m", "benchmarks", "--quick", "--results", str(tmp_path)]
+    command = [sys.executable, "-m", "benchmarks", "--quick", *names, "--results", str(tmp_path)]
     environment = {**os.environ}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    for name in QUESTIONS:
+    for name in names:
         result = json.loads((tmp_path / f"{name}.json").read_text())
         assert result["title"] in done.stdout
         expected = [case.label for case in question(name).cases if case.quick is not None]

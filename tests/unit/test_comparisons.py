@@ -132,14 +132,31 @@ async def test_a_worker_that_ends_at_once_fails_the_sample() -> None:
             await load.end_to_end(system, counter, count=10, producers=1)
 
 
-def test_the_workers_of_a_sample_that_hangs_end_with_it() -> None:
-    """Else they would compete with every later sample."""
-    program = "import subprocess, time; print(subprocess.Popen(['sleep', '600']).pid, flush=True)"
-    command = [sys.executable, "-c", f"{program}; time.sleep(600)"]
-    with pytest.raises(subprocess.TimeoutExpired) as hung:
-        _output(command, "", {**os.environ}, too_long=2)
-    worker = int(hung.value.stdout)
-    wait_for(lambda: ended([worker]))
+def test_the_workers_of_a_sample_that_hangs_end_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else they would compete with every later sample. Its time is over once it has a worker."""
+    started = tmp_path / "pid"
+    program = (
+        "import pathlib, subprocess, sys, time\n"
+        "worker = subprocess.Popen(['sleep', '600'])\n"
+        "pathlib.Path(sys.argv[1]).write_text(f'{worker.pid}\\n')\n"
+        "time.sleep(600)"
+    )
+    communicate = subprocess.Popen.communicate
+
+    def has_a_worker() -> bool:
+        return started.exists() and started.read_text().endswith("\n")
+
+    def late(self: Any, text: str, timeout: float) -> Any:
+        wait_for(has_a_worker)
+        return communicate(self, text, timeout)
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", late)
+    command = [sys.executable, "-c", program, str(started)]
+    with pytest.raises(subprocess.TimeoutExpired):
+        _output(command, "", {**os.environ}, too_long=0.1)
+    wait_for(lambda: ended([int(started.read_text())]))
 
 
 # --- what is kept and shown ----------------------------------------------------------------------

@@ -26,7 +26,7 @@ def test_the_committed_schema_is_the_one_that_is_served() -> None:
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == COMMITTED.read_text().strip()

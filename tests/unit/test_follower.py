@@ -13,6 +13,7 @@ from rail_async_tasks.bus.wire import event_of
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.port import LoopReads
 from rail_async_tasks.snapshot import TaskSnapshot, owner_topic, task_topic
+from tests.support.waiting import TIMEOUT
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -60,7 +61,7 @@ async def followed(rows: Rows, count: int, act: Any) -> list[TaskSnapshot]:
     act(follower)
     running = asyncio.create_task(follower.run(cast(LoopReads, rows)))
     try:
-        await asyncio.wait_for(enough, 10)
+        await asyncio.wait_for(enough, TIMEOUT)
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

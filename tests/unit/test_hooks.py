@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from rail_async_tasks.hooks import acall, as_error, awaited, call, contained, is_async
+from tests.support.waiting import TIMEOUT
 
 # Each of these ends a loop, or leaves who awaits a future waiting, if it gets as far.
 FATAL = [SystemExit, StopIteration, asyncio.CancelledError, GeneratorExit]
@@ -44,7 +45,7 @@ class Async:
 )
 async def test_every_form_of_a_function_is_called(function: Any) -> None:
     """One that is not async in a thread; an awaitable that it returns is awaited."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(TIMEOUT):
         assert await acall(function, 6) == 7
 
 
@@ -67,7 +68,7 @@ async def test_what_a_thread_raises_comes_back(error: type[BaseException]) -> No
     def fall() -> None:
         raise error
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(TIMEOUT):
         with pytest.raises(RuntimeError, match=rf"fall raised {error.__name__}\.") as caught:
             await acall(fall)
     assert isinstance(caught.value.__cause__, error)

@@ -12,8 +12,10 @@ import pytest
 
 from rail_async_tasks import safe_logging
 from rail_async_tasks.ledger.records import NOTHING_KNOWN, Renewal, Vitals
+from rail_async_tasks.runtime.upkeep import lease_thread
 from rail_async_tasks.runtime.upkeep.lease import Lease
 from rail_async_tasks.runtime.upkeep.lease_thread import LeaseThread
+from tests.support.waiting import TIMEOUT
 
 
 class FakeLeases:
@@ -65,7 +67,7 @@ class FakeLeases:
 
     def wait_for(self, renewals: int) -> None:
         with self.renewed:
-            assert self.renewed.wait_for(lambda: self.renewals >= renewals, 10)
+            assert self.renewed.wait_for(lambda: self.renewals >= renewals, TIMEOUT)
 
 
 class Holder:
@@ -105,11 +107,15 @@ def holder() -> Holder:
 
 
 @pytest.fixture
-def keep(leases: FakeLeases, holder: Holder) -> Iterator[Callable[..., LeaseThread]]:
+def keep(
+    leases: FakeLeases, holder: Holder, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., LeaseThread]]:
+    """Starts leases that are renewed ten times a second, and last for longer than a test does."""
+    monkeypatch.setattr(lease_thread, "RENEWALS", 6000)
     kept: list[LeaseThread] = []
 
     def start(
-        seconds: float = 0.5, lag: Callable[[], float] = lambda: 0.0, quiet: bool = False
+        seconds: float = 600.0, lag: Callable[[], float] = lambda: 0.0, quiet: bool = False
     ) -> LeaseThread:
         def call(callback: Callable[..., object], *args: object) -> None:
             callback(*args)
@@ -124,7 +130,7 @@ def keep(leases: FakeLeases, holder: Holder) -> Iterator[Callable[..., LeaseThre
     yield start
     for lease in kept:
         lease.stop()
-        assert lease.join(10)
+        assert lease.join(TIMEOUT)
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), SystemExit(1), StopIteration()])
@@ -158,7 +164,7 @@ def test_a_handler_that_blocks_costs_no_lease(
     class Blocking(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             entered.set()
-            go.wait(20)
+            go.wait(2 * TIMEOUT)
 
     logger = logging.getLogger("rail_async_tasks.runtime")
     blocking = Blocking()
@@ -167,12 +173,12 @@ def test_a_handler_that_blocks_costs_no_lease(
         keep()
         leases.wait_for(1)
         leases.failures = [ValueError("the connection is lost")]
-        assert entered.wait(10)
+        assert entered.wait(TIMEOUT)
         leases.wait_for(leases.renewals + 3)
         assert [it[0] for it in holder.calls] == ["leased"]
     finally:
         go.set()
-        safe_logging.flush(10)
+        safe_logging.flush(TIMEOUT)
         logger.removeHandler(blocking)
 
 
@@ -190,13 +196,13 @@ def test_a_thread_that_an_error_ends_says_so(
         return 0.0
 
     keep(lag=lag)
-    assert holder.ended.wait(10)
+    assert holder.ended.wait(TIMEOUT)
     keep_id = leases.begun[0]
     assert holder.calls[:3] == [("leased", keep_id), ("fenced", keep_id), ("ended",)]
     [(_, part, error)] = holder.calls[3:]
     assert (part, str(error)) == ("rail-tasks-lease", "worn out")
     assert leases.ended == []
-    safe_logging.flush(10)
+    safe_logging.flush(TIMEOUT)
     assert "The lease's thread has ended by an error" in caplog.text
 
 
@@ -207,6 +213,6 @@ def test_a_stop_ends_the_row(
     lease = keep()
     leases.wait_for(1)
     lease.stop()
-    assert holder.ended.wait(10)
+    assert holder.ended.wait(TIMEOUT)
     assert leases.ended == leases.begun
     assert [it[0] for it in holder.calls] == ["leased", "ended"]

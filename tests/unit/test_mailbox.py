@@ -9,6 +9,7 @@ from uuid import UUID
 from rail_async_tasks.bus.mailbox import Mailbox
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.snapshot import TaskSnapshot
+from tests.support.waiting import TIMEOUT
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -56,7 +57,7 @@ async def test_a_cancelled_reader_loses_nothing() -> None:
     if reading.cancelled():
         assert len(mailbox) == 1
     mailbox.put(snapshot(new_id(), 2))
-    assert (await asyncio.wait_for(anext(mailbox), 5)).seq in (1, 2)
+    assert (await asyncio.wait_for(anext(mailbox), TIMEOUT)).seq in (1, 2)
 
 
 async def test_closing_twice_and_putting_after_it() -> None:
@@ -93,4 +94,4 @@ async def test_a_tight_loop_of_puts_wakes_the_loop_once() -> None:
     finally:
         del loop.call_soon_threadsafe
     assert woken == 1
-    assert (await asyncio.wait_for(anext(mailbox), 5)).step == 499
+    assert (await asyncio.wait_for(anext(mailbox), TIMEOUT)).step == 499

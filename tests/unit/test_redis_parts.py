@@ -86,9 +86,9 @@ def test_an_outbox_is_filled_from_threads() -> None:
     seen: dict[UUID, list[tuple[int, int]]] = {it: [] for it in ids}
 
     def fill(it: UUID) -> None:
-        for seq in range(1, 2000):
+        for seq in range(1, 1000):
             box.put(parcel(it, seq))
-        box.put(parcel(it, 2000, end=True))
+        box.put(parcel(it, 1000, end=True))
 
     threads = [threading.Thread(target=fill, args=(it,)) for it in ids]
     for thread in threads:
@@ -98,7 +98,7 @@ def test_an_outbox_is_filled_from_threads() -> None:
             seen[it].append(version)
     for taken in seen.values():
         assert taken == sorted(set(taken))
-        assert taken[-1] == (2000, 0)
+        assert taken[-1] == (1000, 0)
 
 
 # --- the events ----------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -47,16 +48,22 @@ def matches(expression: str, shown: datetime) -> bool:
     )  # fmt: skip
 
 
+@cache
+def minutes_of(zone: str, around: datetime) -> list[tuple[datetime, datetime]]:
+    """Every minute of the two days, with what a clock of the zone shows then."""
+    tz = ZoneInfo(zone)
+    begin = around - timedelta(days=1)
+    moments = [begin + number * MINUTE for number in range(2 * 24 * 60)]
+    return [(at, at.astimezone(tz).replace(tzinfo=None)) for at in moments]
+
+
 def ticks_by_hand(expression: str, zone: str, around: datetime) -> list[datetime]:
     """Every tick of the two days, found minute by minute by the rules that the docs state."""
-    tz = ZoneInfo(zone)
     follows_the_clock = expression.startswith("*") or expression.split()[1].startswith("*")
     found: list[datetime] = []
-    begin, end = around - timedelta(days=1), around + timedelta(days=1)
     shown_before: set[datetime] = set()
-    at, last = begin, begin.astimezone(tz).replace(tzinfo=None) - MINUTE
-    while at < end:
-        shown = at.astimezone(tz).replace(tzinfo=None)
+    last = minutes_of(zone, around)[0][1] - MINUTE
+    for at, shown in minutes_of(zone, around):
         left_out = [last + n * MINUTE for n in range(1, int((shown - last) / MINUTE))]
         named = matches(expression, shown)
         if follows_the_clock:
@@ -68,7 +75,7 @@ def ticks_by_hand(expression: str, zone: str, around: datetime) -> list[datetime
         if due:
             found.append(at)
         shown_before.add(shown)
-        at, last = at + MINUTE, shown
+        last = shown
     return found
 
 

@@ -231,17 +231,17 @@ async def test_lists_have_what_is_the_viewers_within_the_tenant(
 ) -> None:
     """A task without an owner is in the lists of those alone who see all."""
     made = {
-        (await start(owner_id="1", delay=60)).id: "ada",
-        (await start(owner_id="1", tenant_id="acme", delay=60)).id: "ada at acme",
-        (await start(delay=60)).id: "unowned",
+        (await start(owner_id="1", delay=3600)).id: "ada",
+        (await start(owner_id="1", tenant_id="acme", delay=3600)).id: "ada at acme",
+        (await start(delay=3600)).id: "unowned",
     }
     assert sorted(made[it.id] for it in await service.alist(viewer)) == listed
 
 
 async def test_lists_are_the_viewers_own_newest_first() -> None:
     """Filtered and cut as asked."""
-    mine = [await start(owner_id="1", delay=60) for _ in range(3)]
-    await start(owner_id="2", delay=60)
+    mine = [await start(owner_id="1", delay=3600) for _ in range(3)]
+    await start(owner_id="2", delay=3600)
     await finished(await start(ECHO, owner_id="1"))
     pending = await service.alist(ADA, status="pending")
     assert [it.id for it in pending] == [it.id for it in mine[::-1]]
@@ -275,7 +275,7 @@ async def test_progress_is_read_where_it_is_newest() -> None:
 
 async def test_cancel_of_a_task_that_waits() -> None:
     """Cancelled at once; it never runs."""
-    it = await start(owner_id="1", delay=60)
+    it = await start(owner_id="1", delay=3600)
     end = await service.acancel(ADA, it.id)
     assert (end.status, end.error_code) == ("cancelled", "cancelled")
     with pytest.raises(AlreadyFinal):

@@ -14,6 +14,7 @@ from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.service.watching import SeenVersions
 from rail_async_tasks.snapshot import TaskSnapshot
+from tests.support.waiting import TIMEOUT
 from tests.unit.service_world import ADA, ANONYMOUS, ECHO, finished, gate, start, started
 
 pytestmark = pytest.mark.usefixtures("service_world")
@@ -44,7 +45,7 @@ async def test_a_watch_goes_from_how_it_stands_to_the_end(loop_kind: str) -> Non
 
 async def test_news_that_is_old_is_not_passed_on() -> None:
     """Events that arrive late, or again, are older than what the row has shown."""
-    it = await start(delay=60)
+    it = await start(delay=3600)
     newer = msgspec.structs.replace(it, seq=3, step=2)
     news = [msgspec.structs.replace(it, seq=seq, step=step) for seq, step in [(3, 2), (4, 0)]]
     old = [it, msgspec.structs.replace(it, seq=2, step=9)]
@@ -55,14 +56,14 @@ async def test_news_that_is_old_is_not_passed_on() -> None:
             reading = asyncio.ensure_future(anext(snapshots))
             await asyncio.sleep(0)  # the watch takes the stale one out of its mailbox
             host.bus().publish(newer)
-            assert await asyncio.wait_for(reading, 5) == newer
+            assert await asyncio.wait_for(reading, TIMEOUT) == newer
 
 
 async def test_watching_mine_starts_with_what_is_unfinished() -> None:
     """Oldest first, then every change of one's own tasks, new ones too."""
     await finished(await start(ECHO, owner_id="1"))
-    old = [await start(owner_id="1", delay=60) for _ in range(2)]
-    await start(owner_id="2", delay=60)
+    old = [await start(owner_id="1", delay=3600) for _ in range(2)]
+    await start(owner_id="2", delay=3600)
     async with aclosing(service.watch_mine(ADA)) as snapshots:
         assert [(await anext(snapshots)).id for _ in range(2)] == [it.id for it in old]
         await service.acancel(ADA, old[0].id)
@@ -71,7 +72,7 @@ async def test_watching_mine_starts_with_what_is_unfinished() -> None:
         new = await start(ECHO, owner_id="1")
         seen = {}
         while seen.get(new.id) != "completed":
-            snapshot = await asyncio.wait_for(anext(snapshots), 5)
+            snapshot = await asyncio.wait_for(anext(snapshots), TIMEOUT)
             seen[snapshot.id] = snapshot.status
         assert set(seen) == {new.id}
     assert [it async for it in service.watch_mine(ANONYMOUS)] == []
@@ -83,7 +84,7 @@ async def test_a_watcher_of_many_remembers_a_bounded_number(
     """The task that was quiet for longest is forgotten first."""
     seen = SeenVersions()
     monkeypatch.setattr(SeenVersions, "MAX", 2)
-    it = await start(delay=60)
+    it = await start(delay=3600)
     a, b, c = (_with_id(it, new_id()) for _ in range(3))
     assert [seen.advances(each) for each in (a, b, a, b, c, b, a)] == [
         True, True, False, False, True, False, True,

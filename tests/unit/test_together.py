@@ -12,6 +12,7 @@ from asgiref.sync import async_to_sync
 
 from rail_async_tasks import together
 from rail_async_tasks.together import Together
+from tests.support.waiting import TIMEOUT
 
 
 class Database:
@@ -25,13 +26,13 @@ class Database:
     def __call__(self, questions: Sequence[int]) -> list[int]:
         self.calls.append(list(questions))
         self.begun.release()
-        assert self.go.acquire(timeout=10)
+        assert self.go.acquire(timeout=TIMEOUT)
         if -1 in questions:
             raise LookupError
         return [question * 2 for question in questions]
 
     async def is_asked(self) -> None:
-        assert await asyncio.to_thread(self.begun.acquire, timeout=10)
+        assert await asyncio.to_thread(self.begun.acquire, timeout=TIMEOUT)
 
 
 async def test_those_who_come_meanwhile_share_the_next_call() -> None:

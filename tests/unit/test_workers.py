@@ -23,6 +23,7 @@ from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.dispatch_records import Dispatch
 from rail_async_tasks.workers import foreign
+from tests.support.waiting import TIMEOUT
 
 
 class MyCelery(CeleryBackend):
@@ -89,7 +90,7 @@ def test_a_dramatiq_worker_serves_a_queue_that_is_no_longer_named(
     """Rows keep their queue when the settings change, and so do retries."""
     dispatch = Dispatch(id=new_id(), name="x.y", queue="renamed", priority=0, number=1)
     DramatiqBackend().push_here([dispatch])
-    assert delivered.get(timeout=5) == str(dispatch.id)
+    assert delivered.get(timeout=TIMEOUT) == str(dispatch.id)
 
 
 def test_packages_of_django_q_name_the_function_of_every_release(
@@ -102,8 +103,8 @@ def test_packages_of_django_q_name_the_function_of_every_release(
     workers.declare()
     for arguments in (("an id",), ("an id", "and more")):
         import_string(EXECUTE)(*arguments)
-    assert delivered.get(timeout=5) == "an id"
-    assert delivered.get(timeout=5) == (("an id", "and more"), {})
+    assert delivered.get(timeout=TIMEOUT) == "an id"
+    assert delivered.get(timeout=TIMEOUT) == (("an id", "and more"), {})
 
 
 def test_a_package_of_django_q_without_its_backend_is_an_error(

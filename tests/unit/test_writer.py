@@ -18,7 +18,7 @@ from rail_async_tasks.ledger import writer as module
 from rail_async_tasks.ledger.records import RowLocked
 from rail_async_tasks.ledger.writer import Writer
 from rail_async_tasks.ledger.writer_port import AGAIN, ONCE
-from tests.support.waiting import eventually
+from tests.support.waiting import TIMEOUT, eventually
 
 
 class Lost(Exception):
@@ -69,7 +69,7 @@ class FakeSession:
 
     def execute(self, batch: Sequence[Any]) -> list[Any]:
         self.held.set()
-        assert self.go.wait(10)
+        assert self.go.wait(TIMEOUT)
         names = [op.name for op in batch]
         self.batches.append(names)
         self.may_have_committed = False
@@ -101,7 +101,7 @@ async def writer(session: FakeSession, anyio_backend: Any) -> AsyncIterator[Writ
     yield it
     session.go.set()
     session.locked = set()
-    await asyncio.wait_for(it.stop(), 20)
+    await asyncio.wait_for(it.stop(), TIMEOUT)
 
 
 async def gathered(writer: Writer, session: FakeSession, ops: Sequence[Op]) -> list[list[Any]]:
@@ -109,7 +109,7 @@ async def gathered(writer: Writer, session: FakeSession, ops: Sequence[Op]) -> l
     session.go.clear()
     session.held.clear()
     writer.submit(Op("first"))
-    await asyncio.to_thread(session.held.wait, 10)
+    await asyncio.to_thread(session.held.wait, TIMEOUT)
     session.batches.clear()
     for op in ops:
         writer.submit(op)
@@ -173,7 +173,7 @@ async def test_a_transient_failure_repeats_the_whole_batch(
     session.failures[0, 1, 2] = [(Lost(), False)] * 5
     with caplog.at_level(logging.WARNING):
         assert await gathered(writer, session, ops) == [[0, 1, 2]] * 6
-        safe_logging.flush(10)
+        safe_logging.flush(TIMEOUT)
     assert [op.results for op in ops] == [["wrote 0"], ["wrote 1"], ["wrote 2"]]
     assert session.resets == 5
     assert writer.failing_since is None
@@ -305,7 +305,7 @@ async def test_a_backlog_holds_up_who_asks_first(
     await asyncio.sleep(0)
     assert not waiting.done()
     session.go.set()
-    await asyncio.wait_for(waiting, 10)
+    await asyncio.wait_for(waiting, TIMEOUT)
     assert left_at_relief[0] <= 4
     assert not writer.congested
 
@@ -354,8 +354,8 @@ async def test_a_loop_that_was_closed_in_its_last_step(session: FakeSession) -> 
     writer.start(asyncio.get_running_loop())
     next_one = Op("next")
     writer.submit(next_one)
-    await asyncio.wait_for(writer.flushed(), 20)
-    await asyncio.wait_for(writer.stop(), 20)
+    await asyncio.wait_for(writer.flushed(), TIMEOUT)
+    await asyncio.wait_for(writer.stop(), TIMEOUT)
     assert next_one.results == ["wrote next"]
     await eventually(lambda: ["left"] in session.batches)
 
@@ -368,7 +368,7 @@ async def test_a_stop_behind_a_submit_of_the_same_step(
     op = Op("last")
     writer.submit(op)
     gathering.end()  # as `stop` does, before the step is over
-    await asyncio.wait_for(writer.flushed(), 20)
+    await asyncio.wait_for(writer.flushed(), TIMEOUT)
     assert op.results == ["wrote last"]
 
 
@@ -403,7 +403,7 @@ async def gathered_but_locked(writer: Writer, session: FakeSession, ops: Sequenc
     session.held.clear()
     first = Op("first")
     writer.submit(first)
-    await asyncio.to_thread(session.held.wait, 10)
+    await asyncio.to_thread(session.held.wait, TIMEOUT)
     for op in ops:
         writer.submit(op)
     session.go.set()
@@ -487,12 +487,13 @@ async def test_what_is_locked_for_too_long_is_reported(
 ) -> None:
     """Nothing was written of it. The next with its key is tried, and those behind that wait on."""
     session.locked = {"k"}
-    first = Op("first", key="k", give_up_at=time.monotonic() + 0.05)
+    first = Op("first", key="k")
     second, third = (Op(name, key="k") for name in ("second", "third"))
     writer.submit(first)
     await until_offered(session, "first", 2)
     writer.submit(second)
     writer.submit(third)
+    first.give_up_at = time.monotonic()  # its time is over by the next offer
     await until_answered(first)
     assert isinstance(first.results[0], RowLocked)
     await until_offered(session, "second", 2)
@@ -527,7 +528,7 @@ async def test_what_is_locked_is_no_backlog(
     for n in range(20):
         writer.submit(Op(n))
     assert writer.congested
-    await asyncio.wait_for(writer.relieved(), 10)
+    await asyncio.wait_for(writer.relieved(), TIMEOUT)
     assert (writer.congested, writer.pending) == (False, 20)
     session.locked = set()
 
@@ -585,11 +586,11 @@ async def test_an_error_that_ends_the_thread_is_reported(
     a, b, keyed, last = Op("a"), Op("b"), Op("keyed", key="k"), Op("last")
     session.go.clear()
     writer.submit(Op("first"))
-    await asyncio.to_thread(session.held.wait, 10)
+    await asyncio.to_thread(session.held.wait, TIMEOUT)
     for op in (a, b, keyed, last):
         writer.submit(op)
     session.go.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(TIMEOUT):
         await ended.wait()
         await writer.flushed()
     assert [name for name, _ in faults] == ["dying"]
@@ -608,11 +609,11 @@ async def test_an_error_that_ends_the_thread_is_reported(
     writer.submit(again)
     await writer.stop()
     assert again.results == ["wrote again"]
-    safe_logging.flush(10)
+    safe_logging.flush(TIMEOUT)
     assert "dying: the thread has ended by an error" in caplog.text
 
 
 async def test_a_writer_that_was_not_started_stops_at_once() -> None:
     """As after a start that has failed before its thread."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(TIMEOUT):
         await Writer("unborn", FakeSession).stop()

@@ -139,8 +139,8 @@ async def test_what_is_announced_during_a_survey_takes_another(due: Counted) -> 
 async def test_a_survey_that_fails_is_still_to_be_made(due: Counted) -> None:
     """As soon as the dispatcher tries again."""
     due.survey_now()
-    with pytest.raises(OSError), due.surveying():
-        raise OSError
+    with pytest.raises(OSError, match="away"), due.surveying():
+        raise OSError("The database is away.")
     assert due.needs_survey
 
 

@@ -18,13 +18,17 @@ _task_settings = json.loads(os.environ.get("BENCHMARK_TASK_SETTINGS", "{}"))
 _redis = os.environ.get("BENCHMARK_REDIS")
 _backend_apps = {"dramatiq": ["django_dramatiq"], "django_q": ["django_q"]}
 
-INSTALLED_APPS = [
-    *_backend_apps.get(_task_settings.get("backend"), []),
+# Those of a project with Strawberry and Channels, and without us.
+PLAIN_APPS = [
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "channels",
     "strawberry_django",
+]
+INSTALLED_APPS = [
+    *_backend_apps.get(_task_settings.get("backend"), []),
+    *PLAIN_APPS,
     "rail_async_tasks",
     "benchmarks.apps.BenchmarksConfig",
 ]

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any
 
 from arq.connections import RedisSettings, create_pool
 
 from benchmarks import counting
+from benchmarks.bare_arq import LOGGING, QUEUE, dumps, loads
 from benchmarks.load import System, by_coroutines, end_to_end
 from benchmarks.processes import running
 
-QUEUE = "bare"
-# By default arq writes two lines for each job.
-LOGGING = {"version": 1, "disable_existing_loggers": True}
-
-
-def dumps(value: dict[str, Any]) -> bytes:
-    return json.dumps(value, default=repr).encode()
-
-
-def loads(data: bytes) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads(data)
-    return loaded
+__all__ = ["LOGGING", "Documented", "Tuned", "untracked"]
 
 
 async def noop(ctx: dict[str, Any]) -> None:

@@ -82,7 +82,7 @@ async def test_over_a_socket_it_meets_no_old_connection(
 
     configure(authenticator=path(form))
     old = await sync_to_async(used)()
-    assert await authenticate(request_of("nobody"), {"x-user": "ada"}) == ada
+    assert await authenticate(request_of("unknown"), {"x-user": "ada"}) == ada
     assert await sync_to_async(lambda: connections["default"].connection)() is not old
 
 

@@ -31,7 +31,7 @@ class Clock:
 
 
 @pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
     """No caller gives up because the machine is slow."""
     for name in ("READ_TIMEOUT", "ANSWER_TIMEOUT", "WAIT_TIMEOUT"):
         monkeypatch.setattr(jwks, name, TIMEOUT)

@@ -196,7 +196,7 @@ def test_a_wrong_call_past_the_first_page_stores_none(monkeypatch: pytest.Monkey
 def test_a_list_is_read_again_after_a_serialization_failure(
     monkeypatch: pytest.MonkeyPatch, kind: Callable[[Any], Any]
 ) -> None:
-    """At REPEATABLE READ and above. A generator can't be, which its caller is told."""
+    """At REPEATABLE READ and above. A generator can't be: its caller gets an error that says so."""
     monkeypatch.setattr(bulk, "PAGE", 10)
     stored: list[int] = []
     failures = [OperationalError("could not serialize access")]

@@ -134,7 +134,7 @@ async def test_a_thread_that_nobody_uses_ends(
 
 
 async def test_a_thread_at_work_is_given_to_no_other_request(idle: IdleThreads) -> None:
-    """A client has gone, and its synchronous view goes on: nobody waits behind it."""
+    """A client has gone, and its synchronous view goes on: no request waits behind it."""
     begun, end = threading.Event(), threading.Event()
     working: list[threading.Thread] = []
 
@@ -185,7 +185,7 @@ async def test_a_call_behind_one_at_work_is_cancelled(idle: IdleThreads) -> None
 async def test_a_thread_with_a_transaction_is_given_to_no_other_request(
     idle: IdleThreads, database: object
 ) -> None:
-    """A client has gone while its view began one, and nobody ends it."""
+    """A client has gone while its view began one, which is left open."""
     seen = Seen()
 
     async def begins(scope: Scope, receive: Receive, send: Send) -> None:

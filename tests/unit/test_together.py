@@ -88,7 +88,7 @@ async def test_an_error_is_that_of_one_caller() -> None:
     assert database.calls == [[1, -1, 2], [1], [-1], [2]]
 
 
-caller: ContextVar[str] = ContextVar("caller", default="nobody")
+caller: ContextVar[str] = ContextVar("caller", default="no caller")
 
 
 async def ask_as(name: str, ask: Together[int, str]) -> str:
@@ -96,7 +96,7 @@ async def ask_as(name: str, ask: Together[int, str]) -> str:
     return await ask(1)
 
 
-@pytest.mark.parametrize(("alone", "seen"), [(False, ["nobody"] * 2), (True, ["ada", "bob"])])
+@pytest.mark.parametrize(("alone", "seen"), [(False, ["no caller"] * 2), (True, ["ada", "bob"])])
 async def test_a_call_for_several_is_in_no_callers_context(alone: bool, seen: list[str]) -> None:
     """The first one's tenant, say, is not the others'; who is asked for alone has their own."""
     ask = Together[int, str](lambda asked: [caller.get()] * len(asked), alone=lambda: alone)

@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user_model
+from django.db import connection
 from django.utils import timezone
 
 from rail_async_tasks.dashboard.bulk_tasks import bulk_retry
@@ -30,7 +31,7 @@ def left_failed() -> list[str]:
     now = timezone.now()
     made = TaskExecution.objects.bulk_create(
         TaskExecution(
-            id=new_id(), name="race", status="failed", arguments={"seconds": 0},
+            id=new_id(), name="faults.race", status="failed", arguments={"seconds": 0},
             created_at=now, updated_at=now, started_at=now, completed_at=now, attempts=1,
         )
         for _ in range(FAILED)
@@ -54,6 +55,14 @@ def retries() -> Counter[str]:
     return Counter(str(it) for it in parents.values_list("parent_id", flat=True))
 
 
+@sync_to_async
+def waits_for_the_lock() -> bool:
+    """Whether a statement does."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        return bool(cursor.fetchone() != (0,))
+
+
 @forms("size", on("postgres", FAILED))
 async def test_a_bulk_retry_goes_on_after_a_kill(database: Any, fleet: Fleet, size: int) -> None:
     """Each task is retried once: those before the kill, and those after it."""
@@ -64,14 +73,7 @@ async def test_a_bulk_retry_goes_on_after_a_kill(database: Any, fleet: Fleet, si
         other.execute("SELECT 1 FROM rail_async_tasks_execution WHERE id = %s FOR UPDATE", [stop])
         servers = await fleet.serve_many(2, lease_seconds=LEASE)
         task_id = await bulk_retried()
-
-        async def stopped() -> bool:
-            """Whether a statement waits for the lock."""
-            waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-            found = await asyncio.to_thread(lambda: other.execute(waiting).fetchone())
-            return found != (0,)
-
-        await eventually(stopped, every=0.05)
+        await eventually(waits_for_the_lock, every=0.05)
         before = await retries()
         assert 0 < len(before) < size
         place = await holder_of(task_id)

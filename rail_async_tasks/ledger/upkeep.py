@@ -60,7 +60,11 @@ class Schedules(Protocol):
         """
 
     async def set_back(self, name: str, latest: datetime, to: datetime) -> bool:
-        """Sets a last tick that lies beyond `latest` to `to`; returns whether it did."""
+        """Sets a last tick that lies beyond `latest` to `to`; returns whether it did.
+
+        One whose time has come by the ledger's clock stays: since the caller looked at the clock,
+        which may have been minutes ago, another process may have taken it.
+        """
 
 
 class Deletions(Protocol):

@@ -306,6 +306,15 @@ async def test_a_tick_beyond_the_latest_is_set_back(kit: Kit) -> None:
     assert await kit.ledger.tick("s", latest, new_execution()) is None
 
 
+async def test_a_tick_whose_time_has_come_is_not_set_back(kit: Kit) -> None:
+    """However long ago the latest was read: another process has had it since."""
+    taken = datetime(2026, 1, 1, tzinfo=UTC)
+    await kit.ledger.schedule("s", taken - timedelta(days=1))
+    assert await kit.ledger.tick("s", taken, new_execution()) is not None
+    assert not await kit.ledger.set_back("s", taken - timedelta(minutes=5), taken)
+    assert await kit.ledger.tick("s", taken, new_execution()) is None
+
+
 @pytest.fixture(params=[True, False])
 def summer_time(request: pytest.FixtureRequest, settings: Any) -> bool:
     settings.TIME_ZONE, settings.USE_TZ = "Europe/Berlin", request.param

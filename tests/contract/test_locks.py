@@ -406,7 +406,7 @@ async def test_a_tick_that_another_process_is_taking(kit: Kit) -> None:
 async def test_a_schedule_that_is_set_back_while_its_row_is_locked(kit: Kit) -> None:
     """It waits in its own coroutine; writes go on meanwhile."""
     assert isinstance(kit.ledger, OrmLedger)
-    ledger, at = kit.ledger, datetime(2026, 1, 1, tzinfo=UTC)
+    ledger, at = kit.ledger, datetime(2126, 1, 1, tzinfo=UTC)
     await ledger.schedule("s", at)
     running = await kit.running()
     with a_transaction(lambda: list(TaskSchedule.objects.select_for_update())) as over:

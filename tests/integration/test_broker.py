@@ -233,7 +233,7 @@ async def test_a_broker_that_is_away(
     for number, handle in enumerate(handles):
         assert (await final(handle)).result == 1 + number
     assert caplog.text.count("does not take tasks") == 1
-    assert "takes tasks again" in caplog.text
+    await eventually(lambda: "takes tasks again" in caplog.text)
 
 
 @pytest.mark.parametrize("error", [SystemExit, asyncio.CancelledError])

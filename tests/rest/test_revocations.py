@@ -276,8 +276,11 @@ async def test_what_another_process_withdraws_ends_a_stream(
         stream(transports[1], rest, task_id) as second,
     ):
         await elsewhere(cause, rest)
-        assert is_end(transports[0], await first.end(), CAUSES[cause])
-        assert is_end(transports[1], await second.end(), CAUSES[cause])
+        # A check in the midst of it may find the user there, and the permissions gone.
+        codes = {CAUSES[cause], *([4403] if cause == "deleted" else [])}
+        for transport, watcher in zip(transports, (first, second), strict=True):
+            last = await watcher.end()
+            assert any(is_end(transport, last, code) for code in codes), last
         shelf.gate.go.set()
         await end_of(task_id)
         assert await first.is_silent()

@@ -297,7 +297,7 @@ async def test_a_name_that_can_be_learnt_does_not_fail(clock: FakeClock) -> None
         clock=clock.monotonic,
     )  # fmt: skip
     await names.read()
-    clock.jump(60)
+    clock.jump(61)
     await names.read()
     assert failed == ["gone"]
 

@@ -67,7 +67,7 @@ class MemorySchedules(MemoryCreations):
         return created if created.existing is None else None
 
     async def set_back(self, name: str, latest: datetime, to: datetime) -> bool:
-        if self._last_ticks[name] <= latest:
+        if self._last_ticks[name] <= max(latest, self.store.now()):
             return False
         self._last_ticks[name] = to
         return True

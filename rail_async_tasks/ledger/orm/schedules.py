@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from django.db.models import QuerySet
+
 from rail_async_tasks.ledger.orm.inserts import OrmInserts
 from rail_async_tasks.ledger.records import Created, NewExecution
-from rail_async_tasks.ledger.rows import unambiguous
+from rail_async_tasks.ledger.rows import now, unambiguous
 from rail_async_tasks.models import TaskSchedule
 
 
@@ -36,7 +38,11 @@ class OrmSchedules(OrmInserts):
 
     async def set_back(self, name: str, latest: datetime, to: datetime) -> bool:
         bound, mended = unambiguous(latest, self.alias), unambiguous(to, self.alias)
-        beyond = TaskSchedule.objects.using(self.alias).filter(name=name, last_tick__gt=bound)
-        if not await self._threads.run(beyond.exists):
+
+        def beyond() -> QuerySet[TaskSchedule]:
+            late = TaskSchedule.objects.using(self.alias).filter(name=name, last_tick__gt=bound)
+            return late.filter(last_tick__gt=now(self.alias))
+
+        if not await self._threads.run(lambda: beyond().exists()):
             return False  # an UPDATE on SQLite takes the one write lock even where it finds nothing
-        return await self._threads.change(lambda: bool(beyond.update(last_tick=mended)))
+        return await self._threads.change(lambda: bool(beyond().update(last_tick=mended)))

@@ -24,8 +24,8 @@ from tests.support.server import Server
 from tests.support.server_kinds import KINDS
 from tests.support.waiting import TIMEOUT, eventually
 
-# Of processes that are killed or frozen, and of those that find it out, in seconds: long enough
-# that a slow machine does not keep a live process from renewing it.
+# The lease, in seconds, where one is to run out: of a process that is killed or frozen, and of
+# those beside it. Long enough that a live process renews it on a slow machine too.
 LEASE = 5.0
 # Of all others.
 LONG_LEASE = 600.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +17,7 @@ from rail_async_tasks.hosting import process as host
 from rail_async_tasks.snapshot import TaskSnapshot
 from tests.support.runtimes import Configure
 from tests.support.timings import Timings
-from tests.support.waiting import TIMEOUT, eventually, final
+from tests.support.waiting import TIMEOUT, collected, eventually, final
 
 pytestmark = pytest.mark.usefixtures("ends_cleanly")
 
@@ -76,20 +76,8 @@ class Look:
 @asynccontextmanager
 async def watcher(viewer: Viewer = ADA) -> AsyncIterator[list[TaskSnapshot]]:
     """Yields what a watcher sees; it has joined, as it has seen the task that waits for it."""
-    seen: list[TaskSnapshot] = []
-
-    async def read() -> None:
-        async with aclosing(service.watch_mine(viewer)) as snapshots:
-            async for snapshot in snapshots:
-                seen.append(snapshot)
-
-    reading = asyncio.create_task(read())
-    try:
-        await eventually(lambda: seen)
+    async with collected(service.watch_mine(viewer)) as seen:
         yield seen
-    finally:
-        reading.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
 
 
 async def test_a_late_watcher_sees_nothing_that_has_ended(

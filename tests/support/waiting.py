@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any, TypeVar
 
@@ -92,15 +92,14 @@ async def final(handle: TaskHandle, timeout: float = TIMEOUT) -> TaskSnapshot:
 
 
 @asynccontextmanager
-async def watched(handle: TaskHandle) -> AsyncIterator[list[TaskSnapshot]]:
-    """Yields what a watcher of the task sees, once it has joined: it misses nothing from then on.
-
-    For states that do not last. The body must wait until the block has begun.
-    """
+async def collected(
+    snapshots: AsyncGenerator[TaskSnapshot, None],
+) -> AsyncIterator[list[TaskSnapshot]]:
+    """Yields what a watcher sees, once it has joined, as its first snapshot shows."""
     seen: list[TaskSnapshot] = []
 
     async def watch() -> None:
-        async with aclosing(service.watch(SYSTEM, handle.id)) as snapshots:
+        async with aclosing(snapshots):
             async for snapshot in snapshots:
                 seen.append(snapshot)
 
@@ -111,6 +110,16 @@ async def watched(handle: TaskHandle) -> AsyncIterator[list[TaskSnapshot]]:
     finally:
         watching.cancel()
         await asyncio.wait([watching])
+
+
+@asynccontextmanager
+async def watched(handle: TaskHandle) -> AsyncIterator[list[TaskSnapshot]]:
+    """Yields what a watcher of the task sees, once it has joined: it misses nothing from then on.
+
+    For states that do not last. The body must wait until the block has begun.
+    """
+    async with collected(service.watch(SYSTEM, handle.id)) as seen:
+        yield seen
 
 
 async def until_status(handle: TaskHandle, status: str) -> TaskSnapshot:

@@ -121,7 +121,7 @@ def race_in_thread(info: Any, seconds: float) -> str:
 
 @task_mutation(name="faults.swallow", max_retries=0)
 async def swallow(info: Any) -> None:
-    """Not end when asked to, whatever is done; report how often it was asked."""
+    """Go on after each cancel; note how often one came."""
     info.context.task.update_progress(5)
     while True:
         try:

@@ -93,12 +93,31 @@ def started(slots: Slots) -> Started:
 # --- the local dispatcher -------------------------------------------------------------------------
 
 
+class Announced:
+    """Counts how often others were told that rows are left."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def __call__(self) -> None:
+        self.times += 1
+
+
+@pytest.fixture
+def announced() -> Announced:
+    """What the local dispatcher has told other processes."""
+    return Announced()
+
+
 @pytest.fixture
 async def due(
-    slots: Slots, registry: Registry, state: RuntimeState, pauses: Pauses, clock: FakeClock
-) -> ClaimsDue:
+    slots: Slots, registry: Registry, state: RuntimeState, pauses: Pauses, announced: Announced,
+    clock: FakeClock,
+) -> ClaimsDue:  # fmt: skip
     """The rows that wait for the local dispatcher."""
-    return ClaimsDue(slots=slots, registry=registry, state=state, pauses=pauses)
+    return ClaimsDue(
+        slots=slots, registry=registry, state=state, pauses=pauses, rows_left=announced
+    )
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from rail_async_tasks.runtime.claims.local_dispatcher import ClaimsDue, LocalDis
 from rail_async_tasks.runtime.claims.pauses import Pauses
 from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.state import RuntimeState
-from tests.runtime.conftest import Run, Started
+from tests.runtime.conftest import Announced, Run, Started
 from tests.runtime.fakes import ReadPauses
 from tests.support.clock import FakeClock
 from tests.support.ledgers import new_execution
@@ -115,6 +115,89 @@ async def test_full_slots_are_no_reason_to_keep_asking(
     before = dispatcher.claims
     await clock.advance(10)  # raises where the loop does not come to rest
     assert dispatcher.claims - before <= 11
+
+
+# --- what is left for other processes -------------------------------------------------------------
+
+
+async def test_what_has_a_slot_is_not_announced(
+    run: Run, ledger: Faulty, due: ClaimsDue, announced: Announced, clock: FakeClock
+) -> None:
+    """Two rows, two slots."""
+    await run()
+    for _ in range(2):
+        ledger.create_here(new_execution())
+        due.expect("echo", "default")
+    await clock.settle()
+    assert announced.times == 0
+
+
+async def test_what_a_claim_leaves_is_announced(
+    run: Run, ledger: Faulty, announced: Announced
+) -> None:
+    """It has asked for as many as fit."""
+    for _ in range(3):
+        ledger.create_here(new_execution())
+    await run()
+    assert announced.times == 1
+
+
+async def test_what_comes_during_a_claim_is_announced_after_it(
+    run: Run, ledger: Faulty, started: Started, due: ClaimsDue, announced: Announced,
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The slots were still free when it came; what the claim found has taken them."""
+    await run()
+    claiming, answer = asyncio.Event(), asyncio.Event()
+    real = ledger.claim
+
+    async def slow(plan: ClaimPlan) -> ClaimResult:
+        found = await real(plan)
+        claiming.set()
+        await answer.wait()
+        return found
+
+    monkeypatch.setattr(ledger, "claim", slow)
+    for _ in range(2):
+        ledger.create_here(new_execution())
+        due.expect("echo", "default")
+    await claiming.wait()
+    ledger.create_here(new_execution())
+    due.expect("echo", "default")
+    assert announced.times == 0
+    answer.set()
+    await clock.settle()
+    assert len(started.ids) == 2
+    assert announced.times == 1
+
+
+async def test_of_two_queues_the_one_that_gets_no_slot_is_announced(
+    run: Run, ledger: Faulty, slots: Slots, due: ClaimsDue, announced: Announced, clock: FakeClock
+) -> None:
+    """The claim knew of its row, and had no slot left to ask for it."""
+    slots.know("reports")
+    await run()
+    slots.take("default", False)
+    for queue in ("default", "reports"):
+        ledger.create_here(new_execution(queue=queue))
+        due.expect("echo", queue)
+    await clock.settle()
+    assert announced.times == 1
+
+
+async def test_a_delayed_row_that_comes_due_in_a_full_process_is_announced(
+    run: Run, ledger: Faulty, slots: Slots, due: ClaimsDue, announced: Announced, clock: FakeClock
+) -> None:
+    """No claim is made for it here."""
+    await run()
+    for _ in range(2):
+        slots.take("default", False)
+    ledger.create_here(new_execution(delay=0.25))
+    due.due_in(0.25)
+    await clock.advance(0.24)
+    assert announced.times == 0
+    await clock.advance(0.02)
+    assert announced.times == 1
 
 
 async def test_nothing_is_claimed_without_a_lease(

@@ -75,12 +75,17 @@ class ClaimsDue(Due):
 
     def expect_all(self) -> None:
         self._slots.expect_all()
+        if self._slots.any_full:
+            self._rows_left()
 
     def expect_in(self, queue: str) -> None:
         self._slots.expect_in(queue)
 
     def claimed(self) -> None:
-        """A claim was made. Other processes may take what it had no slots for."""
+        """A claim was made, and what it found has started.
+
+        Other processes may take what has no slot here.
+        """
         self.acted()
         if self._slots.crowded:
             self._rows_left()
@@ -188,7 +193,6 @@ class LocalDispatcher:
             raise
         self.claims += 1
         slots.learn(plan)
-        self._due.claimed()
         for queue, seconds in plan.resting.items():
             self._rates.rest(queue, seconds)
         for claimed in result.claimed:
@@ -196,6 +200,7 @@ class LocalDispatcher:
                 self._start(claimed, plan.runtime_id)
             except Exception:  # its neighbours start all the same
                 logger.exception("Task %s was claimed and did not start", claimed.snapshot.id)
+        self._due.claimed()
         if slots.rates:
             self._rates.started(result.claimed)
         if result.next_due is not None:

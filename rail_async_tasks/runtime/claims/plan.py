@@ -76,6 +76,8 @@ class Plan:
             room = min(self._queue_free[queue], self._free[in_thread], self._total)
             limit = room if wanted is None else min(room, wanted)
             if limit <= 0 or queue in self.resting:
+                if wanted and room <= 0:
+                    self.crowded.add(line)
                 continue
             rate = self._rates.get(queue)
             if self._suspects and wanted is None:

@@ -145,8 +145,18 @@ class Slots:
 
     @property
     def crowded(self) -> bool:
-        """Returns whether the last claim has left rows waiting that may run."""
-        return any(not self._is_stopped(queue) for queue, _ in self._crowded)
+        """Returns whether rows are known to wait that may run and have no slot.
+
+        The last claim has left them, or they came while it was made.
+        """
+        came = {line for line, count in self._expected.items() if self.room(*line) < count}
+        return any(not self._is_stopped(queue) for queue, _ in self._crowded | came)
+
+    @property
+    def any_full(self) -> bool:
+        """Returns whether there is a queue of which nothing more may start, and is not stopped."""
+        lines = (line for queue in self._limits.keys() - self.stopped for line in _lines(queue))
+        return any(self.room(*line) <= 0 for line in lines)
 
     @property
     def any_room(self) -> bool:

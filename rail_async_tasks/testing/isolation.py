@@ -23,6 +23,12 @@ def isolated() -> Iterator[RailTasks]:
         yield RailTasks(held, connections)
 
 
+def lives_in_a_test() -> bool:
+    """Returns whether the task runtime of this process lives in a loop that rests: a test's."""
+    runtime = process.current()
+    return runtime is not None and runtime.alive and not runtime.loop.is_running()
+
+
 def stop_runtime() -> None:
     """Ends the task runtime of this process, if a test has started one.
 

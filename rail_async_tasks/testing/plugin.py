@@ -56,7 +56,11 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """Ends a runtime that is left when the last test ends: before its database is dropped."""
-    if nextitem is None and "rail_async_tasks.hosting.process" in sys.modules:
-        from rail_async_tasks.testing.isolation import stop_runtime
+    if nextitem is not None or "rail_async_tasks.hosting.process" not in sys.modules:
+        return
+    from rail_async_tasks.testing.isolation import lives_in_a_test, stop_runtime
 
+    if lives_in_a_test():  # whose fixtures may end it: they come before the session's
+        item.session.addfinalizer(stop_runtime)
+    else:
         stop_runtime()

@@ -100,6 +100,13 @@ def test_beside_tests_that_start_a_runtime(tmp_path: Path, postgres_server: Any)
     assert run_pytest(tmp_path, *arguments, **options) == 4
 
 
+@pytest.mark.parametrize("plugin", [ANYIO, pytest.param(ASYNCIO, marks=pytest.mark.long)])
+def test_a_runtime_in_the_last_tests_loop(tmp_path: Path, plugin: tuple[str, ...]) -> None:
+    """The test's own fixtures still find it, and end it."""
+    arguments = (file("under_pytest_loop"), "-k", "not trio", *plugin)
+    assert run_pytest(tmp_path, *arguments, track_in_database=False, bus="memory") == 1
+
+
 def test_in_memory(tmp_path: Path) -> None:
     """Executions are not rows there, and end with the test all the same."""
     arguments = (file("under_pytest_memory"), *ASYNCIO)

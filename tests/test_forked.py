@@ -17,10 +17,12 @@ from tests.support.waiting import TIMEOUT, wait_for
 
 SAYS = """
 import atexit, json, os, signal, sys
+from django.conf import settings
 
 atexit.register(print, "at its end")
 print(json.dumps([sys.argv[1:], sys.path[:2], os.getcwd(), __name__, os.environ.get("SAID")]))
-print(json.dumps([os.getsid(0) == os.getpid(), "rail_async_tasks" in sys.modules,
+print(json.dumps([os.getsid(0) == os.getpid(), "rail_async_tasks.models" in sys.modules,
+                  settings.configured,
                   signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, sys.stdin.read()]))
 print("wrong", file=sys.stderr)
 sys.exit(3)
@@ -52,7 +54,7 @@ def test_it_is_the_process_that_a_command_would_start(tmp_path: Path) -> None:
     first, second, last = (tmp_path / "output").read_text().splitlines()
     path = [str(tmp_path), str(tmp_path / "more")]
     assert json.loads(first) == [["--one", "two"], path, str(tmp_path), "__main__", "é"]
-    assert json.loads(second) == [True, False, True, ""]
+    assert json.loads(second) == [True, False, False, True, ""]
     assert last == "at its end"
     assert (tmp_path / "errors").read_text() == "wrong\n"
 

@@ -1,4 +1,4 @@
-"""Forks servers: a process that has imported their libraries, which takes most of a server's start.
+"""Forks servers: a process that has imported what they need, which takes most of a server's start.
 
     python -m tests.support.forker
 
@@ -6,8 +6,8 @@ Standard input is a socket. Each message on it is a `Start` as JSON, with two de
 of a lifeline, at whose end the server is asked to end, as `devservers.keeper` does it, and a pipe,
 into which the server's process id is written, and its exit code once it has ended.
 
-It imports libraries alone: neither Django's settings nor anything of the project or the tests. A
-server imports these itself, in its own environment. It ends by itself, as any process of Python.
+It imports neither Django's settings nor models, nor anything of a project or the tests. A server
+imports these itself, in its own environment. It ends by itself, as any process of Python.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from devservers.keeper import signal_at_parent_death
 from tests.no_gdal import spare_the_search
 
 # What a server imports, as far as it can be imported before there are settings.
-LIBRARIES = (
+IMPORTS = (
     "uvicorn.main",
     "uvicorn.lifespan.on",
     "uvicorn.loops.asyncio",
@@ -60,6 +60,10 @@ LIBRARIES = (
     "redis.asyncio",
     "strawberry.channels",
     "strawberry.django.views",
+    # Of this project, what reads neither settings nor models: these import nearly all of that.
+    "rail_async_tasks.asgi",
+    "rail_async_tasks.dashboard.query",
+    "rail_async_tasks.graphql.consumers",
 )
 
 
@@ -92,7 +96,7 @@ class _Child:
 def main() -> None:
     """Fork until the socket's other end is closed and every server has ended."""
     spare_the_search()
-    for name in LIBRARIES:
+    for name in IMPORTS:
         importlib.import_module(name)
     # No child walks through them again, or copies their pages by doing so.
     gc.collect()

@@ -35,6 +35,8 @@ from rail_async_tasks.graphql.complexity import Calls, measure
 
 # The lexer takes about a microsecond for each character of a long text or comment.
 CHARACTERS_PER_TOKEN: Final = 32
+# A shorter document costs no more than an operation does besides.
+SHORT: Final = 1024
 # Longer documents are parsed without locations.
 MOST_LOCATED: Final = 16 * 1024
 MOST_LINES: Final = 1_000
@@ -126,15 +128,31 @@ def read(text: str) -> Document:
     return document
 
 
+def takes_long(text: str) -> bool:
+    """Returns whether parsing and validating would take the loop milliseconds.
+
+    Not where the document is known to be valid, or is refused for its length.
+    """
+    limits = limits_in_force()
+    if len(text) <= SHORT or _has_too_many_characters(text, limits):
+        return False
+    document = _kept.get((text, limits))
+    return document is None or not any(document.valid.values())
+
+
 def current(text: str | None) -> Document | None:
     """Returns the document if the text was the last that was read in this context."""
     document = _current.get()
     return document if document is not None and document.text == text else None
 
 
+def _has_too_many_characters(text: str, limits: LimitSettings) -> bool:
+    return limits.tokens is not None and len(text) > limits.tokens * CHARACTERS_PER_TOKEN
+
+
 def _parsed(text: str, limits: LimitSettings) -> DocumentNode:
     most = limits.tokens
-    if most is not None and len(text) > most * CHARACTERS_PER_TOKEN:
+    if most is not None and _has_too_many_characters(text, limits):
         raise TooComplex(
             f'The document has more characters than limits["tokens"] allows:'
             f" {most * CHARACTERS_PER_TOKEN}. Pass long values as variables."

@@ -27,6 +27,7 @@ from rail_async_tasks.graphql.errors import graphql_error
 from rail_async_tasks.graphql.limited import refusal
 from rail_async_tasks.graphql.shared import NotShared, payloads
 from rail_async_tasks.graphql.socket_adapter import SocketAdapter
+from rail_async_tasks.graphql.turns import turn
 
 # A client that connects again subscribes to all that it follows at once.
 BURST_SECONDS: Final = 3
@@ -159,6 +160,7 @@ class TransportHandler(BaseGraphQLTransportWSHandler[RequestContext, None]):
         # Before the acknowledgement, and for an id in use, the socket is closed.
         if self.connection_acknowledged and message["id"] not in self.operations:
             answers.begin()  # the operation's task copies this context
+            await turn(message["payload"]["query"])
             # The refusal reads the document, which the operation's context then has.
             refused = refusal(self.schema, message["payload"]["query"]) or self._one_too_many(
                 message
@@ -204,6 +206,7 @@ class TransportHandler(BaseGraphQLTransportWSHandler[RequestContext, None]):
             self.operations.pop(operation.id, None)  # the socket is being closed
         else:
             if not await self._share(operation):
+                await turn(operation.query)
                 await super().run_operation(operation)
 
     async def _share(self, operation: Any) -> bool:

@@ -55,7 +55,7 @@ def refusal(schema: Any, query: str | None) -> TaskError | None:
     try:
         document = documents.read(query)
     except TaskError as error:
-        return error
+        return error.with_traceback(None)  # whose frames would hold the text until a collection
     except GraphQLError:
         return None  # the execution reports it
     most = documents.limits_in_force().starts_per_request

@@ -39,6 +39,7 @@ from rail_async_tasks.graphql.limited import refusal, served
 from rail_async_tasks.graphql.refusals import refused, refused_handshake
 from rail_async_tasks.graphql.schema import console_is_on, get_schema
 from rail_async_tasks.graphql.streams import EventStream, only, shared_events, without_farewell
+from rail_async_tasks.graphql.turns import turn
 from rail_async_tasks.own_views import own_view
 
 EVENTS_ONLY = (
@@ -185,6 +186,7 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
     ) -> Any:
         assert isinstance(request_data, GraphQLRequestData)
         answers.begin()
+        await turn(request_data.query)
         too_complex = refusal(self.schema, request_data.query)
         if too_complex is not None:
             error = client_errors.graphql_error(too_complex)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
 from cross_web import AsyncHTTPRequestAdapter
+from django.http import HttpRequest
 
 from rail_async_tasks.errors import TooLarge
 from rail_async_tasks.graphql.documents import limits_in_force
@@ -21,6 +24,16 @@ async def read_body(adapter: AsyncHTTPRequestAdapter) -> str | bytes:
                 raise _too_large(most)
             request._body = body  # noqa: SLF001 - what `request.body` returns from now on
     return await adapter.get_body()
+
+
+def let_go(request: HttpRequest) -> None:
+    """Frees the body of a request that is refused.
+
+    Django's requests are cycles: else it would be in memory until the collector's next whole round,
+    which comes after hundreds of requests.
+    """
+    request._body = b""  # noqa: SLF001
+    request._stream = BytesIO()  # noqa: SLF001
 
 
 def _too_large(limit: int) -> TooLarge:

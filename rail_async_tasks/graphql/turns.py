@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import asyncio
 from typing import Final
-from weakref import WeakKeyDictionary
 
 from rail_async_tasks.graphql import documents
+from rail_async_tasks.per_loop import PerLoop
 
 
 class _Turns:
@@ -34,7 +34,7 @@ class _Turns:
         self._next_at = now + (now - began)
 
 
-_turns: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns]] = WeakKeyDictionary()
+_turns: Final = PerLoop(_Turns)
 
 
 async def turn(text: str | None) -> None:
@@ -42,10 +42,5 @@ async def turn(text: str | None) -> None:
 
     The caller reads or executes it before it waits for anything else.
     """
-    if text is None or not documents.takes_long(text):
-        return
-    loop = asyncio.get_running_loop()
-    turns = _turns.get(loop)
-    if turns is None:
-        turns = _turns[loop] = _Turns()
-    await turns.take()
+    if text is not None and documents.takes_long(text):
+        await _turns.here().take()

@@ -31,7 +31,7 @@ from rail_async_tasks.auth.open_connections import Place, caller_key, streams
 from rail_async_tasks.graphql import answers
 from rail_async_tasks.graphql import errors as client_errors
 from rail_async_tasks.graphql.accept import EVENT_STREAM, GRAPHQL_RESPONSE, HTML, JSON, Accept
-from rail_async_tasks.graphql.bodies import read_body
+from rail_async_tasks.graphql.bodies import let_go, read_body
 from rail_async_tasks.graphql.console import console_page
 from rail_async_tasks.graphql.documents import operation_type
 from rail_async_tasks.graphql.frames import decode_json
@@ -189,6 +189,7 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
         await turn(request_data.query)
         too_complex = refusal(self.schema, request_data.query)
         if too_complex is not None:
+            let_go(request)
             error = client_errors.graphql_error(too_complex)
             result = PreExecutionError(data=None, errors=[error])
             return only(result) if request_data.protocol == "sse" else result

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Final, TypeVar
 from uuid import UUID
 
@@ -16,8 +18,9 @@ from rail_async_tasks.hosting import process
 from rail_async_tasks.ids import parse_id
 from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.ledger.records import Page
+from rail_async_tasks.per_loop import PerLoop
 from rail_async_tasks.service.request import enabled_settings
-from rail_async_tasks.service.sizes import page_within
+from rail_async_tasks.service.sizes import must_be_counted, page_within
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
 from rail_async_tasks.text import is_storable
@@ -27,6 +30,8 @@ T = TypeVar("T")
 
 # The most tasks of one page.
 MAX_PAGE: Final = 500
+# Held while a page is read whose results the database must count.
+_counted: Final = PerLoop(asyncio.Lock)
 
 
 async def aget(viewer: Viewer, task_id: str | UUID) -> TaskSnapshot:
@@ -87,7 +92,10 @@ async def alist(
     page = _page(viewer, status, name, queue, limit, after, results)
     if page is None:
         return []
-    return await on_ledger(lambda ledger: all_freshest(page_within(ledger, page, at_most)))
+    # One at a time: a few callers with large results would keep the database from all others.
+    turn = _counted.here() if must_be_counted(page, at_most) else nullcontext()
+    async with turn:
+        return await on_ledger(lambda ledger: all_freshest(page_within(ledger, page, at_most)))
 
 
 def list_(

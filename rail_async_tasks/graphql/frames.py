@@ -24,7 +24,7 @@ from rail_async_tasks.errors import BackendUnavailable, TooMany, Unauthenticated
 from rail_async_tasks.graphql import answers
 from rail_async_tasks.graphql.documents import operation_type
 from rail_async_tasks.graphql.errors import graphql_error
-from rail_async_tasks.graphql.limited import refusal
+from rail_async_tasks.graphql.limited import refusal_in_turn
 from rail_async_tasks.graphql.shared import NotShared, payloads
 from rail_async_tasks.graphql.socket_adapter import SocketAdapter
 from rail_async_tasks.graphql.turns import turn
@@ -160,11 +160,9 @@ class TransportHandler(BaseGraphQLTransportWSHandler[RequestContext, None]):
         # Before the acknowledgement, and for an id in use, the socket is closed.
         if self.connection_acknowledged and message["id"] not in self.operations:
             answers.begin()  # the operation's task copies this context
-            await turn(message["payload"]["query"])
             # The refusal reads the document, which the operation's context then has.
-            refused = refusal(self.schema, message["payload"]["query"]) or self._one_too_many(
-                message
-            )
+            query = message["payload"]["query"]
+            refused = await refusal_in_turn(self.schema, query) or self._one_too_many(message)
             if refused is not None:
                 payload = [graphql_error(refused).formatted]
                 await self.send_message({"id": message["id"], "type": "error", "payload": payload})

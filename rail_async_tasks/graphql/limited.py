@@ -17,6 +17,7 @@ from rail_async_tasks.graphql.decorator import MutationField
 from rail_async_tasks.graphql.errors import bound
 from rail_async_tasks.graphql.mutations import retry_task
 from rail_async_tasks.graphql.schema import TaskSchema
+from rail_async_tasks.graphql.turns import turn
 from rail_async_tasks.graphql.validation import with_kept_document
 
 # Schemas of one process, which live as long as it does; tests make more of them.
@@ -46,6 +47,12 @@ def served(schema: Any) -> Any:
     runner = partial(with_kept_document, found.create_extensions_runner)
     found.create_extensions_runner = runner  # type: ignore[method-assign]
     return found
+
+
+async def refusal_in_turn(schema: Any, query: str | None) -> TaskError | None:
+    """`refusal`, when it is the document's turn."""
+    await turn(query)
+    return refusal(schema, query)
 
 
 def refusal(schema: Any, query: str | None) -> TaskError | None:

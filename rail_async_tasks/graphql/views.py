@@ -35,11 +35,10 @@ from rail_async_tasks.graphql.bodies import let_go, read_body
 from rail_async_tasks.graphql.console import console_page
 from rail_async_tasks.graphql.documents import operation_type
 from rail_async_tasks.graphql.frames import decode_json
-from rail_async_tasks.graphql.limited import refusal, served
+from rail_async_tasks.graphql.limited import refusal_in_turn, served
 from rail_async_tasks.graphql.refusals import refused, refused_handshake
 from rail_async_tasks.graphql.schema import console_is_on, get_schema
 from rail_async_tasks.graphql.streams import EventStream, only, shared_events, without_farewell
-from rail_async_tasks.graphql.turns import turn
 from rail_async_tasks.own_views import own_view
 
 EVENTS_ONLY = (
@@ -186,8 +185,7 @@ class TaskGraphQLView(AsyncGraphQLView[RequestContext, None]):
     ) -> Any:
         assert isinstance(request_data, GraphQLRequestData)
         answers.begin()
-        await turn(request_data.query)
-        too_complex = refusal(self.schema, request_data.query)
+        too_complex = await refusal_in_turn(self.schema, request_data.query)
         if too_complex is not None:
             let_go(request)
             error = client_errors.graphql_error(too_complex)

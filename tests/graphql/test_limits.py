@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -21,7 +22,13 @@ from strawberry.tools import merge_types
 
 from rail_async_tasks import service
 from rail_async_tasks.auth import open_connections
-from rail_async_tasks.graphql import TaskGraphQLConsumer, TaskGraphQLView, consumers, documents
+from rail_async_tasks.graphql import (
+    TaskGraphQLConsumer,
+    TaskGraphQLView,
+    consumers,
+    documents,
+    limited,
+)
 from rail_async_tasks.graphql.frames import BURST_SECONDS, FrameRate
 from rail_async_tasks.graphql.mutations import Mutation
 from rail_async_tasks.graphql.queries import Query
@@ -198,6 +205,33 @@ async def test_a_large_request_is_refused_unread(api: Api, configure: Configure)
         request = scope_free.post("/", json.dumps(body), content_type="application/json")
         del request.META["CONTENT_LENGTH"]
         assert (await TaskGraphQLView.as_view()(request)).status_code == status
+
+
+async def test_a_refused_body_does_not_wait_for_the_collector(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Django's requests are cycles: what they hold stays until the next collection."""
+    text, times = ATTACKS["225 KiB of aliases"], 10
+    real = limited.refusal
+    sizes: list[int] = []
+
+    def refusal(schema: Any, query: str | None) -> Any:
+        sizes.append(tracemalloc.get_traced_memory()[0])
+        return real(schema, query)
+
+    monkeypatch.setattr(limited, "refusal", refusal)
+    await api.send(text)
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        for _ in range(times):
+            await api.send(text)
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    # The test's client keeps the body that it has sent.
+    assert sizes[-1] - sizes[1] < 1.5 * len(text) * (times - 1)
 
 
 async def test_a_list_is_no_batch(api: Api) -> None:

@@ -17,7 +17,7 @@ PACKAGE: Final[dict[str, tuple[str, ...]]] = {
         "durations errors forks hooks own_views programs retry roles",
         "signs_of_life states text vital",
         "codec conf foreign_names ids language redis_address rollups",
-        "safe_logging snapshot together",
+        "per_loop safe_logging snapshot together",
         "backoff db_connections logs",
     ),
     "what a task is": (

@@ -18,7 +18,7 @@ QUESTIONS = (
     "peers_tracked", "peers_bulk", "peers_workers", "peers_brokers",
     "memory_throughput", "tracked_throughput", "start_latency", "progress_latency",
     "progress_across", "start_across", "endpoint", "deliveries", "connections", "idle", "growth",
-    "sleeps", "processes_on_one_database", "bulk_rows", "startup", "neighbours",
+    "sleeps", "processes_on_one_database", "bulk_rows", "startup", "neighbours", "costs",
 )  # fmt: skip
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "performance.md"

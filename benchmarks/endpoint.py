@@ -14,6 +14,7 @@ from benchmarks.web_server import serving
 CONNECTIONS = 16
 ANSWER = "{ taskId status error }"
 CONSTANT = f"mutation Constant($number: Int!) {{ constant(number: $number) {ANSWER} }}"
+LIST = "query List($number: Int!) { tasks(limit: $number) { id name status progress } }"
 START = f"mutation Start($number: Int!) {{ start(number: $number) {ANSWER} }}"
 
 
@@ -31,10 +32,18 @@ async def stock(count: int, middleware: str) -> Metrics:
     return await _measured("/stock/", CONSTANT, count, middleware)
 
 
-async def _measured(path: str, document: str, count: int, middleware: str) -> Metrics:
+async def listed(count: int, middleware: str) -> Metrics:
+    """A query of the caller's tasks."""
+    found = await _measured("/ours/", LIST, count, middleware, good=b'"tasks":')
+    return {"requests/s": found.pop("mutations/s"), **found}
+
+
+async def _measured(
+    path: str, document: str, count: int, middleware: str, good: bytes = b'"status":"pending"'
+) -> Metrics:
     headers = {} if middleware == "none" else {"Cookie": await logged_in()}
     body = json.dumps({"query": document, "variables": {"number": 1}}).encode()
-    request, good = post(path, body, headers), b'"status":"pending"'
+    request = post(path, body, headers)
     with serving(middleware) as (pid, port):
         await load(port, request, good, count=max(count // 10, 32), connections=CONNECTIONS)
         cpu, begun = cpu_seconds([pid]), time.perf_counter()

@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+import anyio
+
 from rail_async_tasks.graphql import documents
 from rail_async_tasks.per_loop import PerLoop
 
@@ -19,7 +21,7 @@ class _Turns:
     """The turns of one loop, in the order of arrival."""
 
     def __init__(self) -> None:
-        self._lock = asyncio.Lock()
+        self._lock = anyio.Lock()  # asyncio's holds its loop
         self._next_at = 0.0
 
     async def take(self) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Final, TypeVar
 from uuid import UUID
 
@@ -30,8 +29,17 @@ T = TypeVar("T")
 
 # The most tasks of one page.
 MAX_PAGE: Final = 500
+
+
+def _lock() -> AbstractAsyncContextManager[None]:
+    """Returns a lock that does not hold its loop, as asyncio's does."""
+    import anyio  # which a command that enqueues does without
+
+    return anyio.Lock()
+
+
 # Held while a page is read whose results the database must count.
-_counted: Final = PerLoop(asyncio.Lock)
+_counted: Final = PerLoop(_lock)
 
 
 async def aget(viewer: Viewer, task_id: str | UUID) -> TaskSnapshot:

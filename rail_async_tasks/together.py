@@ -7,12 +7,12 @@ import contextvars
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, TypeVar
-from weakref import WeakKeyDictionary
 
 from asgiref.sync import AsyncToSync, SyncToAsync, sync_to_async
 from django.conf import settings
 
 from rail_async_tasks.hooks import contained
+from rail_async_tasks.per_loop import PerLoop
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -40,17 +40,14 @@ class Together(Generic[K, V]):
     ) -> None:
         self._ask = sync_to_async(contained(ask))
         self._alone = alone
-        self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, _Line[K, V]] = WeakKeyDictionary()
+        self._lines: PerLoop[_Line[K, V]] = PerLoop(_Line)
 
     async def __call__(self, question: K) -> V:
         """Returns the answer. Raises what `ask` raises."""
         if _has_own_thread() or settings.DATABASE_ROUTERS or self._alone():
             (answer,) = await self._ask([question])
             return answer
-        loop = asyncio.get_running_loop()
-        line = self._lines.get(loop)
-        if line is None:
-            line = self._lines[loop] = _Line()
+        loop, line = asyncio.get_running_loop(), self._lines.here()
         waiter: asyncio.Future[V] = loop.create_future()
         line.waiting.append((question, waiter))
         if line.serving is None:

@@ -15,9 +15,9 @@ from typing import Final
 PACKAGE: Final[dict[str, tuple[str, ...]]] = {
     "ground": (
         "durations errors forks hooks own_views programs retry roles",
-        "signs_of_life states text vital",
+        "per_loop signs_of_life states text vital",
         "codec conf foreign_names ids language redis_address rollups",
-        "per_loop safe_logging snapshot together",
+        "safe_logging snapshot together",
         "backoff db_connections logs",
     ),
     "what a task is": (

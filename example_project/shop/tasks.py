@@ -35,7 +35,8 @@ class Chart(Enum):
 @task_mutation
 async def import_airports(info):
     """Read 3,376 airports from a CSV file, row by row, into the database."""
-    airports = list(read_airports())
+    # A file that is read on the event loop holds up everything else there.
+    airports = await asyncio.to_thread(list, read_airports())
     done = 0
     for batch in batches(airports, 100):
         # A row that exists is updated: the task may run twice without harm.
@@ -56,7 +57,7 @@ async def import_airports(info):
 @task_mutation
 async def import_cars(info):
     """Read 406 classic cars from a JSON file into the stock."""
-    cars = list(read_cars())
+    cars = await asyncio.to_thread(list, read_cars())
     done = 0
     for batch in batches(cars, 20):
         await Car.objects.abulk_create(

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.observability.logs import observe_by_logs
-from rail_async_tasks.runtime import observers, tracing
-from rail_async_tasks.runtime.rollups import observe_by_rollups
+from rail_async_tasks.runtime import event_counts, observers, tracing
+from rail_async_tasks.runtime.rollups import count_by_rollups
 
 
 def register() -> None:
-    """Registers observers (logs, metrics, roll-ups) and the tracer; called when the app is ready.
+    """Registers observers (logs, counts) and the tracer; called when the app is ready.
 
     The packages behind metrics and spans are optional: they are imported where a setting asks.
     """
     observers.register(observe_by_logs)
-    observers.register(observe_by_metrics)
-    observers.register(observe_by_otel)
-    observers.register(observe_by_rollups)
+    observers.register(event_counts.observe_by_counts)
+    event_counts.register(count_by_metrics)
+    event_counts.register(count_by_otel)
+    event_counts.register(count_by_rollups)
     tracing.register(trace_by_otel)
 
 
-def observe_by_metrics(settings: TaskSettings) -> observers.Observer | None:
-    """Returns the metrics' observer if `metrics_enabled` is on."""
+def count_by_metrics(settings: TaskSettings) -> event_counts.Counter | None:
+    """Returns the metrics of this process if `metrics_enabled` is on."""
     if not settings.metrics_enabled:
         return None
     from rail_async_tasks.observability.metrics import get_metrics
@@ -29,8 +30,8 @@ def observe_by_metrics(settings: TaskSettings) -> observers.Observer | None:
     return get_metrics()
 
 
-def observe_by_otel(settings: TaskSettings) -> observers.Observer | None:
-    """Returns the observer that counts on OpenTelemetry's meters if `otel_enabled` is on."""
+def count_by_otel(settings: TaskSettings) -> event_counts.Counter | None:
+    """Returns what counts on OpenTelemetry's meters if `otel_enabled` is on."""
     if not settings.otel_enabled:
         return None
     from rail_async_tasks.observability.otel_metrics import get_otel_metrics

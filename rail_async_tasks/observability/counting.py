@@ -6,112 +6,88 @@ add series by inventing names.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol, TypeAlias
 
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.observability import instruments
 from rail_async_tasks.observability.instruments import Instrument
 from rail_async_tasks.registry import registry
-from rail_async_tasks.snapshot import TaskSnapshot
+from rail_async_tasks.runtime import event_counts
+from rail_async_tasks.runtime.event_counts import Event
 
 OTHER: Final = "(other)"
 
-Add: TypeAlias = Callable[[], object]
-Observe: TypeAlias = Callable[[float], object]
+Add: TypeAlias = Callable[[int], object]
+Observe: TypeAlias = Callable[[Sequence[float]], object]
+
+_INSTRUMENTS: Final = {
+    event_counts.ENQUEUED: instruments.ENQUEUED,
+    event_counts.STARTED: instruments.STARTED,
+    event_counts.RETRIED: instruments.RETRIES,
+    event_counts.HANDED_BACK: instruments.HANDED_BACK,
+    event_counts.LOST: instruments.CRASHES,
+    event_counts.SLOW: instruments.SLOW,
+    event_counts.DROPPED: instruments.DROPPED,
+}
 
 
 class Output(Protocol):
-    """Where counts go. The returned calls are made from any thread, and must be quick."""
+    """Where counts go. The returned calls are made from any thread."""
 
     def counter(self, instrument: Instrument, labels: tuple[str, ...]) -> Add:
-        """Returns a call that adds 1 to the series with these labels."""
+        """Returns a call that adds to the series with these labels."""
 
     def histogram(self, instrument: Instrument, labels: tuple[str, ...]) -> Observe:
-        """Returns a call that takes a number of seconds."""
+        """Returns a call that takes numbers of seconds."""
 
 
-class _Series(NamedTuple):
-    """The counters of one task in one queue."""
+class _Series:
+    """The counters of one task in one queue. All but those of an outcome are shown from 0 on."""
 
-    labels: tuple[str, str]
-    enqueued: Add
-    started: Add
-    retries: Add
-    handed_back: Add
-    crashes: Add
-    slow: Add
-    dropped: Add
-    duration: Observe
-    wait: Observe
-    finished: dict[str, Add]
+    def __init__(self, output: Output, labels: tuple[str, str]) -> None:
+        self._output = output
+        self._labels = labels
+        self._adds = {what: output.counter(it, labels) for what, it in _INSTRUMENTS.items()}
+        self._duration = output.histogram(instruments.DURATION, labels)
+        self._wait = output.histogram(instruments.WAIT, labels)
+
+    def count(self, events: Sequence[Event]) -> None:
+        for what, number in Counter([event[2] for event in events]).items():
+            self._add_of(what)(number)
+        # The seconds of an event; those of a start are how long it waited.
+        waits = [it[4] for it in events if it[4] is not None and it[2] == event_counts.STARTED]
+        if waits:
+            self._wait(waits)
+        durations = [it[4] for it in events if it[4] is not None and it[2] != event_counts.STARTED]
+        if durations:
+            self._duration(durations)
+
+    def _add_of(self, what: str) -> Add:
+        add = self._adds.get(what)
+        if add is None:  # a final status
+            add = self._output.counter(instruments.FINISHED, (*self._labels, what))
+            self._adds[what] = add
+        return add
 
 
 class Counting:
-    """An observer that counts. See `observers.Observer`."""
+    """A counter of events. See `runtime.event_counts.Counter`."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
         self._series: dict[tuple[str, str], _Series] = {}
 
-    def enqueued(self, snapshot: TaskSnapshot) -> None:
-        self._of(snapshot).enqueued()
-
-    def started(self, snapshot: TaskSnapshot) -> None:
-        series = self._of(snapshot)
-        series.started()
-        if snapshot.attempts == 1 and snapshot.started_at is not None:
-            waited = (snapshot.started_at - snapshot.created_at).total_seconds()
-            series.wait(max(waited, 0.0))
-
-    def slow(self, snapshot: TaskSnapshot, seconds: float) -> None:
-        self._of(snapshot).slow()
-
-    def ended(self, snapshot: TaskSnapshot, seconds: float | None, traceback: str | None) -> None:
-        series = self._of(snapshot)
-        if seconds is not None:
-            series.duration(seconds)
-        if snapshot.is_final:
-            self._finished_as(series, str(snapshot.status))()
-        elif snapshot.error_code is None:
-            series.handed_back()
-        else:
-            series.retries()
-
-    def dropped(self, snapshot: TaskSnapshot, seconds: float) -> None:
-        series = self._of(snapshot)
-        series.dropped()
-        series.duration(seconds)
-
-    def lost(self, snapshot: TaskSnapshot) -> None:
-        self._of(snapshot).crashes()
-
-    def _of(self, snapshot: TaskSnapshot) -> _Series:
-        key = (snapshot.name, snapshot.queue)
-        series = self._series.get(key)
+    def count(self, name: str, queue: str, events: Sequence[Event]) -> None:
+        """Counts events of one task in one queue."""
+        series = self._series.get((name, queue))
         if series is None:
-            key = labels_of(*key)
+            key = labels_of(name, queue)
             series = self._series.get(key)
             if series is None:
-                series = self._series[key] = self._make(key)
-        return series
-
-    def _make(self, key: tuple[str, str]) -> _Series:
-        counters = {it.name: self._output.counter(it, key) for it in instruments.COUNTERS}
-        return _Series(
-            labels=key,
-            duration=self._output.histogram(instruments.DURATION, key),
-            wait=self._output.histogram(instruments.WAIT, key),
-            finished={},
-            **counters,
-        )
-
-    def _finished_as(self, series: _Series, status: str) -> Add:
-        add = series.finished.get(status)
-        if add is None:
-            add = self._output.counter(instruments.FINISHED, (*series.labels, status))
-            series.finished[status] = add
-        return add
+                series = self._series[key] = _Series(self._output, key)
+        series.count(events)
 
 
 def labels_of(name: str, queue: str) -> tuple[str, str]:

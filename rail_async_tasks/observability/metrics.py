@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 from rail_async_tasks.forks import after_fork
 from rail_async_tasks.observability import instruments
@@ -20,9 +21,11 @@ from rail_async_tasks.observability.prometheus_library import (
     GaugeMetricFamily,
     Metric,
     multiprocess,
+    observe_all,
     prometheus,
 )
 from rail_async_tasks.observability.readings import Reading, readings, table_readings
+from rail_async_tasks.runtime.event_counts import count_now
 
 PREFIX = "rail_tasks"
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
@@ -51,11 +54,11 @@ class PrometheusOutput:
     def histogram(self, instrument: Instrument, labels: tuple[str, ...]) -> Observe:
         metric = self._metrics[instrument.name].labels(*labels)
         assert isinstance(metric, prometheus.Histogram)
-        return metric.observe
+        return partial(observe_all, metric)
 
 
 class Metrics(Counting):
-    """An observer that counts, and the page that shows it.
+    """Counts of this process, and the page that shows them.
 
     With `PROMETHEUS_MULTIPROC_DIR` set the page is of all processes that share the folder: counts
     are summed, and each process writes its readings there every few seconds.
@@ -76,6 +79,7 @@ class Metrics(Counting):
 
         May wait for the database, for two seconds at most.
         """
+        count_now()
         encode, content_type = prometheus.exposition.choose_encoder(accept)
         if self._shared is None:
             return encode(self.registry), content_type

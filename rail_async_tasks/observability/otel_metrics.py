@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from importlib.metadata import version
 
 from rail_async_tasks.observability import instruments
@@ -15,6 +14,7 @@ from rail_async_tasks.observability.counting import Add, Counting, Observe
 from rail_async_tasks.observability.instruments import Instrument, Kind
 from rail_async_tasks.observability.otel_library import SCOPE, metrics
 from rail_async_tasks.observability.readings import Reading, readings, table_readings
+from rail_async_tasks.runtime.event_counts import count_now
 
 
 class OtelOutput:
@@ -35,16 +35,25 @@ class OtelOutput:
 
     def counter(self, instrument: Instrument, labels: tuple[str, ...]) -> Add:
         attributes = dict(zip(instrument.labels, labels, strict=True))
-        return partial(self._counters[instrument.name].add, 1, attributes)
+        add = self._counters[instrument.name].add
+        return lambda number: add(number, attributes)
 
     def histogram(self, instrument: Instrument, labels: tuple[str, ...]) -> Observe:
         attributes = dict(zip(instrument.labels, labels, strict=True))
         record = self._histograms[instrument.name].record
-        return lambda seconds: record(seconds, attributes)
+
+        def observe(seconds: Sequence[float]) -> None:
+            for value in seconds:
+                record(value, attributes)
+
+        return observe
 
 
 class OtelMetrics(Counting):
-    """An observer that counts, and instruments that are read when metrics are exported."""
+    """Counts of this process, and instruments that are read when metrics are exported.
+
+    An SDK reads those before it collects the counts, so an export lacks nothing.
+    """
 
     def __init__(self) -> None:
         meter = metrics.get_meter(SCOPE, version("rail_async_tasks"))
@@ -63,6 +72,7 @@ def _reader(
     instrument: Instrument, read: Callable[[], Iterable[Reading]]
 ) -> Callable[[metrics.CallbackOptions], Sequence[metrics.Observation]]:
     def observe(_: metrics.CallbackOptions) -> Sequence[metrics.Observation]:
+        count_now()
         return [
             metrics.Observation(it.value, dict(zip(instrument.labels, it.labels, strict=True)))
             for it in read()

@@ -1,14 +1,15 @@
 """Counts what becomes of executions, in this process's memory, until a roll-up takes it over.
 
-An observer: it adds to a list of numbers per minute, task and queue, and that is all that the hot
-path pays. `upkeep.rollup_writer` writes them a few times a minute. It counts only while such a
-writer runs in this process. Minutes are those of the ledger's clock, as the row has them.
+It adds to a list of numbers per minute, task and queue, which `upkeep.rollup_writer` writes a few
+times a minute. It counts only while such a writer runs in this process. Minutes are those of the
+ledger's clock, as the row has them.
 """
 
 from __future__ import annotations
 
 import threading
 from bisect import bisect_left
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -19,12 +20,13 @@ from rail_async_tasks.ledger.rollups import ERROR_SPAN, ErrorCounts, RollupBatch
 from rail_async_tasks.rollups.columns import COUNTS, OUTCOMES
 from rail_async_tasks.rollups.error_places import place_of
 from rail_async_tasks.rollups.histogram import BOUNDS
+from rail_async_tasks.runtime import event_counts
+from rail_async_tasks.runtime.event_counts import Event, count_now
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
 
 _SIZE: Final = len(COUNTS)
 _OUTCOMES: Final = {outcome: COUNTS.index(outcome) for outcome in OUTCOMES}
-_RETRIED: Final = COUNTS.index("retried")
 _WAIT: Final = COUNTS.index("wait_0")
 _RUN: Final = COUNTS.index("run_0")
 
@@ -35,7 +37,7 @@ MOST_ERRORS: Final = 500
 
 
 class RollupCounter:
-    """Counts of this process that no roll-up has yet. See `observers.Observer`. In any thread."""
+    """Counts of this process that no roll-up has yet. See `event_counts.Counter`. In any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -48,16 +50,19 @@ class RollupCounter:
 
     def open(self) -> None:
         """Counts from now on: a writer has begun to take the counts."""
+        count_now()
         with self._lock:
             self._writers += 1
 
     def close(self) -> None:
         """Undoes one `open`."""
+        count_now()
         with self._lock:
             self._writers -= 1
 
     def take(self) -> RollupBatch:
         """Returns what was counted since the last call."""
+        count_now()
         with self._lock:
             cells, self._cells = self._cells, {}
             errors, self._errors = self._errors, {}
@@ -73,47 +78,34 @@ class RollupCounter:
             for error in batch.errors:
                 self._add_error(error)
 
-    # --- as an observer --------------------------------------------------------------------------
+    def count(self, name: str, queue: str, events: Sequence[Event]) -> None:
+        """Counts first waits, outcomes and durations of one task in one queue.
 
-    def enqueued(self, snapshot: TaskSnapshot) -> None:
-        """Counts nothing: processes without a runtime enqueue too."""
-
-    def started(self, snapshot: TaskSnapshot) -> None:
-        at = snapshot.started_at
-        if not self._writers or at is None or snapshot.attempts != 1:
-            return
-        created_at = snapshot.created_at
-        waited = 0.0 if at is created_at else (at - created_at).total_seconds()
-        with self._lock:
-            minute = self._minute if at is self._at else self._minute_of(at)
-            cell = self._cells.get((minute, snapshot.name, snapshot.queue))
-            if cell is None:
-                cell = self._cell(minute, snapshot.name, snapshot.queue)
-            cell[_WAIT + bisect_left(BOUNDS, waited)] += 1
-
-    def slow(self, snapshot: TaskSnapshot, seconds: float) -> None:
-        """Counts nothing: the bucket of the attempt's duration shows it."""
-
-    def ended(self, snapshot: TaskSnapshot, seconds: float | None, traceback: str | None) -> None:
+        What else there is counts elsewhere: starts in processes without a runtime, drops where the
+        execution ends.
+        """
         if not self._writers:
             return
-        outcome = _OUTCOMES.get(snapshot.status, _RETRIED)
-        if outcome == _RETRIED and snapshot.error_code is None:
-            return  # handed back: the attempt did not come to its end
-        at = snapshot.updated_at
         with self._lock:
-            minute = self._minute if at is self._at else self._minute_of(at)
-            cell = self._cells.get((minute, snapshot.name, snapshot.queue))
-            if cell is None:
-                cell = self._cell(minute, snapshot.name, snapshot.queue)
-            cell[outcome] += 1
-            if seconds is not None:
-                cell[_RUN + bisect_left(BOUNDS, seconds)] += 1
-            if snapshot.error_code is not None and snapshot.status != Status.CANCELLED:
-                self._add_error(_error_of(snapshot, minute, traceback))
-
-    def dropped(self, snapshot: TaskSnapshot, seconds: float) -> None:
-        """Counts nothing: another process counts how the execution ends."""
+            cell: list[int] = []
+            of_minute = None
+            for _, _, what, at, seconds, failure in events:
+                outcome = _OUTCOMES.get(what)
+                if at is None or (outcome is None and what != event_counts.STARTED):
+                    continue
+                minute = self._minute if at is self._at else self._minute_of(at)
+                if minute != of_minute:
+                    of_minute, cell = minute, self._cell(minute, name, queue)
+                if outcome is None:
+                    if seconds is not None:
+                        cell[_WAIT + bisect_left(BOUNDS, seconds)] += 1
+                    continue
+                cell[outcome] += 1
+                if seconds is not None:
+                    cell[_RUN + bisect_left(BOUNDS, seconds)] += 1
+                if failure is not None and what != Status.CANCELLED:
+                    snapshot, traceback = failure
+                    self._add_error(_error_of(snapshot, minute, traceback))
 
     # --- under the lock --------------------------------------------------------------------------
 
@@ -168,8 +160,8 @@ def counter() -> RollupCounter:
     return _counter
 
 
-def observe_by_rollups(settings: TaskSettings) -> RollupCounter | None:
-    """Returns the observer, if `statistics_enabled` is on and the tasks are in a database."""
+def count_by_rollups(settings: TaskSettings) -> RollupCounter | None:
+    """Returns the counts of this process if the settings keep statistics in a database."""
     return _counter if settings.statistics_enabled and settings.track_in_database else None
 
 

@@ -22,6 +22,7 @@ from rail_async_tasks.ledger.orm.rollups import OrmRollups
 from rail_async_tasks.ledger.rollups import KEPT, CommitUnknown, Rollups
 from rail_async_tasks.models import ErrorRollup, TaskExecution, TaskRollup
 from rail_async_tasks.rollups.columns import COUNTS, RUNS, WAITS
+from rail_async_tasks.runtime.event_counts import EventCounts
 from rail_async_tasks.runtime.rollups import MOST_CELLS, RollupCounter
 from rail_async_tasks.runtime.upkeep.rollup_writer import RollupWriter
 from rail_async_tasks.service import statistics
@@ -54,9 +55,11 @@ def counter_of(*snapshots: TaskSnapshot, traceback: str | None = None) -> Rollup
     """A process's counts of these."""
     counter = RollupCounter()
     counter.open()
+    counts = EventCounts([counter])
     for it in snapshots:
-        counter.started(it)
-        counter.ended(it, 1.0, traceback)
+        counts.started(it)
+        counts.ended(it, 1.0, traceback)
+    counts.count_now()
     return counter
 
 
@@ -192,14 +195,16 @@ async def test_two_processes_add_up() -> None:
         rollups = ledger.rollups()
         assert rollups is not None
         counter.open()
+        counts = EventCounts([counter])
         writer = RollupWriter(rollups=rollups, counter=counter)
         for _ in range(10):
             for _ in range(choice.randrange(1, 5)):
                 status = choice.choice(["completed", "failed", "cancelled"])
                 code = "x" if status == "failed" else None
                 it = ended(status, name=choice.choice("abc"), error_code=code)
-                counter.started(it)
-                counter.ended(it, choice.random(), None)
+                counts.started(it)
+                counts.ended(it, choice.random(), None)
+                counts.count_now()
                 expected[status] += 1
             await writer.write()
         await writer.close()

@@ -30,9 +30,10 @@ from rail_async_tasks.conf import get_settings
 from rail_async_tasks.hosting import process as host
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.models import TaskExecution
+from rail_async_tasks.observability import count_by_metrics, readings
 from rail_async_tasks.observability import metrics as module
-from rail_async_tasks.observability import observe_by_metrics, readings
 from rail_async_tasks.runtime import observers
+from rail_async_tasks.runtime.event_counts import EventCounts
 from tests.support.runtimes import Configure, in_memory, on_databases
 from tests.support.waiting import TIMEOUT, eventually, final, until_status
 
@@ -194,9 +195,11 @@ async def test_callers_cannot_make_up_series(configure: Configure) -> None:
 
     handle = await known.using(delay=3600).aenqueue()
     metrics = module.get_metrics()
+    counts = EventCounts([metrics])
     for number in range(50):
-        metrics.enqueued(replace(handle.snapshot, name=f"stray-{number}"))
-        metrics.enqueued(replace(handle.snapshot, queue=f"stray-{number}"))
+        counts.enqueued(replace(handle.snapshot, name=f"stray-{number}"))
+        counts.enqueued(replace(handle.snapshot, queue=f"stray-{number}"))
+    counts.count_now()
     found = {key: it for key, it in samples().items() if key[0] == "enqueued_total"}
     assert found == {
         ("enqueued_total", "m.known", "default"): 1,
@@ -210,9 +213,9 @@ async def test_callers_cannot_make_up_series(configure: Configure) -> None:
 async def test_switched_off_nothing_is_counted(configure: Configure) -> None:
     """Nor has it to be."""
     configure(metrics_enabled=False)
-    assert observe_by_metrics(get_settings()) is None
+    assert count_by_metrics(get_settings()) is None
     configure(metrics_enabled=True)
-    assert observe_by_metrics(get_settings()) is module.get_metrics()
+    assert count_by_metrics(get_settings()) is module.get_metrics()
 
 
 # --- where they are kept --------------------------------------------------------------------------
@@ -241,7 +244,7 @@ async def test_without_the_package_use_refuses(
         monkeypatch.delitem(sys.modules, f"rail_async_tasks.observability.{name}")
         monkeypatch.delattr(f"rail_async_tasks.observability.{name}")
     with pytest.raises(ConfigurationError, match=r'pip install "rail_async_tasks\[metrics\]"'):
-        observe_by_metrics(get_settings())
+        count_by_metrics(get_settings())
     response = await web.get("/tasks/metrics")
     assert response.status_code == 503
     assert b"pip" not in response.content
@@ -306,6 +309,11 @@ class Steered:
     def samples(self) -> Samples:
         return samples(self.order("page"))
 
+    def end(self) -> None:
+        """Ends it as programs end."""
+        self._process.communicate(timeout=60)
+        assert self._process.returncode == 0
+
     def kill(self) -> None:
         self._process.kill()
         self._process.communicate(timeout=60)
@@ -318,6 +326,16 @@ def pair(tmp_path: Path) -> Iterator[tuple[Steered, Steered]]:
     yield both
     for it in both:
         it.kill()
+
+
+@in_memory
+def test_a_process_that_ends_leaves_all_it_has_counted(pair: tuple[Steered, Steered]) -> None:
+    """Also what happened a moment before its end, and was not written yet."""
+    one, two = pair
+    one.order("run 2")
+    one.end()
+    found = two.samples()
+    assert found["finished_total", "m.shared", "default", "completed"] == 2
 
 
 @in_memory

@@ -58,7 +58,7 @@ LEDGER: Final = (
 
 RUNTIME: Final = (
     "activity anonymous_starts at_end",
-    "limits",
+    "event_counts limits",
     "admission failure_log failures names observers outstanding rollups state tracing unique",
     "announce due",
     "claims notices",

@@ -62,30 +62,45 @@ E031 come from `contrib.django_tasks`, by Django's own check of the TASKS settin
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from importlib import import_module
+from typing import Any, Final
 
 from django.core.checks import CheckMessage, Tags, register
-
-from rail_async_tasks.checks.application import check_application
-from rail_async_tasks.checks.brokers import check_backend, check_bus, check_capabilities
-from rail_async_tasks.checks.databases import check_databases
-from rail_async_tasks.checks.exposure import check_exposure
-from rail_async_tasks.checks.middleware import check_login, check_probes
-from rail_async_tasks.checks.project import check_project, check_tasks
-from rail_async_tasks.checks.schema import check_schema
-from rail_async_tasks.checks.settings import (
-    check_dotted_paths,
-    check_jwt_keys,
-    check_packages,
-    check_redis_url,
-    check_settings,
-)
-from rail_async_tasks.checks.tenants import check_tenants
-from rail_async_tasks.checks.urls import check_urls
 
 TAG: Final = "rail_async_tasks"
 
 Check = Callable[..., list[CheckMessage]]
+
+
+def _imported_when_run(module: str, name: str) -> Check:
+    """Returns a check whose module is imported at its first run: most starts run none."""
+
+    def check(*args: Any, **kwargs: Any) -> list[CheckMessage]:
+        found: Check = getattr(import_module(f"{__name__}.{module}"), name)
+        return found(*args, **kwargs)
+
+    check.__name__ = check.__qualname__ = name
+    return check
+
+
+check_settings = _imported_when_run("settings", "check_settings")
+check_dotted_paths = _imported_when_run("settings", "check_dotted_paths")
+check_packages = _imported_when_run("settings", "check_packages")
+check_redis_url = _imported_when_run("settings", "check_redis_url")
+check_jwt_keys = _imported_when_run("settings", "check_jwt_keys")
+check_backend = _imported_when_run("brokers", "check_backend")
+check_capabilities = _imported_when_run("brokers", "check_capabilities")
+check_bus = _imported_when_run("brokers", "check_bus")
+check_project = _imported_when_run("project", "check_project")
+check_tasks = _imported_when_run("project", "check_tasks")
+check_login = _imported_when_run("middleware", "check_login")
+check_probes = _imported_when_run("middleware", "check_probes")
+check_schema = _imported_when_run("schema", "check_schema")
+check_application = _imported_when_run("application", "check_application")
+check_tenants = _imported_when_run("tenants", "check_tenants")
+check_urls = _imported_when_run("urls", "check_urls")
+check_exposure = _imported_when_run("exposure", "check_exposure")
+check_databases = _imported_when_run("databases", "check_databases")
 
 
 def register_checks() -> None:

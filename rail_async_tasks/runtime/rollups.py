@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -30,6 +30,8 @@ _OUTCOMES: Final = {outcome: COUNTS.index(outcome) for outcome in OUTCOMES}
 _WAIT: Final = COUNTS.index("wait_0")
 _RUN: Final = COUNTS.index("run_0")
 
+_ONE_MINUTE: Final = timedelta(minutes=1)
+
 # The most lists of counts, and of errors, that wait for a database that is away: 5 MB. What would
 # need more is not counted.
 MOST_CELLS: Final = 5000
@@ -44,8 +46,8 @@ class RollupCounter:
         self._writers = 0
         self._cells: dict[tuple[int, str, str], list[int]] = {}
         self._errors: dict[tuple[int, str, str, str], ErrorCounts] = {}
-        # The rows of a batch share one time, whose minute is computed once.
-        self._at: datetime | None = None
+        # The minute that was counted last, as a time and as seconds since 1970.
+        self._begins = self._ends = datetime.min.replace(tzinfo=UTC)
         self._minute = 0
 
     def open(self) -> None:
@@ -93,7 +95,7 @@ class RollupCounter:
                 outcome = _OUTCOMES.get(what)
                 if at is None or (outcome is None and what != event_counts.STARTED):
                     continue
-                minute = self._minute if at is self._at else self._minute_of(at)
+                minute = self._minute if self._begins <= at < self._ends else self._minute_of(at)
                 if minute != of_minute:
                     of_minute, cell = minute, self._cell(minute, name, queue)
                 if outcome is None:
@@ -110,7 +112,9 @@ class RollupCounter:
     # --- under the lock --------------------------------------------------------------------------
 
     def _minute_of(self, at: datetime) -> int:
-        self._at, self._minute = at, int(at.timestamp()) // 60 * 60
+        self._minute = int(at.timestamp()) // 60 * 60
+        self._begins = datetime.fromtimestamp(self._minute, UTC)
+        self._ends = self._begins + _ONE_MINUTE
         return self._minute
 
     def _cell(self, minute: int, name: str, queue: str) -> list[int]:

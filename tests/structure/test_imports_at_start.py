@@ -30,6 +30,7 @@ HEAVY = {
     "dramatiq", "jwt", "kombu", "opentelemetry", "prometheus_client", "pytest", "redis", "rich",
     "twisted", "uvicorn", "uvloop", "rail_async_tasks.runtime.runtime", "rail_async_tasks.testing",
     "rail_async_tasks.cli", "rail_async_tasks.graphql.consumers", "rail_async_tasks.ledger.sql",
+    "rail_async_tasks.checks.settings", "rail_async_tasks.graphql.schema",
 }  # fmt: skip
 
 

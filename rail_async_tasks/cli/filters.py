@@ -17,12 +17,15 @@ from rail_async_tasks.durations import parse_duration
 from rail_async_tasks.hosting import process
 from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.ledger.rows import now, snapshot_of, snapshot_rows, unexpired
+from rail_async_tasks.rollups.error_places import NO_PLACE
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
 from rail_async_tasks.text import is_storable
 
 # Rows of one query.
 PAGE: Final = 500
+# Only these may have an error.
+_WITH_ERRORS: Final = (Status.FAILED, Status.RETRYING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ class Filter:
     queue: str | None = None
     owner: str | None = None
     error: str | None = None
+    place: str | None = None
     older_than: float | None = None
     after: UUID | None = None
 
@@ -50,6 +54,10 @@ class Filter:
         rows = rows.filter(**{key: text for key, text in equal.items() if text is not None})
         if self.error is not None:
             rows = rows.filter(Q(error_type=self.error) | Q(error_code=self.error))
+        if self.place == NO_PLACE:
+            rows = rows.filter(error_place__isnull=True, status__in=_WITH_ERRORS)
+        elif self.place is not None:
+            rows = rows.filter(error_place=self.place)
         if self.older_than is not None:
             at = now(alias) - timedelta(seconds=self.older_than)
             rows = rows.filter(created_at__lte=at)
@@ -105,6 +113,10 @@ def add_filter(parser: argparse.ArgumentParser) -> None:
         help="Only tasks whose last attempt ended by this exception class, or error code.",
     )  # fmt: skip
     parser.add_argument(
+        "--place", type=_text,
+        help=f"Only tasks whose error came from there, as `errors` says; {NO_PLACE}: without one.",
+    )  # fmt: skip
+    parser.add_argument(
         "--older-than", type=_duration, metavar="AGE",
         help="Only tasks that were created so long ago or earlier: 90s, 30m, 1h, 2d.",
     )  # fmt: skip
@@ -118,6 +130,7 @@ def filter_of(options: Mapping[str, Any]) -> Filter:
         queue=options["queue"],
         owner=options["owner"],
         error=options["error"],
+        place=options["place"],
         older_than=options["older_than"],
     )
 

@@ -12,10 +12,10 @@ from django.urls import path
 from rail_async_tasks.conf import get_settings
 from rail_async_tasks.dashboard.base import base_page
 from rail_async_tasks.dashboard.gate import Visitor, page
-from rail_async_tasks.dashboard.query import NO_PLACE
 from rail_async_tasks.dashboard.svg import sparkline
 from rail_async_tasks.dashboard.tables import database
 from rail_async_tasks.models import TaskExecution
+from rail_async_tasks.rollups.error_places import NO_PLACE
 from rail_async_tasks.service.statistics import ErrorGroup, errors
 from rail_async_tasks.text import counted
 

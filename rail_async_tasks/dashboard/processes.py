@@ -40,7 +40,7 @@ def processes(alias: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     running: dict[Any, list[dict[str, Any]]] = {}
     for row in _longest_running(alias):
         running.setdefault(row["runtime_id"], []).append(row)
-    living = [msgspec.structs.asdict(it) for it in found.living]
+    living = [msgspec.structs.asdict(it) | {"up_seconds": it.up_seconds} for it in found.living]
     if found.inline:
         living.append(_inline(found.inline))
     for it in living:

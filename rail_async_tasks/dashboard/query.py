@@ -19,8 +19,6 @@ from rail_async_tasks.text import is_storable
 
 # Characters. A longer filter is a mistake: no column holds such a text.
 LONGEST: Final = 1000
-# The value of `place:` for errors without a place. Each real place has a colon.
-NO_PLACE: Final = "none"
 
 _TOKEN: Final = re.compile(r'(?:[a-z_]+:)?(?:"[^"]*"|[^\s"]+)+', re.IGNORECASE)
 _QUALIFIED: Final = re.compile(r"([a-z_]+):(.*)", re.IGNORECASE | re.DOTALL)

@@ -34,6 +34,7 @@ def rows() -> list[dict[str, Any]]:
             "name": it.name,
             "priority": it.priority,
             "concurrency": it.concurrency,
+            "limit": it.rate,
             "paused": it.paused,
             "paused_at": it.paused_at,
             "paused_by": None if it.paused_by is None else who(it.paused_by),

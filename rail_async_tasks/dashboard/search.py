@@ -19,10 +19,11 @@ from django.db.models import Q, QuerySet, TextField
 from django.db.models.functions import Cast
 from django.utils import timezone
 
-from rail_async_tasks.dashboard.query import NO_PLACE, Query
+from rail_async_tasks.dashboard.query import Query
 from rail_async_tasks.ids import MAX_AHEAD, first_id_at
 from rail_async_tasks.ledger.rows import now, snapshot_of, snapshot_rows, unexpired
 from rail_async_tasks.models import TaskExecution
+from rail_async_tasks.rollups.error_places import NO_PLACE
 from rail_async_tasks.service.read import all_freshest
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status

@@ -67,7 +67,7 @@ class _Series:
     def _add_of(self, what: str) -> Add:
         add = self._adds.get(what)
         if add is None:  # a final status
-            add = self._output.counter(instruments.FINISHED, (*self._labels, what))
+            add = self._output.counter(instruments.FINISHED, (*self._labels, str(what)))
             self._adds[what] = add
         return add
 
@@ -75,7 +75,8 @@ class _Series:
 class Counting:
     """A counter of events. See `runtime.event_counts.Counter`."""
 
-    def __init__(self, output: Output) -> None:
+    def __init__(self, output: Output, *, at_once: bool) -> None:
+        self.at_once = at_once
         self._output = output
         self._series: dict[tuple[str, str], _Series] = {}
 

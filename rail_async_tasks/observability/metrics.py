@@ -66,7 +66,8 @@ class Metrics(Counting):
 
     def __init__(self) -> None:
         self.registry = prometheus.CollectorRegistry()
-        super().__init__(PrometheusOutput(self.registry))
+        # What is in the folder outlives the process, whatever ends it.
+        super().__init__(PrometheusOutput(self.registry), at_once=bool(os.environ.get(FOLDER)))
         self._shared: SharedReadings | None = None
         if os.environ.get(FOLDER):
             self._shared = SharedReadings(PREFIX)

@@ -14,7 +14,6 @@ from rail_async_tasks.observability.counting import Add, Counting, Observe
 from rail_async_tasks.observability.instruments import Instrument, Kind
 from rail_async_tasks.observability.otel_library import SCOPE, metrics
 from rail_async_tasks.observability.readings import Reading, readings, table_readings
-from rail_async_tasks.runtime.event_counts import count_now
 
 
 class OtelOutput:
@@ -50,14 +49,12 @@ class OtelOutput:
 
 
 class OtelMetrics(Counting):
-    """Counts of this process, and instruments that are read when metrics are exported.
-
-    An SDK reads those before it collects the counts, so an export lacks nothing.
-    """
+    """Counts of this process, and instruments that are read when metrics are exported."""
 
     def __init__(self) -> None:
         meter = metrics.get_meter(SCOPE, version("rail_async_tasks"))
-        super().__init__(OtelOutput(meter))
+        # At once: an SDK takes the trace of a value from the context of the call.
+        super().__init__(OtelOutput(meter), at_once=True)
         for group, read in ((instruments.NOW, readings), (instruments.TABLE, table_readings)):
             for it in group:
                 make = (
@@ -72,7 +69,6 @@ def _reader(
     instrument: Instrument, read: Callable[[], Iterable[Reading]]
 ) -> Callable[[metrics.CallbackOptions], Sequence[metrics.Observation]]:
     def observe(_: metrics.CallbackOptions) -> Sequence[metrics.Observation]:
-        count_now()
         return [
             metrics.Observation(it.value, dict(zip(instrument.labels, it.labels, strict=True)))
             for it in read()

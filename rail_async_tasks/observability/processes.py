@@ -6,7 +6,6 @@ written every few seconds. The values of processes that have ended are left out.
 
 from __future__ import annotations
 
-import atexit
 import os
 import threading
 from pathlib import Path
@@ -16,7 +15,6 @@ from rail_async_tasks.observability import instruments
 from rail_async_tasks.observability.instruments import Kind
 from rail_async_tasks.observability.prometheus_library import multiprocess, prometheus
 from rail_async_tasks.observability.readings import readings
-from rail_async_tasks.runtime.event_counts import count_now
 from rail_async_tasks.safe_logging import get_logger
 
 logger = get_logger("rail_async_tasks.metrics")
@@ -50,8 +48,7 @@ class SharedReadings:
         self._failed = False
 
     def start(self) -> None:
-        """Writes now and then, as long as the process lives, and counts what is left at its end."""
-        atexit.register(count_now)
+        """Writes now and then, as long as the process lives."""
         threading.Thread(target=self._run, name="rail-tasks-readings", daemon=True).start()
 
     def _run(self) -> None:
@@ -67,11 +64,7 @@ class SharedReadings:
                 self._failed = False
 
     def write(self) -> None:
-        """Writes the readings as they are now; a gauge without a reading becomes 0.
-
-        What has not been counted yet is counted.
-        """
-        count_now()
+        """Writes the readings as they are now; a gauge without a reading becomes 0."""
         with self._lock:
             seen = set()
             for instrument, labels, value in readings():

@@ -16,6 +16,8 @@ from typing import Final
 from rail_async_tasks.text import clean
 
 MAX_PLACE_BYTES: Final = 255
+# In a filter: of errors without a place. Each real place has a colon.
+NO_PLACE: Final = "none"
 
 # A frame's line; those of an exception group begin with a bar.
 _FRAME: Final = re.compile(r'^[ |+]*File "(.+)", line (\d+), in (.+)$', re.MULTILINE)

@@ -23,10 +23,11 @@ from rail_async_tasks.rollups.histogram import BOUNDS
 from rail_async_tasks.runtime import event_counts
 from rail_async_tasks.runtime.event_counts import Event, count_now
 from rail_async_tasks.snapshot import TaskSnapshot
-from rail_async_tasks.states import Status
+from rail_async_tasks.states import ErrorCode, Status
 
 _SIZE: Final = len(COUNTS)
 _OUTCOMES: Final = {outcome: COUNTS.index(outcome) for outcome in OUTCOMES}
+_RETRIED: Final = COUNTS.index("retried")
 _WAIT: Final = COUNTS.index("wait_0")
 _RUN: Final = COUNTS.index("run_0")
 
@@ -40,6 +41,8 @@ MOST_ERRORS: Final = 500
 
 class RollupCounter:
     """Counts of this process that no roll-up has yet. See `event_counts.Counter`. In any thread."""
+
+    at_once = False
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -93,6 +96,8 @@ class RollupCounter:
             of_minute = None
             for _, _, what, at, seconds, failure in events:
                 outcome = _OUTCOMES.get(what)
+                if what == event_counts.LOST and failure is not None:
+                    outcome = _RETRIED  # another attempt follows
                 if at is None or (outcome is None and what != event_counts.STARTED):
                     continue
                 minute = self._minute if self._begins <= at < self._ends else self._minute_of(at)
@@ -146,7 +151,8 @@ def _error_of(snapshot: TaskSnapshot, minute: int, traceback: str | None) -> Err
     return ErrorCounts(
         start=minute // ERROR_SPAN * ERROR_SPAN,
         name=snapshot.name,
-        error=snapshot.error_type or snapshot.error_code or "",
+        # A row that waits again after its process was lost has no error.
+        error=snapshot.error_type or snapshot.error_code or ErrorCode.WORKER_LOST,
         place=place_of(traceback) or "",
         first_at=at,
         last_at=at,

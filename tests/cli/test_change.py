@@ -125,6 +125,22 @@ def test_a_filtered_retry_can_be_repeated(tasks: Tasks, row: Row) -> None:
     assert tasks("retry", "--name", "cli.row").out.startswith("0 tasks would be retried.")
 
 
+def test_a_group_of_errors_is_retried_by_class_and_place(tasks: Tasks, row: Row) -> None:
+    """As `errors` shows it: the same class from another place is another group."""
+    error = {"error_type": "KeyError", "name": "cli.row"}
+    here = row("failed", error_place="shop/tasks.py:1 in a", **error)
+    there = row("failed", error_place="shop/tasks.py:2 in b", **error)
+    nowhere = row("failed", error_place=None, **error)
+    row("completed")
+    for place, wanted in (("shop/tasks.py:1 in a", here), ("none", nowhere)):
+        said = tasks("retry", "--error", "KeyError", "--place", place, "--yes")
+        assert said.code == 0
+        parents = TaskExecution.objects.exclude(parent_id=None).order_by("-id")
+        assert parents[0].parent_id == wanted.id
+    assert TaskExecution.objects.exclude(parent_id=None).count() == 2
+    assert not TaskExecution.objects.filter(parent_id=there.id).exists()
+
+
 def test_more_tasks_than_a_page(tasks: Tasks, row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each once."""
     monkeypatch.setattr("rail_async_tasks.cli.filters.PAGE", 2)

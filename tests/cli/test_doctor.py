@@ -194,6 +194,13 @@ def test_queue_stuck_and_paused(process_row: ProcessRow, row: Row) -> None:
     assert names() == {"queue-paused"}
 
 
+def test_what_is_paused_does_not_wait_for_a_process(row: Row) -> None:
+    """Its tasks may not start, so no process is missing for them."""
+    row()
+    queues.pause("default")
+    assert names() == {"queue-paused", "no-process"}
+
+
 def test_backlog_full(process_row: ProcessRow, row: Row, settings: Any) -> None:
     """As many wait as may."""
     settings(max_pending=2)

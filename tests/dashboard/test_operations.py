@@ -171,6 +171,21 @@ def test_a_queue_with_its_facts(as_: As, row: Row) -> None:
     assert "<button" not in text.split('id="queues"')[1].split("</table>")[0]
 
 
+def test_a_queue_with_a_rate_says_so(as_: As, settings: Any) -> None:
+    """It looks open and slow otherwise."""
+    configured = settings.RAIL_DJANGO_GRAPHQL
+    limits = {"mail": {"rate": "10/s"}, "default": {}}
+    settings.RAIL_DJANGO_GRAPHQL = {
+        **configured,
+        "task_settings": {**configured["task_settings"], "queues": limits},
+    }
+    rows = text_of(as_("viewer"), "/tasks/queues/").split('data-queue="')
+    (mail,) = (it for it in rows if it.startswith("mail"))
+    (default,) = (it for it in rows if it.startswith("default"))
+    assert "at most 10/s in all processes together" in mail
+    assert "in all processes together" not in default
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_who_may_pause(as_: As, kind: str) -> None:
     """Those who may change tasks; the audit names them."""
@@ -232,7 +247,10 @@ def test_processes_alive_silent_lost_and_ended(as_: As, row: Row) -> None:
     """With what they run, and what they said with their lease."""
     now = datetime.now(UTC)
     alive = runtime("a 1", role="uvicorn", lag_seconds=1.5, leaked=2)
-    runtime("b 2", lapses_at=now - timedelta(seconds=5))
+    runtime(
+        "b 2", lapses_at=now - timedelta(seconds=5),
+        started_at=now - timedelta(seconds=100), renewed_at=now - timedelta(seconds=40),
+    )  # fmt: skip
     lost = runtime("c 3", dead=True)
     runtime("d 4", dead=True, ended_at=now)
     mine = row("running", name="mine", runtime_id=alive.id)
@@ -245,6 +263,7 @@ def test_processes_alive_silent_lost_and_ended(as_: As, row: Row) -> None:
     for part in ("a 1", "uvicorn", "1.5 s", ">2</dd>", f"/tasks/{mine.id}/", "mine"):
         assert part in parts["alive"]
     assert "b 2" in parts["silent"]
+    assert "up 1 m" in parts["silent"]  # to its last sign of life
     assert "Runs nothing now" in parts["silent"]
     assert "c 3" in parts["lost"]
     assert '<td class="number">1</td>' in parts["lost"]

@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.observability.instruments import BUCKETS
 from rail_async_tasks.observability.prometheus_library import observe_all
+from rail_async_tasks.rollups.columns import COUNTS
 from rail_async_tasks.runtime import event_counts
 from rail_async_tasks.runtime.event_counts import MOST_WAITING, Event, EventCounts
 from rail_async_tasks.runtime.rollups import RollupCounter
@@ -29,7 +30,8 @@ CREATED = datetime(2026, 1, 1, tzinfo=UTC)
 class Seen:
     """A counter that keeps what it was given."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, at_once: bool = False) -> None:
+        self.at_once = at_once
         self.events: list[Event] = []
         self.calls = 0
 
@@ -77,7 +79,7 @@ def test_what_is_kept_of_an_event() -> None:
         ("retried", CREATED, 0.1),
         ("handed back", CREATED, 0.1),
         ("dropped", None, 0.75),
-        ("lost", None, None),
+        ("lost", CREATED, None),
     ]
     assert seen.events[6][5] == (failed, "traceback")
     assert seen.events[5][5] is None
@@ -94,6 +96,21 @@ def test_many_are_counted_without_being_asked_for() -> None:
     assert seen.events == []
     counts.enqueued(snapshot())
     assert (len(seen.events), seen.calls) == (MOST_WAITING, 1)
+
+
+def test_a_counter_may_see_each_event_as_it_happens() -> None:
+    """One whose counts outlive the process; others still get theirs in batches."""
+    first, later = Seen(at_once=True), Seen()
+    counts = EventCounts([first, later])
+    counts.enqueued(snapshot())
+    assert (len(first.events), len(later.events)) == (1, 0)
+    counts.count_now()
+    assert (len(first.events), len(later.events)) == (1, 1)
+    alone = EventCounts([first])
+    for _ in range(3):
+        alone.enqueued(snapshot())
+    assert len(first.events) == 4
+    assert not alone._events
 
 
 def test_events_of_many_threads_are_counted_once() -> None:
@@ -124,6 +141,8 @@ def test_events_of_many_threads_are_counted_once() -> None:
 
 
 class Broken:
+    at_once = False
+
     def count(self, name: str, queue: str, events: Sequence[Event]) -> None:
         raise SystemExit("a counter's own")
 
@@ -182,6 +201,31 @@ def test_what_happened_before_the_writer_is_not_counted() -> None:
     counts.ended(ended, 1.0, None)
     (counted,) = counter.take().tasks
     assert counted.counts[0] == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "counted"), [(Status.RETRYING, {"retried": 1}), (Status.FAILED, {"failed": 1})]
+)
+def test_an_attempt_that_was_lost_is_an_error(status: Status, counted: dict[str, int]) -> None:
+    """Whether another one follows or not, and once."""
+    counter = RollupCounter()
+    counter.open()
+    counts = EventCounts([counter])
+    code = "worker_lost" if status == Status.FAILED else None
+    lost = snapshot(status=status, error_code=code)
+    counts.lost(lost)
+    if lost.is_final:
+        counts.ended(lost, None, None)
+    counts.count_now()
+    batch = counter.take()
+    (task,), (error,) = batch.tasks, batch.errors
+    named = dict(zip(COUNTS, task.counts, strict=True))
+    assert {key: it for key, it in named.items() if it} == counted
+    assert error.error == "worker_lost"
+    assert {"failed": error.failed, "retried": error.retried} == {
+        "failed": 0,
+        "retried": 0,
+    } | counted
 
 
 @given(st.lists(st.floats(0, 10_000) | st.sampled_from(BUCKETS), max_size=40))

@@ -37,7 +37,9 @@ def workers(alias: str, settings: TaskSettings) -> Iterator[Finding]:
     alive = [it for it in living if it.state == "alive"]
     due = dict(_due(alias).values_list("queue").annotate(Count("id")))
     if settings.enabled and settings.backend != "sync":
-        yield from _nothing_runs(alive, sum(due.values()), settings)
+        paused = {it["name"] for it in queues() if it["paused"]}
+        may_start = sum(count for queue, count in due.items() if queue not in paused)
+        yield from _nothing_runs(alive, may_start, settings)
     yield from _processes(living, alive, settings)
     yield from _orphans(alias)
     yield from _unknown(alias, alive)

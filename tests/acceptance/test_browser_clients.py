@@ -10,6 +10,7 @@ import pytest
 from selenium.webdriver import Chrome
 from selenium.webdriver.support.ui import WebDriverWait
 
+from tests.services.browser import leave_page
 from tests.services.node import bundle, node_problem
 from tests.support.needs import unavailable
 from tests.support.places import Place
@@ -127,7 +128,7 @@ def pages(
     browser: Chrome, server: Server, place: Place, name: str, tmp_path: Path
 ) -> Iterator[Pages]:
     """The page of one client. It must not complain in the browser's console."""
-    browser.get_log("browser")
+    leave_page(browser)
     base = f"http://127.0.0.1:{server.port}"
     yield Pages(browser, base, (name,), place.cookies["ada"], tmp_path)
     assert browser.get_log("browser") == []

@@ -12,6 +12,7 @@ from selenium.webdriver import Chrome
 
 from rail_async_tasks.models import TaskExecution
 from tests.browser.demo import ARTIFACTS, Demo, Page, running_demo
+from tests.services.browser import leave_page
 
 pytestmark = pytest.mark.browser
 
@@ -64,10 +65,9 @@ def demo(browser: Chrome, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def page(browser: Chrome, demo: Demo) -> Iterator[Page]:
     """The page, loaded anew; a test fails if the browser's console complains."""
     # The page of a demo that an earlier test has ended still tries to connect: it is left first.
-    browser.get("about:blank")
+    leave_page(browser)
     page = Page(browser, demo.url)
     page.look()
-    page.complaints()
     page.open()
     yield page
     assert page.complaints() == []

@@ -14,6 +14,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
+from tests.services.browser import leave_page
 from tests.support.server import Server
 from tests.support.shop_server import running_shop
 from tests.support.waiting import TIMEOUT
@@ -34,7 +35,7 @@ class Console:
 
     def __init__(self, driver: Chrome, server: Server) -> None:
         self.driver = driver
-        driver.get_log("browser")
+        leave_page(driver)
         driver.get(server.url)
         self.wait_for("climb", "schema")
 

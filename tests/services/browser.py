@@ -51,3 +51,12 @@ def running_browser(profile: Path) -> Iterator[Chrome]:
         yield driver
     finally:
         driver.quit()
+
+
+def leave_page(browser: Chrome) -> None:
+    """Leaves the page of the test before, and forgets what it has logged.
+
+    Its server may be gone, which such a page notes in the console at each try to reach it.
+    """
+    browser.get("about:blank")
+    browser.get_log("browser")

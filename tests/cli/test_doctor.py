@@ -317,6 +317,20 @@ def test_database_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_what_could_not_be_looked_at_is_not_ok(
+    tasks: Tasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the database none knows which workers live."""
+    connections["default"].close()
+    with monkeypatch.context() as patch:
+        patch.setitem(connections["default"].settings_dict, "NAME", "/nowhere/at/all.sqlite3")
+        areas = tasks("doctor", "--json").json["areas"]
+    unread = {"migrations", "workers", "clocks"}
+    assert {area for area, state in areas.items() if state == "not checked"} == unread
+    assert (areas["database"], areas["settings"]) == ("error", "ok")
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_database_that_fails_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     """Is found too, and not a traceback."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from django.db import DatabaseError
 
@@ -19,6 +19,13 @@ from rail_async_tasks.cli.words import one_line
 from rail_async_tasks.conf import TaskSettings, get_settings
 from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.text import counted, describe, sentence
+
+# Where one of these was found, the areas could not be looked at.
+_HIDES: Final = {
+    "database-unreachable": ("migrations", "workers", "clocks"),
+    "tables-missing": ("workers", "clocks"),
+    "settings-unusable": ("bus", "broker", "workers"),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -100,7 +107,10 @@ def _settings() -> TaskSettings | None:
 
 def _state(area: str, findings: Iterable[Finding]) -> str:
     levels = {finding.level for finding in findings if finding.area == area}
-    return "error" if "error" in levels else "warning" if levels else "ok"
+    if levels:
+        return "error" if "error" in levels else "warning"
+    names = {finding.name for finding in findings}
+    return "not checked" if any(area in _HIDES.get(it, ()) for it in names) else "ok"
 
 
 def _text(findings: list[Finding]) -> Iterator[str]:

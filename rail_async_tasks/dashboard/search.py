@@ -152,8 +152,11 @@ def _rows(
 
 def _compares(query: Query, branch: _Branch) -> bool:
     """Returns whether rows must be read that may not fit."""
-    if query.places and NO_PLACE not in query.places:
-        return False  # an index leads to the rows of one place, which are of one error
+    if _is_at_places(query):
+        rest = Query(ids=query.ids, younger=query.younger, older=query.older)
+        rest.states, rest.owners = query.states, query.owners
+        rest.errors, rest.places = query.errors, query.places  # one place has rows of one error
+        return query != rest
     if branch.state is not None and branch.owner is not None:
         return True
     rest = Query(ids=query.ids, younger=query.younger, older=query.older)
@@ -161,10 +164,17 @@ def _compares(query: Query, branch: _Branch) -> bool:
     return query != rest
 
 
+def _is_at_places(query: Query) -> bool:
+    """Returns whether an index leads to the rows of the places that the filter names."""
+    return bool(query.places) and NO_PLACE not in query.places
+
+
 def _newest(alias: str, query: Query, branch: _Branch, after: UUID | None) -> QuerySet[Any, UUID]:
     """Returns the ids of the rows among which is looked, newest first."""
     rows = TaskExecution.objects.using(alias).filter(_in_time(query))
-    if branch.owner is not None:
+    if _is_at_places(query):
+        rows = rows.filter(error_place__in=query.places)
+    elif branch.owner is not None:
         rows = rows.filter(owner_id=branch.owner)
     elif branch.state is not None:
         rows = rows.filter(status=branch.state)

@@ -86,6 +86,29 @@ def test_no_more_than_a_window_is_compared(database: object, row: Row, text: str
     assert [it.id for it in found] == [rare[0].id]
 
 
+@pytest.mark.parametrize("more", ["rare", "name:rare", "queue:rare"])
+def test_at_a_place_no_more_than_a_window_is_compared(
+    database: object, row: Row, more: str
+) -> None:
+    """A place alone is read as far as it goes: a retry of its group needs all."""
+    there = {"error_type": "KeyError", "error_place": "shop/tasks.py:1 in a"}
+    rare = row("failed", age=200, name="rare", queue="rare", **there)
+    for age in range(60, 160, 2):
+        row("failed", age=age, **there)
+        row("failed", age=age, name="rare", error_type="KeyError", error_place="b.py:1 in b")
+    place = 'error:KeyError place:"shop/tasks.py:1 in a"'
+    page = find("default", parse_query(place), window=20, limit=100)
+    assert (len(page.tasks), page.searched_to) == (51, None)
+    query = parse_query(f"{place} {more}")
+    page = find("default", query, window=20)
+    assert page.tasks == []
+    found = []
+    while page.searched_to is not None:
+        page = find("default", query, after=page.searched_to, window=20)
+        found += page.tasks
+    assert [it.id for it in found] == [rare.id]
+
+
 def test_one_state_is_not_shown_further_back_than_another(database: object, row: Row) -> None:
     """Where the window of one ends early, older tasks of the other wait for the next page."""
     old = row("cancelled", age=300, name="rare")

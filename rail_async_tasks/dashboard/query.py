@@ -19,6 +19,8 @@ from rail_async_tasks.text import is_storable
 
 # Characters. A longer filter is a mistake: no column holds such a text.
 LONGEST: Final = 1000
+# Each row is compared with each of them.
+MOST_TEXTS: Final = 20
 
 _TOKEN: Final = re.compile(r'(?:[a-z_]+:)?(?:"[^"]*"|[^\s"]+)+', re.IGNORECASE)
 _QUALIFIED: Final = re.compile(r"([a-z_]+):(.*)", re.IGNORECASE | re.DOTALL)
@@ -91,6 +93,10 @@ def parse_query(text: str) -> Query:
             )
         for part in _values(key, value):
             add(query, part)
+    if (texts := len(query.words) + len(query.names)) > MOST_TEXTS:
+        raise WrongQuery(
+            f"The filter looks for {texts} texts and parts of names; {MOST_TEXTS} at most."
+        )
     return query
 
 

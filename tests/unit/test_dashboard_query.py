@@ -9,6 +9,7 @@ import pytest
 from rail_async_tasks.dashboard.query import (
     EXAMPLES,
     LONGEST,
+    MOST_TEXTS,
     QUALIFIERS,
     Query,
     Span,
@@ -63,6 +64,7 @@ WRONG = {
     'name:"my': ["without its end"],
     "a\0b": ["NUL"],
     "x" * (LONGEST + 1): [str(LONGEST), "shorten"],
+    "e " * MOST_TEXTS + "name:z": [str(MOST_TEXTS + 1), f"{MOST_TEXTS} at most"],
 }
 
 

@@ -21,6 +21,8 @@ from django.test import override_settings
 
 from rail_async_tasks import asgi, backends, checks, conf
 from rail_async_tasks.backends.broker import BrokerBackend, ThreadedBrokerBackend
+from rail_async_tasks.checks import brokers, databases, project
+from rail_async_tasks.checks import settings as settings_checks
 from rail_async_tasks.conf import problems as problem_ids
 from rail_async_tasks.declaration.definition import define
 from rail_async_tasks.errors import ConfigurationError
@@ -323,7 +325,7 @@ def test_a_backend_without_its_package_is_an_error(
     monkeypatch: pytest.MonkeyPatch, tasks: dict[str, Any], package: str
 ) -> None:
     """The extra must be installed."""
-    monkeypatch.setattr(checks.settings, "_is_installed", lambda name: name != package)
+    monkeypatch.setattr(settings_checks, "_is_installed", lambda name: name != package)
 
     assert found(checks.check_packages, tasks) == ["E015"]
 
@@ -357,7 +359,7 @@ def test_a_queue_that_asks_for_what_a_backend_lacks_is_an_error(
     places: list[str],
 ) -> None:
     """An option that has no effect is reported; the priorities of the defaults are not."""
-    monkeypatch.setattr(checks.brokers, "registry", Registry())
+    monkeypatch.setattr(brokers, "registry", Registry())
     result = messages(checks.check_capabilities, tasks)
 
     assert [message.id for message in result] == ["rail_async_tasks.E020"] * len(places)
@@ -378,7 +380,7 @@ def test_a_task_that_asks_for_what_a_backend_lacks_is_an_error(
     declared = Registry()
     for name, priority in (("urgent", 5), ("usual", None), ("same", 0)):
         declared.register(define(_work, name=name, priority=priority))
-    monkeypatch.setattr(checks.brokers, "registry", declared)
+    monkeypatch.setattr(brokers, "registry", declared)
 
     assert found(checks.check_capabilities, tasks) == ids
     assert all("'urgent'" in it.msg for it in messages(checks.check_capabilities, tasks))
@@ -420,7 +422,7 @@ def test_a_setting_without_its_package_is_an_error(
     monkeypatch: pytest.MonkeyPatch, tasks: dict[str, Any], package: str, extra: str
 ) -> None:
     """The hint has the command that installs it."""
-    monkeypatch.setattr(checks.settings, "_is_installed", lambda name: name != package)
+    monkeypatch.setattr(settings_checks, "_is_installed", lambda name: name != package)
 
     (message,) = messages(checks.check_packages, tasks)
 
@@ -452,7 +454,7 @@ def test_a_redis_url_that_cannot_be_read_is_an_error(url: str, ids: list[str]) -
 )
 def test_a_missing_module_is_known_without_importing_it(module: str, installed: bool) -> None:
     """A missing parent counts as missing and does not raise."""
-    assert checks.settings._is_installed(module) is installed
+    assert settings_checks._is_installed(module) is installed
 
 
 @pytest.mark.parametrize("app", ["channels", "strawberry_django"])
@@ -492,7 +494,7 @@ def test_a_database_with_a_local_clock_is_a_warning(monkeypatch: pytest.MonkeyPa
         ("django.db.backends.postgresql", "Europe/Berlin", False),
     ):
         config = {"ENGINE": engine, "NAME": "x", "TIME_ZONE": zone}
-        monkeypatch.setattr(checks.project, "connections", ConnectionHandler({"default": config}))
+        monkeypatch.setattr(project, "connections", ConnectionHandler({"default": config}))
         ids = [message.id for message in checks.check_project(None)]
         assert ("rail_async_tasks.W007" in ids) is warns
 
@@ -564,9 +566,9 @@ def database(
     handler = ConnectionHandler(
         {"default": {"ENGINE": SQLITE, "NAME": str(name), "OPTIONS": options}}
     )
-    monkeypatch.setattr(checks.databases, "connections", handler)
+    monkeypatch.setattr(databases, "connections", handler)
     if not migrate:
-        monkeypatch.setattr(checks.databases, "missing_table", lambda connection: None)
+        monkeypatch.setattr(databases, "missing_table", lambda connection: None)
     return handler["default"]
 
 
@@ -620,7 +622,7 @@ def test_sqlite_in_memory_is_silent(
     """It has no WAL mode to be in."""
     connection = database(monkeypatch, ":memory:")
     with django_db_blocker.unblock():
-        assert checks.databases._journal_mode(connection) == "memory"
+        assert databases._journal_mode(connection) == "memory"
         assert found(checks.check_databases, databases=["default"]) == []
         # Django's own close() leaves a database in memory open.
         connection.connection.close()

@@ -152,7 +152,7 @@ def _error_of(snapshot: TaskSnapshot, minute: int, traceback: str | None) -> Err
         start=minute // ERROR_SPAN * ERROR_SPAN,
         name=snapshot.name,
         # A row that waits again after its process was lost has no error.
-        error=snapshot.error_type or snapshot.error_code or ErrorCode.WORKER_LOST,
+        error=snapshot.error_type or snapshot.error_code or str(ErrorCode.WORKER_LOST),
         place=place_of(traceback) or "",
         first_at=at,
         last_at=at,

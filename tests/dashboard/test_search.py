@@ -16,9 +16,10 @@ from django.test.utils import CaptureQueriesContext
 
 from rail_async_tasks.dashboard import search
 from rail_async_tasks.dashboard.counters import read_counters
-from rail_async_tasks.dashboard.query import parse_query
-from rail_async_tasks.dashboard.search import branches, count_newer, find, rows_of
+from rail_async_tasks.dashboard.query import Query, parse_query
+from rail_async_tasks.dashboard.search import Found, branches, count_newer, find, rows_of
 from rail_async_tasks.models import TaskExecution
+from rail_async_tasks.snapshot import TaskSnapshot
 
 Row = Callable[..., TaskExecution]
 POSTGRES = pytest.mark.parametrize(
@@ -69,6 +70,15 @@ def test_newest_first_and_in_pages(database: object, row: Row) -> None:
     assert page.searched_to is None
 
 
+def later_of(query: Query, page: Found) -> list[TaskSnapshot]:
+    """The tasks of the windows that come after this page."""
+    found = []
+    while page.searched_to is not None:
+        page = find("default", query, after=page.searched_to, window=20)
+        found += page.tasks
+    return found
+
+
 @pytest.mark.parametrize("text", ["name:rare", "rare", "state:completed name:rare", "owner:1 rare"])
 def test_no_more_than_a_window_is_compared(database: object, row: Row, text: str) -> None:
     """A search that has not found a page says how far it came, and goes on from there."""
@@ -79,10 +89,7 @@ def test_no_more_than_a_window_is_compared(database: object, row: Row, text: str
     page = find("default", query, window=20)
     assert [it.id for it in page.tasks] == [rare[1].id]
     assert page.searched_to is not None
-    found = []
-    while page.searched_to is not None:
-        page = find("default", query, after=page.searched_to, window=20)
-        found += page.tasks
+    found = later_of(query, page)
     assert [it.id for it in found] == [rare[0].id]
 
 
@@ -102,10 +109,7 @@ def test_at_a_place_no_more_than_a_window_is_compared(
     query = parse_query(f"{place} {more}")
     page = find("default", query, window=20)
     assert page.tasks == []
-    found = []
-    while page.searched_to is not None:
-        page = find("default", query, after=page.searched_to, window=20)
-        found += page.tasks
+    found = later_of(query, page)
     assert [it.id for it in found] == [rare.id]
 
 
@@ -118,10 +122,7 @@ def test_one_state_is_not_shown_further_back_than_another(database: object, row:
     query = parse_query("state:failed,cancelled name:rare")
     page = find("default", query, window=20)
     assert page.tasks == []
-    found = []
-    while page.searched_to is not None:
-        page = find("default", query, after=page.searched_to, window=20)
-        found += page.tasks
+    found = later_of(query, page)
     assert [it.id for it in found] == [deep.id, old.id]
 
 

@@ -35,15 +35,16 @@ def workers(alias: str, settings: TaskSettings) -> Iterator[Finding]:
     """Yields all findings of this module."""
     living = read_processes(alias).living
     alive = [it for it in living if it.state == "alive"]
+    states = queues()
     due = dict(_due(alias).values_list("queue").annotate(Count("id")))
     if settings.enabled and settings.backend != "sync":
-        paused = {it["name"] for it in queues() if it["paused"]}
+        paused = {it["name"] for it in states if it["paused"]}
         may_start = sum(count for queue, count in due.items() if queue not in paused)
         yield from _nothing_runs(alive, may_start, settings)
     yield from _processes(living, alive, settings)
     yield from _orphans(alias)
     yield from _unknown(alias, alive)
-    yield from _queues(queues(), due)
+    yield from _queues(states, due)
     yield from _full(settings)
     yield from _sent(alias, settings)
     yield from _schedules(alias)

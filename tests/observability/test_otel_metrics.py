@@ -109,3 +109,8 @@ async def test_what_is_read_now_is_exported_too(configure: Configure) -> None:
         assert found[it.dotted].data.data_points, it
     assert not any(name.endswith(("_seconds", "_total")) for name in found)
     assert found["rail_tasks.lease_length"].data.data_points[0].value == 15
+
+
+def test_a_value_is_recorded_as_it_happens() -> None:
+    """An SDK takes the trace that it belongs to from the context of the call."""
+    assert otel_metrics.get_otel_metrics().at_once

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -57,6 +58,10 @@ def use_timings(timings: RuntimeTimings) -> None:
 
 def _reset() -> None:
     global _process
+    if _process.ledger is not None:
+        # The connections of our threads are garbage here. Freeing one of SQLite takes a lock that
+        # a thread may have held at the fork, and waits for ever; so none of the parent's is freed.
+        gc.freeze()
     _process = _Process()
 
 

@@ -40,6 +40,7 @@ MALFORMED = [
     "a\0b",
 ]
 
+pytestmark = pytest.mark.turns("place")
 on_one_database = pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 through_every_edge = pytest.mark.parametrize("kind", EDGES, ids=lambda it: it.__name__.lower())
 

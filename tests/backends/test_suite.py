@@ -57,7 +57,7 @@ FIFO = {"no priorities in a queue": 1, "no priorities of queues": 1, "concurrenc
 long = pytest.mark.long
 ALL = [
     pytest.param(SYNC, None, INLINE, id="sync", marks=long),
-    pytest.param(KINDS["asyncio"], SLOTS, IN_PROCESS, id="asyncio"),
+    pytest.param(KINDS["asyncio"], SLOTS, IN_PROCESS, id="asyncio", marks=long),
     pytest.param(KINDS["thread"], SLOTS, IN_PROCESS, id="thread", marks=long),
     pytest.param(KINDS["arq"], SLOTS, {}, id="arq"),
     pytest.param(KINDS["celery"], SLOTS, NO_PRIORITIES, id="celery", marks=long),

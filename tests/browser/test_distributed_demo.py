@@ -111,6 +111,7 @@ def _done(page: Page) -> dict[str, Any] | None:
     return row if known == TICKS else None
 
 
+@pytest.mark.long
 def test_nothing_is_left_of_a_demo_that_was_killed(private_folder: Path) -> None:
     """SIGKILL of the command: the workers hand back and end by themselves, then the servers."""
     with running_distributed(private_folder) as demo:

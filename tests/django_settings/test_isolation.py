@@ -28,7 +28,8 @@ from tests.support.waiting import TIMEOUT, wait_for
 ON_POSTGRES = pytest.mark.parametrize(
     "database", [pytest.param("postgres", marks=pytest.mark.postgres)], indirect=True
 )
-ON_MARIADB = pytest.mark.parametrize("database", ["mariadb"], indirect=True)
+on_mariadb = pytest.param("mariadb", marks=pytest.mark.mariadb)
+ON_MARIADB = pytest.mark.parametrize("database", [on_mariadb], indirect=True)
 
 LEVELS: dict[str, dict[str, Any]] = {
     "repeatable read": {"isolation_level": IsolationLevel.REPEATABLE_READ},

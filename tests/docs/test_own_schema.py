@@ -126,7 +126,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory, browser: WebDriver) -> Iter
         yield reader
 
 
-@pytest.mark.parametrize("command", [UVICORN, DAPHNE])
+@pytest.mark.parametrize("command", [UVICORN, pytest.param(DAPHNE, marks=pytest.mark.long)])
 def test_a_bar_moves_and_the_project_goes_on(
     reader: Reader, browser: WebDriver, command: str
 ) -> None:

@@ -23,6 +23,7 @@ from rail_async_tasks.runtime.upkeep.scheduler import SchedulerTimings
 from tests.support.runtimes import on_databases, other_process
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.turns("store")
 STEP = 0.5
 
 

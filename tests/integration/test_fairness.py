@@ -12,7 +12,7 @@ from rail_async_tasks.service import EnqueueOptions
 from tests.support.runtimes import Configure, on_databases
 from tests.support.waiting import eventually
 
-pytestmark = [on_databases, pytest.mark.usefixtures("ends_cleanly")]
+pytestmark = [on_databases, pytest.mark.usefixtures("ends_cleanly"), pytest.mark.turns("store")]
 
 
 async def flood(

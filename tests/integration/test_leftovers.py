@@ -26,7 +26,10 @@ from tests.support.runtimes import Configure, in_memory, on_databases
 from tests.support.waiting import TIMEOUT, eventually, final
 
 # asyncio's own words on what a body has left behind.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.turns("store"),
+]
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from rail_async_tasks.runtime.notices import HEARD_POLL
 from tests.support.runtimes import Configure, on_databases
 from tests.support.waiting import TIMEOUT, eventually, final
 
-pytestmark = pytest.mark.usefixtures("ends_cleanly", "loop_kind")
+pytestmark = [pytest.mark.usefixtures("ends_cleanly", "loop_kind"), pytest.mark.turns("store")]
 
 SHORT, LONG = 500, 10_000
 LIMIT = 100

@@ -66,6 +66,7 @@ def store(
 
 
 pytestmark = [
+    pytest.mark.turns("kind"),
     pytest.mark.parametrize("kind", DATABASES, indirect=True),
     pytest.mark.usefixtures("ends_cleanly"),
 ]

@@ -33,6 +33,7 @@ from tests.support.waiting import final
 
 on_mariadb = pytest.param("mariadb", marks=pytest.mark.mariadb)
 pytestmark = [
+    pytest.mark.turns("store"),
     pytest.mark.usefixtures("ends_cleanly"),
     pytest.mark.parametrize("store", [*DATABASES, on_mariadb], indirect=True),
 ]

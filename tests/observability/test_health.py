@@ -24,6 +24,7 @@ from rail_async_tasks.models import TaskRuntime
 from tests.support.runtimes import Configure, in_memory, on_databases
 from tests.support.waiting import TIMEOUT, eventually, until_status, wait_for
 
+pytestmark = pytest.mark.turns("store")
 LIVE, READY = "/tasks/health/live", "/tasks/health/ready"
 ALL_WELL = {"runtime": "ok", "database": "ok", "bus": "ok", "writer": "ok"}
 

@@ -24,6 +24,7 @@ from tests.rest.conftest import (
     waiting,
 )
 
+pytestmark = pytest.mark.turns("database")
 ONE_DATABASE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
 

@@ -31,13 +31,13 @@ from rail_async_tasks.auth.open_connections import (
 )
 from rail_async_tasks.auth.rights import Guard
 from rail_async_tasks.errors import TaskError, TooMany, Unauthenticated
+from rail_async_tasks.graphql.bodies import decode_json
 from rail_async_tasks.graphql.documents import limits_in_force
 from rail_async_tasks.graphql.frames import (
     FrameQueue,
     FrameRate,
     TransportHandler,
     byte_length,
-    decode_json,
 )
 from rail_async_tasks.graphql.handshake import handshake_problem
 from rail_async_tasks.graphql.lean_consumer import LeanConsumer, fresh_connections

@@ -41,16 +41,6 @@ def byte_length(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
-def decode_json(data: str | bytes) -> object:
-    """`json.loads` for untrusted input: every refusal is a `JSONDecodeError`."""
-    try:
-        return json.loads(data)
-    except json.JSONDecodeError:
-        raise
-    except (ValueError, RecursionError) as error:  # not UTF-8, a huge number, deep nesting
-        raise json.JSONDecodeError(str(error), "", 0) from error
-
-
 class FrameRate:
     """A token bucket: so many frames a second on the average, three seconds' worth at once."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Final
 
 from channels.auth import AuthMiddlewareStack  # type: ignore[import-untyped]
@@ -12,7 +13,6 @@ from django.urls import Resolver404, URLPattern
 from django.urls.resolvers import RoutePattern
 
 from rail_async_tasks.auth.context import handshake_request
-from rail_async_tasks.graphql.consumers import TaskGraphQLConsumer
 from rail_async_tasks.graphql.handshake import handshake_problem
 from rail_async_tasks.graphql.routes import view_at
 from rail_async_tasks.graphql.session import with_session
@@ -35,7 +35,6 @@ def socket_router(routes: Sequence[Any]) -> Application:
     Raises:
         TypeError: something in `routes` is no route to a consumer.
     """
-    graphql = with_session(TaskGraphQLConsumer.as_asgi())
     _check_routes(routes)
     theirs = _own_routes(routes) if routes else None
     exact = {_exact_path(route) for route in routes}
@@ -45,7 +44,7 @@ def socket_router(routes: Sequence[Any]) -> Application:
         # server or a proxy may have left in.
         path = handshake_request(dict(scope)).path_info
         if path not in exact and _is_graphql(path):
-            await graphql(scope, receive, send)
+            await _graphql()(scope, receive, send)
         elif theirs is None:
             await _refuse(scope, receive, send)
         else:
@@ -53,6 +52,15 @@ def socket_router(routes: Sequence[Any]) -> Application:
             await theirs({**scope, "path_remaining": path}, receive, send)
 
     return route
+
+
+@cache
+def _graphql() -> Application:
+    # The first WebSocket pays for Channels and its handlers, and not each command that imports the
+    # application.
+    from rail_async_tasks.graphql.consumers import TaskGraphQLConsumer
+
+    return with_session(TaskGraphQLConsumer.as_asgi())
 
 
 def _is_graphql(path: str) -> bool:

@@ -31,10 +31,9 @@ from rail_async_tasks.auth.open_connections import Place, caller_key, streams
 from rail_async_tasks.graphql import answers
 from rail_async_tasks.graphql import errors as client_errors
 from rail_async_tasks.graphql.accept import EVENT_STREAM, GRAPHQL_RESPONSE, HTML, JSON, Accept
-from rail_async_tasks.graphql.bodies import let_go, read_body
+from rail_async_tasks.graphql.bodies import decode_json, let_go, read_body
 from rail_async_tasks.graphql.console import console_page
 from rail_async_tasks.graphql.documents import operation_type
-from rail_async_tasks.graphql.frames import decode_json
 from rail_async_tasks.graphql.limited import refusal_in_turn, served
 from rail_async_tasks.graphql.refusals import refused, refused_handshake
 from rail_async_tasks.graphql.schema import console_is_on, get_schema

@@ -9,7 +9,6 @@ from rail_async_tasks.bus.memory import MemoryBus
 from rail_async_tasks.bus.port import Bus
 from rail_async_tasks.conf import TaskSettings, get_settings
 from rail_async_tasks.hosting.no_runtime import is_forbidden
-from rail_async_tasks.ledger.memory.ledger import MemoryLedger
 from rail_async_tasks.ledger.options import LedgerOptions
 from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.registry import registry
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
 def make_ledger() -> Ledger:
     """Returns another ledger."""
     if not get_settings().track_in_database:
+        from rail_async_tasks.ledger.memory.ledger import MemoryLedger
+
         return MemoryLedger()
     # Models exist only once the apps are loaded.
     from rail_async_tasks.ledger.orm.ledger import OrmLedger

@@ -25,11 +25,11 @@ from rail_async_tasks.hosting.tables import acheck_tables
 from rail_async_tasks.ledger.port import Ledger
 from rail_async_tasks.runtime.admission import Admission
 from rail_async_tasks.runtime.attempts.threads import LoopThread
-from rail_async_tasks.runtime.timings import RuntimeTimings
 from rail_async_tasks.vital import is_vital, refuse_if_vital
 
 if TYPE_CHECKING:
     from rail_async_tasks.runtime.runtime import Runtime
+    from rail_async_tasks.runtime.timings import RuntimeTimings
 
 T = TypeVar("T")
 
@@ -47,11 +47,14 @@ class _Process:
 
 
 _process = _Process()
-_timings = RuntimeTimings()
+_timings: RuntimeTimings | None = None
 
 
-def use_timings(timings: RuntimeTimings) -> None:
-    """Has runtimes that start later in this process use these timings. For tests."""
+def use_timings(timings: RuntimeTimings | None) -> None:
+    """Has runtimes that start later in this process use these timings; None: the usual ones.
+
+    For tests.
+    """
     global _timings
     _timings = timings
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
@@ -21,9 +21,11 @@ from rail_async_tasks.hosting.uncommitted import StartAfterCommit
 from rail_async_tasks.ledger.records import Created, NewExecution
 from rail_async_tasks.ledger.snapshots import as_created
 from rail_async_tasks.registry import registry
-from rail_async_tasks.runtime.inline import InlineRun
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import WAITING
+
+if TYPE_CHECKING:
+    from rail_async_tasks.runtime.inline import InlineRun
 
 # Executions that arrive in one step of the loop: a fraction of a millisecond's work.
 ARRIVALS_AT_ONCE: Final = 50
@@ -153,12 +155,10 @@ class Inline:
         return await sync_to_async(contained(self.submit))(new)
 
     def submit(self, new: NewExecution) -> TaskSnapshot:
-        run = InlineRun(get_settings(), registry, process.ledger(), process.bus())
-        return run.create(new)
+        return _inline_run().create(new)
 
     def submit_many(self, pages: Iterable[Sequence[NewExecution]]) -> list[TaskSnapshot]:
-        run = InlineRun(get_settings(), registry, process.ledger(), process.bus())
-        return run.create_many(pages)
+        return _inline_run().create_many(pages)
 
     async def aprepare(self) -> None:
         """Does nothing: there is no runtime."""
@@ -168,12 +168,18 @@ class Inline:
 
     def queue_changed(self, queue: str) -> None:
         """Run what waits in a resumed queue, each execution to its end, in the transaction."""
-        ledger = process.ledger()
-        run = InlineRun(get_settings(), registry, ledger, process.bus())
+        ledger, run = process.ledger(), _inline_run()
         while waiting := ledger.waiting_in(queue, registry.names(), RUN_AT_ONCE):
             for execution_id in waiting:
                 if run.run(execution_id).status in WAITING:
                     return  # the queue is paused, perhaps by one of the bodies
+
+
+def _inline_run() -> InlineRun:
+    # The bodies' machinery: a command that starts no task does without it.
+    from rail_async_tasks.runtime.inline import InlineRun
+
+    return InlineRun(get_settings(), registry, process.ledger(), process.bus())
 
 
 def stored(new: NewExecution, created: Created) -> TaskSnapshot:

@@ -41,13 +41,14 @@ class Runtime:
         concurrency: int | None = None,
         admission: Admission | None = None,
         broker: Broker | None = None,
-        timings: RuntimeTimings = RuntimeTimings(),  # noqa: B008 (frozen)
+        timings: RuntimeTimings | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.settings = settings
         self.registry = registry
         self.ledger = ledger
         self.bus = bus
+        timings = timings or RuntimeTimings()
         self._timings = timings.end
         self.services = services = Services(
             settings=settings, registry=registry, ledger=ledger, bus=bus, broker=broker,

@@ -8,15 +8,26 @@ write.
 
 from __future__ import annotations
 
-from django.urls import include, path
+from typing import Any
 
-from rail_async_tasks.urls import graphql, health, rest
+from django.urls import include, path
+from django.urls.resolvers import URLPattern, URLResolver
 
 app_name = "rail_async_tasks"
 
-urlpatterns = [
-    *graphql.urlpatterns,
-    *rest.urlpatterns,
-    *health.urlpatterns,
-    path("", include("rail_async_tasks.urls.dashboard")),
-]
+urlpatterns: list[URLPattern | URLResolver]
+
+
+def __getattr__(name: str) -> Any:
+    # Only when asked for: a project that includes one part imports no other.
+    if name != "urlpatterns":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from rail_async_tasks.urls import graphql, health, rest
+
+    found = globals()[name] = [
+        *graphql.urlpatterns,
+        *rest.urlpatterns,
+        *health.urlpatterns,
+        path("", include("rail_async_tasks.urls.dashboard")),
+    ]
+    return found

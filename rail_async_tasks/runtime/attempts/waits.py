@@ -6,13 +6,16 @@ import asyncio
 import contextvars
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
-from rail_async_tasks.runtime.attempts.attempt import Attempt
 from rail_async_tasks.runtime.attempts.orm_threads import keep_thread_while_waiting
 from rail_async_tasks.runtime.attempts.timings import ATTEMPT_TIMINGS, AttemptTimings
-from rail_async_tasks.runtime.state import RuntimeState
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.snapshot import TaskSnapshot
+
+if TYPE_CHECKING:  # who waits for a task outside of a body does without these
+    from rail_async_tasks.runtime.attempts.attempt import Attempt
+    from rail_async_tasks.runtime.state import RuntimeState
 
 logger = get_logger("rail_async_tasks.runtime")
 

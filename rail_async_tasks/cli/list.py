@@ -15,7 +15,10 @@ from rail_async_tasks.cli.filters import add_filter, filter_of, limit_type
 from rail_async_tasks.cli.ids import find_id
 from rail_async_tasks.cli.screen import Screen
 from rail_async_tasks.cli.tables import Column
-from rail_async_tasks.cli.words import duration
+from rail_async_tasks.cli.words import duration, one_line
+from rail_async_tasks.conf import get_settings
+from rail_async_tasks.queue_limits import queue_limits
+from rail_async_tasks.registry import registry
 from rail_async_tasks.service import Tracebacks
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
@@ -70,8 +73,17 @@ def run(screen: Screen, options: Mapping[str, Any]) -> int:
         return OK
     if not tasks:
         screen.line("No task fits." if which else "There are no tasks.")
+        if which.queue is not None:
+            _name_the_queues(screen, which.queue)
         return OK
     screen.table(COLUMNS, tasks)
     if following is not None and screen.width is not None:
         screen.line(f"More: --after {following}, or a higher --limit.")
     return OK
+
+
+def _name_the_queues(screen: Screen, queue: str) -> None:
+    """Says so where this project has no such queue: a name may be mistyped."""
+    known = [it.name for it in queue_limits(get_settings(), registry)]
+    if queue not in known:
+        screen.line(f"There is no queue {one_line(queue)}. The queues: {', '.join(known)}.")

@@ -53,6 +53,19 @@ SUBCOMMANDS: Final = {
 }  # fmt: skip
 
 
+def _add_options_of_django(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that Django has before the subcommand, for those who write them after it.
+
+    Without a default, which would undo what stands before it.
+    """
+    hidden: Any = {"default": argparse.SUPPRESS, "help": argparse.SUPPRESS}
+    for flag in ("--no-color", "--force-color", "--traceback"):
+        parser.add_argument(flag, action="store_true", **hidden)
+    for option in ("--settings", "--pythonpath"):  # `manage.py` has read them, wherever they stand
+        parser.add_argument(option, **hidden)
+    parser.add_argument("-v", "--verbosity", type=int, choices=range(4), **hidden)
+
+
 def add_subcommands(parser: argparse.ArgumentParser) -> None:
     """Adds every subcommand to the command's parser."""
     # Not `required`: argparse would ask for one and not say which there are.
@@ -62,6 +75,7 @@ def add_subcommands(parser: argparse.ArgumentParser) -> None:
         subcommand.add_arguments(added)
         if subcommand.json:
             added.add_argument("--json", action="store_true", help="Write one JSON document.")
+        _add_options_of_django(added)
 
 
 def run(name: str | None, screen: Screen, options: Mapping[str, Any]) -> int:

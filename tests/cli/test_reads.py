@@ -92,6 +92,33 @@ def test_wrong_arguments(tasks: Tasks, arguments: list[str], said: str) -> None:
     assert said in found.error
 
 
+def test_a_queue_that_there_is_not_is_said_to_be_none(tasks: Tasks, row: Row) -> None:
+    """A name may be mistyped; rows of a queue that has been given up are listed as ever."""
+    row(queue="given up")
+    assert "given up" in tasks("list", "--queue", "given up").out
+    said = tasks("list", "--queue", "defualt").out
+    assert said.startswith("No task fits.\nThere is no queue defualt. The queues: ")
+    assert "default" in said
+    assert tasks("list", "--queue", "default").out == "No task fits.\n"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--no-color",), ("--force-color",), ("--traceback",), ("--verbosity=2",), ("-v", "2"),
+        ("--settings=tests.settings",), ("--pythonpath=.",),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_djangos_own_options_may_stand_behind(
+    tasks: Tasks, row: Row, options: tuple[str, ...]
+) -> None:
+    """As with commands that have no subcommands; and what stands before is not undone."""
+    task = row()
+    assert str(task.id) in tasks("list", *options).out
+    assert str(task.id) in tasks(*options, "list").out
+
+
 def test_an_expired_task_is_in_no_list(tasks: Tasks, row: Row) -> None:
     """As everywhere; and no task is a sentence, or an empty document."""
     gone = row("completed", age=60)

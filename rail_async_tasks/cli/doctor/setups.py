@@ -54,7 +54,8 @@ SETUPS: Final[dict[str, Setup]] = {
     ),
     "database-unreachable": Setup(
         "database", "error", "the database of the tasks does not answer",
-        "Start it, and compare DATABASES with its host, port, user and password.",
+        "Start it, and compare DATABASES with its host, port, user and password; for SQLite with"
+        " the file's path.",
     ),
     "database-read-only": Setup(
         "database", "error", "the tables can be read and not written",

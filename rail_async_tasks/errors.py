@@ -38,8 +38,7 @@ __all__ = [
     "WouldWaitForever",
 ]
 
-
-# A hundred years of seconds: a later time is a mistake (milliseconds?), and no database's to keep.
+# A hundred years of seconds: a later time is a mistake, and no database's to keep.
 MAX_DELAY = 100 * 365 * 86400.0
 
 
@@ -69,8 +68,7 @@ class TaskError(Exception):
 class TaskNotFound(TaskError):
     """No such task for this caller.
 
-    Clients must not distinguish a foreign, missing, expired and malformed id. So it takes no
-    message: every instance reads the same, byte for byte.
+    Clients must not tell a foreign, missing, expired and malformed id apart: it takes no message.
     """
 
     code = "NOT_FOUND"
@@ -183,7 +181,6 @@ class TablesMissing(BackendUnavailable):
 
     @property
     def message(self) -> str:
-        """The public message, without the details of `str(exc)`."""
         return "The database lacks tables of rail_async_tasks: run `manage.py migrate`."
 
 
@@ -191,8 +188,7 @@ class ConfigurationError(TaskError):
     """A wrong setting was used; the message lists every mistake.
 
     Raised by use only, never by importing settings, URLs, schema or tasks. `str(exc)` is for the
-    developer (logs, the shell); `message`, which the edges show, hides the server's
-    set-up from clients.
+    developer (logs, the shell); `message`, which the edges show, hides the set-up from clients.
     """
 
     code = "BACKEND_UNAVAILABLE"
@@ -200,7 +196,6 @@ class ConfigurationError(TaskError):
 
     @property
     def message(self) -> str:
-        """The public message, without the details of `str(exc)`."""
         return "The task backend is not configured correctly."
 
 
@@ -230,16 +225,19 @@ class ResultError(TaskError):
 class TaskFailed(TaskError):
     """The task ended `failed`; raised where its result was asked for.
 
-    `error_code` is the row's `error_code` (for example `exception` or `timeout`), the message its
-    `error`.
+    `error_code` is the row's (for example `exception` or `timeout`), the message its `error`. The
+    edges show that only where it was written for users: `declared`.
     """
 
     code = "TASK_FAILED"
     default_message = "The task failed."
 
-    def __init__(self, message: str | None = None, *, error_code: str = "exception") -> None:
+    def __init__(
+        self, message: str | None = None, *, error_code: str = "exception", declared: bool = False
+    ) -> None:
         super().__init__(message, extensions={"errorCode": error_code})
         self.error_code = error_code
+        self.declared = declared
 
 
 class TaskCancelled(TaskError):
@@ -295,5 +293,4 @@ class Fail(Exception):
 
     @property
     def message(self) -> str:
-        """The public message, the same as `str(exc)`."""
         return str(self)

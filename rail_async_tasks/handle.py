@@ -13,6 +13,7 @@ from typing_extensions import TypeVar
 from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.errors import BackendUnavailable, TaskCancelled, TaskFailed
 from rail_async_tasks.foreign_names import OF_HANDLES, missing
+from rail_async_tasks.public_errors import is_declared
 from rail_async_tasks.runtime.attempts.waits import waiting_for
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
@@ -156,7 +157,8 @@ class TaskHandle(Generic[R_co]):
         snapshot = self._snapshot
         if snapshot.status == Status.FAILED:
             code = snapshot.error_code or "exception"
-            raise TaskFailed(snapshot.error, error_code=code) from self.__cause__
+            declared = is_declared(snapshot)
+            raise TaskFailed(snapshot.error, error_code=code, declared=declared) from self.__cause__
         if snapshot.status == Status.CANCELLED:
             raise TaskCancelled(snapshot.error) from self.__cause__
         result: R_co = snapshot.result

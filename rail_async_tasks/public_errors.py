@@ -96,10 +96,19 @@ def error_type(error: BaseException) -> str:
 
 
 def _declared() -> Iterator[type[BaseException]]:
-    """Yields `Fail`, `TaskError` and their subclasses, the project's too."""
+    """Yields `Fail`, `TaskError` and their subclasses, the project's too.
+
+    Of ours those that a body may raise: `errors` has them all. The edges have refusals of their
+    own, and which of them a process has imported must not decide what is public.
+    """
     waiting: list[type[BaseException]] = [Fail, TaskError]
     while waiting:
         kind = waiting.pop()
-        if kind not in _NOT_PUBLIC:
+        if kind not in _NOT_PUBLIC and not _is_of_an_edge(kind):
             yield kind
             waiting.extend(kind.__subclasses__())
+
+
+def _is_of_an_edge(kind: type[BaseException]) -> bool:
+    module = kind.__module__
+    return module.startswith("rail_async_tasks.") and module != TaskError.__module__

@@ -7,7 +7,6 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import admin
-from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
@@ -16,7 +15,7 @@ from rail_async_tasks.access import Viewer
 from rail_async_tasks.admin import columns
 from rail_async_tasks.admin.changes import cancel, change_all, retry
 from rail_async_tasks.admin.filters import AgeFilter, QueueFilter, StatusFilter
-from rail_async_tasks.admin.read_only import ReadOnlyAdmin, newest
+from rail_async_tasks.admin.read_only import InTheirOrder, ReadOnlyAdmin, newest
 from rail_async_tasks.ids import parse_id
 from rail_async_tasks.ledger.rows import unexpired
 from rail_async_tasks.models import TaskEvent, TaskExecution
@@ -30,7 +29,7 @@ LISTED = (
 )  # fmt: skip
 
 
-class ListedColumns(ChangeList):
+class ListedColumns(InTheirOrder):
     """Reads the columns of the list."""
 
     def get_queryset(
@@ -68,7 +67,7 @@ class TaskExecutionAdmin(ReadOnlyAdmin[TaskExecution]):
         rows = super().get_queryset(request)
         return rows.filter(unexpired(rows.db))
 
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ListedColumns]:
         return ListedColumns
 
     def get_search_results(

@@ -49,6 +49,8 @@ class ArgumentsCodec:
 
     def __init__(self, function: Callable[..., Any], *, task: str) -> None:
         self._task = task
+        # Messages have no keys of these arguments; `define` sets it.
+        self.sensitive: frozenset[str] = frozenset()
         self._function = function
         self._fields: tuple[Field, ...] | None = None
         self._recursive = False
@@ -107,7 +109,7 @@ class ArgumentsCodec:
                 try:
                     done[name] = to_json(value)
                 except Mismatch as mismatch:
-                    mismatch.prefix(f".{name}")
+                    self._place(mismatch, name)
                     raise
             if len(done) != len(values):
                 self._refuse_unknown(values)
@@ -137,7 +139,7 @@ class ArgumentsCodec:
                     try:
                         done[name] = from_json(found[name])
                     except Mismatch as mismatch:
-                        mismatch.prefix(f".{name}")
+                        self._place(mismatch, name)
                         raise
                 elif required:
                     raise self._required(name)
@@ -254,6 +256,12 @@ class ArgumentsCodec:
             f"Task {self._task!r} ({function.__module__}.{function.__qualname__}), "
             f"parameter {parameter!r}: {what}."
         )
+
+    def _place(self, mismatch: Mismatch, name: str) -> None:
+        """Adds the argument to the path; that of a sensitive one may have had a key of it."""
+        if name in self.sensitive:
+            mismatch.path = ""
+        mismatch.prefix(f".{name}")
 
     def _required(self, name: str) -> InvalidArguments:
         return InvalidArguments(f"Argument {name!r} of task {self._task!r} is required.")

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from rail_async_tasks.dashboard.shapes import Shape, shapes_of
 from rail_async_tasks.declaration.definition import TaskDefinition
+from rail_async_tasks.redaction import REDACTED
 
 VALUE, DEFAULT, NULL, EMPTY = "value", "default", "null", "empty"
 
@@ -118,7 +119,7 @@ def _filled(shape: Shape, shown: Mapping[str, Any]) -> FormField:
     if shape.name not in shown:
         return FormField(shape, VALUE if shape.required else DEFAULT)
     value = shown[shape.name]
-    if shape.sensitive:
+    if shape.sensitive or value == REDACTED:  # stored encrypted, though declared otherwise by now
         return FormField(shape, VALUE)
     if value is None and shape.nullable:
         return FormField(shape, NULL)

@@ -14,6 +14,7 @@ from rail_async_tasks.dashboard.base import base_page
 from rail_async_tasks.dashboard.gate import Visitor, page
 from rail_async_tasks.dashboard.svg import sparkline
 from rail_async_tasks.dashboard.tables import database
+from rail_async_tasks.ledger.rows import unexpired
 from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.rollups.error_places import NO_PLACE
 from rail_async_tasks.service.statistics import ErrorGroup, errors
@@ -42,7 +43,7 @@ def errors_page(request: HttpRequest, visitor: Visitor) -> HttpResponseBase:
 def shown(alias: str, groups: list[ErrorGroup]) -> list[dict[str, Any]]:
     """Returns what the page shows of each group. One query: which examples still exist."""
     ids = [it.example_id for it in groups if it.example_id is not None]
-    rows = TaskExecution.objects.using(alias).filter(id__in=ids).order_by()
+    rows = TaskExecution.objects.using(alias).filter(unexpired(alias), id__in=ids).order_by()
     messages = {str(key): error for key, error in rows.values_list("id", "error")}
     return [
         {

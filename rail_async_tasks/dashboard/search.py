@@ -19,10 +19,12 @@ from django.db.models import Q, QuerySet, TextField
 from django.db.models.functions import Cast
 from django.utils import timezone
 
+from rail_async_tasks.codec.encryption import MARK
 from rail_async_tasks.dashboard.query import Query
 from rail_async_tasks.ids import MAX_AHEAD, first_id_at
 from rail_async_tasks.ledger.rows import now, snapshot_of, snapshot_rows, unexpired
 from rail_async_tasks.models import TaskExecution
+from rail_async_tasks.registry import registry
 from rail_async_tasks.rollups.error_places import NO_PLACE
 from rail_async_tasks.service.read import all_freshest
 from rail_async_tasks.snapshot import TaskSnapshot
@@ -37,9 +39,7 @@ SMALL_WINDOW: Final = 5_000
 # Branches of one filter: each has its own look at an index.
 MOST_BRANCHES: Final = 12
 
-_TEXTS: Final = (
-    "name", "progress_message", "error", "error_type", "owner_id", "queue", "arguments_text",
-)  # fmt: skip
+_TEXTS: Final = ("name", "progress_message", "error", "error_type", "owner_id", "queue")
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,11 +231,17 @@ def _fitting(alias: str, query: Query) -> QuerySet[TaskExecution]:
     if query.words:
         rows = rows.alias(arguments_text=Cast("arguments", TextField()))
     for word in query.words:
-        somewhere = Q()
+        somewhere = Q(arguments_text__icontains=word) & _all_arguments_are_shown()
         for column in _TEXTS:
             somewhere |= Q(**{f"{column}__icontains": word})
         rows = rows.filter(somewhere)
     return rows
+
+
+def _all_arguments_are_shown() -> Q:
+    """Returns the condition that no argument is redacted: a comparison would tell it in parts."""
+    hiding = [it.name for it in registry.definitions() if it.options.sensitive]
+    return ~Q(name__in=hiding) & ~Q(arguments_text__contains=f'"{MARK}"')
 
 
 def _at_places(places: Sequence[str]) -> Q:

@@ -91,6 +91,7 @@ def define(
         check_arguments(checked, codec)
     except TaskDeclarationError as error:
         raise TaskDeclarationError(f"Task {name!r} ({_written(function)}): {error}") from None
+    codec.sensitive = checked.sensitive
     return TaskDefinition(
         name=name,
         function=function,

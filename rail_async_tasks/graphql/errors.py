@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -14,7 +15,7 @@ from strawberry.exceptions import MissingQueryError
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.types import ExecutionContext, ExecutionResult
 
-from rail_async_tasks.errors import ConfigurationError, TaskError
+from rail_async_tasks.errors import ConfigurationError, TaskError, TaskFailed
 from rail_async_tasks.safe_logging import get_logger
 
 logger = get_logger("rail_async_tasks.graphql")
@@ -32,13 +33,22 @@ MOST_ERRORS: Final = 100
 # Where graphql-core refuses what a resolver returned; its messages quote the value.
 _COMPLETION: Final = ("graphql.type.", "graphql.execution.exec")
 
+_SUGGESTION: Final = re.compile(r" Did you mean .+\?\Z", re.DOTALL)
+
 # Mistakes of the client that Strawberry reports as exceptions.
 _CLIENT_MISTAKES = (MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError)
 
 
 def graphql_error(error: TaskError) -> GraphQLError:
     """Returns a refusal as a GraphQL error: public message, code in the extensions."""
-    return GraphQLError(error.message, extensions=dict(error.extensions), original_error=error)
+    return GraphQLError(_message_of(error), extensions=dict(error.extensions), original_error=error)
+
+
+def _message_of(error: TaskError) -> str:
+    """Returns the public message; the text of another task's exception is none."""
+    if isinstance(error, TaskFailed) and not error.declared:
+        return error.default_message
+    return error.message
 
 
 class InternalError(Exception):
@@ -113,7 +123,7 @@ def process(error: GraphQLError, context: ExecutionContext | None) -> None:
     """
     refusal = _refusal_in(error)
     if refusal is not None:
-        error.message = refusal.message
+        error.message = _message_of(refusal)
         error.extensions = dict(refusal.extensions)
         if isinstance(refusal, ConfigurationError):
             logger.error("%s", refusal)
@@ -134,6 +144,13 @@ def bound(errors: list[GraphQLError]) -> None:
     more = len(errors) - MOST_ERRORS
     if more > 0:
         errors[MOST_ERRORS:] = [GraphQLError(f"Errors that are left out: {more}.")]
+
+
+def leave_suggestions_out(errors: Sequence[GraphQLError]) -> None:
+    """Cuts the names that graphql-core proposes for a wrong one, in place: they tell the schema."""
+    for error in errors:
+        if error.original_error is None:
+            error.message = _SUGGESTION.sub("", error.message)
 
 
 def _log(error: GraphQLError) -> None:

@@ -76,6 +76,8 @@ class TaskSchema(strawberry.Schema):
         self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
     ) -> None:
         client_errors.bound(errors)
+        if not introspection_is_on():
+            client_errors.leave_suggestions_out(errors)
         for error in errors:
             client_errors.process(error, execution_context)
 

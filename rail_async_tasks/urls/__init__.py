@@ -13,6 +13,8 @@ from typing import Any
 from django.urls import include, path
 from django.urls.resolvers import URLPattern, URLResolver
 
+__all__ = ["app_name", "urlpatterns"]
+
 app_name = "rail_async_tasks"
 
 urlpatterns: list[URLPattern | URLResolver]
@@ -22,12 +24,19 @@ def __getattr__(name: str) -> Any:
     # Only when asked for: a project that includes one part imports no other.
     if name != "urlpatterns":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        found = globals()[name] = _all_parts()
+    except AttributeError as error:  # `include` would take it for the want of `urlpatterns`
+        raise ImportError(f"The URLs of rail_async_tasks can't be imported: {error}") from error
+    return found
+
+
+def _all_parts() -> list[URLPattern | URLResolver]:
     from rail_async_tasks.urls import graphql, health, rest
 
-    found = globals()[name] = [
+    return [
         *graphql.urlpatterns,
         *rest.urlpatterns,
         *health.urlpatterns,
         path("", include("rail_async_tasks.urls.dashboard")),
     ]
-    return found

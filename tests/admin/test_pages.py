@@ -206,7 +206,13 @@ def test_sensitive_arguments_are_redacted(login: Login) -> None:
 
 @pytest.mark.parametrize(
     "lookup",
-    ["arguments__password__startswith", "arguments__contains", "token", "traceback__regex"],
+    [
+        "arguments__password__startswith",
+        "arguments__contains",
+        "token",
+        "traceback__regex",
+        "name__regex",
+    ],
 )
 def test_no_address_compares_what_is_not_listed(login: Login, lookup: str) -> None:
     """It would tell of a masked argument, letter by letter; and SQLite can't compare some."""
@@ -225,6 +231,23 @@ def test_filters_of_a_projects_own_page_work() -> None:
     own = Own(TaskExecution, admin.site)
     lookups = ("tenant_id__exact", "language", "arguments__password")
     assert [own.lookup_allowed(it, "x") for it in lookups] == [True, True, False]
+
+
+@pytest.mark.parametrize("page", ["history", "change", "delete"])
+def test_who_sees_none_learns_of_no_id(login: Login, page: str) -> None:
+    """A task that is there, and one that is not, are answered alike."""
+    stranger = login(is_staff=True)
+    ids = (row().id, new_id())
+    answers = [stranger.get(f"{LIST}{it}/{page}/") for it in ids]
+    assert len({(it.status_code, it.content) for it in answers}) == 1
+
+
+def test_no_address_sorts_a_list(login: Login) -> None:
+    """An index has the rows in one order."""
+    first, second = row(queue="b"), row(queue="a")
+    for address in (LIST, f"{LIST}?o=4", f"{LIST}?o=-4.3"):
+        text = login("view", is_staff=True).get(address).content.decode()
+        assert text.index(str(second.id)) < text.index(str(first.id))
 
 
 def test_progress_is_a_bar(login: Login) -> None:

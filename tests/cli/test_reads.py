@@ -119,6 +119,14 @@ def test_djangos_own_options_may_stand_behind(
     assert str(task.id) in tasks(*options, "list").out
 
 
+def test_colours_may_be_forced(tasks: Tasks, row: Row) -> None:
+    """Off a terminal, for a log that shows them; JSON has none in any case."""
+    row("failed")
+    assert "\x1b[" not in tasks("list").out
+    assert "\x1b[31m" in tasks("list", "--force-color").out
+    assert "\x1b[" not in tasks("--force-color", "list", "--json").out
+
+
 def test_an_expired_task_is_in_no_list(tasks: Tasks, row: Row) -> None:
     """As everywhere; and no task is a sentence, or an empty document."""
     gone = row("completed", age=60)

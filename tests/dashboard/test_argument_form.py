@@ -37,6 +37,12 @@ def error(**changes: str) -> dict[str, str]:
     return {it.name: it.error for it in form.fields if it.error}
 
 
+def test_what_is_stored_encrypted_is_to_be_entered_again() -> None:
+    """Also where its argument is declared otherwise by now: else its stand-in would be started."""
+    (amount, *_) = form_of(maybe.definition, {"name": "[redacted]"})
+    assert (amount.name, amount.mode, amount.text) == ("name", "value", "")
+
+
 def test_each_argument_gets_the_input_of_its_type() -> None:
     """Required ones have no default to choose; enums and literals list their choices."""
     fields = {it.name: it for it in form_of(every_kind.definition, STORED)}

@@ -100,6 +100,17 @@ def test_an_example_that_has_expired_is_no_link(as_: As) -> None:
     assert str(gone) not in text
 
 
+def test_an_expired_examples_text_is_hidden(as_: As, row: Row) -> None:
+    """As its page is; its row waits for the next clean-up."""
+    past = datetime.now(UTC) - timedelta(hours=1)
+    expired = row("failed", error="expired hunter2", expires_at=past)
+    seen(example_id=expired.id)
+    text = text_of(as_("superuser"), "/tasks/errors/")
+    assert PLACE in text
+    assert "hunter2" not in text
+    assert str(expired.id) not in text
+
+
 def group_of(error: str, place: str) -> ErrorGroup:
     return ErrorGroup(
         error=error, place=place, names=["add"], failed=1, retried=0, first_at=0, last_at=0,

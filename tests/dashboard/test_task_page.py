@@ -91,7 +91,39 @@ def test_sensitive_arguments_are_redacted(root: Client) -> None:
     html = page(root, row)
     assert "[redacted]" in html
     assert "gAAAA-token" not in html
-    assert "4111" not in page(root, store(arguments={"amount": 5, "card": "4111"}))
+    assert "hunter2" not in page(root, store(arguments={"amount": 5, "card": "hunter2"}))
+
+
+@pytest.mark.parametrize(
+    ("address", "hit"),
+    [
+        ("/tasks/?q={}", "/tasks/{}/"),
+        ("/tasks/live?q={}&newest={}", "1 new task"),
+        ("/tasks/bulk/retry/?q=state:completed {}", "1 task"),
+    ],
+    ids=["list", "newer", "bulk"],
+)
+@pytest.mark.parametrize(
+    ("name", "card", "words"),
+    [
+        ("form.secret", "hunter2", ["h", "hun", "hunter2"]),
+        ("unknown", {"$sealed": "gAAAAtoken"}, ["$sealed", "gAAAAt"]),
+    ],
+    ids=["plain", "encrypted"],
+)
+def test_no_search_compares_sensitive_arguments(
+    root: Client, address: str, hit: str, name: str, card: Any, words: list[str]
+) -> None:
+    """It would tell of them letter by letter, by a row, a count or a notice of newer tasks."""
+    old = store(name="zzz")
+
+    def finds(row: TaskExecution, word: str) -> bool:
+        return hit.format(row.id) in root.get(address.format(word, old.id)).content.decode()
+
+    hidden = store(name=name, arguments={"amount": 5, "card": card}, queue="q")
+    assert not [word for word in words if finds(hidden, word)]
+    shown = store(name="zzz", arguments={"amount": 5, "note": words[-1]})
+    assert finds(shown, words[-1])
 
 
 def test_the_audit_is_the_history(root: Client) -> None:
@@ -209,9 +241,9 @@ def test_a_sensitive_argument_is_entered_again_and_encrypted(root: Client, setti
     form = root.get(f"/tasks/{row.id}/arguments/").content.decode()
     assert "enter it again" in form
     assert "hidden-now" not in form
-    answer = send(root, row, amount="6", card="4111")
+    answer = send(root, row, amount="6", card="4111-hidden")
     assert answer.status_code == 422
-    assert "4111" not in answer.content.decode()
+    assert "4111-hidden" not in answer.content.decode()
     settings.RAIL_DJANGO_GRAPHQL["task_settings"]["encryption_keys"] = [
         Fernet.generate_key().decode()
     ]

@@ -27,7 +27,16 @@ REFUSALS = [
     (errors.AlreadyFinal(), "The task has already finished.", {"code": "ALREADY_FINAL"}),
     (errors.NotFinal(), "The task has not finished yet.", {"code": "NOT_FINAL"}),
     (errors.BackendUnavailable("Down."), "Down.", {"code": "BACKEND_UNAVAILABLE"}),
-]
+    # Of another task, whose result was asked for: by an exception, and by `Fail`.
+    (
+        errors.TaskFailed("the password is hunter2"), "The task failed.",
+        {"code": "TASK_FAILED", "errorCode": "exception"},
+    ),
+    (
+        errors.TaskFailed("Out of stock.", declared=True), "Out of stock.",
+        {"code": "TASK_FAILED", "errorCode": "exception"},
+    ),
+]  # fmt: skip
 
 OPERATIONS = [
     ("aget", "{ task(id: 1) { id } }", {"task": None}),

@@ -118,7 +118,7 @@ def test_a_handle_in_sync_code(configure: Configure, database: object) -> None:
     failed = shop.fall.enqueue()
     with pytest.raises(TaskFailed, match="it broke") as caught:
         failed.result()
-    assert caught.value.error_code == "exception"
+    assert (caught.value.error_code, caught.value.declared) == ("exception", False)
     with pytest.raises(InvalidArguments):
         shop.add.enqueue(a="one")  # type: ignore[arg-type]
 

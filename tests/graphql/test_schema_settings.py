@@ -200,6 +200,12 @@ async def test_introspection(settings: Any, debug: bool, chosen: bool | None) ->
     )
     assert ("introspection" in response.content.decode()) == (not allowed)
     assert "errors" not in await post("{ __typename tasks { __typename } }")
+    for near in (
+        "{ taskz { id } }",
+        "{ tasks(limt: 1) { id } }",
+        "query($a: Strin) { __typename }",
+    ):
+        assert ("Did you mean" in str((await post(near))["errors"])) == allowed
     assert get_schema().introspect()["__schema"]["queryType"]["name"] == "Query"
 
 

@@ -23,6 +23,7 @@ from strawberry.relay import GlobalID
 from strawberry.scalars import JSON
 
 from rail_async_tasks.codec import MISSING, ArgumentsCodec, Parameter, encode_result
+from rail_async_tasks.declaration.definition import define
 from rail_async_tasks.errors import InvalidArguments, ResultError, TaskDeclarationError
 
 
@@ -795,3 +796,18 @@ def test_a_result_that_contains_itself_is_refused() -> None:
     for value in (loop, node):
         with pytest.raises(ResultError, match="contains itself"):
             encode_result(value)
+
+
+def test_a_mistake_in_a_sensitive_argument_names_no_key_of_it() -> None:
+    """The message is public, as the arguments of other tasks are their owners' own."""
+
+    def log_in(user: str, secrets: dict[str, int]) -> None: ...
+
+    hidden = define(log_in, name="codec.log_in", sensitive=["secrets"])
+    shown = define(log_in, name="codec.log_in")
+    values = {"user": "ada", "secrets": {"hunter2": "x"}}
+    for definition, place in ((hidden, "secrets:"), (shown, "secrets.hunter2:")):
+        with pytest.raises(InvalidArguments, match=place):
+            definition.codec.encode(values)
+        with pytest.raises(InvalidArguments, match=place):
+            definition.codec.decode(json.dumps(values))

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import copy
 import pickle
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from rail_async_tasks import errors
 from rail_async_tasks.errors import Fail, Retry, TaskError
+from rail_async_tasks.ids import new_id
+from rail_async_tasks.public_errors import error_for, error_type, masked
+from rail_async_tasks.rest import refusals
+from rail_async_tasks.snapshot import TaskSnapshot
 
 CODES = {
     errors.TaskNotFound: "NOT_FOUND",
@@ -112,3 +116,19 @@ def test_retry_refuses_a_delay_that_is_no_time(delay: float | timedelta) -> None
     """A wrong delay fails where it is written, not in the scheduler."""
     with pytest.raises(ValueError, match="0 to 100 years"):
         Retry(delay=delay)
+
+
+@pytest.mark.parametrize("name", ["InternalError", "Forbidden", "MethodNotAllowed", "CsrfFailed"])
+def test_refusals_of_an_edge_declare_no_names(name: str) -> None:
+    """A worker that has not imported it stores an exception of that name, a database's say; a
+    process that has must not take the text for ours.
+    """
+    assert issubclass(getattr(refusals, name), errors.TaskError)
+    accident = type(name, (Exception,), {})("the password is hunter2")
+    assert error_type(accident) == name
+    now = datetime.now(UTC)
+    failed = TaskSnapshot(
+        id=new_id(), name="t", status="failed", queue="default", created_at=now, updated_at=now,
+        error=str(accident), error_code="exception", error_type=name,
+    )  # fmt: skip
+    assert error_for(None, failed, "all") == masked(failed.id)

@@ -29,7 +29,8 @@ class Command(BaseCommand):
         main.add_subcommands(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        screen = screen_for(self.stdout, no_color=options["no_color"])
+        color = {key: options[key] for key in ("no_color", "force_color")}
+        screen = screen_for(self.stdout, **color)
         try:
             code = main.run(options["subcommand"], screen, options)
             screen.flush()

@@ -32,14 +32,11 @@ class TaskHandle(Generic[R_co]):
 
     __slots__ = ("_maker", "_snapshot")
 
-    def __init__(self, snapshot: TaskSnapshot) -> None:
+    def __init__(self, snapshot: TaskSnapshot, *, _maker: Maker | None = None) -> None:
         if not isinstance(snapshot, TaskSnapshot):
             raise TypeError(_NO_SNAPSHOT.format(given=type(snapshot).__name__))
         self._snapshot = snapshot
-        self._maker = Maker.current()
-
-    def __reduce__(self) -> tuple[type[Self], tuple[TaskSnapshot]]:
-        return type(self), (self._snapshot,)
+        self._maker = _maker or Maker.current()
 
     @property
     def id(self) -> UUID:

@@ -46,6 +46,10 @@ class Maker:
         found = _waits.get()
         return None if found is None else cls(*found)
 
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """Has a copy in another process name no body."""
+        return type(None), ()
+
     def found(self) -> tuple[Waits, Attempt] | None:
         """Returns the body, and where its waits are known, while it is in memory."""
         waits, attempt = self._waits(), self._attempt()

@@ -47,7 +47,7 @@ class Maker:
         return None if found is None else cls(*found)
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        """Has a copy in another process name no body."""
+        """Pickles as None: in another process the body is not there."""
         return type(None), ()
 
     def found(self) -> tuple[Waits, Attempt] | None:

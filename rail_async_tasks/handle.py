@@ -14,7 +14,7 @@ from rail_async_tasks.access import SYSTEM
 from rail_async_tasks.errors import BackendUnavailable, TaskCancelled, TaskFailed
 from rail_async_tasks.foreign_names import OF_HANDLES, missing
 from rail_async_tasks.public_errors import is_declared
-from rail_async_tasks.runtime.attempts.waits import waiting_for
+from rail_async_tasks.runtime.attempts.waits import Maker, Stray, waiting_for
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
 
@@ -31,12 +31,13 @@ _NO_SNAPSHOT: Final = (
 class TaskHandle(Generic[R_co]):
     """A started task, with its state when it was last read."""
 
-    __slots__ = ("_snapshot",)
+    __slots__ = ("_maker", "_snapshot")
 
-    def __init__(self, snapshot: TaskSnapshot) -> None:
+    def __init__(self, snapshot: TaskSnapshot, *, _maker: Maker | None = None) -> None:
         if not isinstance(snapshot, TaskSnapshot):
             raise TypeError(_NO_SNAPSHOT.format(given=type(snapshot).__name__))
         self._snapshot = snapshot
+        self._maker = _maker or Maker.current()
 
     @property
     def id(self) -> UUID:
@@ -102,16 +103,20 @@ class TaskHandle(Generic[R_co]):
         ended in time, and `RuntimeError` on an event loop, which it would block.
 
         In a body it keeps the body's slot, and its thread. If no slot is left for the awaited task,
-        the task runs beside the limits of this process. A queue's own `concurrency` still holds,
-        and so do the worker processes of a broker: where all of those run bodies that wait, nothing
-        can go on until a timeout. A WARNING that contains "Deadlock?" then says which task waits
-        for which.
+        the task runs beside the limits of this process. So it does where the body waits through a
+        thread, if the body has made the handle or the thread has its context (`asyncio.to_thread`).
+        A queue's own `concurrency` still holds, and so do the worker processes of a broker: where
+        all of those run bodies that wait, nothing can go on until a timeout. A WARNING that
+        contains "Deadlock?" then says which task waits for which. It also reports other threads
+        whose task finds all slots held by the same bodies for five seconds. A loop that polls
+        `refresh()` is not known to wait.
 
         After an `enqueue()` in a transaction, wait when the transaction is committed: before, this
         raises `WouldWaitForever`. So it does in a test whose tasks wait for `rail_tasks.run()`.
         """
         if not self._snapshot.is_final:
             from rail_async_tasks.hosting.endless_waits import refuse_endless_wait
+            from rail_async_tasks.hosting.stray_threads import stray_thread
 
             if asyncio._get_running_loop() is not None:
                 raise RuntimeError(
@@ -120,24 +125,25 @@ class TaskHandle(Generic[R_co]):
                 )
             refuse_endless_wait(self._snapshot)
             # Reads go through this thread, and so through its connection and its transaction.
-            async_to_sync(self._wait)(timeout)
+            async_to_sync(self._wait)(timeout, stray_thread())
         return self._outcome()
 
     async def aresult(self, timeout: float | None = None) -> R_co:
         """`result()` from async code."""
         if not self._snapshot.is_final:
             from rail_async_tasks.hosting.endless_waits import arefuse_endless_wait
+            from rail_async_tasks.hosting.stray_threads import stray_thread
 
             await arefuse_endless_wait(self._snapshot)
-            await self._wait(timeout)
+            await self._wait(timeout, stray_thread())
         return self._outcome()
 
-    async def _wait(self, timeout: float | None) -> None:
+    async def _wait(self, timeout: float | None, stray: Stray | None) -> None:
         from rail_async_tasks import service
 
         scope = asyncio.timeout(timeout)
         try:
-            with waiting_for(self._snapshot):
+            with waiting_for(self._snapshot, maker=self._maker, stray=stray):
                 async with scope, aclosing(service.watch(SYSTEM, self.id)) as snapshots:
                     async for snapshot in snapshots:
                         self._snapshot = snapshot

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
 from django.contrib.auth.models import Group
+from django.db import connections
 from django.test.utils import override_settings
 
 from rail_async_tasks.contrib.django_tasks import TaskContext, current_task
@@ -33,6 +35,20 @@ with override_settings(TASKS=TASKS):
     def echo(*args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return the arguments."""
         return {"args": args, "kwargs": kwargs}
+
+    @task
+    def wait_in_pool(timeout: float) -> Any:
+        """Wait for another task through a thread that lacks this body's context."""
+
+        def wait() -> Any:
+            try:
+                return result.handle.result(timeout)
+            finally:
+                connections.close_all()
+
+        result = echo.enqueue(1)
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(wait).result()
 
     @task
     async def aecho(*args: Any, **kwargs: Any) -> dict[str, Any]:

@@ -34,6 +34,15 @@ from tests.support.waiting import TIMEOUT
 
 
 @on_sqlite
+def test_a_body_waits_through_a_pool(configure: Configure) -> None:
+    """The body has enqueued it; the handle is made in the pool's thread."""
+    configure(max_workers=1)
+    result = finished(bodies.wait_in_pool.enqueue(TIMEOUT / 2))
+    assert result.status == TaskResultStatus.SUCCESSFUL, result.errors
+    assert result.return_value == {"args": [1], "kwargs": {}}
+
+
+@on_sqlite
 @pytest.mark.usefixtures("configure")
 class TestTheRunningTask:
     """`current_task()`, for functions without a context."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import threading
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -12,11 +14,14 @@ import pytest
 from rail_async_tasks.queue_limits import QueueLimits
 from rail_async_tasks.runtime.attempts.attempts import Attempts
 from rail_async_tasks.runtime.attempts.deadlocks import DeadlockBreaker
-from rail_async_tasks.runtime.attempts.waits import Wait, Waits, waiting_for
+from rail_async_tasks.runtime.attempts.held_slots import NAMED
+from rail_async_tasks.runtime.attempts.outcomes import Interruption
+from rail_async_tasks.runtime.attempts.waits import Maker, Stray, Wait, Waits, waiting_for
 from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.snapshot import TaskSnapshot
 from tests.runtime.core import Core
 from tests.support.clock import FakeClock
+from tests.support.waiting import TIMEOUT, eventually
 
 
 class Parents:
@@ -59,7 +64,8 @@ class Parents:
         return found
 
     def begin_wait(self, attempt: Any, child: TaskSnapshot) -> Wait:
-        wait = Wait(attempt, child)
+        """Begins the wait of an attempt's body; of no attempt, a stray one."""
+        wait = Wait(attempt, child, "fan-out")
         self.waits.begin(wait)
         return wait
 
@@ -204,3 +210,135 @@ async def test_a_close_ends_the_waits(clock: FakeClock, core: Core, parents: Par
     assert parents.waits.attempts == set()
     await clock.advance(5)
     assert wait.timer is None or wait.timer.cancelled()
+
+
+async def test_a_delayed_child_is_overdue_once_it_is_due(
+    clock: FakeClock, core: Core, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Workers are not missed before its time."""
+    parents = Parents(core, runs_here=False)
+    child = parents.child(run_after=clock.now() + timedelta(seconds=30))
+    parents.begin_wait(parents.start(), child)
+    parents.begin_wait(None, child)
+    await clock.advance(28)
+    parents.start()
+    await clock.advance(6.5)
+    assert "Deadlock?" not in caplog.text
+    await clock.advance(10)
+    assert caplog.text.count("Deadlock?") == 2
+    parents.gate.set()
+    await clock.settle()
+
+
+async def test_a_stray_wait_is_reported_while_the_same_bodies_hold_all_slots(
+    clock: FakeClock, core: Core, parents: Parents, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After five seconds, once. Nothing is started beside the limits: it may not be a body's."""
+    gate = threading.Event()
+
+    def blocking() -> None:
+        gate.wait(TIMEOUT)
+
+    core.task(blocking)
+    holders = [parents.start(), parents.start()]
+    child = parents.child()
+    parents.begin_wait(None, child)
+    await clock.advance(4.5)
+    of_other_kind = parents.start("blocking")
+    assert "Deadlock?" not in caplog.text
+    await clock.advance(10)
+    assert caplog.text.count("Deadlock?") == 1
+    for part in ("'fan-out'", str(child.id), "(max_concurrency)", *map(str, holders)):
+        assert part in caplog.text
+    assert str(of_other_kind) not in caplog.text
+    assert core.status(child.id) == "pending"
+    assert parents.waits.attempts == set()
+    gate.set()
+    await eventually(lambda: of_other_kind.ended)
+
+
+@pytest.mark.parametrize("reason", ["a body ends", "a slot is free", "not due", "paused", "ended"])
+async def test_a_stray_wait_for_a_task_with_a_chance_is_not_reported(
+    clock: FakeClock,
+    core: Core,
+    parents: Parents,
+    caplog: pytest.LogCaptureFixture,
+    reason: str,
+) -> None:
+    """Bodies end one after the other, or slots are not what keeps the task from beginning."""
+    holders = [parents.start() for _ in range(1 if reason == "a slot is free" else 2)]
+    delay = timedelta(hours=1) if reason == "not due" else None
+    child = parents.child(run_after=None if delay is None else clock.now() + delay)
+    if reason == "paused":
+        core.slots.hold(frozenset({"default"}))
+    if reason == "ended":
+        core.ledger.cancel(child.id, None)
+    parents.begin_wait(None, child)
+    for _ in range(4):
+        await clock.advance(4)
+        if reason == "a body ends":
+            holders.pop(0).interrupt(Interruption.CANCEL)
+            await clock.settle()
+            holders.append(parents.start())
+    assert "Deadlock?" not in caplog.text
+
+
+@pytest.mark.parametrize("limit", ["queue", "total", "worker", "idle worker", "threads"])
+async def test_a_stray_wait_names_the_limit_and_its_holders(
+    clock: FakeClock, core: Core, caplog: pytest.LogCaptureFixture, limit: str
+) -> None:
+    """And what to do, which differs. A process without bodies has none that could wait."""
+    count = NAMED + 2
+    if limit == "queue":
+        core.slots = Slots(9, 1, None, [QueueLimits("default", concurrency=count)])
+    else:
+        core.slots = Slots(9, 0, count if limit == "total" else None, [QueueLimits("default")])
+    parents = Parents(core, runs_here="worker" not in limit)
+    for _ in range(0 if limit == "idle worker" else count):
+        parents.start()
+    parents.begin_wait(None, parents.child())
+    await clock.advance(7)
+    parts = {
+        "queue": ["'default' (\"concurrency\": 5)", ".using(", "and 2 more."],
+        "total": ["(max_workers)", "hand the handle"],
+        "worker": ["no worker has begun it", "add workers"],
+    }
+    said = parts.get(limit, [])  # "threads": the child is `async def`, and has a slot
+    assert ("Deadlock?" in caplog.text) is bool(said)
+    assert all(part in caplog.text for part in said)
+    parents.gate.set()
+    await clock.settle()
+
+
+async def test_the_maker_of_a_handle_waits_where_the_context_names_no_body(
+    clock: FakeClock, core: Core
+) -> None:
+    """While its body runs. A handle keeps no attempt in memory."""
+    parents = Parents(core)
+    child, makers = parents.child(), []
+    ends = asyncio.Event()
+
+    async def maker() -> None:
+        makers.append(Maker.current())
+        await ends.wait()
+
+    core.task(maker)
+    core.waits = parents.waits
+    attempts = core.attempts()
+    attempts.start(core.claimed("maker"), core.state.id)
+    await clock.settle()
+    assert Maker.current() is None
+    (attempt,) = core.running.by_id.values()
+    with waiting_for(child, maker=makers[0], stray=Stray(parents.waits, "fan-out")):
+        await clock.settle()
+        assert [it.snapshot.name for it in parents.waits.attempts] == ["maker"]
+    ends.set()
+    await clock.settle()
+    assert attempt.ended
+    with waiting_for(child, maker=makers[0]):
+        await clock.settle()
+        assert parents.waits.attempts == set()
+    del attempt
+    gc.collect()
+    assert makers[0].found() is None
+    await attempts.close(5)

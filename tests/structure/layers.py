@@ -81,7 +81,7 @@ ATTEMPTS: Final = (
     "around",
     "body",
     "attempt",
-    "body_tasks progress_saver running waits",
+    "body_tasks held_slots progress_saver running waits",
     "settlements",
     "attempts",
     "deadlocks",

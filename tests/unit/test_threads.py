@@ -392,7 +392,7 @@ async def test_a_body_that_waits_inside_a_call_does_not_hold_up_the_lane() -> No
     loop = asyncio.get_running_loop()
 
     def wait() -> bool:
-        keep_thread_while_waiting()
+        keep_thread_while_waiting(one)
         loop.call_soon_threadsafe(entered.set)
         return go.wait(TIMEOUT)
 

@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from rail_async_tasks.contrib.django_tasks import library
 from rail_async_tasks.handle import TaskHandle
+from rail_async_tasks.runtime.attempts.waits import Maker
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import ErrorCode, Status
 
@@ -62,12 +63,16 @@ class TaskResult(library.TaskResult):  # type: ignore[misc]  # the stubs do not 
     """Django's `TaskResult`, with the execution behind it as `handle`."""
 
     _snapshot: TaskSnapshot | None = field(init=False, default=None, repr=False, compare=False)
+    # A body may take the handle in a thread that does not have the body's context.
+    _maker: Maker | None = field(
+        init=False, default_factory=Maker.current, repr=False, compare=False
+    )
 
     @property
     def handle(self) -> TaskHandle[Any]:
         """The execution when it was last read: `result(timeout)`, `cancel()`, `snapshot`."""
         assert self._snapshot is not None
-        return TaskHandle(self._snapshot)
+        return TaskHandle(self._snapshot, _maker=self._maker)
 
     def refresh(self) -> None:
         """Read the result again."""

@@ -51,10 +51,10 @@ class Attempt:
     """
 
     __slots__ = (
-        "_cancellable", "_code", "_context", "_function", "_grace", "_interruption", "_loop",
-        "_on_end", "_on_progress", "_on_slow", "_reporter", "_slow_after", "_started_at", "_state",
-        "_task", "_timers", "_trace_id", "cause", "definition", "ended", "given_up", "policy",
-        "refused", "seat", "seconds", "snapshot", "span", "suspect", "token",
+        "__weakref__", "_cancellable", "_code", "_context", "_function", "_grace", "_interruption",
+        "_loop", "_on_end", "_on_progress", "_on_slow", "_reporter", "_slow_after", "_started_at",
+        "_state", "_task", "_timers", "_trace_id", "cause", "definition", "ended", "given_up",
+        "policy", "refused", "seat", "seconds", "snapshot", "span", "suspect", "token",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0913 (collaborators)

@@ -3,6 +3,9 @@
 While a body waits it keeps its slot. If waiting bodies keep all slots, the tasks that they wait for
 can't begin. Such a task is run beside the limits of the process, one for each body that waits; a
 queue's own `concurrency` is a promise about its tasks and is not exceeded.
+
+A stray wait lends no slot: it may not be a body's. It is reported, if no body that holds a slot of
+the awaited task has ended for a while.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from rail_async_tasks.ledger.records import Claimed
 from rail_async_tasks.ledger.upkeep import Clock, Dispatches
 from rail_async_tasks.registry import Registry
 from rail_async_tasks.runtime.attempts.attempts import Attempts
+from rail_async_tasks.runtime.attempts.held_slots import held_by_worker, held_slots
 from rail_async_tasks.runtime.attempts.running import Running
 from rail_async_tasks.runtime.attempts.timings import ATTEMPT_TIMINGS, AttemptTimings
 from rail_async_tasks.runtime.attempts.waits import Wait, Waits
@@ -36,6 +40,8 @@ class WaitLedger(Reads, LoopReads, InlineAttempts, Clock, Protocol):
 
 class DeadlockBreaker:
     """Looks at each wait: starts the awaited task beside the limits, or reports a deadlock.
+
+    What a stray wait waits for is not started.
 
     Args:
         max_crashes: an execution that was lost with so many processes runs alone.
@@ -73,9 +79,11 @@ class DeadlockBreaker:
         definition = self._registry.get(awaited.name)
         if self._state.draining or awaited.id in self._running.by_id or definition is None:
             return
+        if wait.attempt is None:
+            await self._look_at_stray(wait, not definition.is_coroutine, seconds)
+            return
         if not self._runs_here:
-            if seconds >= self._report_after:
-                await self._report_unbegun(wait)
+            await self._report_unbegun(wait, seconds)
             return
         if awaited.queue in slots.paused:
             queue = awaited.queue
@@ -133,15 +141,44 @@ class DeadlockBreaker:
                 " with .using(queue=...) in another queue.",
             )
 
-    async def _report_unbegun(self, wait: Wait) -> None:
-        found = await self._ledger.reread([wait.awaited.id])
-        if any(it.started_at is None and not it.is_final for it in found):
+    async def _report_unbegun(self, wait: Wait, seconds: float) -> None:
+        if await self._is_overdue(wait, seconds):
             self._report(
                 wait,
                 f"no worker has begun it for {self._report_after:g} s. If all workers run tasks"
                 " that wait, none is left to run it: add workers, give it a queue with workers of"
                 " its own, or end the task and let the other one enqueue what comes next.",
             )
+
+    async def _look_at_stray(self, wait: Wait, in_thread: bool, seconds: float) -> None:
+        running = self._running.by_id.values()
+        if self._runs_here:
+            held = held_slots(self._slots, running, wait.awaited.queue, in_thread)
+        else:
+            held = held_by_worker(running)
+        holders = [] if held is None else held.holders
+        if holders != wait.holders:
+            wait.holders, wait.since = holders, max(wait.since, seconds)
+        if holders and held is not None and await self._is_overdue(wait, seconds):
+            self._report(
+                wait,
+                f"{held.why}, and for {self._report_after:g} s none of these has ended: {held}."
+                f" If one of them waits for that thread, neither can go on: {held.remedy}",
+            )
+
+    async def _is_overdue(self, wait: Wait, seconds: float) -> bool:
+        """Returns whether the task has had no chance for so long that a wait for it is reported."""
+        if wait.reported or seconds - wait.since < self._report_after:
+            return False
+        for found in await self._ledger.reread([wait.awaited.id]):
+            due_in = 0.0
+            if found.run_after is not None:
+                due_in = (found.run_after - await self._ledger.now()).total_seconds()
+            if due_in > 0:
+                wait.since = seconds + due_in
+                return False
+            return found.started_at is None and not found.is_final
+        return False
 
     @staticmethod
     def _report(wait: Wait, why: str) -> None:
@@ -150,5 +187,5 @@ class DeadlockBreaker:
             awaited = wait.awaited
             logger.warning(
                 "Deadlock? %s waits for task %s (%s), which can't begin: %s",
-                wait.attempt, awaited.name, awaited.id, why,
+                wait, awaited.name, awaited.id, why,
             )  # fmt: skip

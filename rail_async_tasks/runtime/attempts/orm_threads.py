@@ -76,9 +76,8 @@ class Seat:
 _seat: contextvars.ContextVar[Seat | None] = contextvars.ContextVar("rail_seat", default=None)
 
 
-def keep_thread_while_waiting() -> None:
+def keep_thread_while_waiting(seat: Seat | None) -> None:
     """Lets other bodies go on elsewhere if this one waits inside one of its ORM calls."""
-    seat = _seat.get()
     if seat is not None:
         seat.lane.set_apart_if_running(seat)
 

@@ -1,12 +1,19 @@
-"""Bodies that wait for other tasks: which body, for which task, since when."""
+"""Bodies that wait for other tasks: which body, for which task, since when.
+
+The context of a wait names its body. Threads that a body starts, or whose pool it uses, do not have
+that context, unless they are given it, as by `asyncio.to_thread`. There the handle that is waited
+for names the body that has made it. A wait of which neither is known is a stray one: it may be a
+body's, or anyone's.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from rail_async_tasks.runtime.attempts.orm_threads import keep_thread_while_waiting
 from rail_async_tasks.runtime.attempts.timings import ATTEMPT_TIMINGS, AttemptTimings
@@ -24,16 +31,58 @@ _waits: contextvars.ContextVar[tuple[Waits, Attempt] | None] = contextvars.Conte
 )
 
 
+class Maker:
+    """The body that makes a handle in the current context. Keeps nothing of it in memory."""
+
+    __slots__ = ("_attempt", "_waits")
+
+    def __init__(self, waits: Waits, attempt: Attempt) -> None:
+        self._waits = weakref.ref(waits)
+        self._attempt = weakref.ref(attempt)
+
+    @classmethod
+    def current(cls) -> Self | None:
+        """Returns the body of this context; None outside of bodies."""
+        found = _waits.get()
+        return None if found is None else cls(*found)
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """Pickles as None: in another process the body is not there."""
+        return type(None), ()
+
+    def found(self) -> tuple[Waits, Attempt] | None:
+        """Returns the body, and where its waits are known, while it is in memory."""
+        waits, attempt = self._waits(), self._attempt()
+        return None if waits is None or attempt is None else (waits, attempt)
+
+
+class Stray(NamedTuple):
+    """A thread that a body may have started, and where its wait is reported."""
+
+    waits: Waits
+    thread: str
+
+
 @contextmanager
-def waiting_for(awaited: TaskSnapshot) -> Iterator[None]:
-    """Surrounds a wait for a task, in any thread; does nothing outside of a body."""
-    found = _waits.get()
-    if found is None or found[1].ended:
+def waiting_for(
+    awaited: TaskSnapshot, *, maker: Maker | None = None, stray: Stray | None = None
+) -> Iterator[None]:
+    """Surrounds a wait for a task, in any thread; does nothing where no body is known.
+
+    Args:
+        maker: the body that has made the handle. It waits, where the context names no other one.
+        stray: where the wait is reported if no body is known; None for a wait outside of bodies.
+    """
+    found = _running(_waits.get()) or _running(None if maker is None else maker.found())
+    if found is not None:
+        waits, attempt = found
+        keep_thread_while_waiting(attempt.seat)
+        wait = Wait(attempt, awaited)
+    elif stray is not None:
+        waits, wait = stray.waits, Wait(None, awaited, stray.thread)
+    else:
         yield
         return
-    keep_thread_while_waiting()
-    waits, attempt = found
-    wait = Wait(attempt, awaited)
     waits.call_soon(waits.begin, wait)
     try:
         yield
@@ -41,18 +90,41 @@ def waiting_for(awaited: TaskSnapshot) -> Iterator[None]:
         waits.call_soon(waits.end, wait)
 
 
-class Wait:
-    """One body that waits for one task."""
+def _running(found: tuple[Waits, Attempt] | None) -> tuple[Waits, Attempt] | None:
+    return None if found is None or found[1].ended else found
 
-    def __init__(self, attempt: Attempt, awaited: TaskSnapshot) -> None:
+
+class Wait:
+    """One wait for one task: of a body, or a stray one, in the thread of that name.
+
+    `since` is after how many seconds of it the awaited task last had a chance, or will have: it is
+    due, or another body has ended. `holders` held its slots when it was last looked at.
+    """
+
+    def __init__(
+        self, attempt: Attempt | None, awaited: TaskSnapshot, thread: str | None = None
+    ) -> None:
         self.attempt = attempt
         self.awaited = awaited
         self.timer: asyncio.TimerHandle | None = None
         self.reported = False
+        self.since = 0.0
+        self.holders: list[Attempt] = []
+        self._thread = thread
+
+    def __str__(self) -> str:
+        if self.attempt is not None:
+            return str(self.attempt)
+        return f"The thread {self._thread!r}"
+
+    @property
+    def is_over(self) -> bool:
+        """Returns whether its body has ended."""
+        return self.attempt is not None and self.attempt.ended
 
 
 class Waits:
-    """The waits of one runtime's bodies. On its loop, but for `call_soon`.
+    """The waits of one runtime's bodies, and stray ones. On its loop, but for `call_soon`.
 
     Args:
         look: is awaited now and then for each wait, with the seconds that it has lasted.
@@ -82,7 +154,7 @@ class Waits:
             self._loop.call_soon_threadsafe(call, wait)
 
     def begin(self, wait: Wait) -> None:
-        """A body begins to wait."""
+        """A wait begins."""
         self._waits.add(wait)
         self._look_in(self._timings.wait_first_look, wait, 0.0)
 
@@ -95,7 +167,7 @@ class Waits:
     @property
     def attempts(self) -> set[Attempt]:
         """The attempts whose bodies wait."""
-        return {wait.attempt for wait in self._waits}
+        return {wait.attempt for wait in self._waits if wait.attempt is not None}
 
     async def close(self, seconds: float) -> None:
         """Ends all waits; returns when no look is under way, after so many seconds in any case."""
@@ -105,7 +177,7 @@ class Waits:
             await asyncio.wait(self._looks, timeout=seconds)
 
     def _look_in(self, seconds: float, wait: Wait, since: float) -> None:
-        if wait in self._waits and not wait.attempt.ended and not self._state.draining:
+        if wait in self._waits and not wait.is_over and not self._state.draining:
             wait.timer = self._loop.call_later(seconds, self._begin_look, wait, since + seconds)
 
     def _begin_look(self, wait: Wait, seconds: float) -> None:
@@ -120,5 +192,5 @@ class Waits:
         try:
             await self._look(wait, seconds)
         except Exception as error:
-            logger.warning("A look at what %s waits for failed: %s", wait.attempt, error)
+            logger.warning("A look at what %s waits for failed: %s", wait, error)
         self._look_in(self._timings.wait_look_every, wait, seconds)

@@ -110,6 +110,11 @@ class Slots:
         """
         return min(self._free[in_thread] + waiting, self._total_free + waiting_in_all)
 
+    @property
+    def total_reached(self) -> bool:
+        """Returns whether nothing more of either kind may start."""
+        return self._total_free <= 0
+
     def queue_room(self, queue: str) -> int:
         """Returns how many more may start now by the limit of the queue alone: 0 if stopped."""
         if self._is_stopped(queue):

@@ -58,7 +58,7 @@ def contained(function: Callable[P, T]) -> Callable[P, T]:
         except BaseException as error:
             if asks_to_end(error):
                 raise
-            raised = as_error(error, _name_of(function))
+            raised = as_error(error, name_of(function))
             if raised is error:
                 raise
             raise raised from error
@@ -70,13 +70,28 @@ async def awaited(call: Callable[[], Awaitable[T]], what: str) -> T:
     """Awaits what `call` returns. A cancel of the current task passes; a stray one does not."""
     try:
         return await call()
-    except (SystemExit, StopIteration) as error:
-        raise as_error(error, what) from error
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
+    except BaseException as error:
+        if asks_to_end(error) or _comes_from_above(error):
             raise
-        raise as_error(error, what) from error
+        raised = as_error(error, what)
+        if raised is error:
+            raise
+        raise raised from error
+
+
+def is_cancelled() -> bool:
+    """Returns whether the cancel of the current task was asked for."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
+def _comes_from_above(error: BaseException) -> bool:
+    """Returns whether the task was cancelled, or its coroutine closed: `awaited` only passes it."""
+    if isinstance(error, asyncio.CancelledError):
+        return is_cancelled()
+    # A close raises in the frame of `awaited` itself, when the frames below have ended.
+    trace = error.__traceback__
+    return isinstance(error, GeneratorExit) and (trace is None or trace.tb_next is None)
 
 
 async def acall(
@@ -87,10 +102,10 @@ async def acall(
     `in_thread` makes a plain function awaitable. Plain functions may query the database and block.
     """
     if is_async(function):
-        return await awaited(lambda: function(*args), _name_of(function))
+        return await awaited(lambda: function(*args), name_of(function))
     answer = await in_thread(contained(function))(*args)
     if isawaitable(answer):  # a plain function around a coroutine
-        return await awaited(lambda: answer, _name_of(function))
+        return await awaited(lambda: answer, name_of(function))
     return answer
 
 
@@ -101,7 +116,8 @@ def call(function: Callable[..., Any], *args: Any) -> Any:
     return contained(function)(*args)
 
 
-def _name_of(function: Any) -> str:
+def name_of(function: Any) -> str:
+    """Returns the function's name in messages, with its module."""
     function = getattr(function, "func", function)  # of a `partial`
     module = getattr(function, "__module__", None)
     name = getattr(function, "__qualname__", None) or type(function).__qualname__

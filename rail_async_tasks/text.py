@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import traceback
 
+from rail_async_tasks.hooks import asks_to_end
+
 MAX_ERROR_BYTES = 4096
 MAX_TRACEBACK_BYTES = 16384
 MAX_MESSAGE_BYTES = 2048
@@ -49,8 +51,10 @@ def sentence(text: object) -> str:
 def describe(error: BaseException) -> str:
     """Returns `str(error)`, or the name of its type if that is empty or itself raises."""
     try:
-        text = str(error)
-    except Exception:
+        text = str.__str__(str(error))  # a subclass of `str` may have code of its own, too
+    except BaseException as raised:
+        if asks_to_end(raised):
+            raise
         text = f"{type(error).__name__} (its __str__ raised)"
     return clean(text or type(error).__name__, MAX_ERROR_BYTES)
 
@@ -64,7 +68,9 @@ def format_traceback(error: BaseException) -> str:
     """Returns the traceback as text. A cut keeps its end, where the error is."""
     try:
         text = "".join(traceback.format_exception(error))
-    except Exception:
+    except BaseException as raised:
+        if asks_to_end(raised):
+            raise
         text = f"{type(error).__name__} (its traceback can't be formatted)"
     if len(text) > MAX_TRACEBACK_BYTES:
         text = "…" + text[-MAX_TRACEBACK_BYTES // 2 :]

@@ -15,7 +15,7 @@ from rail_async_tasks.declaration.definition import TaskDefinition
 from rail_async_tasks.graphql.context import acaller_of, caller_of
 from rail_async_tasks.graphql.errors import denials_with_codes, errors_for_clients
 from rail_async_tasks.graphql.types import TaskMutationPayload
-from rail_async_tasks.hooks import on_event_loop
+from rail_async_tasks.hooks import contained, on_event_loop
 
 if TYPE_CHECKING:
     from strawberry.types import Info
@@ -95,7 +95,7 @@ class StartExtension(FieldExtension):
     def map_arguments(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Lets each extension reshape the arguments."""
         for extension in self._extensions:
-            kwargs = extension.map_arguments(kwargs)
+            kwargs = contained(extension.map_arguments)(kwargs)
         return kwargs
 
     def resolve(self, next_: Any, source: Any, info: Any, **kwargs: Any) -> Any:

@@ -57,8 +57,8 @@ class SpanTracer:
         span = self._tracer.start_span(
             f"send {first.queue}", kind=trace.SpanKind.PRODUCER, attributes=attributes
         )
-        token = context.attach(trace.set_span_in_context(span))
         sending = SendingSpan(span, news)
+        token = context.attach(trace.set_span_in_context(span))
         try:
             yield sending
         except BaseException as error:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 import strawberry
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import Permission, User
-from django.test import AsyncClient
+from django.test import AsyncClient, Client
 from strawberry.extensions.field_extension import FieldExtension
 from strawberry.tools import merge_types
 from strawberry_django.permissions import HasPerm, IsAuthenticated, IsStaff, IsSuperuser
 
 from rail_async_tasks import TaskDeclarationError, task_mutation
+from rail_async_tasks.auth.field_extensions import arun, run
 from rail_async_tasks.graphql import Mutation, Query, TaskSchema
+from rail_async_tasks.models import TaskExecution
 from tests.graphql.own_views import EVERY_WAY, SYNC_VIEWS, ask
 from tests.projects import shop
 from tests.support.api import Configure
+from tests.support.rude import ERRORS
+from tests.support.waiting import TIMEOUT
 
 ONE_DATABASE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 VIEW_USERS = "auth.view_user"
@@ -46,6 +51,48 @@ class Doubles(FieldExtension):
 
     def map_arguments(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         return {**kwargs, "amount": kwargs["amount"] * 2}
+
+
+class Plain(FieldExtension):
+    """Has no `resolve_async`, and asks nothing."""
+
+    def resolve(self, next_: Any, source: Any, info: Any, **kwargs: Any) -> Any:
+        return next_(source, info, **kwargs)
+
+
+class Through(FieldExtension):
+    """Has no `resolve`, and asks nothing."""
+
+    async def resolve_async(self, next_: Any, source: Any, info: Any, **kwargs: Any) -> Any:
+        return await next_(source, info, **kwargs)
+
+
+class Rude(FieldExtension):
+    """Raises what a test wants."""
+
+    error: type[BaseException] | None = None
+
+    def fall(self) -> None:
+        if Rude.error is not None:
+            raise Rude.error("rude")
+
+
+class RudePlain(Rude):
+    def resolve(self, next_: Any, source: Any, info: Any, **kwargs: Any) -> Any:
+        self.fall()
+        return next_(source, info, **kwargs)
+
+
+class RudeAsync(Rude):
+    async def resolve_async(self, next_: Any, source: Any, info: Any, **kwargs: Any) -> Any:
+        self.fall()
+        return await next_(source, info, **kwargs)
+
+
+class RudeArguments(Rude):
+    def map_arguments(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        self.fall()
+        return kwargs
 
 
 @task_mutation(name="ext.members", extensions=[IsAuthenticated(fail_silently=False)])
@@ -84,6 +131,21 @@ async def both(amount: int) -> int:
     return amount
 
 
+@task_mutation(name="ext.rude_plain", extensions=[RudePlain()])
+async def rude_plain(amount: int) -> int:
+    return amount
+
+
+@task_mutation(name="ext.rude_async", extensions=[RudeAsync()])
+async def rude_async(amount: int) -> int:
+    return amount
+
+
+@task_mutation(name="ext.rude_arguments", extensions=[RudeArguments()])
+async def rude_arguments(amount: int) -> int:
+    return amount
+
+
 @strawberry.type
 class Tasks:
     members = members
@@ -93,6 +155,9 @@ class Tasks:
     perm = perm
     mixed = mixed
     both = both
+    rude_plain = rude_plain
+    rude_async = rude_async
+    rude_arguments = rude_arguments
 
 
 TYPES: Any = {"query": Query, "mutation": merge_types("Mutation", (Mutation, Tasks))}
@@ -105,6 +170,7 @@ each_schema = pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)
 def ann(configure: Configure, database: object) -> User:
     configure(backend="sync")
     calls.clear()
+    Rude.error = None
     return User.objects.create(username="ann")
 
 
@@ -237,7 +303,6 @@ def test_a_sync_start_stays_in_its_thread(ann: User) -> None:
     """So the task is part of the transaction of the view, as under `ATOMIC_REQUESTS`."""
     from django.db import transaction
 
-    from rail_async_tasks.models import TaskExecution
     from tests.graphql.own_views import ask_sync
 
     seen: list[int] = []
@@ -269,3 +334,97 @@ def test_a_wrong_option_is_refused_at_import(wrong: Any) -> None:
 async def test_python_is_not_asked(ann: User) -> None:
     """`enqueue()` is the project's own code."""
     assert await (await members.aenqueue(amount=1)).aresult(10) == 1
+
+
+# --- extensions that raise ------------------------------------------------------------------------
+
+
+def call_rude(field: str, error: type[BaseException] | None) -> str:
+    """The mutation; `error` is what its extension raises."""
+    Rude.error = error
+    return f"mutation {{ {field}(amount: 3) {{ taskId task {{ result }} }} }}"
+
+
+@pytest.mark.covering("way", "field", "error")
+@ONE_DATABASE
+@each_way
+@pytest.mark.parametrize("field", ["rudePlain", "rudeAsync", "rudeArguments"])
+@pytest.mark.parametrize("error", ERRORS)
+async def test_one_that_raises_refuses_its_start_alone(
+    ann: User, way: str, field: str, error: type[BaseException]
+) -> None:
+    """The request is answered, with a code and nothing of the error; the next one starts."""
+    schema = SCHEMAS["TaskSchema"]
+    async with asyncio.timeout(TIMEOUT):
+        answer = await ask(way, schema, call_rude(field, error), ann)
+    assert answer["data"] == {field: None}
+    (refusal,) = answer["errors"]
+    assert "rude" not in refusal["message"]
+    assert await TaskExecution.objects.acount() == 0
+    assert started(await ask(way, schema, call_rude(field, None), ann), field) == 3
+
+
+@pytest.mark.covering("way", "field", "error")
+@ONE_DATABASE
+@pytest.mark.parametrize("way", ["TaskGraphQLView", "GraphQLView", "REST", "REST on WSGI"])
+@pytest.mark.parametrize("field", ["rudePlain", "rudeAsync"])
+@pytest.mark.parametrize("error", ERRORS)
+async def test_one_that_raises_refuses_a_retry(
+    ann: User, way: str, field: str, error: type[BaseException]
+) -> None:
+    """Over GraphQL and over REST, which asks without an operation."""
+    schema = SCHEMAS["TaskSchema"]
+    id_ = (await ask("TaskGraphQLView", schema, call_rude(field, None), ann))["data"][field][
+        "taskId"
+    ]
+    Rude.error = error
+    async with asyncio.timeout(TIMEOUT):
+        if way.startswith("REST"):
+            client: Any = AsyncClient() if way == "REST" else Client()
+            await sync_to_async(client.force_login)(ann)
+            post = client.post if way == "REST" else sync_to_async(client.post)
+            response = await post(f"/api/v1/tasks/{id_}/retry/")
+            assert (response.status_code, response.json()["error"]["code"]) == (
+                500,
+                "INTERNAL_ERROR",
+            )
+        else:
+            again = f'mutation {{ retryTask(id: "{id_}") {{ task {{ result }} }} }}'
+            answer = await ask(way, schema, again, ann)
+            assert (answer["data"], len(answer["errors"])) == ({"retryTask": None}, 1)
+    assert await TaskExecution.objects.acount() == 1
+
+
+@ONE_DATABASE
+async def test_a_request_that_is_cancelled_is_no_error_of_an_extension(
+    ann: User,
+) -> None:
+    """While the start is in the thread of a plain extension: the client has gone."""
+    entered = asyncio.Event()
+
+    async def start(source: Any, info: Any, **values: Any) -> None:
+        entered.set()
+        await asyncio.Event().wait()
+
+    for extension in (SyncOnly(), AsyncOnly()):
+        entered.clear()
+        asked = asyncio.create_task(arun([extension, Through()], start, None, None, {}))
+        await asyncio.wait_for(entered.wait(), TIMEOUT)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(asked, TIMEOUT)
+
+
+@pytest.mark.parametrize("argument", ["resolve", "resolve_async", "extension"])
+async def test_arguments_have_names_of_their_own(argument: str) -> None:
+    """Whatever ours are called."""
+
+    async def start(source: Any, info: Any, **values: Any) -> Any:
+        return values
+
+    given = {argument: 3}
+    assert await arun([Through(), Plain()], start, None, None, given) == given
+    answer = await sync_to_async(run)(
+        [Through(), Plain()], lambda source, info, **values: values, None, None, given
+    )
+    assert answer == given

@@ -7,17 +7,19 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import strawberry
 from django.contrib.auth.models import Group
+from strawberry.extensions.field_extension import FieldExtension
 from strawberry.permission import BasePermission
 
-from rail_async_tasks import task, task_mutation
+from rail_async_tasks import AttemptInfo, task, task_mutation
 
 # What one call on the loop may cost, in seconds, and how often: there nothing can be done about it.
-ON_LOOP, TIMES = 0.02, 5
+ON_LOOP, TIMES = 0.01, 5
 # What ends a loop, a thread or a future that is not prepared for it, besides ordinary errors.
 ERRORS = (KeyError, SystemExit, StopIteration, asyncio.CancelledError, GeneratorExit)
 
@@ -47,11 +49,13 @@ def raises(hook: str) -> None:
 
 
 def blocks(hook: str) -> None:
-    """In a thread until it is let go; for a moment on the loop, while connecting, and in `emit`.
+    """In a thread until it is let go; for a moment on the loop, and where others wait for it.
 
-    `emit` is called with the handler's lock held, for which a line on the loop would wait.
+    `emit` is called with the handler's lock held, for which a line on the loop would wait; so is
+    the text of an exception. A body's ORM thread, in which `around_task` is, is also others'.
     """
-    if asyncio._get_running_loop() is not None or hook in ("connection_created", "log handler"):
+    others_wait = ("connection_created", "log handler", "exception", "around_task")
+    if asyncio._get_running_loop() is not None or hook in others_wait:
         if switch.calls[hook] <= TIMES:
             time.sleep(ON_LOOP)
     else:
@@ -87,6 +91,24 @@ def innocent_in_thread(n: int) -> int:
 @task(name="plugs.fall", max_retries=0)
 async def fall() -> None:
     raise ValueError("it fails for good")
+
+
+@task(name="plugs.rude_result", max_retries=0)
+async def rude_result() -> Any:
+    return Result()
+
+
+@task(name="plugs.rude_exception", max_retries=0)
+def rude_exception() -> None:
+    raise Rude
+
+
+@task(name="plugs.wrapped", max_retries=0)
+async def wrapped() -> None: ...
+
+
+@task(name="plugs.wrapped_in_thread", max_retries=0)
+def wrapped_in_thread() -> None: ...
 
 
 @task(name="plugs.extra")
@@ -136,7 +158,23 @@ class Permission(BasePermission):
         return True
 
 
-@task_mutation(name="plugs.guarded", permission_classes=[Permission])
+class Extension(FieldExtension):
+    def resolve(self, next_: Any, source: Any, info: Any, **kwargs: Any) -> Any:
+        asked(info.context.request, "field extension")
+        return next_(source, info, **kwargs)
+
+
+class AsyncExtension(FieldExtension):
+    async def resolve_async(self, next_: Any, source: Any, info: Any, **kwargs: Any) -> Any:
+        asked(info.context.request, "async field extension")
+        return await next_(source, info, **kwargs)
+
+
+@task_mutation(
+    name="plugs.guarded",
+    permission_classes=[Permission],
+    extensions=[Extension(), AsyncExtension()],
+)
 async def guarded() -> int:
     return 7
 
@@ -151,6 +189,44 @@ class Mutations:
 
 def failure_callback(**keywords: str) -> None:
     switch("failure_callback")
+
+
+@contextmanager
+def around(info: AttemptInfo) -> Iterator[None]:
+    """Acts around the tasks that are there for it: without it no body may run."""
+    if info.name.startswith("plugs.wrapped"):
+        switch("around_task")
+    yield
+
+
+def on_span(event: str, span: Any) -> None:
+    """Acts in the span processor, at every second start: without a start there is no end."""
+    switch.calls["spans"] += event == "on_start"
+    if event == "on_start" and switch.calls["spans"] % 2:
+        return
+    switch(f"span {event}")
+
+
+class Result(Mapping[str, int]):
+    """A result whose keys are code."""
+
+    def __iter__(self) -> Iterator[str]:
+        switch("result")
+        return iter(())
+
+    def __getitem__(self, key: str) -> int:
+        raise KeyError(key)
+
+    def __len__(self) -> int:
+        return 0
+
+
+class Rude(Exception):
+    """An exception whose text is code."""
+
+    def __str__(self) -> str:
+        switch("exception")
+        return "rude"
 
 
 class Observer:

@@ -100,17 +100,21 @@ class Wrong(Exception):
     """An error of a kind that no code expects."""
 
 
-def _raise(*args: Any, **keywords: Any) -> Any:
-    raise Wrong("on purpose")
-
-
 @in_memory
-@pytest.mark.parametrize("what", ["encode", "stored", "tick", "after", "arrived", "schedule"])
+@pytest.mark.parametrize(
+    ("what", "error"),
+    [
+        *((it, Wrong) for it in ("encode", "stored", "tick", "after", "arrived", "schedule")),
+        ("encode", SystemExit),  # a default value's own code
+        ("encode", asyncio.CancelledError),
+    ],
+)
 async def test_any_error_of_a_schedule_is_its_own(
     configure: Configure,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     what: str,
+    error: type[BaseException],
 ) -> None:
     """Wherever on the way from the tick to the row it comes from; the next tick is tried."""
     declare("cron.bad")
@@ -122,7 +126,7 @@ async def test_any_error_of_a_schedule_is_its_own(
 
         def call(*args: Any, **keywords: Any) -> Any:
             if broken and is_bad(args):
-                _raise()
+                raise error("on purpose")
             return original(*args, **keywords)
 
         monkeypatch.setattr(owner, name, call)
@@ -143,7 +147,8 @@ async def test_any_error_of_a_schedule_is_its_own(
     await more("cron.well")
     assert runtime.alive
     assert runtime.failing_schedules == ["cron.bad"]
-    assert "on purpose" in lines(caplog, "cron.bad")[0]
+    named = "on purpose" if error is Wrong else f"The start raised {error.__name__}."
+    assert named in lines(caplog, "cron.bad")[0]
     broken = False
     await more("cron.bad")
     await eventually(lambda: runtime.failing_schedules == [])
@@ -178,7 +183,7 @@ async def test_a_part_of_the_runtime_that_fails_is_started_again(
         nonlocal left
         if left:
             left -= 1
-            _raise()
+            raise Wrong("on purpose")
         return await original(*args, **keywords)
 
     monkeypatch.setattr(part, method, fails_at_first)
@@ -200,7 +205,7 @@ async def test_a_look_that_fails_keeps_none_of_the_others(
     asked = 0
 
     async def reread(*args: Any) -> None:
-        _raise()
+        raise Wrong("on purpose")
 
     async def queues() -> list[str]:
         nonlocal asked

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from rail_async_tasks.runtime.attempts.body import Body
 from rail_async_tasks.runtime.attempts.orm_threads import Seat
 from rail_async_tasks.runtime.attempts.outcomes import Interruption
 from tests.runtime.core import Core
+from tests.support import rude
 from tests.support.clock import FakeClock
 
 
@@ -283,3 +285,82 @@ async def test_an_attempt_that_cannot_be_made_gives_its_slot_back(
     execution_id = start(core, attempts)
     await clock.settle()
     assert core.status(execution_id) == "completed"
+
+
+@contextmanager
+def no_task_for_a_body(core: Core, error: type[BaseException]) -> Iterator[None]:
+    """Has the project's task factory raise for the tasks of attempts."""
+
+    def factory(loop: Any, coroutine: Any, **options: Any) -> Any:
+        if coroutine.__qualname__ == "_run":
+            raise error("no task")
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+    core.loop.set_task_factory(factory)
+    try:
+        yield
+    finally:
+        core.loop.set_task_factory(None)
+
+
+def seats(attempts: Attempts) -> int:
+    """Returns how many attempts have a place among the threads of ORM calls."""
+    return sum(lane.attempts for lane in attempts._orm_threads._lanes)
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError, SystemExit, StopIteration, asyncio.CancelledError, GeneratorExit]
+)
+async def test_an_attempt_that_cannot_begin_ends_with_the_error(
+    clock: FakeClock, core: Core, attempts: Attempts, error: type[BaseException]
+) -> None:
+    """Nothing is left of it, and it is not claimed again at once: a retry waits for its delay."""
+    core.task(body)
+    with no_task_for_a_body(core, error):
+        failed = start(core, attempts)
+        retried = start(core, attempts, max_retries=1)
+        assert (core.slots.running, core.slots.room("default", False)) == (0, 2)
+        assert seats(attempts) == 0
+        await clock.settle()
+    assert core.running.by_id == {}
+    assert (core.status(failed), core.status(retried)) == ("failed", "retrying")
+    row, later = core.ledger.get(failed), core.ledger.get(retried)
+    assert row is not None
+    assert row.error == (
+        "'no task'" if error is KeyError else f"Its start raised {error.__name__}."
+    )
+    assert later is not None
+    assert later.run_after is not None
+    assert later.run_after > clock.now()
+    assert core.recorder.events[:2] == [("started", "running"), ("ended", "failed")]
+    assert [it.id for it, _ in core.failures] == [failed]
+    execution_id = start(core, attempts)
+    await clock.settle()
+    assert core.status(execution_id) == "completed"
+
+
+async def test_a_ctrl_c_as_an_attempt_begins_hands_it_back(
+    clock: FakeClock, core: Core, attempts: Attempts
+) -> None:
+    """The process is to end: the task is no failure of its own."""
+    core.task(body)
+    claimed = core.claimed()
+    with no_task_for_a_body(core, KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        attempts.start(claimed, core.state.id)
+    await clock.settle()
+    assert core.status(claimed.snapshot.id) == "retrying"
+    assert (core.slots.running, core.running.by_id, seats(attempts)) == (0, {}, 0)
+
+
+async def test_a_cancel_whose_own_code_raises_ends_its_attempt(
+    clock: FakeClock, core: Core, attempts: Attempts
+) -> None:
+    """It is an outcome, and the loop goes on."""
+
+    async def odd() -> None:
+        raise rude.EXCEPTIONS["cancelled"](SystemExit)
+
+    core.task(odd)
+    execution_id = start(core, attempts, "odd")
+    await clock.settle()
+    assert (core.status(execution_id), core.running.by_id) == ("failed", {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from rail_async_tasks.runtime.attempts import outcomes
 from rail_async_tasks.runtime.attempts.calling import NotCalled
 from rail_async_tasks.runtime.attempts.outcomes import AttemptPolicy, Interruption, Transition
 from rail_async_tasks.states import ErrorCode, Status
+from tests.support import rude
 
 
 def policy(
@@ -69,6 +71,43 @@ def test_the_limit_of_a_result_is_in_bytes_of_json(length: int, status: Status) 
         assert it.error is not None
         assert "101 bytes" in it.error
         assert "100" in it.error
+
+
+@pytest.mark.parametrize("error", rude.ERRORS)
+@pytest.mark.parametrize("make", rude.RESULTS.values(), ids=rude.RESULTS)
+def test_a_value_whose_own_code_raises_fails_for_good(
+    make: Callable[[type[BaseException]], Any], error: type[BaseException]
+) -> None:
+    """Whatever that is; the text names it."""
+    it = outcomes.returned(make(error), policy())
+    assert (it.status, it.error_code) == (Status.FAILED, ErrorCode.RESULT_NOT_SERIALIZABLE)
+    assert it.error is not None
+    assert it.error.startswith("The result can't be read: ")
+    assert error.__name__ in it.error
+
+
+@pytest.mark.parametrize("error", rude.ERRORS)
+@pytest.mark.parametrize("make", rude.EXCEPTIONS.values(), ids=rude.EXCEPTIONS)
+def test_an_error_whose_own_code_raises_is_an_outcome(
+    make: Callable[[type[BaseException]], BaseException], error: type[BaseException]
+) -> None:
+    """Failed at once, or retried; with some text."""
+    thrown = make(error)
+    for it in (
+        outcomes.raised(thrown, policy()),
+        outcomes.timed_out(policy(), thrown),
+        outcomes.interrupted(Interruption.TIMEOUT, policy(), thrown),
+    ):
+        assert it.status in (Status.FAILED, Status.RETRYING)
+        assert it.error
+
+
+def test_a_ctrl_c_while_a_value_or_an_error_is_read_passes() -> None:
+    """In the main thread, where a person sends it."""
+    with pytest.raises(KeyboardInterrupt):
+        outcomes.returned(rude.mapping(KeyboardInterrupt), policy())
+    with pytest.raises(KeyboardInterrupt):
+        outcomes.raised(rude.text(KeyboardInterrupt), policy())
 
 
 # --- raised ---------------------------------------------------------------------------------------

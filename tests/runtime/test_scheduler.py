@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from django.db import OperationalError
@@ -28,11 +28,15 @@ MINUTE = timedelta(minutes=1)
 
 
 class EveryMinute:
-    """Ticks at each full minute of the test's clock."""
+    """Ticks at each full minute of the test's clock, but not before so many failures."""
+
+    failures: ClassVar[dict[str, list[type[BaseException]]]] = {}
 
     def __init__(self, expression: str) -> None:
         if expression == "bad":
             raise ConfigurationError("'bad' is no cron expression.")
+        if self.failures.get(expression):
+            raise self.failures[expression].pop()("no time zone")
 
     def after(self, moment: datetime) -> datetime | None:
         return START + MINUTE * ((moment - START) // MINUTE + 1)
@@ -48,6 +52,7 @@ class Shown(MemoryLedger):
         super().__init__(now)
         self.error: Exception | None = None
         self.failing_names: set[str] = set()
+        self.failing_by: type[BaseException] = ValueError
         self.reads = 0
 
     async def now(self) -> datetime:
@@ -58,7 +63,7 @@ class Shown(MemoryLedger):
 
     async def tick(self, name: str, at: datetime, new: NewExecution) -> Created | None:
         if name in self.failing_names:
-            raise ValueError("no key")
+            raise self.failing_by("no key")
         return await super().tick(name, at, new)
 
 
@@ -157,18 +162,39 @@ async def test_a_process_that_slept_through_ticks(
     assert len(arrived) == count
 
 
+@pytest.mark.parametrize("error", [ValueError, asyncio.CancelledError, GeneratorExit])
 async def test_an_error_of_one_schedule_is_its_own(
     run: Run, ledger: Shown, arrived: list[NewExecution], clock: FakeClock,
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, error: type[BaseException],
 ) -> None:  # fmt: skip
     """It is named, and tried again at the next tick."""
-    ledger.failing_names = {"tick0"}
+    ledger.failing_names, ledger.failing_by = {"tick0"}, error
     scheduler = run("* * * * *", "* * * * *")
     await clock.advance(61)
     assert [it.name for it in arrived] == ["tick1"]
     assert scheduler.failing == ["tick0"]
     assert "The schedule of the task tick0" in caplog.text
     ledger.failing_names = set()
+    await clock.advance(60)
+    assert {it.name for it in arrived[1:]} == {"tick0", "tick1"}
+    assert scheduler.failing == []
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError, SystemExit, StopIteration, asyncio.CancelledError, GeneratorExit]
+)
+async def test_a_schedule_whose_ticks_can_not_be_had(
+    run: Run, arrived: list[NewExecution], clock: FakeClock, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture, error: type[BaseException],
+) -> None:  # fmt: skip
+    """The others go on, and it is tried again after a while: the error may pass."""
+    monkeypatch.setattr(EveryMinute, "failures", {"0 * * * *": [error]})
+    scheduler = run("0 * * * *", "* * * * *")
+    await clock.advance(1)
+    assert scheduler.failing == ["tick0"]
+    assert "The schedule of the task tick0" in caplog.text
+    await clock.advance(60)
+    assert [it.name for it in arrived] == ["tick1"]
     await clock.advance(60)
     assert {it.name for it in arrived[1:]} == {"tick0", "tick1"}
     assert scheduler.failing == []

@@ -2,16 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+
+class Processor(SpanProcessor):
+    """The project's own span processor, which does what a test wants; it comes after the export.
+
+    `act` is called with "on_start" or "on_end", and the span.
+    """
+
+    def __init__(self) -> None:
+        self.act: Callable[[str, ReadableSpan], None] = ignored
+
+    def on_start(self, span: ReadableSpan, parent_context: object = None) -> None:
+        self.act("on_start", span)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        self.act("on_end", span)
+
+
+def ignored(event: str, span: ReadableSpan) -> None:
+    """As a processor that has been written well."""
+
+
+@cache
+def processor() -> Processor:
+    """Returns the project's processor of this process's only provider."""
+    return Processor()
 
 
 @cache
@@ -20,6 +46,7 @@ def exporter() -> InMemorySpanExporter:
     spans = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(spans))
+    provider.add_span_processor(processor())
     trace.set_tracer_provider(provider)
     return spans
 

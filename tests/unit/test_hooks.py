@@ -74,15 +74,50 @@ async def test_what_a_thread_raises_comes_back(error: type[BaseException]) -> No
     assert isinstance(caught.value.__cause__, error)
 
 
-@pytest.mark.parametrize("error", [SystemExit, asyncio.CancelledError])
-async def test_what_a_coroutine_raises_comes_back(error: type[BaseException]) -> None:
-    """A cancel without a request is an error of the function."""
+@pytest.mark.parametrize("is_late", [False, True])
+@pytest.mark.parametrize("error", FATAL)
+async def test_what_a_coroutine_raises_comes_back(
+    error: type[BaseException], is_late: bool
+) -> None:
+    """A cancel without a request, and an end without a close, are errors of the function."""
 
     async def fall() -> None:
+        if is_late:
+            await asyncio.sleep(0)
         raise error
 
     with pytest.raises(RuntimeError, match=error.__name__):
         await acall(fall)
+
+
+async def test_a_coroutine_that_is_closed_ends() -> None:
+    """With its `finally`, and without an error in place of the close."""
+    ended: list[str] = []
+
+    async def wait() -> None:
+        try:
+            await asyncio.sleep(TIMEOUT)
+        finally:
+            ended.append("here")
+
+    call = awaited(lambda: awaited(wait, "inner"), "outer")
+    call.send(None)
+    call.close()
+    assert ended == ["here"]
+
+
+async def test_a_ctrl_c_in_another_threads_loop_comes_back() -> None:
+    """Only the main thread gets a real one."""
+
+    async def fall() -> None:
+        raise KeyboardInterrupt
+
+    def run() -> str:
+        with pytest.raises(RuntimeError) as caught:
+            asyncio.run(awaited(fall, "fall"))
+        return str(caught.value)
+
+    assert await asyncio.to_thread(run) == "fall raised KeyboardInterrupt."
 
 
 async def test_ordinary_errors_pass_as_they_are() -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from rail_async_tasks.runtime.attempts.own_frames import cut_own_frames
+from tests.support import rude
 
 
 class Sealed(Exception):
@@ -27,6 +28,8 @@ def test_an_error_that_can_not_be_read_stays_as_it_is() -> None:
     with pytest.raises(Sealed) as raised:
         body()
     cut_own_frames(raised.value, body.__code__)
+    for error in rude.ERRORS:
+        cut_own_frames(rude.cause(error), body.__code__)
 
 
 def test_a_decorator_of_contextlib_is_no_body_of_its_own() -> None:

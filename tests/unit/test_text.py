@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +15,7 @@ from rail_async_tasks.text import (
     describe,
     format_traceback,
 )
+from tests.support import rude
 
 
 @pytest.mark.parametrize(
@@ -87,3 +90,14 @@ def test_a_cut_traceback_keeps_its_end() -> None:
 def test_a_traceback_that_cant_be_formatted() -> None:
     """Some text, never an error: this runs while another error is being handled."""
     assert format_traceback(Broken())
+
+
+@pytest.mark.parametrize("error", rude.ERRORS)
+@pytest.mark.parametrize("make", [rude.text, rude.string, rude.cause])
+def test_an_error_whose_own_code_raises_has_some_text(
+    make: Callable[[type[BaseException]], BaseException], error: type[BaseException]
+) -> None:
+    """Whatever that is: `SystemExit` would end the loop that reads it."""
+    for text in (describe(make(error)), format_traceback(make(error))):
+        assert type(text) is str
+        assert "rude" in text.lower()

@@ -18,6 +18,7 @@ import msgspec
 
 from rail_async_tasks.declaration.definition import TaskDefinition
 from rail_async_tasks.errors import TaskCancelled
+from rail_async_tasks.hooks import as_error, asks_to_end
 from rail_async_tasks.ledger.records import Claimed, Outcome
 from rail_async_tasks.logs import trace_id_of
 from rail_async_tasks.runtime.attempts import outcomes
@@ -30,13 +31,12 @@ from rail_async_tasks.runtime.attempts.own_frames import cut_own_frames
 from rail_async_tasks.runtime.attempts.progress import ProgressReporter
 from rail_async_tasks.runtime.attempts.threads import DaemonThreads
 from rail_async_tasks.runtime.state import RuntimeState
-from rail_async_tasks.runtime.tracing import AttemptSpan
+from rail_async_tasks.runtime.tracing import SafeSpan
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.snapshot import TaskSnapshot
 from rail_async_tasks.states import Status
 
 logger = get_logger("rail_async_tasks.runtime")
-
 
 # An execution that is handed back while its body still runs is due again after so many seconds.
 LATE_HAND_BACK = 5.0
@@ -83,7 +83,7 @@ class Attempt:
         self.seconds = 0.0  # how long its body took, once that has ended
         self.cause: BaseException | None = None  # of its failure, until that is logged
         self.seat: Seat | None = None  # where its ORM calls run
-        self.span: AttemptSpan | None = None  # where tracing is on, from its first step
+        self.span: SafeSpan | None = None  # where tracing is on, from its first step
         self._trace_id = trace_id_of(claimed.traceparent)
         self._loop = loop
         self._grace = grace
@@ -146,7 +146,12 @@ class Attempt:
             self._timers.append(
                 self._loop.call_later(self.policy.timeout, self.interrupt, Interruption.TIMEOUT)
             )
-        transition = await self._body()
+        try:
+            transition = await self._body()
+        except BaseException as error:  # code of the project, as a result or an error is read
+            if asks_to_end(error):
+                raise
+            transition = outcomes.refused(error)
         if self.given_up:
             self._end_late()
         else:
@@ -168,16 +173,7 @@ class Attempt:
         return outcomes.returned(value, self.policy)
 
     def _cancelled(self, error: BaseException) -> Transition:
-        if self._interruption is not None:
-            return outcomes.interrupted(self._interruption, self.policy, error)
-        if isinstance(error, TaskCancelled):
-            return outcomes.raised(error, self.policy)
-        if self._state.is_ending:  # the loop itself is being shut down: the end of `asyncio.run`
-            return outcomes.handed_back(self.policy)
-        return outcomes.raised(
-            RuntimeError("The body raised CancelledError, but the task had not been cancelled."),
-            self.policy,
-        )
+        return outcomes.stopped(error, self._interruption, self._state.is_ending, self.policy)
 
     @contextmanager
     def _while_cancellable(self) -> Iterator[None]:
@@ -263,6 +259,13 @@ class Attempt:
             self.span.body_ended()
         self._on_end(self, self._outcome(transition))
 
+    def end_unbegun(self, error: BaseException) -> None:
+        """Ends an attempt that an error has kept from its first step, as one of the body would."""
+        if self._interruption is not None and not self.ended:
+            self.end_unstarted()
+        elif not self.ended:
+            self._end(outcomes.raised(as_error(error, "Its start"), self.policy))
+
     def break_off(self, error: BaseException) -> None:
         """Settles an attempt that has broken in a way it should not have."""
         if not self.ended:
@@ -278,14 +281,11 @@ class Attempt:
 
     def _outcome(self, transition: Transition) -> Outcome:
         self.cause = transition.cause
+        snapshot = self.snapshot
         return outcomes.as_outcome(
-            transition,
-            id=self.snapshot.id,
-            token=self.token,
-            progress=self.snapshot.progress,
-            progress_message=self.snapshot.progress_message,
-            policy=self.policy,
-        )
+            transition, id=snapshot.id, token=self.token, policy=self.policy,
+            progress=snapshot.progress, progress_message=snapshot.progress_message,
+        )  # fmt: skip
 
     def unstorable(self, error: BaseException) -> Outcome:
         """The outcome in place of one that the database refused to store."""

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.declaration.definition import TaskDefinition
+from rail_async_tasks.hooks import asks_to_end
 from rail_async_tasks.language import activate
 from rail_async_tasks.ledger.records import Claimed, Outcome
 from rail_async_tasks.registry import Registry
@@ -29,7 +30,7 @@ from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.due import Due
 from rail_async_tasks.runtime.outstanding import Outstanding
 from rail_async_tasks.runtime.state import RuntimeState
-from rail_async_tasks.runtime.tracing import Tracer
+from rail_async_tasks.runtime.tracing import SafeTracer
 
 
 class Attempts:
@@ -58,7 +59,7 @@ class Attempts:
         waits: Waits,
         outstanding: Outstanding,
         callback_hold: float | None = None,
-        tracer: Tracer | None = None,
+        tracer: SafeTracer | None = None,
         on_slot_freed: Callable[[UUID, UUID], None] | None = None,
     ) -> None:
         self._state = state
@@ -91,7 +92,8 @@ class Attempts:
     def begin(self, claimed: Claimed, definition: TaskDefinition, held_by: UUID | None) -> None:
         """Runs an execution in a slot that was taken for it.
 
-        The slot is freed when the attempt ends, or here if the attempt can't be made.
+        The slot is freed when the attempt ends, or here if the attempt can't be made. An error
+        after that is the attempt's outcome.
         """
         settings, state = self._settings, self._state
         try:
@@ -114,28 +116,48 @@ class Attempts:
         if settings.slow_task_threshold_seconds is not None:
             attempt.watch(settings.slow_task_threshold_seconds, self._announcer.slow)
         self._running.add(attempt)
-        self._announcer.started(claimed.snapshot)
-        if state.draining or held_by != state.id or not state.holding:
-            # The claim came during the drain or under a lost lease: hand the attempt back before
-            # its first step.
-            attempt.interrupt(Interruption.HAND_BACK)
-            attempt.end_unstarted()
-            return
-        # Every attempt starts in a clean context, as the host did.
+        try:
+            self._announcer.started(claimed.snapshot)
+            if state.draining or held_by != state.id or not state.holding:
+                # The claim came during the drain or under a lost lease: hand the attempt back
+                # before its first step.
+                attempt.interrupt(Interruption.HAND_BACK)
+                attempt.end_unstarted()
+            else:
+                self._bodies.start(attempt, self._context_of(attempt, claimed))
+        except BaseException as error:
+            self._not_begun(attempt, error)
+
+    def _context_of(self, attempt: Attempt, claimed: Claimed) -> contextvars.Context:
+        """Returns the context of an attempt that begins: a clean one, as the host's was."""
         context = contextvars.Context()
-        if claimed.language is not None and settings.carry_language:
+        if claimed.language is not None and self._settings.carry_language:
             attempt.speak(claimed.language)
             context.run(activate, claimed.language)
-        if definition.is_coroutine:
+        if attempt.definition.is_coroutine:
             attempt.seat = self._orm_threads.least_busy().enter(attempt)
             context.run(attempt.seat.take)
         context.run(self._enter, attempt, claimed)
-        self._bodies.start(attempt, context)
+        return context
 
     def _enter(self, attempt: Attempt, claimed: Claimed) -> None:
         """Has the attempt's context, which is the current one, name the attempt."""
         self._waits.enter(attempt)
         attempt.span = enter(self._tracer, claimed, attempt.definition)
+
+    def _not_begun(self, attempt: Attempt, error: BaseException) -> None:
+        """Ends an attempt whose task could not be made: a translation is broken, for example.
+
+        As if its body had raised the error, so a retry waits and the error is shown. A row that is
+        handed back at once, or left to `upkeep.unknown`, would fail in the same way for ever.
+        """
+        ends = asks_to_end(error)
+        if ends:
+            attempt.interrupt(Interruption.HAND_BACK)
+        attempt.end_unbegun(error)
+        self._over(attempt)
+        if ends:
+            raise error
 
     @property
     def bodies_running(self) -> bool:

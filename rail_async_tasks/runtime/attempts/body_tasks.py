@@ -32,7 +32,12 @@ class BodyTasks:
 
     def start(self, attempt: Attempt, context: contextvars.Context) -> None:
         """Runs the attempt in `context`. A plain call, on the loop."""
-        task = self._loop.create_task(_run(attempt), name=attempt.snapshot.name, context=context)
+        body = _run(attempt)
+        try:
+            task = self._loop.create_task(body, name=attempt.snapshot.name, context=context)
+        except BaseException:  # a task factory of the project's, or of a library
+            body.close()
+            raise
         self._attempts[task] = attempt
         task.add_done_callback(self._over)
 

@@ -9,7 +9,8 @@ import msgspec
 from django.core.exceptions import SynchronousOnlyOperation
 
 from rail_async_tasks.codec import encode_result
-from rail_async_tasks.errors import Fail, InvalidArguments, ResultError, Retry
+from rail_async_tasks.errors import Fail, InvalidArguments, ResultError, Retry, TaskCancelled
+from rail_async_tasks.hooks import asks_to_end
 from rail_async_tasks.ledger.records import Outcome
 from rail_async_tasks.public_errors import error_type
 from rail_async_tasks.retry import RetryPolicy
@@ -84,7 +85,9 @@ def returned(value: object, policy: AttemptPolicy) -> Transition:
             error_code=ErrorCode.RESULT_NOT_SERIALIZABLE,
             error_type=error_type(error),
         )
-    except Exception as error:  # the value's own code: a property, an iterator, a lazy text
+    except BaseException as error:  # the value's own code: a property, an iterator, a lazy text
+        if asks_to_end(error):
+            raise
         return Transition(
             Status.FAILED,
             error=clean(
@@ -111,6 +114,15 @@ def returned(value: object, policy: AttemptPolicy) -> Transition:
 
 def raised(error: BaseException, policy: AttemptPolicy) -> Transition:
     """The body raised, and had not been asked to end."""
+    try:
+        return _raised(error, policy)
+    except BaseException as broken:  # the error's own code: its metaclass, its `__class__`
+        if asks_to_end(broken):
+            raise
+        return refused(broken)
+
+
+def _raised(error: BaseException, policy: AttemptPolicy) -> Transition:
     misfit = False
     if isinstance(error, NotCalled):
         error = error.error
@@ -190,6 +202,21 @@ def interrupted(
     if why is Interruption.HAND_BACK:
         return handed_back(policy)
     return Transition(Status.CANCELLED, error_code=ErrorCode.CANCELLED)
+
+
+def stopped(
+    error: BaseException, why: Interruption | None, loop_ends: bool, policy: AttemptPolicy
+) -> Transition:
+    """The body raised `CancelledError` or `TaskCancelled`; `why` is None if nothing asked it to."""
+    if why is not None:
+        return interrupted(why, policy, error)
+    if isinstance(error, TaskCancelled):
+        return raised(error, policy)
+    if loop_ends:  # the end of `asyncio.run`
+        return handed_back(policy)
+    return raised(
+        RuntimeError("The body raised CancelledError, but the task had not been cancelled."), policy
+    )
 
 
 def _failure(error: BaseException) -> Transition:

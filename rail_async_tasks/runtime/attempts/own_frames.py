@@ -8,9 +8,10 @@ this package or in `around_task`, and every frame stays.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from types import CodeType, TracebackType
 from typing import Final
+
+from rail_async_tasks.hooks import asks_to_end
 
 # The packages of the frames between a runtime's task or thread and a body.
 _OWN: Final = frozenset(
@@ -24,12 +25,15 @@ def cut_own_frames(error: BaseException, body: CodeType) -> None:
     Frames of the project's own above the body stay: what `around_task` enters around it. So do all
     frames below its first line, whose ever they are.
     """
-    with suppress(Exception):  # an error whose attributes are properties of the project's own
+    try:
         for it in _chain(error):
             frames = [*_frames(it.__traceback__)]
             codes = [frame.tb_frame.f_code for frame in frames]
             if body in codes:
                 BaseException.with_traceback(it, _linked(_without_own(frames, codes.index(body))))
+    except BaseException as raised:  # the error's attributes are properties of the project's own
+        if asks_to_end(raised):
+            raise
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

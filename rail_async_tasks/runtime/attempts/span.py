@@ -8,26 +8,24 @@ from contextlib import contextmanager
 from rail_async_tasks import logs
 from rail_async_tasks.declaration.definition import TaskDefinition
 from rail_async_tasks.ledger.records import Claimed
-from rail_async_tasks.runtime.tracing import AttemptSpan, Tracer
+from rail_async_tasks.runtime.tracing import SafeSpan, SafeTracer
 from rail_async_tasks.snapshot import TaskSnapshot
 
 
 def enter(
-    tracer: Tracer | None, claimed: Claimed, definition: TaskDefinition
-) -> AttemptSpan | None:
+    tracer: SafeTracer | None, claimed: Claimed, definition: TaskDefinition
+) -> SafeSpan | None:
     """Marks the current context, which belongs to this attempt alone."""
-    if tracer is None:
+    span = None if tracer is None else tracer.attempt(claimed, definition)
+    if span is None:
         logs.enter((claimed.snapshot, logs.trace_id_of(claimed.traceparent)))
         return None
-    span = tracer.attempt(claimed, definition)
     span.activate()
     logs.enter((claimed.snapshot, span.trace_id))
     return span
 
 
-def ended(
-    span: AttemptSpan | None, snapshot: TaskSnapshot, cause: BaseException | None
-) -> str | None:
+def ended(span: SafeSpan | None, snapshot: TaskSnapshot, cause: BaseException | None) -> str | None:
     """Ends a span whose attempt's outcome is stored; returns the id of its trace."""
     if span is None:
         return None
@@ -35,7 +33,7 @@ def ended(
     return span.trace_id
 
 
-def dropped(span: AttemptSpan | None) -> None:
+def dropped(span: SafeSpan | None) -> None:
     """Ends a span whose attempt's outcome was not stored."""
     if span is not None:
         span.dropped()
@@ -43,8 +41,8 @@ def dropped(span: AttemptSpan | None) -> None:
 
 @contextmanager
 def within(
-    tracer: Tracer | None, claimed: Claimed, definition: TaskDefinition
-) -> Iterator[AttemptSpan | None]:
+    tracer: SafeTracer | None, claimed: Claimed, definition: TaskDefinition
+) -> Iterator[SafeSpan | None]:
     """Marks the caller's context for the time of the block."""
     span = None if tracer is None else tracer.attempt(claimed, definition)
     undo = None if span is None else span.activate()

@@ -19,6 +19,7 @@ from rail_async_tasks.backoff import Backoff
 from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.declaration.definition import TaskDefinition
 from rail_async_tasks.errors import ConfigurationError, TaskError
+from rail_async_tasks.hooks import awaited
 from rail_async_tasks.ids import new_id
 from rail_async_tasks.ledger.records import Created, NewExecution
 from rail_async_tasks.ledger.upkeep import Clock, Schedules
@@ -123,21 +124,30 @@ class Scheduler:
 
     async def _keep(self, definition: TaskDefinition) -> None:
         """Follows one schedule; begins anew after an error that was not one of a tick."""
-        assert definition.options.cron is not None
-        try:
-            ticks = self._timings.ticks_of(definition.options.cron)
-        except ConfigurationError as error:
-            self._failing.add(definition.name)
-            logger.error("The task %s does not run: %s", definition.name, error)  # noqa: TRY400
-            return
+
+        async def follow() -> None:
+            ticks = self._ticks_of(definition)
+            if ticks is not None:
+                await self._follow(definition, ticks)
+
         while not self._stop.is_set():
             try:
-                await self._follow(definition, ticks)
+                await awaited(follow, "The schedule")
             except Exception as error:
                 self._failed(definition, error)
             else:
                 return
             await self._pause(self._timings.failure_pause)
+
+    def _ticks_of(self, definition: TaskDefinition) -> Ticks | None:
+        """Returns the ticks of the task's schedule; None, and logs it, where it is none."""
+        assert definition.options.cron is not None
+        try:
+            return self._timings.ticks_of(definition.options.cron)
+        except ConfigurationError as error:
+            self._failing.add(definition.name)
+            logger.error("The task %s does not run: %s", definition.name, error)  # noqa: TRY400
+            return None
 
     async def _follow(self, definition: TaskDefinition, ticks: Ticks) -> None:
         since = await self.clock.now()
@@ -165,7 +175,7 @@ class Scheduler:
     async def _go_for(self, definition: TaskDefinition, ticks: Ticks, tick: datetime) -> None:
         """Starts the task, unless another process has. After an error the next tick is tried."""
         try:
-            await self._start(definition, ticks, tick)
+            await awaited(lambda: self._start(definition, ticks, tick), "The start")
         except Exception as error:
             self._failed(definition, error)
         else:

@@ -1,0 +1,135 @@
+"""Notices what an ORM call leaves on its thread's connections for the next call.
+
+A session can't be asked without a query. So statements are read as Django executes them: each that
+is not plain (`plain_sql.py`) may have left something.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from functools import lru_cache
+from typing import Any
+from weakref import WeakSet
+
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from rail_async_tasks.runtime.attempts.leftovers import (
+    has_changed_modes,
+    in_transaction,
+    is_closed,
+    is_touched,
+)
+from rail_async_tasks.runtime.attempts.plain_sql import is_plain
+
+_CONNECT = BaseDatabaseWrapper.connect.__wrapped__.__code__  # type: ignore[attr-defined]
+
+
+class CallWatch:
+    """Watches this thread's connections during one call.
+
+    Args:
+        is_wary: whether any use of a connection is a change. What a manager of `around_task` sets
+            there is meant for its body.
+    """
+
+    def __init__(self, is_wary: bool) -> None:
+        self._is_wary = is_wary
+        self._left = False
+        self._cursors: WeakSet[Any] = WeakSet()
+        self._watched = connections.all()
+        self._before = [_state(it, is_wary) for it in self._watched]
+        for it in self._watched:
+            it.execute_wrappers.insert(0, self._note)
+
+    def _note(
+        self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any
+    ) -> Any:
+        if not self._left:
+            connection = context["connection"]
+            if (
+                self._is_wary
+                or not is_plain(sql, connection.vendor)
+                or len(connection.execute_wrappers) > 1  # which may put another statement before it
+            ):
+                self._left = not _is_connecting(connection)
+            self._cursors.add(context["cursor"])
+        return execute(sql, params, many, context)
+
+    def ended(self) -> bool:
+        """Ends the watch. Returns whether something may be left for the next call.
+
+        A connection that is closed or broken is replaced.
+        """
+        left = self._left
+        for it, before in zip(self._watched, self._before, strict=True):
+            with suppress(ValueError):
+                it.execute_wrappers.remove(self._note)
+            left = left or (before is not None and _differs(_state(it, self._is_wary), before))
+        used = connections.all(initialized_only=True)
+        if used != self._watched:
+            left = True
+        for it in used:
+            left = _leaves(it) or left
+        return left or any(not getattr(it, "closed", False) for it in self._cursors)
+
+
+def _leaves(connection: BaseDatabaseWrapper) -> bool:
+    if in_transaction(connection) or is_touched(connection):
+        return True
+    if connection.connection is None:
+        return False
+    if is_closed(connection):
+        connection.close()
+    elif connection.errors_occurred:
+        if not connection.is_usable():
+            connection.close()
+        connection.errors_occurred = False
+    return connection.connection is not None and has_changed_modes(connection)
+
+
+def _is_connecting(connection: BaseDatabaseWrapper) -> bool:
+    """Returns whether it sets up a new connection: receivers of `connection_created` too.
+
+    The next connection is set up in the same way.
+    """
+    frame = sys._getframe()  # noqa: SLF001
+    while (frame := frame.f_back) is not None:  # type: ignore[assignment]
+        if frame.f_code is _CONNECT and frame.f_locals.get("self") is connection:
+            return True
+    return False
+
+
+# --- attributes of wrappers -----------------------------------------------------------------------
+
+
+def _state(connection: BaseDatabaseWrapper, is_wary: bool) -> dict[str, Any] | None:
+    """Attributes of a wrapper in which a library keeps a schema, a role or a tenant.
+
+    None where it is Django's own wrapper, which has none of them.
+    """
+    if is_wary:
+        return dict(vars(connection))
+    djangos = _djangos_names(type(connection))  # type: ignore[arg-type]
+    if djangos is None:
+        return None
+    return {name: value for name, value in vars(connection).items() if name not in djangos}
+
+
+def _differs(now: dict[str, Any] | None, before: dict[str, Any]) -> bool:
+    return (
+        now is None
+        or now.keys() != before.keys()
+        or any(now[key] is not before[key] for key in now)
+    )
+
+
+@lru_cache(maxsize=32)
+def _djangos_names(kind: type[BaseDatabaseWrapper]) -> frozenset[str] | None:
+    """Attributes of the Django wrapper that `kind` is derived from; None if it is Django's own."""
+    if kind.__module__.startswith("django."):
+        return None
+    base = next(it for it in kind.__mro__ if it.__module__.startswith("django."))
+    return frozenset(dir(base)) | frozenset(vars(base({}, "")))

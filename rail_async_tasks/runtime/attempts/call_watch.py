@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from functools import lru_cache
 from typing import Any
-from weakref import WeakSet
+from weakref import ref
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -25,6 +24,7 @@ from rail_async_tasks.runtime.attempts.leftovers import (
 from rail_async_tasks.runtime.attempts.plain_sql import is_plain
 
 _CONNECT = BaseDatabaseWrapper.connect.__wrapped__.__code__  # type: ignore[attr-defined]
+_CURSORS = 100  # so many are remembered until those that are gone are dropped
 
 
 class CallWatch:
@@ -35,16 +35,19 @@ class CallWatch:
             there is meant for its body.
     """
 
+    __slots__ = ("_before", "_cursors", "_is_wary", "_left", "_note", "_watched")
+
     def __init__(self, is_wary: bool) -> None:
         self._is_wary = is_wary
         self._left = False
-        self._cursors: WeakSet[Any] = WeakSet()
+        self._cursors: list[ref[Any]] = []
         self._watched = connections.all()
         self._before = [_state(it, is_wary) for it in self._watched]
+        self._note = self._executing
         for it in self._watched:
             it.execute_wrappers.insert(0, self._note)
 
-    def _note(
+    def _executing(
         self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any
     ) -> Any:
         if not self._left:
@@ -55,7 +58,9 @@ class CallWatch:
                 or len(connection.execute_wrappers) > 1  # which may put another statement before it
             ):
                 self._left = not _is_connecting(connection)
-            self._cursors.add(context["cursor"])
+            if len(self._cursors) > _CURSORS:
+                self._cursors = [it for it in self._cursors if it() is not None]
+            self._cursors.append(ref(context["cursor"]))
         return execute(sql, params, many, context)
 
     def ended(self) -> bool:
@@ -63,24 +68,30 @@ class CallWatch:
 
         A connection that is closed or broken is replaced.
         """
-        left = self._left
+        note, left = self._note, self._left
+        del self._note  # which refers to this watch
+        now = connections.all()
         for it, before in zip(self._watched, self._before, strict=True):
-            with suppress(ValueError):
-                it.execute_wrappers.remove(self._note)
+            if note in it.execute_wrappers:
+                it.execute_wrappers.remove(note)
             left = left or (before is not None and _differs(_state(it, self._is_wary), before))
-        used = connections.all(initialized_only=True)
-        if used != self._watched:
-            left = True
-        for it in used:
+        for it in now:
             left = _leaves(it) or left
-        return left or any(not getattr(it, "closed", False) for it in self._cursors)
+        return left or now != self._watched or any(_is_open(it()) for it in self._cursors)
+
+
+def _is_open(cursor: Any) -> bool:
+    """Returns whether a cursor may still be read. SQLite's don't tell; Django drops it by then."""
+    return cursor is not None and not getattr(cursor, "closed", False)
 
 
 def _leaves(connection: BaseDatabaseWrapper) -> bool:
-    if in_transaction(connection) or is_touched(connection):
+    if is_touched(connection):
         return True
     if connection.connection is None:
         return False
+    if in_transaction(connection):
+        return True
     if is_closed(connection):
         connection.close()
     elif connection.errors_occurred:

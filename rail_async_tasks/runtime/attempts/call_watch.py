@@ -74,7 +74,7 @@ class CallWatch:
         for it, before in zip(self._watched, self._before, strict=True):
             if note in it.execute_wrappers:
                 it.execute_wrappers.remove(note)
-            left = left or (before is not None and _differs(_state(it, self._is_wary), before))
+            left = left or (before is not None and _has_changed(it, before, self._is_wary))
         for it in now:
             left = _leaves(it) or left
         return left or now != self._watched or any(_is_open(it()) for it in self._cursors)
@@ -129,12 +129,11 @@ def _state(connection: BaseDatabaseWrapper, is_wary: bool) -> dict[str, Any] | N
     return {name: value for name, value in vars(connection).items() if name not in djangos}
 
 
-def _differs(now: dict[str, Any] | None, before: dict[str, Any]) -> bool:
-    return (
-        now is None
-        or now.keys() != before.keys()
-        or any(now[key] is not before[key] for key in now)
-    )
+def _has_changed(connection: BaseDatabaseWrapper, before: dict[str, Any], is_wary: bool) -> bool:
+    now = vars(connection)
+    if is_wary and len(now) != len(before):  # else Django's: it adds some as it connects
+        return True
+    return any(name not in now or now[name] is not value for name, value in before.items())
 
 
 @lru_cache(maxsize=32)

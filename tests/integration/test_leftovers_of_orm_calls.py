@@ -84,6 +84,7 @@ async def test_a_body_that_begins_later_finds_none_of_it(store: str) -> None:
     @task(name="o.looks", max_retries=0)
     async def looks() -> None:
         found.append(await sync_to_async(rubbish.traces)())
+        assert isinstance((await Group.objects.alatest("pk")).name, str)
 
     clean = rubbish.untouched(connection.vendor)
     traces = {}

@@ -150,3 +150,20 @@ def test_what_a_library_keeps_in_its_wrapper_of_a_connection_is_noticed(
     finally:
         wrapper.close()
         connections[connection.alias] = before
+
+
+async def test_a_database_that_can_not_be_opened_is_no_matter_of_others() -> None:
+    """Such as one whose driver is missing, which this process does not use."""
+    connections.settings["broken"] = {**connections.settings["default"], "ENGINE": "no.such.engine"}
+    lane = OrmThread(2)
+    seat = lane.enter("a test")
+
+    async def call() -> int:
+        return await asyncio.wait_for(sync_to_async(int)(), TIMEOUT)
+
+    try:
+        assert await in_seat(seat, call) == 0
+    finally:
+        del connections.settings["broken"]
+    seat.leave()
+    close(lane)

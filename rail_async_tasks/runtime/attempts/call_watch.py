@@ -7,7 +7,7 @@ is not plain (`plain_sql.py`) may have left something.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 from weakref import ref
@@ -41,7 +41,7 @@ class CallWatch:
         self._is_wary = is_wary
         self._left = False
         self._cursors: list[ref[Any]] = []
-        self._watched = connections.all()
+        self._watched = _all_connections()
         self._before = [_state(it, is_wary) for it in self._watched]
         self._note = self._executing
         for it in self._watched:
@@ -70,7 +70,7 @@ class CallWatch:
         """
         note, left = self._note, self._left
         del self._note  # which refers to this watch
-        now = connections.all()
+        now = _all_connections()
         for it, before in zip(self._watched, self._before, strict=True):
             if note in it.execute_wrappers:
                 it.execute_wrappers.remove(note)
@@ -78,6 +78,14 @@ class CallWatch:
         for it in now:
             left = _leaves(it) or left
         return left or now != self._watched or any(_is_open(it()) for it in self._cursors)
+
+
+def _all_connections() -> Sequence[BaseDatabaseWrapper]:
+    """This thread's connections, those too that the call may be the first to use."""
+    try:
+        return connections.all()
+    except Exception:  # the driver of one is missing: the others go on
+        return connections.all(initialized_only=True)
 
 
 def _is_open(cursor: Any) -> bool:

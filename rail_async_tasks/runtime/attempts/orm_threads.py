@@ -102,14 +102,15 @@ class _Call:
         if not self.future.set_running_or_notify_cancel():
             return
         self.lane.begins(self.seat)
-        watch = CallWatch(self.seat is not None and self.seat.is_wary)
         try:
-            result = self.function()
+            watch = CallWatch(self.seat is not None and self.seat.is_wary)
+            try:
+                result = self.function()
+            finally:
+                self.lane.ended(self.seat, watch)
         except BaseException as error:
-            self.lane.ended(self.seat, watch)
             self.future.set_exception(error)
         else:
-            self.lane.ended(self.seat, watch)
             self.future.set_result(result)
 
 

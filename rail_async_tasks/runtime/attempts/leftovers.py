@@ -58,25 +58,29 @@ def is_closed(connection: BaseDatabaseWrapper) -> bool:
 
 
 def has_changed_modes(connection: BaseDatabaseWrapper) -> bool:
-    """Returns whether the driver's connection is in other modes than Django has set."""
+    """Returns whether the driver's connection is in other modes than Django has set.
+
+    False for drivers other than those of Django's own wrappers.
+    """
     raw = connection.connection
-    if connection.vendor == "sqlite":
-        return (
-            raw.row_factory is not None
-            or raw.text_factory is not str
-            or (connection.autocommit and raw.isolation_level is not None)
-        )
-    if connection.vendor != "postgresql":
-        return False
-    options = connection.settings_dict["OPTIONS"]
-    return (
-        raw.autocommit != connection.autocommit
-        or raw.read_only is not None
-        or raw.deferrable is not None
-        or raw.isolation_level not in (None, options.get("isolation_level"))
-        or raw.row_factory.__name__ != "tuple_row"
-        or raw.prepare_threshold != options.get("prepare_threshold")
-    )
+    with suppress(AttributeError):
+        if connection.vendor == "sqlite":
+            return (
+                raw.row_factory is not None
+                or raw.text_factory is not str
+                or (connection.autocommit and raw.isolation_level is not None)
+            )
+        if connection.vendor == "postgresql":
+            options = connection.settings_dict["OPTIONS"]
+            return (
+                raw.autocommit != connection.autocommit
+                or raw.read_only is not None
+                or raw.deferrable is not None
+                or raw.isolation_level not in (None, options.get("isolation_level"))
+                or raw.row_factory.__name__ != "tuple_row"
+                or raw.prepare_threshold != options.get("prepare_threshold")
+            )
+    return False
 
 
 def give_back(who: object) -> None:

@@ -18,6 +18,7 @@ import msgspec
 from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.hooks import is_async
 from rail_async_tasks.ledger.upkeep import Callbacks
+from rail_async_tasks.runtime.attempts.leftovers import close_scopes
 from rail_async_tasks.runtime.attempts.orm_threads import OrmThread, Seat
 from rail_async_tasks.runtime.attempts.threads import DaemonThreads, leaving_nothing, threads_ended
 from rail_async_tasks.runtime.failures import (
@@ -195,6 +196,8 @@ class FailureCallbacks:
             if isinstance(error, asyncio.CancelledError) and self._closed:
                 raise
             return error
+        finally:
+            close_scopes()
 
     # --- its reservation -------------------------------------------------------------------------
 

@@ -74,8 +74,8 @@ RUNTIME: Final = (
 )
 
 ATTEMPTS: Final = (
-    "calling leftovers own_frames progress timings",
-    "outcomes span threads track",
+    "calling leftovers own_frames plain_sql progress timings",
+    "call_watch outcomes span threads track",
     "context options orm_threads",
     "managers",
     "around",

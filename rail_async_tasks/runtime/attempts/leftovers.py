@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -47,52 +46,41 @@ def in_transaction(connection: BaseDatabaseWrapper) -> bool:
     return False
 
 
-def left_between_calls() -> bool:
-    """Returns whether a call has left something open for the next one on this thread's connections.
+def is_closed(connection: BaseDatabaseWrapper) -> bool:
+    """Returns whether the driver's connection was closed behind Django's back."""
+    raw = connection.connection
+    if connection.vendor == "sqlite":
+        try:
+            raw.in_transaction  # noqa: B018 - Django's `is_usable` sees nothing of it
+        except Exception:
+            return True
+    return connection.vendor == "postgresql" and bool(raw.closed)
 
-    A broken connection is replaced instead.
+
+def has_changed_modes(connection: BaseDatabaseWrapper) -> bool:
+    """Returns whether the driver's connection is in other modes than Django has set.
+
+    False for drivers other than those of Django's own wrappers.
     """
-    left = False
-    for connection in connections.all(initialized_only=True):
-        if in_transaction(connection) or connection.execute_wrappers:
-            left = True
-        elif connection.errors_occurred:
-            if not connection.is_usable():
-                connection.close()
-            connection.errors_occurred = False
-    return left
-
-
-class ConnectionWatch:
-    """Notices whether this thread's connections are used, or changed, from now on."""
-
-    def __init__(self) -> None:
-        self._used = False
-        self._before = {it: dict(vars(it)) for it in connections.all()}
-        for it in self._before:
-            it.execute_wrappers.insert(0, self._note)
-
-    def _note(self, execute: Callable[..., Any], *args: Any) -> Any:
-        self._used = True
-        return execute(*args)
-
-    def ended(self) -> bool:
-        """Ends the watch. True if a statement was executed, or a wrapper has another attribute.
-
-        A library may keep there which schema, role or tenant the connection is for.
-        """
-        for it in self._before:
-            with suppress(ValueError):
-                it.execute_wrappers.remove(self._note)
-        return (
-            self._used
-            or set(connections.all()) != self._before.keys()
-            or any(_differ(vars(it), before) for it, before in self._before.items())
-        )
-
-
-def _differ(now: dict[str, Any], before: dict[str, Any]) -> bool:
-    return now.keys() != before.keys() or any(now[key] is not before[key] for key in now)
+    raw = connection.connection
+    with suppress(AttributeError):
+        if connection.vendor == "sqlite":
+            return (
+                raw.row_factory is not None
+                or raw.text_factory is not str
+                or (connection.autocommit and raw.isolation_level is not None)
+            )
+        if connection.vendor == "postgresql":
+            options = connection.settings_dict["OPTIONS"]
+            return (
+                raw.autocommit != connection.autocommit
+                or raw.read_only is not None
+                or raw.deferrable is not None
+                or raw.isolation_level not in (None, options.get("isolation_level"))
+                or raw.row_factory.__name__ != "tuple_row"
+                or raw.prepare_threshold != options.get("prepare_threshold")
+            )
+    return False
 
 
 def give_back(who: object) -> None:
@@ -102,7 +90,7 @@ def give_back(who: object) -> None:
         who: what has used them, for the warning about a transaction that is rolled back.
     """
     for connection in connections.all(initialized_only=True):
-        if connection.connection is None and not _is_touched(connection):
+        if connection.connection is None and not is_touched(connection):
             continue
         lasts = False
         try:
@@ -129,14 +117,14 @@ def _may_last(connection: BaseDatabaseWrapper) -> bool:
         connection.vendor != "postgresql"
         or not type(connection).__module__.startswith("django.")
         or getattr(connection, "pool", None)
-        or _is_touched(connection)
+        or is_touched(connection)
     ):
         return False
     connection.close_if_unusable_or_obsolete()
     return connection.connection is not None
 
 
-def _is_touched(connection: BaseDatabaseWrapper) -> bool:
+def is_touched(connection: BaseDatabaseWrapper) -> bool:
     """Returns whether a wrapper is in another state than a new one, its connection apart."""
     return bool(
         connection.in_atomic_block or connection.execute_wrappers or connection.force_debug_cursor
@@ -161,13 +149,9 @@ def _close(connection: BaseDatabaseWrapper, clean: bool) -> None:
 def _reset(connection: BaseDatabaseWrapper) -> bool:
     """Resets the session of a connection that others will use; returns whether that is enough."""
     raw = connection.connection
-    options = connection.settings_dict["OPTIONS"]
     if (
         raw.closed
-        or raw.read_only is not None
-        or raw.deferrable is not None
-        or raw.isolation_level not in (None, options.get("isolation_level"))
-        or raw.row_factory.__name__ != "tuple_row"
+        or has_changed_modes(connection)
         or raw._notice_handlers  # noqa: SLF001 - there is no other way to ask
         or raw._notify_handlers  # noqa: SLF001
         or raw.prepare_threshold is not None  # psycopg would go on naming statements that are gone

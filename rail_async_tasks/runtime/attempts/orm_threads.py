@@ -1,14 +1,18 @@
 """The threads in which `async def` bodies make their ORM calls.
 
-A few bodies share a thread, call by call, and its connections with it. A body that leaves a
-transaction open between two calls, or that waits for another task inside a call, keeps the thread
-for itself from there on; the others go on in a new one.
+A few bodies share a thread, call by call, and its connections with it. A body that leaves anything
+on a connection between two calls (a transaction, a cursor, what a statement has set), or that waits
+for another task inside a call, keeps the thread for itself from there on; the others go on in a new
+one. So nothing in a shared thread is of use to any body, and the connections may be given back
+between any two calls.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -18,14 +22,15 @@ from weakref import WeakSet
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 
-from rail_async_tasks.runtime.attempts.leftovers import (
-    ConnectionWatch,
-    give_back,
-    left_between_calls,
-)
+from rail_async_tasks.runtime.attempts.call_watch import CallWatch
+from rail_async_tasks.runtime.attempts.leftovers import give_back
 from rail_async_tasks.runtime.attempts.threads import DaemonThreads
 
 T = TypeVar("T")
+
+# Connections of a lane that is never idle are given back so often, in seconds. It ends what a watch
+# can't see: a statement past Django, by the driver's own cursor, or a trigger that sets a variable.
+GIVE_BACK_AFTER = 5.0
 
 
 class Seat:
@@ -69,7 +74,6 @@ class Seat:
 
     def leave(self) -> None:
         """Called when the body has ended. Looks after the connections where they were used."""
-        self.left = True
         self.lane.left_by(self)
 
 
@@ -97,14 +101,15 @@ class _Call:
         if not self.future.set_running_or_notify_cancel():
             return
         self.lane.begins(self.seat)
-        watch = None if self.seat is None or not self.seat.is_wary else ConnectionWatch()
         try:
-            result = self.function()
+            watch = CallWatch(self.seat is not None and self.seat.is_wary)
+            try:
+                result = self.function()
+            finally:
+                self.lane.ended(self.seat, watch)
         except BaseException as error:
-            self.lane.ended(self.seat, watch)
             self.future.set_exception(error)
         else:
-            self.lane.ended(self.seat, watch)
             self.future.set_result(result)
 
 
@@ -119,6 +124,7 @@ class OrmThread:
         self._running: Seat | None = None  # whose call the shared thread is in
         self._calls = 0
         self._calls_given_back = 0  # as many there were when the connections were given back
+        self._give_back_at = 0.0  # by the monotonic clock
         self.attempts = 0
         self.sensitive = ThreadSensitiveContext()
         # asgiref looks an executor up by the context's `thread_sensitive_context`.
@@ -146,43 +152,51 @@ class OrmThread:
             if seat is None or seat.threads is None:
                 self._running = seat
 
-    def ended(self, seat: Seat | None, watch: ConnectionWatch | None = None) -> None:
-        touched = watch is not None and watch.ended()
-        if touched and seat is not None:
-            self.set_apart_if_running(seat)
-        if left_between_calls():
-            if seat is None or seat.left:  # no end will come that would roll it back
-                give_back("A call after the end of its task" if seat is None else seat.owner)
-            else:
-                self.set_apart_if_running(seat)
+    def ended(self, seat: Seat | None, watch: CallWatch) -> None:
+        asyncio.set_event_loop(None)  # a call may have set the thread's
+        if watch.ended() and not (seat is not None and self.set_apart_if_running(seat)):
+            # No end will come that would clean up.
+            give_back("A call after the end of its task" if seat is None else seat.owner)
         with self._lock:
             if self._running is seat:
                 self._running = None
 
-    def set_apart_if_running(self, seat: Seat) -> None:
-        """Makes the thread the seat's own if it is in a call of that seat; others get a new one."""
+    def set_apart_if_running(self, seat: Seat) -> bool:
+        """Makes the thread the seat's own if it is in a call of that seat; others get a new one.
+
+        Returns whether the seat has a thread of its own; False if it was left.
+        """
         with self._lock:
-            if self._running is not seat or seat.threads is not None:
-                return
+            if seat.threads is not None:
+                return True
+            if seat.left or self._running is not seat:
+                return False
             seat.threads, self._threads = self._threads, self._new_thread()
             self._apart.add(seat.threads)
             self._running = None
             for call in seat.threads.take_back():
                 self._line_up(call)
+            return True
 
     # --- attempts come and go ---------------------------------------------------------------------
 
     def enter(self, owner: object) -> Seat:
+        if not self.attempts:
+            self._give_back_at = time.monotonic() + GIVE_BACK_AFTER
         self.attempts += 1
         return Seat(self, owner)
 
     def left_by(self, seat: Seat) -> None:
-        """Only an idle lane gives its connections back: another attempt may be reading a cursor."""
+        """Cleans the seat's own thread; and the shared one, if the lane is idle or it is time."""
         with self._lock:
             self.attempts -= 1
+            seat.left = True
             own, seat.threads = seat.threads, None
-            if not self.attempts and self._calls > self._calls_given_back:
+            if self._calls > self._calls_given_back and (
+                not self.attempts or time.monotonic() >= self._give_back_at
+            ):
                 self._calls_given_back = self._calls
+                self._give_back_at = time.monotonic() + GIVE_BACK_AFTER
                 self._threads.put(partial(give_back, self._name))
         if own is not None:
             own.put(partial(give_back, seat.owner))

@@ -18,6 +18,7 @@ from weakref import WeakSet
 from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.forks import after_fork
 from rail_async_tasks.hooks import asks_to_end
+from rail_async_tasks.runtime.made import made
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.snapshot import TaskSnapshot
 
@@ -165,7 +166,7 @@ def register(factory: Factory) -> None:
 def observe_by_counts(settings: TaskSettings) -> EventCounts | None:
     """Returns the observer for the counters that these settings ask for; None without any."""
     count_now()  # what was added under other settings, whose observer may go
-    asked = [factory(settings) for factory in _factories]
+    asked = [made(factory, settings) for factory in _factories]
     counters = [counter for counter in asked if counter is not None]
     if not counters:
         return None

@@ -13,6 +13,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.forks import after_fork
 from rail_async_tasks.hooks import asks_to_end
+from rail_async_tasks.runtime.made import made
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.snapshot import TaskSnapshot
 
@@ -151,7 +152,7 @@ def observers_for(settings: TaskSettings) -> Observers:
     known = _known
     if known is not None and known[0] is settings:
         return known[1]
-    asked = [factory(settings) for factory in _factories]
+    asked = [made(factory, settings) for factory in _factories]
     observers = Observers(observer for observer in asked if observer is not None)
     _known = (settings, observers)
     return observers

@@ -16,10 +16,10 @@ from typing import Protocol, Self, TypeAlias, TypeVar
 
 from rail_async_tasks.conf import TaskSettings
 from rail_async_tasks.declaration.definition import TaskDefinition
-from rail_async_tasks.errors import ConfigurationError
 from rail_async_tasks.forks import after_fork
 from rail_async_tasks.hooks import asks_to_end
 from rail_async_tasks.ledger.records import Claimed, NewExecution
+from rail_async_tasks.runtime.made import made
 from rail_async_tasks.safe_logging import get_logger
 from rail_async_tasks.snapshot import TaskSnapshot
 
@@ -199,22 +199,10 @@ def tracer_for(settings: TaskSettings) -> SafeTracer | None:
     known = _known
     if known is not None and known[0] is settings:
         return known[1]
-    made = None if _factory is None else _made(_factory, settings)
-    tracer = None if made is None else SafeTracer(made)
+    found = None if _factory is None else made(_factory, settings)
+    tracer = None if found is None else SafeTracer(found)
     _known = (settings, tracer)
     return tracer
-
-
-def _made(factory: Factory, settings: TaskSettings) -> Tracer | None:
-    try:
-        return factory(settings)
-    except ConfigurationError:
-        raise
-    except BaseException as error:
-        if asks_to_end(error):
-            raise
-        logger.exception("Tracing failed: no tracer. Tasks go on without spans.")
-        return None
 
 
 def _forget() -> None:

@@ -13,7 +13,7 @@ from rail_async_tasks.observability import instruments, otel_metrics
 from rail_async_tasks.observability import metrics as prometheus
 from rail_async_tasks.observability.instruments import Kind
 from rail_async_tasks.runtime import observers
-from tests.support.runtimes import Configure, on_databases
+from tests.support.runtimes import Configure, in_memory, on_databases
 from tests.support.spans import reader
 from tests.support.waiting import eventually, final
 
@@ -114,3 +114,24 @@ async def test_what_is_read_now_is_exported_too(configure: Configure) -> None:
 def test_a_value_is_recorded_as_it_happens() -> None:
     """An SDK takes the trace that it belongs to from the context of the call."""
     assert otel_metrics.get_otel_metrics().at_once
+
+
+@in_memory
+@pytest.mark.usefixtures("ends_cleanly")
+async def test_a_provider_of_meters_that_raises(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Tasks run, and nothing is counted there."""
+
+    def refuse() -> None:
+        raise AttributeError("the provider has no meter")
+
+    monkeypatch.setattr(otel_metrics, "get_otel_metrics", refuse)
+    configure(otel_enabled=True)
+
+    @task(name="otel.no_meter")
+    async def returns() -> str:
+        return "ran"
+
+    assert (await final(await returns.aenqueue())).result == "ran"
+    assert "count_by_otel() failed" in caplog.text

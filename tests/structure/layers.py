@@ -57,7 +57,7 @@ LEDGER: Final = (
 )
 
 RUNTIME: Final = (
-    "activity anonymous_starts at_end",
+    "activity anonymous_starts at_end made",
     "event_counts limits",
     "admission failure_log failures names observers outstanding rollups state tracing unique",
     "announce due",

@@ -70,6 +70,27 @@ def test_only_those_that_the_settings_ask_for() -> None:
     assert recorder.seen == ALL
 
 
+@pytest.mark.parametrize("error", [AttributeError, SystemExit, StopIteration])
+def test_one_that_cannot_be_made_is_left_out(
+    caplog: pytest.LogCaptureFixture, error: type[BaseException]
+) -> None:
+    """A provider of the project's raises, and tasks go on with the other observers."""
+    recorder = Recorder()
+
+    def broken(settings: TaskSettings) -> Recorder:
+        raise error("no provider")
+
+    observers.register(broken)
+    observers.register(lambda settings: recorder)
+    settings = TaskSettings()
+    call_all(observers_for(settings))
+    assert observers_for(settings) is observers_for(settings)
+    assert recorder.seen == ALL
+    assert [it.getMessage().partition("broken() failed")[1] for it in caplog.records] == [
+        "broken() failed"
+    ]
+
+
 def test_they_are_made_once_for_the_settings() -> None:
     """A counter that was made anew for each task would count to one."""
     made = []

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.db import connection
+from django.db import OperationalError, connection
 
 from rail_async_tasks import Task, TaskHandle, queues, task
 from rail_async_tasks.hosting import process as host
@@ -21,7 +22,7 @@ from rail_async_tasks.runtime.notices import HEARD_POLL
 from rail_async_tasks.runtime.runtime import Runtime
 from tests.support.runtimes import Configure, other_process
 from tests.support.timings import Timings
-from tests.support.waiting import eventually
+from tests.support.waiting import TIMEOUT, eventually
 
 pytestmark = [
     pytest.mark.usefixtures("ends_cleanly"),
@@ -54,6 +55,16 @@ async def ended(handle: TaskHandle[Any]) -> str:
 
 async def is_final(status: Callable[[], Awaitable[str]]) -> bool:
     return await status() not in ("pending", "running", "retrying")
+
+
+def terminate_listeners() -> None:
+    """Ends the connections that listen, from the server's side."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+        )
+        assert cursor.rowcount >= 1
 
 
 def declared() -> tuple[Task, asyncio.Event]:
@@ -143,12 +154,7 @@ async def test_a_listener_whose_connection_dies_listens_again(
     monkeypatch.setattr(notices, "_open", open_anew)
 
     def kill() -> None:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND query LIKE 'LISTEN%'"
-            )
-            assert cursor.rowcount >= 1
+        terminate_listeners()
         connection.close()
 
     await sync_to_async(kill)()
@@ -198,7 +204,47 @@ def deaf(alias: str) -> Any:
     return opened
 
 
-open_listener = notices._open
+open_listener, notify = notices._open, notices.notify
+
+
+@pytest.mark.parametrize("fails", [True, False], ids=["the probe fails too", "it is lost"])
+async def test_a_connection_that_dies_during_the_probe(
+    store: str, configure: Configure, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture, fails: bool,
+) -> None:  # fmt: skip
+    """It is opened again: nothing is taken for a pooler, which would be deaf for minutes."""
+    probes, noticed, read = 0, threading.Event(), notices.PostgresNotices._read
+
+    def read_and_tell(*args: Any) -> None:
+        read(*args)
+        noticed.set()
+
+    def send(*args: Any) -> None:
+        nonlocal probes
+        probes += 1
+        if probes > 1:
+            notify(*args)
+            return
+        terminate_listeners()
+        if fails:
+            assert noticed.wait(TIMEOUT)  # first the loop learns of the connection's end
+            raise OperationalError("terminated")
+
+    monkeypatch.setattr(notices, "notify", send)
+    monkeypatch.setattr(notices.PostgresNotices, "_read", read_and_tell)
+    threads = WriterThreads("default", options=LedgerOptions)
+    threads.start()
+    listener = notices.PostgresNotices(
+        "default", threads=threads, probe_timeout=TIMEOUT, deaf_pause=NEVER
+    )
+    caplog.set_level("INFO", "rail_async_tasks.ledger")
+    running = asyncio.create_task(listener.run(lambda notice, execution_id: None))
+    await eventually(lambda: listener.heard)
+    assert "pooler" not in caplog.text
+    assert probes == 2
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await threads.stop()
 
 
 async def test_behind_a_pooler_of_transactions_nothing_is_heard(

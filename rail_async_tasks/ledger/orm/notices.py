@@ -73,7 +73,7 @@ class PostgresNotices:
         self._threads = threads
         self._probe_timeout = probe_timeout
         self._deaf_pause = deaf_pause
-        self._probed = asyncio.Event()
+        self._probed: asyncio.Future[None] | None = None
         self._on_notice: OnNotice = _ignore
         self._backoff = Backoff(
             "Listening for notices of other processes failed",
@@ -111,7 +111,7 @@ class PostgresNotices:
             place, broken = connection.pgconn.socket, loop.create_future()
             loop.add_reader(place, self._read, place, connection.pgconn, broken)
             try:
-                await self._probe()
+                await self._probe(broken)
                 self._backoff.recovered()
                 self.heard = True
                 for notice in (Notice.DUE, Notice.QUEUES):  # some may have come before
@@ -120,17 +120,21 @@ class PostgresNotices:
             finally:
                 self.heard = False
                 loop.remove_reader(place)
+                if broken.done() and not broken.cancelled():
+                    broken.exception()  # the probe may have failed before anything awaited it
         finally:
             connection.close()
 
-    async def _probe(self) -> None:
-        self._probed.clear()
+    async def _probe(self, broken: asyncio.Future[None]) -> None:
+        self._probed = probed = asyncio.get_running_loop().create_future()
         await self._threads.run_once(partial(notify, self._alias, self._threads.sender, PROBE))
-        try:
-            async with asyncio.timeout(self._probe_timeout):
-                await self._probed.wait()
-        except TimeoutError:
-            raise _Deaf from None
+        await asyncio.wait(
+            {probed, broken}, timeout=self._probe_timeout, return_when=asyncio.FIRST_COMPLETED
+        )
+        if broken.done():  # it does not hear for that, and may be opened again soon
+            await broken
+        if not probed.done():
+            raise _Deaf
 
     def _read(self, place: int, pgconn: Any, broken: asyncio.Future[None]) -> None:
         """Takes what has come, without waiting. On the loop, when there is something to read."""
@@ -147,8 +151,8 @@ class PostgresNotices:
         if envelope is None:
             return
         if envelope.sender == self._threads.sender:
-            if envelope.notice == PROBE:
-                self._probed.set()
+            if envelope.notice == PROBE and self._probed is not None and not self._probed.done():
+                self._probed.set_result(None)
         elif envelope.notice in set(Notice):  # a later version may know others
             self._on_notice(Notice(envelope.notice), envelope.execution_id)
 

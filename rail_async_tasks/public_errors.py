@@ -98,8 +98,8 @@ def error_type(error: BaseException) -> str:
 def _declared() -> Iterator[type[BaseException]]:
     """Yields `Fail`, `TaskError` and their subclasses, the project's too.
 
-    Of ours those that a body may raise: `errors` has them all. The edges have refusals of their
-    own, and which of them a process has imported must not decide what is public.
+    Of this package's classes only those of `errors`: bodies raise no others. REST has refusals of
+    its own, and whether a process has imported them must not decide what is public.
     """
     waiting: list[type[BaseException]] = [Fail, TaskError]
     while waiting:

@@ -22,8 +22,8 @@ def stray_thread() -> Stray | None:
     """Returns the current thread if a body may have started it; None if that can't be.
 
     A request or a script that waits while all slots are held just waits: the bodies go on, and end.
-    A body that waits for its own thread does not. No thread knows who started it, so all count
-    but those that are known for something else:
+    A body that waits for its own thread does not. Python does not record what has started a thread,
+    so every thread counts, except:
 
     - the main thread, of a script, a shell or a server;
     - a thread that answers a request: Django's handler is among its calls, or its context has the

@@ -227,10 +227,13 @@ def test_filters_of_a_projects_own_page_work() -> None:
 
     class Own(TaskExecutionAdmin):
         list_filter = ("tenant_id", ("language", admin.AllValuesFieldListFilter))
+        date_hierarchy = "completed_at"
 
     own = Own(TaskExecution, admin.site)
-    lookups = ("tenant_id__exact", "language", "arguments__password")
-    assert [own.lookup_allowed(it, "x") for it in lookups] == [True, True, False]
+    for lookup in ("tenant_id__exact", "language", "completed_at__year", "completed_at__gte"):
+        assert own.lookup_allowed(lookup, "x")
+    for lookup in ("arguments__password", "started_at__year", "tenant_id__regex"):
+        assert not own.lookup_allowed(lookup, "x")
 
 
 @pytest.mark.parametrize("page", ["history", "change", "delete"])

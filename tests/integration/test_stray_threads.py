@@ -1,4 +1,4 @@
-"""Threads of which nothing says whether a body waits for them, and those that are known better."""
+"""Which threads count as stray: a body may have started them. Requests and scripts do not."""
 
 from __future__ import annotations
 

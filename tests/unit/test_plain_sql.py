@@ -52,7 +52,7 @@ def test_a_statement_that_changes_rows_alone(sql: str) -> None:
 
 @pytest.mark.parametrize("sql", OTHERS)
 def test_a_statement_that_may_change_its_session(sql: object) -> None:
-    """Also one whose function nobody has vouched for, in whatever way it is written."""
+    """A function that is not on the list counts, in whatever way its call is written."""
     assert not is_plain(sql, "postgresql")
 
 

@@ -24,7 +24,7 @@ from rail_async_tasks.runtime.attempts.leftovers import (
 from rail_async_tasks.runtime.attempts.plain_sql import is_plain
 
 _CONNECT = BaseDatabaseWrapper.connect.__wrapped__.__code__  # type: ignore[attr-defined]
-_CURSORS = 100  # so many are remembered until those that are gone are dropped
+_CURSORS = 100  # references to cursors before those to freed ones are dropped
 
 
 class CallWatch:

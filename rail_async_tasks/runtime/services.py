@@ -30,6 +30,7 @@ from rail_async_tasks.runtime.claims.broker_dispatcher import BrokerDispatcher
 from rail_async_tasks.runtime.claims.deliveries import Deliveries
 from rail_async_tasks.runtime.claims.local_dispatcher import ClaimsDue, LocalDispatcher
 from rail_async_tasks.runtime.claims.pauses import Pauses
+from rail_async_tasks.runtime.claims.plan import Line
 from rail_async_tasks.runtime.claims.sends_due import SendsDue
 from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.creations import Creations
@@ -286,5 +287,5 @@ class Services:
         assert self.deliveries is not None
         self.deliveries.settled(execution_id, token)
 
-    async def _look_at_wait(self, wait: Wait, seconds: float) -> None:
-        await self.deadlocks.look(wait, seconds)
+    async def _look_at_wait(self, wait: Wait, seconds: float) -> Line | None:
+        return await self.deadlocks.look(wait, seconds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -17,6 +17,7 @@ from rail_async_tasks.runtime.attempts.deadlocks import DeadlockBreaker
 from rail_async_tasks.runtime.attempts.held_slots import NAMED
 from rail_async_tasks.runtime.attempts.outcomes import Interruption
 from rail_async_tasks.runtime.attempts.waits import Maker, Stray, Wait, Waits, waiting_for
+from rail_async_tasks.runtime.claims.plan import Line
 from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.snapshot import TaskSnapshot
 from tests.runtime.core import Core
@@ -30,7 +31,7 @@ class Parents:
     def __init__(self, core: Core, *, runs_here: bool = True) -> None:
         self.core = core
         self.gate = asyncio.Event()
-        self.waits = Waits(state=core.state, look=self._look)
+        self.waits = core.waits = Waits(state=core.state, look=self._look)
         self.attempts: Attempts = core.attempts()
         self.breaker = DeadlockBreaker(
             state=core.state, ledger=core.ledger, registry=core.registry, running=core.running,
@@ -47,8 +48,8 @@ class Parents:
         core.task(parent)
         core.task(child)
 
-    async def _look(self, wait: Wait, seconds: float) -> None:
-        await self.breaker.look(wait, seconds)
+    async def _look(self, wait: Wait, seconds: float) -> Line | None:
+        return await self.breaker.look(wait, seconds)
 
     def start(self, name: str = "parent", **fields: Any) -> Any:
         claimed = self.core.claimed(name, **fields)
@@ -100,6 +101,150 @@ async def test_a_child_runs_beside_the_limits_while_all_slots_wait(
     await clock.advance(2)
     statuses = sorted(core.status(it.id) for it in children)
     assert statuses == ["pending", "running", "running"]
+
+
+async def test_the_next_child_begins_when_one_has_ended(
+    clock: FakeClock, core: Core, parents: Parents
+) -> None:
+    """At once, the longest awaited first; not at the next look, a second later."""
+    first = parents.start()
+    parents.start()
+    children = [parents.child() for _ in range(4)]
+    for child in children:
+        parents.begin_wait(first, child)
+        await clock.advance(0.01)
+    await clock.advance(0.1)
+    for number, child in enumerate(children, start=1):
+        waiting = ["pending"] * (len(children) - number)
+        assert [core.status(it.id) for it in children[number - 1 :]] == ["running", *waiting]
+        core.running.by_id[child.id].interrupt(Interruption.CANCEL)
+        await clock.settle()
+
+
+async def test_a_slot_that_the_first_in_line_does_not_need_goes_to_the_next(
+    clock: FakeClock, core: Core, parents: Parents
+) -> None:
+    """The first was cancelled meanwhile, or begins elsewhere."""
+    first = parents.start()
+    parents.start()
+    running, cancelled, last = (parents.child() for _ in range(3))
+    for child in (running, cancelled, last):
+        parents.begin_wait(first, child)
+        await clock.advance(0.01)
+    await clock.advance(0.1)
+    core.ledger.cancel(cancelled.id, None)
+    core.running.by_id[running.id].interrupt(Interruption.CANCEL)
+    await clock.settle()
+    assert core.status(last.id) == "running"
+
+
+async def test_the_next_child_of_a_queue_with_a_limit_begins_when_one_has_ended(
+    clock: FakeClock, core: Core
+) -> None:
+    """It lacks a slot of its queue, and then one of the process, which its parent lends."""
+    core.slots = Slots(1, 1, None, [QueueLimits("default"), QueueLimits("narrow", concurrency=1)])
+    core.empty_queues()
+    parents = Parents(core)
+    parent = parents.start()
+    children = [parents.child(queue="narrow") for _ in range(2)]
+    for child in children:
+        parents.begin_wait(parent, child)
+        await clock.advance(0.01)
+    await clock.advance(0.1)
+    assert [core.status(it.id) for it in children] == ["running", "pending"]
+    core.running.by_id[children[0].id].interrupt(Interruption.CANCEL)
+    await clock.settle()
+    assert core.status(children[1].id) == "running"
+    parents.gate.set()
+    await clock.settle()
+
+
+class Looks:
+    """Waits whose tasks lack slots, and the looks at them."""
+
+    def __init__(self, core: Core) -> None:
+        self.looked_at: list[Wait] = []
+        self.waits = Waits(state=core.state, look=self._look)
+        self.during: Callable[[Wait], None] = lambda wait: None
+        self.task = core.claimed(core.task(_ends).name).snapshot
+
+    async def _look(self, wait: Wait, seconds: float) -> Line | None:
+        self.looked_at.append(wait)
+        await asyncio.sleep(0)
+        self.during(wait)
+        return ("default", False)
+
+    async def begin(self, clock: FakeClock, count: int) -> list[Wait]:
+        """Begins so many waits one after the other; all have been looked at once."""
+        waits = [Wait(None, self.task) for _ in range(count)]
+        for wait in waits:
+            self.waits.begin(wait)
+            await clock.advance(0.01)
+        await clock.advance(0.1)
+        self.looked_at.clear()
+        return waits
+
+
+async def _ends() -> None:
+    pass
+
+
+async def test_two_slots_are_freed_and_two_waits_are_looked_at(
+    clock: FakeClock, core: Core
+) -> None:
+    """The second is freed while the first wait is looked at. Each keeps its place."""
+    looks = Looks(core)
+    waits = await looks.begin(clock, 3)
+    for _ in range(2):
+        looks.waits.slot_freed()
+        looks.waits.slot_freed()
+        await clock.settle()
+    assert looks.looked_at == [*waits[:2], *waits[:2]]
+
+
+async def test_a_look_for_a_freed_slot_puts_off_the_next_one(clock: FakeClock, core: Core) -> None:
+    """There is one timer for each wait, however many slots are freed."""
+    looks = Looks(core)
+    (wait,) = await looks.begin(clock, 1)
+    for _ in range(5):
+        looks.waits.slot_freed()
+        await clock.advance(0.5)
+    assert looks.looked_at == [wait] * 5
+    await clock.advance(5)
+    assert looks.looked_at == [wait] * 10
+
+
+async def test_a_wait_that_ends_while_it_is_looked_at_leaves_its_line(
+    clock: FakeClock, core: Core
+) -> None:
+    """Nothing of it is kept."""
+    looks = Looks(core)
+    (wait,) = await looks.begin(clock, 1)
+    looks.during = looks.waits.end
+    for _ in range(2):
+        looks.waits.slot_freed()
+        await clock.settle()
+    assert looks.looked_at == [wait]
+
+
+@pytest.mark.parametrize("reason", ["over", "drain"])
+async def test_a_freed_slot_begins_nothing_for_a_wait_that_may_not(
+    clock: FakeClock, core: Core, parents: Parents, reason: str
+) -> None:
+    """It has ended, or the process takes nothing more."""
+    first = parents.start()
+    parents.start()
+    running, waiting = parents.child(), parents.child()
+    parents.begin_wait(first, running)
+    await clock.advance(0.01)
+    wait = parents.begin_wait(first, waiting)
+    await clock.advance(0.1)
+    if reason == "over":
+        parents.waits.end(wait)
+    core.state.draining = reason == "drain"
+    core.running.by_id[running.id].interrupt(Interruption.CANCEL)
+    await clock.settle()
+    assert core.status(waiting.id) == "pending"
 
 
 async def test_a_child_with_a_free_slot_is_left_to_the_dispatcher(
@@ -191,7 +336,6 @@ async def test_a_wait_in_a_body_is_known_while_it_lasts(clock: FakeClock, core: 
         await asyncio.sleep(1)
 
     core.task(waiter)
-    core.waits = parents.waits
     attempts = core.attempts()
     attempts.start(core.claimed("waiter"), core.state.id)
     await clock.settle()
@@ -323,7 +467,6 @@ async def test_the_maker_of_a_handle_waits_where_the_context_names_no_body(
         await ends.wait()
 
     core.task(maker)
-    core.waits = parents.waits
     attempts = core.attempts()
     attempts.start(core.claimed("maker"), core.state.id)
     await clock.settle()

@@ -189,6 +189,7 @@ class Attempts:
     def _free_slot(self, queue: str, definition: TaskDefinition) -> None:
         self._slots.release(queue, not definition.is_coroutine)
         self._due.slot_freed(queue)
+        self._waits.slot_freed()
 
     def _over(self, attempt: Attempt) -> None:
         """The attempt's task is done: nothing of its body runs on this loop any more."""

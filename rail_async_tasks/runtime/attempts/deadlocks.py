@@ -23,6 +23,7 @@ from rail_async_tasks.runtime.attempts.held_slots import held_by_worker, held_sl
 from rail_async_tasks.runtime.attempts.running import Running
 from rail_async_tasks.runtime.attempts.timings import ATTEMPT_TIMINGS, AttemptTimings
 from rail_async_tasks.runtime.attempts.waits import Wait, Waits
+from rail_async_tasks.runtime.claims.plan import Line
 from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.state import RuntimeState
 from rail_async_tasks.safe_logging import get_logger
@@ -73,38 +74,44 @@ class DeadlockBreaker:
         self._runs_here = runs_here
         self._report_after = timings.wait_report_after
 
-    async def look(self, wait: Wait, seconds: float) -> None:
-        """Does what can be done for a body that has waited for so many seconds."""
-        awaited, slots = wait.awaited, self._slots
+    async def look(self, wait: Wait, seconds: float) -> Line | None:
+        """Does what can be done for a body that has waited for so many seconds.
+
+        Returns the line in which the awaited task lacks a slot: a body that ends may free one.
+        """
+        awaited = wait.awaited
         definition = self._registry.get(awaited.name)
         if self._state.draining or awaited.id in self._running.by_id or definition is None:
-            return
-        if wait.attempt is None:
-            await self._look_at_stray(wait, not definition.is_coroutine, seconds)
-            return
-        if not self._runs_here:
-            await self._report_unbegun(wait, seconds)
-            return
-        if awaited.queue in slots.paused:
-            queue = awaited.queue
-            self._report(wait, f"the queue {queue!r} is paused. Resume the queue.")
-            return
-        if awaited.queue in slots.resting:
-            return  # the dispatcher begins it when its queue's rate lets it
+            return None
         in_thread = not definition.is_coroutine
-        if slots.room(awaited.queue, in_thread) > 0:
-            return  # the dispatcher begins it when it is due
-        if slots.queue_room(awaited.queue) <= 0:
+        if wait.attempt is None:
+            await self._look_at_stray(wait, in_thread, seconds)
+        elif not self._runs_here:
+            await self._report_unbegun(wait, seconds)
+        elif awaited.queue in self._slots.paused:
+            self._report(wait, f"the queue {awaited.queue!r} is paused. Resume the queue.")
+        # Otherwise the dispatcher begins it: when its queue's rate lets it, or when it is due.
+        elif awaited.queue not in self._slots.resting and self._is_full(awaited.queue, in_thread):
+            return await self._look_without_slot(wait, in_thread)
+        return None
+
+    def _is_full(self, queue: str, in_thread: bool) -> bool:
+        return self._slots.room(queue, in_thread) <= 0
+
+    async def _look_without_slot(self, wait: Wait, in_thread: bool) -> Line | None:
+        """Begins the awaited task beside the limits, where a waiting body lends its slot."""
+        line = (wait.awaited.queue, in_thread)
+        if self._slots.queue_room(wait.awaited.queue) <= 0:
             self._report_full_queue(wait)
-            return
-        waiting = [it.definition.is_coroutine for it in self._waits.attempts]
-        same_kind = waiting.count(definition.is_coroutine)
-        if slots.room_beside(in_thread, same_kind, len(waiting)) <= 0:
-            return  # bodies are at work: one of them ends, and frees its slot
+            return line
+        waiting = [not it.definition.is_coroutine for it in self._waits.attempts]
+        if self._slots.room_beside(in_thread, waiting.count(in_thread), len(waiting)) <= 0:
+            return line  # bodies are at work
         held_by = self._state.id
         claimed = await self._claim(wait) if self._state.holding else None
         if claimed is not None:
             self._attempts.start(claimed, held_by)
+        return None
 
     async def _claim(self, wait: Wait) -> Claimed | None:
         execution_id, ledger = wait.awaited.id, self._ledger

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import weakref
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -22,6 +23,7 @@ from rail_async_tasks.snapshot import TaskSnapshot
 
 if TYPE_CHECKING:  # who waits for a task outside of a body does without these
     from rail_async_tasks.runtime.attempts.attempt import Attempt
+    from rail_async_tasks.runtime.claims.plan import Line
     from rail_async_tasks.runtime.state import RuntimeState
 
 logger = get_logger("rail_async_tasks.runtime")
@@ -106,7 +108,9 @@ class Wait:
     ) -> None:
         self.attempt = attempt
         self.awaited = awaited
+        self.began = 0.0  # by the loop's clock
         self.timer: asyncio.TimerHandle | None = None
+        self.is_looked_at = False
         self.reported = False
         self.since = 0.0
         self.holders: list[Attempt] = []
@@ -127,14 +131,15 @@ class Waits:
     """The waits of one runtime's bodies, and stray ones. On its loop, but for `call_soon`.
 
     Args:
-        look: is awaited now and then for each wait, with the seconds that it has lasted.
+        look: is awaited now and then for each wait, with the seconds that it has lasted. Returns
+            the line in which the awaited task lacks a slot, or None.
     """
 
     def __init__(
         self,
         *,
         state: RuntimeState,
-        look: Callable[[Wait, float], Awaitable[None]],
+        look: Callable[[Wait, float], Awaitable[Line | None]],
         timings: AttemptTimings = ATTEMPT_TIMINGS,
     ) -> None:
         self._state = state
@@ -142,6 +147,8 @@ class Waits:
         self._timings = timings
         self._loop = asyncio.get_running_loop()
         self._waits: set[Wait] = set()
+        # Those whose tasks lack a slot, the longest first.
+        self._lines: defaultdict[Line, dict[Wait, None]] = defaultdict(dict)
         self._looks: set[asyncio.Task[None]] = set()
 
     def enter(self, attempt: Attempt) -> None:
@@ -156,13 +163,24 @@ class Waits:
     def begin(self, wait: Wait) -> None:
         """A wait begins."""
         self._waits.add(wait)
-        self._look_in(self._timings.wait_first_look, wait, 0.0)
+        wait.began = self._loop.time()
+        self._look_in(self._timings.wait_first_look, wait)
 
     def end(self, wait: Wait) -> None:
         """The wait is over."""
         self._waits.discard(wait)
+        self._leave_lines(wait)
         if wait.timer is not None:
             wait.timer.cancel()
+
+    def slot_freed(self) -> None:
+        """A body has ended: looks at once at the first wait of each line."""
+        for line in list(self._lines.values()):
+            wait = next((it for it in line if not it.is_looked_at), None)
+            if wait is not None:
+                if wait.timer is not None:
+                    wait.timer.cancel()
+                self._begin_look(wait, freed=True)
 
     @property
     def attempts(self) -> set[Attempt]:
@@ -176,21 +194,34 @@ class Waits:
         if self._looks:
             await asyncio.wait(self._looks, timeout=seconds)
 
-    def _look_in(self, seconds: float, wait: Wait, since: float) -> None:
-        if wait in self._waits and not wait.is_over and not self._state.draining:
-            wait.timer = self._loop.call_later(seconds, self._begin_look, wait, since + seconds)
+    def _leave_lines(self, wait: Wait) -> None:
+        for line in self._lines.values():
+            line.pop(wait, None)
 
-    def _begin_look(self, wait: Wait, seconds: float) -> None:
+    def _look_in(self, seconds: float, wait: Wait) -> None:
+        if wait in self._waits and not wait.is_over and not self._state.draining:
+            wait.timer = self._loop.call_later(seconds, self._begin_look, wait)
+
+    def _begin_look(self, wait: Wait, freed: bool = False) -> None:
+        wait.is_looked_at = True
         # A clean context: an attempt that a look begins must not inherit that of this timer.
         look = self._loop.create_task(
-            self._look_safely(wait, seconds), name="rail-tasks-wait", context=contextvars.Context()
+            self._look_safely(wait, freed), name="rail-tasks-wait", context=contextvars.Context()
         )
         self._looks.add(look)
         look.add_done_callback(self._looks.discard)
 
-    async def _look_safely(self, wait: Wait, seconds: float) -> None:
+    async def _look_safely(self, wait: Wait, freed: bool) -> None:
+        lacks: Line | None = None
         try:
-            await self._look(wait, seconds)
+            lacks = await self._look(wait, self._loop.time() - wait.began)
         except Exception as error:
             logger.warning("A look at what %s waits for failed: %s", wait, error)
-        self._look_in(self._timings.wait_look_every, wait, seconds)
+        wait.is_looked_at = False
+        if lacks is None or wait not in self._waits:
+            self._leave_lines(wait)
+        else:
+            self._lines[lacks].setdefault(wait)
+        self._look_in(self._timings.wait_look_every, wait)
+        if freed and lacks is None:
+            self.slot_freed()  # there may be more slots than that one

@@ -41,7 +41,7 @@ def stray_thread() -> Stray | None:
         return None
     if process.is_short_lived(loop) if loop is not None else _is_for_a_caller():
         return None
-    return Stray(runtime.services.waits, thread.name)
+    return Stray(runtime.services.waiters, thread.name)
 
 
 def _is_for_a_caller() -> bool:

@@ -24,13 +24,12 @@ from rail_async_tasks.runtime.attempts.deadlocks import DeadlockBreaker
 from rail_async_tasks.runtime.attempts.progress_saver import ProgressSaver
 from rail_async_tasks.runtime.attempts.running import Running
 from rail_async_tasks.runtime.attempts.settlements import Settlements
-from rail_async_tasks.runtime.attempts.waits import Wait, Waits
+from rail_async_tasks.runtime.attempts.waiters import Look, Waiter, Waiters
 from rail_async_tasks.runtime.claims.broker import Broker
 from rail_async_tasks.runtime.claims.broker_dispatcher import BrokerDispatcher
 from rail_async_tasks.runtime.claims.deliveries import Deliveries
 from rail_async_tasks.runtime.claims.local_dispatcher import ClaimsDue, LocalDispatcher
 from rail_async_tasks.runtime.claims.pauses import Pauses
-from rail_async_tasks.runtime.claims.plan import Line
 from rail_async_tasks.runtime.claims.sends_due import SendsDue
 from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.creations import Creations
@@ -188,18 +187,18 @@ class Services:
             on_stored=None if runs_here else self._delivery_ended, timings=timings,
         )  # fmt: skip
         self.progress = ProgressSaver(ledger=self._ledger, timings=timings)
-        self.waits = Waits(state=self.state, look=self._look_at_wait, timings=timings)
+        self.waiters = Waiters(look=self._look_at, timings=timings)
         self.attempts = Attempts(
             state=self.state, settings=settings, registry=self._registry, running=self.running,
             slots=self.slots, due=self.due, announcer=self.announcer, settlements=self.settlements,
-            progress=self.progress, waits=self.waits, outstanding=self.outstanding,
+            progress=self.progress, waiters=self.waiters, outstanding=self.outstanding,
             callback_hold=hold_of(settings, self._timings.callbacks.hold),
             tracer=tracer_for(settings),
             on_slot_freed=None if runs_here else self._delivery_freed,
         )  # fmt: skip
         self.deadlocks = DeadlockBreaker(
             state=self.state, ledger=self._ledger, registry=self._registry, running=self.running,
-            slots=self.slots, attempts=self.attempts, waits=self.waits,
+            slots=self.slots, attempts=self.attempts, waiters=self.waiters,
             max_crashes=settings.max_crashes, runs_here=runs_here, timings=timings,
         )  # fmt: skip
 
@@ -231,7 +230,7 @@ class Services:
         await_at_end(stack, self.ending.flush)
         if writers is not None:
             stack.callback(writers.give_up_locked)
-        await_at_end(stack, partial(self.waits.close, timings.flush_timeout))
+        await_at_end(stack, partial(self.waiters.close, timings.flush_timeout))
         stack.callback(self.progress.save)
         ledger.start(self._broke)
         if self.upkeep.rollups is not None:
@@ -287,5 +286,5 @@ class Services:
         assert self.deliveries is not None
         self.deliveries.settled(execution_id, token)
 
-    async def _look_at_wait(self, wait: Wait, seconds: float) -> Line | None:
-        return await self.deadlocks.look(wait, seconds)
+    async def _look_at(self, waiter: Waiter) -> Look:
+        return await self.deadlocks.look(waiter)

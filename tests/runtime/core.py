@@ -20,7 +20,7 @@ from rail_async_tasks.runtime.attempts.attempts import Attempts
 from rail_async_tasks.runtime.attempts.progress_saver import ProgressSaver
 from rail_async_tasks.runtime.attempts.running import Running
 from rail_async_tasks.runtime.attempts.settlements import Settlements
-from rail_async_tasks.runtime.attempts.waits import Wait, Waits
+from rail_async_tasks.runtime.attempts.waiters import Look, Waiter, Waiters
 from rail_async_tasks.runtime.claims.local_dispatcher import ClaimsDue
 from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.creations import Creations
@@ -107,13 +107,14 @@ class Core:
             on_failure=self._failed,
         )  # fmt: skip
         self.stored: list[tuple[UUID, UUID]] = []
-        self.waits = Waits(state=self.state, look=self._look)
+        self.waiters = Waiters(look=self._look)
 
     def _failed(self, snapshot: TaskSnapshot, traceback: str | None) -> None:
         self.failures.append((snapshot, traceback))
 
-    async def _look(self, wait: Wait, seconds: float) -> None:
+    async def _look(self, waiter: Waiter) -> Look:
         """Does nothing for bodies that wait."""
+        return Look()
 
     def empty_queues(self) -> None:
         """Has the slots know that no row waits, as after a claim of empty queues."""
@@ -164,7 +165,7 @@ class Core:
             state=self.state, settings=self.settings, registry=self.registry,
             running=self.running, slots=self.slots, due=self.due, announcer=self.announcer,
             settlements=settlements or self.settlements(),
-            progress=ProgressSaver(ledger=self.ledger), waits=self.waits,
+            progress=ProgressSaver(ledger=self.ledger), waiters=self.waiters,
             outstanding=self.outstanding,
         )  # fmt: skip
 

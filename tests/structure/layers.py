@@ -82,7 +82,7 @@ ATTEMPTS: Final = (
     "body",
     "attempt",
     "body_tasks held_slots progress_saver running waits",
-    "settlements",
+    "settlements waiters",
     "attempts",
     "deadlocks",
 )

@@ -25,7 +25,8 @@ from rail_async_tasks.runtime.attempts.running import Running
 from rail_async_tasks.runtime.attempts.settlements import Settlements
 from rail_async_tasks.runtime.attempts.span import enter
 from rail_async_tasks.runtime.attempts.threads import DaemonThreads, threads_ended
-from rail_async_tasks.runtime.attempts.waits import Waits
+from rail_async_tasks.runtime.attempts.waiters import Waiters
+from rail_async_tasks.runtime.attempts.waits import waits_are_of
 from rail_async_tasks.runtime.claims.slots import Slots
 from rail_async_tasks.runtime.due import Due
 from rail_async_tasks.runtime.outstanding import Outstanding
@@ -56,7 +57,7 @@ class Attempts:
         announcer: Announcer,
         settlements: Settlements,
         progress: ProgressSaver,
-        waits: Waits,
+        waiters: Waiters,
         outstanding: Outstanding,
         callback_hold: float | None = None,
         tracer: SafeTracer | None = None,
@@ -71,7 +72,7 @@ class Attempts:
         self._announcer = announcer
         self._settlements = settlements
         self._progress = progress
-        self._waits = waits
+        self._waiters = waiters
         self._outstanding = outstanding
         self._callback_hold = callback_hold
         self._tracer = tracer
@@ -142,7 +143,7 @@ class Attempts:
 
     def _enter(self, attempt: Attempt, claimed: Claimed) -> None:
         """Has the attempt's context, which is the current one, name the attempt."""
-        self._waits.enter(attempt)
+        waits_are_of(self._waiters, attempt)
         attempt.span = enter(self._tracer, claimed, attempt.definition)
 
     def _not_begun(self, attempt: Attempt, error: BaseException) -> None:
@@ -181,6 +182,7 @@ class Attempts:
         if attempt.given_up:
             self._slots.leaked += 1
         self._progress.forget(attempt.snapshot.id)
+        self._waiters.body_ended(attempt)
         self._free_slot(attempt.snapshot.queue, attempt.definition)
         if self._on_slot_freed is not None:
             self._on_slot_freed(outcome.id, attempt.token)
@@ -189,7 +191,7 @@ class Attempts:
     def _free_slot(self, queue: str, definition: TaskDefinition) -> None:
         self._slots.release(queue, not definition.is_coroutine)
         self._due.slot_freed(queue)
-        self._waits.slot_freed()
+        self._waiters.slot_freed()
 
     def _over(self, attempt: Attempt) -> None:
         """The attempt's task is done: nothing of its body runs on this loop any more."""

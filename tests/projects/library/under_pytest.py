@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import threading
 from decimal import Decimal
 from typing import Any
 
@@ -16,6 +15,7 @@ from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.testing import RailTasks, run_task
 from tests.projects.library import tasks
 from tests.projects.library.tasks import burn, check_card, give_back, insist, lend, remind, sweep
+from tests.projects.library.threads import threads_of_runtimes
 
 LEND = 'mutation { lend(title: "Emma", days: 3) { taskId status } }'
 
@@ -25,7 +25,7 @@ def nothing_has_leaked(db: None) -> None:
     """Whatever ran before, in whatever order."""
     assert not TaskExecution.objects.exists()
     assert not Group.objects.exists()
-    assert not [it for it in threading.enumerate() if it.name.startswith("rail-tasks")]
+    assert threads_of_runtimes() == []
 
 
 def post(client: Any, query: str) -> Any:

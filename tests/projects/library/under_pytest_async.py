@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from rail_async_tasks.models import TaskExecution
 from rail_async_tasks.testing import RailTasks, arun_task, run_task, subscribe
 from tests.projects.library import tasks
 from tests.projects.library.tasks import burn, give_back, lend, on_loop, remind, sweep
+from tests.projects.library.threads import threads_of_runtimes
 
 LEND = 'mutation { lend(title: "Emma", days: 3) { taskId status } }'
 FOLLOW = "subscription($id: ID!) { taskProgress(taskId: $id) { status progress name } }"
@@ -32,7 +32,7 @@ def nothing_has_leaked(db: None) -> None:
     assert not TaskExecution.objects.exists()
     assert not Group.objects.exists()
     assert not User.objects.exists()
-    assert not [it for it in threading.enumerate() if it.name.startswith("rail-tasks")]
+    assert threads_of_runtimes() == []
 
 
 @kinds

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import Any
 
@@ -13,6 +12,7 @@ from django.contrib.auth.models import Group
 from rail_async_tasks.hosting import process
 from rail_async_tasks.testing import RailTasks, stop_runtime
 from tests.projects.library.tasks import lend
+from tests.projects.library.threads import threads_of_runtimes
 
 LEND = 'mutation { lend(title: "Emma") { taskId } }'
 
@@ -39,7 +39,7 @@ def test_the_tools_end_the_runtime_of_an_earlier_test(
     rail_tasks: RailTasks,
     transactional_db: None,  # or pytest-django would run it first
 ) -> None:
-    assert not [it for it in threading.enumerate() if it.name.startswith("rail-tasks")]
+    assert threads_of_runtimes() == []
     lend.enqueue(title="Emma")
     assert not Group.objects.exists()
 

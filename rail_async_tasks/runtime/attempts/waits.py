@@ -10,23 +10,39 @@ from __future__ import annotations
 
 import contextvars
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 from rail_async_tasks.runtime.attempts.orm_threads import keep_thread_while_waiting
 from rail_async_tasks.snapshot import TaskSnapshot
 
 if TYPE_CHECKING:  # who waits for a task outside of a body does without these
     from rail_async_tasks.runtime.attempts.attempt import Attempt
-    from rail_async_tasks.runtime.attempts.waiters import Waiters
 
-_body: contextvars.ContextVar[tuple[Waiters, Attempt] | None] = contextvars.ContextVar(
+
+class WaitRecords(Protocol):
+    """Where the waits of a runtime's bodies are known: `waiters.Waiters`."""
+
+    def call_soon(self, call: Callable[[Wait], None], wait: Wait) -> None:
+        """Calls on the runtime's loop. From any thread."""
+        ...
+
+    def begin(self, wait: Wait) -> None:
+        """A wait begins. On the runtime's loop."""
+        ...
+
+    def end(self, wait: Wait) -> None:
+        """The wait is over. On the runtime's loop."""
+        ...
+
+
+_body: contextvars.ContextVar[tuple[WaitRecords, Attempt] | None] = contextvars.ContextVar(
     "rail_waiting_body", default=None
 )
 
 
-def waits_are_of(waiters: Waiters, attempt: Attempt) -> None:
+def waits_are_of(waiters: WaitRecords, attempt: Attempt) -> None:
     """Makes waits in the current context those of this attempt's body, known to `waiters`."""
     _body.set((waiters, attempt))
 
@@ -36,7 +52,7 @@ class Maker:
 
     __slots__ = ("_attempt", "_waiters")
 
-    def __init__(self, waiters: Waiters, attempt: Attempt) -> None:
+    def __init__(self, waiters: WaitRecords, attempt: Attempt) -> None:
         self._waiters = weakref.ref(waiters)
         self._attempt = weakref.ref(attempt)
 
@@ -50,7 +66,7 @@ class Maker:
         """Pickles as None: in another process the body is not there."""
         return type(None), ()
 
-    def found(self) -> tuple[Waiters, Attempt] | None:
+    def found(self) -> tuple[WaitRecords, Attempt] | None:
         """Returns the body, and where its waits are known, while it is in memory."""
         waiters, attempt = self._waiters(), self._attempt()
         return None if waiters is None or attempt is None else (waiters, attempt)
@@ -59,7 +75,7 @@ class Maker:
 class Stray(NamedTuple):
     """A thread that a body may have started, and where its wait is reported."""
 
-    waiters: Waiters
+    waiters: WaitRecords
     thread: str
 
 
@@ -90,7 +106,7 @@ def waiting_for(
         waiters.call_soon(waiters.end, wait)
 
 
-def _running(found: tuple[Waiters, Attempt] | None) -> tuple[Waiters, Attempt] | None:
+def _running(found: tuple[WaitRecords, Attempt] | None) -> tuple[WaitRecords, Attempt] | None:
     return None if found is None or found[1].ended else found
 
 

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import threading
 from collections.abc import AsyncIterator, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -155,6 +155,30 @@ async def test_tasks_that_cannot_be_claimed_do_not_keep_others_from_a_slot(
     assert core.status(child.id) == "pending"
     await clock.advance(1)
     assert core.status(child.id) == "running"
+
+
+async def test_two_looks_do_not_claim_for_one_slot(
+    clock: FakeClock, core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A claim takes a while, and another body is looked at meanwhile."""
+    core.slots = Slots(2, 1, None, [QueueLimits("default"), QueueLimits("narrow", concurrency=1)])
+    core.empty_queues()
+    parents = Parents(core)
+    now = core.ledger.now
+
+    async def slow_now() -> datetime:
+        await asyncio.sleep(0)
+        return await now()
+
+    monkeypatch.setattr(core.ledger, "now", slow_now)
+    past = clock.now() - timedelta(seconds=1)
+    children = [parents.child(queue="narrow", run_after=past) for _ in range(2)]
+    for body, child in zip([parents.start(), parents.start()], children, strict=True):
+        parents.begin_wait(body, child)
+    await clock.advance(3)
+    assert sorted(core.status(it.id) for it in children) == ["pending", "running"]
+    parents.gate.set()
+    await clock.settle()
 
 
 @pytest.mark.parametrize("why", ["runs", "paused", "resting"])

@@ -83,6 +83,8 @@ class DeadlockBreaker:
         self._max_crashes = max_crashes
         self._runs_here = runs_here
         self._report_after = timings.wait_report_after
+        # Two claims at once would be made for one slot.
+        self._one_claim = asyncio.Lock()
 
     async def look(self, waiter: Waiter) -> Look:
         """Does what can be done for a body that waits, or a stray thread."""
@@ -91,7 +93,8 @@ class DeadlockBreaker:
         if waiter.attempt is None:
             await self._look_at_stray(waiter)
         elif self._runs_here:
-            return await self._look_at_body(waiter)
+            async with self._one_claim:
+                return await self._look_at_body(waiter)
         else:
             await self._report_unbegun(waiter)
         return Look()

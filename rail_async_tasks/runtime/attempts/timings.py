@@ -12,7 +12,7 @@ class AttemptTimings(msgspec.Struct, frozen=True, kw_only=True):
     save_progress_every: float = 0.5
     # An outcome that the database would not take is offered again after this time.
     store_again_after: float = 1.0
-    # A task that a body waits for is looked at so soon, and then this often.
+    # A body that begins to wait for tasks is looked at so soon, and then this often.
     wait_first_look: float = 0.05
     wait_look_every: float = 1.0
     # A wait for a task that other processes run, and none has begun, is reported after this time.

@@ -31,7 +31,7 @@ class Waiter:
 
     Attributes:
         attempt: the body's; None of a stray thread.
-        groups: its waits, in each group those that are to be helped first in front.
+        groups: its waits by group. Within a group, the next one to be helped comes first.
         since: by the loop's clock, when an awaited task last had a chance, or will have one: it is
             due, has begun or ended, or another body has ended.
         holders: of a stray thread, the attempts that held its slots at the last look.
@@ -110,7 +110,7 @@ class Waiters:
         # By attempt; stray threads by their wait.
         self._waiters: dict[Attempt | Wait, Waiter] = {}
         self._bodies: Counter[bool] = Counter()
-        # Those that lack a slot, the longest first.
+        # Waiters that lack a slot, in the order in which they came.
         self._lines: defaultdict[Line, dict[Waiter, None]] = defaultdict(dict)
         self._looks: set[asyncio.Task[None]] = set()
 
@@ -180,7 +180,7 @@ class Waiters:
             waiter.timer.cancel()
 
     def _stand_in(self, waiter: Waiter, lines: frozenset[Line]) -> None:
-        """Has the waiter stand in these lines, behind those that are there already."""
+        """Takes the waiter out of other lines; adds it to the end of these if it is not there."""
         for line, waiting in self._lines.items():
             if line not in lines:
                 waiting.pop(waiter, None)

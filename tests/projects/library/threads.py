@@ -6,9 +6,9 @@ import threading
 
 
 def threads_of_runtimes() -> list[str]:
-    """Returns the names of those that have not ended.
+    """Returns the names of the threads that are still alive.
 
-    One that has reported its end is in its last step for a moment more.
+    A thread reports its end before its last step, so each gets a moment to take that.
     """
     threads = [it for it in threading.enumerate() if it.name.startswith("rail-tasks")]
     for thread in threads:
